@@ -1,0 +1,1 @@
+"""Emotion recognition in conversation as an online service."""

@@ -1,0 +1,58 @@
+"""What the service refuses or fails at. No HTTP in here; `service.api.problems` gives the statuses.
+
+* ServiceError                str(error) is safe to show to a client
+  + DialogueNotFound
+  + DemonstrationNotFound
+  + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
+  + InvalidLabel              not a label of the label space
+  + UtteranceTooLong          more tokens than the model reads
+  + DialogueBusy              other writers keep getting in first; worth a retry
+  + Unavailable               a part does not answer; worth a retry
+    - EngineUnavailable
+    - DemonstrationsUnavailable
+    - DatabaseUnavailable
+"""
+
+
+class ServiceError(Exception):
+    """The service refuses a request or cannot carry it out."""
+
+
+class DialogueNotFound(ServiceError):
+    """No dialogue has this id."""
+
+
+class DemonstrationNotFound(ServiceError):
+    """No demonstration has this id."""
+
+
+class UnsupportedLabelSpace(ServiceError):
+    """The label space is unknown, or the bundle was not trained on it."""
+
+
+class InvalidLabel(ServiceError):
+    """The label space has no such label."""
+
+
+class UtteranceTooLong(ServiceError):
+    """The utterance alone has more tokens than the model reads."""
+
+
+class DialogueBusy(ServiceError):
+    """Other writers keep appending to the dialogue first."""
+
+
+class Unavailable(ServiceError):
+    """A part of the service does not answer."""
+
+
+class EngineUnavailable(Unavailable):
+    """The label engine does not answer."""
+
+
+class DemonstrationsUnavailable(Unavailable):
+    """The encoder or the demonstration store does not answer."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer."""
