@@ -1,0 +1,102 @@
+"""Label spaces: which labels, in what order, and the word that stands for each in a prompt."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+
+UNIFIED = "unified"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One emotion of a label space.
+
+    Attributes:
+        name: the corpus's own word, in lower case; what answers say.
+        verbalizer: the word for it in the prompt, which the model continues with.
+        unified: the name of the Feeling-Wheel label it maps to.
+    """
+
+    name: str
+    verbalizer: str
+    unified: str
+
+
+class UnknownLabel(ValueError):
+    """A label that the label space does not have."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The labels of one corpus, in the order prompts list them."""
+
+    name: str
+    title: str
+    labels: tuple[Label, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def verbalizers(self) -> tuple[str, ...]:
+        return tuple(label.verbalizer for label in self.labels)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Label]:
+        return {label.name: label for label in self.labels}
+
+    def label(self, name: str) -> Label:
+        """The label called `name`, without regard to case.
+
+        Raises:
+            UnknownLabel: there is none; the message lists those there are.
+        """
+        found = self._by_name.get(name.casefold())
+        if found is None:
+            raise UnknownLabel(f"{name!r} is not a label of {self.name}: {', '.join(self.names)}")
+        return found
+
+
+def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
+    """Read every `*.toml` of a folder, by name.
+
+    Raises:
+        ValueError: no file, a malformed one, or a unified label that `unified.toml` does not have.
+    """
+    spaces = {space.name: space for space in map(_load, sorted(folder.glob("*.toml")))}
+    if UNIFIED not in spaces:
+        raise ValueError(f"{folder} has no {UNIFIED}.toml")
+    for space in spaces.values():
+        for label in space.labels:
+            try:
+                spaces[UNIFIED].label(label.unified)
+            except UnknownLabel as error:
+                raise ValueError(f"{folder / space.name}.toml: {label.name}: {error}") from None
+    return MappingProxyType(spaces)
+
+
+def _load(path: Path) -> LabelSpace:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+        labels = tuple(Label(**label) for label in values["labels"])
+        space = LabelSpace(values["name"], values["title"], labels)
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]} is missing") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if space.name != path.stem:
+        raise ValueError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")
+    for what in ("name", "verbalizer", "unified"):
+        words = [getattr(label, what) for label in space.labels]
+        if not all(isinstance(word, str) and word.strip() for word in words):
+            raise ValueError(f"{path}: each label needs a {what}, got {words}")
+        if what != "unified" and len(set(words)) != len(words):
+            raise ValueError(f"{path}: each label needs a {what} of its own, got {words}")
+    if len(space.labels) < 2 or any(name != name.casefold() for name in space.names):
+        raise ValueError(f"{path}: needs two labels or more, their names in lower case")
+    return space

@@ -1,0 +1,68 @@
+"""What the model said of one utterance, as a distribution over a label space."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.conversation.labels import Label, LabelSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A distribution over the labels of a label space, in its order.
+
+    Attributes:
+        probabilities: one a label, summing to 1, calibrated.
+        label_mass: the share of the model's whole vocabulary that went to the labels, 0 to 1;
+            low when the model would rather have said something else.
+    """
+
+    label_space: LabelSpace
+    probabilities: tuple[float, ...]
+    label_mass: float
+
+    @property
+    def label(self) -> Label:
+        """The most probable label; of equals, the first in the label space's order."""
+        best = max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+        return self.label_space.labels[best]
+
+    @property
+    def confidence(self) -> float:
+        """The most probable label's probability."""
+        return max(self.probabilities)
+
+
+def prediction_from_scores(
+    label_space: LabelSpace, scores: Sequence[float], temperature: float
+) -> Prediction:
+    """Turn the labels' log-probabilities into a prediction.
+
+    Args:
+        label_space: L labels.
+        scores: L natural logarithms of the labels' probabilities under the model's whole
+            vocabulary, in the label space's order.
+        temperature: above 0; 1 changes nothing, more flattens.
+
+    Raises:
+        ValueError: another number of scores, a score that is NaN or above 0, all scores minus
+            infinity, or a temperature that is not above 0 and finite.
+
+    Source: temperature scaling, Guo et al. 2017, section 4.2, arXiv 1706.04599.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    # Rounding in the model's own log-softmax may lift a certain label a hair above 0.
+    if values.shape != (len(label_space.labels),) or np.isnan(values).any() or values.max() > 1e-3:
+        raise ValueError(f"need {len(label_space.labels)} log-probabilities, got {list(scores)}")
+    if np.isneginf(values).all():
+        raise ValueError("the model gives every label probability zero")
+    if not 0 < temperature < math.inf:  # so that NaN is refused too
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
+    weights = np.exp((values - values.max()) / temperature)
+    return Prediction(
+        label_space,
+        tuple(float(p) for p in weights / weights.sum()),
+        float(min(1.0, np.exp(values).sum())),
+    )

@@ -1,0 +1,16 @@
+"""Prompt templates, versioned: what text the model sees.
+
+A template is a pure function of history, target, demonstrations and label space. Training and
+serving render with the same one, so a template, once a bundle was trained on it, never changes.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from service.conversation.prompts.instructerc_v1 import InstructercV1
+from service.conversation.prompts.template import Prompt, Template
+from service.conversation.prompts.v2 import V2
+
+TEMPLATES: Mapping[str, Template] = MappingProxyType({t.id: t for t in (InstructercV1(), V2())})
+
+__all__ = ["TEMPLATES", "InstructercV1", "Prompt", "Template", "V2"]

@@ -1,0 +1,63 @@
+"""What every prompt template offers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.conversation.dialogue import Demonstration, HistoryWindow, Line
+from service.conversation.labels import LabelSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt in segments, each tokenized on its own.
+
+    Because no token crosses a segment's edge, prompts that begin with the same segments begin with
+    the same tokens, whatever the tokenizer, and a segment's tokens can be kept.
+    """
+
+    segments: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.segments)
+
+
+class Template(Protocol):
+    """Renders the main task: which emotion does the target utterance carry?"""
+
+    @property
+    def id(self) -> str:
+        """The name that bundles and requests know the template by."""
+        ...
+
+    @property
+    def window(self) -> HistoryWindow:
+        """The history window that goes with it unless a bundle says otherwise."""
+        ...
+
+    @property
+    def keeps_integer_speakers(self) -> bool:
+        """Whether a speaker called "0" to "18" is its own index."""
+        ...
+
+    @property
+    def takes_demonstrations(self) -> bool: ...
+
+    @property
+    def cue(self) -> str:
+        """The last segment, or the end of it, which the verbalizer follows."""
+        ...
+
+    @property
+    def before_verbalizer(self) -> str | None:
+        """What stands between cue and verbalizer; None: the verbalizer is tokenized by itself."""
+        ...
+
+    def main(
+        self,
+        label_space: LabelSpace,
+        history: Sequence[Line],
+        target: Line,
+        demonstrations: Sequence[Demonstration] = (),
+    ) -> Prompt: ...

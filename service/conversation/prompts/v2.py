@@ -1,0 +1,75 @@
+"""The default prompt: InstructERC's ingredients, laid out so that turns share a cached prefix.
+
+Static text first, then the history, append-only, its last line the target; only then what differs
+from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with
+everything up to this turn's target. Where demonstrations stand between the target and the cue, the
+target is said again: a small model otherwise reads the emotion of what stands nearest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.conversation.dialogue import Demonstration, HistoryWindow, Line
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts.template import Prompt
+
+# A demonstration is there for its likeness, not for its length.
+_DEMONSTRATION_CHARACTERS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class V2:
+    """Segments: the static text, a line each, any demonstrations and the target again, the cue."""
+
+    id: str = "v2"
+    window: HistoryWindow = HistoryWindow(12, 20)
+    keeps_integer_speakers: bool = False
+    takes_demonstrations: bool = True
+    cue: str = "\nEmotion:"
+    before_verbalizer: str | None = " "
+
+    def main(
+        self,
+        label_space: LabelSpace,
+        history: Sequence[Line],
+        target: Line,
+        demonstrations: Sequence[Demonstration] = (),
+    ) -> Prompt:
+        """Which emotion does the target, the last line, carry?"""
+        return Prompt(
+            (
+                *self.shared(label_space, (*history, target)),
+                *self.tail(label_space, target, demonstrations),
+            )
+        )
+
+    def shared(self, label_space: LabelSpace, lines: Sequence[Line]) -> tuple[str, ...]:
+        """The part that the prompts of later turns begin with too."""
+        static = (
+            "You are an expert in the analysis of sentiment and emotion. "
+            "Say which emotion the last line of the conversation carries. "
+            f"Labels: {', '.join(label_space.verbalizers)}.\nConversation:"
+        )
+        return (static, *map(_line, lines))
+
+    def tail(
+        self, label_space: LabelSpace, target: Line, demonstrations: Sequence[Demonstration]
+    ) -> tuple[str, ...]:
+        """The part of this turn alone, from behind the target to the cue."""
+        if not demonstrations:
+            return (self.cue,)
+        shown = "".join(
+            f"\n{_one_line(d.text)[:_DEMONSTRATION_CHARACTERS]} = "
+            f"{label_space.label(d.label).verbalizer}"
+            for d in demonstrations
+        )
+        return (f"\nExamples:{shown}\nLast line:", _line(target), self.cue)
+
+
+def _line(line: Line) -> str:
+    return f"\n{line.speaker}: {_one_line(line.text)}"
+
+
+def _one_line(text: str) -> str:
+    """The text with runs of white space folded: a line break must not look like a new line."""
+    return " ".join(text.split())

@@ -1,0 +1,225 @@
+"""Speakers as numbers, the history window, and files of dialogues."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.conversation.dialogue import (
+    Dialogue,
+    DialogueFormatError,
+    HistoryWindow,
+    Line,
+    SpeakerIndexes,
+    Utterance,
+    lines_of,
+    read_dialogues,
+    write_dialogues,
+)
+
+WINDOWS = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(
+    lambda pair: HistoryWindow(pair[0], pair[0] + pair[1])
+)
+TARGETS = st.integers(0, 500)
+
+TEXTS = st.text(max_size=30)
+UTTERANCES = st.builds(Utterance, TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS)
+DIALOGUES = st.lists(
+    st.builds(Dialogue, TEXTS, st.lists(UTTERANCES, max_size=4).map(tuple)),
+    max_size=4,
+    unique_by=lambda dialogue: dialogue.id,
+)
+
+
+def numbers(speakers: list[str], *, keep_integers: bool = False) -> list[int]:
+    indexes = SpeakerIndexes(keep_integers=keep_integers)
+    return [indexes.of(speaker) for speaker in speakers]
+
+
+def test_speakers_are_numbered_by_first_appearance() -> None:
+    """A name is taken as it is: case and spaces tell speakers apart, and so does being a number."""
+    assert numbers(["Ann", "Bo", "Ann", "ann", "Ann ", "7", "Bo", ""]) == [0, 1, 0, 2, 3, 4, 1, 5]
+
+
+def test_published_speaker_indexes_are_kept() -> None:
+    """Rows of InstructERC's data carry 0 to 18 already, in any order."""
+    assert numbers([str(n) for n in range(18, -1, -1)], keep_integers=True) == [*range(18, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    "name", ["19", "007", "00", "-1", "1.0", " 1", "1 ", "1\n", "٣", "¹", "Ann"]
+)
+def test_other_speakers_are_names(name: str) -> None:
+    """Beside speaker 0 they get the lowest free number."""
+    assert numbers(["0", name, "0", name], keep_integers=True) == [0, 1, 0, 1]
+
+
+def test_names_among_indexes_get_the_lowest_number_not_in_use() -> None:
+    """An index stays as it stands; a name fills the gap that is there when it first speaks."""
+    speakers = ["1", "Ann", "3", "Bo", "19", "Ann", "3"]
+
+    assert numbers(speakers, keep_integers=True) == [1, 0, 3, 2, 4, 0, 3]
+
+
+def test_lines_carry_numbers_and_the_text_as_written() -> None:
+    utterances = [Utterance("Ann", " Hi. "), Utterance("Bo", ""), Utterance("Ann", "Well?")]
+
+    assert lines_of(utterances) == [Line(0, " Hi. "), Line(1, ""), Line(0, "Well?")]
+
+
+@given(WINDOWS, TARGETS)
+def test_window_never_moves_back(window: HistoryWindow, target: int) -> None:
+    """What has left the prompt stays out, so a cached prefix is not wasted."""
+    assert 0 <= window.start(target) <= window.start(target + 1) <= target + 1
+
+
+@given(WINDOWS, TARGETS)
+def test_history_is_never_longer_than_highest(window: HistoryWindow, target: int) -> None:
+    assert target - window.start(target) <= window.highest
+
+
+@given(WINDOWS, TARGETS)
+def test_history_is_never_shorter_than_lowest_once_grown(
+    window: HistoryWindow, target: int
+) -> None:
+    """Before that it is all there is."""
+    history = target - window.start(target)
+
+    assert history >= window.lowest or history == target
+
+
+@given(WINDOWS, TARGETS)
+def test_window_moves_only_when_it_must(window: HistoryWindow, target: int) -> None:
+    """At a full history, and then to the lowest: every other turn finds its prefix cached."""
+    start, following = window.start(target), window.start(target + 1)
+
+    if following != start:
+        assert target - start == window.highest
+        assert target + 1 - following == window.lowest
+
+
+@given(st.integers(0, 30), TARGETS)
+def test_window_of_one_size_slides(size: int, target: int) -> None:
+    """As published: the last `size` utterances before the target."""
+    assert HistoryWindow(size, size).start(target) == max(0, target - size)
+
+
+def test_default_window_moves_at_turn_21() -> None:
+    """Twenty lines of history, then twelve, then twenty again nine turns later."""
+    window = HistoryWindow(12, 20)
+
+    assert [window.start(t) for t in (0, 20, 21, 29, 30, 38, 39)] == [0, 0, 9, 9, 18, 18, 27]
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-1, 3), (4, 3), (-2, -1)])
+def test_impossible_window_is_refused(lowest: int, highest: int) -> None:
+    with pytest.raises(ValueError, match=f"got {lowest} and {highest}"):
+        HistoryWindow(lowest, highest)
+
+
+@given(DIALOGUES)
+def test_written_dialogues_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, dialogues: list[Dialogue]
+) -> None:
+    """Line breaks, controls, quotes and empty strings included."""
+    path = tmp_path_factory.mktemp("dialogues") / "dialogues.jsonl"
+    write_dialogues(dialogues, path)
+
+    assert list(read_dialogues(path)) == dialogues
+
+
+def test_written_file_is_readable_by_people(tmp_path: Path) -> None:
+    """One line a dialogue, text as it is spoken, optional fields only where they are set."""
+    path = tmp_path / "dialogues.jsonl"
+    spoken = (Utterance("Zoë", "Ça va?", "joy"), Utterance("Bo", "🙂", description="He grins."))
+
+    write_dialogues([Dialogue("d1", spoken), Dialogue("d2", ())], path)
+
+    assert path.read_text(encoding="utf-8") == (
+        '{"id": "d1", "utterances": [{"speaker": "Zoë", "text": "Ça va?", "label": "joy"}, '
+        '{"speaker": "Bo", "text": "🙂", "description": "He grins."}]}\n'
+        '{"id": "d2", "utterances": []}\n'
+    )
+
+
+def test_optional_fields_may_be_null_or_missing(tmp_path: Path) -> None:
+    """Fields that the format does not know are none of its business."""
+    path = tmp_path / "dialogues.jsonl"
+    path.write_text(
+        '{"id": "d", "split": "dev", "utterances": [{"speaker": "A", "text": "x", "label": null}, '
+        '{"speaker": "A", "text": "y", "label": "joy", "description": null, "time": 3}]}'
+    )
+
+    assert [*read_dialogues(path)] == [
+        Dialogue("d", (Utterance("A", "x"), Utterance("A", "y", "joy")))
+    ]
+
+
+def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+    """An error's line number is the editor's."""
+    path = tmp_path / "dialogues.jsonl"
+    path.write_bytes(b'\n{"id": "a", "utterances": []}\r\n  \t\n{"id": 5}\n')
+    dialogues = read_dialogues(path)
+
+    assert next(dialogues) == Dialogue("a", ())
+    with pytest.raises(
+        DialogueFormatError, match=r"dialogues\.jsonl:4: id must be a string, not 5"
+    ):
+        next(dialogues)
+
+
+def test_repeated_id_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "dialogues.jsonl"
+    write_dialogues([Dialogue("a", ()), Dialogue("b", ()), Dialogue("a", ())], path)
+
+    with pytest.raises(DialogueFormatError, match=r"jsonl:3: id 'a' is also on line 1"):
+        list(read_dialogues(path))
+
+
+def _one(utterance: object) -> bytes:
+    """A line with a good utterance and this one."""
+    return json.dumps(
+        {"id": "d", "utterances": [{"speaker": "A", "text": "x"}, utterance]}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"id": "d",', "not JSON: .* at column 12"),
+        (b'{"id": "d\xff", "utterances": []}', "not UTF-8: invalid start byte"),
+        pytest.param(b'{"id": ' + b"1" * 5000 + b"}", "not JSON that can be read", id="huge"),
+        pytest.param(b"[" * 100_000, "not JSON that can be read", id="deep"),
+        (b'["d"]', "a dialogue must be an object"),
+        (b"{}", "id is missing"),
+        (b'{"id": null, "utterances": []}', "id must be a string, not None"),
+        (b'{"id": "d"}', "utterances must be a list"),
+        (b'{"id": "d", "utterances": {}}', "utterances must be a list"),
+        (_one("hi"), r"utterances\[1\] must be an object"),
+        (_one({"text": "x"}), r"utterances\[1\]\.speaker is missing"),
+        (_one({"speaker": 1, "text": "x"}), r"utterances\[1\]\.speaker must be a string, not 1"),
+        (_one({"speaker": "A"}), r"utterances\[1\]\.text is missing"),
+        (_one({"speaker": "A", "text": None}), r"utterances\[1\]\.text must be a string, not None"),
+        (
+            _one({"speaker": "A", "text": "", "label": 0}),
+            r"utterances\[1\]\.label must be a string",
+        ),
+        (
+            _one({"speaker": "A", "text": "", "description": []}),
+            r"utterances\[1\]\.description must be a string, not \[\]",
+        ),
+        (
+            _one({"speaker": "A", "text": "ab\ud83d"}),
+            r"utterances\[1\]\.text holds a lone surrogate at character 2",
+        ),
+        (b'{"id": "\\udc00", "utterances": []}', "id holds a lone surrogate at character 0"),
+    ],
+)
+def test_error_names_file_line_and_field(line: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "dialogues.jsonl"
+    path.write_bytes(b'{"id": "first", "utterances": []}\n' + line + b"\n")
+
+    with pytest.raises(DialogueFormatError, match=rf"dialogues\.jsonl:2: {problem}"):
+        list(read_dialogues(path))

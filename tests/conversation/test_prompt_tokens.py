@@ -1,0 +1,209 @@
+"""Fitting a prompt into the model's length, and which tokens a verbalizer is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from service.conversation.dialogue import Demonstration, HistoryWindow, Line
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import InstructercV1, Template
+from service.conversation.prompts.tokens import (
+    PromptTooLong,
+    TokenizedPrompt,
+    fit,
+    verbalizer_ids,
+)
+from service.conversation.prompts.v2 import V2
+from service.decoding.tokenizer import Tokenizer
+
+LINES = [Line(n % 2, f"line number {n:02}") for n in range(12)]
+EXAMPLES = (
+    Demonstration("e1", "meld", "joy", "Hurrah!"),
+    Demonstration("e2", "meld", "fear", "Run!"),
+)
+WHOLE = HistoryWindow(20, 20)
+LONG = 10_000
+
+
+def characters(text: str) -> tuple[int, ...]:
+    """A tokenizer whose tokens are characters, so that a prompt's length can be read off it."""
+    return tuple(map(ord, text))
+
+
+def text_of(prompt: TokenizedPrompt) -> str:
+    return "".join(map(chr, prompt.ids))
+
+
+def fitted(
+    spaces: Mapping[str, LabelSpace],
+    limit: int,
+    *,
+    lines: Sequence[Line] = LINES,
+    examples: Sequence[Demonstration] = EXAMPLES,
+    template: Template | None = None,
+    window: HistoryWindow = WHOLE,
+    first: int = 0,
+    begin: Sequence[int] = (),
+) -> TokenizedPrompt:
+    return fit(
+        template or V2(),
+        spaces["meld"],
+        window,
+        lines,
+        examples,
+        first=first,
+        encode=characters,
+        begin=begin,
+        limit=limit,
+    )
+
+
+def length(
+    spaces: Mapping[str, LabelSpace], history: int, examples: Sequence[Demonstration]
+) -> int:
+    """How long the prompt with so many lines of history is."""
+    prompt = V2().main(spaces["meld"], LINES[11 - history : 11], LINES[11], examples)
+    return len(prompt.text)
+
+
+def test_prompt_that_fits_is_whole(spaces: Mapping[str, LabelSpace]) -> None:
+    """A limit is the last length that fits."""
+    limit = length(spaces, 11, EXAMPLES)
+
+    prompt = fitted(spaces, limit)
+
+    assert text_of(prompt) == V2().main(spaces["meld"], LINES[:11], LINES[11], EXAMPLES).text
+    assert (prompt.history, prompt.demonstrations) == (11, EXAMPLES)
+
+
+def test_oldest_history_goes_first(spaces: Mapping[str, LabelSpace]) -> None:
+    """Four lines at a time, so that the next turn, too, finds its prefix cached."""
+    prompt = fitted(spaces, length(spaces, 11, EXAMPLES) - 1)
+
+    assert text_of(prompt) == V2().main(spaces["meld"], LINES[4:11], LINES[11], EXAMPLES).text
+    assert (prompt.history, prompt.demonstrations) == (7, EXAMPLES)
+
+
+def test_all_history_goes_before_a_demonstration_does(spaces: Mapping[str, LabelSpace]) -> None:
+    prompt = fitted(spaces, length(spaces, 0, EXAMPLES))
+
+    assert text_of(prompt) == V2().main(spaces["meld"], [], LINES[11], EXAMPLES).text
+    assert (prompt.history, prompt.demonstrations) == (0, EXAMPLES)
+
+
+def test_demonstrations_go_last(spaces: Mapping[str, LabelSpace]) -> None:
+    """What is left is instruction, target and cue."""
+    prompt = fitted(spaces, length(spaces, 0, ()))
+
+    assert text_of(prompt) == V2().main(spaces["meld"], [], LINES[11]).text
+    assert (prompt.history, prompt.demonstrations) == (0, ())
+
+
+def test_target_and_cue_never_go(spaces: Mapping[str, LabelSpace]) -> None:
+    """The error says by how much the utterance is too long."""
+    shortest = length(spaces, 0, ())
+
+    with pytest.raises(PromptTooLong, match=f"has {shortest} tokens, the model reads 100") as found:
+        fitted(spaces, 100)
+
+    assert (found.value.tokens, found.value.limit) == (shortest, 100)
+
+
+@pytest.mark.parametrize("limit", range(0, 700, 7))
+def test_prompt_never_exceeds_the_limit(limit: int, spaces: Mapping[str, LabelSpace]) -> None:
+    """Whatever the limit, the target is in it or there is no prompt."""
+    try:
+        prompt = fitted(spaces, limit, begin=(1, 2))
+    except PromptTooLong:
+        assert limit < length(spaces, 0, ()) + 2
+    else:
+        assert len(prompt.ids) <= limit
+        assert "\n1: line number 11\n" in text_of(prompt)
+        assert text_of(prompt).endswith("\nEmotion:")
+
+
+def test_begin_token_counts_and_stands_first_once(spaces: Mapping[str, LabelSpace]) -> None:
+    limit = length(spaces, 11, EXAMPLES)
+
+    assert fitted(spaces, limit, begin=(7,)).history == 7
+    assert fitted(spaces, limit + 1, begin=(7,)).ids[0] == 7
+    assert fitted(spaces, limit + 1, begin=(7,)).ids.count(7) == 1
+
+
+def test_history_begins_where_the_window_does(spaces: Mapping[str, LabelSpace]) -> None:
+    prompt = fitted(spaces, LONG, window=HistoryWindow(3, 5))
+
+    # Turn 11: the window has moved by three, twice, to line 6.
+    assert text_of(prompt) == V2().main(spaces["meld"], LINES[6:11], LINES[11], EXAMPLES).text
+
+
+def test_end_of_a_dialogue_gives_the_prompt_that_the_whole_gives(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """A caller that keeps the last lines only says where they begin."""
+    window = HistoryWindow(3, 5)
+
+    end = fitted(spaces, LONG, window=window, lines=LINES[6:], first=6)
+
+    assert end == fitted(spaces, LONG, window=window)
+
+
+def test_missing_history_is_refused(spaces: Mapping[str, LabelSpace]) -> None:
+    """Lines that the window reaches back to must be there."""
+    with pytest.raises(ValueError, match="begins with line 7, the window with line 6"):
+        fitted(spaces, LONG, window=HistoryWindow(3, 5), lines=LINES[7:], first=7)
+
+
+def test_template_without_a_place_for_demonstrations_shows_none(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """The prompt says so: nobody may believe that they were shown."""
+    prompt = fitted(spaces, LONG, template=InstructercV1())
+
+    assert text_of(prompt) == InstructercV1().main(spaces["meld"], LINES[:11], LINES[11]).text
+    assert prompt.demonstrations == ()
+
+
+def test_v2_verbalizer_is_what_follows_the_cue(minilm: Tokenizer) -> None:
+    """Both wordpieces of "joyful"; a lower-casing tokenizer knows no capitals."""
+    assert verbalizer_ids(V2(), "joyful", minilm.encode) == (6569, 3993)
+    assert verbalizer_ids(V2(), "Joyful", minilm.encode) == (6569, 3993)
+
+
+def test_verbalizer_is_tokenized_with_the_space_before_it() -> None:
+    """The tokens behind "Emotion:" are those of " joyful", as in the text a model reads."""
+    assert verbalizer_ids(V2(), "ab", characters) == tuple(map(ord, " ab"))
+
+
+def test_v1_verbalizer_is_tokenized_by_itself() -> None:
+    """As the published code did."""
+    assert verbalizer_ids(InstructercV1(), "ab", characters) == tuple(map(ord, "ab"))
+
+
+def test_tokenizer_that_merges_cue_and_verbalizer_is_refused() -> None:
+    """No token would begin the verbalizer, so none could be asked for."""
+
+    def by_colon(text: str) -> tuple[int, ...]:
+        return tuple(len(part) for part in text.split("\n"))
+
+    with pytest.raises(ValueError, match="'sad' does not begin a token after"):
+        verbalizer_ids(V2(), "sad", by_colon)
+
+
+@pytest.mark.parametrize("template", [V2(), InstructercV1()])
+def test_verbalizer_without_tokens_is_refused(template: Template) -> None:
+    """A tokenizer may drop a character that it does not know."""
+
+    def latin(text: str) -> tuple[int, ...]:
+        return characters("".join(c for c in text if c < "\u0250").rstrip())
+
+    with pytest.raises(ValueError, match=r"does not begin a token|has no token"):
+        verbalizer_ids(template, "喜", latin)
+
+
+def test_another_space_before_the_verbalizer_is_the_templates_to_say() -> None:
+    """A chat model's template may want a line break there."""
+    template = replace(V2(), before_verbalizer="\n")
+
+    assert verbalizer_ids(template, "ab", characters) == tuple(map(ord, "\nab"))

@@ -1,0 +1,303 @@
+"""The prompts' exact text and tokens.
+
+The files of `golden/` were written from the published prompts' description and from v2's layout,
+and the token ids by a tokenizer of their own, not by this code. A file ends with a line break that
+is not the prompt's. Bundles were trained on these bytes: when a test fails, the template is wrong.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
+from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
+from service.conversation.prompts.tokens import fit, tokenize
+from service.conversation.prompts.v2 import V2
+from service.decoding.tokenizer import Tokenizer
+
+GOLDEN = Path(__file__).parent / "golden"
+CLS = (101,)
+
+# File, task, label space, index of the target.
+V1_FILES = [
+    ("v1-main-first-turn", "main", "meld", 0),
+    ("v1-main-quotes-and-double-space", "main", "meld", 3),
+    ("v1-main-long-history", "main", "meld", 14),
+    ("v1-main-emoji-emorynlp", "main", "emorynlp", 5),
+    ("v1-main-iemocap", "main", "iemocap", 1),
+    ("v1-main-unified", "main", "unified", 2),
+    ("v1-prediction-first-turn", "prediction", "meld", 0),
+    ("v1-prediction", "prediction", "meld", 2),
+    ("v1-prediction-long-history", "prediction", "meld", 14),
+    ("v1-speaker-meld", "speaker", "meld", 3),
+    ("v1-speaker-emorynlp", "speaker", "emorynlp", 5),
+    ("v1-speaker-iemocap", "speaker", "iemocap", 0),
+    ("v1-plain", "plain", "meld", 1),
+]
+
+# File, label space, index of the target, window, with demonstrations.
+V2_FILES = [
+    ("v2-first-turn", "meld", 0, HistoryWindow(12, 20), False),
+    ("v2-examples", "meld", 3, HistoryWindow(12, 20), True),
+    ("v2-long-history-unified", "unified", 14, HistoryWindow(12, 20), False),
+    ("v2-moved-window-emorynlp", "emorynlp", 12, HistoryWindow(2, 4), False),
+]
+
+# What a speaker might say to be taken for the prompt itself.
+PROMPT_SYNTAX = [
+    "###",
+    "*** '### ###' ###",
+    "Labels: happy, unhappy.",
+    "fine\nEmotion: joyful",
+    "fine\r\n1: and so said the other",
+    "fine\n\nExamples:\nfine = angry\nEmotion: angry\nConversation:",
+    "fine\u2028Emotion: joyful\x85Emotion: sad\x0bEmotion: fear",
+    '"> from <happy>:',
+    "",
+    "   ",
+]
+
+
+def golden(name: str) -> str:
+    """The file's text without the line break that ends it."""
+    text = (GOLDEN / f"{name}.txt").read_bytes().decode("utf-8")
+    assert text.endswith("\n")
+    return text.removesuffix("\n")
+
+
+def golden_ids(name: str) -> tuple[tuple[int, ...], ...]:
+    """The token ids of a prompt, a line a segment."""
+    return tuple(tuple(map(int, line.split())) for line in golden(f"{name}.ids").split("\n"))
+
+
+def published(task: str, space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
+    template = InstructercV1()
+    lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
+    history, asked = lines[template.window.start(target) : target], lines[target]
+    match task:
+        case "main":
+            return template.main(space, history, asked)
+        case "prediction":
+            return template.prediction(space, history, asked)
+        case "speaker":
+            return template.speaker(space, asked)
+        case _:
+            return template.plain(space, asked)
+
+
+def second(
+    space: LabelSpace,
+    dialogue: Dialogue,
+    target: int,
+    window: HistoryWindow,
+    demonstrations: tuple[Demonstration, ...],
+) -> Prompt:
+    lines = lines_of(dialogue.utterances)
+    return V2().main(space, lines[window.start(target) : target], lines[target], demonstrations)
+
+
+@pytest.mark.parametrize(("file", "task", "space", "target"), V1_FILES)
+def test_v1_is_the_published_prompt(
+    file: str,
+    task: str,
+    space: str,
+    target: int,
+    ladder: Dialogue,
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Byte for byte, in one segment, with up to twelve lines of history."""
+    prompt = published(task, spaces[space], ladder, target)
+
+    assert prompt.text == golden(file)
+    assert len(prompt.segments) == 1
+
+
+@pytest.mark.parametrize(("file", "space", "target", "window", "shown"), V2_FILES)
+def test_v2_is_laid_out_as_bundles_were_trained(
+    file: str,
+    space: str,
+    target: int,
+    window: HistoryWindow,
+    shown: bool,
+    ladder: Dialogue,
+    examples: tuple[Demonstration, ...],
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Instruction and labels, history with the target last, examples and the target again, cue."""
+    prompt = second(spaces[space], ladder, target, window, examples if shown else ())
+
+    assert prompt.text == golden(file)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "v1-main-quotes-and-double-space",
+        "v2-examples",
+        "v2-long-history-unified",
+        "v2-moved-window-emorynlp",
+    ],
+)
+def test_token_ids_are_those_bundles_were_trained_on(
+    file: str,
+    ladder: Dialogue,
+    examples: tuple[Demonstration, ...],
+    spaces: Mapping[str, LabelSpace],
+    minilm: Tokenizer,
+) -> None:
+    """Segment by segment, BOS before the first alone."""
+    v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
+    if file in v1:
+        task, name, target = v1[file]
+        prompt = published(task, spaces[name], ladder, target)
+    else:
+        _, name, target, window, shown = next(row for row in V2_FILES if row[0] == file)
+        prompt = second(spaces[name], ladder, target, window, examples if shown else ())
+
+    assert tokenize(prompt, minilm.encode, CLS) == golden_ids(file)
+
+
+def test_speaker_task_is_answered_with_the_speakers_index() -> None:
+    assert InstructercV1().speaker_target(Line(7, "Hm.")) == "Speaker_7"
+
+
+@pytest.mark.parametrize(
+    ("space", "speaker", "message"),
+    [
+        ("unified", 0, "not defined for label space 'unified'"),
+        ("iemocap", 2, "speaker index 2: .* knows Speaker_0 to Speaker_1"),
+        ("meld", 9, "speaker index 9: .* knows Speaker_0 to Speaker_8"),
+    ],
+)
+def test_speaker_task_refuses_what_it_has_no_answer_for(
+    space: str, speaker: int, message: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """A corpus without the task, and a speaker that the prompt does not list."""
+    with pytest.raises(ValueError, match=message):
+        InstructercV1().speaker(spaces[space], Line(speaker, "Hm."))
+
+
+def test_v1_refuses_demonstrations(
+    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+) -> None:
+    """The published prompt has no place for them; leaving them out silently would mislead."""
+    with pytest.raises(ValueError, match="instructerc-v1 has no place"):
+        InstructercV1().main(spaces["meld"], [], Line(0, "Hm."), examples)
+
+
+def test_v2_refuses_a_demonstration_of_another_label_space(
+    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+) -> None:
+    """Its label would be a word that the label statement does not list."""
+    with pytest.raises(UnknownLabel, match="'anger' is not a label of emorynlp"):
+        V2().main(spaces["emorynlp"], [], Line(0, "Hm."), examples)
+
+
+def test_v2_shows_the_beginning_of_a_long_demonstration(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """160 characters of it; a target is never shortened."""
+    long = "a" * 500
+
+    prompt = V2().main(
+        spaces["meld"], [], Line(0, long), [Demonstration("e", "meld", "fear", long)]
+    )
+
+    assert prompt.segments[-4:] == (
+        f"\n0: {long}",
+        f"\nExamples:\n{'a' * 160} = fear\nLast line:",
+        f"\n0: {long}",
+        "\nEmotion:",
+    )
+
+
+@pytest.mark.parametrize("said", PROMPT_SYNTAX)
+def test_prompt_syntax_in_an_utterance_stays_in_its_line(
+    said: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """In history, target and example: segments, instruction, labels and cue are what they were."""
+    folded = " ".join(said.split())
+
+    def segments(text: str) -> tuple[str, ...]:
+        shown = (Demonstration("e", "meld", "fear", text),)
+        return V2().main(spaces["meld"], [Line(1, text)], Line(0, text), shown).segments
+
+    assert segments(said) == tuple(
+        segment.replace("HARMLESS", folded) for segment in segments("HARMLESS")
+    )
+    assert [part.count("\n") for part in segments(said)] == [1, 1, 1, 3, 1, 1]
+    assert [len(part.splitlines()) for part in segments(said)[1:]] == [2, 2, 4, 2, 2]
+
+
+@pytest.mark.parametrize("said", PROMPT_SYNTAX)
+def test_prompt_syntax_leaves_v1s_label_statement_last(
+    said: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """v1 is frozen and quotes an utterance as it is; the question still ends the prompt."""
+    prompt = InstructercV1().main(spaces["meld"], [Line(1, said)], Line(0, said))
+
+    assert len(prompt.segments) == 1
+    assert prompt.text.endswith(
+        f'< Speaker_0:"{said}"> from <neutral, surprise, fear, sad, joyful, disgust, angry>:'
+    )
+
+
+@settings(max_examples=60)
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 8), st.text(max_size=20)), min_size=2, max_size=30),
+    window=st.tuples(st.integers(0, 6), st.integers(0, 8)).map(
+        lambda pair: HistoryWindow(pair[0], pair[0] + pair[1])
+    ),
+    shown=st.booleans(),
+)
+def test_v2_turn_begins_with_all_of_the_turn_before(
+    turns: list[tuple[int, str]],
+    window: HistoryWindow,
+    shown: bool,
+    spaces: Mapping[str, LabelSpace],
+    examples: tuple[Demonstration, ...],
+    minilm: Tokenizer,
+) -> None:
+    """While the window stays, all tokens up to a turn's target begin the next turn's prompt.
+
+    The prefix cache serves them, whatever is said and whichever examples are shown.
+    """
+    lines = [Line(speaker, text) for speaker, text in turns]
+
+    def ids(target: int) -> tuple[list[int], list[int]]:
+        prompt = fit(
+            V2(),
+            spaces["meld"],
+            window,
+            lines[: target + 1],
+            examples if shown else (),
+            encode=minilm.encode,
+            begin=CLS,
+            limit=100_000,
+        )
+        shared = prompt.segments[: 1 + prompt.history + 1]
+        return [token for segment in shared for token in segment], prompt.ids
+
+    for target in range(len(lines) - 1):
+        if window.start(target) == window.start(target + 1):
+            up_to_target, _ = ids(target)
+            _, following = ids(target + 1)
+            assert following[: len(up_to_target)] == up_to_target
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_prompt_ends_with_the_cue(template: Template, spaces: Mapping[str, LabelSpace]) -> None:
+    """The verbalizer comes right behind it, in training and in serving."""
+    prompt = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+
+    assert prompt.segments[-1].endswith(template.cue)
+
+
+def test_templates_are_found_by_the_ids_that_bundles_name() -> None:
+    """Another name for a template would orphan every bundle trained on it."""
+    assert list(TEMPLATES) == ["instructerc-v1", "v2"]
+    assert all(template.id == name for name, template in TEMPLATES.items())
