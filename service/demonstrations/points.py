@@ -1,0 +1,127 @@
+"""How a demonstration lies in Qdrant, embedded or server: its point id and its payload."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.conversation.dialogue import Demonstration
+from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
+from service.demonstrations.store import Match, Page
+
+LABEL_SPACE = "label_space"
+EDITION = "edition"  # left out of the payload of what people add
+
+# Points in one write. Embedded, a write of so many keeps all other threads waiting for 5 ms.
+POINTS_A_WRITE = 256
+
+# Qdrant's point ids are numbers or UUIDs. Another namespace would orphan every stored point.
+_NAMESPACE = uuid.UUID("177b3c9f-ea9b-4375-8d7c-9d0fb48593ec")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A point before it takes a client library's own shape."""
+
+    point_id: uuid.UUID
+    vector: list[float]
+    payload: dict[str, Any]
+
+
+def point_id(demonstration_id: str) -> uuid.UUID:
+    """The id of a demonstration's point."""
+    return uuid.uuid5(_NAMESPACE, demonstration_id)
+
+
+def writes(
+    demonstrations: Sequence[Demonstration], vectors: Vectors, edition: str | None
+) -> Iterator[list[Row]]:
+    """The points of some demonstrations, in portions to write one by one.
+
+    Of demonstrations with the same id, the last is taken.
+
+    Raises:
+        ValueError: as `DemonstrationStore.add` says.
+    """
+    expected = (len(demonstrations), DIMENSIONS)
+    if vectors.shape != expected or not np.isfinite(vectors).all():
+        raise ValueError(f"need finite vectors of shape {expected}, got shape {vectors.shape}")
+    last = {d.id: (d, vector) for d, vector in zip(demonstrations, vectors, strict=True)}
+    found = list(last.values())
+    return (
+        [_row(*pair, edition) for pair in found[start : start + POINTS_A_WRITE]]
+        for start in range(0, len(found), POINTS_A_WRITE)
+    )
+
+
+def query_vector(vector: Vector, k: int) -> list[float]:
+    """The vector of a query, checked.
+
+    Raises:
+        ValueError: as `DemonstrationStore.nearest` says.
+    """
+    if vector.shape != (DIMENSIONS,) or not np.isfinite(vector).all():
+        raise ValueError(f"need a finite vector of {DIMENSIONS} numbers, got shape {vector.shape}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    numbers: list[float] = vector.tolist()
+    return numbers
+
+
+def demonstration_of(payload: Mapping[str, Any] | None) -> Demonstration:
+    """The demonstration that a point's payload holds."""
+    held = payload or {}
+    return Demonstration(held["id"], held[LABEL_SPACE], held["label"], held["text"])
+
+
+def match_of(payload: Mapping[str, Any] | None, score: float) -> Match:
+    """A found point as a match; rounding may have lifted a cosine above 1."""
+    return Match(demonstration_of(payload), max(-1.0, min(1.0, score)))
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page of a listing as a scroll by point id.
+
+    A scroll begins at a point id, that one included, so it reads one point more at either end: the
+    last one of the page before, if it is still there, and one that tells whether a page follows.
+    """
+
+    limit: int
+    after: str | None
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1, got {self.limit}")
+
+    @property
+    def scroll_offset(self) -> uuid.UUID | None:
+        return None if self.after is None else point_id(self.after)
+
+    @property
+    def scroll_limit(self) -> int:
+        return self.limit + 2
+
+    def page(self, payloads: Sequence[Mapping[str, Any] | None]) -> Page:
+        """The page, from what the scroll found."""
+        found = [demonstration_of(payload) for payload in payloads]
+        if found and found[0].id == self.after:
+            found = found[1:]
+        kept = tuple(found[: self.limit])
+        return Page(kept, kept[-1].id if len(found) > self.limit else None)
+
+
+def _row(demonstration: Demonstration, vector: Vector, edition: str | None) -> Row:
+    payload = {
+        "id": demonstration.id,
+        LABEL_SPACE: demonstration.label_space,
+        "label": demonstration.label,
+        "text": demonstration.text,
+    }
+    return Row(
+        point_id(demonstration.id),
+        vector.tolist(),
+        payload | ({} if edition is None else {EDITION: edition}),
+    )

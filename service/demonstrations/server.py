@@ -1,0 +1,258 @@
+"""The demonstration store on a Qdrant server, which several services may share."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from service.conversation.dialogue import Demonstration
+from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
+from service.demonstrations.points import (
+    EDITION,
+    LABEL_SPACE,
+    PageRequest,
+    demonstration_of,
+    match_of,
+    point_id,
+    query_vector,
+    writes,
+)
+from service.demonstrations.store import IndexMismatch, Match, Page
+from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
+
+T = TypeVar("T")
+
+_ENCODER = "encoder"  # a key of the collection's metadata, as EDITION is
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much to ask of a server.
+
+    Attributes:
+        read_s: seconds that a search, a listing or a ping may take, the connection included.
+        write_s: seconds that a write, or making the collection, may take.
+        connections: REST connections at most, all kept alive.
+        exact_up_to: demonstrations up to which a search looks at every vector; the server answers
+            from its graph beyond, which may miss a near one.
+    """
+
+    read_s: float = 2.0
+    write_s: float = 30.0
+    connections: int = 32
+    exact_up_to: int = 50_000
+
+
+async def open_server(
+    url: str,
+    api_key: str | None,
+    collection: str,
+    encoder_identity: str,
+    *,
+    prefer_grpc: bool = False,
+    grpc_port: int = 6334,
+    limits: Limits = Limits(),
+) -> "ServerStore":
+    """Connect to a collection; one that does not exist is made.
+
+    Args:
+        url: of the REST interface, "https://qdrant.example:6333".
+        prefer_grpc: talk gRPC to `grpc_port` of the same host.
+
+    Raises:
+        IndexMismatch: the collection was built with another encoder, or its metadata do not say.
+        DemonstrationsUnavailable: the server does not answer, or refuses.
+    """
+    client = AsyncQdrantClient(
+        url=url,
+        api_key=api_key,
+        prefer_grpc=prefer_grpc,
+        grpc_port=grpc_port,
+        # The client takes whole seconds only; the deadlines proper are kept in `_ask`.
+        timeout=math.ceil(max(limits.read_s, limits.write_s)),
+        # Its own choice for a server on this machine is a new connection for every request.
+        limits=httpx.Limits(
+            max_connections=limits.connections, max_keepalive_connections=limits.connections
+        ),
+        check_compatibility=False,  # it would ask the server from a thread of its own
+    )
+    try:
+        return await open_collection(client, collection, encoder_identity, limits)
+    except DemonstrationsUnavailable as error:
+        await client.close()
+        address = httpx.URL(url).netloc.decode()  # without a user's name and password
+        raise DemonstrationsUnavailable(f"{error} ({address}, {collection})") from error
+    except BaseException:
+        await client.close()
+        raise
+
+
+async def open_collection(
+    client: AsyncQdrantClient, collection: str, encoder_identity: str, limits: Limits
+) -> "ServerStore":
+    """Open a collection through a client that the store then owns; raises as `open_server` does."""
+    store = ServerStore(client, collection, limits)
+    await store.prepare(encoder_identity)
+    return store
+
+
+class ServerStore:
+    """A `DemonstrationStore` in a collection of a Qdrant server; see `open_server`."""
+
+    def __init__(self, client: AsyncQdrantClient, collection: str, limits: Limits) -> None:
+        self._client = client
+        self._collection = collection
+        self._limits = limits
+        self._size = 0  # demonstrations, as of this process's last write
+
+    async def prepare(self, encoder_identity: str) -> None:
+        """Make the collection if there is none, and check who built it."""
+        if not await self._read(self._client.collection_exists(self._collection)):
+            try:
+                await self._create(encoder_identity)
+            except DemonstrationsUnavailable:  # another replica may have made it meanwhile
+                if not await self._read(self._client.collection_exists(self._collection)):
+                    raise
+        builder = (await self._metadata()).get(_ENCODER)
+        if builder != encoder_identity:
+            raise IndexMismatch(
+                f"collection {self._collection} was built with {builder or 'an unknown encoder'}, "
+                f"the encoder is {encoder_identity}; name another collection, or delete this one"
+            )
+        # Before any point is written: the graph then has edges that serve filtered searches.
+        for field in (LABEL_SPACE, EDITION):
+            await self._write(
+                self._client.create_payload_index(
+                    self._collection, field, models.PayloadSchemaType.KEYWORD, wait=True
+                )
+            )
+        self._size = await self.count()
+
+    async def add(
+        self,
+        demonstrations: Sequence[Demonstration],
+        vectors: Vectors,
+        edition: str | None = None,
+    ) -> None:
+        for rows in writes(demonstrations, vectors, edition):
+            points = [
+                models.PointStruct(id=str(row.point_id), vector=row.vector, payload=row.payload)
+                for row in rows
+            ]
+            await self._write(self._client.upsert(self._collection, points, wait=True))
+        self._size = await self.count()
+
+    async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
+        response = await self._read(
+            self._client.query_points(
+                self._collection,
+                query=query_vector(vector, k),
+                query_filter=_within(label_space),
+                search_params=models.SearchParams(
+                    exact=self._size <= self._limits.exact_up_to, hnsw_ef=128
+                ),
+                limit=k,
+                with_payload=True,
+            )
+        )
+        return [match_of(point.payload, point.score) for point in response.points]
+
+    async def get(self, demonstration_id: str) -> Demonstration:
+        ids = [str(point_id(demonstration_id))]
+        for record in await self._read(self._client.retrieve(self._collection, ids)):
+            return demonstration_of(record.payload)
+        raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
+
+    async def delete(self, demonstration_id: str) -> None:
+        await self.get(demonstration_id)
+        selected = models.PointIdsList(points=[str(point_id(demonstration_id))])
+        await self._write(self._client.delete(self._collection, selected, wait=True))
+
+    async def count(self, label_space: str | None = None) -> int:
+        counted = self._client.count(self._collection, _within(label_space), exact=True)
+        return (await self._read(counted)).count
+
+    async def edition(self) -> str | None:
+        return (await self._metadata()).get(EDITION)
+
+    async def finish_edition(self, edition: str) -> None:
+        others = models.Filter(
+            must_not=[
+                models.IsEmptyCondition(is_empty=models.PayloadField(key=EDITION)),
+                models.FieldCondition(key=EDITION, match=models.MatchValue(value=edition)),
+            ]
+        )
+        selected = models.FilterSelector(filter=others)
+        await self._write(self._client.delete(self._collection, selected, wait=True))
+        await self._write(
+            self._client.update_collection(self._collection, metadata={EDITION: edition})
+        )
+
+    async def ping(self) -> None:
+        await self._read(self._client.get_collection(self._collection))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def list(
+        self, label_space: str | None = None, limit: int = 100, after: str | None = None
+    ) -> Page:
+        request = PageRequest(limit, after)
+        offset = request.scroll_offset
+        records, _ = await self._read(
+            self._client.scroll(
+                self._collection,
+                scroll_filter=_within(label_space),
+                limit=request.scroll_limit,
+                offset=None if offset is None else str(offset),
+                with_payload=True,
+            )
+        )
+        return request.page([record.payload for record in records])
+
+    async def _create(self, encoder_identity: str) -> None:
+        vectors = models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)
+        await self._write(
+            self._client.create_collection(
+                self._collection, vectors_config=vectors, metadata={_ENCODER: encoder_identity}
+            )
+        )
+
+    async def _metadata(self) -> dict[str, str]:
+        info = await self._read(self._client.get_collection(self._collection))
+        return dict(info.config.metadata or {})
+
+    async def _read(self, call: Awaitable[T]) -> T:
+        return await _ask(call, self._limits.read_s)
+
+    async def _write(self, call: Awaitable[T]) -> T:
+        return await _ask(call, self._limits.write_s)
+
+
+async def _ask(call: Awaitable[T], timeout_s: float) -> T:
+    """A server's answer. The error names no address: clients of the service may see it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except TimeoutError as error:
+        raise DemonstrationsUnavailable(
+            f"the demonstration server did not answer in {timeout_s:g} s"
+        ) from error
+    except UnexpectedResponse as error:
+        raise DemonstrationsUnavailable(
+            f"the demonstration server answered with status {error.status_code}"
+        ) from error
+    except Exception as error:  # the client lets through errors of httpx, gRPC, pydantic, its own
+        raise DemonstrationsUnavailable("the demonstration server does not answer") from error
+
+
+def _within(label_space: str | None) -> models.Filter | None:
+    if label_space is None:
+        return None
+    match = models.MatchValue(value=label_space)
+    return models.Filter(must=[models.FieldCondition(key=LABEL_SPACE, match=match)])

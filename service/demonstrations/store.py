@@ -1,0 +1,121 @@
+"""What a demonstration store promises, whichever backend keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.conversation.dialogue import Demonstration
+from service.demonstrations.encoder import Vector, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A demonstration found by its nearness.
+
+    Attributes:
+        similarity: cosine of the angle between the two vectors, -1 to 1.
+    """
+
+    demonstration: Demonstration
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing.
+
+    Attributes:
+        next: what to ask the next page with, as `after`; None on the last page.
+    """
+
+    demonstrations: tuple[Demonstration, ...]
+    next: str | None
+
+
+class IndexMismatch(Exception):
+    """An index cannot be used with this encoder: another one built it, or nobody knows which."""
+
+
+class DemonstrationStore(Protocol):
+    """Demonstrations by the cosine similarity of their vectors.
+
+    A method raises DemonstrationsUnavailable when the store does not answer, never a client
+    library's own error. What has been written when a method returns outlives the process.
+
+    The demonstrations that ship with the service come in editions. A store knows which of its
+    demonstrations are of which edition, so that a new edition replaces the one before and leaves
+    alone what people added.
+    """
+
+    async def add(
+        self,
+        demonstrations: Sequence[Demonstration],
+        vectors: Vectors,
+        edition: str | None = None,
+    ) -> None:
+        """Write demonstrations, replacing those with the same ids; of equal ids the last counts.
+
+        Args:
+            vectors: shape (n, 384), one row a demonstration.
+            edition: the edition that they are of; None for what people add.
+
+        Raises:
+            ValueError: another shape, or a number that is not finite.
+        """
+
+    async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
+        """The k demonstrations of a label space nearest to a vector, best first.
+
+        Equals have no order. There are fewer than k where the label space has fewer.
+
+        Args:
+            vector: shape (384,).
+            k: at least 1.
+
+        Raises:
+            ValueError: another shape, a number that is not finite, or k < 1.
+        """
+
+    async def get(self, demonstration_id: str) -> Demonstration:
+        """One demonstration.
+
+        Raises:
+            DemonstrationNotFound: there is none with this id.
+        """
+
+    async def delete(self, demonstration_id: str) -> None:
+        """Delete one demonstration.
+
+        Raises:
+            DemonstrationNotFound: there is none with this id.
+        """
+
+    async def count(self, label_space: str | None = None) -> int:
+        """How many demonstrations a label space has, or all of them together."""
+
+    async def edition(self) -> str | None:
+        """The edition that is completely loaded; None before the first."""
+
+    async def finish_edition(self, edition: str) -> None:
+        """Declare an edition completely loaded and delete what is left of other editions."""
+
+    async def ping(self) -> None:
+        """Return if the store answers."""
+
+    async def close(self) -> None:
+        """Release what the store holds; it is of no use afterwards."""
+
+    async def list(
+        self, label_space: str | None = None, limit: int = 100, after: str | None = None
+    ) -> Page:
+        """One page of the demonstrations, in an arbitrary order that stays the same.
+
+        Each demonstration that is there from the first page to the last is on exactly one.
+
+        Args:
+            limit: at least 1.
+            after: the `next` of the page before; None for the first page.
+
+        Raises:
+            ValueError: limit < 1.
+        """

@@ -1,0 +1,217 @@
+"""What only the server store has: a network, and a server that misbehaves.
+
+The server here answers from a script in Qdrant's wire format, so that it can fail on command. That
+the real one agrees with the reference is shown by test_store_contract.py.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.demonstrations.server import Limits, ServerStore, open_server
+from service.demonstrations.store import IndexMismatch
+from service.errors import DemonstrationsUnavailable
+
+ENCODER = "reference@00000000"
+# Long enough for a busy machine, short enough to wait for.
+IMPATIENT = Limits(read_s=2.0, write_s=2.0)
+
+
+class Script:
+    """An HTTP server with one collection, called "c".
+
+    Attributes:
+        metadata: of the collection.
+        status: answers with this status, where not 200.
+        headers: further header lines of an answer.
+        body: answers with these bytes, where set.
+        hangs: reads requests and never answers.
+        connections: how many have been made.
+    """
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, str] | None = {"encoder": ENCODER}
+        self.status = 200
+        self.headers = ""
+        self.body: bytes | None = None
+        self.hangs = False
+        self.connections = 0
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if "content-length: " in head:
+                    await reader.readexactly(int(head.split("content-length: ")[1].split()[0]))
+                if self.hangs:
+                    await asyncio.Event().wait()
+                path = head.split()[1].split("?")[0]
+                body = self.body if self.body is not None else self._answer(path)
+                writer.write(
+                    f"HTTP/1.1 {self.status} Scripted\r\ncontent-type: application/json\r\n"
+                    f"{self.headers}content-length: {len(body)}\r\n\r\n".encode()
+                    + body
+                )
+        except asyncio.IncompleteReadError:  # the client has closed the connection
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, path: str) -> bytes:
+        results: dict[str, object] = {
+            "/collections/c/exists": {"exists": True},
+            "/collections/c/index": {"operation_id": 1, "status": "completed"},
+            "/collections/c/points/count": {"count": 0},
+            "/collections/c": {
+                "status": "green",
+                "optimizer_status": "ok",
+                "segments_count": 1,
+                "payload_schema": {},
+                "config": {
+                    "params": {"vectors": {"size": 384, "distance": "Cosine"}},
+                    "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+                    "optimizer_config": {
+                        "deleted_threshold": 0.2,
+                        "vacuum_min_vector_number": 1000,
+                        "default_segment_number": 0,
+                        "flush_interval_sec": 5,
+                    },
+                    "metadata": self.metadata,
+                },
+            },
+        }
+        return json.dumps({"result": results[path], "status": "ok", "time": 0.001}).encode()
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[Script]:
+    script = Script()
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    script.port = server.sockets[0].getsockname()[1]
+    yield script
+    server.close()
+
+
+@pytest.fixture
+async def store(script: Script) -> AsyncIterator[ServerStore]:
+    store = await open_server(script.url, None, "c", ENCODER, limits=IMPATIENT)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("prefer_grpc", [False, True])
+async def test_refused_connection_is_our_error(closed_port: int, prefer_grpc: bool) -> None:
+    """Whoever starts the service is told where it looked, without the password."""
+    with pytest.raises(DemonstrationsUnavailable) as caught:
+        await open_server(
+            f"http://ann:secret@127.0.0.1:{closed_port}",
+            None,
+            "c",
+            ENCODER,
+            prefer_grpc=prefer_grpc,
+            grpc_port=closed_port,
+            limits=IMPATIENT,
+        )
+
+    assert f"127.0.0.1:{closed_port}" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_grpc_server_that_hangs_is_given_up(script: Script) -> None:
+    """The deadline holds for gRPC too."""
+    script.hangs = True
+
+    with pytest.raises(DemonstrationsUnavailable):
+        await open_server(
+            script.url,
+            None,
+            "c",
+            ENCODER,
+            prefer_grpc=True,
+            grpc_port=script.port,
+            limits=IMPATIENT,
+        )
+
+
+async def test_collection_that_says_nothing_of_its_encoder_is_refused(script: Script) -> None:
+    """A collection that something else made, or a server too old for metadata."""
+    script.metadata = None
+
+    with pytest.raises(IndexMismatch, match=r"collection c .* unknown encoder"):
+        await open_server(script.url, None, "c", ENCODER)
+
+
+async def test_connection_to_this_machine_is_kept(script: Script, store: ServerStore) -> None:
+    """Opening and three pings take one connection between them."""
+    for _ in range(3):
+        await store.ping()
+
+    assert script.connections == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500, 503])
+async def test_status_of_a_refusal_is_reported(
+    script: Script, store: ServerStore, status: int
+) -> None:
+    """And nothing else of what the server said, which clients of the service must not see."""
+    script.status = status
+    script.body = b'{"status": {"error": "secret"}}'
+
+    with pytest.raises(DemonstrationsUnavailable) as caught:
+        await store.count()
+
+    assert str(caught.value) == f"the demonstration server answered with status {status}"
+
+
+@pytest.mark.parametrize("headers", ["", "retry-after: 1\r\n"])
+async def test_overloaded_server_is_our_error(
+    script: Script, store: ServerStore, headers: str
+) -> None:
+    """The client raises another error when the server says when to come back."""
+    script.status = 429
+    script.headers = headers
+    script.body = b"{}"
+
+    with pytest.raises(DemonstrationsUnavailable):
+        await store.count()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"result": {"count": "many"}}'])
+async def test_answer_that_makes_no_sense_is_our_error(
+    script: Script, store: ServerStore, body: bytes
+) -> None:
+    """Also where the client fails in the midst of reading it."""
+    script.body = body
+
+    with pytest.raises(DemonstrationsUnavailable):
+        await store.count()
+
+
+async def test_server_that_hangs_is_given_up_and_taken_up_again(
+    script: Script, store: ServerStore
+) -> None:
+    """The error says how long it waited; the next call finds a server that has recovered."""
+    script.hangs = True
+    with pytest.raises(DemonstrationsUnavailable, match="did not answer in 2 s"):
+        await store.count()
+
+    script.hangs = False
+
+    assert await store.count() == 0
