@@ -1,0 +1,149 @@
+"""The model bundle: which weights, prompt, label spaces and calibration belong together.
+
+A folder that training writes and the service loads: Hugging Face weights (safetensors only), their
+tokenizer, and `bundle.json`, which this module defines.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import TEMPLATES, Template
+
+FILE = "bundle.json"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BundleError(ValueError):
+    """A bundle that this service cannot serve; the message names the file and says why."""
+
+
+class Part(BaseModel):
+    """Part of a bundle's description; a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Base(Part):
+    """The model that was fine-tuned."""
+
+    name: str
+    revision: str  # a hub commit, or "sha256:" and the hash of its weights
+
+
+class Window(Part):
+    """A history window, as `service.conversation.dialogue.HistoryWindow` has it."""
+
+    lowest: Annotated[int, Field(ge=0)]
+    highest: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def is_possible(self) -> Self:
+        HistoryWindow(self.lowest, self.highest)
+        return self
+
+
+class TrainedLabels(Part):
+    """A label space as the model was trained on it.
+
+    Attributes:
+        verbalizers: by label name, in the order prompts list them.
+        temperature: divides the label log-probabilities; fitted on the development split.
+        development: scores on the development split, as `instructerc-train evaluate` printed them.
+    """
+
+    verbalizers: dict[str, str]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    development: dict[str, float] = {}
+
+
+class Bundle(Part):
+    """`bundle.json`.
+
+    Attributes:
+        max_tokens: the longest prompt, in tokens, with the one token that is read after it.
+        demonstrations: how many a prompt shows.
+        encoder: identity of the encoder that chose the demonstrations in training.
+        data: sha256 of each training file, by its path in the data folder.
+    """
+
+    format: Literal[1]
+    name: str
+    version: str
+    base: Base
+    template: str
+    window: Window
+    max_tokens: Annotated[int, Field(gt=0)]
+    demonstrations: Annotated[int, Field(ge=0)]
+    label_spaces: Annotated[dict[str, TrainedLabels], Field(min_length=1)]
+    encoder: str
+    data: dict[str, Sha256]
+    code_version: str
+
+    @property
+    def prompt_template(self) -> Template:
+        return TEMPLATES[self.template]
+
+    @property
+    def history_window(self) -> HistoryWindow:
+        return HistoryWindow(self.window.lowest, self.window.highest)
+
+
+def trained_labels(label_space: LabelSpace) -> TrainedLabels:
+    """The label space as a bundle records it, not yet calibrated."""
+    return TrainedLabels(verbalizers={label.name: label.verbalizer for label in label_space.labels})
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read `bundle.json`.
+
+    Raises:
+        BundleError: no such file, or not a bundle description of this format.
+    """
+    path = folder / FILE
+    try:
+        return Bundle.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+        )
+        raise BundleError(f"{path}: {problems}") from None
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write `bundle.json`."""
+    (folder / FILE).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+    """Read a bundle and check that this service can serve it.
+
+    Raises:
+        BundleError: an unknown template or label space, a label space trained with other labels
+            or verbalizers than the service has, or weights that are not safetensors.
+    """
+    bundle, path = read_bundle(folder), folder / FILE
+    if bundle.template not in TEMPLATES:
+        known = ", ".join(TEMPLATES)
+        raise BundleError(f"{path}: template {bundle.template!r} is not one of {known}")
+    for name, trained in bundle.label_spaces.items():
+        space = label_spaces.get(name)
+        if space is None:
+            known = ", ".join(label_spaces)
+            raise BundleError(f"{path}: label space {name!r} is not one of {known}")
+        ours = trained_labels(space).verbalizers
+        if list(trained.verbalizers.items()) != list(ours.items()):
+            raise BundleError(
+                f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
+                f"the service has {ours}"
+            )
+    if not any(folder.glob("*.safetensors")):
+        raise BundleError(f"{folder}: holds no weights (*.safetensors)")
+    return bundle

@@ -1,0 +1,46 @@
+"""What a label engine does: one forward pass, the log-probabilities of a few tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+
+class Priority(IntEnum):
+    """Which requests go first when the engine is full; lower values go first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model thinks comes right after a prompt.
+
+    Attributes:
+        log_probabilities: natural logarithms under the whole vocabulary, one a candidate token, in
+            the order asked.
+        cached_tokens: how many of the prompt's tokens came from the prefix cache.
+    """
+
+    log_probabilities: tuple[float, ...]
+    cached_tokens: int
+
+
+class LabelEngine(Protocol):
+    """A causal language model that is asked for single tokens.
+
+    Raises EngineUnavailable, never a library's own error. Cancelling a call frees its place.
+    """
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        """The candidates' log-probabilities after a prompt of token ids."""
+        ...
+
+    async def check(self) -> None:
+        """Return when the engine works."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,137 @@
+"""vLLM inside the service: its scheduler, cache and kernels, driven without HTTP."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.decoding.engine import Priority, Reading
+from service.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+# Only whole blocks of the cache are shared; 32 is the smallest the CPU backend takes.
+_CPU_BLOCK_TOKENS = 32
+_SHUTDOWN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How vLLM is started.
+
+    Attributes:
+        kv_cache_gib: size of the cache on a CPU; a GPU's is a share of its memory.
+        max_sequences: how many prompts one step may hold.
+        gpu_memory: share of a GPU's memory that vLLM takes.
+    """
+
+    kv_cache_gib: int = 1
+    max_sequences: int = 128
+    gpu_memory: float = 0.9
+
+
+class InProcessEngine:
+    """A label engine on vLLM's AsyncLLM. Made by `start_engine`."""
+
+    def __init__(self, llm: "AsyncLLM") -> None:
+        self._llm: AsyncLLM | None = llm
+        self._numbers = itertools.count()
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        if self._llm is None:
+            raise EngineUnavailable("the label engine is closed")
+        wanted = list(candidates)
+        sampling = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            logprob_token_ids=wanted,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        try:
+            async for output in self._llm.generate(
+                tokens_input(list(prompt)),
+                sampling,
+                f"read-{next(self._numbers)}",
+                priority=priority,
+            ):
+                found = output.outputs[0].logprobs
+                if found is None:
+                    break
+                return Reading(
+                    tuple(found[0][token].logprob for token in wanted),
+                    output.num_cached_tokens or 0,
+                )
+        except Exception as error:  # vLLM's errors have no common root
+            raise EngineUnavailable("the label engine failed") from error
+        raise EngineUnavailable("the label engine gave no answer")
+
+    async def check(self) -> None:
+        if self._llm is None or self._llm.errored:
+            raise EngineUnavailable("the label engine is closed or has died")
+
+    async def close(self) -> None:
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            # On the loop, which has nothing else left to do: vLLM's own task must not run between
+            # the engine's end and its own, or it reports the end as a failure.
+            llm.shutdown(_SHUTDOWN_S)
+
+
+async def start_engine(
+    model: Path, *, max_tokens: int, options: EngineOptions, seed: int = 0
+) -> InProcessEngine:
+    """Start vLLM on a folder of merged weights; takes tens of seconds.
+
+    Args:
+        max_tokens: the longest prompt with the token read after it.
+
+    Raises:
+        EngineUnavailable: vLLM does not start; its own log says why.
+    """
+    # Read by vLLM when it is imported and inherited by its engine process.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    on_cpu = current_platform.is_cpu()
+    arguments = AsyncEngineArgs(
+        model=str(model),
+        load_format="safetensors",
+        skip_tokenizer_init=True,
+        dtype="bfloat16",
+        # Logits in bfloat16 are 0.06 apart where labels are decided: too coarse for probabilities.
+        hf_overrides={"head_dtype": "float32"},
+        max_model_len=max_tokens,
+        max_num_seqs=options.max_sequences,
+        gpu_memory_utilization=options.gpu_memory,
+        block_size=_CPU_BLOCK_TOKENS if on_cpu else None,
+        enable_prefix_caching=True,
+        scheduling_policy="priority",
+        max_logprobs=128,
+        seed=seed,
+        enable_log_requests=False,
+        use_tqdm_on_load=False,
+    )
+    try:
+        # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
+        return InProcessEngine(AsyncLLM.from_engine_args(arguments))
+    except Exception as error:
+        raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

@@ -1,0 +1,187 @@
+"""What the service accepts as a model bundle."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts.v2 import V2
+from service.decoding.bundle import (
+    FILE,
+    Base,
+    Bundle,
+    BundleError,
+    TrainedLabels,
+    Window,
+    load_bundle,
+    read_bundle,
+    trained_labels,
+    write_bundle,
+)
+
+
+@pytest.fixture
+def bundle(spaces: Mapping[str, LabelSpace]) -> Bundle:
+    return Bundle(
+        format=1,
+        name="mini",
+        version="3",
+        base=Base(name="base", revision="sha256:" + "0" * 64),
+        template="v2",
+        window=Window(lowest=12, highest=20),
+        max_tokens=512,
+        demonstrations=2,
+        label_spaces={
+            "meld": TrainedLabels(
+                verbalizers=trained_labels(spaces["meld"]).verbalizers,
+                temperature=1.25,
+                development={"weighted_f1": 55.5},
+            ),
+            "unified": trained_labels(spaces["unified"]),
+        },
+        encoder="encoder@1",
+        data={"meld/train.csv": "a" * 64},
+        code_version="0.1.0",
+    )
+
+
+@pytest.fixture
+def folder(bundle: Bundle, tmp_path: Path) -> Path:
+    """A folder that the service would serve."""
+    write_bundle(bundle, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def described(folder: Path, **changes: Any) -> None:
+    """Change fields of the folder's description; None takes one away."""
+    values = json.loads((folder / FILE).read_text()) | changes
+    (folder / FILE).write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+
+def test_bundle_is_read_as_it_was_written(
+    bundle: Bundle, folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The order of verbalizers too: it is the order prompts list them in."""
+    found = load_bundle(folder, spaces)
+
+    assert found == bundle
+    assert list(found.label_spaces["meld"].verbalizers.items()) == [
+        ("neutral", "neutral"),
+        ("surprise", "surprise"),
+        ("fear", "fear"),
+        ("sadness", "sad"),
+        ("joy", "joyful"),
+        ("disgust", "disgust"),
+        ("anger", "angry"),
+    ]
+
+
+def test_bundle_says_how_prompts_are_made(bundle: Bundle) -> None:
+    assert bundle.prompt_template == V2()
+    assert bundle.history_window == HistoryWindow(12, 20)
+
+
+def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -> None:
+    assert bundle.label_spaces["unified"].temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": "v9"}, "template 'v9' is not one of instructerc-v1, v2"),
+        ({"template": None}, "template: Field required"),
+        ({"format": 2}, "format: Input should be 1"),
+        ({"formt": 1}, "formt: Extra inputs are not permitted"),
+        ({"max_tokens": 0}, "max_tokens: .*greater than 0"),
+        ({"window": {"lowest": 1}}, "window.highest: Field required"),
+        ({"window": {"lowest": 3, "highest": 2}}, "window: .*lowest <= highest"),
+        ({"label_spaces": {}}, "label_spaces: .*at least 1 item"),
+        ({"data": {"train.csv": "abc"}}, "data.train.csv: .*pattern"),
+        (
+            {"label_spaces": {"moods": {"verbalizers": {"up": "up", "down": "down"}}}},
+            "label space 'moods' is not one of emorynlp, iemocap, meld, unified",
+        ),
+        (
+            {"label_spaces": {"meld": {"verbalizers": {}, "temperature": 0}}},
+            "label_spaces.meld.temperature: .*greater than 0",
+        ),
+    ],
+)
+def test_bundle_that_cannot_be_served_is_refused(
+    changes: dict[str, Any], message: str, folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The error names the file and the field."""
+    described(folder, **changes)
+
+    with pytest.raises(BundleError, match=rf"bundle\.json: {message}"):
+        load_bundle(folder, spaces)
+
+
+@pytest.mark.parametrize("temperature", ["Infinity", "NaN"])
+def test_temperature_that_is_no_number_is_refused(temperature: str, folder: Path) -> None:
+    """It would turn every answer into noise, or into none."""
+    text = (folder / FILE).read_text()
+    (folder / FILE).write_text(text.replace("1.25", temperature))
+
+    with pytest.raises(BundleError, match=r"label_spaces\.meld\.temperature"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "verbalizers",
+    [
+        {"joy": "happy"},
+        {"hope": "hope"},
+        {"anger": None},
+    ],
+    ids=["another-verbalizer", "another-label", "a-label-less"],
+)
+def test_label_space_trained_otherwise_is_refused(
+    verbalizers: dict[str, str | None],
+    folder: Path,
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """The model would be asked for words it was never taught."""
+    changed = {**trained_labels(spaces["meld"]).verbalizers, **verbalizers}
+    kept = {name: word for name, word in changed.items() if word is not None}
+    described(folder, label_spaces={"meld": {"verbalizers": kept}})
+
+    with pytest.raises(BundleError, match=r"bundle\.json: label space 'meld' was trained with"):
+        load_bundle(folder, spaces)
+
+
+def test_label_space_trained_in_another_order_is_refused(
+    folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Another order of labels is another prompt."""
+    turned = dict(reversed(trained_labels(spaces["meld"]).verbalizers.items()))
+    described(folder, label_spaces={"meld": {"verbalizers": turned}})
+
+    with pytest.raises(BundleError, match=r"bundle\.json: label space 'meld' was trained with"):
+        load_bundle(folder, spaces)
+
+
+def test_weights_must_be_safetensors(folder: Path, spaces: Mapping[str, LabelSpace]) -> None:
+    """A pickle runs code when it is loaded."""
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+    with pytest.raises(BundleError, match=rf"{folder}: holds no weights \(\*\.safetensors\)"):
+        load_bundle(folder, spaces)
+
+
+def test_missing_description_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"bundle\.json: No such file"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"", b"\xff\xfe{}"])
+def test_description_that_is_no_json_object_is_refused(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(text)
+
+    with pytest.raises(BundleError, match=r"bundle\.json: file: "):
+        read_bundle(tmp_path)

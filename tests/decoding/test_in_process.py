@@ -1,0 +1,138 @@
+"""What vLLM answers, held against transformers on the same weights."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from service.conversation.dialogue import Demonstration, Line
+from service.conversation.labels import Label, LabelSpace, load_label_spaces
+from service.conversation.prompts.tokens import fit
+from service.decoding.bundle import load_bundle
+from service.decoding.engine import Priority
+from service.decoding.in_process import EngineOptions, InProcessEngine, start_engine
+from service.decoding.scoring import plan_reading, score_labels
+from service.decoding.tokenizer import load_tokenizer
+from service.errors import EngineUnavailable
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUNDLE = REPOSITORY / "build" / "bundles" / "erc-mini"
+LABEL_SPACES = load_label_spaces(REPOSITORY / "data" / "label_spaces")
+TOKENIZER = load_tokenizer(BUNDLE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[InProcessEngine]:
+    bundle = load_bundle(BUNDLE, LABEL_SPACES)
+    started = await start_engine(BUNDLE, max_tokens=bundle.max_tokens, options=EngineOptions())
+    yield started
+    await started.close()
+
+
+@pytest.fixture(scope="module")
+def reference() -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(BUNDLE, dtype=torch.float32).eval()
+
+
+def prompts(count: int) -> list[tuple[LabelSpace, list[int]]]:
+    """Prompts of dialogues that are drawn from the shipped demonstrations, seed 7."""
+    bundle = load_bundle(BUNDLE, LABEL_SPACES)
+    rows = map(json.loads, (REPOSITORY / "data" / "demonstrations.jsonl").open(encoding="utf-8"))
+    shipped = [Demonstration(**row) for row in rows]
+    random = Random(7)
+    made = []
+    for n in range(count):
+        space = LABEL_SPACES[list(bundle.label_spaces)[n % len(bundle.label_spaces)]]
+        lines = [
+            Line(random.randrange(3), random.choice(shipped).text)
+            for _ in range(random.randint(1, 15))
+        ]
+        shown = random.sample([d for d in shipped if d.label_space == space.name], n % 3)
+        prompt = fit(
+            bundle.prompt_template,
+            space,
+            bundle.history_window,
+            lines,
+            shown,
+            encode=TOKENIZER.encode,
+            begin=TOKENIZER.begin,
+            limit=bundle.max_tokens - 1,
+        )
+        made.append((space, prompt.ids))
+    return made
+
+
+def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+    """The next token's, over the whole vocabulary."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([list(ids)])).logits[0, -1]
+    return torch.log_softmax(logits.float(), -1)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_vllm_and_transformers_give_the_same_distribution(
+    engine: InProcessEngine, reference: PreTrainedModel
+) -> None:
+    """200 prompts, vLLM in bfloat16 but for its head, transformers in single precision."""
+    bundle = load_bundle(BUNDLE, LABEL_SPACES)
+    same, differences = [], []
+    for space, ids in prompts(200):
+        reading = plan_reading(space, bundle.prompt_template, TOKENIZER.encode, TOKENIZER.end)
+        scores = await score_labels(engine, reading, ids, Priority.INTERACTIVE)
+        ours = np.exp(scores.log_probabilities)
+        first = [path[0][1] for path in reading.paths]
+        theirs = log_probabilities(reference, ids)[first].exp().numpy()
+        same.append(ours.argmax() == theirs.argmax())
+        differences.append(np.abs(ours / ours.sum() - theirs / theirs.sum()).max())
+
+    assert np.mean(same) >= 0.99
+    assert max(differences) <= 0.06
+    assert np.mean(differences) <= 0.005
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_verbalizers_that_begin_alike_are_scored_whole(
+    engine: InProcessEngine, reference: PreTrainedModel
+) -> None:
+    """ "joyful" and "joyfully" share their first tokens; each scores the product of all of its."""
+    template = load_bundle(BUNDLE, LABEL_SPACES).prompt_template
+    words = ("joyful", "joyfully", "sad")
+    space = LabelSpace("made", "Made up", tuple(Label(w, w, "joyful") for w in words))
+    reading = plan_reading(space, template, TOKENIZER.encode, TOKENIZER.end)
+    _, ids = prompts(1)[0]
+
+    scores = await score_labels(engine, reading, ids, Priority.INTERACTIVE)
+
+    assert len(reading.questions) > 1
+    for path, score in zip(reading.paths, scores.log_probabilities, strict=True):
+        expected = sum(
+            float(log_probabilities(reference, [*ids, *before])[token]) for before, token in path
+        )
+        assert math.exp(score) == pytest.approx(math.exp(expected), abs=0.06)
+    assert sum(map(math.exp, scores.log_probabilities)) <= 1 + 1e-3
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_prompt_that_was_read_before_comes_from_the_cache(engine: InProcessEngine) -> None:
+    """All whole blocks but the last are found again, and the answer stays the same."""
+    ids = [*TOKENIZER.begin, *range(2000, 2200)]
+
+    first = await engine.read(ids, [2001, 2002], Priority.INTERACTIVE)
+    second = await engine.read(ids, [2001, 2002], Priority.BATCH)
+
+    assert first.cached_tokens == 0
+    assert second.cached_tokens >= len(ids) - 2 * 32
+    assert second.log_probabilities == pytest.approx(first.log_probabilities, abs=0.2)
+
+
+async def test_a_folder_without_a_model_does_not_start(tmp_path: Path) -> None:
+    """No library's error leaves the adapter."""
+    with pytest.raises(EngineUnavailable, match=str(tmp_path)):
+        await start_engine(tmp_path, max_tokens=64, options=EngineOptions())
