@@ -1,0 +1,1 @@
+"""The pipeline: history, demonstrations, prompt, label scores, prediction."""

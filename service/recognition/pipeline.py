@@ -1,0 +1,224 @@
+"""Which steps lead from an utterance to its emotion.
+
+The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
+pass reads the labels, and the bundle's temperature calibrates them. Retrieval may fail without
+failing the answer: the model was trained with demonstrations and without, so the answer goes on,
+marked as degraded.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.conversation.dialogue import Line
+from service.conversation.labels import LabelSpace
+from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, fit
+from service.decoding.bundle import Bundle, BundleError
+from service.decoding.engine import LabelEngine, Priority
+from service.decoding.scoring import LabelReading, plan_reading, score_labels
+from service.decoding.tokenizer import Tokenizer
+from service.demonstrations.store import Match
+from service.errors import (
+    DemonstrationsUnavailable,
+    EngineUnavailable,
+    UnsupportedLabelSpace,
+    UtteranceTooLong,
+)
+
+log = logging.getLogger(__name__)
+
+DEGRADED_DEMONSTRATIONS = "demonstrations"
+
+
+class Retrieval(Protocol):
+    """Finds demonstrations for a text. Raises DemonstrationsUnavailable."""
+
+    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What was found for one utterance.
+
+    Attributes:
+        demonstrations: those the prompt shows, nearest first.
+        degraded: the parts that did not answer; the prediction went on without them.
+        prompt_tokens, cached_tokens: the prompt's length, and how much of it was cached.
+    """
+
+    prediction: Prediction
+    demonstrations: tuple[Match, ...]
+    degraded: tuple[str, ...]
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class Recognizer:
+    """Reads the emotion of utterances with one bundle. Made by `open_recognizer`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        tokenizer: Tokenizer,
+        label_spaces: Mapping[str, LabelSpace],
+        readings: Mapping[str, LabelReading],
+        engine: LabelEngine,
+        retrieval: Retrieval | None,
+    ) -> None:
+        self.bundle = bundle
+        self.label_spaces = label_spaces
+        self._tokenizer = tokenizer
+        self._template = bundle.prompt_template
+        self._window = bundle.history_window
+        self._readings = readings
+        self._engine = engine
+        self._retrieval = retrieval
+
+    @property
+    def history_lines(self) -> int:
+        """How many lines before the target a prompt may show at most."""
+        return self._window.highest
+
+    def label_space(self, name: str) -> LabelSpace:
+        """The label space called `name`, without regard to case.
+
+        Raises:
+            UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
+        """
+        return supported_label_space(self.bundle, self.label_spaces, name)
+
+    async def recognize(
+        self,
+        lines: Sequence[Line],
+        label_space: LabelSpace,
+        *,
+        first: int = 0,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Recognition:
+        """Read the emotion of the last of `lines`.
+
+        Args:
+            lines: the dialogue's end, `history_lines` before the target or all there are.
+            label_space: one that `label_space` returned.
+            first: the index in the dialogue of `lines[0]`.
+
+        Raises:
+            UtteranceTooLong: the utterance alone is longer than the model reads.
+            EngineUnavailable: the label engine does not answer.
+        """
+        matches, degraded = await self._demonstrations(lines[-1].text, label_space)
+        reading = self._readings[label_space.name]
+        prompt = self._prompt(lines, first, label_space, matches, reading)
+        ids = prompt.ids
+        scores = await score_labels(self._engine, reading, ids, priority)
+        temperature = self.bundle.label_spaces[label_space.name].temperature
+        try:
+            prediction = prediction_from_scores(label_space, scores.log_probabilities, temperature)
+        except ValueError as error:
+            raise EngineUnavailable("the label engine answered no probabilities") from error
+        return Recognition(
+            prediction,
+            tuple(matches) if prompt.demonstrations else (),
+            degraded,
+            len(ids),
+            scores.cached_tokens,
+        )
+
+    async def warm_up(self) -> None:
+        """Read one prompt of each kind, so that what an engine does at first use is done.
+
+        Raises:
+            EngineUnavailable, DemonstrationsUnavailable: a part does not answer.
+        """
+        for name in self._readings:
+            space = self.label_spaces[name]
+            recognition = await self.recognize([Line(0, "Hello.")], space)
+            if recognition.degraded:
+                raise DemonstrationsUnavailable("retrieval does not answer")
+
+    async def _demonstrations(
+        self, text: str, label_space: LabelSpace
+    ) -> tuple[list[Match], tuple[str, ...]]:
+        if self._retrieval is None or not self.bundle.demonstrations:
+            return [], ()
+        try:
+            found = await self._retrieval.nearest(
+                text, label_space.name, self.bundle.demonstrations
+            )
+        except DemonstrationsUnavailable as error:
+            log.warning("answering without demonstrations: %s", error)
+            return [], (DEGRADED_DEMONSTRATIONS,)
+        return found, ()
+
+    def _prompt(
+        self,
+        lines: Sequence[Line],
+        first: int,
+        label_space: LabelSpace,
+        matches: Sequence[Match],
+        reading: LabelReading,
+    ) -> TokenizedPrompt:
+        try:
+            return fit(
+                self._template,
+                label_space,
+                self._window,
+                lines,
+                [match.demonstration for match in matches],
+                first=first,
+                encode=self._tokenizer.encode,
+                begin=self._tokenizer.begin,
+                # The engine needs room for one token behind the prompt.
+                limit=self.bundle.max_tokens - 1 - reading.extra_tokens,
+            )
+        except PromptTooLong as error:
+            raise UtteranceTooLong(
+                f"text is too long for bundle {self.bundle.name}: {error}"
+            ) from None
+
+
+def supported_label_space(
+    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str
+) -> LabelSpace:
+    """The label space called `name`, without regard to case, if the bundle answers in it.
+
+    Raises:
+        UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
+    """
+    wanted = name.casefold()
+    if wanted in bundle.label_spaces:
+        return label_spaces[wanted]
+    if wanted in label_spaces:
+        problem = f"bundle {bundle.name} was not trained on {wanted!r}"
+    else:
+        problem = f"there is no {name!r}"
+    known = ", ".join(bundle.label_spaces)
+    raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
+
+
+def open_recognizer(
+    bundle: Bundle,
+    tokenizer: Tokenizer,
+    label_spaces: Mapping[str, LabelSpace],
+    engine: LabelEngine,
+    retrieval: Retrieval | None,
+) -> Recognizer:
+    """Put a bundle's parts together.
+
+    Args:
+        retrieval: None answers without demonstrations.
+
+    Raises:
+        BundleError: the tokenizer cannot tell a label space's verbalizers apart.
+    """
+    template = bundle.prompt_template
+    try:
+        readings = {
+            name: plan_reading(label_spaces[name], template, tokenizer.encode, tokenizer.end)
+            for name in bundle.label_spaces
+        }
+    except ValueError as error:
+        raise BundleError(f"bundle {bundle.name}: {error}") from None
+    return Recognizer(bundle, tokenizer, label_spaces, readings, engine, retrieval)

@@ -1,0 +1,58 @@
+"""One turn of a stored dialogue: label the utterance, then store both in one write.
+
+The answer leaves when utterance and prediction are on disk; a turn that fails leaves no trace.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from service.conversation.dialogue import Line
+from service.errors import DialogueBusy
+from service.recognition.document import document
+from service.recognition.pipeline import Recognizer
+from service.sessions.store import Conflict, SessionStore, StoredUtterance
+from service.sessions.turns import DialogueLocks
+
+# Within a process turns wait for each other; only another process can get in between.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTaker:
+    """Appends labelled utterances to stored dialogues, one at a time in each dialogue."""
+
+    recognizer: Recognizer
+    sessions: SessionStore
+    locks: DialogueLocks
+
+    async def take(
+        self, dialogue_id: str, speaker: str, text: str, label_space: str
+    ) -> StoredUtterance:
+        """Label an utterance in the light of the dialogue so far and append it.
+
+        Raises:
+            UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
+            EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
+            DialogueBusy: other processes kept appending first; nothing is stored.
+        """
+        space = self.recognizer.label_space(label_space)
+        async with self.locks.of(dialogue_id):
+            for _ in range(_ATTEMPTS):
+                tail = await self.sessions.tail(dialogue_id, speaker, self.recognizer.history_lines)
+                recognition = await self.recognizer.recognize(
+                    (*tail.lines, Line(tail.speaker_index, text)), space, first=tail.first
+                )
+                found = document(recognition, self.recognizer.bundle)
+                try:
+                    return await self.sessions.append(
+                        dialogue_id,
+                        tail.length,
+                        speaker=speaker,
+                        speaker_index=tail.speaker_index,
+                        text=text,
+                        label_space=space.name,
+                        prediction=cast(dict[str, Any], found),
+                    )
+                except Conflict:
+                    continue
+        raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")

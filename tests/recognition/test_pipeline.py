@@ -1,0 +1,307 @@
+"""From an utterance to its emotion, step by step."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from service.conversation.dialogue import Line
+from service.conversation.labels import Label, LabelSpace
+from service.decoding.bundle import Bundle, BundleError, TrainedLabels, trained_labels
+from service.decoding.engine import Priority
+from service.decoding.tokenizer import Tokenizer
+from service.errors import (
+    DemonstrationsUnavailable,
+    EngineUnavailable,
+    UnsupportedLabelSpace,
+    UtteranceTooLong,
+)
+from service.recognition.pipeline import Recognizer, open_recognizer
+from tests.recognition.conftest import OpenRecognizer, ScriptedEngine, ScriptedRetrieval, Words
+
+HELLO = [Line(0, "Hello there."), Line(1, "Where is it?")]
+INSTRUCTION = (
+    "<begin>You are an expert in the analysis of sentiment and emotion. "
+    "Say which emotion the last line of the conversation carries. "
+    "Labels: neutral, surprise, fear, sad, joyful, disgust, angry.\nConversation:"
+)
+EXAMPLES = "\nExamples:\nWho took it? = angry\nFound it! = joyful\nLast line:\n1: Where is it?"
+
+
+async def test_model_reads_history_then_examples_then_the_cue(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """One prompt, once, and its examples are the answer's demonstrations."""
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert engine.prompts == [
+        INSTRUCTION + "\n0: Hello there.\n1: Where is it?" + EXAMPLES + "\nEmotion:"
+    ]
+    assert engine.priorities == [Priority.INTERACTIVE]
+    assert [match.demonstration.id for match in recognition.demonstrations] == ["e1", "e2"]
+    assert recognition.degraded == ()
+
+
+async def test_examples_are_sought_for_the_target_alone(
+    recognizer: Recognizer, retrieval: ScriptedRetrieval
+) -> None:
+    """By its text, in its label space, as many as the model was trained with."""
+    await recognizer.recognize(HELLO, recognizer.label_space("MELD"))
+
+    assert retrieval.asked == [("Where is it?", "meld", 2)]
+
+
+async def test_answer_says_how_the_model_saw_it(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """Label, label mass, and how much of the prompt came from the cache."""
+    engine.believes = {"sad": 0.6, "joyful": 0.2}
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert recognition.prediction.label.name == "sadness"
+    assert recognition.prediction.confidence == pytest.approx(0.75)
+    assert recognition.prediction.label_mass == pytest.approx(0.8)
+    assert recognition.prompt_tokens == engine.lengths[0]
+    assert recognition.cached_tokens == 5
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.8), (2.0, 2 / 3), (0.5, 16 / 17)])
+async def test_bundles_temperature_calibrates_its_label_space(
+    temperature: float,
+    expected: float,
+    open_with: OpenRecognizer,
+    engine: ScriptedEngine,
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Each label space has its own; 4 to 1 becomes 2 to 1 at 2 and 16 to 1 at a half."""
+    meld = trained_labels(spaces["meld"]).model_copy(update={"temperature": temperature})
+    recognizer = open_with(
+        label_spaces={"meld": meld, "unified": trained_labels(spaces["unified"])}
+    )
+    engine.believes = {"joyful": 0.8, "fear": 0.2}
+
+    in_meld = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+    engine.believes = {"joyful": 0.8, "sad": 0.2}
+    unified = await recognizer.recognize(HELLO, recognizer.label_space("unified"))
+
+    assert in_meld.prediction.confidence == pytest.approx(expected)
+    assert unified.prediction.confidence == pytest.approx(0.8)
+
+
+async def test_lost_retrieval_degrades_the_answer_and_does_not_fail_it(
+    recognizer: Recognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """The prompt is one the model was trained on too: the same without examples."""
+    retrieval.failure = DemonstrationsUnavailable("scripted")
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert recognition.degraded == ("demonstrations",)
+    assert recognition.demonstrations == ()
+    assert engine.prompts == [INSTRUCTION + "\n0: Hello there.\n1: Where is it?\nEmotion:"]
+
+
+async def test_other_failures_of_retrieval_are_not_hidden(
+    recognizer: Recognizer, retrieval: ScriptedRetrieval
+) -> None:
+    """A mistake of ours is no outage."""
+    retrieval.failure = TypeError("scripted")
+
+    with pytest.raises(TypeError, match="scripted"):
+        await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+
+@pytest.mark.parametrize("without", ["retrieval", "demonstrations"])
+async def test_answer_that_should_have_no_examples_is_not_degraded(
+    without: str,
+    open_with: OpenRecognizer,
+    engine: ScriptedEngine,
+    retrieval: ScriptedRetrieval,
+) -> None:
+    """Retrieval is off, or the model was trained without; nobody is asked."""
+    recognizer = (
+        open_with(retrieval=None) if without == "retrieval" else open_with(demonstrations=0)
+    )
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert (recognition.demonstrations, recognition.degraded) == ((), ())
+    assert retrieval.asked == []
+    assert "Examples" not in engine.prompts[0]
+
+
+async def test_no_example_found_is_no_degradation(
+    recognizer: Recognizer, retrieval: ScriptedRetrieval
+) -> None:
+    """An empty label space answers, too."""
+    retrieval.found = []
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert (recognition.demonstrations, recognition.degraded) == ((), ())
+
+
+async def test_examples_that_found_no_room_are_not_claimed(
+    open_with: OpenRecognizer, engine: ScriptedEngine, words: Words
+) -> None:
+    """The answer names what the model saw."""
+    shortest = INSTRUCTION.removeprefix("<begin>") + "\n1: Where is it?\nEmotion:"
+    # BOS before it, and the token that is read behind it.
+    recognizer = open_with(max_tokens=1 + len(words.encode(shortest)) + 1)
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    assert engine.prompts == [f"<begin>{shortest}"]
+    assert (recognition.demonstrations, recognition.degraded) == ((), ())
+
+
+async def test_utterance_that_does_not_fit_is_refused_unread(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """The error says how long it is and what the model reads."""
+    with pytest.raises(
+        UtteranceTooLong, match=r"too long for bundle mini: .* has \d+ tokens, the model reads 299"
+    ):
+        await recognizer.recognize([Line(0, "word " * 400)], recognizer.label_space("meld"))
+
+    assert engine.prompts == []
+
+
+@pytest.mark.parametrize("length", range(20, 61))
+async def test_model_is_never_asked_for_more_than_it_reads(
+    length: int, words: Words, engine: ScriptedEngine, bundle: Bundle
+) -> None:
+    """With the longest verbalizer appended and the token behind it, a prompt has `max_tokens`.
+
+    The verbalizers begin alike, so that each is scored whole.
+    """
+    space = LabelSpace(
+        "moods",
+        "Moods",
+        tuple(Label(v, v, "joyful") for v in ("quite well", "quite well then", "quite ill")),
+    )
+    engine.believes = dict.fromkeys(("quite", "well", "then", "ill", "<end>"), 0.3)
+    recognizer = open_recognizer(
+        bundle.model_copy(
+            update={"label_spaces": {"moods": trained_labels(space)}, "max_tokens": 60}
+        ),
+        Tokenizer(words.encode, (0,), 1),
+        {"moods": space},
+        engine,
+        None,
+    )
+    lines = [Line(0, "so " * 20), Line(1, "word " * length)]
+
+    try:
+        await recognizer.recognize(lines, space)
+    except UtteranceTooLong:
+        assert engine.prompts == []
+    else:
+        assert 50 < max(engine.lengths) + 1 <= 60
+
+
+async def test_engine_that_is_away_fails_the_answer(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    engine.failure = EngineUnavailable("scripted")
+
+    with pytest.raises(EngineUnavailable, match="scripted"):
+        await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+
+def test_callers_keep_as_many_lines_as_the_window_may_show(recognizer: Recognizer) -> None:
+    assert recognizer.history_lines == 4
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+async def test_end_of_a_dialogue_is_read_as_the_whole_is(
+    length: int, recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """`history_lines` before the target and where they begin are all that a caller needs."""
+    lines = [Line(n % 3, f"Line {n}.") for n in range(length)]
+    first = max(0, length - 1 - recognizer.history_lines)
+
+    await recognizer.recognize(lines, recognizer.label_space("meld"))
+    await recognizer.recognize(lines[first:], recognizer.label_space("meld"), first=first)
+
+    assert engine.prompts[0] == engine.prompts[1]
+
+
+@pytest.mark.parametrize("name", ["meld", "MELD", "Unified"])
+def test_label_space_is_found_without_regard_to_case(name: str, recognizer: Recognizer) -> None:
+    assert recognizer.label_space(name).name == name.lower()
+
+
+def test_label_space_the_model_was_not_trained_on_is_refused(recognizer: Recognizer) -> None:
+    """Known to the service, unknown to the model; the error says what it answers in."""
+    with pytest.raises(
+        UnsupportedLabelSpace, match=r"mini was not trained on .*'iemocap'.* meld, unified"
+    ):
+        recognizer.label_space("iemocap")
+
+
+def test_unknown_label_space_is_refused(recognizer: Recognizer) -> None:
+    """Most likely misspelt; nothing is said of training."""
+    with pytest.raises(UnsupportedLabelSpace, match=r"answers in meld, unified") as found:
+        recognizer.label_space("melt")
+
+    assert "trained" not in str(found.value)
+
+
+async def test_warm_up_reads_every_label_space(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """What an engine does at first use, it does before anybody waits."""
+    await recognizer.warm_up()
+
+    assert ["joyful, disgust, angry" in prompt for prompt in engine.prompts] == [True, False]
+    assert ["peaceful, powerful" in prompt for prompt in engine.prompts] == [False, True]
+
+
+async def test_warm_up_fails_where_retrieval_is_away(
+    recognizer: Recognizer, retrieval: ScriptedRetrieval
+) -> None:
+    """A service does not come up degraded."""
+    retrieval.failure = DemonstrationsUnavailable("scripted")
+
+    with pytest.raises(DemonstrationsUnavailable):
+        await recognizer.warm_up()
+
+
+def test_bundle_whose_labels_the_tokenizer_confuses_is_refused(
+    words: Words, engine: ScriptedEngine, bundle: Bundle
+) -> None:
+    """When it is opened, not at the first request; the error names bundle and words."""
+    space = LabelSpace(
+        "moods", "Moods", (Label("up", "very up", "joyful"), Label("much", "very", "joyful"))
+    )
+    changed = bundle.model_copy(
+        update={"label_spaces": {"moods": TrainedLabels(verbalizers={"up": "very up"})}}
+    )
+
+    with pytest.raises(BundleError, match="bundle mini: moods: the tokens of 'very' begin"):
+        open_recognizer(changed, Tokenizer(words.encode, (), None), {"moods": space}, engine, None)
+
+
+async def test_whole_verbalizers_are_scored_where_first_tokens_are_alike(
+    words: Words, engine: ScriptedEngine, bundle: Bundle
+) -> None:
+    """p(very) p(up) p(end) against p(very) p(end): 0.12 to 0.18."""
+    space = LabelSpace(
+        "moods", "Moods", (Label("up", "very up", "joyful"), Label("much", "very", "joyful"))
+    )
+    engine.believes = {"very": 0.6, "up": 2 / 3, "<end>": 0.3}
+    recognizer = open_recognizer(
+        bundle.model_copy(update={"label_spaces": {"moods": trained_labels(space)}}),
+        Tokenizer(words.encode, (0,), 1),
+        {"moods": space},
+        engine,
+        None,
+    )
+
+    recognition = await recognizer.recognize(HELLO, space)
+
+    assert math.isclose(recognition.prediction.label_mass, 0.12 + 0.18)
+    assert recognition.prediction.probabilities == pytest.approx((0.4, 0.6))
+    assert len(set(engine.prompts)) == len(engine.prompts) == 3
