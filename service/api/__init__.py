@@ -1,0 +1,1 @@
+"""HTTP, and nothing else: what requests and answers look like."""

@@ -1,0 +1,73 @@
+"""The application as HTTP sees it: routes, problems, middleware, documentation."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+
+from service.api.bodies import LimitedBody
+from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
+from service.api.problems import HANDLERS
+from service.api.routers import batch, demonstrations, dialogues, label_spaces, operations
+from service.api.services import State
+from service.observability.metrics import new_metrics
+from service.settings import Limits
+
+_DESCRIPTION = """\
+Reads a conversation as it happens and says, for each utterance, what emotion it carries.
+
+Post the utterances of a dialogue one by one; each answer takes those before it into account.
+Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
+`application/problem+json`. Every answer carries an `X-Request-Id`: yours, if you sent one.
+"""
+
+_TAGS = [
+    {"name": "dialogues", "description": "Dialogues that are kept, a turn at a time."},
+    {"name": "batch", "description": "Whole dialogues at once; nothing is kept."},
+    {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
+    {"name": "label spaces", "description": "Which labels there are."},
+    {"name": "operations", "description": "For those who run the service."},
+]
+
+
+def build_api(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[State]],
+    limits: Limits,
+    version: str,
+) -> FastAPI:
+    """Put the application together; nothing is opened yet.
+
+    Args:
+        lifespan: opens the parts and yields them; `metrics_of` gives it the application's numbers.
+        limits: of which only the body's is kept here; the others come with the services.
+        version: of the service, for its documentation.
+    """
+    metrics = new_metrics()
+    app = FastAPI(
+        title="InstructERC",
+        summary="Emotion recognition in conversation",
+        description=_DESCRIPTION,
+        version=version,
+        lifespan=lifespan,
+        openapi_tags=_TAGS,
+        generate_unique_id_function=_operation_id,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=HANDLERS,
+        middleware=[  # from the outside in
+            Middleware(RequestIds),
+            Middleware(CountedRequests, metrics=metrics),
+            Middleware(AnsweredFailures),
+            Middleware(LimitedBody, most_bytes=limits.body_bytes),
+        ],
+    )
+    app.state.metrics = metrics
+    for part in (dialogues, batch, demonstrations, label_spaces, operations):
+        app.include_router(part.router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

@@ -1,0 +1,68 @@
+"""Whether a request is within the limits that are settings.
+
+Lengths are in characters (code points).
+"""
+
+from collections.abc import Sequence
+
+from service.api.problems import invalid
+from service.api.schemas import BatchIn, DemonstrationIn, Said
+from service.settings import Limits
+
+
+def check_said(said: Said, limits: Limits, *where: str | int) -> None:
+    """Refuse an utterance that is too long; `where` is its way in the body.
+
+    Raises:
+        RequestValidationError: what is too long, and where it stands.
+    """
+    _check_length(said.speaker, limits.speaker_characters, *where, "speaker")
+    _check_length(said.text, limits.text_characters, *where, "text")
+
+
+def check_batch(batch: BatchIn, limits: Limits) -> None:
+    """Refuse a batch that holds too much, or two dialogues with one id.
+
+    Raises:
+        RequestValidationError: the first such thing, and where it stands.
+    """
+    _check_count(len(batch.dialogues), limits.batch_dialogues, "dialogues", "dialogues")
+    utterances = sum(len(dialogue.utterances) for dialogue in batch.dialogues)
+    _check_count(utterances, limits.batch_utterances, "utterances", "dialogues")
+    _check_ids([dialogue.id for dialogue in batch.dialogues], "dialogues")
+    for n, dialogue in enumerate(batch.dialogues):
+        for m, said in enumerate(dialogue.utterances):
+            check_said(said, limits, "dialogues", n, "utterances", m)
+
+
+def check_demonstrations(demonstrations: Sequence[DemonstrationIn], limits: Limits) -> None:
+    """Refuse demonstrations that are too many or too long, or two with one id.
+
+    They may be as many as the utterances of a batch.
+
+    Raises:
+        RequestValidationError: the first such thing, and where it stands.
+    """
+    where = "demonstrations"
+    _check_count(len(demonstrations), limits.batch_utterances, where, where)
+    _check_ids([each.id for each in demonstrations], where)
+    for n, each in enumerate(demonstrations):
+        _check_length(each.text, limits.text_characters, where, n, "text")
+
+
+def _check_length(value: str, most: int, *where: str | int) -> None:
+    if len(value) > most:
+        raise invalid(*where, detail=f"has {len(value)} characters, at most {most} are taken")
+
+
+def _check_count(count: int, most: int, what: str, where: str) -> None:
+    if count > most:
+        raise invalid(where, detail=f"has {count} {what}, at most {most} are taken")
+
+
+def _check_ids(ids: Sequence[str | None], where: str) -> None:
+    first: dict[str, int] = {}
+    for n, one in enumerate(ids):
+        if one is not None and first.setdefault(one, n) != n:
+            detail = f"is also the id of number {first[one]}; each must have its own"
+            raise invalid(where, n, "id", detail=detail)

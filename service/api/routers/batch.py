@@ -1,0 +1,67 @@
+"""Whole dialogues at once; nothing of them is kept."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import JsonRoute, json_answer
+from service.api.limits import check_batch
+from service.api.problems import BODY_PROBLEMS, documented, problem_of
+from service.api.schemas import BatchIn, BatchOut, DialogueIn
+from service.api.services import MetricsDep, Services, ServicesDep
+from service.conversation.dialogue import Utterance
+from service.conversation.labels import LabelSpace
+from service.errors import EngineUnavailable, UnsupportedLabelSpace, UtteranceTooLong
+from service.observability.metrics import Metrics
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.document import document
+
+router = APIRouter(tags=["batch"], route_class=JsonRoute)
+
+
+@router.post(
+    "/batch",
+    response_model=BatchOut,
+    responses=documented(*BODY_PROBLEMS, UnsupportedLabelSpace, EngineUnavailable),
+)
+async def score_dialogues(batch: BatchIn, services: ServicesDep, metrics: MetricsDep) -> Response:
+    """Score whole dialogues, each utterance in the light of those before it.
+
+    A dialogue that cannot be scored, say for an utterance longer than the model reads, gets an
+    `error`; the others are answered. Where the label engine is away, the request fails as a whole.
+    """
+    check_batch(batch, services.limits)
+    label_space = services.recognizer.label_space(batch.label_space)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_result(dialogue, label_space, services, metrics))
+                for dialogue in batch.dialogues
+            ]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return json_answer({"results": [task.result() for task in tasks]})
+
+
+async def _result(
+    dialogue: DialogueIn, label_space: LabelSpace, services: Services, metrics: Metrics
+) -> dict[str, Any]:
+    recognizer = services.recognizer
+    utterances = [Utterance(said.speaker, said.text) for said in dialogue.utterances]
+    try:
+        recognitions = await recognize_dialogue(
+            recognizer, utterances, label_space, services.batch_places
+        )
+    except UtteranceTooLong as error:
+        return {"id": dialogue.id, "error": problem_of(error)}
+    for recognition in recognitions:
+        label = recognition.prediction.label.name
+        metrics.count_prediction(label_space.name, label, recognition.degraded)
+    return {
+        "id": dialogue.id,
+        "utterances": [
+            {"index": index, **document(recognition, recognizer.bundle)}
+            for index, recognition in enumerate(recognitions)
+        ],
+    }

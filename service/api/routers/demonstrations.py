@@ -1,0 +1,135 @@
+"""The retrieval base: which labelled utterances the model may be shown."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Path, Query, Response
+
+from service.api.bodies import JsonRoute, json_answer
+from service.api.limits import check_demonstrations
+from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.schemas import (
+    DemonstrationIn,
+    DemonstrationListing,
+    DemonstrationOut,
+    DemonstrationPage,
+    DemonstrationsIn,
+    DemonstrationsOut,
+    Identifier,
+)
+from service.api.services import Services, ServicesDep
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import LabelSpace, UnknownLabel
+from service.demonstrations.encoder import LARGEST_BATCH
+from service.errors import (
+    DemonstrationNotFound,
+    DemonstrationsUnavailable,
+    InvalidLabel,
+    UnsupportedLabelSpace,
+)
+
+router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)
+
+DemonstrationId = Annotated[Identifier, Path(examples=["flat-1"])]
+
+
+@router.get(
+    "",
+    response_model=DemonstrationPage,
+    responses=documented(INVALID_REQUEST, UnsupportedLabelSpace, DemonstrationsUnavailable),
+)
+async def list_demonstrations(
+    listing: Annotated[DemonstrationListing, Query()], services: ServicesDep
+) -> Response:
+    """A page of the demonstrations; ask for the next one with its `next` as `after`."""
+    name = listing.label_space
+    space = None if name is None else _label_space(name, services.label_spaces).name
+    page = await services.store.list(space, listing.limit, listing.after)
+    return json_answer(
+        {"demonstrations": [asdict(each) for each in page.demonstrations], "next": page.next}
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=DemonstrationsOut,
+    responses=documented(
+        *BODY_PROBLEMS, UnsupportedLabelSpace, InvalidLabel, DemonstrationsUnavailable
+    ),
+)
+async def add_demonstrations(body: DemonstrationsIn, services: ServicesDep) -> Response:
+    """Add demonstrations; the next answer may already show them.
+
+    Nothing is added when one of them is refused.
+    """
+    check_demonstrations(body.demonstrations, services.limits)
+    found = [
+        _demonstration(given, n, services.label_spaces)
+        for n, given in enumerate(body.demonstrations)
+    ]
+    await _store(found, services)
+    return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
+
+
+@router.get(
+    "/{demonstration_id}",
+    response_model=DemonstrationOut,
+    responses=documented(INVALID_REQUEST, DemonstrationNotFound, DemonstrationsUnavailable),
+)
+async def read_demonstration(demonstration_id: DemonstrationId, services: ServicesDep) -> Response:
+    """One demonstration."""
+    return json_answer(asdict(await services.store.get(demonstration_id)))
+
+
+@router.delete(
+    "/{demonstration_id}",
+    status_code=204,
+    responses=documented(INVALID_REQUEST, DemonstrationNotFound, DemonstrationsUnavailable),
+)
+async def delete_demonstration(
+    demonstration_id: DemonstrationId, services: ServicesDep
+) -> Response:
+    """Delete a demonstration; no prompt shows it from then on."""
+    await services.store.delete(demonstration_id)
+    return Response(status_code=204)
+
+
+async def _store(demonstrations: list[Demonstration], services: Services) -> None:
+    vectors = []
+    # A batch at a time, so that the utterances of live dialogues get in between.
+    for start in range(0, len(demonstrations), LARGEST_BATCH):
+        batch = demonstrations[start : start + LARGEST_BATCH]
+        vectors += await asyncio.gather(*(services.encoder.encode(each.text) for each in batch))
+    await services.store.add(demonstrations, np.stack(vectors))
+
+
+def _demonstration(
+    given: DemonstrationIn, number: int, label_spaces: Mapping[str, LabelSpace]
+) -> Demonstration:
+    try:
+        space = _label_space(given.label_space, label_spaces)
+        label = space.label(given.label).name
+    except UnsupportedLabelSpace as error:
+        raise UnsupportedLabelSpace(f"demonstration {number}: {error}") from None
+    except UnknownLabel as error:
+        raise InvalidLabel(f"demonstration {number}: {error}") from None
+    identifier = given.id or _made_id(space.name, label, given.text)
+    return Demonstration(identifier, space.name, label, given.text)
+
+
+def _label_space(name: str, label_spaces: Mapping[str, LabelSpace]) -> LabelSpace:
+    found = label_spaces.get(name.casefold())
+    if found is None:
+        known = ", ".join(label_spaces)
+        raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+    return found
+
+
+def _made_id(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

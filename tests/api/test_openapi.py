@@ -1,0 +1,121 @@
+"""The documentation that the service gives of itself."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.api.schemas import UtteranceOut
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service
+
+BODY = {"400", "413", "415", "422"}
+
+# Every call, with all statuses that it documents.
+CALLS = {
+    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "503"} | BODY,
+    ("get", "/dialogues/{dialogue_id}"): {"200", "404", "422", "503"},
+    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "422", "503"},
+    ("post", "/batch"): {"200", "503"} | BODY,
+    ("get", "/demonstrations"): {"200", "422", "503"},
+    ("post", "/demonstrations"): {"201", "503"} | BODY,
+    ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", "503"},
+    ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "422", "503"},
+    ("get", "/label-spaces"): {"200"},
+    ("get", "/livez"): {"200"},
+    ("get", "/readyz"): {"200", "503"},
+    ("get", "/metrics"): {"200"},
+}
+
+
+@pytest.fixture
+def document(service: "Service") -> Any:
+    return service.app.openapi()
+
+
+def calls(document: Any) -> Iterator[tuple[tuple[str, str], Any]]:
+    for path, methods in document["paths"].items():
+        for method, call in methods.items():
+            yield (method, path), call
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_call_documents_its_answers_and_no_others(document: Any) -> None:
+    """A status that a route can answer with is to be found at /docs."""
+    assert {call: set(found["responses"]) for call, found in calls(document)} == CALLS
+
+
+def test_every_problem_is_documented_as_one(document: Any) -> None:
+    """With the media type, the members and an example of each kind."""
+    for call, found in calls(document):
+        for status, answer in found["responses"].items():
+            if status >= "400":
+                content = answer["content"]["application/problem+json"]
+                assert list(answer["content"]) == ["application/problem+json"], call
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+                for name, example in content["examples"].items():
+                    assert example["value"]["type"] == f"/problems/{name}"
+                    assert str(example["value"]["status"]) == status
+
+
+def test_every_reference_leads_somewhere(document: Any) -> None:
+    """The document stands for itself."""
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+    assert set(references(document)) <= known
+
+
+def test_every_call_has_words_a_tag_and_a_name_of_its_own(document: Any) -> None:
+    """Clients are generated from it."""
+    found = [call for _, call in calls(document)]
+    tags = {tag["name"] for tag in document["tags"]}
+
+    assert all(call["description"] for call in found)
+    assert {tag for call in found for tag in call["tags"]} == tags
+    assert len({call["operationId"] for call in found}) == len(found)
+
+
+async def test_the_example_of_every_body_is_a_good_request(
+    service: "Service", document: Any
+) -> None:
+    """Whoever copies it gets an answer."""
+    sent = 0
+    for (method, path), call in calls(document):
+        if "requestBody" not in call:
+            continue
+        schema = call["requestBody"]["content"]["application/json"]["schema"]
+        name = schema["$ref"].rsplit("/", 1)[1]
+        for example in document["components"]["schemas"][name]["examples"]:
+            answer = await service.client.request(
+                method, path.format(dialogue_id="call-42"), json=example
+            )
+            assert answer.is_success, answer.text
+            sent += 1
+
+    assert sent == 3
+
+
+def test_the_example_of_an_answer_is_one() -> None:
+    """It has each field, no more and no less."""
+    for example in UtteranceOut.model_json_schema()["examples"]:
+        assert UtteranceOut.model_validate(example, strict=True).model_dump() == example
+
+
+async def test_the_documentation_is_served(service: "Service") -> None:
+    """As a document and as a page."""
+    document = await service.client.get("/openapi.json")
+    page = await service.client.get("/docs")
+
+    assert document.json()["info"]["version"] == "0.0.0"
+    assert "swagger-ui" in page.text
