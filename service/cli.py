@@ -1,0 +1,170 @@
+"""The `instructerc` command: serve, or score a file."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from service.settings import Settings, UnknownSetting, load_settings, settings_table
+
+app = typer.Typer(
+    help="Emotion recognition in conversation.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.command()
+def serve() -> None:
+    """Start the service; environment variables ERC_... set it up."""
+    settings = _settings()
+    _log_to_stderr(settings)
+    _refuse_taken_port(settings)
+    import uvicorn
+
+    from service.app import create_app
+
+    failures: list[str] = []
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
+            await super().startup(sockets)  # type: ignore[arg-type]
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                _say(_greeting(settings.host, port))
+
+    server = Server(
+        uvicorn.Config(
+            create_app(settings, _say, failures.append),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            log_level=settings.log_level,
+            access_log=False,
+            timeout_graceful_shutdown=20,
+            server_header=False,
+        )
+    )
+    # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's, when the start failed
+        if not failures:
+            raise
+    if failures:
+        _fail(failures[0])
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The same, with emotions.")],
+    label_space: Annotated[str, typer.Option(help="unified, meld, ...")] = "unified",
+    demonstrations: Annotated[
+        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+    ] = True,
+) -> None:
+    """Score whole dialogues offline; each utterance sees those before it."""
+    settings = _settings()
+    _log_to_stderr(settings)
+    from service.errors import ServiceError
+    from service.offline import score_file
+
+    with ExitStack() as stack:
+        # An index of its own: the service's may be in use.
+        index = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demonstrations-")))
+        try:
+            scored = asyncio.run(
+                score_file(settings, source, target, label_space, _say, index, demonstrations)
+            )
+        except (ValueError, ServiceError, OSError) as error:
+            _fail(str(error))
+    _say(f"{scored.utterances} utterances scored into {target}")
+    for problem in scored.errors:
+        print(f"not scored: {problem}", file=sys.stderr)
+    if scored.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting as a table."""
+    _say(settings_table())
+
+
+def _settings() -> Settings:
+    from pydantic import ValidationError
+
+    try:
+        return load_settings()
+    except UnknownSetting as error:
+        _fail(str(error))
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "ERC_" + "__".join(str(part).upper() for part in problem["loc"])
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    """Say at once, not after the model is loaded, that another process has the port."""
+    import socket
+
+    if settings.port == 0:
+        return
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+
+
+def _greeting(host: str, port: int) -> str:
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    body = json.dumps({"speaker": "Ann", "text": "We won!", "label_space": "meld"})
+    return (
+        f"ready at {address}, documentation at {address}/docs. Try:\n"
+        f"curl -s {address}/dialogues/call-42/utterances "
+        f"-H 'content-type: application/json' -d '{body}'"
+    )
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # Libraries speak of every request and download at info.
+    for name in ("httpx", "sentence_transformers", "alembic", "transformers", "vllm"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"instructerc: {message}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the `instructerc` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

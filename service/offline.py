@@ -1,0 +1,108 @@
+"""Scores files of dialogues without HTTP or database, through the parts that serve."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from service.conversation.dialogue import Dialogue, dialogue_to_json, read_dialogues
+from service.conversation.labels import LabelSpace, load_label_spaces
+from service.decoding.bundle import load_bundle
+from service.errors import UtteranceTooLong
+from service.files import written_whole
+from service.parts import Report, open_parts
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.document import document
+from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
+from service.settings import Settings
+
+# Dialogues under way at once; their utterances share the places of the engine.
+_DIALOGUES_AT_ONCE = 64
+
+
+async def recognize_all(
+    recognizer: Recognizer,
+    dialogues: Sequence[Dialogue],
+    label_space: LabelSpace,
+    places: asyncio.Semaphore,
+) -> AsyncIterator[tuple[Dialogue, list[Recognition] | UtteranceTooLong]]:
+    """Read every utterance of many dialogues, answered in their order, with a progress bar.
+
+    A dialogue with an utterance that is longer than the model reads is answered with that error;
+    the others are not concerned.
+
+    Raises:
+        EngineUnavailable: the label engine does not answer.
+    """
+
+    async def one(dialogue: Dialogue) -> list[Recognition] | UtteranceTooLong:
+        try:
+            return await recognize_dialogue(recognizer, dialogue.utterances, label_space, places)
+        except UtteranceTooLong as error:
+            return UtteranceTooLong(f"dialogue {dialogue.id!r}: {error}")
+
+    total = sum(len(dialogue.utterances) for dialogue in dialogues)
+    with tqdm(total=total, unit=" utterances", disable=None) as bar:
+        for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
+            chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(dialogue)) for dialogue in chunk]
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            for dialogue, task in zip(chunk, tasks, strict=True):
+                bar.update(len(dialogue.utterances))
+                yield dialogue, task.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What came of a file: how many utterances were scored, and which dialogues were not."""
+
+    utterances: int
+    errors: tuple[str, ...]
+
+
+async def score_file(
+    settings: Settings,
+    source: Path,
+    target: Path,
+    label_space: str,
+    report: Report,
+    index: Path,
+    demonstrations: bool,
+) -> Scored:
+    """Score the dialogues of `source` into `target`, a line each, in their order.
+
+    A line of `target` is the dialogue's line with, for each utterance, what an answer of the
+    service says of it; a dialogue that cannot be read has `error` instead. The file appears when
+    it is complete.
+
+    Raises:
+        DialogueFormatError: `source` is not in the interchange format.
+        ServiceError: an unknown label space, or a part that fails.
+        OSError: a file cannot be read or written.
+    """
+    # Before anything starts: what is wrong with the request is said at once.
+    dialogues = list(read_dialogues(source))
+    label_spaces = load_label_spaces(settings.data / "label_spaces")
+    bundle = load_bundle(settings.bundle, label_spaces)
+    space = supported_label_space(bundle, label_spaces, label_space)
+    counted, errors = 0, []
+    async with open_parts(settings, report, index=index, demonstrations=demonstrations) as parts:
+        places = asyncio.Semaphore(2 * settings.engine.max_sequences)
+        with written_whole(target) as file:
+            async for dialogue, found in recognize_all(parts.recognizer, dialogues, space, places):
+                line = dialogue_to_json(dialogue)
+                if isinstance(found, UtteranceTooLong):
+                    errors.append(str(found))
+                    line["error"] = str(found)
+                else:
+                    counted += len(found)
+                    for said, recognition in zip(line["utterances"], found, strict=True):
+                        said.update(document(recognition, bundle))
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return Scored(counted, tuple(errors))

@@ -1,0 +1,126 @@
+"""The parts of a recognizer, opened in order and closed in reverse.
+
+The service and the offline commands open the same ones, so what a file is scored with is what
+serves.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.conversation.labels import LabelSpace, load_label_spaces
+from service.decoding.bundle import Bundle, BundleError, load_bundle
+from service.decoding.engine import LabelEngine
+from service.decoding.in_process import EngineOptions, start_engine
+from service.decoding.tokenizer import load_tokenizer
+from service.demonstrations.corpus import build_index, read_demonstrations
+from service.demonstrations.edge import open_edge
+from service.demonstrations.encoder import Encoder, load_encoder
+from service.demonstrations.store import DemonstrationStore
+from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.retrieval import NearestDemonstrations
+from service.settings import Settings
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that recognition needs."""
+
+    label_spaces: Mapping[str, LabelSpace]
+    bundle: Bundle
+    encoder: Encoder
+    store: DemonstrationStore
+    engine: LabelEngine
+    recognizer: Recognizer
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    report: Report,
+    *,
+    index: Path | None = None,
+    demonstrations: bool = True,
+    around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
+) -> AsyncIterator[Parts]:
+    """Open the parts and leave them warm: the first answer is as fast as the next.
+
+    Args:
+        report: told what is being done, for people who wait.
+        index: a folder for the embedded index in place of the settings' one.
+        demonstrations: whether prompts show any.
+        around_engine: wraps the label engine, say to count what goes through it.
+
+    Raises:
+        BundleError, WrongWeights, IndexMismatch, DemonstrationFormatError, ValueError: something
+            on disk cannot be served; the message says what.
+        Unavailable: a part does not start.
+    """
+    async with AsyncExitStack() as stack:
+        label_spaces = load_label_spaces(settings.data / "label_spaces")
+        bundle = load_bundle(settings.bundle, label_spaces)
+        # Before torch is first imported in this process: the engine has threads of its own.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        report("loading the encoder")
+        encoder = load_encoder()
+        stack.push_async_callback(encoder.close)
+        if encoder.identity != bundle.encoder:
+            raise BundleError(
+                f"{settings.bundle}: trained with encoder {bundle.encoder}, "
+                f"the service has {encoder.identity}"
+            )
+        store = await _open_store(settings, encoder, index)
+        stack.push_async_callback(store.close)
+        shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
+        built = await build_index(
+            store,
+            encoder,
+            shipped,
+            lambda done, total: report(f"indexing demonstrations: {done} of {total}"),
+        )
+        report(f"demonstrations: {built or len(shipped)} {'indexed' if built else 'ready'}")
+        report(f"starting vLLM on {settings.bundle}")
+        engine = await start_engine(
+            settings.bundle,
+            max_tokens=bundle.max_tokens,
+            options=EngineOptions(
+                kv_cache_gib=settings.engine.kv_cache_gib,
+                max_sequences=settings.engine.max_sequences,
+                gpu_memory=settings.engine.gpu_memory,
+            ),
+        )
+        stack.push_async_callback(engine.close)
+        watched = around_engine(engine)
+        recognizer = open_recognizer(
+            bundle,
+            load_tokenizer(settings.bundle),
+            label_spaces,
+            watched,
+            NearestDemonstrations(encoder, store) if demonstrations else None,
+        )
+        report("warming up")
+        await recognizer.warm_up()
+        yield Parts(label_spaces, bundle, encoder, store, watched, recognizer)
+
+
+async def _open_store(
+    settings: Settings, encoder: Encoder, index: Path | None
+) -> DemonstrationStore:
+    qdrant = settings.qdrant
+    if qdrant.url is None:
+        return await open_edge(index or settings.demonstrations.folder, encoder.identity)
+    # Its client takes a second to import.
+    from service.demonstrations.server import Limits, open_server
+
+    return await open_server(
+        qdrant.url,
+        None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
+        qdrant.collection,
+        encoder.identity,
+        prefer_grpc=qdrant.prefer_grpc,
+        limits=Limits(read_s=qdrant.timeout_s),
+    )

@@ -1,0 +1,144 @@
+"""Which variable sets what. Every setting is an environment variable that begins with `ERC_`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "ERC_"
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Section(BaseModel):
+    """Settings that belong together; a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Database(Section):
+    """Where dialogues are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///build/erc.sqlite3"),
+        description="`sqlite:///path` or `postgresql://user:password@host/name`",
+    )
+
+
+class Demonstrations(Section):
+    """The embedded index, used when no Qdrant server is set."""
+
+    file: Path | None = Field(
+        None, description="demonstrations the index is built from; by default the data folder's"
+    )
+    folder: Path = Field(Path("build/demonstrations"), description="folder of the embedded index")
+
+
+class Qdrant(Section):
+    """A Qdrant server in place of the embedded index."""
+
+    url: str | None = Field(None, description="such as `http://qdrant:6333`; unset: embedded")
+    api_key: SecretStr | None = Field(None, description="key of the server")
+    collection: str = Field("demonstrations", description="prefix of the collection's name")
+    timeout_s: PositiveFloat = Field(2.0, description="seconds that one call may take")
+    prefer_grpc: bool = Field(False, description="gRPC rather than REST")
+
+
+class Engine(Section):
+    """How vLLM runs."""
+
+    kv_cache_gib: PositiveInt = Field(1, description="GiB of prefix cache on a CPU")
+    max_sequences: PositiveInt = Field(128, description="prompts in one step at most")
+    gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="share of a GPU's memory that vLLM takes"
+    )
+
+
+class Limits(Section):
+    """What one request may hold."""
+
+    body_bytes: PositiveInt = Field(1_048_576, description="bytes of a request body")
+    text_characters: PositiveInt = Field(2000, description="characters of an utterance")
+    speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
+    batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
+    batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+
+
+class Settings(BaseSettings):
+    """All settings, read from the environment once, at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # an error would print the secrets
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0: any free one")
+    bundle: Path = Field(Path("build/bundles/erc-mini"), description="folder of the model bundle")
+    data: Path = Field(_REPOSITORY / "data", description="folder of label spaces, demonstrations")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged; utterance text is never logged"
+    )
+    database: Database = Database()
+    demonstrations: Demonstrations = Demonstrations()
+    qdrant: Qdrant = Qdrant()
+    engine: Engine = Engine()
+    limits: Limits = Limits()
+
+    @property
+    def demonstrations_file(self) -> Path:
+        return self.demonstrations.file or self.data / "demonstrations.jsonl"
+
+
+def settings_table() -> str:
+    """Every setting as a Markdown table: variable, default, meaning."""
+    rows = ["| variable | default | sets |", "|---|---|---|"]
+    rows.extend(_rows(Settings, _PREFIX))
+    return "\n".join(rows)
+
+
+def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        variable = prefix + name.upper()
+        if isinstance(field.default, Section):
+            yield from _rows(type(field.default), variable + "__")
+            continue
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if isinstance(default, Path) and default.is_relative_to(_REPOSITORY):
+            default = default.relative_to(_REPOSITORY)
+        shown = "" if default is None else f"`{default}`"
+        yield f"| `{variable}` | {shown} | {field.description} |"
+
+
+class UnknownSetting(ValueError):
+    """A variable begins with the prefix but sets nothing: most likely misspelt."""
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        UnknownSetting: a variable `ERC_...` that is no setting.
+        pydantic.ValidationError: a value of the wrong type; values are not printed.
+    """
+    environment = os.environ if environment is None else environment
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    # Tests name their servers by variables of the same prefix.
+    strays = sorted(
+        name
+        for name in environment
+        if name.startswith(_PREFIX)
+        and not name.startswith(_PREFIX + "TEST_")
+        and name.split("__")[0] not in known
+    )
+    if strays:
+        raise UnknownSetting(f"no such setting: {', '.join(strays)}")
+    return Settings()
