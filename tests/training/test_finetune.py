@@ -1,0 +1,164 @@
+"""A whole run, small: two stages on a few dialogues, from a recipe to an adapter."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.prompts.v2 import V2
+from service.decoding.bundle import Base, Window, read_bundle, trained_labels
+from service.decoding.tokenizer import Tokenizer
+from training import finetune
+from training.bases import base_revision
+from training.datasets.errors import DatasetError
+from training.mixing import Sources
+from training.packing import collate, pack
+from training.recipe import RecipeError, load_recipe
+from training.tasks import PromptSettings, main_task
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def prompts(tokenizer: Tokenizer) -> PromptSettings:
+    """As the recipe has them."""
+    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
+
+
+def loss(model: Any, sources: Sources, recipe_file: Path, prompts: PromptSettings) -> float:
+    """The mean loss on the targets of the recipe's own dialogues."""
+    (corpus,) = sources.corpora(load_recipe(recipe_file).development)
+    examples = [
+        labelled.example
+        for dialogue in corpus.dialogues
+        for labelled in main_task(dialogue, corpus.label_space, prompts, {})
+    ]
+    with torch.no_grad():
+        return float(finetune.packed_loss(model.eval(), collate(list(pack(examples, 448))), 0.0))
+
+
+def test_training_lowers_the_loss(
+    adapter: Path,
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    prompts: PromptSettings,
+) -> None:
+    """Of the answers to the dialogues that it trained on, and not by a little."""
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    before = loss(base, sources, recipe_file, prompts)
+    trained = peft.PeftModel.from_pretrained(base, str(adapter))
+
+    assert loss(trained.get_base_model(), sources, recipe_file, prompts) < 0.9 * before
+
+
+def test_adapter_says_what_a_bundle_of_it_will_be(
+    adapter: Path, tiny_base: Path, sources: Sources
+) -> None:
+    """The bundle's description, complete but for its calibration."""
+    bundle = read_bundle(adapter)
+
+    assert (bundle.name, bundle.version, bundle.template) == ("tiny", "9", "v2")
+    assert bundle.base == Base(name="tiny-base", revision=base_revision(tiny_base))
+    assert bundle.window == Window(lowest=2, highest=3)
+    assert (bundle.max_tokens, bundle.demonstrations) == (150, 1)
+    assert bundle.encoder == "words@1"
+    assert bundle.label_spaces == {
+        name: trained_labels(sources.label_spaces[name]) for name in ("meld", "emorynlp", "unified")
+    }
+    assert bundle.data == {
+        name: hashlib.sha256((sources.data / name).read_bytes()).hexdigest()
+        for name in ("others.jsonl", "talks.jsonl")
+    }
+
+
+def test_adapter_keeps_its_recipe(adapter: Path, recipe_file: Path) -> None:
+    """A run can be repeated from what it left."""
+    record = json.loads((adapter / "training.json").read_text())
+
+    assert record["recipe"] == load_recipe(recipe_file).model_dump(mode="json")
+
+
+def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:
+    """With demonstrations and without, in the corpus's own labels, in percent."""
+    rows = json.loads((adapter / "training.json").read_text())["development"]
+
+    assert [row["stage"] for row in rows] == ["first", "second", "second"]
+    assert [round(row["epoch"]) for row in rows] == [1, 1, 2]
+    for row in rows:
+        assert row["weighted_f1"].keys() == {
+            "meld, without demonstrations",
+            "meld, with demonstrations",
+        }
+        assert all(0 <= score <= 100 for score in row["weighted_f1"].values())
+
+
+def test_adapter_holds_what_the_recipe_trains_and_nothing_else(adapter: Path) -> None:
+    """Low-rank changes of the linear layers, their biases, whole layer norms; no word table."""
+    weights = load_file(adapter / WEIGHTS)
+
+    norms = {name for name in weights if "_layer_norm." in name}
+    low_rank = {name for name in weights if ".lora_A." in name or ".lora_B." in name}
+    biases = {name for name in weights if name.endswith(".bias")} - norms
+    assert weights.keys() == norms | low_rank | biases
+    # Two layers of six linear ones.
+    assert (len(low_rank), len(biases)) == (24, 12)
+    assert all(weights[name].abs().max() > 0 for name in low_rank | biases)
+    # And of two norms.
+    gains = [weights[name] for name in norms if name.endswith(".weight")]
+    assert len(gains) == 4
+    assert all((gain - 1).abs().max() > 0 for gain in gains)
+
+
+def test_same_seed_gives_the_same_adapter(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Bit for bit, on one machine; another seed gives another."""
+    recipe = load_recipe(recipe_file)
+    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "same")
+    other = recipe.model_copy(update={"seed": recipe.seed + 1})
+    finetune.train(other, tiny_base, sources, "words@1", tmp_path / "other")
+
+    first, same, different = (
+        load_file(folder / WEIGHTS) for folder in (adapter, tmp_path / "same", tmp_path / "other")
+    )
+    assert first.keys() == same.keys() == different.keys()
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not any(torch.equal(first[n], different[n]) for n in first if ".lora_" in n)
+
+
+@pytest.mark.parametrize("label_space", ["iemocap", "moods"])
+def test_label_space_that_no_stage_trains_is_refused(
+    label_space: str, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """The bundle would promise it; nothing is trained or written."""
+    recipe = load_recipe(recipe_file)
+    changed = recipe.model_copy(update={"label_spaces": ("meld", label_space)})
+
+    with pytest.raises(RecipeError, match=f"tiny: label_spaces: no stage trains {label_space}"):
+        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_corpus_that_cannot_be_read_is_named_before_anything_is_written(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Also the last stage's, which would come hours later."""
+    recipe = load_recipe(recipe_file)
+    (corpus,) = recipe.stages[1].corpora
+    missing = corpus.model_copy(update={"path": Path("none.jsonl")})
+    last = recipe.stages[1].model_copy(update={"corpora": (missing,)})
+    changed = recipe.model_copy(update={"stages": (recipe.stages[0], last)})
+
+    with pytest.raises(DatasetError, match=r"none\.jsonl: No such file"):
+        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()

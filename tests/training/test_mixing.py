@@ -1,0 +1,232 @@
+"""What one epoch of a stage consists of."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.prompts.v2 import V2
+from service.decoding.tokenizer import Tokenizer
+from training.datasets.reading import Corpus
+from training.mixing import Pools, Sources, mix
+from training.pairing import Vectors
+from training.recipe import CorpusFile, Demonstrations, Stage
+from training.tasks import LabelledExample, PromptSettings
+
+TALKS = CorpusFile.model_validate({"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"})
+OTHERS = CorpusFile.model_validate(
+    {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"}
+)
+
+Mixed = Callable[..., list[LabelledExample]]
+
+
+@pytest.fixture
+def prompts() -> PromptSettings:
+    """Tokens are characters, so that examples can be read."""
+    tokenizer = Tokenizer(lambda text: tuple(map(ord, text)), (), None)
+    return PromptSettings(V2(), HistoryWindow(0, 0), tokenizer, 100_000)
+
+
+@pytest.fixture
+def mixed(sources: Sources, prompts: PromptSettings) -> Mixed:
+    """An epoch on both corpora, with so much unified and so many demonstrations."""
+
+    def run(
+        *,
+        unified: float = 0.0,
+        count: int = 0,
+        share: float = 1.0,
+        pools: tuple[str, ...] = ("train",),
+        seed: int = 1,
+        corpora: Sequence[Corpus] | None = None,
+    ) -> list[LabelledExample]:
+        read = sources.corpora([TALKS, OTHERS])
+        stage = Stage(
+            name="s",
+            corpora=(TALKS, OTHERS),
+            unified=unified,
+            demonstrations=Demonstrations.model_validate(
+                {"count": count, "share": share, "pools": pools}
+            ),
+            epochs=1,
+            learning_rate=0.1,
+        )
+        return mix(corpora or read, stage, Pools(sources, read, seed), sources, prompts, seed)
+
+    return run
+
+
+def text(labelled: LabelledExample) -> str:
+    return "".join(chr(t) for s in labelled.example.segments for t in s)
+
+
+def target_line(labelled: LabelledExample) -> str:
+    (line,) = re.findall(r"\nConversation:\n\d: (.*)", text(labelled))
+    return str(line)
+
+
+def shown(labelled: LabelledExample) -> list[tuple[str, str]]:
+    """The demonstrations of a prompt and their labels."""
+    return re.findall(r"\n(.*) = (\w+)", text(labelled))
+
+
+def test_corpus_is_taught_in_its_own_labels(mixed: Mixed) -> None:
+    """Each utterance once."""
+    found = mixed()
+
+    assert [labelled.label_space.name for labelled in found] == 9 * ["meld"] + 5 * ["emorynlp"]
+    assert [labelled.label for labelled in found[-5:]] == [
+        "neutral",
+        "peaceful",
+        "powerful",
+        "scared",
+        "mad",
+    ]
+    assert len({target_line(labelled) for labelled in found}) == 14
+
+
+def test_unified_twin_asks_of_the_same_utterance_in_the_unified_labels(mixed: Mixed) -> None:
+    """Another label statement, and the word that the label maps to."""
+    found = mixed(unified=1.0)
+
+    own = {target_line(e): e for e in found if e.label_space.name != "unified"}
+    twins = {target_line(e): e for e in found if e.label_space.name == "unified"}
+    assert len(found) == 28
+    assert twins.keys() == own.keys()
+    for line, twin in twins.items():
+        assert twin.label == own[line].label_space.label(own[line].label).unified
+        assert "Labels: joyful, sad, neutral, mad, excited, fear, disgust, peaceful" in text(twin)
+
+
+def test_share_of_the_dialogues_has_a_unified_twin(mixed: Mixed) -> None:
+    """Whole dialogues, so that their prompts share a prefix; each epoch draws others."""
+    drawn = []
+    for seed in range(30):
+        twins = [e for e in mixed(unified=0.5, seed=seed) if e.label_space.name == "unified"]
+        drawn.append(frozenset(map(target_line, twins)))
+
+    assert len(set(drawn)) > 5
+    assert sum(map(len, drawn)) / 30 == pytest.approx(7, abs=2)
+    assert all(("This soup is cold." in d) == ("It is a raisin!" in d) for d in drawn)
+
+
+def test_corpus_in_unified_labels_has_no_twin(mixed: Mixed, sources: Sources) -> None:
+    """It is its own."""
+    (talks,) = sources.corpora([TALKS])
+    space = sources.label_spaces["unified"]
+    dialogues = tuple(
+        replace(d, utterances=tuple(replace(u, label="sad") for u in d.utterances))
+        for d in talks.dialogues
+    )
+
+    found = mixed(unified=1.0, corpora=[Corpus(talks.path, space, dialogues)])
+
+    assert len(found) == 9
+
+
+def test_demonstrations_are_in_the_examples_label_space(mixed: Mixed) -> None:
+    """A prompt never shows a word that its label statement does not list."""
+    for labelled in mixed(unified=1.0, count=2):
+        assert labelled.demonstrations == len(shown(labelled)) > 0
+        assert {label for _, label in shown(labelled)} <= {*labelled.label_space.verbalizers}
+
+
+def test_demonstrations_are_of_other_dialogues(mixed: Mixed, sources: Sources) -> None:
+    """Of the same corpora, also for the unified twins."""
+    dialogue_of = {
+        u.text: d.id
+        for corpus in sources.corpora([TALKS, OTHERS])
+        for d in corpus.dialogues
+        for u in d.utterances
+    }
+
+    for labelled in mixed(unified=1.0, count=3):
+        for line, _ in shown(labelled):
+            assert dialogue_of[line] != dialogue_of[target_line(labelled)]
+
+
+def test_demonstrations_come_from_the_pools_that_the_stage_names(mixed: Mixed) -> None:
+    """From one of them for each utterance."""
+    file = {"Hurrah, we found the ferry!", "Hurrah, we found the spider!"}
+
+    def sources_of(*pools: str) -> set[str]:
+        return {
+            "shipped" if line in file else "train"
+            for labelled in mixed(unified=1.0, count=1, pools=pools)
+            for line, _ in shown(labelled)
+        }
+
+    assert sources_of("train") == {"train"}
+    assert sources_of("shipped") == {"shipped"}
+    assert sources_of("train", "shipped") == {"train", "shipped"}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_share_of_the_utterances_has_demonstrations(
+    share: float, expected: float, mixed: Mixed
+) -> None:
+    """The model learns to answer without."""
+    found = [e for seed in range(20) for e in mixed(count=1, share=share, seed=seed)]
+
+    assert sum(e.demonstrations for e in found) / len(found) == pytest.approx(expected, abs=0.1)
+
+
+def test_epochs_differ_and_can_be_repeated(mixed: Mixed) -> None:
+    """By their seed alone."""
+    one, again, other = (mixed(unified=0.5, count=1, share=0.5, seed=s) for s in (1, 1, 2))
+
+    assert one == again
+    assert one != other
+
+
+def test_held_out_dialogues_are_shown_training_utterances_only(
+    mixed: Mixed, sources: Sources
+) -> None:
+    """A pool is made of the corpora that train, whatever is asked about."""
+    (talks,) = sources.corpora([TALKS])
+    held_out = Corpus(
+        talks.path,
+        talks.label_space,
+        tuple(
+            replace(
+                d,
+                id=f"dev/{d.id}",
+                utterances=tuple(replace(u, text=f"{u.text} Again.") for u in d.utterances),
+            )
+            for d in talks.dialogues
+        ),
+    )
+
+    found = mixed(count=3, corpora=[held_out])
+
+    assert all(target_line(labelled).endswith("Again.") for labelled in found)
+    assert not any(line.endswith("Again.") for e in found for line, _ in shown(e))
+
+
+def test_pool_is_made_once(sources: Sources) -> None:
+    """Encoding a corpus takes minutes."""
+    encoded: list[int] = []
+
+    def counting(texts: Sequence[str]) -> Vectors:
+        encoded.append(len(texts))
+        return sources.encode_texts(texts)
+
+    counted = replace(sources, encode_texts=counting)
+    pools = Pools(counted, counted.corpora([TALKS]), 1)
+    meld, unified = (sources.label_spaces[name] for name in ("meld", "unified"))
+
+    first, second, other = (pools.get("train", s) for s in (meld, meld, unified))
+
+    assert first is second
+    assert other is not first
+    assert len(encoded) == 2
+
+
+def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> None:
+    """So a corpus may be held out that no stage trains."""
+    pools = Pools(sources, sources.corpora([TALKS]), 1)
+
+    assert pools.get("train", sources.label_spaces["iemocap"]).demonstrations == ()

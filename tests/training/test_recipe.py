@@ -1,0 +1,124 @@
+"""Recipes say everything that decides a run, and nothing else."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from training.recipe import RecipeError, load_recipe
+
+SHIPPED = sorted(Path(str(files("training") / "recipes")).glob("*.yaml"))
+
+
+def changed(path: Path, way: str, value: Any) -> None:
+    """Set the field at `way` ("stages.0.epochs"), or take it away."""
+    recipe = yaml.safe_load(path.read_text())
+    *parents, last = [int(part) if part.isdigit() else part for part in way.split(".")]
+    place = recipe
+    for part in parents:
+        place = place[part]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    path.write_text(yaml.safe_dump(recipe))
+
+
+@pytest.fixture
+def recipe(recipe_file: Path, tmp_path: Path) -> Path:
+    """A copy of the small run's recipe to break."""
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(recipe_file.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipe_loads_and_is_called_like_its_file(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_recipes_are_shipped() -> None:
+    """The default model's is among them."""
+    assert "erc-mini" in [path.stem for path in SHIPPED]
+
+
+def test_recipe_is_what_the_file_says(recipe: Path) -> None:
+    found = load_recipe(recipe)
+
+    assert (found.name, found.version, found.template, found.seed) == ("tiny", "9", "v2", 7)
+    assert (found.window.lowest, found.window.highest) == (2, 3)
+    assert [stage.name for stage in found.stages] == ["first", "second"]
+    assert found.stages[1].demonstrations.pools == ("train", "shipped")
+    assert found.lora.targets == ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "message"),
+    [
+        ("sead", 3, "sead: Extra inputs are not permitted"),
+        ("seed", None, "seed: Field required"),
+        ("seed", "many", "seed: Input should be a valid integer"),
+        ("template", "v9", ".*template 'v9' is not one of instructerc-v1, v2"),
+        ("max_tokens", -1, "max_tokens: .*greater than 0"),
+        ("label_spaces", [], "label_spaces: .*at least 1 item"),
+        ("window.highest", 1, "window: .*lowest <= highest"),
+        ("window.lowst", 1, r"window\.lowst: Extra inputs"),
+        ("lora.rank", "big", r"lora\.rank: Input should be a valid integer"),
+        ("lora.rnak", 8, r"lora\.rnak: Extra inputs"),
+        ("stages", [], "stages: .*at least 1 item"),
+        ("stages.0.epochs", 1.5, r"stages\.0\.epochs: Input should be a valid integer"),
+        ("stages.0.learning_rte", 0.1, r"stages\.0\.learning_rte: Extra inputs"),
+        ("stages.0.learning_rate", "fast", r"stages\.0\.learning_rate: Input should be a valid"),
+        ("stages.1.unified", 1.5, r"stages\.1\.unified: .*less than or equal to 1"),
+        ("stages.1.demonstrations.share", -1, r"stages\.1\.demonstrations\.share: "),
+        ("stages.1.demonstrations.pools", ["trian"], r"stages\.1\.demonstrations\.pools\.0: "),
+        ("stages.0.corpora.0.format", "csv", r"stages\.0\.corpora\.0\.format: "),
+        (
+            "stages.0.corpora.0.label_space",
+            None,
+            r"stages\.0\.corpora\.0: .*set label_space exactly when format is jsonl",
+        ),
+        (
+            "stages.0.corpora.0.format",
+            "meld",
+            r"stages\.0\.corpora\.0: .*set label_space exactly when format is jsonl",
+        ),
+    ],
+)
+def test_error_names_file_and_key(way: str, value: Any, message: str, recipe: Path) -> None:
+    """Before any weights are loaded."""
+    changed(recipe, way, value)
+
+    with pytest.raises(RecipeError, match=rf"mine\.yaml: {message}"):
+        load_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"name: [", "not YAML: "),
+        (b"", "recipe: Input should be a valid dictionary"),
+        (b"- a\n- b\n", "recipe: Input should be a valid dictionary"),
+        (b"name: caf\xe9\n", "not UTF-8 at byte 9"),
+    ],
+    ids=["not-yaml", "empty", "a-list", "latin-1"],
+)
+def test_file_that_holds_no_recipe_is_refused(text: bytes, message: str, recipe: Path) -> None:
+    recipe.write_bytes(text)
+
+    with pytest.raises(RecipeError, match=rf"mine\.yaml: {message}"):
+        load_recipe(recipe)
+
+
+def test_missing_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_number_without_a_point_is_read_as_the_number_it_is(recipe: Path) -> None:
+    """YAML takes "2e-4" for text."""
+    recipe.write_text(recipe.read_text().replace("learning_rate: 0.01", "learning_rate: 2e-4"))
+
+    assert load_recipe(recipe).stages[0].learning_rate == 0.0002

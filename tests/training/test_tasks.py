@@ -1,0 +1,181 @@
+"""What a model is taught: the prompts it will be asked with, and what should follow them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Utterance
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import TEMPLATES
+from service.conversation.prompts.v2 import V2
+from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.pipeline import open_recognizer
+from training.tasks import PromptSettings, main_task, with_unified_labels
+
+SEP = 102
+SAID = Dialogue(
+    "d",
+    (
+        Utterance("Ann", "We caught the ferry!", "joy"),
+        Utterance("Bo", "So we did."),
+        Utterance("Ann", "Where is my hat?", "Fear"),
+        Utterance("Bo", "I sat on it.", "sadness"),
+    ),
+)
+EXAMPLE = Demonstration("e", "meld", "anger", "My scarf!")
+
+
+@pytest.fixture
+def prompts(tokenizer: Tokenizer) -> PromptSettings:
+    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 400)
+
+
+@dataclass
+class Listener:
+    """A label engine that keeps the prompts it is asked with."""
+
+    prompts: list[tuple[int, ...]] = field(default_factory=list)
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        self.prompts.append(tuple(prompt))
+        return Reading((-1.0,) * len(candidates), 0)
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def test_labelled_utterances_are_taught(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The others are context: their text is in the prompts, no label is made up for them."""
+    found = main_task(SAID, spaces["meld"], prompts, {})
+
+    assert [labelled.label for labelled in found] == ["joy", "fear", "sadness"]
+    assert all(labelled.label_space is spaces["meld"] for labelled in found)
+    assert tuple(prompts.tokenizer.encode("\n1: So we did.")) in found[1].example.segments
+
+
+def test_target_is_the_whole_verbalizer_and_the_end_token(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """ "joyful" for joy: the word the prompt lists, not the corpus's."""
+    found = main_task(SAID, spaces["meld"], prompts, {})
+
+    encode = prompts.tokenizer.encode
+    assert [labelled.example.target for labelled in found] == [
+        (*encode("joyful"), SEP),
+        (*encode("fear"), SEP),
+        (*encode("sad"), SEP),
+    ]
+
+
+def test_target_ends_with_its_word_where_a_tokenizer_has_no_end(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    without = replace(prompts, tokenizer=replace(prompts.tokenizer, end=None))
+
+    found = main_task(SAID, spaces["meld"], without, {})
+
+    assert found[0].example.target == tuple(prompts.tokenizer.encode("joyful"))
+
+
+def test_demonstrations_are_in_the_prompt_of_the_utterance_they_are_for(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """And in no other."""
+    found = main_task(SAID, spaces["meld"], prompts, {2: [EXAMPLE], 3: []})
+
+    shown = tuple(prompts.tokenizer.encode("\nExamples:\nMy scarf! = angry\nLast line:"))
+    assert [labelled.demonstrations for labelled in found] == [0, 1, 0]
+    assert [shown in labelled.example.segments for labelled in found] == [False, True, False]
+    assert all(
+        labelled.example.segments[-1] == tuple(prompts.tokenizer.encode("\nEmotion:"))
+        for labelled in found
+    )
+
+
+@pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
+async def test_model_is_taught_the_very_prompts_it_is_asked_with(
+    template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Token for token, through the parts that serve; the window has moved meanwhile."""
+    turns = tuple(
+        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy") for n in range(9)
+    )
+    engine = Listener()
+    bundle = Bundle(
+        format=1,
+        name="b",
+        version="1",
+        base=Base(name="base", revision="none"),
+        template=template,
+        window=Window(lowest=2, highest=3),
+        max_tokens=400,
+        demonstrations=0,
+        label_spaces={"meld": trained_labels(spaces["meld"])},
+        encoder="none",
+        data={},
+        code_version="test",
+    )
+    recognizer = open_recognizer(bundle, prompts.tokenizer, spaces, engine, None)
+    await recognize_dialogue(recognizer, turns, spaces["meld"], asyncio.Semaphore(1))
+
+    taught = main_task(
+        Dialogue("d", turns),
+        spaces["meld"],
+        replace(prompts, template=TEMPLATES[template]),
+        {},
+    )
+
+    assert [
+        tuple(token for segment in labelled.example.segments for token in segment)
+        for labelled in taught
+    ] == engine.prompts
+
+
+def test_prompt_with_its_target_keeps_to_the_limit(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """History goes, as in serving."""
+    (whole,) = main_task(SAID, spaces["meld"], prompts, {})[-1:]
+    length = sum(map(len, whole.example.segments)) + len(whole.example.target)
+
+    (same,) = main_task(SAID, spaces["meld"], replace(prompts, limit=length), {})[-1:]
+    (cut,) = main_task(SAID, spaces["meld"], replace(prompts, limit=length - 1), {})[-1:]
+
+    assert same == whole
+    assert cut.example.target == whole.example.target
+    assert len(cut.example.segments) == len(whole.example.segments) - 3
+
+
+def test_utterance_that_serving_refuses_is_not_taught(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The rest of its dialogue is."""
+    long = replace(SAID.utterances[2], text="hat " * 500)
+    said = replace(SAID, utterances=(*SAID.utterances[:2], long, SAID.utterances[3]))
+
+    found = main_task(said, spaces["meld"], prompts, {})
+
+    assert [labelled.label for labelled in found] == ["joy", "sadness"]
+
+
+def test_unified_labels_are_those_the_label_space_maps_to(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Speakers, texts and gaps stay."""
+    (found,) = with_unified_labels([SAID], spaces["meld"])
+
+    assert [u.label for u in found.utterances] == ["joyful", None, "fear", "sad"]
+    assert [(u.speaker, u.text) for u in found.utterances] == [
+        (u.speaker, u.text) for u in SAID.utterances
+    ]
+    assert found.id == "d"

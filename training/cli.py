@@ -1,0 +1,205 @@
+"""The `instructerc-train` command: base, train, merge, evaluate, prompts."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from service.conversation.labels import UNIFIED, load_label_spaces
+from training.bases import MINILM_CAUSAL, build_base
+
+app = typer.Typer(
+    help="Train models for emotion recognition in conversation.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_DATA = Path(__file__).resolve().parents[1] / "data"
+_Spaces = Annotated[Path, typer.Option(help="Folder of label spaces and demonstrations.")]
+
+
+@app.command()
+def base(
+    out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
+    name: Annotated[str, typer.Option(help="Which base.")] = MINILM_CAUSAL,
+) -> None:
+    """Build a base model from packaged weights, without a model hub."""
+    with _errors():
+        build_base(name, out)
+    _say(f"base {name} written to {out}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
+    data: Annotated[Path, typer.Option(help="Folder that the recipe's corpus paths begin at.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    label_data: _Spaces = _DATA,
+) -> None:
+    """Fine-tune an adapter as a recipe says."""
+    from training.recipe import load_recipe
+
+    with _errors():
+        resolved = load_recipe(_recipe_path(recipe))
+        spaces = load_label_spaces(label_data / "label_spaces")
+        from service.demonstrations.corpus import read_demonstrations
+        from service.demonstrations.encoder import load_encoder
+        from training import finetune
+        from training.mixing import Sources
+
+        encoder = load_encoder()
+        sources = Sources(
+            data=data,
+            label_spaces=spaces,
+            shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
+            encode_texts=encoder.encode_now,
+        )
+        finetune.train(resolved, base, sources, encoder.identity, out)
+    _say(f"adapter written to {out}")
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder of the adapter.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+) -> None:
+    """Merge an adapter into its base: the bundle that the service loads."""
+    from training.merge import merge as merge_adapter
+
+    with _errors():
+        merge_adapter(adapter, base, out)
+    _say(f"bundle written to {out}")
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option(help="meld:PATH, emorynlp:PATH or jsonl/LABEL_SPACE:PATH; repeatable."),
+    ],
+    unified: Annotated[
+        bool, typer.Option(help="Score all corpora in the unified label space too.")
+    ] = False,
+    demonstrations: Annotated[
+        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+    ] = True,
+    record: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle or adapter to write temperatures and scores into; repeatable."),
+    ] = None,
+) -> None:
+    """Score a bundle through the parts that serve; one JSON line a label space."""
+    os.environ["ERC_BUNDLE"] = str(bundle)
+    with _errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
+        from service.settings import load_settings
+        from training import evaluate as evaluation
+        from training.datasets.reading import read_corpus
+        from training.tasks import with_unified_labels
+
+        settings = load_settings()
+        spaces = load_label_spaces(settings.data / "label_spaces")
+        corpora = []
+        for entry in corpus:
+            form, _, path = entry.partition(":")
+            kind, _, space = form.partition("/")
+            corpora.append(read_corpus(kind, Path(path), spaces, space or None))
+        labelled = [(c.label_space, c.dialogues) for c in corpora]
+        if unified:
+            together = [
+                dialogue
+                for c in corpora
+                for dialogue in with_unified_labels(c.dialogues, c.label_space)
+            ]
+            labelled.append((spaces[UNIFIED], tuple(together)))
+        scores = asyncio.run(
+            evaluation.evaluate(settings, labelled, Path(index), demonstrations, _say_aside)
+        )
+        for score in scores:
+            _say(json.dumps(dataclasses.asdict(score)))
+        for folder in record or ():
+            evaluation.record(scores, folder)
+
+
+@app.command()
+def prompts(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
+    template: Annotated[str, typer.Option(help="instructerc-v1 or v2.")] = "v2",
+    task: Annotated[str, typer.Option(help="main, speaker, prediction or plain.")] = "main",
+    label_space: Annotated[str, typer.Option(help="meld, emorynlp, iemocap, unified.")] = UNIFIED,
+    window: Annotated[
+        int | None, typer.Option(min=0, help="History lines; by default the template's own.")
+    ] = None,
+    label_data: _Spaces = _DATA,
+) -> None:
+    """Write the prompts and targets of a file of dialogues."""
+    from typing import get_args
+
+    from service.conversation.dialogue import HistoryWindow
+    from training.prompt_files import Task, known_template, write_prompts
+
+    with _errors():
+        if task not in get_args(Task):
+            raise ValueError(f"no task {task!r}: {', '.join(get_args(Task))}")
+        spaces = load_label_spaces(label_data / "label_spaces")
+        if label_space.casefold() not in spaces:
+            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+        chosen = known_template(template)
+        shown = chosen.window if window is None else HistoryWindow(window, window)
+        space = spaces[label_space.casefold()]
+        rows = write_prompts(source, target, chosen, task, space, shown)  # type: ignore[arg-type]
+    _say(f"{rows} prompts written to {target}")
+
+
+def _recipe_path(recipe: str) -> Path:
+    shipped = Path(str(files("training") / "recipes" / f"{recipe}.yaml"))
+    return shipped if shipped.is_file() else Path(recipe)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and exit status 2."""
+    from service.errors import ServiceError
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    for name in ("httpx", "sentence_transformers", "vllm"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    except (ValueError, OSError, ServiceError) as error:
+        _fail(str(error))
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _say_aside(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"instructerc-train: {message}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the `instructerc-train` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""One way to name a corpus file and read it, whatever its format."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.conversation.dialogue import Dialogue, read_dialogues
+from service.conversation.labels import LabelSpace, UnknownLabel
+from training.datasets import emorynlp, goemotions, meld
+from training.datasets.errors import DatasetError
+
+Reader = Callable[[Path, LabelSpace], Iterator[Dialogue]]
+
+# The label space a format's labels are in; JSONL files may be in any.
+FORMATS: Mapping[str, tuple[Reader, str]] = {
+    "meld": (meld.read, meld.LABEL_SPACE),
+    "emorynlp": (emorynlp.read, emorynlp.LABEL_SPACE),
+    "goemotions": (goemotions.read, goemotions.LABEL_SPACE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Labelled dialogues of one file."""
+
+    path: Path
+    label_space: LabelSpace
+    dialogues: tuple[Dialogue, ...]
+
+
+def read_corpus(
+    format_: str, path: Path, label_spaces: Mapping[str, LabelSpace], label_space: str | None = None
+) -> Corpus:
+    """Read a corpus file.
+
+    Args:
+        format_: a key of `FORMATS`, or "jsonl" for the interchange format, which then needs
+            `label_space`.
+
+    Raises:
+        DatasetError: an unknown format or label space, or a file that is not of that format.
+    """
+    if format_ == "jsonl":
+        if label_space is None or label_space not in label_spaces:
+            raise DatasetError(f"{path}: a jsonl corpus needs one of {', '.join(label_spaces)}")
+        space = label_spaces[label_space]
+        dialogues = tuple(_labelled(path, space))
+    elif format_ in FORMATS:
+        reader, name = FORMATS[format_]
+        space = label_spaces[name]
+        dialogues = tuple(reader(path, space))
+    else:
+        raise DatasetError(f"unknown format {format_!r}: {', '.join((*FORMATS, 'jsonl'))}")
+    if not dialogues:
+        raise DatasetError(f"{path}: holds no dialogue")
+    return Corpus(path, space, dialogues)
+
+
+def _labelled(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+    try:
+        for dialogue in read_dialogues(path):
+            for index, utterance in enumerate(dialogue.utterances):
+                if utterance.label is not None:
+                    try:
+                        label_space.label(utterance.label)
+                    except UnknownLabel as error:
+                        where = f"{path}: dialogue {dialogue.id!r}, utterances[{index}].label"
+                        raise DatasetError(f"{where}: {error}") from None
+            yield dialogue
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DatasetError(str(error)) from None

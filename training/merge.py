@@ -1,0 +1,48 @@
+"""Merges an adapter into its base: the model bundle that the service loads."""
+
+import shutil
+from pathlib import Path
+
+from service.decoding.bundle import FILE, BundleError, read_bundle
+from training.bases import base_revision
+
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def merge(adapter: Path, base: Path, out: Path) -> None:
+    """Write the bundle of an adapter; it stands at `out` only when it is complete.
+
+    Args:
+        adapter: a folder that `instructerc-train train` wrote.
+        base: the base model that the adapter was trained on.
+        out: the bundle's folder, replaced if it exists.
+
+    Raises:
+        BundleError: the adapter has no `bundle.json` or no safetensors weights, or the base is not
+            the one it was trained on.
+    """
+    bundle = read_bundle(adapter)
+    if not (adapter / _ADAPTER_WEIGHTS).is_file():
+        raise BundleError(f"{adapter}: holds no {_ADAPTER_WEIGHTS}")
+    found = base_revision(base)
+    if found != bundle.base.revision:
+        raise BundleError(
+            f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, "
+            f"{base} is {found}"
+        )
+    import peft
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    causal = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    model = peft.PeftModel.from_pretrained(causal, str(adapter))
+    merged = model.merge_and_unload(safe_merge=True)
+    unfinished = out.with_name(out.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    merged.save_pretrained(unfinished)
+    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(unfinished)
+    shutil.copyfile(adapter / FILE, unfinished / FILE)
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.rename(out)

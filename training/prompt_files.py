@@ -1,0 +1,90 @@
+"""Writes the prompts of a file of dialogues, for training or inspection elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from service.conversation.dialogue import (
+    DialogueFormatError,
+    HistoryWindow,
+    Line,
+    lines_of,
+    read_dialogues,
+)
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
+from service.files import written_whole
+
+Task = Literal["main", "speaker", "prediction", "plain"]
+
+
+def write_prompts(
+    source: Path,
+    target: Path,
+    template: Template,
+    task: Task,
+    label_space: LabelSpace,
+    window: HistoryWindow,
+) -> int:
+    """Write one `{"input": ..., "target": ...}` row an utterance, in the order of the input.
+
+    `target` is the verbalizer of the utterance's label, null where it has none; for the speaker
+    task, the speaker. Returns how many rows.
+
+    Raises:
+        DialogueFormatError: `source` breaks the interchange format, holds an unknown label, or has
+            a speaker that the task does not know; the message names the dialogue and utterance.
+        ValueError: the template does not have the task, or the window has no line for it.
+    """
+    if task != "main" and not isinstance(template, InstructercV1):
+        raise ValueError(f"template {template.id} has the task main only")
+    if task == "prediction" and not window.highest:
+        raise ValueError("the task prediction needs a window of 1 line or more")
+    rows = 0
+    with written_whole(target) as file:
+        for dialogue in read_dialogues(source):
+            lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
+            for index, utterance in enumerate(dialogue.utterances):
+                history = lines[window.start(index) : index]
+                where = f"{source}: dialogue {dialogue.id!r}, utterances[{index}]"
+                try:
+                    answer = _target(template, task, label_space, utterance.label, lines[index])
+                    prompt = _prompt(template, task, label_space, history, lines[index])
+                except ValueError as error:
+                    raise DialogueFormatError(f"{where}: {error}") from None
+                row = {"input": prompt.text, "target": answer}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                rows += 1
+    return rows
+
+
+def known_template(name: str) -> Template:
+    """The template called `name`.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name not in TEMPLATES:
+        raise ValueError(f"no template {name!r}: {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def _prompt(
+    template: Template, task: Task, label_space: LabelSpace, history: list[Line], target: Line
+) -> Prompt:
+    if isinstance(template, InstructercV1):
+        if task == "speaker":
+            return template.speaker(label_space, target)
+        if task == "prediction":
+            return template.prediction(label_space, history, target)
+        if task == "plain":
+            return template.plain(label_space, target)
+    return template.main(label_space, history, target)
+
+
+def _target(
+    template: Template, task: Task, label_space: LabelSpace, label: str | None, line: Line
+) -> str | None:
+    if task == "speaker" and isinstance(template, InstructercV1):
+        return template.speaker_target(line)
+    return None if label is None else label_space.label(label).verbalizer
