@@ -1,0 +1,58 @@
+"""The `instructerc` command without a server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.conftest import environment
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
+    """Dialogues come back in their order, their own fields untouched, an emotion for each turn."""
+    dialogues = [
+        {"id": "a", "utterances": [{"speaker": "Ann", "text": "We won, I am so happy! 🎉"}]},
+        {"id": "b", "utterances": []},
+        {
+            "id": "c",
+            "utterances": [
+                {"speaker": "0", "text": "My cat died yesterday.", "label": "sadness"},
+                {"speaker": "1", "text": "I am so sorry, that is awful."},
+            ],
+        },
+    ]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(d) + "\n" for d in dialogues))
+
+    done = run(tmp_path, "score", str(source), str(target), "--label-space", "meld")
+
+    assert done.returncode == 0, done.stderr
+    scored = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [d["id"] for d in scored] == ["a", "b", "c"]
+    assert scored[0]["utterances"][0]["emotion"]["label"] == "joy"
+    assert scored[2]["utterances"][0]["label"] == "sadness"
+    assert [len(d["utterances"]) for d in scored] == [1, 0, 2]
+    assert "3 utterances scored" in done.stdout
+
+
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
+    """The error comes before anything is loaded, and nothing is written."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": "a", "utterances": []}\n{"id": "b", "utterances": [{}]}\n')
+
+    done = run(tmp_path, "score", str(source), str(target))
+
+    assert done.returncode == 2
+    assert f"{source}:2: utterances[0].speaker is missing" in done.stderr
+    assert not target.exists()
