@@ -8,7 +8,7 @@ from random import Random
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
 from training.datasets.reading import Corpus, read_corpus
-from training.pairing import EncodeTexts, Pool, pool_of_corpora, pool_of_demonstrations
+from training.pairing import EncodeTexts, Pool, Vectors, pool_of_corpora, pool_of_demonstrations
 from training.recipe import CorpusFile, Stage
 from training.tasks import LabelledExample, PromptSettings, main_task, with_unified_labels
 
@@ -54,6 +54,8 @@ class Pools:
         self._corpora = corpora
         self._seed = seed
         self._made: dict[tuple[str, str], Pool] = {}
+        self._vectors: dict[Path, Vectors] = {}
+        self._found: dict[tuple[Path, str, str, int], list[tuple[Demonstration, ...]]] = {}
 
     def get(self, name: str, label_space: LabelSpace) -> Pool:
         """The pool called `name` ("train" or "shipped") in a label space."""
@@ -61,6 +63,20 @@ class Pools:
         if key not in self._made:
             self._made[key] = self._make(name, label_space)
         return self._made[key]
+
+    def nearest(
+        self, corpus: Corpus, name: str, label_space: LabelSpace, count: int
+    ) -> list[tuple[Demonstration, ...]]:
+        """The nearest of a pool for each utterance of a corpus; searched once, asked each epoch."""
+        key = (corpus.path, name, label_space.name, count)
+        if key not in self._found:
+            if corpus.path not in self._vectors:
+                texts = [u.text for d in corpus.dialogues for u in d.utterances]
+                self._vectors[corpus.path] = self._sources.encode_texts(texts)
+            owners = [d.id for d in corpus.dialogues for _ in d.utterances]
+            pool = self.get(name, label_space)
+            self._found[key] = pool.nearest(self._vectors[corpus.path], owners, count)
+        return self._found[key]
 
     def _make(self, name: str, label_space: LabelSpace) -> Pool:
         encode = self._sources.encode_texts
@@ -99,15 +115,12 @@ def mix(
         spaces = {corpus.label_space.name: 1.0}
         if stage.unified and corpus.label_space.name != UNIFIED:
             spaces[UNIFIED] = stage.unified
-        texts = [u.text for d in corpus.dialogues for u in d.utterances]
-        owners = [d.id for d in corpus.dialogues for _ in d.utterances]
-        vectors = sources.encode_texts(texts) if asked.count and asked.share else None
         for name, share in spaces.items():
             space = sources.label_spaces[name]
             found = [
-                pools.get(pool, space).nearest(vectors, owners, asked.count)
+                pools.nearest(corpus, pool, space, asked.count)
                 for pool in asked.pools
-                if vectors is not None
+                if asked.count and asked.share
             ]
             position = 0
             for dialogue in in_label_space(corpus, space):

@@ -225,6 +225,33 @@ def test_pool_is_made_once(sources: Sources) -> None:
     assert len(encoded) == 2
 
 
+def test_later_epochs_encode_nothing(sources: Sources, prompts: PromptSettings) -> None:
+    """What is near what does not change from epoch to epoch; only the draw does."""
+    asked: list[int] = []
+
+    def counting(texts: Sequence[str]) -> Vectors:
+        asked.append(len(texts))
+        return sources.encode_texts(texts)
+
+    counted = replace(sources, encode_texts=counting)
+    corpora = counted.corpora([TALKS])
+    stage = Stage(
+        name="s",
+        corpora=(TALKS,),
+        demonstrations=Demonstrations(count=1, share=1.0),
+        epochs=2,
+        learning_rate=0.1,
+    )
+    pools = Pools(counted, corpora, 1)
+
+    mix(corpora, stage, pools, counted, prompts, 1)
+    first = list(asked)
+    mix(corpora, stage, pools, counted, prompts, 2)
+
+    assert len(first) == 2  # the corpus and the pool
+    assert asked == first
+
+
 def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> None:
     """So a corpus may be held out that no stage trains."""
     pools = Pools(sources, sources.corpora([TALKS]), 1)
