@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from service.files import folder_written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,15 +29,10 @@ def build_base(name: str, folder: Path) -> None:
     builders: dict[str, Callable[[Path], None]] = {MINILM_CAUSAL: _minilm_causal}
     if name not in builders:
         raise ValueError(f"unknown base {name!r}: {', '.join(builders)}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    builders[name](unfinished)
-    made = {"name": name, "revision": f"{name}-1:sha256:{_MINILM_SHA256}"}
-    (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with folder_written_whole(folder) as unfinished:
+        builders[name](unfinished)
+        made = {"name": name, "revision": f"{name}-1:sha256:{_MINILM_SHA256}"}
+        (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
 
 
 def base_revision(folder: Path) -> str:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from service.decoding.bundle import FILE, BundleError, read_bundle
+from service.files import folder_written_whole
 from training.bases import base_revision
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -38,11 +39,7 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
     causal = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     model = peft.PeftModel.from_pretrained(causal, str(adapter))
     merged = model.merge_and_unload(safe_merge=True)
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    merged.save_pretrained(unfinished)
-    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(unfinished)
-    shutil.copyfile(adapter / FILE, unfinished / FILE)
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    with folder_written_whole(out) as folder:
+        merged.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
+        shutil.copyfile(adapter / FILE, folder / FILE)
