@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -80,12 +79,11 @@ def score(
     from service.errors import ServiceError
     from service.offline import score_file
 
-    with ExitStack() as stack:
-        # An index of its own: the service's may be in use.
-        index = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demonstrations-")))
+    # An index of its own: the service's may be in use.
+    with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
             scored = asyncio.run(
-                score_file(settings, source, target, label_space, _say, index, demonstrations)
+                score_file(settings, source, target, label_space, _say, Path(index), demonstrations)
             )
         except (ValueError, ServiceError, OSError) as error:
             _fail(str(error))
