@@ -11,11 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DemonstrationsUnavailable
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:8]}"
@@ -60,14 +64,24 @@ def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder
 
     disable_progress_bar()  # for a model that loads in a moment
     model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    return Encoder(_on_cpu(model) if device == "cpu" else _on_device(model), IDENTITY)
 
+
+def _on_cpu(model: "SentenceTransformer") -> Embed:
+    from service.demonstrations.packed_bert import PackedBert
+
+    forward = PackedBert(model)
+    return lambda texts: forward(texts).numpy()
+
+
+def _on_device(model: "SentenceTransformer") -> Embed:
     def embed(texts: list[str]) -> Vectors:
         vectors: Vectors = model.encode(
             texts, batch_size=LARGEST_BATCH, normalize_embeddings=True, show_progress_bar=False
         )
         return vectors
 
-    return Encoder(embed, IDENTITY)
+    return embed
 
 
 class Encoder:
