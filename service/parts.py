@@ -64,7 +64,8 @@ async def open_parts(
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         bundle = load_bundle(settings.bundle, label_spaces)
         # Before torch is first imported in this process: the engine has threads of its own.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        cores = len(os.sched_getaffinity(0))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // 2)))
         report("loading the encoder")
         encoder = load_encoder()
         stack.push_async_callback(encoder.close)
@@ -89,6 +90,7 @@ async def open_parts(
             max_tokens=bundle.max_tokens,
             options=EngineOptions(
                 kv_cache_gib=settings.engine.kv_cache_gib,
+                threads=settings.engine.threads or max(1, cores - 1),
                 max_sequences=settings.engine.max_sequences,
                 gpu_memory=settings.engine.gpu_memory,
             ),

@@ -50,6 +50,9 @@ class Engine(Section):
     """How vLLM runs."""
 
     kv_cache_gib: PositiveInt = Field(1, description="GiB of prefix cache on a CPU")
+    threads: PositiveInt | None = Field(
+        None, description="cores that vLLM computes on where there is no GPU; unset: all but one"
+    )
     max_sequences: PositiveInt = Field(128, description="prompts in one step at most")
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
