@@ -29,9 +29,14 @@ TOKENIZER = load_tokenizer(BUNDLE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[InProcessEngine]:
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[InProcessEngine]:
+    """Started as on a machine that has no C++ compiler, and nothing that one has compiled."""
     bundle = load_bundle(BUNDLE, LABEL_SPACES)
-    started = await start_engine(BUNDLE, max_tokens=bundle.max_tokens, options=EngineOptions())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", "no-compiler")
+        patch.setenv("VLLM_CACHE_ROOT", str(tmp_path_factory.mktemp("vllm")))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        started = await start_engine(BUNDLE, max_tokens=bundle.max_tokens, options=EngineOptions())
     yield started
     await started.close()
 
