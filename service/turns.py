@@ -45,10 +45,7 @@ class TurnTaker:
                 found = document(recognition, self.recognizer.bundle)
                 try:
                     return await self.sessions.append(
-                        dialogue_id,
-                        tail.length,
-                        speaker=speaker,
-                        speaker_index=tail.speaker_index,
+                        tail,
                         text=text,
                         label_space=space.name,
                         prediction=cast(dict[str, Any], found),

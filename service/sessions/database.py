@@ -22,14 +22,18 @@ POOL_TIMEOUT_S = 10.0  # the wait for a free connection
 POSTGRESQL_CONNECTIONS = 10
 SQLITE_CONNECTIONS = 5  # a thread each
 
+# FULL: a commit is on disk. secure_delete: deleted text is overwritten with zeros.
+_SQLITE_SETTINGS = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+_SQLITE_LOST = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY)
+
 _SHAPES = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
 
 
 def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncEngine:
     """Prepare a database for use; it is reached only when something is asked of it.
 
-    A statement on the engine stands alone and is committed at once, which spares reads two round
-    trips; what must hold together goes through `transactional`.
+    A statement on the engine stands alone and is committed at once, which spares two round trips;
+    statements that must hold together go through `transactional`.
 
     Args:
         url: `sqlite:///relative/file.sqlite3`, `sqlite:////absolute/file.sqlite3` (the folder is
@@ -66,6 +70,23 @@ def transactional(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 
+def connect_to_sqlite(engine: AsyncEngine) -> sqlite3.Connection:
+    """A connection beside the pool's, for the thread that asks for it; no statement begins a
+    transaction.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    connection = sqlite3.connect(
+        engine.url.database or "",
+        timeout=engine.get_execution_options()["command_timeout_s"],
+        isolation_level=None,
+    )
+    for pragma in ("journal_mode=WAL", *_SQLITE_SETTINGS):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Turn every failure of the database inside the block into one of ours, the cause attached.
@@ -77,6 +98,10 @@ def answering() -> Iterator[None]:
         yield
     except DBAPIError as error:
         lost = error.statement is None or error.connection_invalidated
+        does = "does not answer" if lost else "cannot carry this out"
+        raise DatabaseUnavailable(f"the database {does}") from error
+    except sqlite3.Error as error:
+        lost = getattr(error, "sqlite_errorcode", None) in _SQLITE_LOST
         does = "does not answer" if lost else "cannot carry this out"
         raise DatabaseUnavailable(f"the database {does}") from error
     except (OSError, TimeoutError, PoolTimeout) as error:
@@ -96,6 +121,7 @@ def _open_sqlite(url: URL, command_timeout_s: float) -> AsyncEngine:
             "timeout": command_timeout_s,  # SQLite's busy_timeout
             "isolation_level": None,  # or Python's sqlite3 begins transactions of its own
         },
+        execution_options={"command_timeout_s": command_timeout_s},
         pool_size=SQLITE_CONNECTIONS,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
@@ -116,8 +142,7 @@ def _open_sqlite(url: URL, command_timeout_s: float) -> AsyncEngine:
 
 async def _set_up_sqlite(connection: aiosqlite.Connection) -> None:
     await _write_ahead(connection)
-    # FULL: a commit is on disk. secure_delete: deleted text is overwritten with zeros.
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    for pragma in _SQLITE_SETTINGS:
         await connection.execute(f"PRAGMA {pragma}")
 
 
@@ -147,8 +172,12 @@ def _open_postgresql(url: URL, command_timeout_s: float) -> AsyncEngine:
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": command_timeout_s,
-            # A stalled process must not keep a dialogue's row locked.
-            "server_settings": {"idle_in_transaction_session_timeout": "10s"},
+            "server_settings": {
+                # A stalled process must not keep a dialogue's row locked.
+                "idle_in_transaction_session_timeout": "10s",
+                # Whoever waited for a dialogue's row sees what was written to it meanwhile.
+                "default_transaction_isolation": "read committed",
+            },
         },
         isolation_level="AUTOCOMMIT",
         pool_size=POSTGRESQL_CONNECTIONS,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
     Dialect,
@@ -59,6 +60,8 @@ dialogues = Table(
     Column("length", Integer, nullable=False),
     # The number of different speakers, which is the next new speaker's index.
     Column("speaker_count", Integer, nullable=False),
+    # Random: tells the dialogue from one that was erased and had the same id.
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
 utterances = Table(

@@ -1,24 +1,24 @@
 """Reads and writes durable dialogues."""
 
-import asyncio
 import json
-from contextlib import AbstractAsyncContextManager, nullcontext
+import secrets
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, case, delete, func, insert, select, true, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Integer, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions.database import answering, transactional
+from service.sessions.database import answering
+from service.sessions.recent import End, RecentDialogues
 from service.sessions.schema import dialogues, utterances
+from service.sessions.writers import UtteranceRow, open_writer
 
 
 class Conflict(Exception):
-    """The dialogue is no longer as long as the writer saw it; read its tail again and retry.
+    """The dialogue no longer ends where the writer saw its end; read its tail again and retry.
 
     Another writer appended first, or the dialogue was deleted. It never leaves the service: whoever
     appends retries, and says `DialogueBusy` when that does not help.
@@ -27,20 +27,25 @@ class Conflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What is needed to label a dialogue's next utterance, as of one moment.
+    """What is needed to label and store a dialogue's next utterance, as of one moment.
 
     Attributes:
+        generation: tells the dialogue from others under the same id, before or after it.
+        speaker: who speaks next.
+        speaker_index: the speaker's number, by first appearance in the whole dialogue.
         length: the number of utterances so far, which is the next one's index; 0 for a dialogue
             that does not exist.
         first: the index of the first of `lines`; `length` when there are none.
         lines: the last utterances, oldest first.
-        speaker_index: the coming speaker's number, by first appearance in the whole dialogue.
     """
 
+    dialogue_id: str
+    generation: int
+    speaker: str
+    speaker_index: int
     length: int
     first: int
     lines: tuple[Line, ...]
-    speaker_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,81 +84,92 @@ class SessionStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._writer = transactional(engine)
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        # SQLite has one writer at a time; those that wait there poll, out of order, and keep the
-        # pool's connections from the readers.
-        self._writing: AbstractAsyncContextManager[None] = (
-            asyncio.Lock() if self._is_sqlite else nullcontext()
-        )
+        self._writer = open_writer(engine)
+        self._recent = RecentDialogues()
 
     async def tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
 
-        The cost does not grow with the dialogue's length.
+        It comes from memory where this store appended last, and may then be stale, as any tail is
+        once another process has written: `append` refuses it, and the next one is read afresh. The
+        cost does not grow with the dialogue's length.
         """
         _check(dialogue_id, speaker)
+        end = self._recent.find(dialogue_id)
+        number = end.number_of(speaker) if end is not None and end.shows(lines) else None
+        if end is None or number is None:
+            erasures = self._recent.erasures
+            end, number = await self._read_end(dialogue_id, speaker, lines)
+            self._recent.keep(dialogue_id, end, erasures)
+        shown = end.lines[max(0, len(end.lines) - lines) :]
+        first = end.length - len(shown)
+        return Tail(dialogue_id, end.generation, speaker, number, end.length, first, shown)
+
+    async def _read_end(self, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
+        """The dialogue's end and the coming speaker's number."""
         values = {"dialogue_id": dialogue_id, "speaker": speaker, "lines": lines}
         with answering():
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_TAIL, values)).all()
+                rows = (await connection.execute(_END, values)).all()
         if not rows:
-            return Tail(length=0, first=0, lines=(), speaker_index=0)
-        length, speaker_index = rows[0][:2]
+            return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
+        generation, length, speaker_count, number = rows[0][:4]
         # A dialogue without lines to show is one row whose line is null.
-        found = tuple(Line(line[0], line[1]) for _, _, *line in rows if line[1] is not None)
-        return Tail(length, length - len(found), found, speaker_index)
+        said = [(name, Line(index, text)) for *_, name, index, text in rows if text is not None]
+        speakers = {name: line.speaker for name, line in said}
+        if number is not None:
+            speakers[speaker] = number
+        shown = tuple(line for _, line in said)
+        end = End(generation, length, shown, lines, speakers, speaker_count)
+        return end, speaker_count if number is None else number
 
     async def append(
-        self,
-        dialogue_id: str,
-        index: int,
-        *,
-        speaker: str,
-        speaker_index: int,
-        text: str,
-        label_space: str,
-        prediction: dict[str, Any],
+        self, tail: Tail, *, text: str, label_space: str, prediction: dict[str, Any]
     ) -> StoredUtterance:
-        """Store the next utterance; on return it is on disk. Index 0 creates the dialogue.
+        """Store what the tail's speaker says next; on return it is on disk.
+
+        The first utterance creates the dialogue.
 
         Args:
-            dialogue_id: any string.
-            index: the dialogue's length, as `tail` gave it.
-            speaker: who says it.
-            speaker_index: as `tail` gave it for this speaker.
+            tail: as `tail` gave it.
             text: what is said.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
 
         Raises:
-            Conflict: the dialogue's length is not `index`; nothing is stored.
+            Conflict: the dialogue does not end where the tail does; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(dialogue_id, speaker, text, label_space)
-        json.dumps(prediction, allow_nan=False)  # SQLite would take a NaN, PostgreSQL would not
+        _check(tail.dialogue_id, tail.speaker, text, label_space)
+        # SQLite would take a NaN, PostgreSQL would not.
+        document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
-        stored = StoredUtterance(
-            index, speaker, speaker_index, text, label_space, prediction, created_at=now
+        row = UtteranceRow(
+            dialogue_id=tail.dialogue_id,
+            generation=tail.generation,
+            index=tail.length,
+            speaker=tail.speaker,
+            speaker_index=tail.speaker_index,
+            text=text,
+            label_space=label_space,
+            prediction=document,
+            created_at=now,
         )
-        row = {name: getattr(stored, name) for name in _FIELDS} | {"dialogue_id": dialogue_id}
+        erasures = self._recent.erasures
+        # Whatever goes wrong from here on, nothing that may be stale is remembered.
+        end = self._recent.take(tail.dialogue_id, tail.generation, tail.length)
         with answering():
-            async with self._writing, self._writer.begin() as connection:
-                if index == 0:
-                    first = {"id": dialogue_id, "created_at": now, "length": 1}
-                    try:
-                        await connection.execute(
-                            insert(dialogues), first | {"speaker_count": speaker_index + 1}
-                        )
-                    except IntegrityError:
-                        raise Conflict(f"dialogue {dialogue_id!r} exists") from None
-                else:
-                    # Holds the dialogue's row until the commit, so that writers take turns.
-                    place = {"dialogue_id": dialogue_id, "place": index, "spoke": speaker_index}
-                    if (await connection.execute(_GROW, place)).rowcount != 1:
-                        raise Conflict(f"dialogue {dialogue_id!r} does not end before {index}")
-                await connection.execute(insert(utterances), row)
-        return stored
+            stored = await self._writer.append(row)
+        if not stored:
+            if end is not None and erasures == self._recent.erasures:
+                self._recent.distrust()
+            raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
+        if end is not None:
+            line = Line(tail.speaker_index, text)
+            self._recent.keep(tail.dialogue_id, end.grown(tail.speaker, line), erasures)
+        return StoredUtterance(
+            tail.length, tail.speaker, tail.speaker_index, text, label_space, prediction, now
+        )
 
     async def timeline(self, dialogue_id: str) -> Timeline:
         """A whole dialogue.
@@ -179,15 +195,13 @@ class SessionStore:
             DialogueNotFound: no dialogue has this id.
         """
         _check(dialogue_id)
-        with answering():
-            async with self._writing:
-                async with self._writer.begin() as connection:
-                    deleted = await connection.execute(_DELETE, {"dialogue_id": dialogue_id})
-                if deleted.rowcount and self._is_sqlite:
-                    # The write-ahead log would keep the text until it is next overwritten.
-                    async with self._engine.connect() as connection:
-                        await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        if not deleted.rowcount:
+        self._recent.erase(dialogue_id)  # so that no turn begins with it
+        try:
+            with answering():
+                deleted = await self._writer.delete(dialogue_id)
+        finally:
+            self._recent.erase(dialogue_id)  # turns under way may have read it
+        if not deleted:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
 
     async def ping(self) -> None:
@@ -197,7 +211,8 @@ class SessionStore:
                 await connection.execute(_PING)
 
     async def close(self) -> None:
-        """Close the connections to the database."""
+        """Finish what was begun and close the connections to the database."""
+        await self._writer.close()
         await self._engine.dispose()
 
 
@@ -223,17 +238,20 @@ _known_speaker = (
     .scalar_subquery()
 )
 _last = (
-    select(utterances.c.index, utterances.c.speaker_index, utterances.c.text)
+    select(utterances.c.index, utterances.c.speaker, utterances.c.speaker_index, utterances.c.text)
     .where(_OF_THE_DIALOGUE)
     .order_by(utterances.c.index.desc())
     .limit(bindparam("lines", type_=Integer))
     .subquery()
 )
 # One statement sees one moment, without a transaction.
-_TAIL = (
+_END = (
     select(
+        dialogues.c.generation,
         dialogues.c.length,
-        func.coalesce(_known_speaker, dialogues.c.speaker_count),
+        dialogues.c.speaker_count,
+        _known_speaker,
+        _last.c.speaker,
         _last.c.speaker_index,
         _last.c.text,
     )
@@ -242,25 +260,11 @@ _TAIL = (
     .order_by(_last.c.index)
 )
 
-_spoke = bindparam("spoke", type_=Integer)
-_GROW = (
-    update(dialogues)
-    .where(_IS_THE_DIALOGUE, dialogues.c.length == bindparam("place"))
-    .values(
-        length=dialogues.c.length + 1,
-        speaker_count=case(
-            (dialogues.c.speaker_count > _spoke, dialogues.c.speaker_count), else_=_spoke + 1
-        ),
-    )
-)
-
 _TIMELINE = (
     select(dialogues.c.created_at, *(utterances.c[name] for name in _FIELDS))
     .join_from(dialogues, utterances)
     .where(_IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
 )
-
-_DELETE = delete(dialogues).where(_IS_THE_DIALOGUE)
 
 _PING = select(dialogues.c.id).limit(1)

@@ -1,7 +1,8 @@
-"""A process of its own that says lines in a dialogue.
+"""A process of its own that says lines in dialogues.
 
-`python -m tests.sessions.appender URL SPEAKER COUNT` appends COUNT lines
-and prints the index of each line once the store says that the line is on disk.
+`python -m tests.sessions.appender URL SPEAKER COUNT DIALOGUES` appends COUNT lines to each of
+DIALOGUES dialogues, to all of them at once, and prints a dialogue's number and the index of a line
+once the store says that the line is on disk.
 """
 
 import asyncio
@@ -11,26 +12,27 @@ from service.sessions.database import open_database
 from service.sessions.store import Conflict, SessionStore
 
 
-async def main(url: str, speaker: str, count: int) -> None:
-    store = SessionStore(open_database(url))
+async def say(store: SessionStore, number: int, speaker: str, count: int) -> None:
     said = 0
     while said < count:
-        tail = await store.tail("call-42", speaker, lines=3)
+        tail = await store.tail(f"call-{number}", speaker, lines=3)
         try:
             stored = await store.append(
-                "call-42",
-                tail.length,
-                speaker=speaker,
-                speaker_index=tail.speaker_index,
+                tail,
                 text=f"line {said} of {speaker}",
                 label_space="meld",
                 prediction={"label": "neutral"},
             )
         except Conflict:
             continue
-        print(stored.index, flush=True)
+        print(number, stored.index, flush=True)
         said += 1
+
+
+async def main(url: str, speaker: str, count: int, dialogues: int) -> None:
+    store = SessionStore(open_database(url))
+    await asyncio.gather(*(say(store, number, speaker, count) for number in range(dialogues)))
     await store.close()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

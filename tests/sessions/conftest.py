@@ -35,5 +35,7 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def store(engine: AsyncEngine) -> SessionStore:
-    return SessionStore(engine)
+async def store(engine: AsyncEngine) -> AsyncIterator[SessionStore]:
+    store = SessionStore(engine)
+    yield store
+    await store.close()

@@ -1,16 +1,17 @@
 """Opening a database, and what is said when it fails."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import open_database, transactional
+from service.sessions.database import connect_to_sqlite, open_database, transactional
 from service.sessions.migrate import migrate
 from service.sessions.schema import dialogues, utterances
-from service.sessions.store import SessionStore
+from service.sessions.store import SessionStore, Tail
 
 
 @pytest.mark.parametrize(
@@ -26,12 +27,14 @@ from service.sessions.store import SessionStore
 async def test_every_sqlite_connection_is_set_up(
     sqlite_url: str, pragma: str, value: object
 ) -> None:
-    """A pragma holds for a connection, so the pool's later ones need it too."""
+    """A pragma holds for a connection: the pool's later ones and the writer's need it too."""
     engine = open_database(sqlite_url)
     async with engine.connect() as first, engine.connect() as second:
         for connection in (first, second):
             found = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
             assert found == value
+    with closing(connect_to_sqlite(engine)) as beside:
+        assert beside.execute(f"PRAGMA {pragma}").fetchone() == (value,)
     await engine.dispose()
 
 
@@ -219,10 +222,7 @@ async def ask(store: SessionStore, question: str, index: int = 0) -> None:
             await store.delete("call-42")
         case _:
             await store.append(
-                "call-42",
-                index,
-                speaker="Ann",
-                speaker_index=0,
+                Tail("call-42", 1, "Ann", 0, length=index, first=index, lines=()),
                 text="My door code is 4711.",
                 label_space="meld",
                 prediction={},

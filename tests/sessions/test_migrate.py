@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,7 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from service.sessions.database import open_database, transactional
 from service.sessions.migrate import migrate
 from service.sessions.schema import VERSION_TABLE, metadata
-from service.sessions.store import SessionStore
+from service.sessions.store import Conflict, SessionStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +50,13 @@ def statements(connection: Connection) -> list[str]:
     return [str(statement.compile(dialect=connection.dialect)) for statement in made]
 
 
+def upgrade(connection: Connection, version: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", "service.sessions:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
+
+
 async def test_the_versions_end_where_the_schema_is(engine: AsyncEngine) -> None:
     """Alembic would generate nothing more."""
     async with engine.connect() as connection:
@@ -66,13 +75,37 @@ async def test_the_versions_make_what_the_schema_makes(engine: AsyncEngine) -> N
 async def test_a_second_migration_changes_nothing(engine: AsyncEngine) -> None:
     """Every start of the service migrates; dialogues stay."""
     store = SessionStore(engine)
-    await store.append(
-        "d", 0, speaker="Ann", speaker_index=0, text="Hi.", label_space="meld", prediction={}
-    )
+    tail = await store.tail("d", "Ann", lines=2)
+    await store.append(tail, text="Hi.", label_space="meld", prediction={})
 
     await migrate(engine)
 
     assert len((await store.timeline("d")).utterances) == 1
+
+
+async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
+    """What was stored stays, the next line follows it, and an erased one's id is another's."""
+    engine = open_database(url)
+    async with transactional(engine).begin() as connection:
+        await connection.run_sync(upgrade, "0001")
+        for row in (
+            "dialogues VALUES ('old', '2026-01-02 03:04:05+00', 1, 1)",
+            "utterances VALUES ('old', 0, 'Ann', 0, 'Hi.', 'meld', '{}', '2026-01-02 03:04:05+00')",
+        ):
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+
+    await migrate(engine)
+
+    store = SessionStore(engine)
+    before = await store.tail("old", "Ann", lines=2)
+    await store.append(before, text="Still me.", label_space="meld", prediction={})
+    assert [u.text for u in (await store.timeline("old")).utterances] == ["Hi.", "Still me."]
+    await store.delete("old")
+    anew = await store.tail("old", "Ann", lines=2)
+    await store.append(anew, text="Anew.", label_space="meld", prediction={})
+    with pytest.raises(Conflict):
+        await store.append(before, text="Late.", label_space="meld", prediction={})
+    await store.close()
 
 
 async def test_the_versions_are_found_from_any_folder(

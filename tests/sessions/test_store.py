@@ -1,6 +1,7 @@
 """Durable dialogues keep what they are told, in order, once."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ async def say(
 ) -> StoredUtterance:
     """Append at the end; another writer may get in between."""
     tail = await store.tail(dialogue_id, speaker, lines=2)
-    return await append_at(
-        store, tail.length, speaker, text, dialogue_id, speaker_index=tail.speaker_index
-    )
+    return await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
 
 
 async def append_at(
@@ -36,18 +35,16 @@ async def append_at(
     text: str = "Hello.",
     dialogue_id: str = "call-42",
     *,
-    speaker_index: int = 0,
     prediction: dict[str, Any] = PREDICTION,
 ) -> StoredUtterance:
-    return await store.append(
-        dialogue_id,
-        index,
-        speaker=speaker,
-        speaker_index=speaker_index,
-        text=text,
-        label_space="meld",
-        prediction=prediction,
-    )
+    """Append to the dialogue there is, as if it ended before `index`."""
+    tail = await store.tail(dialogue_id, "Ann", lines=0)
+    there = replace(tail, speaker=speaker, speaker_index=0, length=index)
+    return await store.append(there, text=text, label_space="meld", prediction=prediction)
+
+
+def shown(tail: Tail) -> tuple[int, int, tuple[Line, ...], int]:
+    return tail.length, tail.first, tail.lines, tail.speaker_index
 
 
 async def say_until_stored(store: SessionStore, speaker: str, text: str) -> int:
@@ -154,7 +151,7 @@ async def test_an_unknown_dialogue_is_empty_to_a_writer_and_missing_to_a_reader(
     store: SessionStore,
 ) -> None:
     """A first utterance needs no dialogue; a timeline and a deletion do."""
-    assert await store.tail("nobody", "Ann", 8) == Tail(0, 0, (), 0)
+    assert shown(await store.tail("nobody", "Ann", 8)) == (0, 0, (), 0)
     with pytest.raises(DialogueNotFound):
         await store.timeline("nobody")
     with pytest.raises(DialogueNotFound):
@@ -167,13 +164,14 @@ async def test_a_tail_is_the_last_lines_oldest_first(store: SessionStore) -> Non
         await say(store, "Ann", f"line {number}")
 
     last_two = await store.tail("call-42", "Ann", 2)
-    assert last_two == Tail(5, 3, (Line(0, "line 3"), Line(0, "line 4")), 0)
+    assert shown(last_two) == (5, 3, (Line(0, "line 3"), Line(0, "line 4")), 0)
+    assert (last_two.dialogue_id, last_two.speaker) == ("call-42", "Ann")
 
     whole = await store.tail("call-42", "Ann", 20)
     assert (whole.length, whole.first) == (5, 0)
     assert [line.text for line in whole.lines] == [f"line {number}" for number in range(5)]
 
-    assert await store.tail("call-42", "Ann", 0) == Tail(5, 5, (), 0)
+    assert shown(await store.tail("call-42", "Ann", 0)) == (5, 5, (), 0)
 
 
 async def test_speakers_are_numbered_by_first_appearance_beyond_the_tail(
@@ -195,7 +193,7 @@ async def test_dialogues_do_not_see_each_other(store: SessionStore) -> None:
     await say(store, "Ann", "Here.", "one")
     await say(store, "Ben", "There.", "two")
 
-    assert await store.tail("one", "Ben", 5) == Tail(1, 0, (Line(0, "Here."),), 1)
+    assert shown(await store.tail("one", "Ben", 5)) == (1, 0, (Line(0, "Here."),), 1)
     assert [u.text for u in (await store.timeline("two")).utterances] == ["There."]
 
 
@@ -223,7 +221,7 @@ async def test_appending_to_a_dialogue_deleted_in_between_is_a_conflict(
     await store.delete("call-42")
 
     with pytest.raises(Conflict):
-        await append_at(store, tail.length, "Ben", speaker_index=tail.speaker_index)
+        await store.append(tail, text="Two.", label_space="meld", prediction=PREDICTION)
 
     assert await rows(engine) == (0, 0)
 

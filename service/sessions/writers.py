@@ -1,0 +1,260 @@
+"""Write dialogues so that a turn costs one wait: for one statement, or for one shared commit."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypedDict
+
+from sqlalchemy import Text, TextClause, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.sessions.database import connect_to_sqlite
+from service.sessions.schema import dialogues, utterances
+
+
+class UtteranceRow(TypedDict):
+    """An utterance to be stored.
+
+    `index` is the dialogue's length before it, `generation` the dialogue's, `prediction` JSON.
+    """
+
+    dialogue_id: str
+    generation: int
+    index: int
+    speaker: str
+    speaker_index: int
+    text: str
+    label_space: str
+    prediction: str
+    created_at: datetime
+
+
+class Writer(Protocol):
+    """What it reports as done is on disk; what it fails at is not there.
+
+    Raises SQLAlchemy's or sqlite3's errors.
+    """
+
+    async def append(self, row: UtteranceRow) -> bool:
+        """Store the dialogue's next utterance; index 0 creates the dialogue.
+
+        False: the dialogue is not as long as `index` or of another generation; nothing is stored.
+        """
+        ...
+
+    async def delete(self, dialogue_id: str) -> bool:
+        """Erase a dialogue with its utterances. False: there is none."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def open_writer(engine: AsyncEngine) -> Writer:
+    """The writer for this kind of database."""
+    return SqliteWriter(engine) if engine.dialect.name == "sqlite" else PostgresqlWriter(engine)
+
+
+_CREATE = """
+INSERT INTO dialogues (id, generation, created_at, length, speaker_count)
+VALUES (:dialogue_id, :generation, :created_at, 1, :speaker_index + 1)
+ON CONFLICT (id) DO NOTHING"""
+
+# Holds the dialogue's row until the commit, so that writers take turns.
+_GROW = """
+UPDATE dialogues SET
+    length = length + 1,
+    speaker_count = CASE
+        WHEN speaker_count > :speaker_index THEN speaker_count ELSE :speaker_index + 1 END
+WHERE id = :dialogue_id AND length = :index AND generation = :generation"""
+
+_ADD = """
+INSERT INTO utterances
+    (dialogue_id, "index", speaker, speaker_index, text, label_space, prediction, created_at)"""
+
+_DELETE = "DELETE FROM dialogues WHERE id = :dialogue_id"
+
+
+class PostgresqlWriter:
+    """Writes to PostgreSQL, whose connections share commits by themselves.
+
+    An append is one statement, which is a transaction of its own: one round trip, and a dialogue
+    whose row another process holds keeps no other waiting.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def append(self, row: UtteranceRow) -> bool:
+        return await self._write(_POSTGRESQL_GROW if row["index"] else _POSTGRESQL_CREATE, row)
+
+    async def delete(self, dialogue_id: str) -> bool:
+        return await self._write(_POSTGRESQL_DELETE, {"dialogue_id": dialogue_id})
+
+    async def close(self) -> None:
+        pass  # the connections are the engine's
+
+    async def _write(self, statement: TextClause, values: Mapping[str, Any]) -> bool:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement, values)).rowcount == 1
+
+
+def _both_tables(written: str) -> TextClause:
+    statement = f"""WITH written AS ({written} RETURNING id) {_ADD}
+        SELECT :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
+            CAST(:prediction AS json), :created_at
+        FROM written"""
+    # Without their types, PostgreSQL would take all of them for text.
+    types = {column.name: column.type for column in (*utterances.c, dialogues.c.generation)}
+    types["prediction"] = Text()  # JSON already
+    return text(statement).bindparams(*(bindparam(name, type_=types[name]) for name in types))
+
+
+_POSTGRESQL_CREATE = _both_tables(_CREATE)
+_POSTGRESQL_GROW = _both_tables(_GROW)
+_POSTGRESQL_DELETE = text(_DELETE).bindparams(bindparam("dialogue_id", type_=Text()))
+
+
+_SQLITE_ADD = f"""{_ADD}
+VALUES (:dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
+    :created_at)"""
+
+# Changes one dialogue within a transaction; False: there was nothing to change.
+_Work = Callable[[sqlite3.Connection], bool]
+
+
+class SqliteWriter:
+    """Writes to a SQLite file, from a thread of its own.
+
+    SQLite has one writer at a time, and a commit waits for the disk. What arrives during a commit
+    goes into the next one together; each append still has an outcome of its own.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._jobs: SimpleQueue[_Job | None] | None = None
+        self._thread: Thread | None = None
+
+    async def append(self, row: UtteranceRow) -> bool:
+        values = {**row, "created_at": _sqlite_time(row["created_at"])}
+
+        def write(connection: sqlite3.Connection) -> bool:
+            first = connection.execute(_GROW if row["index"] else _CREATE, values)
+            return first.rowcount == 1 and connection.execute(_SQLITE_ADD, values).rowcount == 1
+
+        return await self._do(write)
+
+    async def delete(self, dialogue_id: str) -> bool:
+        def erase(connection: sqlite3.Connection) -> bool:
+            return connection.execute(_DELETE, {"dialogue_id": dialogue_id}).rowcount == 1
+
+        return await self._do(erase, erases=True)
+
+    async def close(self) -> None:
+        """Wait for what was begun, then close the connection."""
+        if self._jobs is None or self._thread is None:
+            return
+        jobs, thread = self._jobs, self._thread
+        self._jobs = self._thread = None
+        jobs.put(None)
+        await asyncio.to_thread(thread.join)
+
+    async def _do(self, work: _Work, *, erases: bool = False) -> bool:
+        if self._jobs is None:
+            self._jobs = SimpleQueue()
+            self._thread = Thread(
+                target=_write, args=(self._engine, self._jobs), name="sqlite-writer", daemon=True
+            )
+            self._thread.start()
+        job = _Job(work, erases, asyncio.get_running_loop().create_future())
+        self._jobs.put(job)
+        return await job.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An append or an erasure, and who waits for its outcome."""
+
+    work: _Work
+    erases: bool
+    outcome: asyncio.Future[bool]
+
+
+def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
+    """The thread: one group of jobs after the other, until a None."""
+    connection: sqlite3.Connection | None = None
+    ended = False
+    while not ended:
+        arrived = _wait_for(jobs)
+        ended = None in arrived
+        group = [job for job in arrived if job is not None]
+        try:
+            connection = connection or connect_to_sqlite(engine)
+            _commit(connection, group)
+        except Exception as error:  # whatever it is, those who wait must hear it
+            _settle([(job, error) for job in group])
+            if connection is not None:
+                connection.close()  # which rolls back
+                connection = None
+        del arrived, group  # what was said is not kept until the next job
+    if connection is not None:
+        connection.close()
+
+
+def _wait_for(jobs: "SimpleQueue[_Job | None]") -> list["_Job | None"]:
+    """All that has arrived, at least one."""
+    arrived = [jobs.get()]
+    with suppress(Empty):
+        while True:
+            arrived.append(jobs.get_nowait())
+    return arrived
+
+
+def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    outcomes = [(job, _try(connection, job)) for job in group if not job.outcome.cancelled()]
+    connection.execute("COMMIT")
+    _settle([(job, outcome) for job, outcome in outcomes if not job.erases])
+    erasures = [(job, outcome) for job, outcome in outcomes if job.erases]
+    if any(outcome is True for _, outcome in erasures):
+        # The write-ahead log would keep the text until it is next overwritten.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _settle(erasures)
+
+
+def _try(connection: sqlite3.Connection, job: _Job) -> bool | Exception:
+    """What the job did; one that fails leaves nothing in the transaction."""
+    connection.execute("SAVEPOINT job")
+    try:
+        outcome: bool | Exception = job.work(connection)
+    except Exception as error:  # whatever it is, it is this job's alone
+        connection.execute("ROLLBACK TO job")
+        outcome = error
+    connection.execute("RELEASE job")
+    return outcome
+
+
+def _settle(outcomes: Sequence[tuple[_Job, bool | Exception]]) -> None:
+    """Tell the event loop, once for all of them."""
+    if outcomes:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_tell, outcomes)
+
+
+def _tell(outcomes: Sequence[tuple[_Job, bool | Exception]]) -> None:
+    for job, outcome in outcomes:
+        if job.outcome.done():  # cancelled, or told before
+            continue
+        if isinstance(outcome, Exception):
+            job.outcome.set_exception(outcome)
+        else:
+            job.outcome.set_result(outcome)
+
+
+def _sqlite_time(moment: datetime) -> str:
+    """As SQLAlchemy stores a `UtcTime`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
