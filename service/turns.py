@@ -12,6 +12,7 @@ from service.recognition.document import document
 from service.recognition.pipeline import Recognizer
 from service.sessions.store import Conflict, SessionStore, StoredUtterance
 from service.sessions.turns import DialogueLocks
+from service.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
 _ATTEMPTS = 10
@@ -38,18 +39,22 @@ class TurnTaker:
         space = self.recognizer.label_space(label_space)
         async with self.locks.of(dialogue_id):
             for _ in range(_ATTEMPTS):
-                tail = await self.sessions.tail(dialogue_id, speaker, self.recognizer.history_lines)
+                with stage(Stage.STORE):
+                    tail = await self.sessions.tail(
+                        dialogue_id, speaker, self.recognizer.history_lines
+                    )
                 recognition = await self.recognizer.recognize(
                     (*tail.lines, Line(tail.speaker_index, text)), space, first=tail.first
                 )
                 found = document(recognition, self.recognizer.bundle)
                 try:
-                    return await self.sessions.append(
-                        tail,
-                        text=text,
-                        label_space=space.name,
-                        prediction=cast(dict[str, Any], found),
-                    )
+                    with stage(Stage.STORE):
+                        return await self.sessions.append(
+                            tail,
+                            text=text,
+                            label_space=space.name,
+                            prediction=cast(dict[str, Any], found),
+                        )
                 except Conflict:
                     continue
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")

@@ -11,6 +11,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.stages import Stage
+
+# A stage takes from tens of microseconds to seconds.
+_STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -21,6 +26,7 @@ class Metrics:
     Attributes:
         requests: by method, route and status.
         request_seconds: from the request's head to the end of the answer, by route.
+        stage_seconds: by stage of an utterance (`service.stages`).
         predictions: by label space and predicted label.
         degraded: answers that went on without a part, by part.
         prompt_tokens: tokens of the prompts given to the label engine.
@@ -31,6 +37,7 @@ class Metrics:
     registry: CollectorRegistry
     requests: Counter
     request_seconds: Histogram
+    stage_seconds: Histogram
     predictions: Counter
     degraded: Counter
     prompt_tokens: Counter
@@ -42,6 +49,10 @@ class Metrics:
         self.predictions.labels(label_space, label).inc()
         for part in degraded:
             self.degraded.labels(part).inc()
+
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        """Note how long an utterance spent in a stage; a listener of `service.stages`."""
+        self.stage_seconds.labels(stage).observe(seconds)
 
     def show_bundle(self, name: str, version: str, template: str) -> None:
         """Say which bundle is served; any other one no longer is."""
@@ -66,6 +77,13 @@ def new_metrics() -> Metrics:
             "erc_request_seconds",
             "Seconds from a request's head to the end of its answer.",
             ("route",),
+            registry=registry,
+        ),
+        stage_seconds=Histogram(
+            "erc_stage_seconds",
+            "Seconds that an utterance spends in a stage.",
+            ("stage",),
+            buckets=_STAGE_BUCKETS,
             registry=registry,
         ),
         predictions=Counter(

@@ -26,6 +26,7 @@ from service.errors import (
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
+from service.stages import Stage, stage
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +111,11 @@ class Recognizer:
         """
         matches, degraded = await self._demonstrations(lines[-1].text, label_space)
         reading = self._readings[label_space.name]
-        prompt = self._prompt(lines, first, label_space, matches, reading)
-        ids = prompt.ids
-        scores = await score_labels(self._engine, reading, ids, priority)
+        with stage(Stage.RENDER):
+            prompt = self._prompt(lines, first, label_space, matches, reading)
+            ids = prompt.ids
+        with stage(Stage.DECODE):
+            scores = await score_labels(self._engine, reading, ids, priority)
         temperature = self.bundle.label_spaces[label_space.name].temperature
         try:
             prediction = prediction_from_scores(label_space, scores.log_probabilities, temperature)

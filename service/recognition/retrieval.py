@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore, Match
+from service.stages import Stage, stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,4 +20,7 @@ class NearestDemonstrations:
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
         """
-        return await self.store.nearest(await self.encoder.encode(text), label_space, count)
+        with stage(Stage.ENCODE):
+            vector = await self.encoder.encode(text)
+        with stage(Stage.RETRIEVE):
+            return await self.store.nearest(vector, label_space, count)

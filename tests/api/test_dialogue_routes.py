@@ -34,6 +34,15 @@ async def test_the_first_utterance_creates_the_dialogue_and_answers_its_emotion(
     assert body["degraded"] == []
 
 
+async def test_an_answer_says_where_its_time_went(service: "Service") -> None:
+    """In the header Server-Timing, in milliseconds, stage by stage."""
+    answer = await service.say("call-42", "Ann", "We won!")
+
+    timing = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
+    assert set(timing) == {"store", "encode", "retrieve", "render", "decode"}
+    assert all(float(milliseconds) >= 0 for milliseconds in timing.values())
+
+
 async def test_a_label_is_the_corpus_own_word_beside_the_unified_one(service: "Service") -> None:
     """MELD says joy where the prompt says joyful; probabilities are in the corpus's order."""
     service.engine.choice = JOY

@@ -165,3 +165,16 @@ async def test_the_bundle_that_is_served_is_shown(service: "Service") -> None:
     found = await numbers(service)
 
     assert found[at("erc_bundle_info", name="erc-test", version="1", template="v2")] == 1
+
+
+async def test_stages_of_every_utterance_are_counted(service: "Service") -> None:
+    """Of a turn with its store, and of a batch, which stores nothing."""
+    await service.say("call-42", "Ann", "We won!")
+    utterances = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "No way."}]
+    await service.client.post("/batch", json={"dialogues": [{"id": "a", "utterances": utterances}]})
+
+    found = await numbers(service)
+
+    for name in ("encode", "retrieve", "render", "decode"):
+        assert found[at("erc_stage_seconds_count", stage=name)] == 3
+    assert at("erc_stage_seconds_count", stage="store") in found

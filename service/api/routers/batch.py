@@ -16,6 +16,7 @@ from service.errors import EngineUnavailable, UnsupportedLabelSpace, UtteranceTo
 from service.observability.metrics import Metrics
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document
+from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
 
@@ -35,10 +36,11 @@ async def score_dialogues(batch: BatchIn, services: ServicesDep, metrics: Metric
     label_space = services.recognizer.label_space(batch.label_space)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_result(dialogue, label_space, services, metrics))
-                for dialogue in batch.dialogues
-            ]
+            with listening(metrics.observe_stage):
+                tasks = [
+                    group.create_task(_result(dialogue, label_space, services, metrics))
+                    for dialogue in batch.dialogues
+                ]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return json_answer({"results": [task.result() for task in tasks]})

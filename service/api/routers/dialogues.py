@@ -9,6 +9,7 @@ from service.api.limits import check_said
 from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import Identifier, TimelineOut, UtteranceIn, UtteranceOut
 from service.api.services import MetricsDep, ServicesDep
+from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
     DatabaseUnavailable,
     DialogueBusy,
@@ -18,6 +19,7 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.sessions.store import StoredUtterance
+from service.stages import listening
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
@@ -45,13 +47,17 @@ async def add_utterance(
     """Append an utterance to a dialogue and answer what emotion it carries.
 
     The first utterance creates the dialogue. When the answer arrives, utterance and emotion are
-    stored; after a refusal nothing is.
+    stored; after a refusal nothing is. The header `Server-Timing` says where the time went.
     """
     check_said(said, services.limits)
-    stored = await services.turns.take(dialogue_id, said.speaker, said.text, said.label_space)
+    times = StageTimes(metrics)
+    with listening(times):
+        stored = await services.turns.take(dialogue_id, said.speaker, said.text, said.label_space)
     emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
     metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
-    return json_answer(_utterance(dialogue_id, stored), 201)
+    answer = json_answer(_utterance(dialogue_id, stored), 201)
+    answer.headers[SERVER_TIMING] = times.header
+    return answer
 
 
 @router.get(
