@@ -61,7 +61,10 @@ def create_app(
             await migrate(database)
             metrics = metrics_of(app)
             async with open_parts(
-                settings, report, around_engine=lambda engine: CountedEngine(engine, metrics)
+                settings,
+                report,
+                demonstrations=settings.demonstrations.shown,
+                around_engine=lambda engine: CountedEngine(engine, metrics),
             ) as parts:
                 yield {
                     "services": Services(

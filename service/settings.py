@@ -28,12 +28,13 @@ class Database(Section):
 
 
 class Demonstrations(Section):
-    """The embedded index, used when no Qdrant server is set."""
+    """Whether prompts show any, and the embedded index, used when no Qdrant server is set."""
 
     file: Path | None = Field(
         None, description="demonstrations the index is built from; by default the data folder's"
     )
     folder: Path = Field(Path("build/demonstrations"), description="folder of the embedded index")
+    shown: bool = Field(True, description="show demonstrations to the model")
 
 
 class Qdrant(Section):

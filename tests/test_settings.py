@@ -32,6 +32,17 @@ def test_a_nested_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.qdrant.url is None
 
 
+def test_demonstrations_are_shown_unless_they_are_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Retrieval off, not away: nothing is degraded."""
+    assert load_settings().demonstrations.shown
+
+    monkeypatch.setenv("ERC_DEMONSTRATIONS__SHOWN", "false")
+
+    assert not load_settings().demonstrations.shown
+
+
 def test_a_misspelt_setting_is_refused() -> None:
     """At the top level by its name."""
     with pytest.raises(UnknownSetting, match="ERC_MOOD"):
