@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test check format install bundle lock clean
+.PHONY: serve test bench check format install bundle lock clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -20,6 +20,10 @@ serve: $(BUNDLE)/bundle.json
 
 test: $(BUNDLE)/bundle.json
 	$(BIN)/python -m pytest
+
+# About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
+bench: $(BUNDLE)/bundle.json
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
