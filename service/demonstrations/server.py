@@ -1,4 +1,9 @@
-"""The demonstration store on a Qdrant server, which several services may share."""
+"""The demonstration store on a Qdrant server, which several services may share.
+
+The server looks at every vector of a small label space, so a search is exact there, and through a
+graph (HNSW) of a large one, which takes time logarithmic in the number of demonstrations and now
+and then misses a near one. It builds the graphs by itself, beside serving.
+"""
 
 import asyncio
 import math
@@ -13,10 +18,15 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
 from service.demonstrations.points import (
+    CANDIDATES_OF_A_BUILD,
+    CANDIDATES_OF_A_SEARCH,
+    EDGES,
     EDITION,
+    EXACT_UP_TO,
     LABEL_SPACE,
     PageRequest,
     demonstration_of,
+    kilobytes,
     match_of,
     point_id,
     query_vector,
@@ -38,14 +48,14 @@ class Limits:
         read_s: seconds that a search, a listing or a ping may take, the connection included.
         write_s: seconds that a write, or making the collection, may take.
         connections: REST connections at most, all kept alive.
-        exact_up_to: demonstrations up to which a search looks at every vector; the server answers
-            from its graph beyond, which may miss a near one.
+        exact_up_to: demonstrations up to which a label space has no graph. The server counts in
+            each of its segments, of which it keeps about as many as it has cores.
     """
 
     read_s: float = 2.0
     write_s: float = 30.0
     connections: int = 32
-    exact_up_to: int = 50_000
+    exact_up_to: int = EXACT_UP_TO
 
 
 async def open_server(
@@ -108,7 +118,6 @@ class ServerStore:
         self._client = client
         self._collection = collection
         self._limits = limits
-        self._size = 0  # demonstrations, as of this process's last write
 
     async def prepare(self, encoder_identity: str) -> None:
         """Make the collection if there is none, and check who built it."""
@@ -118,20 +127,23 @@ class ServerStore:
             except DemonstrationsUnavailable:  # another replica may have made it meanwhile
                 if not await self._read(self._client.collection_exists(self._collection)):
                     raise
-        builder = (await self._metadata()).get(_ENCODER)
+        config = await self._config()
+        builder = (config.metadata or {}).get(_ENCODER)
         if builder != encoder_identity:
             raise IndexMismatch(
                 f"collection {self._collection} was built with {builder or 'an unknown encoder'}, "
                 f"the encoder is {encoder_identity}; name another collection, or delete this one"
             )
-        # Before any point is written: the graph then has edges that serve filtered searches.
-        for field in (LABEL_SPACE, EDITION):
+        graphs = _graphs(self._limits.exact_up_to)
+        held = config.hnsw_config
+        # Not where it is so already: the server would begin its work again.
+        if held.model_copy(update=graphs.model_dump(exclude_none=True)) != held:
+            await self._write(self._client.update_collection(self._collection, hnsw_config=graphs))
+        # Before any point is written: graphs are made for the label spaces that are indexed.
+        for field, index in _FIELDS.items():
             await self._write(
-                self._client.create_payload_index(
-                    self._collection, field, models.PayloadSchemaType.KEYWORD, wait=True
-                )
+                self._client.create_payload_index(self._collection, field, index, wait=True)
             )
-        self._size = await self.count()
 
     async def add(
         self,
@@ -145,7 +157,6 @@ class ServerStore:
                 for row in rows
             ]
             await self._write(self._client.upsert(self._collection, points, wait=True))
-        self._size = await self.count()
 
     async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
         response = await self._read(
@@ -153,9 +164,7 @@ class ServerStore:
                 self._collection,
                 query=query_vector(vector, k),
                 query_filter=_within(label_space),
-                search_params=models.SearchParams(
-                    exact=self._size <= self._limits.exact_up_to, hnsw_ef=128
-                ),
+                search_params=models.SearchParams(hnsw_ef=CANDIDATES_OF_A_SEARCH),
                 limit=k,
                 with_payload=True,
             )
@@ -178,7 +187,7 @@ class ServerStore:
         return (await self._read(counted)).count
 
     async def edition(self) -> str | None:
-        return (await self._metadata()).get(EDITION)
+        return ((await self._config()).metadata or {}).get(EDITION)
 
     async def finish_edition(self, edition: str) -> None:
         others = models.Filter(
@@ -219,13 +228,15 @@ class ServerStore:
         vectors = models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)
         await self._write(
             self._client.create_collection(
-                self._collection, vectors_config=vectors, metadata={_ENCODER: encoder_identity}
+                self._collection,
+                vectors_config=vectors,
+                hnsw_config=_graphs(self._limits.exact_up_to),
+                metadata={_ENCODER: encoder_identity},
             )
         )
 
-    async def _metadata(self) -> dict[str, str]:
-        info = await self._read(self._client.get_collection(self._collection))
-        return dict(info.config.metadata or {})
+    async def _config(self) -> models.CollectionConfig:
+        return (await self._read(self._client.get_collection(self._collection))).config
 
     async def _read(self, call: Awaitable[T]) -> T:
         return await _ask(call, self._limits.read_s)
@@ -249,6 +260,22 @@ async def _ask(call: Awaitable[T], timeout_s: float) -> T:
         ) from error
     except Exception as error:  # the client lets through errors of httpx, gRPC, pydantic, its own
         raise DemonstrationsUnavailable("the demonstration server does not answer") from error
+
+
+# Each label space has graphs of its own: see `shard.py`.
+_FIELDS = {
+    LABEL_SPACE: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
+    EDITION: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
+}
+
+
+def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
+    return models.HnswConfigDiff(
+        m=0,  # of a graph for all label spaces
+        payload_m=EDGES,
+        ef_construct=CANDIDATES_OF_A_BUILD,
+        full_scan_threshold=kilobytes(exact_up_to),
+    )
 
 
 def _within(label_space: str | None) -> models.Filter | None:

@@ -6,9 +6,12 @@ the real one agrees with the reference is shown by test_store_contract.py.
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 from service.demonstrations.server import Limits, ServerStore, open_server
@@ -29,6 +32,8 @@ class Script:
         headers: further header lines of an answer.
         body: answers with these bytes, where set.
         hangs: reads requests and never answers.
+        hnsw: configuration of the collection's graphs.
+        requests: those that had a body, as ("PUT /path", body).
         connections: how many have been made.
     """
 
@@ -38,6 +43,8 @@ class Script:
         self.headers = ""
         self.body: bytes | None = None
         self.hangs = False
+        self.hnsw = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000}
+        self.requests: list[tuple[str, Any]] = []
         self.connections = 0
         self.port = 0
 
@@ -49,13 +56,15 @@ class Script:
         self.connections += 1
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                if "content-length: " in head:
-                    await reader.readexactly(int(head.split("content-length: ")[1].split()[0]))
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                method, path = head.split("?")[0].split()[:2]
+                length = re.search(r"content-length: (\d+)", head.lower())
+                if length is not None:
+                    asked = await reader.readexactly(int(length[1]))
+                    self.requests.append((f"{method} {path}", json.loads(asked)))
                 if self.hangs:
                     await asyncio.Event().wait()
-                path = head.split()[1].split("?")[0]
-                body = self.body if self.body is not None else self._answer(path)
+                body = self.body if self.body is not None else self._answer(method, path)
                 writer.write(
                     f"HTTP/1.1 {self.status} Scripted\r\ncontent-type: application/json\r\n"
                     f"{self.headers}content-length: {len(body)}\r\n\r\n".encode()
@@ -66,8 +75,11 @@ class Script:
         finally:
             writer.close()
 
-    def _answer(self, path: str) -> bytes:
+    def _answer(self, method: str, path: str) -> bytes:
+        if method == "PATCH":
+            return b'{"result": true, "status": "ok", "time": 0.001}'
         results: dict[str, object] = {
+            "/collections/c/points/query": {"points": []},
             "/collections/c/exists": {"exists": True},
             "/collections/c/index": {"operation_id": 1, "status": "completed"},
             "/collections/c/points/count": {"count": 0},
@@ -78,7 +90,7 @@ class Script:
                 "payload_schema": {},
                 "config": {
                     "params": {"vectors": {"size": 384, "distance": "Cosine"}},
-                    "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+                    "hnsw_config": self.hnsw,
                     "optimizer_config": {
                         "deleted_threshold": 0.2,
                         "vacuum_min_vector_number": 1000,
@@ -164,6 +176,48 @@ async def test_connection_to_this_machine_is_kept(script: Script, store: ServerS
         await store.ping()
 
     assert script.connections == 1
+
+
+async def test_graphs_are_asked_for_label_spaces_that_are_large_enough(script: Script) -> None:
+    """Each has graphs of its own from the limit on, and none that mixes them; 1.5 KiB a vector."""
+    limits = Limits(exact_up_to=2_000)
+
+    await (await open_server(script.url, None, "c", ENCODER, limits=limits)).close()
+
+    asked = dict(script.requests)
+    assert asked["PATCH /collections/c"]["hnsw_config"] == {
+        "m": 0,
+        "payload_m": 32,
+        "ef_construct": 200,
+        "full_scan_threshold": 3_000,
+    }
+    indexes = [body for request, body in script.requests if request == "PUT /collections/c/index"]
+    assert indexes == [
+        {"field_name": "label_space", "field_schema": {"type": "keyword", "is_tenant": True}},
+        {"field_name": "edition", "field_schema": {"type": "keyword", "enable_hnsw": False}},
+    ]
+
+
+async def test_collection_that_has_its_graphs_is_left_alone(script: Script) -> None:
+    """A server that is told how to build graphs begins to build them."""
+    script.hnsw = {"m": 0, "payload_m": 32, "ef_construct": 200, "full_scan_threshold": 3_000}
+
+    await (
+        await open_server(script.url, None, "c", ENCODER, limits=Limits(exact_up_to=2_000))
+    ).close()
+
+    assert not [request for request, _ in script.requests if request.startswith("PATCH")]
+
+
+async def test_search_leaves_to_the_server_what_has_a_graph(
+    script: Script, store: ServerStore
+) -> None:
+    """It knows how large a label space is, whoever wrote to it; 256 candidates in a graph."""
+    await store.nearest(np.eye(384, dtype=np.float32)[0], "meld", k=4)
+
+    request, body = script.requests[-1]
+    assert request == "POST /collections/c/points/query"
+    assert body["params"] == {"hnsw_ef": 256}
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500, 503])

@@ -1,7 +1,8 @@
 """Every backend meets one reference: exhaustive search, a dictionary, a sorted list.
 
+`edge_graphs` and `server_graphs` have graphs from so few rows on that most tests search them.
 `server_client_alone` runs the server store's code on the client library's own in-memory engine,
-so no server is needed; `server` needs one, named by ERC_TEST_QDRANT_URL.
+so no server is needed; the other two need one, named by ERC_TEST_QDRANT_URL.
 """
 
 import os
@@ -25,6 +26,11 @@ Open = Callable[[str], Awaitable[DemonstrationStore]]
 
 ENCODER = "reference@00000000"
 SPACES = ("meld", "iemocap", "unified")
+FEW = 8  # rows that need no graph
+
+needs_server = pytest.mark.skipif(
+    "ERC_TEST_QDRANT_URL" not in os.environ, reason="ERC_TEST_QDRANT_URL is not set"
+)
 
 
 def demonstrations(n: int) -> list[Demonstration]:
@@ -45,23 +51,22 @@ def exhaustive(
 @pytest.fixture(
     params=[
         "edge",
+        "edge_graphs",
         pytest.param(
             "server_client_alone",
             # It says that it searches exhaustively and needs no index, which is why it is here.
             marks=pytest.mark.filterwarnings("ignore::UserWarning"),
         ),
-        pytest.param(
-            "server",
-            marks=pytest.mark.skipif(
-                "ERC_TEST_QDRANT_URL" not in os.environ, reason="ERC_TEST_QDRANT_URL is not set"
-            ),
-        ),
+        pytest.param("server", marks=needs_server),
+        pytest.param("server_graphs", marks=needs_server),
     ]
 )
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens one and the same index, again and again, for a given encoder."""
     if request.param == "edge":
         yield lambda identity: open_edge(tmp_path / "index", identity)
+    elif request.param == "edge_graphs":
+        yield lambda identity: open_edge(tmp_path / "index", identity, FEW)
     elif request.param == "server_client_alone":
         yield lambda identity: open_collection(
             AsyncQdrantClient(path=str(tmp_path / "index")), "contract", identity, Limits()
@@ -70,7 +75,8 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         url = os.environ["ERC_TEST_QDRANT_URL"]
         key = os.environ.get("ERC_TEST_QDRANT_API_KEY")
         collection = f"contract-{uuid.uuid4()}"
-        yield lambda identity: open_server(url, key, collection, identity)
+        limits = Limits(exact_up_to=FEW) if request.param == "server_graphs" else Limits()
+        yield lambda identity: open_server(url, key, collection, identity, limits=limits)
         client = AsyncQdrantClient(url=url, api_key=key)
         await client.delete_collection(collection)
         await client.close()
