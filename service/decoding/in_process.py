@@ -59,6 +59,7 @@ class InProcessEngine:
             logprob_token_ids=wanted,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # nobody else has it, and vLLM's deep copy takes as long as a prompt
         )
         try:
             async for output in self._llm.generate(
