@@ -1,6 +1,7 @@
 """What opens and closes, in what order; the one place that wires the rooms together."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,6 +67,7 @@ def create_app(
                 demonstrations=settings.demonstrations.shown,
                 around_engine=lambda engine: CountedEngine(engine, metrics),
             ) as parts:
+                _exempt_from_collection()
                 yield {
                     "services": Services(
                         turns=TurnTaker(parts.recognizer, sessions, DialogueLocks()),
@@ -87,3 +89,12 @@ def create_app(
             await sessions.close()
 
     return build_api(lifespan, settings.limits, version("instructerc"))
+
+
+def _exempt_from_collection() -> None:
+    """Have the garbage collector pass over everything that is there, libraries for the most part.
+
+    Looking through it all would keep the event loop waiting.
+    """
+    gc.collect()
+    gc.freeze()
