@@ -14,11 +14,12 @@ import typer
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, load_label_spaces
 from tests.bench import run as running
+from tests.bench.floor import find_floors, measure_matrix_rate
 from tests.bench.machine import REPOSITORY, describe, slug
 from tests.bench.results import write_results
 from tests.bench.setup import Setup
 from tests.bench.shape import MELD_SHAPE, shape_of, write_shape
-from tests.bench.table import stages_table, table, targets_table
+from tests.bench.table import floors_table, stages_table, table, targets_table
 from tests.bench.targets import verdicts
 
 BUNDLE = REPOSITORY / "build" / "bundles" / "erc-mini"
@@ -76,18 +77,21 @@ def bench(
         )
         try:
             found = running.run(setup, chosen, _say)
+            floors = []
+            if "c" in chosen:
+                floors = find_floors(setup, found, running.matrix_rate(setup, _say))
         except running.RowFailed as error:
             _say(str(error))
             raise typer.Exit(1) from None
     judged = verdicts(found)
     print(json.dumps(described["hardware"]), json.dumps(described["versions"]), sep="\n")
-    for part in (table(found), stages_table(found), targets_table(judged)):
+    for part in (table(found), stages_table(found), floors_table(floors), targets_table(judged)):
         if part:
             print("", part, sep="\n")
     if out is None and not quick and chosen == list(running.ROWS):
         out = REPOSITORY / "data" / "results" / f"bench-{slug(described)}.json"
     if out is not None:
-        write_results(out, described, found, judged)
+        write_results(out, described, found, floors, judged)
         _say(f"written to {out}")
 
 
@@ -143,6 +147,12 @@ def row(
 ) -> None:
     """Measure one row of a run in this process."""
     running.measure_row(module, folder, out, demonstrations)
+
+
+@app.command(hidden=True)
+def matrix_rate(out: Path) -> None:
+    """Measure how fast matrices are multiplied."""
+    out.write_text(json.dumps(measure_matrix_rate()))
 
 
 @app.command()

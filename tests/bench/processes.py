@@ -46,10 +46,13 @@ class DidNotStart(Exception):
 
 
 @contextmanager
-def service(setup: Setup, demonstrations: bool) -> Iterator[Server]:
-    """`instructerc serve`, with a database and an index of its own.
+def service(setup: Setup, demonstrations: bool, database: Path | None = None) -> Iterator[Server]:
+    """`instructerc serve`, with an index of its own.
 
     Other variables ERC_... that are set apply, so that settings can be compared.
+
+    Args:
+        database: an SQLite file; None: a new one.
     """
     folder = Path(setup.folder) / f"service-{time.monotonic_ns()}"
     folder.mkdir()
@@ -57,7 +60,7 @@ def service(setup: Setup, demonstrations: bool) -> Iterator[Server]:
         "ERC_HOST": HOST,
         "ERC_PORT": "0",
         "ERC_BUNDLE": setup.bundle,
-        "ERC_DATABASE__URL": f"sqlite:///{folder}/erc.sqlite3",
+        "ERC_DATABASE__URL": f"sqlite:///{database or folder / 'erc.sqlite3'}",
         "ERC_DEMONSTRATIONS__FOLDER": str(folder / "demonstrations"),
         "ERC_DEMONSTRATIONS__SHOWN": json.dumps(demonstrations),
         "PYTHONPATH": str(REPOSITORY),

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.bench.floor import Floor
 from tests.bench.measuring import Measurement, Percentiles
 from tests.bench.targets import Verdict
 
@@ -33,6 +34,7 @@ def write_results(
     path: Path,
     described: dict[str, Any],
     measurements: Sequence[Measurement],
+    floors: Sequence[Floor],
     verdicts: Sequence[Verdict],
 ) -> None:
     """Write the results of a run, with what they were measured on.
@@ -45,7 +47,8 @@ def write_results(
         for m in measurements
     ]
     judged = [asdict(verdict) | {"met": verdict.met} for verdict in verdicts]
-    whole = _rounded(described | {"measurements": rows, "targets": judged})
+    found = {"measurements": rows, "floors": [asdict(floor) for floor in floors]}
+    whole = _rounded(described | found | {"targets": judged})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

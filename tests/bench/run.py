@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -79,6 +80,19 @@ def run(setup: Setup, rows: Sequence[str], report: Report) -> list[Measurement]:
                 report(f"  {measured.load}: {measured.per_second:.1f} utterances/s")
                 found.append(replace(measured, peak_memory_mib=peak))
     return found
+
+
+def matrix_rate(setup: Setup, report: Report) -> float:
+    """Operations a second of this machine, measured in a process of its own.
+
+    Raises:
+        RowFailed: it could not be measured.
+    """
+    report("multiplying matrices")
+    out = Path(setup.folder) / "matrix_rate.json"
+    _process(["matrix-rate", str(out)], whole=True)
+    rate: float = json.loads(out.read_text())
+    return rate
 
 
 def prepare(folder: Path) -> None:

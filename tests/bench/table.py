@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from tests.bench.floor import Floor
 from tests.bench.measuring import Measurement
 from tests.bench.targets import Verdict
 
@@ -62,6 +63,31 @@ def stages_table(measurements: Sequence[Measurement]) -> str:
         return ""
     head = ["row", "load", "demos", "stage", "p50 ms", "p95 ms", "p99 ms"]
     return "\n".join(_aligned([head, *cells], left=4))
+
+
+def floors_table(floors: Sequence[Floor]) -> str:
+    """What row c makes of what this machine can do; empty where it was not measured."""
+    if not floors:
+        return ""
+    cells = [["demos", "new tokens", "utt/s at the floor", "c reaches", "of the matrix rate"]]
+    cells += [
+        [
+            _SHOWN[floor.demonstrations],
+            f"{floor.tokens:.1f}",
+            f"{floor.per_second:.0f}",
+            f"{floor.engine_share:.0%}",
+            f"{floor.rate_share:.0%}",
+        ]
+        for floor in floors
+    ]
+    rate, operations = floors[0].matrix_rate, floors[0].operations
+    lines = _aligned(cells, left=1)
+    lines += [
+        "",
+        f"floor: tokens that no cache can hold, {operations / 1e6:.1f} million operations each, at "
+        f"{rate / 1e9:.0f} billion a second. matrix rate: of the tokens that c computes.",
+    ]
+    return "\n".join(lines)
 
 
 def targets_table(verdicts: Sequence[Verdict]) -> str:

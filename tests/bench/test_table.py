@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from tests.bench.floor import Floor
 from tests.bench.machine import slug
 from tests.bench.measuring import Measurement, Percentiles
 from tests.bench.results import read_measurements, write_measurements
-from tests.bench.table import stages_table, table, targets_table
+from tests.bench.table import floors_table, stages_table, table, targets_table
 from tests.bench.targets import Verdict
 
 BATCH = Measurement(
@@ -84,6 +85,29 @@ def test_stages_have_a_table_of_their_own() -> None:
 
 def test_without_stages_there_is_no_table_of_them() -> None:
     assert stages_table([GENERATE]) == ""
+
+
+def test_a_floor_says_what_the_engine_reaches() -> None:
+    """Of the utterances that are possible, and of the multiplying."""
+    floor = Floor(
+        True,
+        matrix_rate=2e11,
+        operations=20_000_000,
+        tokens=25,
+        per_second=400,
+        engine_share=0.5,
+        rate_share=0.8,
+    )
+
+    shown = floors_table([floor])
+
+    assert shown.splitlines()[1].split() == ["on", "25.0", "400", "50%", "80%"]
+    assert "20.0 million operations each, at 200 billion a second" in shown
+
+
+def test_without_the_engine_there_are_no_floors() -> None:
+    """They are found from what it computed."""
+    assert floors_table([]) == ""
 
 
 def test_without_verdicts_there_is_no_table_of_targets() -> None:
