@@ -13,6 +13,9 @@ _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 def merge(adapter: Path, base: Path, out: Path) -> None:
     """Write the bundle of an adapter; it stands at `out` only when it is complete.
 
+    Weights are rounded to bfloat16, which the service computes in: everything that loads the
+    bundle has the numbers that are served.
+
     Args:
         adapter: a folder that `instructerc-train train` wrote.
         base: the base model that the adapter was trained on.
@@ -32,13 +35,14 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
             f"{base} is {found}"
         )
     import peft
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     causal = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     model = peft.PeftModel.from_pretrained(causal, str(adapter))
-    merged = model.merge_and_unload(safe_merge=True)
+    merged = model.merge_and_unload(safe_merge=True).to(torch.bfloat16)
     with folder_written_whole(out) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
