@@ -131,7 +131,9 @@ def agreement(
         found = agreeing.measure(setup, spoken, demonstrations=demonstrations, report=_say)
     for each in found:
         print(agreeing.described(each))
-    if min(each.equal_share for each in found) < agreeing.ENOUGH:
+    share = agreeing.equal_share(found)
+    print(f"all: {share:.2%} equal")
+    if share < agreeing.ENOUGH:
         raise typer.Exit(1)
 
 

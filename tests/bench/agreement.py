@@ -96,6 +96,12 @@ def compare(fast: Sequence[Prediction], plain: Sequence[Prediction]) -> Agreemen
     )
 
 
+def equal_share(agreements: Sequence[Agreement]) -> float:
+    """Of the labels of all utterances."""
+    different = sum(len(agreement.differences) for agreement in agreements)
+    return 1 - different / sum(agreement.utterances for agreement in agreements)
+
+
 def described(agreement: Agreement) -> str:
     """In words, with every difference."""
     lines = [

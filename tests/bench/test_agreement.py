@@ -7,7 +7,7 @@ import pytest
 
 from service.conversation.labels import load_label_spaces
 from service.conversation.prediction import Prediction, prediction_from_scores
-from tests.bench.agreement import compare, described
+from tests.bench.agreement import compare, described, equal_share
 from tests.bench.machine import REPOSITORY
 
 MELD = load_label_spaces(Path(REPOSITORY) / "data" / "label_spaces")["meld"]
@@ -57,3 +57,11 @@ def test_paths_that_read_different_numbers_are_not_compared() -> None:
     """Something was lost on the way."""
     with pytest.raises(ValueError, match="1 predictions of one path, 2 of the other"):
         compare([predicted(joy=0.5)], [predicted(joy=0.5)] * 2)
+
+
+def test_sets_of_different_sizes_count_by_their_utterances() -> None:
+    """One label of four is different, though it is all of its set."""
+    one = compare([predicted(joy=0.9)], [predicted(anger=0.9)])
+    three = compare([predicted(joy=0.9)] * 3, [predicted(joy=0.8)] * 3)
+
+    assert equal_share([one, three]) == pytest.approx(0.75)
