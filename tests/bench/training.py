@@ -1,0 +1,284 @@
+"""`python -m tests.bench.training`: an epoch as the package trains it, beside a plain Trainer loop.
+
+Both get the same examples, the same adapter on the same base and as many tokens a step. The plain
+loop is what the documentation of transformers shows: each example by itself, padded to the longest
+of its batch, the loss computed by the model from labels that are -100 on the prompt.
+"""
+
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+import yaml
+
+from service.conversation.dialogue import Dialogue, HistoryWindow, write_dialogues
+from service.conversation.labels import load_label_spaces
+from service.conversation.prompts import TEMPLATES
+from service.decoding.tokenizer import load_tokenizer
+from service.demonstrations.corpus import read_demonstrations
+from tests.bench.machine import REPOSITORY, describe
+from tests.bench.measuring import MemoryWatch, process_and_below
+from tests.bench.setup import Setup
+from training.mixing import Pools, Sources, mix
+from training.packing import Example, pack
+from training.recipe import Recipe, load_recipe
+from training.tasks import PromptSettings
+
+BASE = REPOSITORY / "build" / "base" / "minilm-causal"
+RECIPE = REPOSITORY / "training" / "recipes" / "erc-mini.yaml"
+DATA = REPOSITORY / "data"
+CORPUS, RECIPE_COPY, ADAPTER = "spoken.jsonl", "recipe.yaml", "adapter"
+ROW_TOKENS = 448  # what the package packs into a row
+_LABEL_SPACE = "meld"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch of one way to train.
+
+    Attributes:
+        seconds: as transformers' Trainer reports them, without loading and saving.
+        tokens: of all prompts and targets, each counted by itself, as one asks for them.
+        computed: positions that went through the model, padding included.
+        peak_memory_mib: of the process.
+    """
+
+    what: str
+    seconds: float
+    examples: int
+    tokens: int
+    computed: int
+    peak_memory_mib: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+def labelled(dialogues: Sequence[Dialogue], seed: int) -> tuple[Dialogue, ...]:
+    """The dialogues with labels drawn by chance: a speed does not depend on which."""
+    names = load_label_spaces(DATA / "label_spaces")[_LABEL_SPACE].names
+    rng = random.Random(seed)
+    return tuple(
+        replace(
+            dialogue,
+            utterances=tuple(replace(u, label=rng.choice(names)) for u in dialogue.utterances),
+        )
+        for dialogue in dialogues
+    )
+
+
+def write_run(folder: Path, passes: int) -> None:
+    """Leave dialogues of MELD's shape in a folder, and the last stage of erc-mini for them."""
+    setup = Setup(bundle="", folder=str(folder))
+    spoken = [dialogue for number in range(passes) for dialogue in setup.passes(number)]
+    write_dialogues(labelled(spoken, seed=1), folder / CORPUS)
+    recipe = yaml.safe_load(RECIPE.read_text("utf-8"))
+    stage = recipe["stages"][-1] | {
+        "corpora": [{"format": "jsonl", "path": CORPUS, "label_space": _LABEL_SPACE}],
+        "epochs": 1,
+        "unified": 0.0,
+        "prompt_loss": 0.0,
+    }
+    stage["demonstrations"]["pools"] = ["shipped"]
+    recipe |= {"stages": [stage], "development": [], "label_spaces": [_LABEL_SPACE]}
+    (folder / RECIPE_COPY).write_text(yaml.safe_dump(recipe), encoding="utf-8")
+
+
+def examples_of(recipe: Recipe, folder: Path) -> list[Example]:
+    """What the package trains on in the recipe's only epoch."""
+    from service.demonstrations.encoder import load_encoder
+
+    spaces = load_label_spaces(DATA / "label_spaces")
+    sources = Sources(
+        data=folder,
+        label_spaces=spaces,
+        shipped=read_demonstrations(DATA / "demonstrations.jsonl", spaces),
+        encode_texts=load_encoder().encode_now,
+    )
+    settings = PromptSettings(
+        TEMPLATES[recipe.template],
+        HistoryWindow(recipe.window.lowest, recipe.window.highest),
+        load_tokenizer(BASE),
+        recipe.max_tokens,
+    )
+    stage = recipe.stages[0]
+    corpora = sources.corpora(stage.corpora)
+    pools = Pools(sources, corpora, recipe.seed)
+    return [e.example for e in mix(corpora, stage, pools, sources, settings, recipe.seed)]
+
+
+def length(example: Example) -> int:
+    """Tokens of an example by itself."""
+    return sum(map(len, example.segments)) + len(example.target)
+
+
+def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> None:
+    """An epoch of transformers' Trainer, and nothing else."""
+    import peft
+    import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForSeq2Seq,
+        Trainer,
+        TrainingArguments,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(BASE, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    rows = []
+    for example in examples:
+        prompt = [token for segment in example.segments for token in segment]
+        labels = [-100] * len(prompt) + list(example.target)
+        rows.append({"input_ids": [*prompt, *example.target], "labels": labels})
+    stage, lora = recipe.stages[0], recipe.lora
+    model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32)
+    adapted = peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets),
+            bias=lora.bias,
+            modules_to_save=list(lora.whole) or None,
+        ),
+    )
+    Trainer(
+        model=adapted,
+        args=TrainingArguments(
+            output_dir=str(out),
+            num_train_epochs=1,
+            per_device_train_batch_size=plain_batch(recipe, examples),
+            learning_rate=stage.learning_rate,
+            bf16=True,
+            use_cpu=not torch.cuda.is_available(),
+            seed=recipe.seed,
+            save_strategy="no",
+            report_to="none",
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=rows,
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+    ).train()
+
+
+def plain_batch(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Examples a step that hold about as many tokens as the package's steps do."""
+    mean = sum(map(length, examples)) / len(examples)
+    return max(1, round(recipe.stages[0].tokens_per_batch / mean))
+
+
+def runtime(printed: str) -> float:
+    """The seconds of training in what a Trainer prints at its end.
+
+    Raises:
+        ValueError: it printed none.
+    """
+    found = re.search(r"'train_runtime': '?([0-9.]+)", printed)
+    if found is None:
+        raise ValueError(f"no train_runtime in:\n{printed[-3000:]}")
+    return float(found[1])
+
+
+def measured(command: Sequence[str]) -> tuple[float, float]:
+    """Run a training process: its seconds of training, its peak memory in MiB."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+
+        def watched() -> list[psutil.Process]:
+            return process_and_below(process.pid)
+
+        try:
+            with MemoryWatch(watched) as memory:
+                process.wait()
+        finally:
+            process.kill()
+        output.seek(0)
+        return runtime(output.read()), memory.peak_mib
+
+
+def compare(folder: Path, passes: int) -> list[Epoch]:
+    """Train an epoch each way, one after the other."""
+    write_run(folder, passes)
+    recipe = load_recipe(folder / RECIPE_COPY)
+    examples = examples_of(recipe, folder)
+    tokens = sum(map(length, examples))
+    size = plain_batch(recipe, examples)
+    padded = sum(
+        size * max(map(length, examples[start : start + size]))
+        for start in range(0, len(examples), size)
+    )
+    packed = sum(len(row.ids) for row in pack(examples, ROW_TOKENS))
+    python = [sys.executable, "-m"]
+    plain = [*python, "tests.bench.training", "plain", str(folder)]
+    ours = [*python, "training.cli", "train", str(folder / RECIPE_COPY)]
+    ours += ["--data", str(folder), "--base", str(BASE), "--out", str(folder / ADAPTER)]
+    ways = (("a plain Trainer loop", plain, padded), ("instructerc-train", ours, packed))
+    found = []
+    for what, command, computed in ways:
+        print(what, file=sys.stderr, flush=True)
+        seconds, peak = measured(command)
+        found.append(Epoch(what, seconds, len(examples), tokens, computed, peak))
+    return found
+
+
+def table(epochs: Sequence[Epoch]) -> str:
+    """One line a way, in Markdown, and the ratio of the last to the first."""
+    heads = ("way", "seconds", "examples/s", "tokens/s", "computed of the tokens", "peak MiB")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for epoch in epochs:
+        cells = (
+            *(epoch.what, f"{epoch.seconds:.1f}", f"{epoch.examples / epoch.seconds:.1f}"),
+            *(f"{epoch.tokens_per_second:.0f}", f"{epoch.computed / epoch.tokens:.2f}"),
+            f"{epoch.peak_memory_mib:.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    ratio = epochs[-1].tokens_per_second / epochs[0].tokens_per_second
+    return "\n".join([*lines, "", f"{ratio:.2f} times as fast"])
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    passes: Annotated[int, typer.Option(help="Of 60 dialogues each.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File of the results, as JSON.")] = None,
+) -> None:
+    """Train an epoch on dialogues of MELD's shape, both ways, and print a table."""
+    if context.invoked_subcommand is not None:
+        return
+    described: dict[str, Any] = describe() | {"date": datetime.now(UTC).date().isoformat()}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        epochs = compare(Path(folder), passes)
+    print(table(epochs))
+    if out is not None:
+        ways = [asdict(e) | {"tokens_per_second": e.tokens_per_second} for e in epochs]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(described | {"epochs": ways}, indent=1) + "\n")
+
+
+@app.command(hidden=True)
+def plain(folder: Path) -> None:
+    """Train plainly in this process."""
+    recipe = load_recipe(folder / RECIPE_COPY)
+    train_plainly(recipe, examples_of(recipe, folder), folder / "plain")
+
+
+if __name__ == "__main__":
+    app()
