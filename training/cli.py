@@ -1,4 +1,4 @@
-"""The `instructerc-train` command: base, train, merge, evaluate, prompts."""
+"""The `instructerc-train` command: data, base, train, merge, evaluate, prompts."""
 
 import asyncio
 import dataclasses
@@ -24,8 +24,28 @@ app = typer.Typer(
     add_completion=False,
 )
 
+data_app = typer.Typer(help="Come by corpora.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
 _DATA = Path(__file__).resolve().parents[1] / "data"
-_Spaces = Annotated[Path, typer.Option(help="Folder of label spaces and demonstrations.")]
+_Spaces = Annotated[
+    Path, typer.Option(help="Folder of label spaces, demonstrations and corpora's homes.")
+]
+
+
+@data_app.command("fetch")
+def fetch_data(
+    corpora: Annotated[list[str], typer.Argument(help="meld, emorynlp, goemotions, ...")],
+    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    label_data: _Spaces = _DATA,
+) -> None:
+    """Download corpora from their public homes, with checked hashes; goes on where it ended."""
+    from training.download import fetch, load_manifest
+
+    with _errors():
+        manifests = [load_manifest(label_data / "corpora", name) for name in corpora]
+        for manifest in manifests:
+            fetch(manifest, data, _say)
 
 
 @app.command()
