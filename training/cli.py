@@ -48,6 +48,28 @@ def fetch_data(
             fetch(manifest, data, _say)
 
 
+@data_app.command("convert")
+def convert_data(
+    source: Annotated[Path, typer.Argument(help="A shared pickle of IEMOCAP, MELD or EmoryNLP.")],
+    label_space: Annotated[str, typer.Option(help="iemocap, meld or emorynlp.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl.")],
+    label_data: _Spaces = _DATA,
+) -> None:
+    """Write the dialogues of a shared pickle as JSONL, without running what is in it."""
+    from service.conversation.dialogue import write_dialogues
+    from training.datasets import pickles
+
+    with _errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        if label_space not in spaces:
+            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+        splits = pickles.read(source, spaces[label_space])
+        out.mkdir(parents=True, exist_ok=True)
+        for split, dialogues in splits.items():
+            write_dialogues(dialogues, out / f"{split}.jsonl")
+            _say(f"{out / f'{split}.jsonl'}: {len(dialogues)} dialogues")
+
+
 @app.command()
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
@@ -108,7 +130,9 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     corpus: Annotated[
         list[str],
-        typer.Option(help="meld:PATH, emorynlp:PATH or jsonl/LABEL_SPACE:PATH; repeatable."),
+        typer.Option(
+            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER or jsonl/LABEL_SPACE:PATH; repeatable."
+        ),
     ],
     unified: Annotated[
         bool, typer.Option(help="Score all corpora in the unified label space too.")

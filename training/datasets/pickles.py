@@ -1,0 +1,106 @@
+"""The widely shared pickles of IEMOCAP, MELD and EmoryNLP (declare-lab/conv-emotion, COSMIC).
+
+A pickle may run any code when it is loaded, so here nothing is called: plain lists, dictionaries,
+numbers and strings are read, and numpy's integers through stand-ins; anything else is refused.
+"""
+
+import io
+import pickle  # see `_PlainUnpickler`
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from training.datasets.errors import DatasetError
+from training.datasets.text import mend
+
+# In the order in which the pickles name them.
+SPLITS = ("train", "test", "dev")
+
+_WITH_SENTIMENT = 7  # parts of MELD's; the others have six
+_SPEAKERS = {"F": "woman", "M": "man"}
+
+
+def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
+    """Dialogues by split.
+
+    The pickle is a list: speakers, emotions, with MELD sentiments, texts, each by dialogue id, then
+    the ids of train, test and dev. An emotion is the number of a label in the label space's order,
+    a speaker "M", "F" or a one-hot row.
+
+    Raises:
+        DatasetError: no such file, something else than that, or a pickle that wants to run code.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
+    try:
+        parts = _PlainUnpickler(io.BytesIO(raw)).load()
+        return _splits(parts, label_space)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    except Exception as error:  # the errors of a broken pickle are of many kinds
+        detail = f"{type(error).__name__}: {error}"
+        raise DatasetError(f"{path}: not one of the shared pickles: {detail}") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds values of Python's own plain types only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy", "dtype"):
+            return _IntegerType
+        if (module, name) in _SCALARS:
+            return _integer
+        raise DatasetError(f"the pickle wants {module}.{name}; it is not loaded")
+
+
+class _IntegerType:
+    """Stands in for numpy's description of an integer."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in ("i4", "i8"):
+            raise DatasetError(f"the pickle holds numbers of type {code!r}")
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like; the files are little-endian."""
+
+
+def _integer(kind: _IntegerType, raw: bytes) -> int:
+    return int.from_bytes(raw, "little", signed=True)
+
+
+_SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+
+
+def _splits(parts: Sequence[Any], label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
+    speakers, emotions, *_ = parts
+    texts, *splits = parts[3:] if len(parts) == _WITH_SENTIMENT else parts[2:]
+    return {
+        name: tuple(_dialogues(ids, speakers, emotions, texts, label_space))
+        for name, ids in zip(SPLITS, splits, strict=True)
+    }
+
+
+def _dialogues(
+    ids: Sequence[Any],
+    speakers: Mapping[Any, Sequence[Any]],
+    emotions: Mapping[Any, Sequence[int]],
+    texts: Mapping[Any, Sequence[str]],
+    label_space: LabelSpace,
+) -> Iterator[Dialogue]:
+    for one in ids:
+        rows = zip(speakers[one], emotions[one], texts[one], strict=True)
+        yield Dialogue(
+            str(one),
+            tuple(
+                Utterance(_speaker(who), mend(text), label_space.names[emotion])
+                for who, emotion, text in rows
+            ),
+        )
+
+
+def _speaker(who: str | Sequence[int]) -> str:
+    return _SPEAKERS[who] if isinstance(who, str) else str(list(who).index(1))
