@@ -1,6 +1,5 @@
 """Fine-tunes a LoRA adapter as a recipe says."""
 
-import hashlib
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
 from training.bases import base_revision
+from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Sources, mix
 from training.packing import Batch, Row, batches, collate, pack
@@ -285,9 +285,6 @@ def _bundle(recipe: Recipe, base: Path, sources: Sources, encoder: str) -> Bundl
         demonstrations=recipe.stages[-1].demonstrations.count,
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
         encoder=encoder,
-        data={
-            path.as_posix(): hashlib.sha256((sources.data / path).read_bytes()).hexdigest()
-            for path in sorted(files)
-        },
+        data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},
         code_version=version("instructerc"),
     )

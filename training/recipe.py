@@ -17,9 +17,9 @@ class Section(BaseModel):
 
 
 class CorpusFile(Section):
-    """A corpus file, its path relative to the data folder."""
+    """A corpus file, or a session of IEMOCAP's; the path is relative to the data folder."""
 
-    format: Literal["meld", "emorynlp", "goemotions", "jsonl"]
+    format: Literal["meld", "emorynlp", "goemotions", "iemocap", "jsonl"]
     path: Path
     label_space: str | None = None  # of a jsonl file; the other formats have their own
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Dialogue, read_dialogues
 from service.conversation.labels import LabelSpace, UnknownLabel
-from training.datasets import emorynlp, goemotions, meld
+from training.datasets import emorynlp, goemotions, iemocap, meld
 from training.datasets.errors import DatasetError
 
 Reader = Callable[[Path, LabelSpace], Iterator[Dialogue]]
@@ -16,12 +16,13 @@ FORMATS: Mapping[str, tuple[Reader, str]] = {
     "meld": (meld.read, meld.LABEL_SPACE),
     "emorynlp": (emorynlp.read, emorynlp.LABEL_SPACE),
     "goemotions": (goemotions.read, goemotions.LABEL_SPACE),
+    "iemocap": (iemocap.read, iemocap.LABEL_SPACE),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Labelled dialogues of one file."""
+    """Labelled dialogues of one file, or of one folder."""
 
     path: Path
     label_space: LabelSpace
@@ -31,7 +32,7 @@ class Corpus:
 def read_corpus(
     format_: str, path: Path, label_spaces: Mapping[str, LabelSpace], label_space: str | None = None
 ) -> Corpus:
-    """Read a corpus file.
+    """Read a corpus file, or a folder of them.
 
     Args:
         format_: a key of `FORMATS`, or "jsonl" for the interchange format, which then needs

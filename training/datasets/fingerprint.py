@@ -1,0 +1,19 @@
+"""Tells the data that a model was trained on: a hash of a corpus file, or of a folder of them."""
+
+import hashlib
+from pathlib import Path
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of the names and contents of the text files in it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*.txt")):
+        name = file.relative_to(path).as_posix()
+        whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()
