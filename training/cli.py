@@ -144,13 +144,18 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Bundle or adapter to write temperatures and scores into; repeatable."),
     ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
+    ] = None,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
     with _errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
+        from service.decoding.bundle import read_bundle
         from service.settings import load_settings
         from training import evaluate as evaluation
         from training.datasets.reading import read_corpus
+        from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
         settings = load_settings()
@@ -168,13 +173,40 @@ def evaluate(
                 for dialogue in with_unified_labels(c.dialogues, c.label_space)
             ]
             labelled.append((spaces[UNIFIED], tuple(together)))
-        scores = asyncio.run(
+        found = asyncio.run(
             evaluation.evaluate(settings, labelled, Path(index), demonstrations, _say_aside)
         )
+        if predictions is not None:
+            write_predictions(found, predictions)
+        known = read_bundle(bundle).label_spaces
+        scores = [evaluation.score(each, known[each.label_space].temperature) for each in found]
         for score in scores:
             _say(json.dumps(dataclasses.asdict(score)))
         for folder in record or ():
             evaluation.record(scores, folder)
+
+
+@app.command()
+def compare(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Files of `evaluate --predictions`; the first is compared.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="File for every measure, as JSON.")] = None,
+) -> None:
+    """Measure predictions, with 95% intervals, and the first file's lead over each other one.
+
+    Intervals and leads are of weighted F1, in percent, by drawing dialogues with replacement.
+    """
+    from training.comparing import compared, described
+    from training.predictions import read_predictions
+
+    with _errors():
+        short = len({path.stem for path in predictions}) == len(predictions)
+        read = [(path.stem if short else str(path), read_predictions(path)) for path in predictions]
+        found = compared(read)
+        if out is not None:
+            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _say(described(found))
 
 
 @app.command()

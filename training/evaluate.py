@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
@@ -14,13 +13,11 @@ from service.decoding.bundle import BundleError, read_bundle, write_bundle
 from service.errors import UtteranceTooLong
 from service.offline import recognize_all
 from service.parts import Report, open_parts
+from service.recognition.pipeline import Recognition
 from service.settings import Settings
-
-Floats = npt.NDArray[np.float64]
-
-# Fine enough that a step changes no probability by a percent.
-_TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 400))
-_CONFIDENCE_BINS = 15
+from training.calibration import calibration_error, fit_temperature, softened
+from training.metrics import brier, measure
+from training.predictions import Answer, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +26,11 @@ class Scores:
 
     Attributes:
         weighted_f1, macro_f1, accuracy: in percent, every label counted, neutral included.
-        calibration_error: expected calibration error over 15 bins of confidence, 0 to 1, at the
-            bundle's temperature (Guo et al. 2017, arXiv 1706.04599, section 2).
+        brier, calibration_error: at the bundle's temperature; see `training.metrics`.
         temperature: the one that fits these utterances best, by negative log-likelihood.
-        calibrated_error: the calibration error at that temperature.
+        calibrated_brier, calibrated_error: at that temperature.
+        demonstration_agreement: in percent, how often the nearest demonstration shown has the gold
+            label; None where none was shown.
         label_mass: mean share of the vocabulary's probability that goes to the labels.
     """
 
@@ -41,10 +39,13 @@ class Scores:
     weighted_f1: float
     macro_f1: float
     accuracy: float
+    brier: float
     calibration_error: float
     temperature: float
+    calibrated_brier: float
     calibrated_error: float
     label_mass: float
+    demonstration_agreement: float | None
 
 
 async def evaluate(
@@ -53,8 +54,8 @@ async def evaluate(
     index: Path,
     demonstrations: bool,
     report: Report,
-) -> list[Scores]:
-    """Score dialogues in each label space; utterances without a label count as context only.
+) -> list[Predictions]:
+    """Label dialogues in each label space; utterances without a label count as context only.
 
     Args:
         index: a folder for an index of the shipped demonstrations.
@@ -68,23 +69,15 @@ async def evaluate(
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
         for space, dialogues in labelled:
             parts.recognizer.label_space(space.name)
-            gold: list[int] = []
-            probabilities: list[tuple[float, ...]] = []
-            mass: list[float] = []
-            async for dialogue, answers in recognize_all(
-                parts.recognizer, dialogues, space, places
-            ):
-                if isinstance(answers, UtteranceTooLong):
-                    raise answers
-                for utterance, answer in zip(dialogue.utterances, answers, strict=True):
+            answers: list[Answer] = []
+            async for dialogue, read in recognize_all(parts.recognizer, dialogues, space, places):
+                if isinstance(read, UtteranceTooLong):
+                    raise read
+                for place, utterance in enumerate(dialogue.utterances):
                     if utterance.label is not None:
-                        gold.append(space.names.index(space.label(utterance.label).name))
-                        probabilities.append(answer.prediction.probabilities)
-                        mass.append(answer.prediction.label_mass)
-            temperature = parts.bundle.label_spaces[space.name].temperature
-            found.append(
-                _scores(space, np.asarray(gold), np.asarray(probabilities), temperature, mass)
-            )
+                        gold = space.names.index(space.label(utterance.label).name)
+                        answers.append(_answer(dialogue.id, place, gold, read[place]))
+            found.append(Predictions(space.name, space.names, tuple(answers)))
     return found
 
 
@@ -114,59 +107,41 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
 
 
-def fit_temperature(log_probabilities: Floats, gold: npt.NDArray[np.int64]) -> float:
-    """The temperature under which the gold labels are most likely.
+def score(predictions: Predictions, temperature: float) -> Scores:
+    """The scores of a bundle's predictions.
 
     Args:
-        log_probabilities: shape (utterances, labels), at temperature 1 up to a constant a row.
-        gold: shape (utterances,), indexes of labels.
+        temperature: the bundle's, in this label space.
     """
-    losses = [
-        -np.log(np.clip(_softened(log_probabilities, t)[range(len(gold)), gold], 1e-12, 1)).mean()
-        for t in _TEMPERATURES
-    ]
-    return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
-
-
-def calibration_error(probabilities: Floats, gold: npt.NDArray[np.int64]) -> float:
-    """Expected calibration error of the most probable label, 0 to 1."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == gold
-    bins = np.minimum((confidence * _CONFIDENCE_BINS).astype(int), _CONFIDENCE_BINS - 1)
-    gaps = [
-        abs(right[bins == n].mean() - confidence[bins == n].mean()) * (bins == n).mean()
-        for n in np.unique(bins)
-    ]
-    return float(sum(gaps))
-
-
-def _softened(log_probabilities: Floats, temperature: float) -> Floats:
-    scaled = log_probabilities / temperature
-    weights = np.exp(scaled - scaled.max(1, keepdims=True))
-    softened: Floats = weights / weights.sum(1, keepdims=True)
-    return softened
-
-
-def _scores(
-    space: LabelSpace,
-    gold: npt.NDArray[np.int64],
-    probabilities: Floats,
-    temperature: float,
-    mass: Sequence[float],
-) -> Scores:
-    from sklearn.metrics import f1_score
-
-    said = probabilities.argmax(1)
+    measured = measure(predictions)
+    probabilities, gold = predictions.probabilities, predictions.gold
     # Undoes the bundle's own temperature; what a softmax lost is a constant a row.
     raw = np.log(np.clip(probabilities, 1e-30, 1)) * temperature
     best = fit_temperature(raw, gold)
+    calibrated = softened(raw, best)
+    agreement = measured.demonstration_agreement
     return Scores(
-        label_space=space.name,
-        utterances=len(gold),
-        weighted_f1=round(100 * float(f1_score(gold, said, average="weighted")), 2),
-        macro_f1=round(100 * float(f1_score(gold, said, average="macro")), 2),
-        accuracy=round(100 * float((said == gold).mean()), 2),
-        calibration_error=round(calibration_error(probabilities, gold), 4),
+        label_space=predictions.label_space,
+        utterances=measured.utterances,
+        weighted_f1=round(100 * measured.weighted_f1, 2),
+        macro_f1=round(100 * measured.macro_f1, 2),
+        accuracy=round(100 * measured.accuracy, 2),
+        brier=round(measured.brier, 4),
+        calibration_error=round(measured.calibration_error, 4),
         temperature=best,
-        calibrated_error=round(calibration_error(_softened(raw, best), gold), 4),
-        label_mass=round(float(np.mean(mass)), 4),
+        calibrated_brier=round(brier(calibrated, gold), 4),
+        calibrated_error=round(calibration_error(calibrated, gold), 4),
+        label_mass=round(measured.label_mass, 4),
+        demonstration_agreement=None if agreement is None else round(100 * agreement, 2),
+    )
+
+
+def _answer(dialogue: str, index: int, gold: int, read: Recognition) -> Answer:
+    return Answer(
+        dialogue,
+        index,
+        gold,
+        read.prediction.probabilities,
+        read.prediction.label_mass,
+        tuple(match.demonstration.label for match in read.demonstrations),
     )

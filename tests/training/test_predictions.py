@@ -1,0 +1,135 @@
+"""Predictions kept in files, and files compared on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.cli import app
+from training.predictions import (
+    Answer,
+    Predictions,
+    PredictionsError,
+    read_predictions,
+    write_predictions,
+)
+
+MELD = Predictions(
+    "meld",
+    ("joy", "anger"),
+    (
+        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger")),
+        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98),
+        Answer("dev/7", 0, 1, (0.125, 0.875), 1.0, ("joy",)),
+    ),
+)
+MINE = Predictions("mine", ("up", "down"), (Answer("x", 0, 1, (0.25, 0.75)),))
+
+
+def test_file_holds_what_was_said(tmp_path: Path) -> None:
+    """By label space, whatever the order of the lines."""
+    write_predictions([MELD, MINE], tmp_path / "said.jsonl")
+
+    assert read_predictions(tmp_path / "said.jsonl") == {"meld": MELD, "mine": MINE}
+
+
+def test_predictions_are_arrays_over_utterances() -> None:
+    """Dialogues by number."""
+    assert MELD.gold.tolist() == [0, 1, 1]
+    assert MELD.probabilities.tolist() == [[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]]
+    assert MELD.dialogues.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", ":2: not JSON"),
+        ("[]", ":2: not a prediction"),
+        ('{"label_space": "meld"}', ":2: not a prediction: KeyError: 'probabilities'"),
+        (
+            '{"label_space": "meld", "dialogue": "a", "index": 0, "gold": "joy", '
+            '"probabilities": {"joy": 1.0}, "label_mass": 1.0, "demonstrations": []}',
+            ":2: not a prediction: ValueError: the labels of meld are others than above",
+        ),
+    ],
+)
+def test_broken_line_is_named(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MELD], path)
+    first = path.read_text().splitlines()[0]
+    path.write_text(f"{first}\n{line}\n")
+
+    with pytest.raises(PredictionsError) as refused:
+        read_predictions(path)
+
+    assert str(refused.value).startswith(f"{path}{said}")
+
+
+def test_file_without_predictions_is_refused(tmp_path: Path) -> None:
+    """An empty one, or none at all."""
+    (tmp_path / "empty.jsonl").touch()
+
+    with pytest.raises(PredictionsError, match="holds no prediction"):
+        read_predictions(tmp_path / "empty.jsonl")
+    with pytest.raises(PredictionsError, match="No such file"):
+        read_predictions(tmp_path / "none.jsonl")
+
+
+def test_models_are_compared_side_by_side(tmp_path: Path) -> None:
+    """The first leads, or does not, every other one; the file has every measure."""
+    right = Predictions(
+        "meld",
+        MELD.labels,
+        tuple(
+            Answer(a.dialogue, a.index, a.gold, (1.0, 0.0) if a.gold == 0 else (0.0, 1.0))
+            for a in MELD.answers
+        ),
+    )
+    for name, said in (("ours", right), ("theirs", MELD)):
+        write_predictions([said], tmp_path / f"{name}.jsonl")
+
+    result = CliRunner().invoke(
+        app,
+        [
+            *("compare", str(tmp_path / "ours.jsonl"), str(tmp_path / "theirs.jsonl")),
+            *("--out", str(tmp_path / "compared.json")),
+        ],
+    )
+
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "meld, 3 utterances"
+    assert lines[4].startswith("| ours | 100.00 | 100.0 to 100.0 | 100.00 | 100.00 | 0.000 |")
+    assert lines[5].startswith("| theirs | 66.67 |")
+    assert lines[7].startswith("ours leads theirs by 33.33 (")
+    found = json.loads((tmp_path / "compared.json").read_text())["meld"]
+    assert found["models"]["theirs"]["confusion"] == [[1, 0], [1, 1]]
+    assert found["leads"]["theirs"]["value"] == pytest.approx(1 / 3)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    """As runs leave them."""
+    paths = [tmp_path / folder / "said.jsonl" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        write_predictions([MELD], path)
+
+    result = CliRunner().invoke(app, ["compare", *map(str, paths)])
+
+    assert result.exit_code == 0, result.output
+    assert f"{paths[0]} leads {paths[1]} by 0.00" in result.output
+
+
+def test_files_of_other_utterances_are_refused(tmp_path: Path) -> None:
+    """In one line."""
+    write_predictions([MELD], tmp_path / "one.jsonl")
+    fewer = Predictions("meld", MELD.labels, MELD.answers[:2])
+    write_predictions([fewer], tmp_path / "two.jsonl")
+
+    result = CliRunner().invoke(
+        app, ["compare", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")]
+    )
+
+    assert result.exit_code == 2
+    assert "meld: 3 utterances and 2" in result.output

@@ -1,0 +1,109 @@
+"""How much of a score, or of a difference between two, is chance.
+
+Whole dialogues are drawn with replacement, because the utterances of one are alike; an interval is
+of percentiles (Efron and Tibshirani 1993, chapter 13). Two models are compared on the same draws
+(Koehn 2004, W04-3250, section 4).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.predictions import Floats, Predictions
+
+# A measure of confusion matrices, shape (..., labels, labels), as `training.metrics` has them.
+Measure = Callable[[Floats], Floats]
+
+DRAWS = 10_000
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A measure, and between which values it lies in 95 of 100 draws."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much more one model has of a measure than another.
+
+    Attributes:
+        by_chance: share of the draws in which the difference is zero or of the other sign, twice,
+            at most 1: small where chance is a poor explanation.
+    """
+
+    value: float
+    low: float
+    high: float
+    by_chance: float
+
+
+class NotTheSameUtterances(ValueError):
+    """Two sets of predictions cannot be compared."""
+
+
+def interval(predictions: Predictions, measure: Measure, seed: int = 0) -> Interval:
+    """A measure with its interval."""
+    matrices = _by_dialogue(predictions)
+    drawn = measure(_drawn(matrices, seed))
+    low, high = _middle(drawn)
+    return Interval(float(measure(matrices.sum(0))), low, high)
+
+
+def difference(one: Predictions, other: Predictions, measure: Measure, seed: int = 0) -> Difference:
+    """How much more `one` has than `other`, on the same draws.
+
+    Raises:
+        NotTheSameUtterances: they are of different utterances, labels or gold labels.
+    """
+    _check_same(one, other)
+    first, second = _by_dialogue(one), _by_dialogue(other)
+    value = float(measure(first.sum(0)) - measure(second.sum(0)))
+    drawn = measure(_drawn(first, seed)) - measure(_drawn(second, seed))
+    low, high = _middle(drawn)
+    against = min((drawn <= 0).mean(), (drawn >= 0).mean())
+    return Difference(value, low, high, min(1.0, 2 * float(against)))
+
+
+def _by_dialogue(predictions: Predictions) -> Floats:
+    """A confusion matrix of each dialogue, shape (dialogues, labels, labels)."""
+    labels, numbers = len(predictions.labels), predictions.dialogues
+    matrices = np.zeros((int(numbers.max()) + 1, labels, labels))
+    np.add.at(matrices, (numbers, predictions.gold, predictions.probabilities.argmax(1)), 1.0)
+    return matrices
+
+
+def _drawn(matrices: Floats, seed: int) -> Floats:
+    """Confusion matrices of draws, shape (DRAWS, labels, labels)."""
+    count, labels = len(matrices), matrices.shape[-1]
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
+    return (times @ matrices.reshape(count, -1)).reshape(DRAWS, labels, labels)
+
+
+def _middle(drawn: Floats) -> tuple[float, float]:
+    tail = (1 - _LEVEL) / 2
+    low, high = np.quantile(drawn, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _check_same(one: Predictions, other: Predictions) -> None:
+    if one.labels != other.labels:
+        raise NotTheSameUtterances(
+            f"{one.label_space} and {other.label_space}: the labels are not the same"
+        )
+    if len(one.answers) != len(other.answers):
+        raise NotTheSameUtterances(
+            f"{one.label_space}: {len(one.answers)} utterances and {len(other.answers)}"
+        )
+    for left, right in zip(one.answers, other.answers, strict=True):
+        if (left.dialogue, left.index, left.gold) != (right.dialogue, right.index, right.gold):
+            raise NotTheSameUtterances(
+                f"{one.label_space}: utterance {left.index} of dialogue {left.dialogue!r} stands "
+                f"where {right.index} of {right.dialogue!r} stands, or its gold label is another"
+            )

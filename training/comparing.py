@@ -1,0 +1,69 @@
+"""Several models' predictions of the same utterances, measured side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from training.bootstrap import difference, interval
+from training.metrics import measure, weighted_f1
+from training.predictions import Predictions
+
+Named = tuple[str, Mapping[str, Predictions]]  # a model, and its predictions by label space
+
+
+def compared(models: Sequence[Named]) -> dict[str, Any]:
+    """Every measure of every model, and the first model's lead over each other one.
+
+    Returns:
+        By label space: `models`, with all measures and the interval of weighted F1 by name, and
+        `leads` of the first model by the other's name. Shares are from 0 to 1.
+
+    Raises:
+        NotTheSameUtterances: the models were asked about different utterances.
+    """
+    (first, ours), *others = models
+    found: dict[str, Any] = {}
+    for space, predictions in ours.items():
+        asked = [(name, said[space]) for name, said in models if space in said]
+        found[space] = {
+            "models": {
+                name: measure(said).to_json()
+                | {"weighted_f1_interval": asdict(interval(said, weighted_f1))}
+                for name, said in asked
+            },
+            "first": first,
+            "leads": {
+                name: asdict(difference(predictions, said[space], weighted_f1))
+                for name, said in others
+                if space in said
+            },
+        }
+    return found
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """A table in Markdown for each label space, in percent."""
+    parts = []
+    for space, one in found.items():
+        lines = [
+            f"{space}, {next(iter(one['models'].values()))['utterances']:,} utterances",
+            "",
+            "| model | weighted F1 | 95% | macro F1 | accuracy | Brier | calibration error |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, m in one["models"].items():
+            span = m["weighted_f1_interval"]
+            lines.append(
+                f"| {name} | {100 * m['weighted_f1']:.2f} | {100 * span['low']:.1f} to "
+                f"{100 * span['high']:.1f} | {100 * m['macro_f1']:.2f} | {100 * m['accuracy']:.2f} "
+                f"| {m['brier']:.3f} | {m['calibration_error']:.3f} |"
+            )
+        for name, lead in one["leads"].items():
+            lines += [
+                "",
+                f"{one['first']} leads {name} by {100 * lead['value']:.2f} "
+                f"({100 * lead['low']:.2f} to {100 * lead['high']:.2f}, by chance "
+                f"{lead['by_chance']:.3f}).",
+            ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -1,0 +1,134 @@
+"""What a model said of labelled utterances, and the file that keeps it.
+
+One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3, "gold":
+"joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99, "demonstrations": ["joy"]}`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.files import written_whole
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class PredictionsError(ValueError):
+    """A file of predictions cannot be used; the message names the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was said of one labelled utterance.
+
+    Attributes:
+        dialogue: the dialogue's id; `index` is the utterance's place in it.
+        gold: the label's place in the label space.
+        probabilities: of each label, in the label space's order.
+        label_mass: the vocabulary's share that went to the labels; 1 where there is no vocabulary.
+        demonstrations: labels of those the prompt showed, nearest first.
+    """
+
+    dialogue: str
+    index: int
+    gold: int
+    probabilities: tuple[float, ...]
+    label_mass: float = 1.0
+    demonstrations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers in one label space, as arrays over the utterances."""
+
+    label_space: str
+    labels: tuple[str, ...]
+    answers: tuple[Answer, ...]
+
+    @cached_property
+    def gold(self) -> Ints:
+        """Shape (utterances,)."""
+        return np.asarray([answer.gold for answer in self.answers], np.int64)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Shape (utterances, labels)."""
+        return np.asarray([answer.probabilities for answer in self.answers], np.float64)
+
+    @cached_property
+    def dialogues(self) -> Ints:
+        """Shape (utterances,): the number of each one's dialogue, from 0 in order of appearance."""
+        numbers: dict[str, int] = {}
+        return np.asarray([numbers.setdefault(a.dialogue, len(numbers)) for a in self.answers])
+
+
+def write_predictions(found: Sequence[Predictions], path: Path) -> None:
+    """Write predictions, those of each label space after the other."""
+    with written_whole(path) as file:
+        for predictions in found:
+            for answer in predictions.answers:
+                row = {
+                    "label_space": predictions.label_space,
+                    "dialogue": answer.dialogue,
+                    "index": answer.index,
+                    "gold": predictions.labels[answer.gold],
+                    "probabilities": dict(
+                        zip(predictions.labels, answer.probabilities, strict=True)
+                    ),
+                    "label_mass": answer.label_mass,
+                    "demonstrations": answer.demonstrations,
+                }
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_predictions(path: Path) -> dict[str, Predictions]:
+    """Read what `write_predictions` wrote, by label space.
+
+    Raises:
+        PredictionsError: no such file, or a line that is not a prediction.
+    """
+    labels: dict[str, tuple[str, ...]] = {}
+    answers: dict[str, list[Answer]] = {}
+    for number, row in _rows(path):
+        try:
+            space, probabilities = row["label_space"], row["probabilities"]
+            names = labels.setdefault(space, tuple(probabilities))
+            if tuple(probabilities) != names:
+                raise ValueError(f"the labels of {space} are others than above")
+            answer = Answer(
+                dialogue=row["dialogue"],
+                index=row["index"],
+                gold=names.index(row["gold"]),
+                probabilities=tuple(float(share) for share in probabilities.values()),
+                label_mass=row["label_mass"],
+                demonstrations=tuple(row["demonstrations"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PredictionsError(
+                f"{path}:{number}: not a prediction: {type(error).__name__}: {error}"
+            ) from None
+        answers.setdefault(space, []).append(answer)
+    if not answers:
+        raise PredictionsError(f"{path}: holds no prediction")
+    return {
+        space: Predictions(space, labels[space], tuple(said)) for space, said in answers.items()
+    }
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise PredictionsError(f"{path}:{number}: not JSON: {error}") from None
+    except OSError as error:
+        raise PredictionsError(f"{path}: {error.strerror}") from None
