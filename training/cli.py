@@ -154,17 +154,13 @@ def evaluate(
         from service.decoding.bundle import read_bundle
         from service.settings import load_settings
         from training import evaluate as evaluation
-        from training.datasets.reading import read_corpus
+        from training.datasets.reading import read_named
         from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
         settings = load_settings()
         spaces = load_label_spaces(settings.data / "label_spaces")
-        corpora = []
-        for entry in corpus:
-            form, _, path = entry.partition(":")
-            kind, _, space = form.partition("/")
-            corpora.append(read_corpus(kind, Path(path), spaces, space or None))
+        corpora = [read_named(entry, spaces) for entry in corpus]
         labelled = [(c.label_space, c.dialogues) for c in corpora]
         if unified:
             together = [
@@ -184,6 +180,35 @@ def evaluate(
             _say(json.dumps(dataclasses.asdict(score)))
         for folder in record or ():
             evaluation.record(scores, folder)
+
+
+@app.command("baselines")
+def write_baselines(
+    train: Annotated[str, typer.Option(help="What they may know, as FORMAT:PATH.")],
+    corpus: Annotated[str, typer.Option(help="What they are asked, as FORMAT:PATH.")],
+    out: Annotated[Path, typer.Option(help="Folder for each one's predictions, as JSONL.")],
+    label_data: _Spaces = _DATA,
+) -> None:
+    """Answer with what needs no language model: majority, copied, neighbours, classifier."""
+    from training.baselines import baselines, encode_split
+    from training.datasets.reading import read_named
+    from training.predictions import write_predictions
+
+    with _errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        known, asked = read_named(train, spaces), read_named(corpus, spaces)
+        space = known.label_space
+        if asked.label_space.name != space.name:
+            raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
+        from service.demonstrations.encoder import load_encoder
+
+        encode = load_encoder().encode_now
+        _say_aside("encoding; fitting the classifier takes a minute or two")
+        splits = [encode_split(c.dialogues, space, encode) for c in (known, asked)]
+        out.mkdir(parents=True, exist_ok=True)
+        for name, predictions in baselines(splits[0], splits[1], space).items():
+            write_predictions([predictions], out / f"{name}.jsonl")
+            _say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
 
 
 @app.command()

@@ -112,17 +112,15 @@ def agreement(
     """Compare the labels of the fast path with the plain one's; exit 1 below 99.5% equal ones."""
     from tests.bench import agreement as agreeing
     from training.datasets.errors import DatasetError
-    from training.datasets.reading import read_corpus
+    from training.datasets.reading import read_named
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         setup = Setup(bundle=str(bundle.resolve()), folder=folder)
         spaces = load_label_spaces(REPOSITORY / "data" / "label_spaces")
         spoken: list[tuple[Sequence[Dialogue], LabelSpace]] = []
         for entry in corpus or ():
-            form, _, path = entry.partition(":")
-            kind, _, space = form.partition("/")
             try:
-                read = read_corpus(kind, Path(path), spaces, space or None)
+                read = read_named(entry, spaces)
             except DatasetError as error:
                 raise typer.BadParameter(str(error)) from None
             spoken.append((read.dialogues, read.label_space))

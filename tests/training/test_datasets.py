@@ -286,5 +286,5 @@ def test_corpus_without_a_dialogue_is_refused(
 
 def test_unknown_format_is_refused(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """The error lists those there are."""
-    with pytest.raises(DatasetError, match="'csv': meld, emorynlp, goemotions, jsonl"):
+    with pytest.raises(DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, jsonl"):
         read("csv", MELD, tmp_path, spaces)

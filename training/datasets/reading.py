@@ -57,6 +57,19 @@ def read_corpus(
     return Corpus(path, space, dialogues)
 
 
+def read_named(entry: str, label_spaces: Mapping[str, LabelSpace]) -> Corpus:
+    """Read the corpus that a command line names, as `FORMAT:PATH` or `jsonl/LABEL_SPACE:PATH`.
+
+    Raises:
+        DatasetError: as `read_corpus`, or there is no colon.
+    """
+    form, colon, path = entry.partition(":")
+    if not colon:
+        raise DatasetError(f"{entry!r} is not FORMAT:PATH, such as meld:dev_sent_emo.csv")
+    kind, _, space = form.partition("/")
+    return read_corpus(kind, Path(path), label_spaces, space or None)
+
+
 def _labelled(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     try:
         for dialogue in read_dialogues(path):

@@ -1,0 +1,170 @@
+"""What a model has to beat: answers that need no language model.
+
+All know the training split alone and see the past of a dialogue at most; their predictions are
+compared with a model's by `instructerc-train compare`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.conversation.dialogue import Dialogue
+from service.conversation.labels import LabelSpace
+from training.metrics import confusion, weighted_f1
+from training.pairing import EncodeTexts, Vectors
+from training.predictions import Answer, Floats, Ints, Predictions
+
+# Tried for the vote, by how well each labels the training split from its other dialogues.
+_NEIGHBOURS = (1, 4, 8, 16, 32, 64)
+# Tried for the classifier, by a fifth of the training dialogues: the inverse of the penalty.
+_STRENGTHS = (1.0, 10.0)
+_HELD_OUT = 5  # one dialogue in so many
+_CONTEXT = 3  # earlier utterances that the classifier sees
+_ROWS = 1024  # compared at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The labelled utterances of a split, with vectors.
+
+    Attributes:
+        places: of each, its dialogue's id and its index there.
+        dialogues: the number of each one's dialogue, shape (utterances,).
+        gold: shape (utterances,), places in the label space.
+        vectors: shape (utterances, dimensions), unit length.
+        contexts: shape (utterances, (1 + 3) * dimensions): its vector, and those of the three
+            utterances before it, zero where there is none.
+    """
+
+    places: tuple[tuple[str, int], ...]
+    dialogues: Ints
+    gold: Ints
+    vectors: Vectors
+    contexts: Vectors
+
+
+def encode_split(
+    dialogues: Sequence[Dialogue], label_space: LabelSpace, encode: EncodeTexts
+) -> Split:
+    """Encode every utterance; those without a label are context only."""
+    texts = [u.text for dialogue in dialogues for u in dialogue.utterances]
+    encoded = encode(texts)
+    width = encoded.shape[1]
+    places, numbers, gold, rows, contexts = [], [], [], [], []
+    start = 0
+    for number, dialogue in enumerate(dialogues):
+        for index, utterance in enumerate(dialogue.utterances):
+            if utterance.label is not None:
+                row = start + index
+                context = np.zeros((1 + _CONTEXT) * width, np.float32)
+                for back in range(min(index, _CONTEXT) + 1):
+                    context[back * width : (back + 1) * width] = encoded[row - back]
+                places.append((dialogue.id, index))
+                numbers.append(number)
+                gold.append(label_space.names.index(label_space.label(utterance.label).name))
+                rows.append(row)
+                contexts.append(context)
+        start += len(dialogue.utterances)
+    return Split(
+        tuple(places), np.asarray(numbers), np.asarray(gold), encoded[rows], np.stack(contexts)
+    )
+
+
+def baselines(train: Split, asked: Split, label_space: LabelSpace) -> dict[str, Predictions]:
+    """Every baseline's predictions, by its name.
+
+    majority: the shares of labels in the training split. copied: the label of the most similar
+    training utterance. neighbours: the vote of the k most similar. classifier: logistic regression
+    on the sentence encoder's vectors of the utterance and the three before it.
+    """
+    said = {
+        "majority": np.tile(_shares(train, label_space), (len(asked.gold), 1)),
+        "copied": _vote(train, asked, label_space, 1),
+        "neighbours": _vote(train, asked, label_space, _best_count(train, label_space)),
+        "classifier": _classified(train, asked, label_space),
+    }
+    return {name: _predictions(asked, label_space, rows) for name, rows in said.items()}
+
+
+def _shares(train: Split, label_space: LabelSpace) -> Floats:
+    counts = np.bincount(train.gold, minlength=len(label_space.names)) + 1.0
+    shares: Floats = counts / counts.sum()
+    return shares
+
+
+def _vote(train: Split, asked: Split, label_space: LabelSpace, count: int) -> Floats:
+    """Shares of labels among the nearest, a single neighbour's worth of the prior beside them."""
+    votes = np.zeros((len(asked.gold), len(label_space.names)))
+    for start in range(0, len(asked.gold), _ROWS):
+        nearest = _nearest(asked.vectors[start : start + _ROWS], train, count)
+        for row, labels in enumerate(train.gold[nearest], start=start):
+            np.add.at(votes[row], labels, 1.0)
+    votes += _shares(train, label_space) * 0.99  # breaks ties, and never outvotes a neighbour
+    shares: Floats = votes / votes.sum(1, keepdims=True)
+    return shares
+
+
+def _nearest(vectors: Vectors, train: Split, count: int, own: Ints | None = None) -> Ints:
+    similarity = vectors @ train.vectors.T
+    if own is not None:
+        similarity[own[:, None] == train.dialogues] = -np.inf
+    nearest: Ints = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    return nearest
+
+
+def _best_count(train: Split, label_space: LabelSpace) -> int:
+    """How many neighbours label the training split best, each from other dialogues."""
+    most = min(max(_NEIGHBOURS), len(train.gold) - 1)
+    nearest = np.concatenate(
+        [
+            _nearest(
+                train.vectors[start : start + _ROWS],
+                train,
+                most,
+                train.dialogues[start : start + _ROWS],
+            )
+            for start in range(0, len(train.gold), _ROWS)
+        ]
+    )
+    labels = len(label_space.names)
+    votes = np.zeros((len(train.gold), labels)) + _shares(train, label_space) * 0.99
+    scores = {}
+    for place in range(most):
+        votes[range(len(votes)), train.gold[nearest[:, place]]] += 1.0
+        if place + 1 in _NEIGHBOURS:
+            scores[place + 1] = float(weighted_f1(confusion(train.gold, votes.argmax(1), labels)))
+    return max(scores, key=lambda count: scores[count])
+
+
+def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:
+    from sklearn.linear_model import LogisticRegression
+
+    def fit(strength: float, rows: npt.NDArray[np.bool_]) -> LogisticRegression:
+        model = LogisticRegression(C=strength, max_iter=300)
+        return model.fit(train.contexts[rows], train.gold[rows])
+
+    held_out = train.dialogues % _HELD_OUT == _HELD_OUT - 1
+    labels = len(label_space.names)
+
+    def score(strength: float) -> float:
+        said = fit(strength, ~held_out).predict(train.contexts[held_out])
+        return float(weighted_f1(confusion(train.gold[held_out], said, labels)))
+
+    best = max(_STRENGTHS, key=score) if held_out.any() and not held_out.all() else 1.0
+    model = fit(best, np.ones_like(held_out))
+    probabilities = np.zeros((len(asked.gold), labels))
+    probabilities[:, model.classes_] = model.predict_proba(asked.contexts)
+    return probabilities
+
+
+def _predictions(asked: Split, label_space: LabelSpace, rows: Floats) -> Predictions:
+    return Predictions(
+        label_space.name,
+        label_space.names,
+        tuple(
+            Answer(dialogue, index, int(gold), tuple(map(float, row)))
+            for (dialogue, index), gold, row in zip(asked.places, asked.gold, rows, strict=True)
+        ),
+    )
