@@ -21,12 +21,12 @@ from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Sources, mix
 from training.packing import Batch, Row, batches, collate, pack
-from training.recipe import Recipe, RecipeError, Stage
+from training.recipe import Lora, Recipe, RecipeError, Stage
 from training.tasks import LabelledExample, PromptSettings
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
@@ -194,18 +194,21 @@ def _adapted(recipe: Recipe, base: Path) -> "PeftModel":
     causal = AutoModelForCausalLM.from_pretrained(
         base, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
     )
-    lora = recipe.lora
-    return peft.get_peft_model(
-        causal,
-        peft.LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            bias=lora.bias,
-            modules_to_save=list(lora.whole) or None,
-        ),
+    return peft.get_peft_model(causal, lora_config(recipe.lora))
+
+
+def lora_config(lora: Lora) -> "LoraConfig":
+    """What peft makes of a recipe's adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias=lora.bias,
+        modules_to_save=list(lora.whole) or None,
     )
 
 

@@ -29,6 +29,7 @@ from service.demonstrations.corpus import read_demonstrations
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import MemoryWatch, process_and_below
 from tests.bench.setup import Setup
+from training.finetune import lora_config
 from training.mixing import Pools, Sources, mix
 from training.packing import Example, pack
 from training.recipe import Recipe, load_recipe
@@ -143,22 +144,10 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> Non
         prompt = [token for segment in example.segments for token in segment]
         labels = [-100] * len(prompt) + list(example.target)
         rows.append({"input_ids": [*prompt, *example.target], "labels": labels})
-    stage, lora = recipe.stages[0], recipe.lora
+    stage = recipe.stages[0]
     model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32)
-    adapted = peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            bias=lora.bias,
-            modules_to_save=list(lora.whole) or None,
-        ),
-    )
     Trainer(
-        model=adapted,
+        model=peft.get_peft_model(model, lora_config(recipe.lora)),
         args=TrainingArguments(
             output_dir=str(out),
             num_train_epochs=1,
