@@ -13,7 +13,7 @@ import numpy.typing as npt
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from training.metrics import confusion, weighted_f1
-from training.pairing import EncodeTexts, Vectors
+from training.pairing import EncodeTexts, Vectors, nearest_places
 from training.predictions import Answer, Floats, Ints, Predictions
 
 # Tried for the vote, by how well each labels the training split from its other dialogues.
@@ -22,7 +22,6 @@ _NEIGHBOURS = (1, 4, 8, 16, 32, 64)
 _STRENGTHS = (1.0, 10.0)
 _HELD_OUT = 5  # one dialogue in so many
 _CONTEXT = 3  # earlier utterances that the classifier sees
-_ROWS = 1024  # compared at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,46 +95,39 @@ def _shares(train: Split, label_space: LabelSpace) -> Floats:
 
 def _vote(train: Split, asked: Split, label_space: LabelSpace, count: int) -> Floats:
     """Shares of labels among the nearest, a single neighbour's worth of the prior beside them."""
-    votes = np.zeros((len(asked.gold), len(label_space.names)))
-    for start in range(0, len(asked.gold), _ROWS):
-        nearest = _nearest(asked.vectors[start : start + _ROWS], train, count)
-        for row, labels in enumerate(train.gold[nearest], start=start):
-            np.add.at(votes[row], labels, 1.0)
-    votes += _shares(train, label_space) * 0.99  # breaks ties, and never outvotes a neighbour
+    votes = _before_the_vote(train, len(asked.gold), label_space)
+    for row, nearest in zip(
+        votes, nearest_places(asked.vectors, train.vectors, count), strict=True
+    ):
+        np.add.at(row, train.gold[nearest], 1.0)
     shares: Floats = votes / votes.sum(1, keepdims=True)
     return shares
 
 
-def _nearest(vectors: Vectors, train: Split, count: int, own: Ints | None = None) -> Ints:
-    similarity = vectors @ train.vectors.T
-    if own is not None:
-        similarity[own[:, None] == train.dialogues] = -np.inf
-    nearest: Ints = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-    return nearest
+def _before_the_vote(train: Split, rows: int, label_space: LabelSpace) -> Floats:
+    """The prior, which breaks ties and never outvotes a neighbour; shape (rows, labels)."""
+    return np.tile(_shares(train, label_space) * 0.99, (rows, 1))
 
 
 def _best_count(train: Split, label_space: LabelSpace) -> int:
     """How many neighbours label the training split best, each from other dialogues."""
-    most = min(max(_NEIGHBOURS), len(train.gold) - 1)
-    nearest = np.concatenate(
-        [
-            _nearest(
-                train.vectors[start : start + _ROWS],
-                train,
-                most,
-                train.dialogues[start : start + _ROWS],
-            )
-            for start in range(0, len(train.gold), _ROWS)
-        ]
-    )
     labels = len(label_space.names)
-    votes = np.zeros((len(train.gold), labels)) + _shares(train, label_space) * 0.99
-    scores = {}
-    for place in range(most):
-        votes[range(len(votes)), train.gold[nearest[:, place]]] += 1.0
-        if place + 1 in _NEIGHBOURS:
-            scores[place + 1] = float(weighted_f1(confusion(train.gold, votes.argmax(1), labels)))
-    return max(scores, key=lambda count: scores[count])
+    own = [np.flatnonzero(train.dialogues == n) for n in range(train.dialogues.max() + 1)]
+    excluded = [own[dialogue] for dialogue in train.dialogues]
+    said = {count: np.zeros(len(train.gold), np.int64) for count in _NEIGHBOURS}
+    votes = _before_the_vote(train, len(train.gold), label_space)
+    found = nearest_places(train.vectors, train.vectors, max(_NEIGHBOURS), excluded)
+    for number, nearest in enumerate(found):
+        for voters, place in enumerate(nearest, start=1):
+            votes[number, train.gold[place]] += 1.0
+            if voters in said:
+                said[voters][number] = votes[number].argmax()
+        for count in _NEIGHBOURS:
+            if count > len(nearest):  # there are no more
+                said[count][number] = votes[number].argmax()
+    return max(
+        said, key=lambda count: float(weighted_f1(confusion(train.gold, said[count], labels)))
+    )
 
 
 def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:

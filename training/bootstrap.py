@@ -50,7 +50,7 @@ class NotTheSameUtterances(ValueError):
 def interval(predictions: Predictions, measure: Measure, seed: int = 0) -> Interval:
     """A measure with its interval."""
     matrices = _by_dialogue(predictions)
-    drawn = measure(_drawn(matrices, seed))
+    drawn = measure(_sums(matrices, _draws(len(matrices), seed)))
     low, high = _middle(drawn)
     return Interval(float(measure(matrices.sum(0))), low, high)
 
@@ -64,7 +64,8 @@ def difference(one: Predictions, other: Predictions, measure: Measure, seed: int
     _check_same(one, other)
     first, second = _by_dialogue(one), _by_dialogue(other)
     value = float(measure(first.sum(0)) - measure(second.sum(0)))
-    drawn = measure(_drawn(first, seed)) - measure(_drawn(second, seed))
+    draws = _draws(len(first), seed)
+    drawn = measure(_sums(first, draws)) - measure(_sums(second, draws))
     low, high = _middle(drawn)
     against = min((drawn <= 0).mean(), (drawn >= 0).mean())
     return Difference(value, low, high, min(1.0, 2 * float(against)))
@@ -78,12 +79,16 @@ def _by_dialogue(predictions: Predictions) -> Floats:
     return matrices
 
 
-def _drawn(matrices: Floats, seed: int) -> Floats:
-    """Confusion matrices of draws, shape (DRAWS, labels, labels)."""
-    count, labels = len(matrices), matrices.shape[-1]
+def _draws(count: int, seed: int) -> Floats:
+    """How often each draw has each of `count` dialogues, shape (DRAWS, count)."""
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
-    return (times @ matrices.reshape(count, -1)).reshape(DRAWS, labels, labels)
+    return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
+
+
+def _sums(matrices: Floats, draws: Floats) -> Floats:
+    """Confusion matrices of draws, shape (DRAWS, labels, labels)."""
+    labels = matrices.shape[-1]
+    return (draws @ matrices.reshape(len(matrices), -1)).reshape(DRAWS, labels, labels)
 
 
 def _middle(drawn: Floats) -> tuple[float, float]:

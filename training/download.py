@@ -4,7 +4,6 @@ Every file has a pinned address and a hash, so what arrives is what the project 
 download that broke off goes on where it ended.
 """
 
-import hashlib
 import time
 import tomllib
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 from tqdm import tqdm
+
+from training.datasets.fingerprint import fingerprint
 
 Report = Callable[[str], None]
 
@@ -130,7 +131,7 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
         for file in manifest.files:
             target = data / file.path
             if target.exists():
-                found = _sha256(target)
+                found = fingerprint(target)
                 if found != file.sha256:
                     raise FetchError(
                         f"{target} is there with other contents (sha256 {found}, expected "
@@ -158,7 +159,7 @@ def _fetch_file(client: httpx.Client, file: CorpusFile, target: Path) -> None:
                 ) from None
             time.sleep(pause)
             pause *= 2
-    found = _sha256(part)
+    found = fingerprint(part)
     if found != file.sha256:
         part.unlink()
         raise FetchError(f"{file.url}: sha256 is {found}, expected {file.sha256}; nothing is kept")
@@ -194,8 +195,3 @@ def _go_on(client: httpx.Client, url: str, part: Path) -> None:
 def _progress(name: str, before: int, total: int | None) -> "tqdm[NoReturn]":
     """A bar on stderr where that is a terminal, and nothing in a log."""
     return tqdm(desc=name, initial=before, total=total, unit="B", unit_scale=True, disable=None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

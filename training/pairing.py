@@ -5,7 +5,7 @@ into every training prompt and teaches the model to copy it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -15,9 +15,12 @@ import numpy.typing as npt
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import LabelSpace
 
+Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 EncodeTexts = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors, shape (texts, dimensions)."""
+
+_QUERIES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,32 @@ class Pool:
         own = defaultdict(list)
         for position, dialogue in enumerate(self.dialogues):
             own[dialogue].append(position)
-        found = []
-        for start in range(0, len(queries), 1024):
-            similarity = queries[start : start + 1024] @ self.vectors.T
-            for row, dialogue in zip(similarity, dialogue_ids[start : start + 1024], strict=True):
-                row[own.get(dialogue, [])] = -np.inf
-                best = np.argsort(-row, kind="stable")[:count]
-                found.append(tuple(self.demonstrations[n] for n in best if np.isfinite(row[n])))
-        return found
+        excluded = [own.get(dialogue, []) for dialogue in dialogue_ids]
+        return [
+            tuple(self.demonstrations[place] for place in places)
+            for places in nearest_places(queries, self.vectors, count, excluded)
+        ]
+
+
+def nearest_places(
+    queries: Vectors,
+    vectors: Vectors,
+    count: int,
+    excluded: Sequence[Sequence[int]] | None = None,
+) -> Iterator[Ints]:
+    """For each query where its `count` most similar vectors stand, best first.
+
+    Args:
+        queries, vectors: shape (n, dimensions), unit length.
+        excluded: for each query, places that are not for it; fewer than `count` may be left.
+    """
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        similarity = queries[start : start + _QUERIES_AT_ONCE] @ vectors.T
+        for number, row in enumerate(similarity, start=start):
+            if excluded is not None:
+                row[excluded[number]] = -np.inf
+            best = np.argsort(-row, kind="stable")[:count]
+            yield best[np.isfinite(row[best])]
 
 
 def pool_of_corpora(

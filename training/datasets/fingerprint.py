@@ -11,9 +11,10 @@ def fingerprint(path: Path) -> str:
         OSError: it cannot be read.
     """
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     whole = hashlib.sha256()
     for file in sorted(path.rglob("*.txt")):
         name = file.relative_to(path).as_posix()
-        whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        whole.update(f"{name}\0{fingerprint(file)}\n".encode())
     return whole.hexdigest()

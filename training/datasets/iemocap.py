@@ -26,7 +26,7 @@ _LABELS = {
     "fru": "frustrated",
 }
 _OTHERS = {"fea", "sur", "dis", "oth", "xxx"}
-_SPEAKERS = {"F": "woman", "M": "man"}
+SPEAKERS = {"F": "woman", "M": "man"}
 
 # Ses01F_impro01_M003 [018.0100-022.3500]: Did you get the mail?
 _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\d+\]:(?P<text>.*)")
@@ -70,7 +70,7 @@ def _dialogue(transcript: Path, ratings: dict[str, str | None], space: LabelSpac
         code = ratings.pop(found["turn"], None)
         label = None if code is None else space.label(_LABELS[code]).name
         text = mend(found["text"].strip())
-        utterance = Utterance(_SPEAKERS[found["who"]], text, label)
+        utterance = Utterance(SPEAKERS[found["who"]], text, label)
         said.append((float(found["start"]), utterance))
     if missing := [turn for turn, code in ratings.items() if code is not None]:
         raise DatasetError(f"{transcript}: has no {missing[0]}, which was rated")

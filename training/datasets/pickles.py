@@ -13,13 +13,13 @@ from typing import Any
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
+from training.datasets.iemocap import SPEAKERS
 from training.datasets.text import mend
 
 # In the order in which the pickles name them.
 SPLITS = ("train", "test", "dev")
 
 _WITH_SENTIMENT = 7  # parts of MELD's; the others have six
-_SPEAKERS = {"F": "woman", "M": "man"}
 
 
 def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
@@ -103,4 +103,4 @@ def _dialogues(
 
 
 def _speaker(who: str | Sequence[int]) -> str:
-    return _SPEAKERS[who] if isinstance(who, str) else str(list(who).index(1))
+    return SPEAKERS[who] if isinstance(who, str) else str(list(who).index(1))
