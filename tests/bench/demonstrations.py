@@ -30,6 +30,7 @@ from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_e
 from service.demonstrations.points import EXACT_UP_TO
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import Percentiles, percentiles_ms
+from tests.bench.table import markdown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -251,9 +252,8 @@ def table(measurements: list[Sized]) -> str:
         *("exhaustive ms p50", "recall@1", f"recall@{K}", "write s", "graphs s", "open s"),
         *("building MiB", "serving MiB", "disk MiB"),
     )
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for m in measurements:
-        cells = (
+    rows = [
+        (
             *(f"{m['demonstrations']:,}", f"{m['searched']:,}", "yes" if m["graph"] else "no"),
             *("/".join(f"{v:.2f}" for v in m[key].values()) for key in ("search_ms", "nearest_ms")),
             *(f"{m['exhaustive_ms']['p50']:.2f}", f"{m['recall_at_1']:.4f}"),
@@ -261,8 +261,9 @@ def table(measurements: list[Sized]) -> str:
             *(f"{m['open_s']:.2f}", f"{m['graph_mib']:.0f}", f"{m['memory_mib']:.0f}"),
             f"{m['disk_mib']:.0f}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        for m in measurements
+    ]
+    return markdown(heads, rows)
 
 
 def main(

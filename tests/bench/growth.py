@@ -9,7 +9,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, cycle
@@ -31,6 +31,7 @@ from tests.bench.measuring import Percentiles, percentiles_ms, stage_percentiles
 from tests.bench.passes import WARM_UP
 from tests.bench.processes import HOST, service
 from tests.bench.setup import Setup
+from tests.bench.table import markdown
 
 _TURNS = 5  # of each dialogue that only lies there
 _WRITERS = 64
@@ -112,11 +113,6 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
         with service(setup, demonstrations, file) as server:
             async with Client(HOST, server.port) as client:
 
-                async def measured(
-                    what: str, before: int, load: Coroutine[None, None, list[Sample]], size: int
-                ) -> Growth:
-                    return _growth(what, size, before, await load)
-
                 def said(pass_number: int, prefix: str) -> list[list[bytes]]:
                     return [
                         _requests(f"{prefix}-{dialogue.id}", dialogue.utterances)
@@ -125,20 +121,20 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
 
                 await closed_loop(client.send, said(WARM_UP, f"warm-up-{number}"), 1)
                 conversations = closed_loop(client.send, said(2 * number, "new"), 1)
-                found.append(await measured("conversations", 0, conversations, stored))
+                found.append(_growth("conversations", stored, 0, await conversations))
                 later = list(chain.from_iterable(d.utterances for d in passes(2 * number + 1)))
                 again = [
                     _requests(f"stored-{n}", [utterance])
                     for n, utterance in zip(resumed, cycle(later), strict=False)
                 ]
                 load = closed_loop(client.send, again, 1)
-                found.append(await measured("a stored one again", _TURNS, load, stored))
+                found.append(_growth("a stored one again", stored, _TURNS, await load))
                 if last:
                     for length, name in lengths.items():
                         print(f"{length:,} utterances", file=sys.stderr, flush=True)
                         on = [next(utterances) for _ in range(_GOES_ON)]
                         load = closed_loop(client.send, [_requests(name, on)], 1)
-                        found.append(await measured("one goes on", length, load, stored))
+                        found.append(_growth("one goes on", stored, length, await load))
     return found
 
 
@@ -167,12 +163,14 @@ def _growth(what: str, stored: int, before: int, samples: Sequence[Sample]) -> G
 def table(found: Sequence[Growth]) -> str:
     """One line a kind of turns, in Markdown."""
     heads = ("turns", "stored dialogues", "utterances before", "turn ms p50/95", "store ms p50/95")
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for one in found:
-        took = (f"{ms.p50:.2f}/{ms.p95:.2f}" for ms in (one.turn_ms, one.store_ms))
-        cells = (one.what, f"{one.stored:,}", f"{one.before:,}", *took)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = (
+        (
+            *(one.what, f"{one.stored:,}", f"{one.before:,}"),
+            *(f"{ms.p50:.2f}/{ms.p95:.2f}" for ms in (one.turn_ms, one.store_ms)),
+        )
+        for one in found
+    )
+    return markdown(heads, rows)
 
 
 def main(

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
+
 from service.settings import Settings
 from tests.bench.machine import REPOSITORY, gpus
+from tests.bench.measuring import MemoryWatch, process_and_below
 from tests.bench.setup import Setup
 
 HOST = "127.0.0.1"
@@ -39,6 +43,44 @@ class Server:
         with urlopen(f"http://{HOST}:{self.port}{path}", timeout=60) as answer:
             body: bytes = answer.read()
         return body.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a process leaves: its exit status, what it printed, and its peak memory in MiB."""
+
+    status: int
+    printed: str
+    peak_mib: float
+
+
+def run_watched(command: Sequence[str], *, whole: bool = True) -> Ended:
+    """Run a command of this repository to its end.
+
+    Args:
+        whole: whether its own memory counts, not only that of the processes below it.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+        def watched() -> list[psutil.Process]:
+            return process_and_below(process.pid)[0 if whole else 1 :]
+
+        try:
+            with MemoryWatch(watched) as memory:
+                status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        output.seek(0)
+        return Ended(status, output.read(), memory.peak_mib)
 
 
 class DidNotStart(Exception):

@@ -3,19 +3,15 @@
 import asyncio
 import importlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-
-from tests.bench.machine import REPOSITORY
-from tests.bench.measuring import Measurement, MemoryWatch, process_and_below
+from tests.bench.measuring import Measurement
 from tests.bench.passes import WARM_UP
+from tests.bench.processes import run_watched
 from tests.bench.results import read_measurements, write_measurements
 from tests.bench.rows.engine import ONE_AT_A_TIME
 from tests.bench.setup import Setup, read_setup, write_setup
@@ -125,26 +121,7 @@ def _process(arguments: Sequence[str], *, whole: bool) -> float:
     Args:
         whole: whether its own counts, not only those below it.
     """
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench", *arguments],
-            cwd=REPOSITORY,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )
-
-        def watched() -> list[psutil.Process]:
-            return process_and_below(process.pid)[0 if whole else 1 :]
-
-        try:
-            with MemoryWatch(watched) as memory:
-                status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        if status:
-            output.seek(0)
-            raise RowFailed(f"{' '.join(arguments)}:\n{output.read()[-5000:]}")
-    return memory.peak_mib
+    ended = run_watched([sys.executable, "-m", "tests.bench", *arguments], whole=whole)
+    if ended.status:
+        raise RowFailed(f"{' '.join(arguments)}:\n{ended.printed[-5000:]}")
+    return ended.peak_mib

@@ -1,7 +1,8 @@
 """What the service counts of its prompts, read from `/metrics`."""
 
-import re
 from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,12 @@ def tokens_of(exposition: str) -> Tokens:
 
 
 def _counter(exposition: str, name: str) -> int:
-    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", exposition, re.MULTILINE)
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.name == name
+    ]
     if not found:
         raise ValueError(f"/metrics has no {name}")
-    return round(sum(map(float, found)))
+    return round(sum(found))

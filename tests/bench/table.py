@@ -1,6 +1,6 @@
 """Measurements as text, one line each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tests.bench.floor import Floor
 from tests.bench.measuring import Measurement
@@ -105,6 +105,12 @@ def targets_table(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
     ]
     return "\n".join(_aligned(cells, left=1))
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
 def _aligned(cells: Sequence[Sequence[str]], left: int) -> list[str]:

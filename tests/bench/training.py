@@ -8,7 +8,6 @@ of its batch, the loss computed by the model from labels that are -100 on the pr
 import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,29 +16,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 import yaml
 
-from service.conversation.dialogue import Dialogue, HistoryWindow, write_dialogues
+from service.conversation.dialogue import Dialogue, write_dialogues
 from service.conversation.labels import load_label_spaces
-from service.conversation.prompts import TEMPLATES
-from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.corpus import read_demonstrations
 from tests.bench.machine import REPOSITORY, describe
-from tests.bench.measuring import MemoryWatch, process_and_below
+from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
-from training.finetune import lora_config
+from tests.bench.table import markdown
+from training.finetune import ROW_TOKENS, lora_config, prompt_settings
 from training.mixing import Pools, Sources, mix
 from training.packing import Example, pack
 from training.recipe import Recipe, load_recipe
-from training.tasks import PromptSettings
 
 BASE = REPOSITORY / "build" / "base" / "minilm-causal"
 RECIPE = REPOSITORY / "training" / "recipes" / "erc-mini.yaml"
 DATA = REPOSITORY / "data"
 CORPUS, RECIPE_COPY, ADAPTER = "spoken.jsonl", "recipe.yaml", "adapter"
-ROW_TOKENS = 448  # what the package packs into a row
 _LABEL_SPACE = "meld"
 
 
@@ -107,12 +102,7 @@ def examples_of(recipe: Recipe, folder: Path) -> list[Example]:
         shipped=read_demonstrations(DATA / "demonstrations.jsonl", spaces),
         encode_texts=load_encoder().encode_now,
     )
-    settings = PromptSettings(
-        TEMPLATES[recipe.template],
-        HistoryWindow(recipe.window.lowest, recipe.window.highest),
-        load_tokenizer(BASE),
-        recipe.max_tokens,
-    )
+    settings = prompt_settings(recipe, BASE)
     stage = recipe.stages[0]
     corpora = sources.corpora(stage.corpora)
     pools = Pools(sources, corpora, recipe.seed)
@@ -185,19 +175,8 @@ def runtime(printed: str) -> float:
 
 def measured(command: Sequence[str]) -> tuple[float, float]:
     """Run a training process: its seconds of training, its peak memory in MiB."""
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
-
-        def watched() -> list[psutil.Process]:
-            return process_and_below(process.pid)
-
-        try:
-            with MemoryWatch(watched) as memory:
-                process.wait()
-        finally:
-            process.kill()
-        output.seek(0)
-        return runtime(output.read()), memory.peak_mib
+    ended = run_watched(command)
+    return runtime(ended.printed), ended.peak_mib
 
 
 def compare(folder: Path, passes: int) -> list[Epoch]:
@@ -228,16 +207,16 @@ def compare(folder: Path, passes: int) -> list[Epoch]:
 def table(epochs: Sequence[Epoch]) -> str:
     """One line a way, in Markdown, and the ratio of the last to the first."""
     heads = ("way", "seconds", "examples/s", "tokens/s", "computed of the tokens", "peak MiB")
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for epoch in epochs:
-        cells = (
+    rows = [
+        (
             *(epoch.what, f"{epoch.seconds:.1f}", f"{epoch.examples / epoch.seconds:.1f}"),
             *(f"{epoch.tokens_per_second:.0f}", f"{epoch.computed / epoch.tokens:.2f}"),
             f"{epoch.peak_memory_mib:.0f}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        for epoch in epochs
+    ]
     ratio = epochs[-1].tokens_per_second / epochs[0].tokens_per_second
-    return "\n".join([*lines, "", f"{ratio:.2f} times as fast"])
+    return f"{markdown(heads, rows)}\n\n{ratio:.2f} times as fast"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
