@@ -7,7 +7,7 @@ import pytest
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import InstructercV1, Template
+from service.conversation.prompts import InstructercV1, Task, Template
 from service.conversation.prompts.tokens import (
     PromptTooLong,
     TokenizedPrompt,
@@ -45,6 +45,7 @@ def fitted(
     window: HistoryWindow = WHOLE,
     first: int = 0,
     begin: Sequence[int] = (),
+    task: Task = "main",
 ) -> TokenizedPrompt:
     return fit(
         template or V2(),
@@ -52,6 +53,7 @@ def fitted(
         window,
         lines,
         examples,
+        task=task,
         first=first,
         encode=characters,
         begin=begin,
@@ -121,6 +123,43 @@ def test_prompt_never_exceeds_the_limit(limit: int, spaces: Mapping[str, LabelSp
         assert len(prompt.ids) <= limit
         assert "\n1: line number 11\n" in text_of(prompt)
         assert text_of(prompt).endswith("\nEmotion:")
+
+
+def test_prediction_shows_history_and_no_demonstrations(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """What was retrieved for a text that nobody has said yet has no place in it."""
+    prompt = fitted(spaces, LONG, task="prediction")
+
+    assert text_of(prompt) == V2().prediction(spaces["meld"], LINES[:11], LINES[11]).text
+    assert (prompt.history, prompt.demonstrations) == (11, ())
+
+
+@pytest.mark.parametrize(
+    ("missing", "kept"), [(0, 11), (1, 7), (4 * 18, 7), (4 * 18 + 1, 3), (8 * 18 + 1, 1)]
+)
+def test_prediction_drops_the_oldest_history_and_keeps_the_last_line(
+    missing: int, kept: int, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Four lines of 18 characters at a time, as the main task does, down to the one before."""
+    whole = len(V2().prediction(spaces["meld"], LINES[:11], LINES[11]).text)
+
+    prompt = fitted(spaces, whole - missing, task="prediction")
+
+    expected = V2().prediction(spaces["meld"], LINES[11 - kept : 11], LINES[11])
+    assert (text_of(prompt), prompt.history) == (expected.text, kept)
+
+
+@pytest.mark.parametrize("template", [V2(), InstructercV1()])
+def test_prediction_whose_last_line_does_not_fit_is_refused(
+    template: Template, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Without it there is nothing to predict from; no other prompt is made in its place."""
+    shortest = len(template.prediction(spaces["meld"], LINES[10:11], LINES[11]).text)
+
+    assert fitted(spaces, shortest, template=template, task="prediction").history == 1
+    with pytest.raises(PromptTooLong, match=f"has {shortest} tokens"):
+        fitted(spaces, shortest - 1, template=template, task="prediction")
 
 
 def test_begin_token_counts_and_stands_first_once(spaces: Mapping[str, LabelSpace]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
+from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Task, Template
 from service.conversation.prompts.tokens import fit, tokenize
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
@@ -45,6 +45,13 @@ V2_FILES = [
     ("v2-examples", "meld", 3, HistoryWindow(12, 20), True),
     ("v2-long-history-unified", "unified", 14, HistoryWindow(12, 20), False),
     ("v2-moved-window-emorynlp", "emorynlp", 12, HistoryWindow(2, 4), False),
+]
+
+# The prediction task: file, label space, index of the target, window.
+V2_PREDICTION_FILES = [
+    ("v2-prediction", "meld", 3, HistoryWindow(12, 20)),
+    ("v2-prediction-new-speaker-unified", "unified", 2, HistoryWindow(12, 20)),
+    ("v2-prediction-moved-window-emorynlp", "emorynlp", 12, HistoryWindow(2, 4)),
 ]
 
 # What a speaker might say to be taken for the prompt itself.
@@ -100,6 +107,11 @@ def second(
     return V2().main(space, lines[window.start(target) : target], lines[target], demonstrations)
 
 
+def predicted(space: LabelSpace, dialogue: Dialogue, target: int, window: HistoryWindow) -> Prompt:
+    lines = lines_of(dialogue.utterances)
+    return V2().prediction(space, lines[window.start(target) : target], lines[target])
+
+
 @pytest.mark.parametrize(("file", "task", "space", "target"), V1_FILES)
 def test_v1_is_the_published_prompt(
     file: str,
@@ -133,6 +145,21 @@ def test_v2_is_laid_out_as_bundles_were_trained(
     assert prompt.text == golden(file)
 
 
+@pytest.mark.parametrize(("file", "space", "target", "window"), V2_PREDICTION_FILES)
+def test_v2_predicts_in_the_same_layout(
+    file: str,
+    space: str,
+    target: int,
+    window: HistoryWindow,
+    ladder: Dialogue,
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Instruction and labels, history, then who speaks next and not what, cue."""
+    prompt = predicted(spaces[space], ladder, target, window)
+
+    assert prompt.text == golden(file)
+
+
 @pytest.mark.parametrize(
     "file",
     [
@@ -140,6 +167,8 @@ def test_v2_is_laid_out_as_bundles_were_trained(
         "v2-examples",
         "v2-long-history-unified",
         "v2-moved-window-emorynlp",
+        "v2-prediction",
+        "v2-prediction-moved-window-emorynlp",
     ],
 )
 def test_token_ids_are_those_bundles_were_trained_on(
@@ -151,9 +180,13 @@ def test_token_ids_are_those_bundles_were_trained_on(
 ) -> None:
     """Segment by segment, BOS before the first alone."""
     v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
+    predictions = {name: row for name, *row in V2_PREDICTION_FILES}
     if file in v1:
         task, name, target = v1[file]
         prompt = published(task, spaces[name], ladder, target)
+    elif file in predictions:
+        name, target, window = predictions[file]
+        prompt = predicted(spaces[name], ladder, target, window)
     else:
         _, name, target, window, shown = next(row for row in V2_FILES if row[0] == file)
         prompt = second(spaces[name], ladder, target, window, examples if shown else ())
@@ -234,6 +267,27 @@ def test_prompt_syntax_in_an_utterance_stays_in_its_line(
 
 
 @pytest.mark.parametrize("said", PROMPT_SYNTAX)
+def test_prompt_syntax_in_the_history_leaves_the_question_a_prediction_asks(
+    said: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Nobody can say in a line who speaks next."""
+    prompt = V2().prediction(spaces["meld"], [Line(1, said)], Line(0, "Hm."))
+
+    _, line, *question = prompt.segments
+    assert line == f"\n1: {' '.join(said.split())}"
+    assert question == [
+        "\nNext line, by 0, not yet spoken. Predict its emotion.",
+        "\nEmotion:",
+    ]
+
+
+def test_v2_predicts_nothing_from_nothing(spaces: Mapping[str, LabelSpace]) -> None:
+    """A first turn has no history; the published prompt would show the turn itself."""
+    with pytest.raises(ValueError, match="needs a line of history"):
+        V2().prediction(spaces["meld"], [], Line(0, "Hm."))
+
+
+@pytest.mark.parametrize("said", PROMPT_SYNTAX)
 def test_prompt_syntax_leaves_v1s_label_statement_last(
     said: str, spaces: Mapping[str, LabelSpace]
 ) -> None:
@@ -289,12 +343,74 @@ def test_v2_turn_begins_with_all_of_the_turn_before(
             assert following[: len(up_to_target)] == up_to_target
 
 
+@settings(max_examples=60)
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 8), st.text(max_size=20)), min_size=2, max_size=30),
+    window=st.tuples(st.integers(1, 6), st.integers(0, 8)).map(
+        lambda pair: HistoryWindow(pair[0], pair[0] + pair[1])
+    ),
+    shown=st.booleans(),
+)
+def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_after(
+    turns: list[tuple[int, str]],
+    window: HistoryWindow,
+    shown: bool,
+    spaces: Mapping[str, LabelSpace],
+    examples: tuple[Demonstration, ...],
+    minilm: Tokenizer,
+) -> None:
+    """All tokens up to the last line are the same, so a forecast costs its question and its cue.
+
+    The turn that follows finds what the forecast computed, also where the window has moved.
+    """
+    lines = [Line(speaker, text) for speaker, text in turns]
+
+    def prompt(task: Task, target: int) -> tuple[list[int], list[int]]:
+        found = fit(
+            V2(),
+            spaces["meld"],
+            window,
+            lines[: target + 1],
+            examples if shown else (),
+            task=task,
+            encode=minilm.encode,
+            begin=CLS,
+            limit=100_000,
+        )
+        lines_shown = found.history + (task == "main")
+        shared = found.segments[: 1 + lines_shown]
+        return [token for segment in shared for token in segment], found.ids
+
+    for target in range(1, len(lines)):
+        up_to_last_line, forecast = prompt("prediction", target)
+        up_to_target, _ = prompt("main", target - 1)
+        _, following = prompt("main", target)
+        assert following[: len(up_to_last_line)] == up_to_last_line
+        if window.start(target - 1) == window.start(target):
+            assert up_to_last_line == up_to_target
+            assert forecast[: len(up_to_target)] == up_to_target
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 def test_prompt_ends_with_the_cue(template: Template, spaces: Mapping[str, LabelSpace]) -> None:
-    """The verbalizer comes right behind it, in training and in serving."""
-    prompt = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+    """The verbalizer comes right behind it, in training and in serving, whatever the task."""
+    main = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+    prediction = template.prediction(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
 
-    assert prompt.segments[-1].endswith(template.cue)
+    assert main.segments[-1].endswith(template.cue)
+    assert prediction.segments[-1].endswith(template.cue)
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_prediction_does_not_look_at_what_is_said(
+    template: Template, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """In serving it is not said yet; in training it must not be given away."""
+    history = [Line(0, "Hm."), Line(1, "Well.")]
+
+    spoken = template.prediction(spaces["meld"], history, Line(0, "We won!"))
+
+    assert spoken == template.prediction(spaces["meld"], history, Line(0, ""))
 
 
 def test_templates_are_found_by_the_ids_that_bundles_name() -> None:

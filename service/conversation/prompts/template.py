@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
+
+Task = Literal["main", "prediction"]
+"""What a model is asked: the emotion of an utterance, or of the one that comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Prompt:
 
 
 class Template(Protocol):
-    """Renders the main task: which emotion does the target utterance carry?"""
+    """Renders the tasks that a bundle may be trained on."""
 
     @property
     def id(self) -> str:
@@ -60,4 +63,15 @@ class Template(Protocol):
         history: Sequence[Line],
         target: Line,
         demonstrations: Sequence[Demonstration] = (),
-    ) -> Prompt: ...
+    ) -> Prompt:
+        """Which emotion does the target carry?"""
+        ...
+
+    def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
+        """Which emotion will the target carry, of which only the speaker is known?
+
+        Args:
+            history: at least one line.
+            target: its text is not shown.
+        """
+        ...

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt, Template
+from service.conversation.prompts.template import Prompt, Task, Template
 
 Encode = Callable[[str], Sequence[int]]
 """Token ids of a text, without special tokens."""
@@ -15,7 +15,7 @@ _DROPPED_LINES = 4
 
 
 class PromptTooLong(ValueError):
-    """The target alone does not fit the model."""
+    """The target alone, or the line before it that a prediction needs, does not fit the model."""
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"its prompt has {tokens} tokens, the model reads {limit}")
@@ -75,6 +75,7 @@ def fit(
     lines: Sequence[Line],
     demonstrations: Sequence[Demonstration],
     *,
+    task: Task = "main",
     first: int = 0,
     encode: Encode,
     begin: Sequence[int],
@@ -83,29 +84,37 @@ def fit(
     """Render and tokenize the prompt for the last of `lines`, within `limit` tokens.
 
     What does not fit is dropped: the oldest history first, a few lines at a time, then the
-    demonstrations; never the target or the cue.
+    demonstrations; never the target or the cue. A prediction shows no demonstrations, and the line
+    before its target is never dropped: there is nothing else to predict from.
 
     Args:
-        lines: the dialogue, or its end from line `first` on; the last is the target.
+        lines: the dialogue, or its end from line `first` on; the last is the target, whose text a
+            prediction does not show.
         first: the index in the dialogue of `lines[0]`, at most the window's start.
 
     Raises:
-        PromptTooLong: target and cue alone are longer than `limit`.
+        PromptTooLong: what is never dropped is longer than `limit`.
     """
     target = first + len(lines) - 1
     start = window.start(target)
     if not first <= start:
         raise ValueError(f"the history begins with line {first}, the window with line {start}")
-    shown = tuple(demonstrations) if template.takes_demonstrations else ()
+    predicting = task == "prediction"
+    shown = tuple(demonstrations) if template.takes_demonstrations and not predicting else ()
+    last_start = max(start, target - 1) if predicting else target
 
     while True:
-        prompt = template.main(label_space, lines[start - first : -1], lines[-1], shown)
+        history, asked = lines[start - first : -1], lines[-1]
+        if predicting:
+            prompt = template.prediction(label_space, history, asked)
+        else:
+            prompt = template.main(label_space, history, asked, shown)
         segments = tokenize(prompt, encode, begin)
         length = sum(map(len, segments))
         if length <= limit:
             return TokenizedPrompt(segments, target - start, shown)
-        if start < target:
-            start = min(target, start + _DROPPED_LINES)
+        if start < last_start:
+            start = min(last_start, start + _DROPPED_LINES)
         elif shown:
             shown = ()
         else:

@@ -4,6 +4,9 @@ Static text first, then the history, append-only, its last line the target; only
 from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with
 everything up to this turn's target. Where demonstrations stand between the target and the cue, the
 target is said again: a small model otherwise reads the emotion of what stands nearest.
+
+The prediction task begins as the main task does, so that a forecast finds the turn before it in
+the cache, and leaves what it computed to the turn that follows.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,10 @@ _DEMONSTRATION_CHARACTERS = 160
 
 @dataclass(frozen=True, slots=True)
 class V2:
-    """Segments: the static text, a line each, any demonstrations and the target again, the cue."""
+    """Segments: the static text, a line each, any demonstrations and the target again, the cue.
+
+    In the prediction task a question about the next line stands in the demonstrations' place.
+    """
 
     id: str = "v2"
     window: HistoryWindow = HistoryWindow(12, 20)
@@ -42,6 +48,17 @@ class V2:
                 *self.tail(label_space, target, demonstrations),
             )
         )
+
+    def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
+        """Which emotion will the next line carry? Of the target, only the speaker is shown.
+
+        Raises:
+            ValueError: there is no history to predict from.
+        """
+        if not history:
+            raise ValueError("the prediction task needs a line of history or more")
+        question = f"\nNext line, by {target.speaker}, not yet spoken. Predict its emotion."
+        return Prompt((*self.shared(label_space, history), question, self.cue))
 
     def shared(self, label_space: LabelSpace, lines: Sequence[Line]) -> tuple[str, ...]:
         """The part that the prompts of later turns begin with too."""
