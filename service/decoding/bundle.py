@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES, Template
+from service.conversation.prompts import TEMPLATES, Task, Template
 
 FILE = "bundle.json"
 
@@ -66,6 +66,7 @@ class Bundle(Part):
     """`bundle.json`.
 
     Attributes:
+        tasks: those the model was trained on; "main" is always one of them.
         max_tokens: the longest prompt, in tokens, with the one token that is read after it.
         demonstrations: how many a prompt shows.
         encoder: identity of the encoder that chose the demonstrations in training.
@@ -77,6 +78,7 @@ class Bundle(Part):
     version: str
     base: Base
     template: str
+    tasks: tuple[Task, ...] = ("main",)
     window: Window
     max_tokens: Annotated[int, Field(gt=0)]
     demonstrations: Annotated[int, Field(ge=0)]
@@ -84,6 +86,19 @@ class Bundle(Part):
     encoder: str
     data: dict[str, Sha256]
     code_version: str
+
+    @field_validator("tasks")
+    @classmethod
+    def main_is_among_them(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        if "main" not in tasks or len(set(tasks)) < len(tasks):
+            raise ValueError(f"need 'main', and each task once, got {list(tasks)}")
+        return tasks
+
+    @model_validator(mode="after")
+    def a_prediction_has_history(self) -> Self:
+        if "prediction" in self.tasks and not self.window.lowest:
+            raise ValueError("the task prediction needs window.lowest of 1 line or more")
+        return self
 
     @property
     def prompt_template(self) -> Template:

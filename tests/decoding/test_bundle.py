@@ -86,6 +86,27 @@ def test_bundle_says_how_prompts_are_made(bundle: Bundle) -> None:
     assert bundle.history_window == HistoryWindow(12, 20)
 
 
+def test_bundle_that_names_no_tasks_has_the_main_one(
+    folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """As those have that were made before there was another."""
+    described(folder, tasks=None)
+
+    assert load_bundle(folder, spaces).tasks == ("main",)
+
+
+def test_bundle_names_the_tasks_it_was_trained_on(
+    folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Written and read again, too."""
+    described(folder, tasks=["main", "prediction"])
+    found = load_bundle(folder, spaces)
+
+    write_bundle(found, folder)
+
+    assert load_bundle(folder, spaces).tasks == found.tasks == ("main", "prediction")
+
+
 def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -> None:
     assert bundle.label_spaces["unified"].temperature == 1.0
 
@@ -97,6 +118,15 @@ def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -
         ({"template": None}, "template: Field required"),
         ({"format": 2}, "format: Input should be 1"),
         ({"formt": 1}, "formt: Extra inputs are not permitted"),
+        ({"tasks": []}, "tasks: .*need 'main'"),
+        ({"tasks": ["prediction"]}, "tasks: .*need 'main', .* got .'prediction'"),
+        ({"tasks": ["main", "main"]}, "tasks: .*need 'main', and each task once"),
+        ({"tasks": ["main", "speaker"]}, "tasks.1: Input should be 'main' or 'prediction'"),
+        ({"tasks": "main"}, "tasks: Input should be a valid"),
+        (
+            {"tasks": ["main", "prediction"], "window": {"lowest": 0, "highest": 4}},
+            "file: .*the task prediction needs window.lowest of 1 line",
+        ),
         ({"max_tokens": 0}, "max_tokens: .*greater than 0"),
         ({"window": {"lowest": 1}}, "window.highest: Field required"),
         ({"window": {"lowest": 3, "highest": 2}}, "window: .*lowest <= highest"),
