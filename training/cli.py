@@ -87,9 +87,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's corpus paths begin at.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints: what a kill can lose.")
+    ] = 200,
     label_data: _Spaces = _DATA,
 ) -> None:
-    """Fine-tune an adapter as a recipe says."""
+    """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
     from training.recipe import load_recipe
 
     with _errors():
@@ -107,17 +110,17 @@ def train(
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=encoder.encode_now,
         )
-        finetune.train(resolved, base, sources, encoder.identity, out)
+        finetune.train(resolved, base, sources, encoder.identity, out, save_every)
     _say(f"adapter written to {out}")
 
 
 @app.command()
 def merge(
-    adapter: Annotated[Path, typer.Argument(help="Folder of the adapter.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder that `train` wrote.")],
     base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
 ) -> None:
-    """Merge an adapter into its base: the bundle that the service loads."""
+    """Merge what was trained into its base: the bundle that the service loads."""
     from training.merge import merge as merge_adapter
 
     with _errors():
@@ -275,7 +278,9 @@ def _errors() -> Iterator[None]:
     """Turn what a user can mend into one line and exit status 2."""
     from service.errors import ServiceError
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    # Of several processes that train together, the first speaks.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
     for name in ("httpx", "sentence_transformers", "vllm"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

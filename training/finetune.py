@@ -1,10 +1,13 @@
-"""Fine-tunes a LoRA adapter as a recipe says."""
+"""Fine-tunes an adapter, or all parameters, as a recipe says."""
 
 import json
 import logging
-import math
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +19,19 @@ from service.conversation.prompts import TEMPLATES
 from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
+from service.files import written_whole
+from training.adapters import check_base, lora_config
 from training.bases import base_revision
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
-from training.mixing import Pools, Sources, mix
-from training.packing import Batch, Row, batches, collate, pack
-from training.recipe import Lora, Recipe, RecipeError, Stage
+from training.mixing import Pools, Sources, check_apart, held_out, mix
+from training.packed_loss import logits_at
+from training.packing import collate, pack
+from training.recipe import Recipe, RecipeError, Stage
 from training.tasks import LabelledExample, PromptSettings
+from training.trainer import Run, run_stage
 
 if TYPE_CHECKING:
-    import torch
-    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
@@ -34,22 +39,36 @@ log = logging.getLogger(__name__)
 # Short rows keep the attention's square small beside the rest of the work: on two cores 448 tokens
 # a row trained 1.3 times as fast as 640.
 ROW_TOKENS = 448
-_PROMPT_LOSS_TOKENS = 256
+SAVE_EVERY = 200
 _EVALUATION_ROWS = 8
+_RECORD = "training.json"
+_CHECKPOINTS = "checkpoints"
 
 
-def train(recipe: Recipe, base: Path, sources: Sources, encoder: str, out: Path) -> None:
-    """Run every stage of a recipe and write the adapter.
+def train(
+    recipe: Recipe,
+    base: Path,
+    sources: Sources,
+    encoder: str,
+    out: Path,
+    save_every: int = SAVE_EVERY,
+) -> None:
+    """Run every stage of a recipe and write the adapter, or the weights where all are trained.
+
+    A run that was killed goes on from its last checkpoint when it is started again.
 
     Args:
         base: the folder of the base model.
         encoder: identity of the encoder that `sources` pairs demonstrations with.
-        out: gets the adapter, `bundle.json` for the bundle that a merge makes of it, and
-            `training.json`, which keeps the recipe and the development scores of each epoch.
+        out: gets the weights, `bundle.json` for the bundle that a merge makes of them, and
+            `training.json`, which keeps the recipe, the development scores of each epoch and how
+            often demonstrations agreed with the label.
+        save_every: steps between two checkpoints.
 
     Raises:
-        DatasetError: a corpus file is not what the recipe says.
-        RecipeError: the recipe names a label space that no stage trains.
+        DatasetError: a corpus file is not what the recipe says, or is held out.
+        RecipeError: the recipe cannot be trained on this base, names a label space that no stage
+            trains, or is another one than `out` was begun with.
         OSError: the base or the output folder cannot be used.
     """
     from transformers import set_seed
@@ -57,29 +76,40 @@ def train(recipe: Recipe, base: Path, sources: Sources, encoder: str, out: Path)
     set_seed(recipe.seed)
     settings = prompt_settings(recipe, base)
     stages = [(stage, sources.corpora(stage.corpora)) for stage in recipe.stages]
-    last, last_corpora = stages[-1]
-    _check_label_spaces(recipe, [corpus for _, corpora in stages for corpus in corpora])
+    corpora = [corpus for _, read in stages for corpus in read]
     development = sources.corpora(recipe.development)
-    pools = Pools(sources, last_corpora, recipe.seed)
-    held_out = [
-        example
-        for share in ((0.0, 1.0) if last.demonstrations.count else (0.0,))
-        for example in mix(
-            development, _all_or_none(last, share), pools, sources, settings, recipe.seed
-        )
-    ]
+    _check_label_spaces(recipe, corpora)
+    check_apart(corpora, development)
+    check_base(recipe, base)
+    record = _begun(recipe, out)
+    if record["complete"]:
+        log.info("%s: is trained already", out)
+        return
     out.mkdir(parents=True, exist_ok=True)
-    write_bundle(_bundle(recipe, base, sources, encoder), out)
-    model = _adapted(recipe, base)
-    history: list[dict[str, Any]] = []
-    for stage, corpora in stages:
-        pools = Pools(sources, corpora, recipe.seed)
+    if _is_first_process():
+        write_bundle(_bundle(recipe, base, sources, encoder), out)
+    held: Mapping[str, Sequence[LabelledExample]] = {}
+    if stages and development:
+        last, last_corpora = stages[-1]
+        pools = Pools(sources, last_corpora, recipe.seed)
+        held = held_out(development, last, pools, sources, settings)
+        log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
+    folders = {stage.name: out / _CHECKPOINTS / stage.name for stage, _ in stages}
+    done = record["finished"]
+    for what, of_split in held.items():
+        record["agreement"][what] = _agreement(what, of_split)
+    model, causal = _model(recipe, base, folders[done[-1]] if done else None)
+    trees = reads_trees(causal)
+    for stage, read in stages:
+        if stage.name in done:
+            continue
+        pools = Pools(sources, read, recipe.seed)
         examples = [
             example
             for epoch in range(stage.epochs)
-            for example in mix(corpora, stage, pools, sources, settings, recipe.seed + epoch)
+            for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch)
         ]
-        rows = list(pack((e.example for e in examples), ROW_TOKENS))
+        rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
         log.info(
             "stage %s: %d examples, %d tokens packed into %d",
             stage.name,
@@ -87,16 +117,35 @@ def train(recipe: Recipe, base: Path, sources: Sources, encoder: str, out: Path)
             sum(len(s) for e in examples for s in e.example.segments),
             sum(len(row.ids) for row in rows),
         )
+        record["agreement"][stage.name] = _agreement(stage.name, examples)
 
-        def after_epoch(epoch: float, stage: Stage = stage) -> None:
-            scores = development_scores(model.get_base_model(), held_out, settings)
-            log.info("stage %s, epoch %g: %s", stage.name, epoch, json.dumps(scores))
-            history.append({"stage": stage.name, "epoch": epoch, "weighted_f1": scores})
+        def after_epoch(wrapped: Any, epoch: int, stage: Stage = stage) -> dict[str, float]:
+            scores = development_scores(wrapped, causal, held, settings, trees)
+            log.info("stage %s, epoch %d: %s", stage.name, epoch, json.dumps(scores))
+            rows = [
+                row
+                for row in record["development"]
+                if row["stage"] != stage.name or row["epoch"] < epoch
+            ]
+            row = {"stage": stage.name, "epoch": epoch, "weighted_f1": scores}
+            record["development"] = [*rows, row]
+            _write(record, out)
+            return scores
 
-        _run_stage(model, stage, rows, recipe.seed, out / "checkpoints" / stage.name, after_epoch)
-    model.save_pretrained(out)
-    record = {"recipe": recipe.model_dump(mode="json"), "development": history}
-    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        folder = folders[stage.name]
+        logs = out / "logs" / stage.name if _is_first_process() else None
+        run = Run(model, causal, trees, folder, logs, save_every, after_epoch)
+        run_stage(recipe, stage, rows, run)
+        record["finished"].append(stage.name)
+        _write(record, out)
+    if not _is_first_process():
+        return
+    if recipe.stages:
+        _move_weights(folders[recipe.stages[-1].name], out)
+    else:
+        model.save_pretrained(out)
+    _write(record | {"complete": True}, out)
+    shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
 
 
 def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
@@ -109,73 +158,144 @@ def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
     )
 
 
-def packed_loss(causal: "PreTrainedModel", batch: Batch, prompt_loss: float) -> "torch.Tensor":
-    """Mean cross-entropy, in nats, of the targets' tokens.
+def reads_trees(causal: "PreTrainedModel") -> bool:
+    """Whether the model takes positions and a mask for each token, so that examples can share rows.
 
-    Only the tokens that predict something pass through the language-model head.
-
-    Args:
-        causal: the model under the adapter.
-        batch: packed rows.
-        prompt_loss: weight of the same on 256 random tokens of the prompts.
+    A model with relative positions of its own making, such as BLOOM, reads one example a row.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    hidden, device = _hidden(causal, batch), causal.device
-    head = causal.get_output_embeddings()
-    said = head(hidden[batch.predicting.to(device)]).float()
-    loss = cross_entropy(said, batch.targets.to(device))
-    if prompt_loss:
-        drawn = batch.prompt[torch.randperm(len(batch.prompt))[:_PROMPT_LOSS_TOKENS]].to(device)
-        following = batch.ids.flatten().to(device)[drawn + 1]
-        loss = loss + prompt_loss * cross_entropy(head(hidden[drawn]).float(), following)
-    return loss
+    return "position_ids" in signature(causal.forward).parameters
 
 
 def development_scores(
-    causal: "PreTrainedModel", examples: Sequence[LabelledExample], settings: PromptSettings
+    model: Any,
+    causal: "PreTrainedModel",
+    held: Mapping[str, Sequence[LabelledExample]],
+    settings: PromptSettings,
+    trees: bool = True,
 ) -> dict[str, float]:
-    """Weighted F1 in percent, by label space, with demonstrations and without.
+    """Weighted F1 in percent, by what is asked.
 
     A look at the run as it goes, by first tokens on transformers; `instructerc-train evaluate`
     reports what the service would answer.
+
+    Args:
+        model: what is called, `causal` or what wraps it.
     """
-    import torch
     from sklearn.metrics import f1_score
 
-    first = {
-        e.label_space.name: [
-            verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)[0]
-            for verbalizer in e.label_space.verbalizers
-        ]
-        for e in examples
-    }
-    gold: dict[str, list[str]] = {}
-    said: dict[str, list[str]] = {}
-    remaining = iter(examples)
-    rows = list(pack((e.example for e in examples), ROW_TOKENS))
+    scores = {}
+    for what, examples in held.items():
+        said = _said(model, causal, examples, settings, trees)
+        gold = [example.label for example in examples]
+        scores[what] = round(100 * float(f1_score(gold, said, average="weighted")), 2)
+    return scores
+
+
+def _said(
+    model: Any,
+    causal: "PreTrainedModel",
+    examples: Sequence[LabelledExample],
+    settings: PromptSettings,
+    trees: bool,
+) -> list[str]:
+    """The label whose verbalizer's first token is likeliest, for each example."""
+    import torch
+
+    said: list[str] = []
+    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     for start in range(0, len(rows), _EVALUATION_ROWS):
-        batch = collate(rows[start : start + _EVALUATION_ROWS])
+        batch = collate(rows[start : start + _EVALUATION_ROWS], trees)
         with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
-            hidden = _hidden(causal, batch)[batch.predicting[batch.first].to(causal.device)]
-            logits = causal.get_output_embeddings()(hidden).float().cpu().numpy()
+            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu().numpy()
         for scores in logits:
-            example = next(remaining)
-            space = example.label_space
-            shown = "with" if example.demonstrations else "without"
-            key = f"{space.name}, {shown} demonstrations"
-            gold.setdefault(key, []).append(example.label)
-            best = int(np.argmax(scores[first[space.name]]))
-            said.setdefault(key, []).append(space.names[best])
-    return {
-        key: round(100 * float(f1_score(gold[key], said[key], average="weighted")), 2)
-        for key in gold
-    }
+            space = examples[len(said)].label_space
+            first = [
+                verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)[0]
+                for verbalizer in space.verbalizers
+            ]
+            said.append(space.names[int(np.argmax(scores[first]))])
+    return said
+
+
+def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, float]:
+    """By label space, how often the nearest demonstration has the utterance's own label, 0 to 1."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for example in examples:
+        if example.demonstrations:
+            found[example.label_space.name].append(example.demonstrations[0].label == example.label)
+    shares = {space: round(sum(same) / len(same), 4) for space, same in found.items()}
+    if shares:
+        log.info("%s: share of nearest demonstrations with the label itself: %s", what, shares)
+    return shares
+
+
+def _begun(recipe: Recipe, out: Path) -> dict[str, Any]:
+    """The record of the run in a folder, which a new run begins with nothing in it."""
+    described = recipe.model_dump(mode="json")
+    path = out / _RECORD
+    if not path.is_file():
+        return {
+            "recipe": described,
+            "agreement": {},
+            "development": [],
+            "finished": [],
+            "complete": False,
+        }
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("recipe") != described or "complete" not in record:
+        raise RecipeError(
+            f"{out}: holds a run of another recipe; remove it or choose another folder"
+        )
+    return record
+
+
+def _is_first_process() -> bool:
+    """Of those that `torchrun` or `accelerate launch` started; it alone writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _move_weights(finished: Path, out: Path) -> None:
+    """Move the weights and what describes them up from the last stage's folder."""
+    for path in sorted(finished.iterdir()):
+        if path.is_file() and path.suffix in {".safetensors", ".json"}:
+            path.replace(out / path.name)
+
+
+def _write(record: Mapping[str, Any], out: Path) -> None:
+    if not _is_first_process():
+        return
+    with written_whole(out / _RECORD) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+
+
+def _model(recipe: Recipe, base: Path, finished: Path | None) -> tuple[Any, "PreTrainedModel"]:
+    """The model to train, from a finished stage if there is one, and the language model in it."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    whole = recipe.lora is None
+    causal = AutoModelForCausalLM.from_pretrained(
+        finished if whole and finished else base,
+        local_files_only=True,
+        dtype=getattr(torch, recipe.dtype),
+        attn_implementation="sdpa",
+    )
+    if recipe.lora is None:
+        return causal, causal
+    if finished is not None:
+        model = peft.PeftModel.from_pretrained(causal, str(finished), is_trainable=True)
+    else:
+        model = peft.get_peft_model(causal, lora_config(recipe.lora))
+    if recipe.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return model, model.get_base_model()
 
 
 def _check_label_spaces(recipe: Recipe, corpora: Sequence[Corpus]) -> None:
     """A bundle must not answer in a label space that the model never saw."""
+    if not recipe.stages:
+        return
     trained = {corpus.label_space.name for corpus in corpora}
     if any(stage.unified for stage in recipe.stages):
         trained.add(UNIFIED)
@@ -185,102 +305,8 @@ def _check_label_spaces(recipe: Recipe, corpora: Sequence[Corpus]) -> None:
         )
 
 
-def _all_or_none(stage: Stage, share: float) -> Stage:
-    """The stage with demonstrations in every prompt or in none, in the corpora's own labels."""
-    demonstrations = stage.demonstrations.model_copy(update={"share": share})
-    return stage.model_copy(update={"demonstrations": demonstrations, "unified": 0.0})
-
-
-def _adapted(recipe: Recipe, base: Path) -> "PeftModel":
-    import peft
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    causal = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    return peft.get_peft_model(causal, lora_config(recipe.lora))
-
-
-def lora_config(lora: Lora) -> "LoraConfig":
-    """What peft makes of a recipe's adapter."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
-        bias=lora.bias,
-        modules_to_save=list(lora.whole) or None,
-    )
-
-
-def _run_stage(
-    model: "PeftModel",
-    stage: Stage,
-    rows: Sequence[Row],
-    seed: int,
-    checkpoints: Path,
-    after_epoch: Callable[[float], None],
-) -> None:
-    import torch
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
-        def compute_loss(
-            self, model: Any, inputs: dict[str, Batch], *_: Any, **__: Any
-        ) -> torch.Tensor:
-            return packed_loss(model.get_base_model(), inputs["batch"], stage.prompt_loss)
-
-    class AfterEpoch(TrainerCallback):  # type: ignore[misc]
-        def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            model.eval()
-            after_epoch(round(state.epoch * stage.epochs, 1))
-            model.train()
-
-    items = batches(rows, stage.tokens_per_batch)
-    PackedTrainer(
-        model=model,
-        args=TrainingArguments(
-            output_dir=str(checkpoints),
-            num_train_epochs=1,  # the rows are of all epochs
-            per_device_train_batch_size=1,  # an item is a whole batch of rows
-            learning_rate=stage.learning_rate,
-            warmup_steps=stage.warmup,
-            lr_scheduler_type="linear",
-            max_grad_norm=1.0,
-            bf16=True,
-            use_cpu=not torch.cuda.is_available(),
-            seed=seed,
-            logging_steps=20,
-            save_strategy="steps",
-            save_steps=math.ceil(len(items) / stage.epochs),
-            save_only_model=True,
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        ),
-        train_dataset=items,
-        data_collator=lambda items: {"batch": collate(items[0])},
-        callbacks=[AfterEpoch()],
-    ).train()
-
-
-def _hidden(causal: "PreTrainedModel", batch: Batch) -> "torch.Tensor":
-    """Last hidden states of every token, shape (rows * L, hidden)."""
-    output = causal.base_model(
-        input_ids=batch.ids.to(causal.device),
-        attention_mask=batch.visible.to(causal.device),
-        position_ids=batch.positions.to(causal.device),
-        use_cache=False,
-    )
-    states: torch.Tensor = output.last_hidden_state
-    return states.flatten(0, 1)
-
-
 def _bundle(recipe: Recipe, base: Path, sources: Sources, encoder: str) -> Bundle:
+    predicts = any(stage.tasks.prediction for stage in recipe.stages)
     files = {f.path for stage in recipe.stages for f in stage.corpora}
     return Bundle(
         format=1,
@@ -290,7 +316,8 @@ def _bundle(recipe: Recipe, base: Path, sources: Sources, encoder: str) -> Bundl
         template=recipe.template,
         window=Window(lowest=recipe.window.lowest, highest=recipe.window.highest),
         max_tokens=recipe.max_tokens,
-        demonstrations=recipe.stages[-1].demonstrations.count,
+        demonstrations=recipe.stages[-1].demonstrations.count if recipe.stages else 0,
+        tasks=("main", "prediction") if predicts else ("main",),
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
         encoder=encoder,
         data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},

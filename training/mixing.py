@@ -1,16 +1,36 @@
-"""Which examples a stage trains on: corpora, label spaces and demonstrations mixed as it says."""
+"""Which examples a stage trains on: corpora, labels, tasks and demonstrations, mixed as it says."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
+from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus, read_corpus
-from training.pairing import EncodeTexts, Pool, Vectors, pool_of_corpora, pool_of_demonstrations
-from training.recipe import CorpusFile, Stage
-from training.tasks import LabelledExample, PromptSettings, main_task, with_unified_labels
+from training.pairing import (
+    EncodeTexts,
+    Pool,
+    Query,
+    Vectors,
+    pool_of_corpora,
+    pool_of_demonstrations,
+)
+from training.recipe import CorpusFile, Demonstrations, Sample, Stage
+from training.tasks import (
+    LabelledExample,
+    PromptSettings,
+    main_task,
+    prediction_task,
+    speaker_task,
+    with_unified_labels,
+)
+
+Shown = tuple[Demonstration, ...]
+Place = tuple[int, int, int]
 
 TRAIN_POOL = "train"
 SHIPPED_POOL = "shipped"
@@ -53,37 +73,49 @@ class Pools:
         self._sources = sources
         self._corpora = corpora
         self._seed = seed
-        self._made: dict[tuple[str, str], Pool] = {}
+        self._made: dict[tuple[str, str, bool], Pool] = {}
         self._vectors: dict[Path, Vectors] = {}
-        self._found: dict[tuple[Path, str, str, int], list[tuple[Demonstration, ...]]] = {}
+        self._found: dict[tuple[Path, str, str, Demonstrations], list[Shown]] = {}
 
-    def get(self, name: str, label_space: LabelSpace) -> Pool:
+    def get(self, name: str, label_space: LabelSpace, balanced: bool = True) -> Pool:
         """The pool called `name` ("train" or "shipped") in a label space."""
-        key = (name, label_space.name)
+        key = (name, label_space.name, balanced)
         if key not in self._made:
-            self._made[key] = self._make(name, label_space)
+            self._made[key] = self._make(name, label_space, balanced)
         return self._made[key]
 
     def nearest(
-        self, corpus: Corpus, name: str, label_space: LabelSpace, count: int
-    ) -> list[tuple[Demonstration, ...]]:
+        self, corpus: Corpus, name: str, label_space: LabelSpace, asked: Demonstrations
+    ) -> list[Shown]:
         """The nearest of a pool for each utterance of a corpus; searched once, asked each epoch."""
-        key = (corpus.path, name, label_space.name, count)
+        key = (corpus.path, name, label_space.name, asked)
         if key not in self._found:
             if corpus.path not in self._vectors:
                 texts = [u.text for d in corpus.dialogues for u in d.utterances]
                 self._vectors[corpus.path] = self._sources.encode_texts(texts)
-            owners = [d.id for d in corpus.dialogues for _ in d.utterances]
-            pool = self.get(name, label_space)
-            self._found[key] = pool.nearest(self._vectors[corpus.path], owners, count)
+            self._found[key] = self.get(name, label_space, asked.balanced).nearest(
+                self._vectors[corpus.path],
+                self._queries(in_label_space(corpus, label_space), asked),
+                asked.count,
+                same_text=asked.same_text,
+            )
         return self._found[key]
 
-    def _make(self, name: str, label_space: LabelSpace) -> Pool:
+    def _queries(self, dialogues: Sequence[Dialogue], asked: Demonstrations) -> list[Query]:
+        random = Random(self._seed)
+        any_label = {"any_label": 1.0, "same_label": 0.0, "label_dropout": asked.dropout or 0.0}
+        return [
+            Query(u.text, d.id, None if random.random() < any_label[asked.pairing] else u.label)
+            for d in dialogues
+            for u in d.utterances
+        ]
+
+    def _make(self, name: str, label_space: LabelSpace, balanced: bool) -> Pool:
         encode = self._sources.encode_texts
         if name == SHIPPED_POOL:
             return pool_of_demonstrations(self._sources.shipped, label_space, encode)
         dialogues = [d for corpus in self._corpora for d in in_label_space(corpus, label_space)]
-        return pool_of_corpora(dialogues, label_space, encode, self._seed)
+        return pool_of_corpora(dialogues, label_space, encode, self._seed, balanced=balanced)
 
 
 def in_label_space(corpus: Corpus, label_space: LabelSpace) -> Sequence[Dialogue]:
@@ -102,33 +134,158 @@ def mix(
     sources: Sources,
     settings: PromptSettings,
     seed: int,
+    epoch: int = 0,
 ) -> list[LabelledExample]:
-    """One epoch of a stage: every corpus in its own label space, a share in the unified one too.
+    """One epoch of a stage: every corpus in its own label space, in the unified one, or in both.
 
     A share of the utterances has demonstrations, each from one of the stage's pools, chosen at
     random.
+
+    Args:
+        seed: draws the sample of utterances, alike for every epoch; with `epoch`, all else.
     """
-    random = Random(seed)
-    asked = stage.demonstrations
+    random = Random(f"{seed} {epoch}")
+    sample = _sample(corpora, stage.sample, seed)
     examples: list[LabelledExample] = []
-    for corpus in corpora:
-        spaces = {corpus.label_space.name: 1.0}
-        if stage.unified and corpus.label_space.name != UNIFIED:
-            spaces[UNIFIED] = stage.unified
-        for name, share in spaces.items():
-            space = sources.label_spaces[name]
-            found = [
-                pools.nearest(corpus, pool, space, asked.count)
-                for pool in asked.pools
-                if asked.count and asked.share
-            ]
+    for number, corpus in enumerate(corpora):
+        for space, share in _spaces(corpus, stage, sources):
+            found = _found(corpus, space, stage.demonstrations, pools)
             position = 0
-            for dialogue in in_label_space(corpus, space):
-                shown: dict[int, Sequence[Demonstration]] = {}
-                for index in range(len(dialogue.utterances)):
-                    if found and random.random() < asked.share:
-                        shown[index] = random.choice(found)[position]
-                    position += 1
-                if random.random() < share:
-                    examples.extend(main_task(dialogue, space, settings, shown))
+            for place, dialogue in enumerate(in_label_space(corpus, space)):
+                shown = _drawn(found, len(dialogue.utterances), position, stage, random)
+                position += len(dialogue.utterances)
+                if random.random() >= share:
+                    continue
+                asked = [
+                    example
+                    for example in _of_dialogue(dialogue, space, stage, settings, shown)
+                    if (number, place, example.index) in sample
+                ]
+                # Tasks of one utterance side by side: their prompts may begin alike.
+                examples.extend(sorted(asked, key=attrgetter("index")))
     return examples
+
+
+def held_out(
+    corpora: Sequence[Corpus],
+    stage: Stage,
+    pools: Pools,
+    sources: Sources,
+    settings: PromptSettings,
+) -> dict[str, list[LabelledExample]]:
+    """What a stage is scored on: every utterance, in the corpora's own labels, or unified ones.
+
+    Without demonstrations, with the nearest of any label from the stage's pools where it shows
+    any, and the prediction task where it is trained.
+
+    Returns:
+        Examples by what is asked, such as "meld, with demonstrations".
+    """
+    asked = stage.demonstrations.model_copy(update={"pairing": "any_label", "dropout": None})
+    made: dict[str, list[LabelledExample]] = defaultdict(list)
+    for corpus in corpora:
+        own = stage.own or not stage.unified
+        space = corpus.label_space if own else sources.label_spaces[UNIFIED]
+        found = _found(corpus, space, asked, pools)[:1]
+        position = 0
+        for dialogue in in_label_space(corpus, space):
+            size = len(dialogue.utterances)
+            made[f"{space.name}, without demonstrations"] += main_task(
+                dialogue, space, settings, {}
+            )
+            if found:
+                shown = {index: found[0][position + index] for index in range(size)}
+                made[f"{space.name}, with demonstrations"] += main_task(
+                    dialogue, space, settings, shown
+                )
+            if stage.tasks.prediction:
+                made[f"{space.name}, prediction"] += prediction_task(dialogue, space, settings)
+            position += size
+    return made
+
+
+def check_apart(corpora: Sequence[Corpus], development: Sequence[Corpus]) -> None:
+    """Training, and the demonstration pools made of it, must know nothing of a held-out split.
+
+    Raises:
+        DatasetError: they share a file, or a dialogue of three utterances or more word by word.
+    """
+    known = {_words(d): c.path for c in corpora for d in c.dialogues if len(d.utterances) > 2}
+    paths = {corpus.path.resolve() for corpus in corpora}
+    for corpus in development:
+        if corpus.path.resolve() in paths:
+            raise DatasetError(f"{corpus.path}: is a training corpus, and held out")
+        for dialogue in corpus.dialogues:
+            if (where := known.get(_words(dialogue))) is not None:
+                raise DatasetError(
+                    f"{corpus.path}: dialogue {dialogue.id!r} is held out, and is also in {where}"
+                )
+
+
+def _words(dialogue: Dialogue) -> tuple[str, ...]:
+    return tuple(utterance.text for utterance in dialogue.utterances)
+
+
+def _sample(corpora: Sequence[Corpus], sample: Sample, seed: int) -> Container[Place]:
+    """Which utterances train: (corpus, dialogue, utterance), each by its place."""
+    rows = [
+        [
+            (number, place, index)
+            for place, dialogue in enumerate(corpus.dialogues)
+            for index, utterance in enumerate(dialogue.utterances)
+            if utterance.label is not None
+        ]
+        for number, corpus in enumerate(corpora)
+    ]
+    if sample.of == "all":
+        rows = [[row for of_corpus in rows for row in of_corpus]]
+    random = Random(seed)
+    return {
+        row
+        for of_corpus in rows
+        for row in random.sample(of_corpus, max(1, int(len(of_corpus) * sample.share)))
+    }
+
+
+def _spaces(corpus: Corpus, stage: Stage, sources: Sources) -> list[tuple[LabelSpace, float]]:
+    """The label spaces a corpus trains in, with the share of its dialogues."""
+    if corpus.label_space.name == UNIFIED:
+        return [(corpus.label_space, max(stage.own, stage.unified))]
+    both = ((corpus.label_space, stage.own), (sources.label_spaces[UNIFIED], stage.unified))
+    return [(space, share) for space, share in both if share]
+
+
+def _found(
+    corpus: Corpus, space: LabelSpace, asked: Demonstrations, pools: Pools
+) -> list[list[Shown]]:
+    """For each pool the demonstrations of each of the corpus's utterances, if any are asked for."""
+    if not (asked.count and asked.share):
+        return []
+    return [pools.nearest(corpus, pool, space, asked) for pool in asked.pools]
+
+
+def _drawn(
+    found: Sequence[Sequence[Shown]], size: int, position: int, stage: Stage, random: Random
+) -> dict[int, Shown]:
+    """The demonstrations of a dialogue's utterances, for a share of them."""
+    return {
+        index: random.choice(found)[position + index]
+        for index in range(size)
+        if found and random.random() < stage.demonstrations.share
+    }
+
+
+def _of_dialogue(
+    dialogue: Dialogue,
+    space: LabelSpace,
+    stage: Stage,
+    settings: PromptSettings,
+    shown: Mapping[int, Shown],
+) -> Iterator[LabelledExample]:
+    """Every task's examples of a dialogue."""
+    if stage.tasks.main:
+        yield from main_task(dialogue, space, settings, shown)
+    if stage.tasks.speaker:
+        yield from speaker_task(dialogue, space, settings)
+    if stage.tasks.prediction:
+        yield from prediction_task(dialogue, space, settings)

@@ -22,10 +22,15 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt in tokenized segments and the tokens that should follow it."""
+    """A prompt in tokenized segments and the tokens that should follow it.
+
+    Attributes:
+        task: the number of the task it is of (`training.tasks.TASKS`).
+    """
 
     segments: tuple[Tokens, ...]
     target: Tokens
+    task: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Row:
             or the same.
         predicting: shape (T,), the tokens that should predict a target's tokens.
         targets: shape (T,), what they should predict.
+        tasks: shape (T,), the task that each is of.
         first: shape (examples,), where in `predicting` each example's first token is, in the
             order they were given.
     """
@@ -49,6 +55,7 @@ class Row:
     ancestry: npt.NDArray[np.bool_]
     predicting: Ints
     targets: Ints
+    tasks: Ints
     first: Ints
 
     def visible(self) -> npt.NDArray[np.bool_]:
@@ -69,7 +76,7 @@ class _Tree:
     tokens: list[Tokens] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # the position of a segment's first token
     children: dict[tuple[int, Tokens], int] = field(default_factory=dict)
-    leaves: list[tuple[int, int]] = field(default_factory=list)  # segment, length of its target
+    leaves: list[tuple[int, Example]] = field(default_factory=list)
     size: int = 0
 
     def cost(self, example: Example) -> int:
@@ -91,7 +98,7 @@ class _Tree:
                 child = self.children[node, segment] = self._append(node, segment)
             node = child
         leaf = self._append(node, (*example.segments[-1], *example.target))
-        self.leaves.append((leaf, len(example.target)))
+        self.leaves.append((leaf, example))
 
     def _append(self, parent: int, tokens: Tokens) -> int:
         start = 0 if parent < 0 else self.starts[parent] + len(self.tokens[parent])
@@ -111,11 +118,13 @@ class _Tree:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.fromiter((t for tokens in self.tokens for t in tokens), np.int64, self.size)
         predicting: list[int] = []
+        tasks: list[int] = []
         first: list[int] = []
-        for leaf, length in self.leaves:
+        for leaf, example in self.leaves:
             first.append(len(predicting))
             end = int(offsets[leaf + 1])
-            predicting.extend(range(end - length - 1, end - 1))
+            predicting.extend(range(end - len(example.target) - 1, end - 1))
+            tasks.extend([example.task] * len(example.target))
         at = np.asarray(predicting, np.int64)
         return Row(
             ids=ids,
@@ -126,6 +135,7 @@ class _Tree:
             ancestry=ancestry,
             predicting=at,
             targets=ids[at + 1],
+            tasks=np.asarray(tasks, np.int64),
             first=np.asarray(first, np.int64),
         )
 
@@ -133,7 +143,7 @@ class _Tree:
 def pack(examples: Iterable[Example], row_tokens: int) -> Iterator[Row]:
     """Rows of about `row_tokens` tokens at most, the examples in the order given.
 
-    An example that is longer by itself gets a row of its own.
+    An example that is longer by itself gets a row of its own; with `row_tokens` 0 all do.
 
     Raises:
         ValueError: an example without segments, with an empty last segment, or without a target.
@@ -155,40 +165,57 @@ class Batch:
     """Rows side by side, padded to the longest, as tensors.
 
     Attributes:
-        ids, positions: shape (rows, L).
-        visible: shape (rows, 1, L, L), boolean.
-        predicting: shape (T,), indexes into the flattened (rows * L) tokens; `targets` likewise.
+        ids, positions: shape (rows, L); no positions for a model that counts them itself.
+        visible: shape (rows, 1, L, L), or (rows, L) for a model that counts positions itself: then
+            a row is one example and each token sees those before it. Boolean.
+        predicting: shape (T,), indexes into the flattened (rows * L) tokens.
+        targets, tasks: shape (T,).
         prompt: shape (P,), flat indexes of tokens whose successor is of the same segment.
         first: shape (examples,), indexes into `predicting`.
     """
 
     ids: "torch.Tensor"
-    positions: "torch.Tensor"
+    positions: "torch.Tensor | None"
     visible: "torch.Tensor"
     predicting: "torch.Tensor"
     targets: "torch.Tensor"
+    tasks: "torch.Tensor"
     prompt: "torch.Tensor"
     first: "torch.Tensor"
 
 
-def collate(rows: Sequence[Row]) -> Batch:
-    """Pad and stack rows. A padding token sees itself alone and nothing sees it."""
+def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
+    """Pad and stack rows. A padding token sees itself alone and nothing sees it.
+
+    Args:
+        trees: false for a model that counts positions itself.
+
+    Raises:
+        ValueError: such a model, and a row of several examples.
+    """
     import torch
 
+    if not trees and any(len(row.first) > 1 for row in rows):
+        raise ValueError("a model that counts positions itself reads one example a row")
     length = max(len(row.ids) for row in rows)
     ids = np.zeros((len(rows), length), np.int64)
     positions = np.zeros((len(rows), length), np.int64)
-    visible = np.zeros((len(rows), 1, length, length), np.bool_)
-    visible[:, :, range(length), range(length)] = True
-    predicting, targets, prompt, first = [], [], [], []
+    visible = np.zeros((len(rows), 1, length, length) if trees else ids.shape, np.bool_)
+    if trees:
+        visible[:, :, range(length), range(length)] = True
+    predicting, targets, tasks, prompt, first = [], [], [], [], []
     before = 0
     for number, row in enumerate(rows):
         size = len(row.ids)
         ids[number, :size] = row.ids
         positions[number, :size] = row.positions
-        visible[number, 0, :size, :size] = row.visible()
+        if trees:
+            visible[number, 0, :size, :size] = row.visible()
+        else:
+            visible[number, :size] = True
         predicting.append(row.predicting + number * length)
         targets.append(row.targets)
+        tasks.append(row.tasks)
         prompt.append(row.prompt_tokens() + number * length)
         first.append(row.first + before)
         before += len(row.predicting)
@@ -198,10 +225,11 @@ def collate(rows: Sequence[Row]) -> Batch:
 
     return Batch(
         torch.from_numpy(ids),
-        torch.from_numpy(positions),
+        torch.from_numpy(positions) if trees else None,
         torch.from_numpy(visible),
         tensor(predicting),
         tensor(targets),
+        tensor(tasks),
         tensor(prompt),
         tensor(first),
     )

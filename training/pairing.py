@@ -1,11 +1,12 @@
-"""Which demonstrations a training prompt shows: the nearest utterances that it may know.
+"""Which demonstrations a prompt shows in training: the nearest utterances that it may know.
 
-Pairing is by any label, as in serving. The paper pairs by the same label, which puts the answer
-into every training prompt and teaches the model to copy it.
+Pairing is by any label unless a recipe says otherwise, as in serving. The paper pairs by the same
+label (InstructERC, arXiv 2309.11911, section 3.1): the answer then stands in every training prompt
+and a model learns to copy it, which is wrong for half the utterances it will be asked.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -24,6 +25,20 @@ _QUERIES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """An utterance that demonstrations are for.
+
+    Attributes:
+        dialogue: its dialogue's id.
+        label: the only label its demonstrations may have; None: any.
+    """
+
+    text: str
+    dialogue: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """Demonstrations of one label space, with their vectors and the dialogues they are from.
 
@@ -37,20 +52,34 @@ class Pool:
     dialogues: tuple[str, ...]
 
     def nearest(
-        self, queries: Vectors, dialogue_ids: Sequence[str], count: int
+        self, vectors: Vectors, queries: Sequence[Query], count: int, *, same_text: bool = True
     ) -> list[tuple[Demonstration, ...]]:
-        """The `count` most similar demonstrations for each query, best first, none of its dialogue.
+        """The `count` most similar demonstrations for each query, best first.
+
+        None is of the query's own dialogue, so that an utterance is never its own demonstration.
 
         Args:
-            queries: shape (queries, dimensions), unit length.
+            vectors: shape (queries, dimensions), unit length.
+            same_text: whether one may say the same words as the query.
         """
-        own = defaultdict(list)
-        for position, dialogue in enumerate(self.dialogues):
-            own[dialogue].append(position)
-        excluded = [own.get(dialogue, []) for dialogue in dialogue_ids]
+        of_dialogue = _places(self.dialogues)
+        of_text = _places(_folded(d.text) for d in self.demonstrations)
+        labels = np.asarray([d.label for d in self.demonstrations], dtype=object)
+        other_label = {
+            label: np.flatnonzero(labels != label).tolist()
+            for label in {query.label for query in queries} - {None}
+        }
+        excluded = [
+            [
+                *of_dialogue.get(query.dialogue, ()),
+                *(() if same_text else of_text.get(_folded(query.text), ())),
+                *other_label.get(query.label, ()),
+            ]
+            for query in queries
+        ]
         return [
             tuple(self.demonstrations[place] for place in places)
-            for places in nearest_places(queries, self.vectors, count, excluded)
+            for places in nearest_places(vectors, self.vectors, count, excluded)
         ]
 
 
@@ -76,11 +105,18 @@ def nearest_places(
 
 
 def pool_of_corpora(
-    dialogues: Iterable[Dialogue], label_space: LabelSpace, encode: EncodeTexts, seed: int
+    dialogues: Iterable[Dialogue],
+    label_space: LabelSpace,
+    encode: EncodeTexts,
+    seed: int,
+    *,
+    balanced: bool = True,
 ) -> Pool:
-    """As many utterances of each label as the rarest has, drawn at random.
+    """The labelled utterances of dialogues.
 
-    A corpus is mostly neutral; without balance so would be every prompt's examples.
+    Args:
+        balanced: only as many of each label as the rarest has, drawn at random. A corpus is mostly
+            neutral; without balance so would be every prompt's examples.
     """
     by_label: dict[str, list[tuple[Demonstration, str]]] = defaultdict(list)
     for dialogue in dialogues:
@@ -90,9 +126,13 @@ def pool_of_corpora(
                     f"{dialogue.id}/{index}", label_space.name, utterance.label, utterance.text
                 )
                 by_label[utterance.label].append((shown, dialogue.id))
-    rarest = min(map(len, by_label.values()), default=0)
     random = Random(seed)
-    drawn = [pair for label in sorted(by_label) for pair in random.sample(by_label[label], rarest)]
+    rarest = min(map(len, by_label.values()), default=0)
+    drawn = [
+        pair
+        for label in sorted(by_label)
+        for pair in (random.sample(by_label[label], rarest) if balanced else by_label[label])
+    ]
     demonstrations = tuple(demonstration for demonstration, _ in drawn)
     return Pool(
         demonstrations,
@@ -107,3 +147,16 @@ def pool_of_demonstrations(
     """The demonstrations of one label space from a demonstrations file."""
     chosen = tuple(d for d in demonstrations if d.label_space == label_space.name)
     return Pool(chosen, encode([d.text for d in chosen]), ("",) * len(chosen))
+
+
+def _places(keys: Iterable[Hashable]) -> dict[Hashable, list[int]]:
+    """Where each key stands."""
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        found[key].append(place)
+    return found
+
+
+def _folded(text: str) -> str:
+    """The text without regard to case and spacing."""
+    return " ".join(text.casefold().split())

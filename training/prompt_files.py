@@ -14,6 +14,7 @@ from service.conversation.dialogue import (
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
 from service.files import written_whole
+from training.tasks import tasks_of
 
 Task = Literal["main", "speaker", "prediction", "plain"]
 
@@ -28,6 +29,8 @@ def write_prompts(
 ) -> int:
     """Write one `{"input": ..., "target": ...}` row an utterance, in the order of the input.
 
+    A first turn, which nothing goes before, has no prediction but in the published prompts.
+
     `target` is the verbalizer of the utterance's label, null where it has none; for the speaker
     task, the speaker. Returns how many rows.
 
@@ -36,8 +39,10 @@ def write_prompts(
             a speaker that the task does not know; the message names the dialogue and utterance.
         ValueError: the template does not have the task, or the window has no line for it.
     """
-    if task != "main" and not isinstance(template, InstructercV1):
-        raise ValueError(f"template {template.id} has the task main only")
+    if task not in tasks_of(template) and not (
+        task == "plain" and isinstance(template, InstructercV1)
+    ):
+        raise ValueError(f"template {template.id} has no {task} task")
     if task == "prediction" and not window.highest:
         raise ValueError("the task prediction needs a window of 1 line or more")
     rows = 0
@@ -46,6 +51,8 @@ def write_prompts(
             lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
             for index, utterance in enumerate(dialogue.utterances):
                 history = lines[window.start(index) : index]
+                if task == "prediction" and not history and not _asks_first_turns(template):
+                    continue
                 where = f"{source}: dialogue {dialogue.id!r}, utterances[{index}]"
                 try:
                     answer = _target(template, task, label_space, utterance.label, lines[index])
@@ -69,16 +76,21 @@ def known_template(name: str) -> Template:
     return TEMPLATES[name]
 
 
+def _asks_first_turns(template: Template) -> bool:
+    """Whether the prediction of a first turn is the main prompt, as published."""
+    return isinstance(template, InstructercV1)
+
+
 def _prompt(
     template: Template, task: Task, label_space: LabelSpace, history: list[Line], target: Line
 ) -> Prompt:
     if isinstance(template, InstructercV1):
         if task == "speaker":
             return template.speaker(label_space, target)
-        if task == "prediction":
-            return template.prediction(label_space, history, target)
         if task == "plain":
             return template.plain(label_space, target)
+    if task == "prediction":
+        return template.prediction(label_space, history, target)
     return template.main(label_space, history, target)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Window
+from training.tasks import tasks_of
 
 
 class Section(BaseModel):
@@ -33,16 +34,28 @@ class CorpusFile(Section):
 class Demonstrations(Section):
     """Which demonstrations a training prompt shows.
 
-    Pairing is by any label: the nearest utterances, whatever their label, as in serving. The
-    utterance itself and its dialogue are never among them.
+    The nearest utterances of a pool; the utterance itself and its dialogue are never among them.
     """
 
     count: Annotated[int, Field(ge=0)]
     # Of the utterances; the others train without, so that an answer stays good when retrieval
     # is away.
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # "train": the training corpora, as many utterances of each label; "shipped": the service's.
-    pools: tuple[Literal["train", "shipped"], ...] = ("train",)
+    # "train": the training corpora; "shipped": the service's own.
+    pools: Annotated[tuple[Literal["train", "shipped"], ...], Field(min_length=1)] = ("train",)
+    # Any label, as in serving; the utterance's own ("same_label", as published: the answer is then
+    # in the prompt, and what is learned is to copy it); or its own but for a share of the
+    # utterances ("label_dropout").
+    pairing: Literal["any_label", "same_label", "label_dropout"] = "any_label"
+    dropout: Annotated[float, Field(ge=0, le=1)] | None = None  # that share
+    balanced: bool = True  # the "train" pool has as many utterances of each label
+    same_text: bool = True  # whether one may say the utterance's own words
+
+    @model_validator(mode="after")
+    def dropout_goes_with_label_dropout(self) -> Self:
+        if (self.pairing == "label_dropout") != (self.dropout is not None):
+            raise ValueError("set dropout exactly when pairing is label_dropout")
+        return self
 
 
 class Lora(Section):
@@ -55,18 +68,50 @@ class Lora(Section):
     whole: tuple[str, ...] = ()
 
 
+class Tasks(Section):
+    """The weight of each task's loss; a task of weight 0 is left out.
+
+    With `{main: 1, prediction: 0.1}` the loss is L_main + 0.1 L_pred, with `{main: 0, speaker: 1}`
+    a stage learns who speaks and nothing else (InstructERC, arXiv 2309.11911, section 3).
+    """
+
+    main: Annotated[float, Field(ge=0)] = 1.0
+    speaker: Annotated[float, Field(ge=0)] = 0.0
+    prediction: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def one_is_trained(self) -> Self:
+        if not (self.main or self.speaker or self.prediction):
+            raise ValueError("one task needs a weight above 0")
+        return self
+
+
+class Sample(Section):
+    """A share of the labelled utterances, drawn once for all epochs; the others stay context."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    # Of each corpus as much ("ratio mix"), or of all corpora together ("total mix").
+    of: Literal["each", "all"] = "each"
+
+
 class Stage(Section):
     """Passes over some corpora."""
 
     name: str
     corpora: Annotated[tuple[CorpusFile, ...], Field(min_length=1)]
-    # Of the dialogues; they train with unified labels besides the corpus's own.
+    tasks: Tasks = Tasks()
+    # Of the dialogues; those that train with their corpus's own labels, and with unified ones.
+    own: Annotated[float, Field(ge=0, le=1)] = 1.0
     unified: Annotated[float, Field(ge=0, le=1)] = 0.0
+    sample: Sample = Sample(share=1.0)
     demonstrations: Demonstrations = Demonstrations(count=0)
     epochs: PositiveInt  # each draws its shares anew
     learning_rate: Annotated[float, Field(gt=0)]  # peak, after the warm-up
+    schedule: Literal["linear", "cosine"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06  # share of the steps
-    tokens_per_batch: PositiveInt = 4096
+    betas: tuple[float, float] = (0.9, 0.999)
+    tokens_per_batch: PositiveInt = 4096  # on each device
+    batches_per_step: PositiveInt = 1
     # Weight of the language-model loss on random prompt tokens; turns an encoder causal.
     prompt_loss: Annotated[float, Field(ge=0)] = 0.0
 
@@ -81,15 +126,34 @@ class Recipe(Section):
     window: Window
     label_spaces: Annotated[tuple[str, ...], Field(min_length=1)]
     max_tokens: PositiveInt  # longest prompt with its target
-    lora: Lora
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    lora: Lora | None  # null: all parameters are trained
+    # None leaves the base as it is: zero-shot.
+    stages: tuple[Stage, ...]
     development: tuple[CorpusFile, ...] = ()
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the base's weights
+    # Computes activations again in the backward pass: less memory, a third more time.
+    gradient_checkpointing: bool = False
     seed: int
 
     @model_validator(mode="after")
     def template_is_known(self) -> Self:
         if self.template not in TEMPLATES:
             raise ValueError(f"template {self.template!r} is not one of {', '.join(TEMPLATES)}")
+        return self
+
+    @model_validator(mode="after")
+    def stages_have_names_of_their_own(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"stages: {', '.join(sorted(repeated))} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def template_has_the_tasks(self) -> Self:
+        known = tasks_of(TEMPLATES[self.template])
+        asked = [name for s in self.stages for name, weight in s.tasks if weight]
+        if unknown := set(asked) - set(known):
+            raise ValueError(f"template {self.template} has no {', '.join(sorted(unknown))} task")
         return self
 
 

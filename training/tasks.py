@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import Template
-from service.conversation.prompts.tokens import PromptTooLong, fit, verbalizer_ids
+from service.conversation.prompts import InstructercV1, Template
+from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
 from service.decoding.tokenizer import Tokenizer
-from training.packing import Example
+from training.packing import Example, Tokens
+
+# By the number that an example has; what each asks is said in `service.conversation.prompts`.
+TASKS = ("main", "speaker", "prediction")
+MAIN, SPEAKER, PREDICTION = range(len(TASKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,11 @@ class PromptSettings:
     window: HistoryWindow
     tokenizer: Tokenizer
     limit: int
+
+
+def tasks_of(template: Template) -> tuple[str, ...]:
+    """Those of `TASKS` that a template has."""
+    return TASKS if isinstance(template, InstructercV1) else ("main", "prediction")
 
 
 def with_unified_labels(
@@ -43,12 +52,19 @@ def with_unified_labels(
 
 @dataclass(frozen=True, slots=True)
 class LabelledExample:
-    """An example of the main task, with what evaluation asks about it."""
+    """An example of a task, with what it is of.
+
+    Attributes:
+        label: the answer: a label's name, or the speaker as the prompt has it.
+        index: the utterance's place in its dialogue.
+        demonstrations: those the prompt shows.
+    """
 
     example: Example
     label_space: LabelSpace
     label: str
-    demonstrations: int
+    index: int
+    demonstrations: tuple[Demonstration, ...] = ()
 
 
 def main_task(
@@ -68,9 +84,7 @@ def main_task(
         if utterance.label is None:
             continue
         label = label_space.label(utterance.label)
-        target = verbalizer_ids(settings.template, label.verbalizer, settings.tokenizer.encode)
-        if settings.tokenizer.end is not None:
-            target = (*target, settings.tokenizer.end)
+        target = _ended(settings, _verbalizer(settings, label.verbalizer))
         try:
             prompt = fit(
                 settings.template,
@@ -84,12 +98,82 @@ def main_task(
             )
         except PromptTooLong:
             continue
+        example = Example(prompt.segments, target, MAIN)
         examples.append(
-            LabelledExample(
-                Example(prompt.segments, target),
-                label_space,
-                label.name,
-                len(prompt.demonstrations),
-            )
+            LabelledExample(example, label_space, label.name, index, prompt.demonstrations)
         )
     return examples
+
+
+def prediction_task(
+    dialogue: Dialogue, label_space: LabelSpace, settings: PromptSettings
+) -> list[LabelledExample]:
+    """An example for each labelled utterance but the first, which nothing goes before.
+
+    InstructERC's emotion prediction: the emotion of an utterance from what was said before it and
+    from who speaks next (arXiv 2309.11911, section 3.3).
+    """
+    lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
+    examples = []
+    for index, utterance in enumerate(dialogue.utterances):
+        if utterance.label is None or settings.window.start(index) == index:
+            continue
+        label = label_space.label(utterance.label)
+        target = _ended(settings, _verbalizer(settings, label.verbalizer))
+        try:
+            prompt = fit(
+                settings.template,
+                label_space,
+                settings.window,
+                lines[: index + 1],
+                (),
+                task="prediction",
+                encode=settings.tokenizer.encode,
+                begin=settings.tokenizer.begin,
+                limit=settings.limit - len(target),
+            )
+        except PromptTooLong:
+            continue
+        example = Example(prompt.segments, target, PREDICTION)
+        examples.append(LabelledExample(example, label_space, label.name, index))
+    return examples
+
+
+def speaker_task(
+    dialogue: Dialogue, label_space: LabelSpace, settings: PromptSettings
+) -> list[LabelledExample]:
+    """An example for each labelled utterance: who says it? (Section 3.2.)
+
+    As published, without context, so that little but how often each speaks can be learned from a
+    corpus whose speakers are numbered within their dialogue.
+
+    Raises:
+        ValueError: the template does not have the task, or the label space's corpus not so many
+            speakers.
+    """
+    template = settings.template
+    if not isinstance(template, InstructercV1):
+        raise ValueError(f"template {template.id} has no speaker task")
+    lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
+    encode, begin = settings.tokenizer.encode, settings.tokenizer.begin
+    examples = []
+    for index, (utterance, line) in enumerate(zip(dialogue.utterances, lines, strict=True)):
+        if utterance.label is None:
+            continue
+        answer = template.speaker_target(line)
+        target = _ended(settings, _verbalizer(settings, answer))
+        segments = tokenize(template.speaker(label_space, line), encode, begin)
+        if sum(map(len, segments)) + len(target) <= settings.limit:
+            example = Example(segments, target, SPEAKER)
+            examples.append(LabelledExample(example, label_space, answer, index))
+    return examples
+
+
+def _verbalizer(settings: PromptSettings, verbalizer: str) -> Tokens:
+    return verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)
+
+
+def _ended(settings: PromptSettings, target: Tokens) -> Tokens:
+    """With the tokenizer's end of text, if it has one."""
+    end = settings.tokenizer.end
+    return target if end is None else (*target, end)

@@ -26,7 +26,8 @@ from tests.bench.machine import REPOSITORY, describe
 from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
-from training.finetune import ROW_TOKENS, lora_config, prompt_settings
+from training.adapters import lora_config
+from training.finetune import ROW_TOKENS, prompt_settings
 from training.mixing import Pools, Sources, mix
 from training.packing import Example, pack
 from training.recipe import Recipe, load_recipe

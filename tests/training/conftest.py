@@ -46,6 +46,15 @@ TALKS = {
     ],
 }
 
+# Held out.
+HELD_OUT_TALKS = {
+    "hill": [
+        ("Kim", "The hill is steep.", "anger"),
+        ("Lou", "What a view, hurrah!", "joy"),
+        ("Kim", "The bench is wet.", "disgust"),
+    ],
+}
+
 # Two in EmoryNLP's.
 OTHER_TALKS = {
     "choir": [
@@ -97,7 +106,7 @@ RECIPE = {
             "tokens_per_batch": 448,
         },
     ],
-    "development": [{"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"}],
+    "development": [{"format": "jsonl", "path": "held_out.jsonl", "label_space": "meld"}],
     "seed": 7,
 }
 
@@ -191,9 +200,10 @@ def sources(
     spaces: Mapping[str, LabelSpace],
     encode: Callable[[Sequence[str]], Vectors],
 ) -> Sources:
-    """A data folder with `talks.jsonl` (MELD's labels) and `others.jsonl` (EmoryNLP's)."""
+    """A data folder: `talks` and `held_out` in MELD's labels, `others` in EmoryNLP's (.jsonl)."""
     folder = tmp_path_factory.mktemp("data")
-    for name, talks in (("talks", TALKS), ("others", OTHER_TALKS)):
+    files = {"talks": TALKS, "held_out": HELD_OUT_TALKS, "others": OTHER_TALKS}
+    for name, talks in files.items():
         rows = [
             {
                 "id": identifier,

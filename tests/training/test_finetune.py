@@ -19,6 +19,7 @@ from training import finetune
 from training.bases import base_revision
 from training.datasets.errors import DatasetError
 from training.mixing import Sources
+from training.packed_loss import packed_loss
 from training.packing import collate, pack
 from training.recipe import RecipeError, load_recipe
 from training.tasks import PromptSettings, main_task
@@ -33,15 +34,16 @@ def prompts(tokenizer: Tokenizer) -> PromptSettings:
 
 
 def loss(model: Any, sources: Sources, recipe_file: Path, prompts: PromptSettings) -> float:
-    """The mean loss on the targets of the recipe's own dialogues."""
-    (corpus,) = sources.corpora(load_recipe(recipe_file).development)
+    """The mean loss on the targets of the dialogues that both stages train."""
+    (corpus,) = sources.corpora(load_recipe(recipe_file).stages[1].corpora)
     examples = [
         labelled.example
         for dialogue in corpus.dialogues
         for labelled in main_task(dialogue, corpus.label_space, prompts, {})
     ]
     with torch.no_grad():
-        return float(finetune.packed_loss(model.eval(), collate(list(pack(examples, 448))), 0.0))
+        batch = collate(list(pack(examples, 448)))
+        return float(packed_loss(model.eval(), model, batch, {"main": 1.0}))
 
 
 def test_training_lowers_the_loss(

@@ -1,19 +1,23 @@
 """What one epoch of a stage consists of."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
+from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
-from training.mixing import Pools, Sources, mix
+from training.mixing import Pools, Sources, check_apart, held_out, mix
 from training.pairing import Vectors
 from training.recipe import CorpusFile, Demonstrations, Stage
-from training.tasks import LabelledExample, PromptSettings
+from training.tasks import MAIN, PREDICTION, LabelledExample, PromptSettings
 
 TALKS = CorpusFile.model_validate({"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"})
 OTHERS = CorpusFile.model_validate(
@@ -41,20 +45,26 @@ def mixed(sources: Sources, prompts: PromptSettings) -> Mixed:
         share: float = 1.0,
         pools: tuple[str, ...] = ("train",),
         seed: int = 1,
+        epoch: int = 0,
         corpora: Sequence[Corpus] | None = None,
+        settings: PromptSettings = prompts,
+        pairing: Mapping[str, object] = MappingProxyType({}),
+        **stage_options: object,
     ) -> list[LabelledExample]:
         read = sources.corpora([TALKS, OTHERS])
-        stage = Stage(
-            name="s",
-            corpora=(TALKS, OTHERS),
-            unified=unified,
-            demonstrations=Demonstrations.model_validate(
-                {"count": count, "share": share, "pools": pools}
-            ),
-            epochs=1,
-            learning_rate=0.1,
+        stage = Stage.model_validate(
+            {
+                "name": "s",
+                "corpora": (TALKS, OTHERS),
+                "unified": unified,
+                "demonstrations": {"count": count, "share": share, "pools": pools, **pairing},
+                "epochs": 1,
+                "learning_rate": 0.1,
+                **stage_options,
+            }
         )
-        return mix(corpora or read, stage, Pools(sources, read, seed), sources, prompts, seed)
+        drawn_from = Pools(sources, read, seed)
+        return mix(corpora or read, stage, drawn_from, sources, settings, seed, epoch)
 
     return run
 
@@ -130,7 +140,7 @@ def test_corpus_in_unified_labels_has_no_twin(mixed: Mixed, sources: Sources) ->
 def test_demonstrations_are_in_the_examples_label_space(mixed: Mixed) -> None:
     """A prompt never shows a word that its label statement does not list."""
     for labelled in mixed(unified=1.0, count=2):
-        assert labelled.demonstrations == len(shown(labelled)) > 0
+        assert len(labelled.demonstrations) == len(shown(labelled)) > 0
         assert {label for _, label in shown(labelled)} <= {*labelled.label_space.verbalizers}
 
 
@@ -171,12 +181,14 @@ def test_share_of_the_utterances_has_demonstrations(
     """The model learns to answer without."""
     found = [e for seed in range(20) for e in mixed(count=1, share=share, seed=seed)]
 
-    assert sum(e.demonstrations for e in found) / len(found) == pytest.approx(expected, abs=0.1)
+    assert sum(len(e.demonstrations) for e in found) / len(found) == pytest.approx(
+        expected, abs=0.1
+    )
 
 
 def test_epochs_differ_and_can_be_repeated(mixed: Mixed) -> None:
-    """By their seed alone."""
-    one, again, other = (mixed(unified=0.5, count=1, share=0.5, seed=s) for s in (1, 1, 2))
+    """By their number and the seed alone."""
+    one, again, other = (mixed(unified=0.5, count=1, share=0.5, epoch=n) for n in (1, 1, 2))
 
     assert one == again
     assert one != other
@@ -257,3 +269,123 @@ def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> 
     pools = Pools(sources, sources.corpora([TALKS]), 1)
 
     assert pools.get("train", sources.label_spaces["iemocap"]).demonstrations == ()
+
+
+def test_corpora_can_be_taught_in_unified_labels_alone(mixed: Mixed) -> None:
+    """One label statement for all, as the paper's unified experiments have it."""
+    found = mixed(own=0.0, unified=1.0)
+
+    assert {e.label_space.name for e in found} == {"unified"}
+    assert len(found) == 14
+
+
+@pytest.mark.parametrize("of", ["each", "all"])
+def test_sample_is_a_share_of_the_utterances_alike_in_every_epoch(of: str, mixed: Mixed) -> None:
+    """Of each corpus, or of all together; the others are still context."""
+    epochs = [mixed(sample={"share": 0.5, "of": of}, epoch=n) for n in range(3)]
+
+    assert len({frozenset(map(target_line, epoch)) for epoch in epochs}) == 1
+    sizes = Counter(e.label_space.name for e in epochs[0])
+    if of == "each":
+        assert sizes == {"meld": 4, "emorynlp": 2}
+    else:
+        assert sizes.total() == 7
+
+
+def test_smallest_sample_is_an_utterance(mixed: Mixed) -> None:
+    assert len(mixed(sample={"share": 0.001, "of": "all"})) == 1
+
+
+def test_tasks_of_an_utterance_stand_side_by_side(mixed: Mixed, prompts: PromptSettings) -> None:
+    """So that a row holds what they share once."""
+    longer = replace(prompts, window=HistoryWindow(3, 3))
+    found = mixed(tasks={"main": 1, "prediction": 0.1}, settings=longer)
+
+    assert [(e.index, e.example.task) for e in found[:5]] == [
+        *((0, MAIN), (1, MAIN), (1, PREDICTION), (2, MAIN), (2, PREDICTION)),
+    ]
+    assert sum(e.example.task == PREDICTION for e in found) == 9  # all but five first turns
+
+
+def test_task_of_weight_zero_has_no_example(mixed: Mixed, prompts: PromptSettings) -> None:
+    longer = replace(prompts, window=HistoryWindow(3, 3))
+
+    found = mixed(tasks={"main": 0, "prediction": 1}, settings=longer)
+
+    assert {e.example.task for e in found} == {PREDICTION}
+
+
+def agreement(found: Sequence[LabelledExample]) -> float:
+    """How often a demonstration has the label of the utterance it is shown to."""
+    shown = [e for e in found if e.demonstrations]
+    return sum(e.demonstrations[0].label == e.label for e in shown) / len(shown)
+
+
+def test_published_pairing_shows_the_answer(mixed: Mixed) -> None:
+    """Which is why it is not the default."""
+    unbalanced = {"balanced": False}
+
+    assert agreement(mixed(count=1, pairing=unbalanced)) < 1
+    assert agreement(mixed(count=1, pairing={"pairing": "same_label", **unbalanced})) == 1
+
+
+def test_label_dropout_leaves_a_share_to_any_label(mixed: Mixed) -> None:
+    """So that copying does not always pay."""
+    pairing = {"pairing": "label_dropout", "dropout": 0.5, "balanced": False}
+
+    def shown_to(**changed: object) -> float:
+        paired = pairing | changed
+        seeds = range(20)
+        return agreement([e for n in seeds for e in mixed(count=1, seed=n, pairing=paired)])
+
+    assert shown_to(dropout=1.0) < shown_to() < shown_to(dropout=0.0) == 1
+
+
+def test_held_out_split_is_asked_as_serving_asks(sources: Sources, prompts: PromptSettings) -> None:
+    """Each utterance, without demonstrations and with, of any label whatever training shows."""
+    (talks,) = sources.corpora([TALKS])
+    stage = Stage.model_validate(
+        {
+            "name": "s",
+            "corpora": (OTHERS,),
+            "tasks": {"main": 1, "prediction": 0.1},
+            "demonstrations": {"count": 1, "share": 0.5, "pairing": "same_label"},
+            "epochs": 1,
+            "learning_rate": 0.1,
+        }
+    )
+    longer = replace(prompts, window=HistoryWindow(3, 3))
+
+    found = held_out([talks], stage, Pools(sources, [talks], 1), sources, longer)
+
+    assert {what: len(examples) for what, examples in found.items()} == {
+        "meld, without demonstrations": 9,
+        "meld, with demonstrations": 9,
+        "meld, prediction": 6,
+    }
+    assert agreement(found["meld, with demonstrations"]) < 1
+
+
+def test_held_out_dialogue_that_also_trains_is_refused(sources: Sources) -> None:
+    """Also under another id, in another file: the pool would know its labels."""
+    (talks,) = sources.corpora([TALKS])
+    copied = Corpus(
+        Path("copy.jsonl"),
+        talks.label_space,
+        (replace(talks.dialogues[1], id="elsewhere"),),
+    )
+
+    with pytest.raises(
+        DatasetError, match=r"copy\.jsonl: dialogue 'elsewhere' is held out, and is"
+    ):
+        check_apart([talks], [copied])
+    with pytest.raises(DatasetError, match=r"talks\.jsonl: is a training corpus, and held out"):
+        check_apart([talks], [talks])
+
+
+def test_short_dialogue_may_occur_twice(sources: Sources) -> None:
+    """ "Hey." and "Hey!" is said in many."""
+    (talks,) = sources.corpora([TALKS])
+    short = Corpus(Path("dev.jsonl"), talks.label_space, (talks.dialogues[2],))
+
+    check_apart([talks], [short])

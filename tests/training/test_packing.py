@@ -1,6 +1,7 @@
 """A packed row computes, for each of its examples, what the model computes for it alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from service.conversation.dialogue import Dialogue, HistoryWindow, Utterance
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES
 from service.decoding.tokenizer import Tokenizer
-from training.finetune import packed_loss
+from training.packed_loss import logits_at, packed_loss
 from training.packing import Batch, Example, Row, batches, collate, pack
 from training.tasks import PromptSettings, main_task
 
@@ -128,6 +136,72 @@ def test_packed_logits_are_those_of_each_example_alone(
 
 
 @settings(max_examples=20)
+@given(examples=example_lists())
+def test_model_that_counts_positions_itself_reads_one_example_a_row(
+    examples: list[Example],
+) -> None:
+    """BLOOM takes neither positions nor a mask of its own for each token.
+
+    Its own distances between tokens are in single precision.
+    """
+    torch.manual_seed(3)
+    config = BloomConfig(
+        vocab_size=WORDS, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.5
+    )
+    model = BloomForCausalLM(config).double().eval()
+    batch = collate(list(pack(examples, 0)), trees=False)
+
+    with torch.no_grad():
+        logits = model(input_ids=batch.ids, attention_mask=batch.visible).logits
+    found = logits.flatten(0, 1)[batch.predicting]
+
+    assert (found - of_targets(model, examples)).abs().max() < EXACT
+
+
+def test_such_a_model_is_given_no_tree() -> None:
+    rows = list(pack([Example(((1,), (2,)), (3,)), Example(((1,), (4,)), (5,))], 60))
+
+    with pytest.raises(ValueError, match="reads one example a row"):
+        collate(rows, trees=False)
+
+
+@settings(max_examples=20)
+@given(examples=example_lists(), row_tokens=st.integers(1, 60), alpha=st.floats(0.1, 2))
+def test_tasks_losses_are_means_of_their_own(
+    model: Any, examples: list[Example], row_tokens: int, alpha: float
+) -> None:
+    """L_main + alpha L_pred: a task does not count for more because it has more tokens."""
+    mixed = [replace(e, task=2 * (n % 2)) for n, e in enumerate(examples)]
+    batch = collate(list(pack(mixed, row_tokens)))
+
+    found = packed_loss(model, model, batch, {"main": 1.0, "prediction": alpha, "speaker": 9.0})
+
+    expected = 0.0
+    for task, weight in ((0, 1.0), (2, alpha)):
+        of_task = [e for e in mixed if e.task == task]
+        if of_task:
+            targets = torch.tensor([token for e in of_task for token in e.target])
+            expected += weight * cross_entropy(of_targets(model, of_task), targets).item()
+    assert found.item() == pytest.approx(expected, abs=EXACT)
+
+
+def test_only_what_is_asked_passes_through_the_head(model: Any) -> None:
+    """A vocabulary is wide, and most tokens are asked nothing."""
+    batch = collate(list(pack([Example(((1, 2, 3), (4, 5)), (6,))], 60)))
+    seen: list[torch.Size] = []
+    head = model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, inputs, output: seen.append(output.shape))
+
+    found = logits_at(model, model, batch, batch.predicting)
+    hook.remove()
+    whole = model(input_ids=torch.tensor([[1, 2, 3, 4, 5, 6]])).logits
+
+    assert seen == [(1, WORDS)]
+    assert found.shape == (1, WORDS)
+    assert whole.shape == (1, 6, WORDS)  # and afterwards it is as it was
+
+
+@settings(max_examples=20)
 @given(examples=example_lists(), row_tokens=st.integers(1, 60))
 def test_packed_loss_is_the_mean_over_the_targets_tokens(
     model: Any, examples: list[Example], row_tokens: int
@@ -139,7 +213,9 @@ def test_packed_loss_is_the_mean_over_the_targets_tokens(
     expected = cross_entropy(of_targets(model, examples), targets)
 
     with torch.no_grad():
-        assert packed_loss(model, batch, 0.0).item() == pytest.approx(expected.item(), abs=EXACT)
+        assert packed_loss(model, model, batch, {"main": 1.0}).item() == pytest.approx(
+            expected.item(), abs=EXACT
+        )
 
 
 @settings(max_examples=20)
@@ -173,7 +249,9 @@ def test_prompt_loss_is_that_of_the_prompts_own_tokens(
     assert len(batch.prompt) == len(losses) <= 256
 
     with torch.no_grad():
-        found = packed_loss(model, batch, 0.5) - packed_loss(model, batch, 0.0)
+        found = packed_loss(model, model, batch, {"main": 1.0}, 0.5) - packed_loss(
+            model, model, batch, {"main": 1.0}
+        )
 
     assert found.item() == pytest.approx(0.5 * float(np.mean(losses)), abs=EXACT)
 

@@ -9,7 +9,7 @@ import pytest
 
 from service.conversation.dialogue import Demonstration, Dialogue, Utterance
 from service.conversation.labels import LabelSpace
-from training.pairing import Pool, Vectors, pool_of_corpora, pool_of_demonstrations
+from training.pairing import Pool, Query, Vectors, pool_of_corpora, pool_of_demonstrations
 
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -46,12 +46,17 @@ def everything(dialogues: Sequence[Dialogue], encode: Encode) -> Pool:
     )
 
 
+def of(dialogues: Sequence[str], label: str | None = None) -> list[Query]:
+    """Queries of dialogues, with words of their own."""
+    return [Query(f"query {n}", dialogue, label) for n, dialogue in enumerate(dialogues)]
+
+
 def test_utterance_is_never_shown_itself_nor_its_dialogue(encode: Encode) -> None:
     """Its own text is nearest to it, and its neighbours stand in its history."""
     pool = everything(DIALOGUES, encode)
     texts = [d.text for d in pool.demonstrations]
 
-    found = pool.nearest(encode(texts), pool.dialogues, 100)
+    found = pool.nearest(encode(texts), of(pool.dialogues), 100)
 
     for dialogue, shown in zip(pool.dialogues, found, strict=True):
         assert {d.id.split("/")[0] for d in shown} == {"d0", "d1", "d2", "d3"} - {dialogue}
@@ -64,7 +69,7 @@ def test_same_words_in_another_dialogue_may_be_shown(encode: Encode) -> None:
 
     pool = everything((*DIALOGUES, again), encode)
 
-    (shown,) = pool.nearest(encode([DIALOGUES[0].utterances[1].text]), ["d0"], 1)
+    (shown,) = pool.nearest(encode([DIALOGUES[0].utterances[1].text]), of(["d0"]), 1)
     assert shown[0].id == "again/1"
 
 
@@ -73,12 +78,41 @@ def test_nearest_are_shown_whatever_their_label(encode: Encode) -> None:
     pool = everything(DIALOGUES, encode)
     query = encode(["word1 of turn0 and all"])
 
-    (shown,) = pool.nearest(query, ["elsewhere"], 3)
+    (shown,) = pool.nearest(query, of(["elsewhere"]), 3)
 
     similarity = (query @ pool.vectors.T)[0]
     best = [pool.demonstrations[n].id for n in np.argsort(-similarity, kind="stable")[:3]]
     assert [d.id for d in shown] == best
     assert [d.label for d in shown] == ["fear", "neutral", "neutral"]
+
+
+def test_same_words_are_left_out_where_the_recipe_says_so(encode: Encode) -> None:
+    """Whatever their case and spacing: a corpus says "Hello!" a hundred times."""
+    again = replace(
+        DIALOGUES[0],
+        id="again",
+        utterances=tuple(replace(u, text=f" {u.text.upper()}") for u in DIALOGUES[0].utterances),
+    )
+    pool = everything((*DIALOGUES, again), encode)
+    text = DIALOGUES[0].utterances[1].text
+
+    (kept,) = pool.nearest(encode([text]), [Query(text, "d0")], 20)
+    (left,) = pool.nearest(encode([text]), [Query(text, "d0")], 20, same_text=False)
+
+    assert {d.id for d in kept} - {d.id for d in left} == {"again/1"}
+
+
+def test_query_of_one_label_is_shown_that_label_alone(encode: Encode) -> None:
+    """As the paper pairs in training; the others as they are."""
+    pool = everything(DIALOGUES, encode)
+    text = "word1 of turn0 and all"
+
+    any_label, joy = pool.nearest(
+        encode([text, text]), [Query(text, "x"), Query(text, "x", "joy")], 5
+    )
+
+    assert {d.label for d in any_label} == {"neutral", "joy", "fear"}
+    assert [d.label for d in joy] == ["joy", "joy", "joy"]
 
 
 def test_many_queries_each_get_their_own(encode: Encode) -> None:
@@ -88,7 +122,7 @@ def test_many_queries_each_get_their_own(encode: Encode) -> None:
     pool = everything(DIALOGUES, encode)
     owners = [f"d{n % 5}" for n in range(2500)]
 
-    found = pool.nearest(queries, owners, 2)
+    found = pool.nearest(queries, of(owners), 2)
 
     for query, owner, shown in zip(queries, owners, found, strict=True):
         similarity = query @ pool.vectors.T
@@ -100,7 +134,7 @@ def test_many_queries_each_get_their_own(encode: Encode) -> None:
 def test_pool_that_is_smaller_than_asked_gives_what_it_has(encode: Encode) -> None:
     pool = everything(DIALOGUES[:1], encode)
 
-    assert [len(shown) for shown in pool.nearest(encode(["a", "a"]), ["d0", "x"], 5)] == [0, 3]
+    assert [len(shown) for shown in pool.nearest(encode(["a", "a"]), of(["d0", "x"]), 5)] == [0, 3]
 
 
 def test_pool_has_as_many_of_each_label_as_the_rarest_has(encode: Encode, meld: LabelSpace) -> None:
@@ -115,6 +149,14 @@ def test_pool_has_as_many_of_each_label_as_the_rarest_has(encode: Encode, meld: 
         assert (demonstration.text, demonstration.label) == (said.text, said.label)
         assert (demonstration.label_space, dialogue) == ("meld", name)
     assert (pool.vectors == encode([d.text for d in pool.demonstrations])).all()
+
+
+def test_pool_without_balance_has_every_labelled_utterance(
+    encode: Encode, meld: LabelSpace
+) -> None:
+    pool = pool_of_corpora(DIALOGUES, meld, encode, seed=1, balanced=False)
+
+    assert Counter(d.label for d in pool.demonstrations) == {"neutral": 7, "joy": 3, "fear": 2}
 
 
 def test_pool_is_drawn_by_its_seed(encode: Encode, meld: LabelSpace) -> None:
@@ -140,7 +182,7 @@ def test_pool_of_unlabelled_dialogues_is_empty(encode: Encode, meld: LabelSpace)
     """It shows nothing, and breaks nothing."""
     pool = pool_of_corpora([Dialogue("d", (Utterance("a", "No."),))], meld, encode, seed=1)
 
-    assert pool.nearest(encode(["No."]), ["x"], 2) == [()]
+    assert pool.nearest(encode(["No."]), of(["x"]), 2) == [()]
 
 
 def test_pool_of_a_file_is_its_demonstrations_in_one_label_space(
@@ -156,5 +198,5 @@ def test_pool_of_a_file_is_its_demonstrations_in_one_label_space(
     pool = pool_of_demonstrations(file, meld, encode)
 
     assert [d.id for d in pool.demonstrations] == ["1", "3"]
-    (shown,) = pool.nearest(encode(["no."]), ["d0"], 2)
+    (shown,) = pool.nearest(encode(["no."]), of(["d0"]), 2)
     assert [d.id for d in shown] == ["3", "1"]

@@ -146,7 +146,7 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
         (["--task", "mean"], "no task 'mean': main, speaker, prediction, plain"),
         (["--template", "v9"], "no template 'v9': instructerc-v1, v2"),
         (["--label-space", "moods"], "no label space 'moods': emorynlp, iemocap, meld, unified"),
-        (["--label-space", "meld", "--task", "plain"], "template v2 has the task main only"),
+        (["--label-space", "meld", "--task", "plain"], "template v2 has no plain task"),
         (
             ["--label-space", "emorynlp"],
             "talk.jsonl: dialogue 'd1', utterances[0]: 'joy' is not a label of emorynlp",

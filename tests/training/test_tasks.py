@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Utterance
+from service.conversation.dialogue import (
+    Demonstration,
+    Dialogue,
+    HistoryWindow,
+    Line,
+    Utterance,
+)
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES
 from service.conversation.prompts.v2 import V2
@@ -15,7 +21,15 @@ from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import open_recognizer
-from training.tasks import PromptSettings, main_task, with_unified_labels
+from training.tasks import (
+    PREDICTION,
+    SPEAKER,
+    PromptSettings,
+    main_task,
+    prediction_task,
+    speaker_task,
+    with_unified_labels,
+)
 
 SEP = 102
 SAID = Dialogue(
@@ -94,12 +108,56 @@ def test_demonstrations_are_in_the_prompt_of_the_utterance_they_are_for(
     found = main_task(SAID, spaces["meld"], prompts, {2: [EXAMPLE], 3: []})
 
     shown = tuple(prompts.tokenizer.encode("\nExamples:\nMy scarf! = angry\nLast line:"))
-    assert [labelled.demonstrations for labelled in found] == [0, 1, 0]
+    assert [len(labelled.demonstrations) for labelled in found] == [0, 1, 0]
     assert [shown in labelled.example.segments for labelled in found] == [False, True, False]
     assert all(
         labelled.example.segments[-1] == tuple(prompts.tokenizer.encode("\nEmotion:"))
         for labelled in found
     )
+
+
+@pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
+def test_prediction_asks_for_a_turn_that_is_not_shown(
+    template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Its label, from what was said before; a first turn has nothing before it."""
+    asked = replace(prompts, template=TEMPLATES[template])
+
+    found = prediction_task(SAID, spaces["meld"], asked)
+
+    assert [(e.index, e.label, e.example.task) for e in found] == [
+        (2, "fear", PREDICTION),
+        (3, "sadness", PREDICTION),
+    ]
+    tokens = [token for segment in found[0].example.segments for token in segment]
+    expected = asked.template.prediction(
+        spaces["meld"], [Line(0, "We caught the ferry!"), Line(1, "So we did.")], Line(0, "?")
+    )
+    encode = asked.tokenizer.encode
+    assert tokens[1:] == [token for text in expected.segments for token in encode(text)]
+
+
+def test_speaker_task_asks_who_says_it(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Of labelled utterances, in the published prompt."""
+    asked = replace(prompts, template=TEMPLATES["instructerc-v1"])
+
+    found = speaker_task(SAID, spaces["meld"], asked)
+
+    assert [(e.index, e.label, e.example.task) for e in found] == [
+        (0, "Speaker_0", SPEAKER),
+        (2, "Speaker_0", SPEAKER),
+        (3, "Speaker_1", SPEAKER),
+    ]
+    assert found[2].example.target == (*prompts.tokenizer.encode("Speaker_1"), SEP)
+
+
+def test_template_without_a_speaker_task_says_so(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    with pytest.raises(ValueError, match="template v2 has no speaker task"):
+        speaker_task(SAID, spaces["meld"], prompts)
 
 
 @pytest.mark.parametrize("template", ["v2", "instructerc-v1"])

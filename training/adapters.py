@@ -1,0 +1,78 @@
+"""The adapter of a recipe, and what a merge into its base could not keep of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.recipe import Lora, Recipe, RecipeError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def lora_config(lora: Lora) -> "LoraConfig":
+    """What peft makes of a recipe's adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias=lora.bias,
+        modules_to_save=list(lora.whole) or None,
+    )
+
+
+def check_base(recipe: Recipe, base: Path) -> None:
+    """See that the base can be trained as the recipe says, and served; its weights are not read.
+
+    Raises:
+        RecipeError: prompts longer than the base reads, or an adapter on modules that it does not
+            have, that are not linear, or whose weights are tied to others, which a merge would
+            change too.
+        OSError, ValueError: the folder holds no causal language model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and recipe.max_tokens > positions:
+        raise RecipeError(
+            f"recipe {recipe.name}: max_tokens: {recipe.max_tokens}, {base} reads {positions}"
+        )
+    if recipe.lora is None:
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    for key in ("targets", "whole"):
+        for name in getattr(recipe.lora, key):
+            problem = _problem(model, name, linear=key == "targets")
+            if problem:
+                raise RecipeError(f"recipe {recipe.name}: lora.{key}: {name} {problem}")
+
+
+def _problem(model: "PreTrainedModel", name: str, linear: bool) -> str | None:
+    """Why an adapter cannot change the modules called `name`."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    modules = dict(model.named_modules())
+    found = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
+    if not found:
+        last = {path.rpartition(".")[2] for path, m in modules.items() if isinstance(m, nn.Linear)}
+        return f"is no module of the base; its linear ones are {', '.join(sorted(last))}"
+    if any(_is_tied(model, module) for module in found):
+        return "is tied to another module's weights: merged, it would change that module too"
+    if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in found):
+        return "is not linear: vLLM and a merge have no low-rank change of it"
+    return None
+
+
+def _is_tied(model: "PreTrainedModel", module: "nn.Module") -> bool:
+    if not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        return False
+    return module in (model.get_input_embeddings(), model.get_output_embeddings())
