@@ -71,6 +71,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
         (errors.DialogueNotFound, 404, "No such dialogue"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),
+        (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
