@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import Request, Response
@@ -127,13 +127,15 @@ def problem_answer(
     return Response(orjson.dumps(body), kind.status, headers, PROBLEM_JSON)
 
 
-def invalid(*where: str | int, detail: str) -> RequestValidationError:
+def invalid(
+    *where: str | int, detail: str, source: Literal["body", "query"] = "body"
+) -> RequestValidationError:
     """A fault that only the settings or a second look can find.
 
     Args:
-        where: the way to it in the body: `"utterances", 0, "text"`.
+        where: the way to it in the body, `"utterances", 0, "text"`, or the parameter's name.
     """
-    return RequestValidationError([{"loc": ("body", *where), "msg": detail, "type": "invalid"}])
+    return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
 
 
 def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
