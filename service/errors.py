@@ -4,6 +4,7 @@
   + DialogueNotFound
   + DemonstrationNotFound
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
+  + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
   + DialogueBusy              other writers keep getting in first; worth a retry
@@ -30,12 +31,16 @@ class UnsupportedLabelSpace(ServiceError):
     """The label space is unknown, or the bundle was not trained on it."""
 
 
+class ForecastNotSupported(ServiceError):
+    """The bundle was not trained on the prediction task."""
+
+
 class InvalidLabel(ServiceError):
     """The label space has no such label."""
 
 
 class UtteranceTooLong(ServiceError):
-    """The utterance alone has more tokens than the model reads."""
+    """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
 
 
 class DialogueBusy(ServiceError):

@@ -1,6 +1,7 @@
 """One turn of a stored dialogue: label the utterance, then store both in one write.
 
-The answer leaves when utterance and prediction are on disk; a turn that fails leaves no trace.
+The answer leaves when utterance and prediction are on disk; a turn that fails leaves no trace. The
+turn after the last one can be forecast; nothing is stored of that.
 """
 
 from dataclasses import dataclass
@@ -9,13 +10,21 @@ from typing import Any, cast
 from service.conversation.dialogue import Line
 from service.errors import DialogueBusy
 from service.recognition.document import document
-from service.recognition.pipeline import Recognizer
+from service.recognition.pipeline import Recognition, Recognizer
 from service.sessions.store import Conflict, SessionStore, StoredUtterance
 from service.sessions.turns import DialogueLocks
 from service.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
 _ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What was predicted of the utterance that would be a dialogue's next one, at `index`."""
+
+    index: int
+    recognition: Recognition
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +67,23 @@ class TurnTaker:
                 except Conflict:
                     continue
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
+
+    async def forecast(self, dialogue_id: str, speaker: str, label_space: str) -> Forecast:
+        """Predict the emotion of what a speaker, of the dialogue so far or new to it, says next.
+
+        It goes by the dialogue as it is stored and waits for no turn under way.
+
+        Raises:
+            UnsupportedLabelSpace, ForecastNotSupported, UtteranceTooLong: as the recognizer says.
+            DialogueNotFound: no dialogue has this id; there is nothing to go by.
+            EngineUnavailable, DatabaseUnavailable: a part does not answer.
+        """
+        space = self.recognizer.label_space(label_space)
+        with stage(Stage.STORE):
+            tail = await self.sessions.stored_tail(
+                dialogue_id, speaker, self.recognizer.history_lines
+            )
+        found = await self.recognizer.forecast(
+            tail.lines, tail.speaker_index, space, first=tail.first
+        )
+        return Forecast(tail.length, found)

@@ -4,9 +4,10 @@ Lengths are in characters (code points).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from service.api.problems import invalid
-from service.api.schemas import BatchIn, DemonstrationIn, Said
+from service.api.schemas import BatchIn, DemonstrationIn, ForecastAsked, Said
 from service.settings import Limits
 
 
@@ -18,6 +19,15 @@ def check_said(said: Said, limits: Limits, *where: str | int) -> None:
     """
     _check_length(said.speaker, limits.speaker_characters, *where, "speaker")
     _check_length(said.text, limits.text_characters, *where, "text")
+
+
+def check_forecast(asked: ForecastAsked, limits: Limits) -> None:
+    """Refuse a speaker whose name is too long.
+
+    Raises:
+        RequestValidationError: the parameter is too long.
+    """
+    _check_length(asked.speaker, limits.speaker_characters, "speaker", source="query")
 
 
 def check_batch(batch: BatchIn, limits: Limits) -> None:
@@ -50,9 +60,12 @@ def check_demonstrations(demonstrations: Sequence[DemonstrationIn], limits: Limi
         _check_length(each.text, limits.text_characters, where, n, "text")
 
 
-def _check_length(value: str, most: int, *where: str | int) -> None:
+def _check_length(
+    value: str, most: int, *where: str | int, source: Literal["body", "query"] = "body"
+) -> None:
     if len(value) > most:
-        raise invalid(*where, detail=f"has {len(value)} characters, at most {most} are taken")
+        detail = f"has {len(value)} characters, at most {most} are taken"
+        raise invalid(*where, detail=detail, source=source)
 
 
 def _check_count(count: int, most: int, what: str, where: str) -> None:

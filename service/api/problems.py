@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import Request, Response
@@ -71,6 +71,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
         (errors.DialogueNotFound, 404, "No such dialogue"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),
+        (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
@@ -126,13 +127,15 @@ def problem_answer(
     return Response(orjson.dumps(body), kind.status, headers, PROBLEM_JSON)
 
 
-def invalid(*where: str | int, detail: str) -> RequestValidationError:
+def invalid(
+    *where: str | int, detail: str, source: Literal["body", "query"] = "body"
+) -> RequestValidationError:
     """A fault that only the settings or a second look can find.
 
     Args:
-        where: the way to it in the body: `"utterances", 0, "text"`.
+        where: the way to it in the body, `"utterances", 0, "text"`, or the parameter's name.
     """
-    return RequestValidationError([{"loc": ("body", *where), "msg": detail, "type": "invalid"}])
+    return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
 
 
 def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:

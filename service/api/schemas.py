@@ -122,6 +122,17 @@ class UtteranceIn(Said):
     label_space: LabelSpaceName = UNIFIED
 
 
+class ForecastAsked(BaseModel):
+    """Whose next turn to forecast."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    speaker: Speaker = Field(
+        description="Who would speak next: somebody of the dialogue, or somebody new to it."
+    )
+    label_space: LabelSpaceName = UNIFIED
+
+
 class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
@@ -302,6 +313,47 @@ class UtteranceOut(Recognized):
     dialogue_id: str
     speaker: str
     text: str
+
+
+class ForecastOut(BaseModel):
+    """What emotion a speaker's next, unspoken turn will carry."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "dialogue_id": "call-42",
+                    "index": 2,
+                    "speaker": "Ann",
+                    "emotion": {
+                        "label_space": "meld",
+                        "label": "anger",
+                        "unified": "mad",
+                        "confidence": 0.46,
+                        "probabilities": {
+                            "neutral": 0.31,
+                            "surprise": 0.04,
+                            "fear": 0.02,
+                            "sadness": 0.11,
+                            "joy": 0.03,
+                            "disgust": 0.03,
+                            "anger": 0.46,
+                        },
+                        "label_mass": 0.97,
+                    },
+                    "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
+                    "degraded": [],
+                }
+            ]
+        }
+    )
+
+    dialogue_id: str
+    index: int = Field(description="the place in the dialogue that the turn would have")
+    speaker: str
+    emotion: Emotion
+    model: Model
+    degraded: list[str] = Field(description="Parts that did not answer and were done without.")
 
 
 class TimedUtterance(UtteranceOut):

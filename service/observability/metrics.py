@@ -28,6 +28,7 @@ class Metrics:
         request_seconds: from the request's head to the end of the answer, by route.
         stage_seconds: by stage of an utterance (`service.stages`).
         predictions: by label space and predicted label.
+        forecasts: of turns not yet spoken, by label space and predicted label.
         degraded: answers that went on without a part, by part.
         prompt_tokens: tokens of the prompts given to the label engine.
         cached_tokens: those of them that came from the prefix cache.
@@ -39,6 +40,7 @@ class Metrics:
     request_seconds: Histogram
     stage_seconds: Histogram
     predictions: Counter
+    forecasts: Counter
     degraded: Counter
     prompt_tokens: Counter
     cached_tokens: Counter
@@ -49,6 +51,10 @@ class Metrics:
         self.predictions.labels(label_space, label).inc()
         for part in degraded:
             self.degraded.labels(part).inc()
+
+    def count_forecast(self, label_space: str, label: str) -> None:
+        """Count one answered forecast; it is not among the predictions, as nothing was said."""
+        self.forecasts.labels(label_space, label).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
@@ -89,6 +95,12 @@ def new_metrics() -> Metrics:
         predictions=Counter(
             "erc_predictions",
             "Utterances answered, by predicted label.",
+            ("label_space", "label"),
+            registry=registry,
+        ),
+        forecasts=Counter(
+            "erc_forecasts",
+            "Forecasts answered, by predicted label.",
             ("label_space", "label"),
             registry=registry,
         ),

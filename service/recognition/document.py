@@ -44,6 +44,14 @@ class RecognitionDocument(TypedDict):
     degraded: list[str]
 
 
+class ForecastDocument(TypedDict):
+    """Everything an answer says of an utterance that is not spoken yet but whose it would be."""
+
+    emotion: EmotionDocument
+    model: ModelDocument
+    degraded: list[str]
+
+
 def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
     """The JSON form of a recognition; probabilities in the label space's order."""
     return {
@@ -57,12 +65,17 @@ def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
             }
             for match in recognition.demonstrations
         ],
-        "model": {
-            "bundle": bundle.name,
-            "version": bundle.version,
-            "template": bundle.template,
-        },
+        "model": _model_document(bundle),
         "degraded": list(recognition.degraded),
+    }
+
+
+def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument:
+    """The JSON form of a forecast; no demonstration has a part in one."""
+    return {
+        "emotion": emotion_document(forecast.prediction),
+        "model": _model_document(bundle),
+        "degraded": list(forecast.degraded),
     }
 
 
@@ -79,3 +92,7 @@ def emotion_document(prediction: Prediction) -> EmotionDocument:
         ),
         "label_mass": prediction.label_mass,
     }
+
+
+def _model_document(bundle: Bundle) -> ModelDocument:
+    return {"bundle": bundle.name, "version": bundle.version, "template": bundle.template}

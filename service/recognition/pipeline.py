@@ -3,7 +3,8 @@
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
 pass reads the labels, and the bundle's temperature calibrates them. Retrieval may fail without
 failing the answer: the model was trained with demonstrations and without, so the answer goes on,
-marked as degraded.
+marked as degraded. A forecast takes the same steps but the first: of an utterance that is not
+spoken yet there is no text to retrieve by.
 """
 
 import logging
@@ -11,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.conversation.dialogue import Line
+from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, fit
 from service.decoding.bundle import Bundle, BundleError
 from service.decoding.engine import LabelEngine, Priority
@@ -23,6 +25,7 @@ from service.demonstrations.store import Match
 from service.errors import (
     DemonstrationsUnavailable,
     EngineUnavailable,
+    ForecastNotSupported,
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
@@ -41,7 +44,7 @@ class Retrieval(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What was found for one utterance.
+    """What was found for one utterance, or forecast of the next one.
 
     Attributes:
         demonstrations: those the prompt shows, nearest first.
@@ -110,24 +113,52 @@ class Recognizer:
             EngineUnavailable: the label engine does not answer.
         """
         matches, degraded = await self._demonstrations(lines[-1].text, label_space)
-        reading = self._readings[label_space.name]
         with stage(Stage.RENDER):
-            prompt = self._prompt(lines, first, label_space, matches, reading)
+            shown = [match.demonstration for match in matches]
+            prompt = self._prompt("main", lines, first, label_space, shown)
             ids = prompt.ids
-        with stage(Stage.DECODE):
-            scores = await score_labels(self._engine, reading, ids, priority)
-        temperature = self.bundle.label_spaces[label_space.name].temperature
-        try:
-            prediction = prediction_from_scores(label_space, scores.log_probabilities, temperature)
-        except ValueError as error:
-            raise EngineUnavailable("the label engine answered no probabilities") from error
+        prediction, cached_tokens = await self._read(ids, label_space, priority)
         return Recognition(
             prediction,
             tuple(matches) if prompt.demonstrations else (),
             degraded,
             len(ids),
-            scores.cached_tokens,
+            cached_tokens,
         )
+
+    async def forecast(
+        self,
+        history: Sequence[Line],
+        speaker: int,
+        label_space: LabelSpace,
+        *,
+        first: int = 0,
+    ) -> Recognition:
+        """Predict the emotion of what `speaker` says next, which is not known yet.
+
+        Args:
+            history: the dialogue's last `history_lines`, or all there are; at least one.
+            speaker: the speaker's number, which `history` need not show.
+            label_space: one that `label_space` returned.
+            first: the index in the dialogue of `history[0]`.
+
+        Raises:
+            ForecastNotSupported: the bundle was not trained on the prediction task.
+            UtteranceTooLong: the last of `history` alone is longer than the model reads.
+            EngineUnavailable: the label engine does not answer.
+        """
+        if "prediction" not in self.bundle.tasks:
+            raise ForecastNotSupported(
+                f"bundle {self.bundle.name} was not trained to forecast; "
+                f"its tasks: {', '.join(self.bundle.tasks)}"
+            )
+        if not history:
+            raise ValueError("there is no history to forecast from")
+        with stage(Stage.RENDER):
+            unspoken = Line(speaker, "")
+            ids = self._prompt("prediction", (*history, unspoken), first, label_space, ()).ids
+        prediction, cached_tokens = await self._read(ids, label_space, Priority.INTERACTIVE)
+        return Recognition(prediction, (), (), len(ids), cached_tokens)
 
     async def warm_up(self) -> None:
         """Read one prompt of each kind, so that what an engine does at first use is done.
@@ -155,13 +186,27 @@ class Recognizer:
             return [], (DEGRADED_DEMONSTRATIONS,)
         return found, ()
 
+    async def _read(
+        self, prompt: Sequence[int], label_space: LabelSpace, priority: Priority
+    ) -> tuple[Prediction, int]:
+        """The calibrated labels after a prompt, and how many of its tokens were cached."""
+        reading = self._readings[label_space.name]
+        with stage(Stage.DECODE):
+            scores = await score_labels(self._engine, reading, prompt, priority)
+        temperature = self.bundle.label_spaces[label_space.name].temperature
+        try:
+            prediction = prediction_from_scores(label_space, scores.log_probabilities, temperature)
+        except ValueError as error:
+            raise EngineUnavailable("the label engine answered no probabilities") from error
+        return prediction, scores.cached_tokens
+
     def _prompt(
         self,
+        task: Task,
         lines: Sequence[Line],
         first: int,
         label_space: LabelSpace,
-        matches: Sequence[Match],
-        reading: LabelReading,
+        demonstrations: Sequence[Demonstration],
     ) -> TokenizedPrompt:
         try:
             return fit(
@@ -169,16 +214,18 @@ class Recognizer:
                 label_space,
                 self._window,
                 lines,
-                [match.demonstration for match in matches],
+                demonstrations,
+                task=task,
                 first=first,
                 encode=self._tokenizer.encode,
                 begin=self._tokenizer.begin,
                 # The engine needs room for one token behind the prompt.
-                limit=self.bundle.max_tokens - 1 - reading.extra_tokens,
+                limit=self.bundle.max_tokens - 1 - self._readings[label_space.name].extra_tokens,
             )
         except PromptTooLong as error:
+            what = "text" if task == "main" else "the last utterance"
             raise UtteranceTooLong(
-                f"text is too long for bundle {self.bundle.name}: {error}"
+                f"{what} is too long for bundle {self.bundle.name}: {error}"
             ) from None
 
 

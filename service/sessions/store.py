@@ -101,9 +101,22 @@ class SessionStore:
             erasures = self._recent.erasures
             end, number = await self._read_end(dialogue_id, speaker, lines)
             self._recent.keep(dialogue_id, end, erasures)
-        shown = end.lines[max(0, len(end.lines) - lines) :]
-        first = end.length - len(shown)
-        return Tail(dialogue_id, end.generation, speaker, number, end.length, first, shown)
+        return _tail(dialogue_id, speaker, number, end, lines)
+
+    async def stored_tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
+        """The tail as it is stored, for those who append nothing.
+
+        It never comes from memory: who does not append is not told that a tail is stale. Nor is it
+        remembered, since a turn under way may already have taken the dialogue further.
+
+        Raises:
+            DialogueNotFound: no dialogue has this id.
+        """
+        _check(dialogue_id, speaker)
+        end, number = await self._read_end(dialogue_id, speaker, lines)
+        if not end.length:
+            raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+        return _tail(dialogue_id, speaker, number, end, lines)
 
     async def _read_end(self, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
         """The dialogue's end and the coming speaker's number."""
@@ -214,6 +227,12 @@ class SessionStore:
         """Finish what was begun and close the connections to the database."""
         await self._writer.close()
         await self._engine.dispose()
+
+
+def _tail(dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
+    shown = end.lines[max(0, len(end.lines) - lines) :]
+    first = end.length - len(shown)
+    return Tail(dialogue_id, end.generation, speaker, number, end.length, first, shown)
 
 
 def _check(*strings: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx
@@ -97,6 +97,9 @@ class Service:
             json={"speaker": speaker, "text": text, **more},
         )
 
+    async def forecast(self, dialogue_id: str, **asked: str) -> httpx.Response:
+        return await self.client.get(f"/dialogues/{dialogue_id}/forecast", params=asked)
+
     async def timeline(self, dialogue_id: str) -> Any:
         answer = await self.client.get(f"/dialogues/{dialogue_id}")
         return answer.json()
@@ -116,8 +119,12 @@ class Service:
             await connection.execute(sql("DROP TABLE dialogues"))
 
 
-# From a folder to keep its data in, and limits, to a running service.
-StartService = Callable[[Path, Limits], AbstractAsyncContextManager[Service]]
+class StartService(Protocol):
+    """From a folder to keep its data in, and limits, to a running service of a bundle."""
+
+    def __call__(
+        self, folder: Path, limits: Limits, bundle: Bundle = ...
+    ) -> AbstractAsyncContextManager[Service]: ...
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -139,13 +146,14 @@ def label_spaces() -> Mapping[str, LabelSpace]:
 
 @pytest.fixture(scope="session")
 def bundle(encoder: Encoder, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
-    """A bundle that was trained on three of the four label spaces."""
+    """A bundle that was trained on three of the four label spaces, and to forecast."""
     return Bundle(
         format=1,
         name="erc-test",
         version="1",
         base=Base(name="none", revision="none"),
         template="v2",
+        tasks=("main", "prediction"),
         window=Window(lowest=4, highest=8),
         max_tokens=512,
         demonstrations=2,
@@ -166,7 +174,9 @@ def start_service(
     bundle: Bundle,
 ) -> StartService:
     @asynccontextmanager
-    async def start(folder: Path, limits: Limits) -> AsyncIterator[Service]:
+    async def start(
+        folder: Path, limits: Limits, bundle: Bundle = bundle
+    ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
         database = open_database(f"sqlite:///{folder}/erc.sqlite3")
         await migrate(database)

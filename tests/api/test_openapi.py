@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.api.schemas import UtteranceOut
+from service.api.schemas import ForecastOut, UtteranceOut
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -16,6 +16,7 @@ BODY = {"400", "413", "415", "422"}
 CALLS = {
     ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "503"} | BODY,
     ("get", "/dialogues/{dialogue_id}"): {"200", "404", "422", "503"},
+    ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", "503"},
     ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "422", "503"},
     ("post", "/batch"): {"200", "503"} | BODY,
     ("get", "/demonstrations"): {"200", "422", "503"},
@@ -106,10 +107,11 @@ async def test_the_example_of_every_body_is_a_good_request(
     assert sent == 3
 
 
-def test_the_example_of_an_answer_is_one() -> None:
+@pytest.mark.parametrize("answer", [UtteranceOut, ForecastOut])
+def test_the_example_of_an_answer_is_one(answer: type[UtteranceOut | ForecastOut]) -> None:
     """It has each field, no more and no less."""
-    for example in UtteranceOut.model_json_schema()["examples"]:
-        assert UtteranceOut.model_validate(example, strict=True).model_dump() == example
+    for example in answer.model_json_schema()["examples"]:
+        assert answer.model_validate(example, strict=True).model_dump() == example
 
 
 async def test_the_documentation_is_served(service: "Service") -> None:

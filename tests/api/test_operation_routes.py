@@ -148,6 +148,24 @@ async def test_answered_utterances_are_counted_by_label(service: "Service") -> N
     assert found[at("erc_degraded_total", part="demonstrations")] == 2
 
 
+async def test_answered_forecasts_are_counted_by_label_and_not_as_utterances(
+    service: "Service",
+) -> None:
+    """One that was refused is none."""
+    await service.say("call-42", "Ann", "We won!", label_space="meld")
+    service.engine.choice = 4
+    await service.forecast("call-42", speaker="Ann", label_space="meld")
+    await service.forecast("nobody", speaker="Ann", label_space="meld")
+
+    found = await numbers(service)
+
+    assert found[at("erc_forecasts_total", label_space="meld", label="joy")] == 1
+    assert found[at("erc_predictions_total", label_space="meld", label="neutral")] == 1
+    assert at("erc_predictions_total", label_space="meld", label="joy") not in found
+    route = "/dialogues/{dialogue_id}/forecast"
+    assert found[at("erc_requests_total", method="GET", route=route, status="200")] == 1
+
+
 async def test_prompt_tokens_are_counted_with_those_that_were_cached(service: "Service") -> None:
     """As the engine was asked with, and as it says."""
     await service.say("call-42", "Ann", "We won!")

@@ -104,6 +104,7 @@ async def test_an_unknown_path_is_a_problem(service: "Service", problem: Any, pa
         ("PUT", "/dialogues/call-42", "DELETE, GET"),
         ("POST", "/dialogues/call-42", "DELETE, GET"),
         ("GET", "/dialogues/call-42/utterances", "POST"),
+        ("POST", "/dialogues/call-42/forecast", "GET"),
         ("GET", "/batch", "POST"),
         ("OPTIONS", "/batch", "POST"),
         ("DELETE", "/demonstrations", "GET, POST"),

@@ -247,6 +247,7 @@ async def test_an_id_that_does_not_identify_is_refused_on_every_route(
     client = standing_service.client
     answers = [
         await standing_service.say(encoded, "Ann", "We won!"),
+        await standing_service.forecast(encoded, speaker="Ann"),
         *(
             [
                 await client.request(method, f"/{things}/{encoded}")
@@ -258,7 +259,7 @@ async def test_an_id_that_does_not_identify_is_refused_on_every_route(
 
     assert {problem(answer) for answer in answers} == {(422, "invalid-request")}
     named = [answer.json()["errors"][0]["parameter"] for answer in answers]
-    assert sorted(named) == ["demonstration_id"] * 2 + ["dialogue_id"] * 3
+    assert sorted(named) == ["demonstration_id"] * 2 + ["dialogue_id"] * 4
 
 
 @pytest.mark.parametrize("encoded", ["", "a/b", "a%2Fb"])

@@ -18,6 +18,16 @@ def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:
     assert value(metrics, "erc_degraded_total", part="demonstrations") == 1
 
 
+def test_a_forecast_is_no_prediction() -> None:
+    """What was said and what might have been are counted apart."""
+    metrics = new_metrics()
+
+    metrics.count_forecast("meld", "joy")
+
+    assert value(metrics, "erc_forecasts_total", label_space="meld", label="joy") == 1
+    assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") is None
+
+
 def test_one_bundle_is_shown_at_a_time() -> None:
     """Showing another one takes the place of the one before."""
     metrics = new_metrics()

@@ -1,9 +1,9 @@
 """A recognition as JSON."""
 
 from service.conversation.dialogue import Line
-from service.recognition.document import document
+from service.recognition.document import document, forecast_document
 from service.recognition.pipeline import Recognizer
-from tests.recognition.conftest import ScriptedEngine
+from tests.recognition.conftest import OpenRecognizer, ScriptedEngine
 
 
 async def test_document_says_what_the_interface_promises(
@@ -40,3 +40,17 @@ async def test_document_says_what_the_interface_promises(
         "model": {"bundle": "mini", "version": "3", "template": "v2"},
         "degraded": [],
     }
+
+
+async def test_forecasts_document_is_that_of_an_utterance_without_demonstrations(
+    open_with: OpenRecognizer,
+) -> None:
+    """Emotion and model look the same; there were none to show."""
+    recognizer = open_with(tasks=("main", "prediction"))
+    meld = recognizer.label_space("meld")
+    said = document(await recognizer.recognize([Line(0, "We won!")], meld), recognizer.bundle)
+
+    forecast = await recognizer.forecast([Line(0, "We won!")], 1, meld)
+
+    found = forecast_document(forecast, recognizer.bundle)
+    assert {**found, "demonstrations": said["demonstrations"]} == said

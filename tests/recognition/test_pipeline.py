@@ -13,6 +13,7 @@ from service.decoding.tokenizer import Tokenizer
 from service.errors import (
     DemonstrationsUnavailable,
     EngineUnavailable,
+    ForecastNotSupported,
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
@@ -25,6 +26,7 @@ INSTRUCTION = (
     "Say which emotion the last line of the conversation carries. "
     "Labels: neutral, surprise, fear, sad, joyful, disgust, angry.\nConversation:"
 )
+QUESTION = "\nNext line, by 0, not yet spoken. Predict its emotion.\nEmotion:"
 EXAMPLES = "\nExamples:\nWho took it? = angry\nFound it! = joyful\nLast line:\n1: Where is it?"
 
 
@@ -305,3 +307,117 @@ async def test_whole_verbalizers_are_scored_where_first_tokens_are_alike(
     assert math.isclose(recognition.prediction.label_mass, 0.12 + 0.18)
     assert recognition.prediction.probabilities == pytest.approx((0.4, 0.6))
     assert len(set(engine.prompts)) == len(engine.prompts) == 3
+
+
+@pytest.fixture
+def forecaster(open_with: OpenRecognizer) -> Recognizer:
+    """A recognizer whose model was trained on the prediction task."""
+    return open_with(tasks=("main", "prediction"))
+
+
+async def test_forecast_reads_history_then_who_speaks_next_then_the_cue(
+    forecaster: Recognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """One prompt, once; nothing is retrieved, since nothing was said."""
+    forecast = await forecaster.forecast(HELLO, 0, forecaster.label_space("meld"))
+
+    assert engine.prompts == [INSTRUCTION + "\n0: Hello there.\n1: Where is it?" + QUESTION]
+    assert engine.priorities == [Priority.INTERACTIVE]
+    assert retrieval.asked == []
+    assert (forecast.demonstrations, forecast.degraded) == ((), ())
+    assert (forecast.prompt_tokens, forecast.cached_tokens) == (engine.lengths[0], 5)
+
+
+async def test_published_template_forecasts_in_its_own_words(
+    open_with: OpenRecognizer, engine: ScriptedEngine
+) -> None:
+    """The question is the template's."""
+    forecaster = open_with(template="instructerc-v1", tasks=("main", "prediction"))
+
+    await forecaster.forecast(HELLO, 2, forecaster.label_space("meld"))
+
+    (prompt,) = engine.prompts
+    assert prompt.endswith(
+        '\t Speaker_1:"Where is it?"###Based on the above historical utterances, next utterance '
+        "is spoken by <2>, please predict the emotion states of <2> from "
+        "<neutral, surprise, fear, sad, joyful, disgust, angry>:"
+    )
+
+
+async def test_forecast_is_calibrated_as_an_utterance_is(
+    open_with: OpenRecognizer, engine: ScriptedEngine, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """With the label space's temperature: 4 to 1 becomes 2 to 1."""
+    meld = trained_labels(spaces["meld"]).model_copy(update={"temperature": 2.0})
+    forecaster = open_with(label_spaces={"meld": meld}, tasks=("main", "prediction"))
+    engine.believes = {"joyful": 0.8, "fear": 0.2}
+
+    forecast = await forecaster.forecast(HELLO, 0, forecaster.label_space("meld"))
+
+    assert forecast.prediction.label.name == "joy"
+    assert forecast.prediction.confidence == pytest.approx(2 / 3)
+    assert forecast.prediction.label_mass == pytest.approx(1)
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+async def test_forecast_shows_what_the_coming_turn_will_show(
+    length: int, forecaster: Recognizer, engine: ScriptedEngine
+) -> None:
+    """The same lines before it, from the dialogue's end as from the whole."""
+    lines = [Line(n % 3, f"Line {n}.") for n in range(length)]
+    first = max(0, length - forecaster.history_lines)
+    meld = forecaster.label_space("meld")
+
+    await forecaster.forecast(lines, 0, meld)
+    await forecaster.forecast(lines[first:], 0, meld, first=first)
+    await forecaster.recognize([*lines, Line(0, "Next.")], meld)
+
+    whole, end, spoken = engine.prompts
+    shown = whole.removesuffix(QUESTION)
+    assert whole == end
+    assert shown.endswith(f"Line {length - 1}.")
+    assert spoken.startswith(f"{shown}\n0: Next.\n")
+
+
+async def test_model_that_was_not_trained_to_forecast_is_not_asked_to(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """It would answer all the same; the error names the bundle."""
+    with pytest.raises(ForecastNotSupported, match=r"bundle mini was not trained .*: main$"):
+        await recognizer.forecast(HELLO, 0, recognizer.label_space("meld"))
+
+    assert engine.prompts == []
+
+
+async def test_forecast_without_history_is_a_mistake(
+    forecaster: Recognizer, engine: ScriptedEngine
+) -> None:
+    """The published template would ask for the emotion of an empty text."""
+    with pytest.raises(ValueError, match="no history"):
+        await forecaster.forecast([], 0, forecaster.label_space("meld"))
+
+    assert engine.prompts == []
+
+
+async def test_forecast_drops_history_but_for_the_last_line(
+    forecaster: Recognizer, engine: ScriptedEngine
+) -> None:
+    """A last line that leaves no room is refused unread."""
+    meld = forecaster.label_space("meld")
+
+    await forecaster.forecast([Line(0, "word " * 400), HELLO[1]], 0, meld)
+    with pytest.raises(
+        UtteranceTooLong, match=r"the last utterance is too long for bundle mini: .* reads 299"
+    ):
+        await forecaster.forecast([HELLO[0], Line(1, "word " * 400)], 0, meld)
+
+    assert engine.prompts == [INSTRUCTION + "\n1: Where is it?" + QUESTION]
+
+
+async def test_engine_that_is_away_fails_a_forecast(
+    forecaster: Recognizer, engine: ScriptedEngine
+) -> None:
+    engine.failure = EngineUnavailable("scripted")
+
+    with pytest.raises(EngineUnavailable, match="scripted"):
+        await forecaster.forecast(HELLO, 0, forecaster.label_space("meld"))

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
+from service.errors import DialogueNotFound
 from service.sessions import recent
 from service.sessions.database import open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
@@ -85,6 +86,7 @@ async def test_what_is_remembered_is_what_is_stored(
             for lines in (0, 1, 3, 20):
                 fresh = await SessionStore(engine).tail("call-42", speaker, lines)
                 assert await store.tail("call-42", speaker, lines) == fresh
+                assert await store.stored_tail("call-42", speaker, lines) == fresh
 
 
 async def test_the_next_turn_of_a_dialogue_that_spoke_last_reads_nothing(
@@ -128,6 +130,42 @@ async def test_a_dialogue_that_went_on_elsewhere_is_read_again(
 
     assert fresh.lines == (Line(0, "One."), Line(1, "Two."))
     assert (await append(store, fresh, "Three.")).speaker_index == 2
+
+
+async def test_a_stored_tail_is_never_what_is_remembered(
+    store: SessionStore, elsewhere: SessionStore
+) -> None:
+    """What another process said is in it, and what another process erased is not."""
+    await say(store, "One.")
+    await say(elsewhere, "Two.", "Ben")
+
+    tail = await store.stored_tail("call-42", "Cem", 20)
+
+    assert (tail.length, tail.speaker_index) == (2, 2)
+    assert tail.lines == (Line(0, "One."), Line(1, "Two."))
+    await elsewhere.delete("call-42")
+    with pytest.raises(DialogueNotFound):
+        await store.stored_tail("call-42", "Cem", 20)
+
+
+async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
+    store: SessionStore, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next turn goes on from it, from memory; the older end would be refused."""
+    await say(store, "One.")
+    read = store._read_end
+
+    async def overtaken(dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
+        found = await read(dialogue_id, speaker, lines)
+        await say(store, "Two.")
+        return found
+
+    monkeypatch.setattr(store, "_read_end", overtaken)
+    assert (await store.stored_tail("call-42", "Ann", 20)).length == 1
+
+    with counted_reads(engine) as statements:
+        tail = await store.tail("call-42", "Ann", 20)
+    assert (statements, tail.length) == ([], 2)
 
 
 async def test_an_append_behind_lines_that_are_not_remembered_is_not_remembered(

@@ -142,6 +142,8 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
     with pytest.raises(ValueError):
         await store.tail(broken, "Ann", 1)
     with pytest.raises(ValueError):
+        await store.stored_tail("call-42", broken, 1)
+    with pytest.raises(ValueError):
         await store.timeline(broken)
     with pytest.raises(ValueError):
         await store.delete(broken)
@@ -150,8 +152,10 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
 async def test_an_unknown_dialogue_is_empty_to_a_writer_and_missing_to_a_reader(
     store: SessionStore,
 ) -> None:
-    """A first utterance needs no dialogue; a timeline and a deletion do."""
+    """A first utterance needs no dialogue; a timeline, a forecast and a deletion do."""
     assert shown(await store.tail("nobody", "Ann", 8)) == (0, 0, (), 0)
+    with pytest.raises(DialogueNotFound):
+        await store.stored_tail("nobody", "Ann", 8)
     with pytest.raises(DialogueNotFound):
         await store.timeline("nobody")
     with pytest.raises(DialogueNotFound):

@@ -1,13 +1,20 @@
-"""Dialogues that are kept: a turn at a time, the timeline, erasure."""
+"""Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
-from service.api.limits import check_said
+from service.api.limits import check_forecast, check_said
 from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
-from service.api.schemas import Identifier, TimelineOut, UtteranceIn, UtteranceOut
+from service.api.schemas import (
+    ForecastAsked,
+    ForecastOut,
+    Identifier,
+    TimelineOut,
+    UtteranceIn,
+    UtteranceOut,
+)
 from service.api.services import MetricsDep, ServicesDep
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
@@ -15,9 +22,11 @@ from service.errors import (
     DialogueBusy,
     DialogueNotFound,
     EngineUnavailable,
+    ForecastNotSupported,
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
+from service.recognition.document import forecast_document
 from service.sessions.store import StoredUtterance
 from service.stages import listening
 
@@ -75,6 +84,44 @@ async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Respo
     return json_answer(
         {"id": timeline.id, "created_at": timeline.created_at, "utterances": utterances}
     )
+
+
+@router.get(
+    "/{dialogue_id}/forecast",
+    response_model=ForecastOut,
+    responses=documented(
+        INVALID_REQUEST,
+        DialogueNotFound,
+        UnsupportedLabelSpace,
+        ForecastNotSupported,
+        UtteranceTooLong,
+        EngineUnavailable,
+        DatabaseUnavailable,
+    ),
+)
+async def forecast_turn(
+    dialogue_id: DialogueId,
+    asked: Annotated[ForecastAsked, Query()],
+    services: ServicesDep,
+    metrics: MetricsDep,
+) -> Response:
+    """Forecast what emotion a speaker's next turn will carry, before it is spoken.
+
+    The model goes by the dialogue so far; nothing is stored. It must have been trained on
+    InstructERC's prediction task: one that was not refuses. The header `Server-Timing` says where
+    the time went.
+    """
+    check_forecast(asked, services.limits)
+    times = StageTimes(metrics)
+    with listening(times):
+        forecast = await services.turns.forecast(dialogue_id, asked.speaker, asked.label_space)
+    found = forecast_document(forecast.recognition, services.recognizer.bundle)
+    metrics.count_forecast(found["emotion"]["label_space"], found["emotion"]["label"])
+    answer = json_answer(
+        {"dialogue_id": dialogue_id, "index": forecast.index, "speaker": asked.speaker, **found}
+    )
+    answer.headers[SERVER_TIMING] = times.header
+    return answer
 
 
 @router.delete(

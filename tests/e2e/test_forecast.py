@@ -1,0 +1,95 @@
+"""Forecasts over HTTP, answered by the real model.
+
+`erc-mini` never saw the task's prompt: this shows that a bundle that says it did is served, not
+that its forecasts are any good.
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from service.decoding.bundle import FILE
+from tests.e2e.conftest import BUNDLE, Service, environment
+
+
+@pytest.fixture(scope="module")
+def forecasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose bundle is `erc-mini`'s weights and claims the prediction task."""
+    folder = tmp_path_factory.mktemp("forecasting")
+    bundle = shutil.copytree(BUNDLE, folder / "bundle")
+    described = json.loads((bundle / FILE).read_text()) | {"tasks": ["main", "prediction"]}
+    (bundle / FILE).write_text(json.dumps(described))
+    running = Service(folder, environment(folder) | {"ERC_BUNDLE": str(bundle)})
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def dialogue() -> str:
+    return f"call-{uuid.uuid4()}"
+
+
+def test_a_forecast_is_a_distribution_and_leaves_the_dialogue_as_it_was(
+    forecasting: Service, dialogue: str
+) -> None:
+    """For somebody who spoke and for somebody new; asked twice, the same."""
+    said = forecasting.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
+    path = f"/dialogues/{dialogue}/forecast"
+
+    for speaker in ("Ann", "Bob"):
+        asked = {"speaker": speaker, "label_space": "meld"}
+        answer, again = (forecasting.client.get(path, params=asked) for _ in range(2))
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert (found["dialogue_id"], found["index"], found["speaker"]) == (dialogue, 1, speaker)
+        assert found["emotion"].keys() == said["emotion"].keys()
+        probabilities = found["emotion"]["probabilities"]
+        assert list(probabilities) == list(said["emotion"]["probabilities"])
+        assert sum(probabilities.values()) == pytest.approx(1)
+        assert 0 < found["emotion"]["label_mass"] <= 1
+        # A prompt that comes from the cache is computed in other steps, which round differently.
+        assert again.json()["emotion"]["probabilities"] == pytest.approx(probabilities, abs=0.02)
+        assert (found["model"], found["degraded"]) == (said["model"], [])
+
+    timeline = forecasting.client.get(f"/dialogues/{dialogue}").json()
+    assert [utterance["text"] for utterance in timeline["utterances"]] == [said["text"]]
+
+
+def test_a_forecast_finds_the_turns_before_it_in_the_prefix_cache(
+    forecasting: Service, dialogue: str
+) -> None:
+    """Most of a prompt is what the last turn's prompt began with."""
+
+    def counter(name: str) -> float:
+        page = forecasting.client.get("/metrics").text
+        return float(
+            next(line.split()[1] for line in page.splitlines() if line.startswith(f"{name} "))
+        )
+
+    for n in range(12):
+        forecasting.say(dialogue, f"S{n % 2}", f"This is my remark number {n} on this matter.")
+    prompt, cached = counter("erc_prompt_tokens_total"), counter("erc_cached_tokens_total")
+
+    answer = forecasting.client.get(
+        f"/dialogues/{dialogue}/forecast", params={"speaker": "S0", "label_space": "meld"}
+    )
+
+    assert answer.status_code == 200, answer.text
+    gained = counter("erc_cached_tokens_total") - cached
+    assert gained > 0.5 * (counter("erc_prompt_tokens_total") - prompt)
+
+
+def test_the_shipped_bundle_refuses_to_forecast(service: Service, dialogue: str) -> None:
+    """It was trained on utterances that were spoken; the answer names it."""
+    service.say(dialogue, "Ann", "We won!")
+
+    answer = service.client.get(f"/dialogues/{dialogue}/forecast", params={"speaker": "Ann"})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/problems/forecast-not-supported"
+    assert "bundle erc-mini was not trained to forecast" in answer.json()["detail"]
