@@ -1,4 +1,4 @@
-"""EmoryNLP as CSV (declare-lab/MELD, data/emorynlp/emorynlp_*_final.csv)."""
+"""EmoryNLP as CSV (declare-lab/MELD, data/emorynlp/emorynlp_*_final.csv), or in its own JSON."""
 
 from ast import literal_eval
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
+from training.datasets import emorynlp_json
 from training.datasets.tables import Row, read_csv
 from training.datasets.text import mend
 
@@ -17,9 +18,14 @@ _COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Seas
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Scenes in the order of the file; their ids are the file's stem, season, episode and scene.
 
+    A `.json` file is read as the original release, see `training.datasets.emorynlp_json`.
+
     Raises:
         DatasetError: a missing column, an unknown label, an empty utterance.
     """
+    if path.suffix.lower() == ".json":
+        yield from emorynlp_json.read(path, label_space)
+        return
     rows = read_csv(path, _COLUMNS)
     for scene, group in groupby(rows, key=_scene):
         utterances = tuple(
