@@ -139,7 +139,7 @@ def label_spaces() -> Mapping[str, LabelSpace]:
 
 @pytest.fixture(scope="session")
 def bundle(encoder: Encoder, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
-    """A bundle that was trained on three of the four label spaces."""
+    """A bundle that was trained on three of the five label spaces."""
     return Bundle(
         format=1,
         name="erc-test",

@@ -268,7 +268,7 @@ def test_jsonl_without_a_known_label_space_is_refused(
     label_space: str | None, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its labels could be anything."""
-    with pytest.raises(DatasetError, match="needs one of emorynlp, iemocap, meld, unified"):
+    with pytest.raises(DatasetError, match="needs one of dailydialog, emorynlp, iemocap, meld"):
         read("jsonl", JSONL, tmp_path, spaces, label_space)
 
 
