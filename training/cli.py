@@ -131,7 +131,8 @@ def evaluate(
     corpus: Annotated[
         list[str],
         typer.Option(
-            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER or jsonl/LABEL_SPACE:PATH; repeatable."
+            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER, dailydialog:FOLDER or "
+            "jsonl/LABEL_SPACE:PATH; repeatable."
         ),
     ],
     unified: Annotated[

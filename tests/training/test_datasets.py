@@ -286,5 +286,7 @@ def test_corpus_without_a_dialogue_is_refused(
 
 def test_unknown_format_is_refused(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """The error lists those there are."""
-    with pytest.raises(DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, jsonl"):
+    with pytest.raises(
+        DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, dailydialog, jsonl"
+    ):
         read("csv", MELD, tmp_path, spaces)
