@@ -32,7 +32,7 @@ def write_split(
 def test_a_line_is_a_dialogue_of_two_who_take_turns(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """Ids name file and line; labels are the emotions' names, the texts as people write."""
+    """Ids name file and line, line and turn; labels are emotions' names, texts as people write."""
     corpus = read_corpus("dailydialog", write_split(tmp_path), spaces)
 
     assert corpus.label_space.name == "dailydialog"
@@ -40,16 +40,16 @@ def test_a_line_is_a_dialogue_of_two_who_take_turns(
         Dialogue(
             "dialogues_train/1",
             (
-                Utterance("0", "Is the ferry late?", "no emotion"),
-                Utterance("1", "It is, I’m afraid.", "sadness"),
-                Utterance("0", "Again?", "anger"),
+                Utterance("0", "Is the ferry late?", "no emotion", id="1/1"),
+                Utterance("1", "It is, I’m afraid.", "sadness", id="1/2"),
+                Utterance("0", "Again?", "anger", id="1/3"),
             ),
         ),
         Dialogue(
             "dialogues_train/2",
             (
-                Utterance("0", "Look, snow!", "happiness"),
-                Utterance("1", "I can't believe it.", "surprise"),
+                Utterance("0", "Look, snow!", "happiness", id="2/1"),
+                Utterance("1", "I can't believe it.", "surprise", id="2/2"),
             ),
         ),
     )
@@ -124,9 +124,12 @@ def test_utterance_without_words_is_left_out(
     assert corpus.dialogues == (
         Dialogue(
             "dialogues_train/1",
-            (Utterance("0", "Hello?", "no emotion"), Utterance("0", "Anybody?", "fear")),
+            (
+                Utterance("0", "Hello?", "no emotion", id="1/1"),
+                Utterance("0", "Anybody?", "fear", id="1/3"),
+            ),
         ),
-        Dialogue("dialogues_train/4", (Utterance("0", "Bye.", "happiness"),)),
+        Dialogue("dialogues_train/4", (Utterance("0", "Bye.", "happiness", id="4/1"),)),
     )
 
 

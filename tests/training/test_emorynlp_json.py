@@ -64,11 +64,14 @@ def test_scenes_are_dialogues(tmp_path: Path, spaces: Mapping[str, LabelSpace]) 
         Dialogue(
             "small/s01_e02_c03",
             (
-                Utterance("Ida Moor", "The stairs creak.", "scared"),
-                Utterance("Jo Reed & Ida Moor", "Be quiet!", "mad"),
+                Utterance("Ida Moor", "The stairs creak.", "scared", id=f"{SCENE}_u001"),
+                Utterance("Jo Reed & Ida Moor", "Be quiet!", "mad", id=f"{SCENE}_u002"),
             ),
         ),
-        Dialogue("small/s01_e02_c04", (Utterance("Gus O'Hara", "I feel calm here.", "peaceful"),)),
+        Dialogue(
+            "small/s01_e02_c04",
+            (Utterance("Gus O'Hara", "I feel calm here.", "peaceful", id=f"{SCENE}_u001"),),
+        ),
     )
 
 
@@ -106,7 +109,7 @@ def test_stage_directions_are_left_out(tmp_path: Path, spaces: Mapping[str, Labe
     corpus = read(value, tmp_path, spaces)
 
     assert corpus.dialogues == (
-        Dialogue("small/s01_e02_c03", (Utterance("Ann", "It rains.", "sad"),)),
+        Dialogue("small/s01_e02_c03", (Utterance("Ann", "It rains.", "sad", id=f"{SCENE}_u001"),)),
     )
 
 
@@ -116,7 +119,7 @@ def test_speaker_that_is_not_named_has_an_empty_name(
     """The words were heard and labelled; a voice without a name is no reason to lose them."""
     corpus = read(release(utterance(1, "Fire!", emotion="Scared")), tmp_path, spaces)
 
-    assert corpus.dialogues[0].utterances == (Utterance("", "Fire!", "scared"),)
+    assert corpus.dialogues[0].utterances == (Utterance("", "Fire!", "scared", id=f"{SCENE}_u001"),)
 
 
 def test_punctuation_that_became_control_characters_is_mended(

@@ -28,8 +28,9 @@ _END = "__eou__"
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Dialogues in the order of the file; their ids are the file's stem and the line's number.
 
-    Speakers are not named: two take turns, "0" begins. Spaces before punctuation and around
-    apostrophes are closed up. An utterance without words is left out.
+    An utterance's id is the line's number and its own in the line, from 1: `12/3`. Speakers are not
+    named: two take turns, "0" begins. Spaces before punctuation and around apostrophes are closed
+    up. An utterance without words is left out.
 
     Args:
         path: a split's folder, or the file of its dialogues; its emotions lie beside it. A recipe
@@ -50,12 +51,13 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
                 f"{emotions}:{number}: {len(labels)} emotions, but {len(said)} utterances"
             )
         utterances = []
-        for turn, (text, label) in enumerate(zip(said, labels, strict=True)):
+        for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1):
             if label not in _BY_NUMBER:
                 raise DatasetError(f"{emotions}:{number}: emotion is {label!r}, not 0 to 6")
             if text:
                 name = label_space.label(_BY_NUMBER[label]).name
-                utterances.append(Utterance(str(turn % 2), close_up(text), name))
+                speaker = str((turn - 1) % 2)
+                utterances.append(Utterance(speaker, close_up(text), name, id=f"{number}/{turn}"))
         if utterances:
             yield Dialogue(f"{texts.stem}/{number}", tuple(utterances))
 

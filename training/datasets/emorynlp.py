@@ -18,7 +18,8 @@ _COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Seas
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Scenes in the order of the file; their ids are the file's stem, season, episode and scene.
 
-    A `.json` file is read as the original release, see `training.datasets.emorynlp_json`.
+    Utterances have the ids that the original release gives them, such as `s01_e02_c03_u004`. A
+    `.json` file is read as that release, see `training.datasets.emorynlp_json`.
 
     Raises:
         DatasetError: a missing column, an unknown label, an empty utterance.
@@ -33,6 +34,7 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
                 speaker=_speaker(row),
                 text=mend(row.text("Utterance")),
                 label=row.label("Emotion", label_space),
+                id=_identifier(row),
             )
             for row in group
         )
@@ -41,6 +43,11 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
 
 def _scene(row: Row) -> tuple[int, int, int]:
     return row.integer("Season"), row.integer("Episode"), row.integer("Scene_ID")
+
+
+def _identifier(row: Row) -> str:
+    season, episode, scene = _scene(row)
+    return f"s{season:02}_e{episode:02}_c{scene:02}_u{row.integer('Utterance_ID'):03}"
 
 
 def _speaker(row: Row) -> str:

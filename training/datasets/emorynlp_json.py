@@ -20,9 +20,9 @@ from training.datasets.text import mend
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Scenes in the order of the file; their ids are the file's stem and `scene_id`.
 
-    Utterances that nobody labelled stay in the history without a label. Those without words are
-    left out, and with them the scenes in which nobody speaks. One whose speakers the file does not
-    name has a speaker with an empty name.
+    Utterances have their `utterance_id`. Those that nobody labelled stay in the history without a
+    label. Those without words are left out, and with them the scenes in which nobody speaks. One
+    whose speakers the file does not name has a speaker with an empty name.
 
     Raises:
         DatasetError: not JSON, something else than episodes of scenes of utterances, or an unknown
@@ -79,7 +79,12 @@ class _Part:
 
 
 def _utterance(part: _Part, label_space: LabelSpace) -> Utterance:
-    return Utterance(_speaker(part), mend(part.text("transcript")), _label(part, label_space))
+    return Utterance(
+        _speaker(part),
+        mend(part.text("transcript")),
+        _label(part, label_space),
+        id=part.place,
+    )
 
 
 def _speaker(part: _Part) -> str:
