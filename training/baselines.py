@@ -29,7 +29,7 @@ class Split:
     """The labelled utterances of a split, with vectors.
 
     Attributes:
-        places: of each, its dialogue's id and its index there.
+        places: of each, its dialogue's id, its index there, and its own id where it has one.
         dialogues: the number of each one's dialogue, shape (utterances,).
         gold: shape (utterances,), places in the label space.
         vectors: shape (utterances, dimensions), unit length.
@@ -37,7 +37,7 @@ class Split:
             utterances before it, zero where there is none.
     """
 
-    places: tuple[tuple[str, int], ...]
+    places: tuple[tuple[str, int, str | None], ...]
     dialogues: Ints
     gold: Ints
     vectors: Vectors
@@ -60,7 +60,7 @@ def encode_split(
                 context = np.zeros((1 + _CONTEXT) * width, np.float32)
                 for back in range(min(index, _CONTEXT) + 1):
                     context[back * width : (back + 1) * width] = encoded[row - back]
-                places.append((dialogue.id, index))
+                places.append((dialogue.id, index, utterance.id))
                 numbers.append(number)
                 gold.append(label_space.names.index(label_space.label(utterance.label).name))
                 rows.append(row)
@@ -156,7 +156,9 @@ def _predictions(asked: Split, label_space: LabelSpace, rows: Floats) -> Predict
         label_space.name,
         label_space.names,
         tuple(
-            Answer(dialogue, index, int(gold), tuple(map(float, row)))
-            for (dialogue, index), gold, row in zip(asked.places, asked.gold, rows, strict=True)
+            Answer(dialogue, index, int(gold), tuple(map(float, row)), utterance=utterance)
+            for (dialogue, index, utterance), gold, row in zip(
+                asked.places, asked.gold, rows, strict=True
+            )
         ),
     )

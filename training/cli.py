@@ -134,7 +134,8 @@ def evaluate(
     corpus: Annotated[
         list[str],
         typer.Option(
-            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER or jsonl/LABEL_SPACE:PATH; repeatable."
+            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER, dailydialog:FOLDER or "
+            "jsonl/LABEL_SPACE:PATH; repeatable."
         ),
     ],
     unified: Annotated[
@@ -243,7 +244,9 @@ def prompts(
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
     template: Annotated[str, typer.Option(help="instructerc-v1 or v2.")] = "v2",
     task: Annotated[str, typer.Option(help="main, speaker, prediction or plain.")] = "main",
-    label_space: Annotated[str, typer.Option(help="meld, emorynlp, iemocap, unified.")] = UNIFIED,
+    label_space: Annotated[
+        str, typer.Option(help="meld, emorynlp, iemocap, dailydialog, unified.")
+    ] = UNIFIED,
     window: Annotated[
         int | None, typer.Option(min=0, help="History lines; by default the template's own.")
     ] = None,

@@ -76,7 +76,7 @@ async def evaluate(
                 for place, utterance in enumerate(dialogue.utterances):
                     if utterance.label is not None:
                         gold = space.names.index(space.label(utterance.label).name)
-                        answers.append(_answer(dialogue.id, place, gold, read[place]))
+                        answers.append(_answer(dialogue.id, place, gold, read[place], utterance.id))
             found.append(Predictions(space.name, space.names, tuple(answers)))
     return found
 
@@ -136,7 +136,9 @@ def score(predictions: Predictions, temperature: float) -> Scores:
     )
 
 
-def _answer(dialogue: str, index: int, gold: int, read: Recognition) -> Answer:
+def _answer(
+    dialogue: str, index: int, gold: int, read: Recognition, utterance: str | None
+) -> Answer:
     return Answer(
         dialogue,
         index,
@@ -144,4 +146,5 @@ def _answer(dialogue: str, index: int, gold: int, read: Recognition) -> Answer:
         read.prediction.probabilities,
         read.prediction.label_mass,
         tuple(match.demonstration.label for match in read.demonstrations),
+        utterance,
     )

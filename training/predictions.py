@@ -1,7 +1,8 @@
 """What a model said of labelled utterances, and the file that keeps it.
 
-One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3, "gold":
-"joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99, "demonstrations": ["joy"]}`.
+One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3,
+"utterance": "dia0_utt3", "gold": "joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99,
+"demonstrations": ["joy"]}`; `utterance` only where the corpus has a name for it.
 """
 
 import json
@@ -34,6 +35,7 @@ class Answer:
         probabilities: of each label, in the label space's order.
         label_mass: the vocabulary's share that went to the labels; 1 where there is no vocabulary.
         demonstrations: labels of those the prompt showed, nearest first.
+        utterance: the utterance's own id, where it has one.
     """
 
     dialogue: str
@@ -42,6 +44,7 @@ class Answer:
     probabilities: tuple[float, ...]
     label_mass: float = 1.0
     demonstrations: tuple[str, ...] = ()
+    utterance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def write_predictions(found: Sequence[Predictions], path: Path) -> None:
                     "label_space": predictions.label_space,
                     "dialogue": answer.dialogue,
                     "index": answer.index,
+                    **({} if answer.utterance is None else {"utterance": answer.utterance}),
                     "gold": predictions.labels[answer.gold],
                     "probabilities": dict(
                         zip(predictions.labels, answer.probabilities, strict=True)
@@ -109,6 +113,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
                 probabilities=tuple(float(share) for share in probabilities.values()),
                 label_mass=row["label_mass"],
                 demonstrations=tuple(row["demonstrations"]),
+                utterance=row.get("utterance"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PredictionsError(

@@ -18,9 +18,9 @@ class Section(BaseModel):
 
 
 class CorpusFile(Section):
-    """A corpus file, or a session of IEMOCAP's; the path is relative to the data folder."""
+    """A corpus file, IEMOCAP's session or DailyDialog's split; relative to the data folder."""
 
-    format: Literal["meld", "emorynlp", "goemotions", "iemocap", "jsonl"]
+    format: Literal["meld", "emorynlp", "goemotions", "iemocap", "dailydialog", "jsonl"]
     path: Path
     label_space: str | None = None  # of a jsonl file; the other formats have their own
 

@@ -73,8 +73,9 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                 wrapped = trainer.model_wrapped
                 wrapped.eval()
                 scores = run.after_epoch(wrapped, done)
-                for what, score in scores.items() if writer else ():
-                    writer.add_scalar(_tag(what), score, state.global_step)
+                if writer is not None:
+                    for what, score in scores.items():
+                        writer.add_scalar(_tag(what), score, state.global_step)
                 wrapped.train()
                 control.should_save = True
 

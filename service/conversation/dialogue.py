@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ class Utterance:
         text: what is said, as written.
         label: the emotion's name in some label space, where a person has given one.
         description: what the scene looks like, in words (DialogueLLM).
+        id: what the corpus calls it, where it does; unique in its dialogue.
     """
 
     speaker: str
     text: str
     label: str | None = None
     description: str | None = None
+    id: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,13 @@ class DialogueFormatError(ValueError):
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
     """Read dialogues in the interchange format, one JSON object a line.
 
-    A line is `{"id": "d1", "utterances": [{"speaker": "Ann", "text": "...", "label": "joy",
-    "description": null}]}`; `label` and `description` may be left out. Empty lines are skipped.
+    A line is `{"id": "d1", "utterances": [{"id": "d1_u1", "speaker": "Ann", "text": "...",
+    "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` may be
+    left out. Empty lines are skipped.
 
     Raises:
-        DialogueFormatError: a line is not such an object, or an id occurs twice.
+        DialogueFormatError: a line is not such an object, or an id occurs twice: a dialogue's in
+            the file, an utterance's in its dialogue.
     """
     seen: dict[str, int] = {}
     with path.open("rb") as file:
@@ -155,7 +159,8 @@ def dialogue_from_json(value: object) -> Dialogue:
     """Check one parsed line of the interchange format.
 
     Raises:
-        DialogueFormatError: a field is missing or has the wrong type; the message names it.
+        DialogueFormatError: a field is missing or has the wrong type, or two utterances have one
+            id; the message names it.
     """
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
@@ -163,7 +168,15 @@ def dialogue_from_json(value: object) -> Dialogue:
     utterances = value.get("utterances")
     if not isinstance(utterances, list):
         raise DialogueFormatError("utterances must be a list")
-    return Dialogue(identifier, tuple(_utterance(u, n) for n, u in enumerate(utterances)))
+    dialogue = Dialogue(identifier, tuple(_utterance(u, n) for n, u in enumerate(utterances)))
+    seen: dict[str, int] = {}
+    for index, utterance in enumerate(dialogue.utterances):
+        if utterance.id is not None and seen.setdefault(utterance.id, index) != index:
+            raise DialogueFormatError(
+                f"utterances[{index}].id {utterance.id!r} is also that of "
+                f"utterances[{seen[utterance.id]}]"
+            )
+    return dialogue
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
@@ -171,7 +184,8 @@ def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
     return {
         "id": dialogue.id,
         "utterances": [
-            {"speaker": u.speaker, "text": u.text}
+            ({"id": u.id} if u.id is not None else {})
+            | {"speaker": u.speaker, "text": u.text}
             | ({"label": u.label} if u.label is not None else {})
             | ({"description": u.description} if u.description is not None else {})
             for u in dialogue.utterances
@@ -195,6 +209,7 @@ def _utterance(value: object, index: int) -> Utterance:
         text=_text(value, "text", f"{where}.text"),
         label=_optional_text(value, "label", f"{where}.label"),
         description=_optional_text(value, "description", f"{where}.description"),
+        id=_optional_text(value, "id", f"{where}.id"),
     )
 
 

@@ -146,7 +146,7 @@ def label_spaces() -> Mapping[str, LabelSpace]:
 
 @pytest.fixture(scope="session")
 def bundle(encoder: Encoder, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
-    """A bundle that was trained on three of the four label spaces, and to forecast."""
+    """A bundle that was trained on three of the five label spaces, and to forecast."""
     return Bundle(
         format=1,
         name="erc-test",

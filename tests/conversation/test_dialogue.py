@@ -24,10 +24,19 @@ WINDOWS = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(
 )
 TARGETS = st.integers(0, 500)
 
+
+def told_apart(utterances: list[Utterance]) -> bool:
+    """Whether no two have one id; several may have none."""
+    named = [utterance.id for utterance in utterances if utterance.id is not None]
+    return len(set(named)) == len(named)
+
+
 TEXTS = st.text(max_size=30)
-UTTERANCES = st.builds(Utterance, TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS)
+UTTERANCES = st.builds(
+    Utterance, TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS, id=st.none() | TEXTS
+)
 DIALOGUES = st.lists(
-    st.builds(Dialogue, TEXTS, st.lists(UTTERANCES, max_size=4).map(tuple)),
+    st.builds(Dialogue, TEXTS, st.lists(UTTERANCES, max_size=4).filter(told_apart).map(tuple)),
     max_size=4,
     unique_by=lambda dialogue: dialogue.id,
 )
@@ -133,12 +142,16 @@ def test_written_dialogues_are_read_back(
 def test_written_file_is_readable_by_people(tmp_path: Path) -> None:
     """One line a dialogue, text as it is spoken, optional fields only where they are set."""
     path = tmp_path / "dialogues.jsonl"
-    spoken = (Utterance("Zoë", "Ça va?", "joy"), Utterance("Bo", "🙂", description="He grins."))
+    spoken = (
+        Utterance("Zoë", "Ça va?", "joy", id="u7"),
+        Utterance("Bo", "🙂", description="He grins."),
+    )
 
     write_dialogues([Dialogue("d1", spoken), Dialogue("d2", ())], path)
 
     assert path.read_text(encoding="utf-8") == (
-        '{"id": "d1", "utterances": [{"speaker": "Zoë", "text": "Ça va?", "label": "joy"}, '
+        '{"id": "d1", "utterances": '
+        '[{"id": "u7", "speaker": "Zoë", "text": "Ça va?", "label": "joy"}, '
         '{"speaker": "Bo", "text": "🙂", "description": "He grins."}]}\n'
         '{"id": "d2", "utterances": []}\n'
     )
@@ -149,7 +162,8 @@ def test_optional_fields_may_be_null_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "dialogues.jsonl"
     path.write_text(
         '{"id": "d", "split": "dev", "utterances": [{"speaker": "A", "text": "x", "label": null}, '
-        '{"speaker": "A", "text": "y", "label": "joy", "description": null, "time": 3}]}'
+        '{"speaker": "A", "text": "y", "label": "joy", "description": null, "id": null, '
+        '"time": 3}]}'
     )
 
     assert [*read_dialogues(path)] == [
@@ -178,10 +192,19 @@ def test_repeated_id_is_refused_with_both_lines(tmp_path: Path) -> None:
         list(read_dialogues(path))
 
 
+def test_utterances_of_two_dialogues_may_share_an_id(tmp_path: Path) -> None:
+    """Most corpora count them anew in each."""
+    path = tmp_path / "dialogues.jsonl"
+    dialogues = [Dialogue(name, (Utterance("A", "x", id="0"),)) for name in ("a", "b")]
+    write_dialogues(dialogues, path)
+
+    assert list(read_dialogues(path)) == dialogues
+
+
 def _one(utterance: object) -> bytes:
     """A line with a good utterance and this one."""
     return json.dumps(
-        {"id": "d", "utterances": [{"speaker": "A", "text": "x"}, utterance]}
+        {"id": "d", "utterances": [{"id": "u1", "speaker": "A", "text": "x"}, utterance]}
     ).encode()
 
 
@@ -209,6 +232,14 @@ def _one(utterance: object) -> bytes:
         (
             _one({"speaker": "A", "text": "", "description": []}),
             r"utterances\[1\]\.description must be a string, not \[\]",
+        ),
+        (
+            _one({"id": 2, "speaker": "A", "text": ""}),
+            r"utterances\[1\]\.id must be a string, not 2",
+        ),
+        (
+            _one({"id": "u1", "speaker": "A", "text": ""}),
+            r"utterances\[1\]\.id 'u1' is also that of utterances\[0\]",
         ),
         (
             _one({"speaker": "A", "text": "ab\ud83d"}),

@@ -1,4 +1,4 @@
-"""The shipped label spaces are InstructERC's, and malformed ones are refused."""
+"""Shipped label spaces are InstructERC's and one in their manner; malformed ones are refused."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +44,20 @@ PUBLISHED = {
     ],
 }  # fmt: skip
 
+# In the same manner: the published prompts know no DailyDialog.
+OURS = {
+    "dailydialog": [
+        ("no emotion", "neutral", "neutral"),
+        ("anger", "angry", "mad"),
+        ("disgust", "disgust", "disgust"),
+        ("fear", "fear", "fear"),
+        ("happiness", "happy", "joyful"),
+        ("sadness", "sad", "sad"),
+        ("surprise", "surprise", "powerful"),
+    ],
+}
+SHIPPED = PUBLISHED | OURS
+
 UNIFIED = """
 name = "unified"
 title = "Unified"
@@ -70,18 +84,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_shipped_label_spaces_are_the_published_ones(spaces: Mapping[str, LabelSpace]) -> None:
+def test_shipped_label_spaces_are_the_published_ones_and_ours(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
     """Names, verbalizers, unified labels and their order; another order is another prompt."""
     found = {
         space.name: [(label.name, label.verbalizer, label.unified) for label in space.labels]
         for space in spaces.values()
     }
 
-    assert found == PUBLISHED
+    assert found == SHIPPED
 
 
 def test_label_space_is_found_by_its_own_name(spaces: Mapping[str, LabelSpace]) -> None:
-    assert {name: space.name for name, space in spaces.items()} == {n: n for n in PUBLISHED}
+    assert {name: space.name for name, space in spaces.items()} == {n: n for n in SHIPPED}
 
 
 @pytest.mark.parametrize("written", ["sadness", "Sadness", "SADNESS"])

@@ -134,7 +134,7 @@ def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -
         ({"data": {"train.csv": "abc"}}, "data.train.csv: .*pattern"),
         (
             {"label_spaces": {"moods": {"verbalizers": {"up": "up", "down": "down"}}}},
-            "label space 'moods' is not one of emorynlp, iemocap, meld, unified",
+            "label space 'moods' is not one of dailydialog, emorynlp, iemocap, meld",
         ),
         (
             {"label_spaces": {"meld": {"verbalizers": {}, "temperature": 0}}},

@@ -65,7 +65,7 @@ class TableEngine:
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
-@pytest.mark.parametrize("name", ["meld", "emorynlp", "iemocap", "unified"])
+@pytest.mark.parametrize("name", ["meld", "emorynlp", "iemocap", "dailydialog", "unified"])
 def test_shipped_label_spaces_take_one_question(
     name: str, template: Template, spaces: Mapping[str, LabelSpace], tokenizer: Tokenizer
 ) -> None:

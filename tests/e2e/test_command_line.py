@@ -27,7 +27,12 @@ def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
         {
             "id": "c",
             "utterances": [
-                {"speaker": "0", "text": "My cat died yesterday.", "label": "sadness"},
+                {
+                    "id": "c_u1",
+                    "speaker": "0",
+                    "text": "My cat died yesterday.",
+                    "label": "sadness",
+                },
                 {"speaker": "1", "text": "I am so sorry, that is awful."},
             ],
         },
@@ -42,6 +47,7 @@ def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
     assert [d["id"] for d in scored] == ["a", "b", "c"]
     assert scored[0]["utterances"][0]["emotion"]["label"] == "joy"
     assert scored[2]["utterances"][0]["label"] == "sadness"
+    assert scored[2]["utterances"][0]["id"] == "c_u1"
     assert [len(d["utterances"]) for d in scored] == [1, 0, 2]
     assert "3 utterances scored" in done.stdout
 

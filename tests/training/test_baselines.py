@@ -24,7 +24,10 @@ def encode(texts: Sequence[str]) -> Vectors:
 
 
 def dialogue(name: str, *said: tuple[str, str | None]) -> Dialogue:
-    return Dialogue(name, tuple(Utterance("Ann", text, label) for text, label in said))
+    return Dialogue(
+        name,
+        tuple(Utterance("Ann", text, label, id=f"{name}-{text}") for text, label in said),
+    )
 
 
 @pytest.fixture
@@ -59,11 +62,12 @@ def said(predictions: Predictions) -> list[str]:
 
 
 def test_every_baseline_answers_every_labelled_utterance(answers: dict[str, Predictions]) -> None:
-    """In the corpus's order, with distributions."""
+    """In the corpus's order, under the corpus's ids, with distributions."""
     assert list(answers) == ["majority", "copied", "neighbours", "classifier"]
     for predictions in answers.values():
-        assert [(a.dialogue, a.index) for a in predictions.answers] == [
-            *(("d0", 0), ("d0", 2), ("d1", 0), ("d1", 1))
+        assert [(a.dialogue, a.index, a.utterance) for a in predictions.answers] == [
+            *(("d0", 0, "d0-hurrah"), ("d0", 2, "d0-grr")),
+            *(("d1", 0, "d1-alas"), ("d1", 1, "d1-well")),
         ]
         assert predictions.probabilities.sum(1) == pytest.approx(1.0)
         assert (predictions.probabilities >= 0).all()
@@ -99,7 +103,7 @@ def test_context_is_of_the_same_dialogue(meld: LabelSpace) -> None:
     split = encode_split(spoken, meld, encode)
 
     width = split.vectors.shape[1]
-    assert split.places == (("a", 0), ("b", 1))
+    assert split.places == (("a", 0, "a-grr"), ("b", 1, "b-well"))
     assert not split.contexts[0, width:].any()
     assert split.contexts[1, width : 2 * width].tolist() == encode(["alas"])[0].tolist()
     assert not split.contexts[1, 2 * width :].any()

@@ -26,8 +26,8 @@ EMORYNLP = (
 )
 GOEMOTIONS = "What a goal!\t13\tc1\nI am so sorry, and sad.\t24,25\tc2\nFine.\t27\tc3\n  \t27\tc4\n"
 JSONL = (
-    '{"id": "d1", "utterances": [{"speaker": "Ann", "text": "Hurrah!", "label": "JOY"}, '
-    '{"speaker": "Bo", "text": "Hm."}]}\n'
+    '{"id": "d1", "utterances": [{"id": "u1", "speaker": "Ann", "text": "Hurrah!", '
+    '"label": "JOY"}, {"speaker": "Bo", "text": "Hm."}]}\n'
     '{"id": "d2", "utterances": []}\n'
 )
 
@@ -57,7 +57,7 @@ def read(
 
 
 def test_meld_is_read_by_dialogue(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
-    """In the file's order, holes in the numbering closed; ids name file and dialogue."""
+    """In the file's order, holes in the numbering closed; ids name file, dialogue and clip."""
     corpus = read("meld", MELD, tmp_path, spaces)
 
     assert corpus.label_space.name == "meld"
@@ -65,17 +65,20 @@ def test_meld_is_read_by_dialogue(tmp_path: Path, spaces: Mapping[str, LabelSpac
         Dialogue(
             "small/0",
             (
-                Utterance("Ann", "Is the ferry late?", "neutral"),
-                Utterance("Bo", 'No, it’s "early", look!', "surprise"),
-                Utterance("Ann", "I lost my hat.", "sadness"),
+                Utterance("Ann", "Is the ferry late?", "neutral", id="dia0_utt0"),
+                Utterance("Bo", 'No, it’s "early", look!', "surprise", id="dia0_utt1"),
+                Utterance("Ann", "I lost my hat.", "sadness", id="dia0_utt4"),
             ),
         ),
-        Dialogue("small/7", (Utterance("Cy", "Hurrah!", "joy"),)),
+        Dialogue("small/7", (Utterance("Cy", "Hurrah!", "joy", id="dia7_utt0"),)),
     )
 
 
 def test_emorynlp_is_read_by_scene(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
-    """A scene is a season's, an episode's; several who speak at once are one speaker."""
+    """A scene is a season's, an episode's; several who speak at once are one speaker.
+
+    Ids are the original release's, so that what is said of both can be joined.
+    """
     corpus = read("emorynlp", EMORYNLP, tmp_path, spaces)
 
     assert corpus.label_space.name == "emorynlp"
@@ -83,12 +86,15 @@ def test_emorynlp_is_read_by_scene(tmp_path: Path, spaces: Mapping[str, LabelSpa
         Dialogue(
             "small/1_2_3",
             (
-                Utterance("Ida Moor", "The stairs creak.", "scared"),
-                Utterance("Jo Reed & Ida Moor", "Be quiet!", "mad"),
+                Utterance("Ida Moor", "The stairs creak.", "scared", id="s01_e02_c03_u001"),
+                Utterance("Jo Reed & Ida Moor", "Be quiet!", "mad", id="s01_e02_c03_u004"),
             ),
         ),
-        Dialogue("small/1_2_4", (Utterance("Gus O'Hara", "I feel calm here.", "peaceful"),)),
-        Dialogue("small/2_2_4", (Utterance("Hal", "We won!", "powerful"),)),
+        Dialogue(
+            "small/1_2_4",
+            (Utterance("Gus O'Hara", "I feel calm here.", "peaceful", id="s01_e02_c04_u001"),),
+        ),
+        Dialogue("small/2_2_4", (Utterance("Hal", "We won!", "powerful", id="s02_e02_c04_u001"),)),
     )
 
 
@@ -98,8 +104,8 @@ def test_goemotions_is_read_by_comment(tmp_path: Path, spaces: Mapping[str, Labe
 
     assert corpus.label_space.name == "meld"
     assert corpus.dialogues == (
-        Dialogue("c1", (Utterance("0", "What a goal!", "joy"),)),
-        Dialogue("c3", (Utterance("0", "Fine.", "neutral"),)),
+        Dialogue("c1", (Utterance("0", "What a goal!", "joy", id="c1"),)),
+        Dialogue("c3", (Utterance("0", "Fine.", "neutral", id="c3"),)),
     )
 
 
@@ -116,12 +122,13 @@ def test_goemotions_are_grouped_as_their_authors_do(
 def test_jsonl_is_read_in_the_label_space_that_is_named(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """Labels may be missing; ids are the file's."""
+    """Labels may be missing, and utterances' ids; ids are the file's."""
     corpus = read("jsonl", JSONL, tmp_path, spaces, "meld")
 
     assert corpus.label_space.name == "meld"
     assert [dialogue.id for dialogue in corpus.dialogues] == ["d1", "d2"]
     assert [u.label for u in corpus.dialogues[0].utterances] == ["JOY", None]
+    assert [u.id for u in corpus.dialogues[0].utterances] == ["u1", None]
 
 
 @pytest.mark.parametrize(
@@ -182,10 +189,12 @@ def test_how_an_editor_saved_a_file_does_not_matter(
         ("meld", "I lost my hat.", "  ", "4: Utterance is empty"),
         ("meld", "Cy", "", "5: Speaker is empty"),
         ("meld", "positive,7,", "positive,seven,", "5: Dialogue_ID is 'seven', not a whole number"),
+        ("meld", "neutral,0,0", "neutral,0,a", "2: Utterance_ID is 'a', not a whole number"),
         ("meld", '"No,', '"No"', "3: "),
         ("emorynlp", "Season", "Series", "1: missing column Season"),
         ("emorynlp", "Mad", "Angry", "3: Emotion: 'Angry' is not a label of emorynlp"),
         ("emorynlp", "Powerful,4,1,2,2", "Powerful,4", "5: no value for"),
+        ("emorynlp", "Mad,3,4", "Mad,3,d", "3: Utterance_ID is 'd', not a whole number"),
         ("emorynlp", "['Hal']", "Hal", "5: Speaker is 'Hal', not a list of names"),
         ("emorynlp", "['Hal']", "['Hal'", "5: Speaker is .* not a list of names"),
         ("emorynlp", "['Hal']", "[]", "5: Speaker is .* not a list of names"),
@@ -268,7 +277,7 @@ def test_jsonl_without_a_known_label_space_is_refused(
     label_space: str | None, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its labels could be anything."""
-    with pytest.raises(DatasetError, match="needs one of emorynlp, iemocap, meld, unified"):
+    with pytest.raises(DatasetError, match="needs one of dailydialog, emorynlp, iemocap, meld"):
         read("jsonl", JSONL, tmp_path, spaces, label_space)
 
 
@@ -286,5 +295,7 @@ def test_corpus_without_a_dialogue_is_refused(
 
 def test_unknown_format_is_refused(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """The error lists those there are."""
-    with pytest.raises(DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, jsonl"):
+    with pytest.raises(
+        DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, dailydialog, jsonl"
+    ):
         read("csv", MELD, tmp_path, spaces)

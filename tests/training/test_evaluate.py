@@ -1,10 +1,14 @@
-"""What a bundle's predictions are worth, and where it is written."""
+"""What a bundle says and what that is worth, and where it is written."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import (
     FILE,
@@ -16,6 +20,11 @@ from service.decoding.bundle import (
     trained_labels,
     write_bundle,
 )
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer
+from service.recognition.pipeline import open_recognizer
+from service.settings import Settings
+from training import evaluate as evaluation
 from training.evaluate import Scores, record, score
 from training.predictions import Answer, Predictions
 
@@ -64,6 +73,53 @@ def folder(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> Path:
     )
     write_bundle(bundle, tmp_path)
     return tmp_path
+
+
+class Joyful:
+    """An engine that gives nine tenths to the label that is listed fifth."""
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        return Reading(
+            tuple(math.log(0.9 if place == 4 else 0.01) for place in range(len(candidates))), 0
+        )
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_every_labelled_utterance_is_answered_under_its_id(
+    folder: Path,
+    spaces: Mapping[str, LabelSpace],
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where it has one; those without a label are context only. The engine is scripted."""
+    recognizer = open_recognizer(read_bundle(folder), tokenizer, spaces, Joyful(), None)
+
+    @asynccontextmanager
+    async def parts(*_: object, **__: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(recognizer=recognizer)
+
+    monkeypatch.setattr(evaluation, "open_parts", parts)
+    said = (
+        Utterance("Ann", "Hurrah!", "joy", id="u1"),
+        Utterance("Bo", "Hm.", id="u2"),
+        Utterance("Ann", "Alas.", "Sadness", id="u5"),
+    )
+    dialogues = [Dialogue("d0", said), Dialogue("d1", (Utterance("Cy", "Well.", "neutral"),))]
+
+    (found,) = await evaluation.evaluate(
+        Settings(), [(spaces["meld"], dialogues)], folder, False, lambda _: None
+    )
+
+    assert [(a.dialogue, a.index, a.utterance) for a in found.answers] == [
+        *(("d0", 0, "u1"), ("d0", 2, "u5"), ("d1", 0, None))
+    ]
+    assert [found.labels[gold] for gold in found.gold] == ["joy", "sadness", "neutral"]
+    assert [found.labels[place] for place in found.probabilities.argmax(1)] == ["joy"] * 3
 
 
 def scores(label_space: str) -> Scores:

@@ -52,7 +52,10 @@ def write_session(
 def test_turns_stand_in_the_order_in_which_they_begin(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """One without a label of the six keeps its place in the history; what has no turn is left."""
+    """One without a label of the six keeps its place in the history; what has no turn is left.
+
+    Ids are the turns' names.
+    """
     session = write_session(tmp_path, 1)
 
     corpus = read_corpus("iemocap", session, spaces)
@@ -62,10 +65,10 @@ def test_turns_stand_in_the_order_in_which_they_begin(
         Dialogue(
             NAME,
             (
-                Utterance("woman", "The ferry is gone.", "neutral"),
-                Utterance("woman", "It is gone again.", "sad"),
-                Utterance("man", "Again?"),
-                Utterance("man", "I am so tired of this.", "frustrated"),
+                Utterance("woman", "The ferry is gone.", "neutral", id=f"{NAME}_F000"),
+                Utterance("woman", "It is gone again.", "sad", id=f"{NAME}_F001"),
+                Utterance("man", "Again?", id=f"{NAME}_M001"),
+                Utterance("man", "I am so tired of this.", "frustrated", id=f"{NAME}_M002"),
             ),
         ),
     )

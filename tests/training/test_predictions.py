@@ -19,8 +19,8 @@ MELD = Predictions(
     "meld",
     ("joy", "anger"),
     (
-        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger")),
-        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98),
+        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger"), "dia0_utt0"),
+        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98, utterance="dia0_utt3"),
         Answer("dev/7", 0, 1, (0.125, 0.875), 1.0, ("joy",)),
     ),
 )
@@ -32,6 +32,15 @@ def test_file_holds_what_was_said(tmp_path: Path) -> None:
     write_predictions([MELD, MINE], tmp_path / "said.jsonl")
 
     assert read_predictions(tmp_path / "said.jsonl") == {"meld": MELD, "mine": MINE}
+
+
+def test_utterance_without_an_id_has_none_in_the_file(tmp_path: Path) -> None:
+    """As in the files that were written before there were ids."""
+    write_predictions([MELD, MINE], tmp_path / "said.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+
+    assert [row.get("utterance") for row in rows] == ["dia0_utt0", "dia0_utt3", None, None]
+    assert ["utterance" in row for row in rows] == [True, True, False, False]
 
 
 def test_predictions_are_arrays_over_utterances() -> None:

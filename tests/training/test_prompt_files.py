@@ -145,7 +145,10 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
     [
         (["--task", "mean"], "no task 'mean': main, speaker, prediction, plain"),
         (["--template", "v9"], "no template 'v9': instructerc-v1, v2"),
-        (["--label-space", "moods"], "no label space 'moods': emorynlp, iemocap, meld, unified"),
+        (
+            ["--label-space", "moods"],
+            "no label space 'moods': dailydialog, emorynlp, iemocap, meld",
+        ),
         (["--label-space", "meld", "--task", "plain"], "template v2 has no plain task"),
         (
             ["--label-space", "emorynlp"],

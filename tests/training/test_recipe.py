@@ -2,12 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from training.recipe import RecipeError, load_recipe
+from training.datasets.reading import FORMATS
+from training.recipe import CorpusFile, RecipeError, load_recipe
 
 SHIPPED = sorted(Path(str(files("training") / "recipes")).glob("*.yaml"))
 
@@ -37,6 +38,13 @@ def recipe(recipe_file: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipe_loads_and_is_called_like_its_file(path: Path) -> None:
     assert load_recipe(path).name == path.stem
+
+
+def test_recipe_may_name_every_format_that_is_read() -> None:
+    """Two lists, one of them for the checker of types."""
+    named = CorpusFile.model_fields["format"].annotation
+
+    assert set(get_args(named)) == {*FORMATS, "jsonl"}
 
 
 def test_recipes_are_shipped() -> None:

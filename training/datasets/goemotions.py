@@ -38,7 +38,7 @@ _LABEL = {emotion: label for label, group in _EKMAN.items() for emotion in group
 
 
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
-    """Each comment with one label, as a dialogue of one utterance.
+    """Each comment with one label, as a dialogue of one utterance, both under the comment's id.
 
     Raises:
         DatasetError: a line without three fields, or with a label number outside 0 to 27.
@@ -56,4 +56,4 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
             raise DatasetError(f"{path}:{number}: labels are {labels!r}, not 0 to 27") from None
         if len(emotions) == 1 and text.strip():
             name = label_space.label(_LABEL[emotions[0]]).name
-            yield Dialogue(identifier, (Utterance("0", mend(text), name),))
+            yield Dialogue(identifier, (Utterance("0", mend(text), name, id=identifier),))

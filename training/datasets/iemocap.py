@@ -37,8 +37,9 @@ _RATING = re.compile(r"\[[\d. -]+\]\t(?P<turn>\w+)\t(?P<code>\w+)\t\[")
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Dialogues of a session's folder, or of all in the release, by name.
 
-    Utterances stand in the order in which they begin. Those that raters gave none of the six
-    labels have none here and stay in the history; the widely shared copies leave them out.
+    Utterances stand in the order in which they begin, their ids are the names of the turns. Those
+    that raters gave none of the six labels have none here and stay in the history; the widely
+    shared copies leave them out.
 
     Args:
         path: the release's folder, or its `Session1` to `Session5`. By convention Session 5 is
@@ -70,7 +71,7 @@ def _dialogue(transcript: Path, ratings: dict[str, str | None], space: LabelSpac
         code = ratings.pop(found["turn"], None)
         label = None if code is None else space.label(_LABELS[code]).name
         text = mend(found["text"].strip())
-        utterance = Utterance(SPEAKERS[found["who"]], text, label)
+        utterance = Utterance(SPEAKERS[found["who"]], text, label, id=found["turn"])
         said.append((float(found["start"]), utterance))
     if missing := [turn for turn, code in ratings.items() if code is not None]:
         raise DatasetError(f"{transcript}: has no {missing[0]}, which was rated")

@@ -16,6 +16,8 @@ _COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Dialogues in the order of the file; their ids are the file's stem and Dialogue_ID.
 
+    Utterances have the names of their clips in the corpus, such as `dia0_utt3`.
+
     Raises:
         DatasetError: a missing column, an unknown label, an empty utterance.
     """
@@ -26,6 +28,7 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
                 speaker=row.text("Speaker"),
                 text=mend(row.text("Utterance")),
                 label=row.label("Emotion", label_space),
+                id=f"dia{number}_utt{row.integer('Utterance_ID')}",
             )
             for row in group
         )

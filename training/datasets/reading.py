@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Dialogue, read_dialogues
 from service.conversation.labels import LabelSpace, UnknownLabel
-from training.datasets import emorynlp, goemotions, iemocap, meld
+from training.datasets import dailydialog, emorynlp, goemotions, iemocap, meld
 from training.datasets.errors import DatasetError
 
 Reader = Callable[[Path, LabelSpace], Iterator[Dialogue]]
@@ -17,6 +17,7 @@ FORMATS: Mapping[str, tuple[Reader, str]] = {
     "emorynlp": (emorynlp.read, emorynlp.LABEL_SPACE),
     "goemotions": (goemotions.read, goemotions.LABEL_SPACE),
     "iemocap": (iemocap.read, iemocap.LABEL_SPACE),
+    "dailydialog": (dailydialog.read, dailydialog.LABEL_SPACE),
 }
 
 

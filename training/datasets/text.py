@@ -1,5 +1,7 @@
 """Mends text that a corpus is known to have broken."""
 
+import re
+
 # Windows-1252 read as Latin-1 leaves C1 control characters where punctuation was. Both encodings
 # occur in one file, so each character is mapped by itself.
 _C1 = {
@@ -8,7 +10,16 @@ _C1 = {
     if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # not assigned in Windows-1252
 }
 
+_BEFORE_MARK = re.compile(r" +(?=[,.!?;:…](?:\s|$))")
+# I ’ m, don ’ t, six o ’ clock; an apostrophe before another word may as well be a quotation mark.
+_APOSTROPHE = re.compile(r"(?<=\w) *(['’]) *(s|m|d|t|re|ve|ll|clock)\b", re.IGNORECASE)
+
 
 def mend(text: str) -> str:
     """The text with C1 control characters turned into the punctuation they were."""
     return text.translate(_C1)
+
+
+def close_up(text: str) -> str:
+    """Tokenised text with its punctuation and contractions as people write them."""
+    return _APOSTROPHE.sub(r"\1\2", _BEFORE_MARK.sub("", text))

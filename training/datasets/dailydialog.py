@@ -1,0 +1,78 @@
+"""DailyDialog's official release (Li et al. 2017): a folder for each split.
+
+`dialogues_train.txt` has a dialogue a line, an `__eou__` after each utterance, and
+`dialogues_emotion_train.txt` a number for each; what the speakers intend is not read. The texts are
+tokenised in part (`That ’ s late , I ’ m afraid .`), which nobody who asks the service writes.
+"""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from training.datasets.errors import DatasetError
+from training.datasets.tables import read_text
+from training.datasets.text import close_up, mend
+
+LABEL_SPACE = "dailydialog"
+
+# In the order of the corpus's numbers.
+_EMOTIONS = ("no emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")
+_BY_NUMBER = {str(number): emotion for number, emotion in enumerate(_EMOTIONS)}
+_TEXTS, _LABELS = "dialogues_", "dialogues_emotion_"
+_NAMES = tuple(f"{_TEXTS}{split}.txt" for split in ("train", "validation", "test"))
+_END = "__eou__"
+
+
+def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+    """Dialogues in the order of the file; their ids are the file's stem and the line's number.
+
+    An utterance's id is the line's number and its own in the line, from 1: `12/3`. Speakers are not
+    named: two take turns, "0" begins. Spaces before punctuation and around apostrophes are closed
+    up. An utterance without words is left out.
+
+    Args:
+        path: a split's folder, or the file of its dialogues; its emotions lie beside it. A recipe
+            names the folder, for a fingerprint of both.
+
+    Raises:
+        DatasetError: no such file, a number outside 0 to 6, or a line of emotions that are more or
+            fewer than its utterances.
+    """
+    texts = _texts(path)
+    emotions = texts.with_name(texts.name.replace(_TEXTS, _LABELS, 1))
+    lines = zip_longest(_lines(texts), _lines(emotions), fillvalue="")
+    for number, (line, numbers) in enumerate(lines, start=1):
+        said = [text.strip() for text in line.removesuffix(_END).split(_END)] if line else []
+        labels = numbers.split()
+        if len(labels) != len(said):
+            raise DatasetError(
+                f"{emotions}:{number}: {len(labels)} emotions, but {len(said)} utterances"
+            )
+        utterances = []
+        for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1):
+            if label not in _BY_NUMBER:
+                raise DatasetError(f"{emotions}:{number}: emotion is {label!r}, not 0 to 6")
+            if text:
+                name = label_space.label(_BY_NUMBER[label]).name
+                speaker = str((turn - 1) % 2)
+                utterances.append(Utterance(speaker, close_up(text), name, id=f"{number}/{turn}"))
+        if utterances:
+            yield Dialogue(f"{texts.stem}/{number}", tuple(utterances))
+
+
+def _texts(path: Path) -> Path:
+    if not path.is_dir():
+        if not path.name.startswith(_TEXTS):
+            raise DatasetError(f"{path}: neither a folder nor one of {', '.join(_NAMES)}")
+        return path
+    found = [path / name for name in _NAMES if (path / name).is_file()]
+    if len(found) != 1:
+        raise DatasetError(f"{path}: holds {len(found)} of {', '.join(_NAMES)}, not one")
+    return found[0]
+
+
+def _lines(path: Path) -> list[str]:
+    # Mended first, and not by splitlines: to Unicode some of what is mended is space.
+    return [line.strip() for line in mend(read_text(path)).rstrip().split("\n")]
