@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -93,10 +92,10 @@ def train(
     label_data: _Spaces = _DATA,
 ) -> None:
     """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
-    from training.recipe import load_recipe
+    from training.recipe_files import load_recipe, recipe_path
 
     with _errors():
-        resolved = load_recipe(_recipe_path(recipe))
+        resolved = load_recipe(recipe_path(recipe))
         spaces = load_label_spaces(label_data / "label_spaces")
         from service.demonstrations.corpus import read_demonstrations
         from service.demonstrations.encoder import load_encoder
@@ -269,11 +268,6 @@ def prompts(
         space = spaces[label_space.casefold()]
         rows = write_prompts(source, target, chosen, task, space, shown)  # type: ignore[arg-type]
     _say(f"{rows} prompts written to {target}")
-
-
-def _recipe_path(recipe: str) -> Path:
-    shipped = Path(str(files("training") / "recipes" / f"{recipe}.yaml"))
-    return shipped if shipped.is_file() else Path(recipe)
 
 
 @contextmanager

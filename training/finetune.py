@@ -26,10 +26,10 @@ from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Sources, check_apart, held_out, mix
 from training.packed_loss import logits_at
-from training.packing import collate, pack
+from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
 from training.tasks import LabelledExample, PromptSettings
-from training.trainer import Run, run_stage
+from training.trainer import Run, kept_weights, run_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,8 +61,8 @@ def train(
         base: the folder of the base model.
         encoder: identity of the encoder that `sources` pairs demonstrations with.
         out: gets the weights, `bundle.json` for the bundle that a merge makes of them, and
-            `training.json`, which keeps the recipe, the development scores of each epoch and how
-            often demonstrations agreed with the label.
+            `training.json`, which keeps the recipe, the development scores of each epoch, which
+            epoch's weights were kept, and how often demonstrations agreed with the label.
         save_every: steps between two checkpoints.
 
     Raises:
@@ -94,56 +94,47 @@ def train(
         pools = Pools(sources, last_corpora, recipe.seed)
         held = held_out(development, last, pools, sources, settings)
         log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
-    folders = {stage.name: out / _CHECKPOINTS / stage.name for stage, _ in stages}
-    done = record["finished"]
     for what, of_split in held.items():
         record["agreement"][what] = _agreement(what, of_split)
-    model, causal = _model(recipe, base, folders[done[-1]] if done else None)
-    trees = reads_trees(causal)
+    before: Path | None = None
     for stage, read in stages:
-        if stage.name in done:
-            continue
-        pools = Pools(sources, read, recipe.seed)
-        examples = [
-            example
-            for epoch in range(stage.epochs)
-            for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch)
-        ]
-        rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
-        log.info(
-            "stage %s: %d examples, %d tokens packed into %d",
-            stage.name,
-            len(examples),
-            sum(len(s) for e in examples for s in e.example.segments),
-            sum(len(row.ids) for row in rows),
-        )
-        record["agreement"][stage.name] = _agreement(stage.name, examples)
-
-        def after_epoch(wrapped: Any, epoch: int, stage: Stage = stage) -> dict[str, float]:
-            scores = development_scores(wrapped, causal, held, settings, trees)
-            log.info("stage %s, epoch %d: %s", stage.name, epoch, json.dumps(scores))
-            rows = [
-                row
-                for row in record["development"]
-                if row["stage"] != stage.name or row["epoch"] < epoch
+        folder = out / _CHECKPOINTS / stage.name
+        if stage.name not in record["finished"]:
+            model, causal = _model(recipe, base, before)
+            trees = reads_trees(causal)
+            pools = Pools(sources, read, recipe.seed)
+            examples = [
+                example
+                for epoch in range(stage.epochs)
+                for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch)
             ]
-            row = {"stage": stage.name, "epoch": epoch, "weighted_f1": scores}
-            record["development"] = [*rows, row]
-            _write(record, out)
-            return scores
+            record["agreement"][stage.name] = _agreement(stage.name, examples)
 
-        folder = folders[stage.name]
-        logs = out / "logs" / stage.name if _is_first_process() else None
-        run = Run(model, causal, trees, folder, logs, save_every, after_epoch)
-        run_stage(recipe, stage, rows, run)
-        record["finished"].append(stage.name)
-        _write(record, out)
+            def after_epoch(
+                wrapped: Any,
+                epoch: int,
+                stage: Stage = stage,
+                causal: "PreTrainedModel" = causal,
+                trees: bool = trees,
+            ) -> tuple[dict[str, float], bool]:
+                scores = development_scores(wrapped, causal, held, settings, trees)
+                log.info("stage %s, epoch %d: %s", stage.name, epoch, json.dumps(scores))
+                best = _is_best(record, stage, epoch, scores)
+                _write(record, out)
+                return scores, best
+
+            logs = out / "logs" / stage.name if _is_first_process() else None
+            run = Run(model, causal, trees, folder, logs, save_every, after_epoch)
+            run_stage(recipe, stage, _rows(stage, examples, trees), run)
+            record["finished"].append(stage.name)
+            _write(record, out)
+        before = kept_weights(folder)
     if not _is_first_process():
         return
-    if recipe.stages:
-        _move_weights(folders[recipe.stages[-1].name], out)
+    if before is not None:
+        _move_weights(before, out)
     else:
-        model.save_pretrained(out)
+        _model(recipe, base, None)[0].save_pretrained(out)
     _write(record | {"complete": True}, out)
     shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
 
@@ -217,6 +208,34 @@ def _said(
     return said
 
 
+def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> list[Row]:
+    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
+    log.info(
+        "stage %s: %d examples, %d tokens packed into %d",
+        stage.name,
+        len(examples),
+        sum(len(s) for e in examples for s in e.example.segments),
+        sum(len(row.ids) for row in rows),
+    )
+    return rows
+
+
+def _is_best(record: dict[str, Any], stage: Stage, epoch: int, scores: Mapping[str, float]) -> bool:
+    """Whether an epoch's scores are the stage's best so far; they are put on record."""
+    # A run that goes on may have scored this epoch before.
+    rows = [r for r in record["development"] if r["stage"] != stage.name or r["epoch"] < epoch]
+    best = all(_mean(scores) > _mean(r["weighted_f1"]) for r in rows if r["stage"] == stage.name)
+    if best or stage.keep == "last":
+        record["kept"][stage.name] = epoch
+    row = {"stage": stage.name, "epoch": epoch, "weighted_f1": scores}
+    record["development"] = [*rows, row]
+    return best
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores) if scores else 0.0
+
+
 def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, float]:
     """By label space, how often the nearest demonstration has the utterance's own label, 0 to 1."""
     found: dict[str, list[bool]] = defaultdict(list)
@@ -238,6 +257,7 @@ def _begun(recipe: Recipe, out: Path) -> dict[str, Any]:
             "recipe": described,
             "agreement": {},
             "development": [],
+            "kept": {},
             "finished": [],
             "complete": False,
         }

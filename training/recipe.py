@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Window
@@ -112,6 +111,8 @@ class Stage(Section):
     betas: tuple[float, float] = (0.9, 0.999)
     tokens_per_batch: PositiveInt = 4096  # on each device
     batches_per_step: PositiveInt = 1
+    # Weights after the last epoch, or after the one that did best on the development split.
+    keep: Literal["last", "best"] = "last"
     # Weight of the language-model loss on random prompt tokens; turns an encoder causal.
     prompt_loss: Annotated[float, Field(ge=0)] = 0.0
 
@@ -130,6 +131,7 @@ class Recipe(Section):
     # None leaves the base as it is: zero-shot.
     stages: tuple[Stage, ...]
     development: tuple[CorpusFile, ...] = ()
+    test: tuple[CorpusFile, ...] = ()  # read once, when everything has been chosen
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the base's weights
     # Computes activations again in the backward pass: less memory, a third more time.
     gradient_checkpointing: bool = False
@@ -149,6 +151,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def best_is_told_on_a_development_split(self) -> Self:
+        if not self.development and any(stage.keep == "best" for stage in self.stages):
+            raise ValueError("development: keep: best needs one")
+        return self
+
+    @model_validator(mode="after")
     def template_has_the_tasks(self) -> Self:
         known = tasks_of(TEMPLATES[self.template])
         asked = [name for s in self.stages for name, weight in s.tasks if weight]
@@ -159,24 +167,3 @@ class Recipe(Section):
 
 class RecipeError(ValueError):
     """A recipe file that cannot be used; the message names the file and the key."""
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; a wrong key or type fails before weights are loaded.
-
-    Raises:
-        RecipeError: no such file, not YAML, or not a recipe.
-    """
-    try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()
-        )
-        raise RecipeError(f"{path}: {problems}") from None

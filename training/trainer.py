@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 # Written last, so that a checkpoint that has it is whole.
 _STATE = "trainer_state.json"
-_KEPT = 2
+_CHECKPOINTS_KEPT = 2
+_KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,11 @@ class Run:
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
         trees: whether the model reads rows of several examples.
-        checkpoints: the stage's folder of them, which holds its weights when it is done.
+        checkpoints: the stage's folder of them.
         logs: a folder for TensorBoard; None in all processes but the first.
         save_every: steps between two checkpoints, the most that a kill can lose.
-        after_epoch: called with the trainer's own model and the epochs done; its scores by name.
+        after_epoch: called with the trainer's own model and the epochs done; its scores by name,
+            and whether they are the stage's best so far.
     """
 
     model: Any
@@ -41,7 +43,7 @@ class Run:
     checkpoints: Path
     logs: Path | None
     save_every: int
-    after_epoch: Callable[[Any, int], dict[str, float]]
+    after_epoch: Callable[[Any, int], tuple[dict[str, float], bool]]
 
 
 def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
@@ -72,11 +74,13 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             if done > before:
                 wrapped = trainer.model_wrapped
                 wrapped.eval()
-                scores = run.after_epoch(wrapped, done)
+                scores, best = run.after_epoch(wrapped, done)
                 if writer is not None:
                     for what, score in scores.items():
                         writer.add_scalar(_tag(what), score, state.global_step)
                 wrapped.train()
+                if best and stage.keep == "best":
+                    trainer.save_model(str(kept_weights(run.checkpoints)))
                 control.should_save = True
 
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
@@ -101,7 +105,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             logging_steps=20,
             save_strategy="steps",
             save_steps=run.save_every,
-            save_total_limit=_KEPT,
+            save_total_limit=_CHECKPOINTS_KEPT,
             report_to="none",
             remove_unused_columns=False,
             dataloader_pin_memory=False,
@@ -114,12 +118,18 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     if last is not None:
         log.info("stage %s: goes on from %s", stage.name, last.name)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    trainer.save_model(str(run.checkpoints))
+    if stage.keep == "last":
+        trainer.save_model(str(kept_weights(run.checkpoints)))
 
 
 def _tag(what: str) -> str:
     """A score's name as TensorBoard allows it: "development/meld/with_demonstrations"."""
     return f"development/{what.replace(', ', '/').replace(' ', '_')}"
+
+
+def kept_weights(checkpoints: Path) -> Path:
+    """Where a stage that is done has left its weights: the last ones, or the best."""
+    return checkpoints / _KEPT
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -17,7 +17,7 @@ from tests.bench.training import (
     write_run,
 )
 from training.packing import Example
-from training.recipe import load_recipe
+from training.recipe_files import load_recipe
 
 
 def test_a_run_trains_on_labelled_dialogues_of_melds_shape(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from training.adapters import lora_config
 from training.finetune import ROW_TOKENS, prompt_settings
 from training.mixing import Pools, Sources, mix
 from training.packing import Example, pack
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_files import load_recipe
 
 BASE = REPOSITORY / "build" / "base" / "minilm-causal"
 RECIPE = REPOSITORY / "training" / "recipes" / "erc-mini.yaml"

@@ -18,7 +18,7 @@ from training import finetune
 from training.bases import MINILM_CAUSAL, build_base
 from training.mixing import Sources
 from training.pairing import Vectors
-from training.recipe import load_recipe
+from training.recipe_files import load_recipe
 
 # A busy machine is slow, not wrong.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from training.adapters import check_base
-from training.recipe import Lora, RecipeError, load_recipe
+from training.recipe import Lora, RecipeError
+from training.recipe_files import load_recipe
 
 
 def refusal(recipe_file: Path, base: Path, **lora: Any) -> str:

@@ -18,10 +18,11 @@ from service.decoding.tokenizer import Tokenizer
 from training import finetune
 from training.bases import base_revision
 from training.datasets.errors import DatasetError
-from training.mixing import Sources
+from training.mixing import Pools, Sources, held_out
 from training.packed_loss import packed_loss
 from training.packing import collate, pack
-from training.recipe import RecipeError, load_recipe
+from training.recipe import RecipeError
+from training.recipe_files import load_recipe
 from training.tasks import PromptSettings, main_task
 
 WEIGHTS = "adapter_model.safetensors"
@@ -100,6 +101,34 @@ def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:
             "meld, with demonstrations",
         }
         assert all(0 <= score <= 100 for score in row["weighted_f1"].values())
+
+
+def test_best_epoch_is_kept_where_the_recipe_says_so(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """By the development split, not by chance of the last step; the record says which it was."""
+    recipe = load_recipe(recipe_file)
+    first, second = recipe.stages
+    longer = second.model_copy(update={"keep": "best", "epochs": 6, "learning_rate": 0.03})
+    changed = recipe.model_copy(update={"stages": (first, longer)})
+
+    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    means = {
+        row["epoch"]: sum(row["weighted_f1"].values())
+        for row in record["development"]
+        if row["stage"] == "second"
+    }
+    assert record["kept"] == {"first": 1, "second": max(means, key=lambda epoch: means[epoch])}
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, str(tmp_path / "run")).get_base_model()
+    settings = finetune.prompt_settings(changed, tiny_base)
+    development = sources.corpora(recipe.development)
+    pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed)
+    held = held_out(development, longer, pools, sources, settings)
+    scores = finetune.development_scores(model.eval(), model, held, settings)
+    assert sum(scores.values()) == pytest.approx(max(means.values()), abs=0.02)
 
 
 def test_adapter_holds_what_the_recipe_trains_and_nothing_else(adapter: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from training.datasets.reading import FORMATS
-from training.recipe import CorpusFile, RecipeError, load_recipe
+from training.recipe import CorpusFile, RecipeError
+from training.recipe_files import load_recipe, load_runs
 
 SHIPPED = sorted(Path(str(files("training") / "recipes")).glob("*.yaml"))
 
@@ -37,7 +38,10 @@ def recipe(recipe_file: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipe_loads_and_is_called_like_its_file(path: Path) -> None:
-    assert load_recipe(path).name == path.stem
+    """Each of its runs, with what is changed in it."""
+    for name, recipe in load_runs(path).items():
+        assert recipe.name == name
+        assert name == path.stem or name.startswith(f"{path.stem}-")
 
 
 def test_recipe_may_name_every_format_that_is_read() -> None:
@@ -138,3 +142,93 @@ def test_number_without_a_point_is_read_as_the_number_it_is(recipe: Path) -> Non
     recipe.write_text(recipe.read_text().replace("learning_rate: 0.01", "learning_rate: 2e-4"))
 
     assert load_recipe(recipe).stages[0].learning_rate == 0.0002
+
+
+def written(folder: Path, name: str, described: dict[str, Any]) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(described, sort_keys=False))
+    return path
+
+
+def test_recipe_that_extends_another_says_only_what_differs(recipe: Path, tmp_path: Path) -> None:
+    """Mappings key by key, named things by name, all else whole; null takes away."""
+    path = written(
+        tmp_path,
+        "other",
+        {
+            "extends": "mine.yaml",
+            "name": "other",
+            "window": {"highest": 9},
+            "stages": {"first": None, "second": {"epochs": 5, "demonstrations": None}},
+            "label_spaces": ["meld"],
+        },
+    )
+
+    mine, other = load_recipe(recipe), load_recipe(path)
+
+    (second,) = other.stages
+    assert (other.window.lowest, other.window.highest) == (2, 9)
+    assert second == mine.stages[1].model_copy(
+        update={"epochs": 5, "demonstrations": second.demonstrations}
+    )
+    assert second.demonstrations.count == 0
+    assert other.label_spaces == ("meld",)
+    assert other.lora == mine.lora
+
+
+def test_all_parameters_are_trained_where_the_adapter_is_null(recipe: Path, tmp_path: Path) -> None:
+    """Null is a value there."""
+    path = written(tmp_path, "all", {"extends": "mine.yaml", "lora": None})
+
+    assert load_recipe(path).lora is None
+
+
+def test_every_combination_of_what_varies_is_a_run(recipe: Path, tmp_path: Path) -> None:
+    """Named after what it changes."""
+    path = written(
+        tmp_path,
+        "sweep",
+        {
+            "extends": "mine.yaml",
+            "name": "sweep",
+            "vary": {
+                "seed": {"one": {"seed": 1}, "two": {"seed": 2}},
+                "rate": {
+                    "slow": {"stages": {"second": {"learning_rate": 1e-5}}},
+                    "fast": {"stages": {"second": {"learning_rate": 1e-2}}},
+                },
+            },
+        },
+    )
+
+    runs = load_runs(path)
+
+    assert {n: (r.name, r.seed, r.stages[1].learning_rate) for n, r in runs.items()} == {
+        "sweep-one-slow": ("sweep-one-slow", 1, 1e-5),
+        "sweep-one-fast": ("sweep-one-fast", 1, 1e-2),
+        "sweep-two-slow": ("sweep-two-slow", 2, 1e-5),
+        "sweep-two-fast": ("sweep-two-fast", 2, 1e-2),
+    }
+    with pytest.raises(RecipeError, match=r"sweep\.yaml: holds 4 runs: sweep-one-slow, "):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"extends": "none.yaml"}, r"none\.yaml: No such file"),
+        ({"extends": "broken.yaml"}, r"broken\.yaml: extends itself"),
+        (
+            {"extends": "mine.yaml", "stages": {"third": {"epochs": 1}}},
+            "broken.yaml: there is nothing called third to change",
+        ),
+        ({"extends": "mine.yaml", "vary": ["a"]}, "vary: not axes with named changes"),
+        ({"extends": "mine.yaml", "vary": {"a": {}}}, "vary: not axes with named changes"),
+        ({"extends": "mine.yaml", "vary": {"a": {"b": 3}}}, "3 is not a mapping of changes"),
+    ],
+)
+def test_change_that_fits_nothing_is_refused(
+    described: dict[str, Any], message: str, recipe: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_runs(written(tmp_path, "broken", described))
