@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MINILM_CAUSAL = "minilm-causal"
+BUILT_HERE = (MINILM_CAUSAL,)
 # Stands in the folder of a base made here, and says from what.
 _MADE = "base.json"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -114,6 +114,41 @@ def train(
 
 
 @app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one for each run.")],
+    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model, if it cannot be built here.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run of the recipe to do; repeatable.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed to use; repeatable.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That train one run together.")] = 1,
+    test: Annotated[
+        bool, typer.Option("--test", help="Read the test splits, when everything is chosen.")
+    ] = False,
+) -> None:
+    """Train, merge and score every run of a recipe; started again, it goes on where it was.
+
+    A run of its own is made of each change that the recipe varies, and of each seed.
+    """
+    from training.experiment import Options, described, run_experiment
+    from training.recipe_files import load_runs, recipe_path
+
+    with _errors():
+        runs = load_runs(recipe_path(recipe))
+        if unknown := set(only or ()) - runs.keys():
+            known = ", ".join(runs)
+            raise ValueError(f"{recipe} has no run {', '.join(sorted(unknown))}: {known}")
+        chosen = {name: runs[name] for name in only or runs}
+        out.mkdir(parents=True, exist_ok=True)
+        options = Options(data, base, out, tuple(seed or ()), processes, test)
+        _say(described(run_experiment(chosen, options)))
+
+
+@app.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder that `train` wrote.")],
     base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],

@@ -1,0 +1,180 @@
+"""Runs an experiment: every run of a recipe file trained, merged and scored, one after another.
+
+Each run has a folder, in which each step leaves its result; a step whose result is there is not
+done again, so that an experiment that was stopped goes on where it was.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import yaml
+
+from service.decoding.bundle import FILE
+from training.bases import BUILT_HERE, build_base
+from training.metrics import measure
+from training.predictions import read_predictions
+from training.recipe import CorpusFile, Recipe
+
+log = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+_RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
+_DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
+
+
+class ExperimentError(ValueError):
+    """A step of a run failed; the message names the run and the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an experiment is run.
+
+    Attributes:
+        data: the folder that corpus paths begin at.
+        base: the base's folder; None: one that can be built here, in `out`.
+        out: gets a folder for each run.
+        seeds: each run is done once with each; empty: with its recipe's own.
+        processes: that train one run together.
+        test: whether the test splits are read, which is done once.
+    """
+
+    data: Path
+    base: Path | None
+    out: Path
+    seeds: Sequence[int] = ()
+    processes: int = 1
+    test: bool = False
+
+
+def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
+    """Do every run, and write what came of them as `results.json`.
+
+    Returns:
+        By split and label space, for each recipe the weighted F1 in percent of each seed, with
+        their mean and standard deviation.
+
+    Raises:
+        ExperimentError: a step failed.
+        ValueError: a base that cannot be built here, and no folder of one.
+    """
+    for name, recipe in recipes.items():
+        base = _base(recipe, options)
+        for seed in options.seeds or (recipe.seed,):
+            one_run(
+                recipe.model_copy(update={"seed": seed}),
+                base,
+                _folder(name, seed, options),
+                options,
+            )
+    found = results(recipes, options)
+    (options.out / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
+    """Train, merge, and score on the development split, and on the test split if that is asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    described = folder / _RECIPE
+    described.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    trained, bundle = folder / _TRAINED, folder / _BUNDLE
+    arguments = ["train", str(described), "--data", str(options.data), "--base", str(base)]
+    _step(folder, [*arguments, "--out", str(trained)], options.processes)
+    if not (bundle / FILE).is_file():
+        _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)])
+    if recipe.development and not (folder / _DEVELOPMENT).is_file():
+        record = ["--record", str(bundle)]
+        _score(recipe, bundle, recipe.development, folder / _DEVELOPMENT, options, record)
+    if options.test and recipe.test and not (folder / _TEST).is_file():
+        _score(recipe, bundle, recipe.test, folder / _TEST, options, [])
+
+
+def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
+    """What the runs that are done scored; see `run_experiment`."""
+    found: dict[str, Any] = {}
+    for split in (_DEVELOPMENT, _TEST):
+        for name, recipe in recipes.items():
+            for seed in options.seeds or (recipe.seed,):
+                path = _folder(name, seed, options) / split
+                if not path.is_file():
+                    continue
+                for space, predictions in read_predictions(path).items():
+                    key = f"{path.stem}, {space}"
+                    of_recipe = found.setdefault(key, {}).setdefault(name, {"seeds": {}})
+                    score = round(100 * measure(predictions).weighted_f1, 2)
+                    of_recipe["seeds"][str(seed)] = score
+    for of_split in found.values():
+        for one in of_split.values():
+            scores = list(one["seeds"].values())
+            one["mean"] = round(mean(scores), 2)
+            one["deviation"] = round(stdev(scores), 2) if len(scores) > 1 else None
+    return found
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """The results as tables in Markdown."""
+    parts = []
+    for what, runs in found.items():
+        lines = [what, "", "| run | weighted F1 | deviation | seeds |", "|---|---|---|---|"]
+        for name, one in runs.items():
+            spread = "" if one["deviation"] is None else f"{one['deviation']:.2f}"
+            seeds = ", ".join(f"{seed}: {score:.2f}" for seed, score in one["seeds"].items())
+            lines.append(f"| {name} | {one['mean']:.2f} | {spread} | {seeds} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _folder(name: str, seed: int, options: Options) -> Path:
+    return options.out / f"{name}@{seed}"
+
+
+def _base(recipe: Recipe, options: Options) -> Path:
+    if options.base is not None:
+        return options.base
+    if recipe.base not in BUILT_HERE:
+        raise ValueError(
+            f"recipe {recipe.name}: download its base {recipe.base} and name the folder (--base)"
+        )
+    folder = options.out / "bases" / recipe.base
+    if not folder.is_dir():
+        build_base(recipe.base, folder)
+    return folder
+
+
+def _score(
+    recipe: Recipe,
+    bundle: Path,
+    corpora: Sequence[CorpusFile],
+    predictions: Path,
+    options: Options,
+    extra: Sequence[str],
+) -> None:
+    named = []
+    for corpus in corpora:
+        space = f"/{corpus.label_space}" if corpus.label_space else ""
+        named += ["--corpus", f"{corpus.format}{space}:{options.data / corpus.path}"]
+    if "unified" in recipe.label_spaces:
+        named.append("--unified")
+    arguments = ["evaluate", str(bundle), *named, "--predictions", str(predictions), *extra]
+    _step(predictions.parent, arguments)
+
+
+def _step(folder: Path, arguments: Sequence[str], processes: int = 1) -> None:
+    """Run a command of `instructerc-train` in a process of its own, which gives back its memory.
+
+    Its progress is on the terminal.
+    """
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    several = together if processes > 1 else []
+    log.info("%s: %s", folder.name, arguments[0])
+    command = [sys.executable, *several, "-m", "training.cli", *arguments]
+    ended = subprocess.run(command, check=False)  # noqa: S603
+    if ended.returncode:
+        raise ExperimentError(f"{folder}: {arguments[0]} ended with status {ended.returncode}")
