@@ -1,7 +1,6 @@
 """The `instructerc-train` command: data, base, train, merge, evaluate, prompts."""
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -142,8 +141,12 @@ def evaluate(
     ] = True,
     record: Annotated[
         list[Path] | None,
-        typer.Option(help="Bundle or adapter to write temperatures and scores into; repeatable."),
+        typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
     ] = None,
+    calibration: Annotated[
+        Literal["temperature", "isotonic"],
+        typer.Option(help="What to fit: one temperature, or a curve for each label."),
+    ] = "temperature",
     predictions: Annotated[
         Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
     ] = None,
@@ -154,6 +157,7 @@ def evaluate(
         from service.decoding.bundle import read_bundle
         from service.settings import load_settings
         from training import evaluate as evaluation
+        from training.calibration import calibrated
         from training.datasets.reading import read_named
         from training.predictions import write_predictions
         from training.tasks import with_unified_labels
@@ -172,12 +176,13 @@ def evaluate(
         found = asyncio.run(
             evaluation.evaluate(settings, labelled, Path(index), demonstrations, _say_aside)
         )
-        if predictions is not None:
-            write_predictions(found, predictions)
         known = read_bundle(bundle).label_spaces
-        scores = [evaluation.score(each, known[each.label_space].temperature) for each in found]
+        said = [(each, known[each.label_space].calibration) for each in found]
+        if predictions is not None:
+            write_predictions([calibrated(each, own) for each, own in said], predictions)
+        scores = [evaluation.score(each, own, calibration) for each, own in said]
         for score in scores:
-            _say(json.dumps(dataclasses.asdict(score)))
+            _say(json.dumps(score.to_json()))
         for folder in record or ():
             evaluation.record(scores, folder)
 
