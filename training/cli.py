@@ -240,6 +240,40 @@ def compare(
 
 
 @app.command()
+def report(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl are runs of "
+            "one model."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file; every measure is in a .json beside it.")],
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Predictions of other utterances, as of a development split, under the same name, "
+            "to fit calibrations on; repeatable. Without: cross-fitted by dialogue."
+        ),
+    ] = None,
+) -> None:
+    """Write a page of tables and plots about models, and everything measured as JSON."""
+    from service.files import written_whole
+    from training.page import page
+    from training.report import read_runs, reported
+
+    with _errors():
+        if out.suffix == ".json":
+            raise ValueError(f"{out}: is where the measures go; name the page .html")
+        spaces = reported(read_runs(predictions, fit or ()))
+        measures = out.with_suffix(".json")
+        with written_whole(out) as html, written_whole(measures) as file:
+            html.write(page(spaces))
+            json.dump({space.label_space: space.to_json() for space in spaces}, file, indent=1)
+    _say(f"{out} and {measures} written")
+
+
+@app.command()
 def prompts(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
