@@ -150,6 +150,10 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
     ] = None,
+    label_orders: Annotated[
+        int,
+        typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
+    ] = 0,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
@@ -174,13 +178,16 @@ def evaluate(
             ]
             labelled.append((spaces[UNIFIED], tuple(together)))
         found = asyncio.run(
-            evaluation.evaluate(settings, labelled, Path(index), demonstrations, _say_aside)
+            evaluation.evaluate(
+                settings, labelled, Path(index), demonstrations, _say_aside, label_orders
+            )
         )
-        known = read_bundle(bundle).label_spaces
-        said = [(each, known[each.label_space].calibration) for each in found]
+        trained = read_bundle(bundle).label_spaces
+        known = [(asked, trained[asked.said.label_space]) for asked in found]
         if predictions is not None:
-            write_predictions([calibrated(each, own) for each, own in said], predictions)
-        scores = [evaluation.score(each, own, calibration) for each, own in said]
+            served = [calibrated(asked.said, own.calibration) for asked, own in known]
+            write_predictions(served, predictions)
+        scores = [evaluation.score(asked, own, calibration) for asked, own in known]
         for score in scores:
             _say(json.dumps(score.to_json()))
         for folder in record or ():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from service.decoding.bundle import Bundle, BundleError, read_bundle, write_bundle
+from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
 from service.decoding.tokenizer import load_tokenizer
 from service.errors import UtteranceTooLong
 from service.offline import recognize_all
@@ -18,6 +18,7 @@ from service.recognition.pipeline import Recognition, Recognizer, open_recognize
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 from training.calibration import FITS, calibrated, cross_fitted, fitted
+from training.label_orders import flip_rate, in_order, other_orders
 from training.metrics import measure
 from training.predictions import Answer, Predictions
 
@@ -37,6 +38,8 @@ class Scores:
         demonstration_agreement: in percent, how often the nearest demonstration shown has the gold
             label; None where none was shown.
         label_mass: mean share of the vocabulary's probability that goes to the labels.
+        label_order_flip_rate: share of the answers that another order of the prompt's labels
+            changes, the mean over the orders; None where none was asked in.
     """
 
     label_space: str
@@ -54,6 +57,7 @@ class Scores:
     calibrated_error: float
     label_mass: float
     demonstration_agreement: float | None
+    label_order_flip_rate: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Of curves, only that there are some: `bundle.json` has them."""
@@ -64,38 +68,58 @@ class Scores:
         return found | {"calibration": "isotonic"}
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a bundle's model said in one label space, without the bundle's calibration.
+
+    Attributes:
+        said: with the prompt that the bundle was trained on.
+        reordered: with prompts that list the labels in other orders.
+    """
+
+    said: Predictions
+    reordered: tuple[Predictions, ...] = ()
+
+
 async def evaluate(
     settings: Settings,
     labelled: Sequence[tuple[LabelSpace, Sequence[Dialogue]]],
     index: Path,
     demonstrations: bool,
     report: Report,
-) -> list[Predictions]:
+    label_orders: int = 0,
+) -> list[Asked]:
     """Label dialogues in each label space; utterances without a label count as context only.
+
+    The bundle's calibration is left to `score`: curves could not be undone.
 
     Args:
         index: a folder for an index of the shipped demonstrations.
         demonstrations: whether prompts show any.
-
-    Returns:
-        What the model says, without the bundle's calibration: curves could not be undone.
+        label_orders: in how many other orders of the labels to ask everything again.
 
     Raises:
         ServiceError: a label space that the bundle was not trained on, or a part that fails.
     """
-    found = []
     async with open_parts(settings, report, index=index, demonstrations=demonstrations) as parts:
-        recognizer = open_recognizer(
-            uncalibrated(parts.bundle),
-            load_tokenizer(settings.bundle),
-            parts.label_spaces,
-            parts.engine,
-            NearestDemonstrations(parts.encoder, parts.store) if demonstrations else None,
-        )
+        bundle, tokenizer = uncalibrated(parts.bundle), load_tokenizer(settings.bundle)
+        retrieval = NearestDemonstrations(parts.encoder, parts.store) if demonstrations else None
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
+
+        async def ask_in(space: LabelSpace, dialogues: Sequence[Dialogue]) -> Predictions:
+            spaces = {**parts.label_spaces, space.name: space}
+            recognizer = open_recognizer(bundle, tokenizer, spaces, parts.engine, retrieval)
+            return await ask(recognizer, space, dialogues, places)
+
+        found = []
         for space, dialogues in labelled:
-            recognizer.label_space(space.name)
-            found.append(await ask(recognizer, space, dialogues, places))
+            parts.recognizer.label_space(space.name)
+            said = await ask_in(space, dialogues)
+            reordered = []
+            for number, other in enumerate(other_orders(space, label_orders), start=1):
+                report(f"{space.name}: order {number} of {label_orders}")
+                reordered.append(in_order(await ask_in(other, dialogues), space.names))
+            found.append(Asked(said, tuple(reordered)))
     return found
 
 
@@ -158,16 +182,17 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
 
 
-def score(said: Predictions, own: Calibration, kind: Kind = "temperature") -> Scores:
+def score(asked: Asked, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
     """The scores of what a bundle's model said.
 
     Args:
-        said: without the bundle's calibration.
-        own: the bundle's calibration in this label space.
+        trained: the label space as the bundle has it.
         kind: which calibration to fit.
     """
-    served = measure(calibrated(said, own))
-    mended = measure(cross_fitted(said, FITS[kind]))
+    said, own = asked.said, trained.calibration
+    answered = calibrated(said, own)
+    served, mended = measure(answered), measure(cross_fitted(said, FITS[kind]))
+    reordered = [calibrated(other, own) for other in asked.reordered]
     agreement = served.demonstration_agreement
     return Scores(
         label_space=said.label_space,
@@ -185,6 +210,7 @@ def score(said: Predictions, own: Calibration, kind: Kind = "temperature") -> Sc
         calibrated_error=round(mended.calibration_error, 4),
         label_mass=round(served.label_mass, 4),
         demonstration_agreement=None if agreement is None else round(100 * agreement, 2),
+        label_order_flip_rate=round(flip_rate(answered, reordered), 4) if reordered else None,
     )
 
 

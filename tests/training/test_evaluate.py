@@ -16,6 +16,7 @@ from service.decoding.bundle import (
     Base,
     Bundle,
     BundleError,
+    TrainedLabels,
     Window,
     read_bundle,
     trained_labels,
@@ -27,8 +28,10 @@ from service.errors import UtteranceTooLong
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.calibration import calibrated, calibration_error, cross_fitted, fit_isotonic
-from training.evaluate import Kind, Scores, ask, record, score, uncalibrated
+from training.evaluate import Asked, Kind, Scores, ask, record, score, uncalibrated
 from training.predictions import Answer, Predictions
+
+UP_AND_DOWN = TrainedLabels(verbalizers={"up": "up", "down": "down"})
 
 
 def predictions(*answers: Answer) -> Predictions:
@@ -48,7 +51,7 @@ def surely(dialogues: int) -> Predictions:
 
 def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
     """81 to 1 is 9 to 1 at 2, and 3 to 1 at 4."""
-    found = score(surely(6), Temperature(2.0))
+    found = score(Asked(surely(6)), UP_AND_DOWN.calibrated(Temperature(2.0)))
 
     assert (found.utterances, found.accuracy, found.label_mass) == (24, 75.0, 0.98)
     assert found.calibration_error == pytest.approx(0.15)
@@ -71,7 +74,7 @@ def test_scores_may_be_by_a_curve_for_each_label() -> None:
     )
     expected = cross_fitted(said, fit_isotonic)
 
-    found = score(said, Temperature(), "isotonic")
+    found = score(Asked(said), UP_AND_DOWN, "isotonic")
 
     assert isinstance(found.fitted, Isotonic)
     assert found.calibrated_error == round(
@@ -82,8 +85,25 @@ def test_scores_may_be_by_a_curve_for_each_label() -> None:
     assert found.to_json()["calibration"] == "isotonic"
 
 
+def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
+    """Curves may flip an answer, or undo that an order flipped it."""
+    shares = ((0.6, 0.4), (0.4, 0.6), (0.45, 0.55), (0.2, 0.8))
+    said, other = (
+        predictions(*(Answer("d", n, 0, shares[place]) for n, place in enumerate(places)))
+        for places in ((0, 0, 0, 3), (1, 2, 0, 3))
+    )
+    # Up is said from 0.45 on.
+    curves = Isotonic((((0.4, 0.1), (0.45, 0.6)), ((0.4, 0.1), (0.55, 0.1), (0.6, 0.4))))
+
+    asked = Asked(said, (other, said))
+
+    assert score(asked, UP_AND_DOWN).label_order_flip_rate == 0.25
+    assert score(asked, UP_AND_DOWN.calibrated(curves)).label_order_flip_rate == 0.125
+    assert score(Asked(said), UP_AND_DOWN).label_order_flip_rate is None
+
+
 def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
-    found = score(predictions(Answer("d", 0, 0, (0.9, 0.1))), Temperature())
+    found = score(Asked(predictions(Answer("d", 0, 0, (0.9, 0.1)))), UP_AND_DOWN)
 
     assert found.demonstration_agreement is None
 
@@ -231,7 +251,7 @@ def test_service_answers_with_the_probabilities_that_were_measured(
         return asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
     raw = said(uncalibrated(read_bundle(folder)))
-    scored = score(raw, Temperature(), kind)
+    scored = score(Asked(raw), trained_labels(spaces["meld"]), kind)
     record([scored], folder)
     recorded = read_bundle(folder)
 
@@ -241,4 +261,4 @@ def test_service_answers_with_the_probabilities_that_were_measured(
     assert served.probabilities == pytest.approx(expected.probabilities, rel=1e-9)
     assert served.probabilities != pytest.approx(raw.probabilities, rel=0.01)
     again = said(uncalibrated(recorded))
-    assert score(again, Temperature(), kind).fitted == scored.fitted
+    assert score(Asked(again), recorded.label_spaces["meld"], kind).fitted == scored.fitted
