@@ -154,6 +154,12 @@ def evaluate(
         int,
         typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
     ] = 0,
+    free_decode: Annotated[
+        bool,
+        typer.Option(
+            "--free-decode", help="Let the model speak too: is what it says a label, and the same?"
+        ),
+    ] = False,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
@@ -163,6 +169,7 @@ def evaluate(
         from training import evaluate as evaluation
         from training.calibration import calibrated
         from training.datasets.reading import read_named
+        from training.free_decoding import open_speaker
         from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
@@ -179,7 +186,13 @@ def evaluate(
             labelled.append((spaces[UNIFIED], tuple(together)))
         found = asyncio.run(
             evaluation.evaluate(
-                settings, labelled, Path(index), demonstrations, _say_aside, label_orders
+                settings,
+                labelled,
+                Path(index),
+                demonstrations,
+                _say_aside,
+                label_orders=label_orders,
+                prompts=free_decode,
             )
         )
         trained = read_bundle(bundle).label_spaces
@@ -187,7 +200,15 @@ def evaluate(
         if predictions is not None:
             served = [calibrated(asked.said, own.calibration) for asked, own in known]
             write_predictions(served, predictions)
-        scores = [evaluation.score(asked, own, calibration) for asked, own in known]
+        texts: list[list[str] | None] = [None] * len(known)
+        if free_decode:
+            _say_aside("letting the model speak")
+            speak = open_speaker(bundle)
+            texts = [speak(asked.prompts, [*own.verbalizers.values()]) for asked, own in known]
+        scores = [
+            evaluation.score(asked, own, calibration, said)
+            for (asked, own), said in zip(known, texts, strict=True)
+        ]
         for score in scores:
             _say(json.dumps(score.to_json()))
         for folder in record or ():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
+from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.errors import UtteranceTooLong
 from service.offline import recognize_all
@@ -18,6 +20,7 @@ from service.recognition.pipeline import Recognition, Recognizer, open_recognize
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 from training.calibration import FITS, calibrated, cross_fitted, fitted
+from training.free_decoding import Prompt, agreement, invalid_rate, prompts_of
 from training.label_orders import flip_rate, in_order, other_orders
 from training.metrics import measure
 from training.predictions import Answer, Predictions
@@ -40,6 +43,9 @@ class Scores:
         label_mass: mean share of the vocabulary's probability that goes to the labels.
         label_order_flip_rate: share of the answers that another order of the prompt's labels
             changes, the mean over the orders; None where none was asked in.
+        invalid_rate: share of what the model freely says that is no verbalizer and nothing else.
+        free_decode_agreement: share that is the verbalizer of the label scored highest; None, both
+            of them, where it was not let speak.
     """
 
     label_space: str
@@ -58,6 +64,8 @@ class Scores:
     label_mass: float
     demonstration_agreement: float | None
     label_order_flip_rate: float | None = None
+    invalid_rate: float | None = None
+    free_decode_agreement: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Of curves, only that there are some: `bundle.json` has them."""
@@ -75,10 +83,12 @@ class Asked:
     Attributes:
         said: with the prompt that the bundle was trained on.
         reordered: with prompts that list the labels in other orders.
+        prompts: of each answer, in token ids, where they were asked for.
     """
 
     said: Predictions
     reordered: tuple[Predictions, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
 
 
 async def evaluate(
@@ -88,6 +98,7 @@ async def evaluate(
     demonstrations: bool,
     report: Report,
     label_orders: int = 0,
+    prompts: bool = False,
 ) -> list[Asked]:
     """Label dialogues in each label space; utterances without a label count as context only.
 
@@ -97,6 +108,7 @@ async def evaluate(
         index: a folder for an index of the shipped demonstrations.
         demonstrations: whether prompts show any.
         label_orders: in how many other orders of the labels to ask everything again.
+        prompts: whether to keep them.
 
     Raises:
         ServiceError: a label space that the bundle was not trained on, or a part that fails.
@@ -106,20 +118,24 @@ async def evaluate(
         retrieval = NearestDemonstrations(parts.encoder, parts.store) if demonstrations else None
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
 
-        async def ask_in(space: LabelSpace, dialogues: Sequence[Dialogue]) -> Predictions:
+        def recognizer(space: LabelSpace, engine: LabelEngine = parts.engine) -> Recognizer:
             spaces = {**parts.label_spaces, space.name: space}
-            recognizer = open_recognizer(bundle, tokenizer, spaces, parts.engine, retrieval)
-            return await ask(recognizer, space, dialogues, places)
+            return open_recognizer(bundle, tokenizer, spaces, engine, retrieval)
 
         found = []
         for space, dialogues in labelled:
             parts.recognizer.label_space(space.name)
-            said = await ask_in(space, dialogues)
+            said = await ask(recognizer(space), space, dialogues, places)
             reordered = []
             for number, other in enumerate(other_orders(space, label_orders), start=1):
                 report(f"{space.name}: order {number} of {label_orders}")
-                reordered.append(in_order(await ask_in(other, dialogues), space.names))
-            found.append(Asked(said, tuple(reordered)))
+                answers = await ask(recognizer(other), other, dialogues, places)
+                reordered.append(in_order(answers, space.names))
+            kept: list[Prompt] = []
+            if prompts:
+                report(f"{space.name}: keeping the prompts")
+                kept = await prompts_of(partial(recognizer, space), space, dialogues)
+            found.append(Asked(said, tuple(reordered), tuple(kept)))
     return found
 
 
@@ -182,18 +198,24 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
 
 
-def score(asked: Asked, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
+def score(
+    asked: Asked,
+    trained: TrainedLabels,
+    kind: Kind = "temperature",
+    texts: Sequence[str] | None = None,
+) -> Scores:
     """The scores of what a bundle's model said.
 
     Args:
         trained: the label space as the bundle has it.
         kind: which calibration to fit.
+        texts: what the model freely said behind each prompt.
     """
-    said, own = asked.said, trained.calibration
+    said, own, words = asked.said, trained.calibration, trained.verbalizers
     answered = calibrated(said, own)
     served, mended = measure(answered), measure(cross_fitted(said, FITS[kind]))
     reordered = [calibrated(other, own) for other in asked.reordered]
-    agreement = served.demonstration_agreement
+    shown = served.demonstration_agreement
     return Scores(
         label_space=said.label_space,
         utterances=served.utterances,
@@ -209,8 +231,12 @@ def score(asked: Asked, trained: TrainedLabels, kind: Kind = "temperature") -> S
         calibrated_brier=round(mended.brier, 4),
         calibrated_error=round(mended.calibration_error, 4),
         label_mass=round(served.label_mass, 4),
-        demonstration_agreement=None if agreement is None else round(100 * agreement, 2),
+        demonstration_agreement=None if shown is None else round(100 * shown, 2),
         label_order_flip_rate=round(flip_rate(answered, reordered), 4) if reordered else None,
+        invalid_rate=None if texts is None else round(invalid_rate(texts, words), 4),
+        free_decode_agreement=(
+            None if texts is None else round(agreement(texts, answered, words), 4)
+        ),
     )
 
 

@@ -102,6 +102,21 @@ def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
     assert score(Asked(said), UP_AND_DOWN).label_order_flip_rate is None
 
 
+def test_what_the_model_freely_says_is_held_against_what_the_service_would() -> None:
+    """Up by the model, down by the curves; "upwards" is no label."""
+    said = predictions(*(Answer("d", n, 0, (0.6, 0.4)) for n in range(4)))
+    curves = Isotonic((((0.5, 0.2),), ((0.5, 0.3),)))
+    texts = ["up", "down", "upwards", "up"]
+
+    asked = Asked(said)
+
+    found = score(asked, UP_AND_DOWN, texts=texts)
+    assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.5)
+    found = score(asked, UP_AND_DOWN.calibrated(curves), texts=texts)
+    assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.25)
+    assert score(asked, UP_AND_DOWN).to_json()["invalid_rate"] is None
+
+
 def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
     found = score(Asked(predictions(Answer("d", 0, 0, (0.9, 0.1)))), UP_AND_DOWN)
 
