@@ -5,7 +5,7 @@ of percentiles (Efron and Tibshirani 1993, chapter 13). Two models are compared 
 (Koehn 2004, W04-3250, section 4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,21 @@ class NotTheSameUtterances(ValueError):
 
 def interval(predictions: Predictions, measure: Measure, seed: int = 0) -> Interval:
     """A measure with its interval."""
-    matrices = _by_dialogue(predictions)
-    drawn = measure(_sums(matrices, _draws(len(matrices), seed)))
+    return mean_interval([predictions], measure, seed)
+
+
+def mean_interval(runs: Sequence[Predictions], measure: Measure, seed: int = 0) -> Interval:
+    """A measure's mean over runs, as of several seeds, with its interval.
+
+    All runs are measured on the same draws: the interval is of the utterances' chance, given these
+    runs.
+
+    Raises:
+        NotTheSameUtterances: they are of different utterances, labels or gold labels.
+    """
+    value, drawn = _drawn(runs, measure, seed)
     low, high = _middle(drawn)
-    return Interval(float(measure(matrices.sum(0))), low, high)
+    return Interval(value, low, high)
 
 
 def difference(one: Predictions, other: Predictions, measure: Measure, seed: int = 0) -> Difference:
@@ -61,14 +72,36 @@ def difference(one: Predictions, other: Predictions, measure: Measure, seed: int
     Raises:
         NotTheSameUtterances: they are of different utterances, labels or gold labels.
     """
-    _check_same(one, other)
-    first, second = _by_dialogue(one), _by_dialogue(other)
-    value = float(measure(first.sum(0)) - measure(second.sum(0)))
-    draws = _draws(len(first), seed)
-    drawn = measure(_sums(first, draws)) - measure(_sums(second, draws))
+    return mean_difference([one], [other], measure, seed)
+
+
+def mean_difference(
+    ones: Sequence[Predictions], others: Sequence[Predictions], measure: Measure, seed: int = 0
+) -> Difference:
+    """How much more the runs of one model have than those of another in the mean.
+
+    Raises:
+        NotTheSameUtterances: they are of different utterances, labels or gold labels.
+    """
+    _check_same(ones[0], others[0])
+    (ours, our_draws), (theirs, their_draws) = (
+        _drawn(runs, measure, seed) for runs in (ones, others)
+    )
+    drawn = our_draws - their_draws
     low, high = _middle(drawn)
     against = min((drawn <= 0).mean(), (drawn >= 0).mean())
-    return Difference(value, low, high, min(1.0, 2 * float(against)))
+    return Difference(ours - theirs, low, high, min(1.0, 2 * float(against)))
+
+
+def _drawn(runs: Sequence[Predictions], measure: Measure, seed: int) -> tuple[float, Floats]:
+    """The runs' mean, and that of each draw, shape (DRAWS,)."""
+    for run in runs[1:]:
+        _check_same(runs[0], run)
+    dialogues = [_by_dialogue(run) for run in runs]
+    draws = _draws(len(dialogues[0]), seed)
+    values = [float(measure(matrices.sum(0))) for matrices in dialogues]
+    drawn = [measure(_sums(matrices, draws)) for matrices in dialogues]
+    return float(np.mean(values)), np.mean(drawn, axis=0)
 
 
 def _by_dialogue(predictions: Predictions) -> Floats:

@@ -1,7 +1,6 @@
 """The `instructerc-train` command: data, base, train, merge, evaluate, prompts."""
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -180,11 +179,25 @@ def evaluate(
     ] = True,
     record: Annotated[
         list[Path] | None,
-        typer.Option(help="Bundle or adapter to write temperatures and scores into; repeatable."),
+        typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
     ] = None,
+    calibration: Annotated[
+        Literal["temperature", "isotonic"],
+        typer.Option(help="What to fit: one temperature, or a curve for each label."),
+    ] = "temperature",
     predictions: Annotated[
         Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
     ] = None,
+    label_orders: Annotated[
+        int,
+        typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
+    ] = 0,
+    free_decode: Annotated[
+        bool,
+        typer.Option(
+            "--free-decode", help="Let the model speak too: is what it says a label, and the same?"
+        ),
+    ] = False,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
@@ -192,7 +205,9 @@ def evaluate(
         from service.decoding.bundle import read_bundle
         from service.settings import load_settings
         from training import evaluate as evaluation
+        from training.calibration import calibrated
         from training.datasets.reading import read_named
+        from training.free_decoding import open_speaker
         from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
@@ -208,14 +223,32 @@ def evaluate(
             ]
             labelled.append((spaces[UNIFIED], tuple(together)))
         found = asyncio.run(
-            evaluation.evaluate(settings, labelled, Path(index), demonstrations, _say_aside)
+            evaluation.evaluate(
+                settings,
+                labelled,
+                Path(index),
+                demonstrations,
+                _say_aside,
+                label_orders=label_orders,
+                prompts=free_decode,
+            )
         )
+        trained = read_bundle(bundle).label_spaces
+        known = [(asked, trained[asked.said.label_space]) for asked in found]
         if predictions is not None:
-            write_predictions(found, predictions)
-        known = read_bundle(bundle).label_spaces
-        scores = [evaluation.score(each, known[each.label_space].temperature) for each in found]
+            served = [calibrated(asked.said, own.calibration) for asked, own in known]
+            write_predictions(served, predictions)
+        texts: list[list[str] | None] = [None] * len(known)
+        if free_decode:
+            _say_aside("letting the model speak")
+            speak = open_speaker(bundle)
+            texts = [speak(asked.prompts, [*own.verbalizers.values()]) for asked, own in known]
+        scores = [
+            evaluation.score(asked, own, calibration, said)
+            for (asked, own), said in zip(known, texts, strict=True)
+        ]
         for score in scores:
-            _say(json.dumps(dataclasses.asdict(score)))
+            _say(json.dumps(score.to_json()))
         for folder in record or ():
             evaluation.record(scores, folder)
 
@@ -270,6 +303,40 @@ def compare(
         if out is not None:
             out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     _say(described(found))
+
+
+@app.command()
+def report(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl are runs of "
+            "one model."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file; every measure is in a .json beside it.")],
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Predictions of other utterances, as of a development split, under the same name, "
+            "to fit calibrations on; repeatable. Without: cross-fitted by dialogue."
+        ),
+    ] = None,
+) -> None:
+    """Write a page of tables and plots about models, and everything measured as JSON."""
+    from service.files import written_whole
+    from training.page import page
+    from training.report import read_runs, reported
+
+    with _errors():
+        if out.suffix == ".json":
+            raise ValueError(f"{out}: is where the measures go; name the page .html")
+        spaces = reported(read_runs(predictions, fit or ()))
+        measures = out.with_suffix(".json")
+        with written_whole(out) as html, written_whole(measures) as file:
+            html.write(page(spaces))
+            json.dump({space.label_space: space.to_json() for space in spaces}, file, indent=1)
+    _say(f"{out} and {measures} written")
 
 
 @app.command()

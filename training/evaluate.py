@@ -2,36 +2,50 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-
+from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from service.decoding.bundle import BundleError, read_bundle, write_bundle
+from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
+from service.decoding.engine import LabelEngine
+from service.decoding.tokenizer import load_tokenizer
 from service.errors import UtteranceTooLong
 from service.offline import recognize_all
 from service.parts import Report, open_parts
-from service.recognition.pipeline import Recognition
+from service.recognition.pipeline import Recognition, Recognizer, open_recognizer
+from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
-from training.calibration import calibration_error, fit_temperature, softened
-from training.metrics import brier, measure
+from training.calibration import FITS, calibrated, cross_fitted, fitted
+from training.free_decoding import Prompt, agreement, invalid_rate, prompts_of
+from training.label_orders import flip_rate, in_order, other_orders
+from training.metrics import measure
 from training.predictions import Answer, Predictions
+
+Kind = Literal["temperature", "isotonic"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a bundle does in one label space.
+    """How a bundle does in one label space, by its own calibration and by a new one.
 
     Attributes:
         weighted_f1, macro_f1, accuracy: in percent, every label counted, neutral included.
-        brier, calibration_error: at the bundle's temperature; see `training.metrics`.
-        temperature: the one that fits these utterances best, by negative log-likelihood.
-        calibrated_brier, calibrated_error: at that temperature.
+        brier, calibration_error: see `training.metrics`.
+        fitted: what calibrates these utterances best.
+        calibrated_*: by calibrations of that kind, each utterance by one that was fitted on other
+            dialogues.
         demonstration_agreement: in percent, how often the nearest demonstration shown has the gold
             label; None where none was shown.
         label_mass: mean share of the vocabulary's probability that goes to the labels.
+        label_order_flip_rate: share of the answers that another order of the prompt's labels
+            changes, the mean over the orders; None where none was asked in.
+        invalid_rate: share of what the model freely says that is no verbalizer and nothing else.
+        free_decode_agreement: share that is the verbalizer of the label scored highest; None, both
+            of them, where it was not let speak.
     """
 
     label_space: str
@@ -41,11 +55,40 @@ class Scores:
     accuracy: float
     brier: float
     calibration_error: float
-    temperature: float
+    fitted: Calibration
+    calibrated_weighted_f1: float
+    calibrated_macro_f1: float
+    calibrated_accuracy: float
     calibrated_brier: float
     calibrated_error: float
     label_mass: float
     demonstration_agreement: float | None
+    label_order_flip_rate: float | None = None
+    invalid_rate: float | None = None
+    free_decode_agreement: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Of curves, only that there are some: `bundle.json` has them."""
+        found = asdict(self)
+        del found["fitted"]
+        if isinstance(self.fitted, Temperature):
+            return found | {"calibration": "temperature", "temperature": self.fitted.value}
+        return found | {"calibration": "isotonic"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a bundle's model said in one label space, without the bundle's calibration.
+
+    Attributes:
+        said: with the prompt that the bundle was trained on.
+        reordered: with prompts that list the labels in other orders.
+        prompts: of each answer, in token ids, where they were asked for.
+    """
+
+    said: Predictions
+    reordered: tuple[Predictions, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
 
 
 async def evaluate(
@@ -54,35 +97,83 @@ async def evaluate(
     index: Path,
     demonstrations: bool,
     report: Report,
-) -> list[Predictions]:
+    label_orders: int = 0,
+    prompts: bool = False,
+) -> list[Asked]:
     """Label dialogues in each label space; utterances without a label count as context only.
+
+    The bundle's calibration is left to `score`: curves could not be undone.
 
     Args:
         index: a folder for an index of the shipped demonstrations.
         demonstrations: whether prompts show any.
+        label_orders: in how many other orders of the labels to ask everything again.
+        prompts: whether to keep them.
 
     Raises:
         ServiceError: a label space that the bundle was not trained on, or a part that fails.
     """
-    found = []
     async with open_parts(settings, report, index=index, demonstrations=demonstrations) as parts:
+        bundle, tokenizer = uncalibrated(parts.bundle), load_tokenizer(settings.bundle)
+        retrieval = NearestDemonstrations(parts.encoder, parts.store) if demonstrations else None
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
+
+        def recognizer(space: LabelSpace, engine: LabelEngine = parts.engine) -> Recognizer:
+            spaces = {**parts.label_spaces, space.name: space}
+            return open_recognizer(bundle, tokenizer, spaces, engine, retrieval)
+
+        found = []
         for space, dialogues in labelled:
             parts.recognizer.label_space(space.name)
-            answers: list[Answer] = []
-            async for dialogue, read in recognize_all(parts.recognizer, dialogues, space, places):
-                if isinstance(read, UtteranceTooLong):
-                    raise read
-                for place, utterance in enumerate(dialogue.utterances):
-                    if utterance.label is not None:
-                        gold = space.names.index(space.label(utterance.label).name)
-                        answers.append(_answer(dialogue.id, place, gold, read[place], utterance.id))
-            found.append(Predictions(space.name, space.names, tuple(answers)))
+            said = await ask(recognizer(space), space, dialogues, places)
+            reordered = []
+            for number, other in enumerate(other_orders(space, label_orders), start=1):
+                report(f"{space.name}: order {number} of {label_orders}")
+                answers = await ask(recognizer(other), other, dialogues, places)
+                reordered.append(in_order(answers, space.names))
+            kept: list[Prompt] = []
+            if prompts:
+                report(f"{space.name}: keeping the prompts")
+                kept = await prompts_of(partial(recognizer, space), space, dialogues)
+            found.append(Asked(said, tuple(reordered), tuple(kept)))
     return found
 
 
+def uncalibrated(bundle: Bundle) -> Bundle:
+    """The same bundle, which gives probabilities as its model says them."""
+    spaces = {name: one.calibrated(Temperature()) for name, one in bundle.label_spaces.items()}
+    return bundle.model_copy(update={"label_spaces": spaces})
+
+
+async def ask(
+    recognizer: Recognizer,
+    space: LabelSpace,
+    dialogues: Sequence[Dialogue],
+    places: asyncio.Semaphore,
+) -> Predictions:
+    """What a recognizer says of every labelled utterance.
+
+    Args:
+        space: by its order of labels, in prompts and in the answers.
+        places: bounds how many utterances are under way at once.
+
+    Raises:
+        UtteranceTooLong: an utterance is longer than the model reads.
+        EngineUnavailable: the label engine does not answer.
+    """
+    answers: list[Answer] = []
+    async for dialogue, read in recognize_all(recognizer, dialogues, space, places):
+        if isinstance(read, UtteranceTooLong):
+            raise read
+        for place, utterance in enumerate(dialogue.utterances):
+            if utterance.label is not None:
+                gold = space.names.index(space.label(utterance.label).name)
+                answers.append(_answer(dialogue.id, place, gold, read[place], utterance.id))
+    return Predictions(space.name, space.names, tuple(answers))
+
+
 def record(scores: Sequence[Scores], folder: Path) -> None:
-    """Write temperatures and scores into the `bundle.json` of a bundle or an adapter.
+    """Write calibrations and scores into the `bundle.json` of a bundle or an adapter.
 
     Raises:
         BundleError: no bundle, or one without a label space that was scored; nothing is written.
@@ -92,47 +183,60 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     for score in scores:
         if score.label_space not in spaces:
             raise BundleError(f"{folder}: was not trained on {score.label_space}")
-        spaces[score.label_space] = spaces[score.label_space].model_copy(
-            update={
-                "temperature": score.temperature,
-                "development": {
-                    "utterances": score.utterances,
-                    "weighted_f1": score.weighted_f1,
-                    "macro_f1": score.macro_f1,
-                    "accuracy": score.accuracy,
-                    "calibration_error": score.calibrated_error,
-                },
-            }
+        development = {
+            "utterances": float(score.utterances),
+            "weighted_f1": score.calibrated_weighted_f1,
+            "macro_f1": score.calibrated_macro_f1,
+            "accuracy": score.calibrated_accuracy,
+            "calibration_error": score.calibrated_error,
+        }
+        spaces[score.label_space] = (
+            spaces[score.label_space]
+            .calibrated(score.fitted)
+            .model_copy(update={"development": development})
         )
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
 
 
-def score(predictions: Predictions, temperature: float) -> Scores:
-    """The scores of a bundle's predictions.
+def score(
+    asked: Asked,
+    trained: TrainedLabels,
+    kind: Kind = "temperature",
+    texts: Sequence[str] | None = None,
+) -> Scores:
+    """The scores of what a bundle's model said.
 
     Args:
-        temperature: the bundle's, in this label space.
+        trained: the label space as the bundle has it.
+        kind: which calibration to fit.
+        texts: what the model freely said behind each prompt.
     """
-    measured = measure(predictions)
-    probabilities, gold = predictions.probabilities, predictions.gold
-    # Undoes the bundle's own temperature; what a softmax lost is a constant a row.
-    raw = np.log(np.clip(probabilities, 1e-30, 1)) * temperature
-    best = fit_temperature(raw, gold)
-    calibrated = softened(raw, best)
-    agreement = measured.demonstration_agreement
+    said, own, words = asked.said, trained.calibration, trained.verbalizers
+    answered = calibrated(said, own)
+    served, mended = measure(answered), measure(cross_fitted(said, FITS[kind]))
+    reordered = [calibrated(other, own) for other in asked.reordered]
+    shown = served.demonstration_agreement
     return Scores(
-        label_space=predictions.label_space,
-        utterances=measured.utterances,
-        weighted_f1=round(100 * measured.weighted_f1, 2),
-        macro_f1=round(100 * measured.macro_f1, 2),
-        accuracy=round(100 * measured.accuracy, 2),
-        brier=round(measured.brier, 4),
-        calibration_error=round(measured.calibration_error, 4),
-        temperature=best,
-        calibrated_brier=round(brier(calibrated, gold), 4),
-        calibrated_error=round(calibration_error(calibrated, gold), 4),
-        label_mass=round(measured.label_mass, 4),
-        demonstration_agreement=None if agreement is None else round(100 * agreement, 2),
+        label_space=said.label_space,
+        utterances=served.utterances,
+        weighted_f1=round(100 * served.weighted_f1, 2),
+        macro_f1=round(100 * served.macro_f1, 2),
+        accuracy=round(100 * served.accuracy, 2),
+        brier=round(served.brier, 4),
+        calibration_error=round(served.calibration_error, 4),
+        fitted=fitted(said, FITS[kind]),
+        calibrated_weighted_f1=round(100 * mended.weighted_f1, 2),
+        calibrated_macro_f1=round(100 * mended.macro_f1, 2),
+        calibrated_accuracy=round(100 * mended.accuracy, 2),
+        calibrated_brier=round(mended.brier, 4),
+        calibrated_error=round(mended.calibration_error, 4),
+        label_mass=round(served.label_mass, 4),
+        demonstration_agreement=None if shown is None else round(100 * shown, 2),
+        label_order_flip_rate=round(flip_rate(answered, reordered), 4) if reordered else None,
+        invalid_rate=None if texts is None else round(invalid_rate(texts, words), 4),
+        free_decode_agreement=(
+            None if texts is None else round(agreement(texts, answered, words), 4)
+        ),
     )
 
 

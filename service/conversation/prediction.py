@@ -1,11 +1,11 @@
 """What the model said of one utterance, as a distribution over a label space."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from service.conversation.calibration import Calibration
 from service.conversation.labels import Label, LabelSpace
 
 
@@ -36,7 +36,7 @@ class Prediction:
 
 
 def prediction_from_scores(
-    label_space: LabelSpace, scores: Sequence[float], temperature: float
+    label_space: LabelSpace, scores: Sequence[float], calibration: Calibration
 ) -> Prediction:
     """Turn the labels' log-probabilities into a prediction.
 
@@ -44,13 +44,10 @@ def prediction_from_scores(
         label_space: L labels.
         scores: L natural logarithms of the labels' probabilities under the model's whole
             vocabulary, in the label space's order.
-        temperature: above 0; 1 changes nothing, more flattens.
 
     Raises:
         ValueError: another number of scores, a score that is NaN or above 0, all scores minus
-            infinity, or a temperature that is not above 0 and finite.
-
-    Source: temperature scaling, Guo et al. 2017, section 4.2, arXiv 1706.04599.
+            infinity, or a calibration for another number of labels.
     """
     values = np.asarray(scores, dtype=np.float64)
     # Rounding in the model's own log-softmax may lift a certain label a hair above 0.
@@ -58,11 +55,8 @@ def prediction_from_scores(
         raise ValueError(f"need {len(label_space.labels)} log-probabilities, got {list(scores)}")
     if np.isneginf(values).all():
         raise ValueError("the model gives every label probability zero")
-    if not 0 < temperature < math.inf:  # so that NaN is refused too
-        raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
-    weights = np.exp((values - values.max()) / temperature)
     return Prediction(
         label_space,
-        tuple(float(p) for p in weights / weights.sum()),
+        tuple(calibration(values).tolist()),
         float(min(1.0, np.exp(values).sum())),
     )

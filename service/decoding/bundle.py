@@ -8,15 +8,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from service.conversation.calibration import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, Task, Template
 
 FILE = "bundle.json"
 
+# A label's curve in a bundle has no more knots than this; training leaves out what is beyond.
+MOST_KNOTS = 128
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Curve = Annotated[
+    tuple[tuple[Share, Share], ...], Field(max_length=MOST_KNOTS), AfterValidator(check_curve)
+]
 
 
 class BundleError(ValueError):
@@ -51,15 +68,42 @@ class Window(Part):
 class TrainedLabels(Part):
     """A label space as the model was trained on it.
 
+    Its calibration, fitted on the development split, is a temperature or a curve for each label.
+
     Attributes:
         verbalizers: by label name, in the order prompts list them.
-        temperature: divides the label log-probabilities; fitted on the development split.
+        temperature, isotonic: see `service.conversation.calibration`; curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` printed them.
     """
 
     verbalizers: dict[str, str]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    isotonic: dict[str, Curve] | None = None
     development: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def is_calibrated_in_one_way(self) -> Self:
+        if self.isotonic is not None:
+            if self.temperature != 1:
+                raise ValueError("holds a temperature and isotonic curves; it may have one of them")
+            if self.isotonic.keys() != self.verbalizers.keys():
+                raise ValueError("needs an isotonic curve for each label, and no other")
+        return self
+
+    @property
+    def calibration(self) -> Calibration:
+        if self.isotonic is None:
+            return Temperature(self.temperature)
+        return Isotonic(tuple(self.isotonic[name] for name in self.verbalizers))
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """The same label space with another calibration in place of its own."""
+        changes: dict[str, object] = {"temperature": 1.0, "isotonic": None}
+        if isinstance(calibration, Temperature):
+            changes["temperature"] = calibration.value
+        else:
+            changes["isotonic"] = dict(zip(self.verbalizers, calibration.curves, strict=True))
+        return self.model_validate(self.model_dump() | changes)
 
 
 class Bundle(Part):
@@ -134,7 +178,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Write `bundle.json`."""
-    (folder / FILE).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        bundle.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
+    )
 
 
 def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:

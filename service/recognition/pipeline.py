@@ -1,10 +1,10 @@
 """Which steps lead from an utterance to its emotion.
 
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
-pass reads the labels, and the bundle's temperature calibrates them. Retrieval may fail without
-failing the answer: the model was trained with demonstrations and without, so the answer goes on,
-marked as degraded. A forecast takes the same steps but the first: of an utterance that is not
-spoken yet there is no text to retrieve by.
+pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
+may fail without failing the answer: the model was trained with demonstrations and without, so the
+answer goes on, marked as degraded. A forecast takes the same steps but the first: of an utterance
+that is not spoken yet there is no text to retrieve by.
 """
 
 import logging
@@ -76,6 +76,9 @@ class Recognizer:
         self._tokenizer = tokenizer
         self._template = bundle.prompt_template
         self._window = bundle.history_window
+        self._calibrations = {
+            name: trained.calibration for name, trained in bundle.label_spaces.items()
+        }
         self._readings = readings
         self._engine = engine
         self._retrieval = retrieval
@@ -193,9 +196,9 @@ class Recognizer:
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE):
             scores = await score_labels(self._engine, reading, prompt, priority)
-        temperature = self.bundle.label_spaces[label_space.name].temperature
+        calibration = self._calibrations[label_space.name]
         try:
-            prediction = prediction_from_scores(label_space, scores.log_probabilities, temperature)
+            prediction = prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:
             raise EngineUnavailable("the label engine answered no probabilities") from error
         return prediction, scores.cached_tokens

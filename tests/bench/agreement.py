@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import uvloop
 
+from service.conversation.calibration import Calibration
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Prediction, prediction_from_scores
@@ -159,18 +160,18 @@ async def _predictions(
     found = []
     for turns, space in asked:
         reading = plan_reading(space, bundle.prompt_template, tokenizer.encode, tokenizer.end)
-        temperature = bundle.label_spaces[space.name].temperature
+        calibration = bundle.label_spaces[space.name].calibration
 
         async def predict(
             turn: Turn,
             reading: LabelReading = reading,
             space: LabelSpace = space,
-            temperature: float = temperature,
+            calibration: Calibration = calibration,
         ) -> Prediction:
             async with room:
                 # A turn's first read is of the prompt as it is.
                 scores = await score_labels(engine, reading, turn[0].prompt, Priority.BATCH)
-            return prediction_from_scores(space, scores.log_probabilities, temperature)
+            return prediction_from_scores(space, scores.log_probabilities, calibration)
 
         found.append(list(await asyncio.gather(*map(predict, turns))))
     return found

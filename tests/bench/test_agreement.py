@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.conversation.calibration import Temperature
 from service.conversation.labels import load_label_spaces
 from service.conversation.prediction import Prediction, prediction_from_scores
 from tests.bench.agreement import compare, described, equal_share
@@ -17,7 +18,7 @@ def predicted(**probabilities: float) -> Prediction:
     """A prediction with these probabilities, what is left spread over the other labels."""
     left = (1 - sum(probabilities.values())) / (len(MELD.names) - len(probabilities))
     spread = [probabilities.get(name, left) for name in MELD.names]
-    return prediction_from_scores(MELD, list(map(math.log, spread)), 1.0)
+    return prediction_from_scores(MELD, list(map(math.log, spread)), Temperature(1.0))
 
 
 def test_paths_that_say_the_same_agree_wholly() -> None:

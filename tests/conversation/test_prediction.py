@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.conversation.calibration import Isotonic, Temperature
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import prediction_from_scores
 
+AS_SAID = Temperature(1.0)
 SEVEN = [math.log(p) for p in (0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05)]
 TEMPERATURES = st.floats(0.05, 20)
 
@@ -29,7 +31,7 @@ def test_probabilities_sum_to_1(
     spaces: Mapping[str, LabelSpace], scores: list[float], temperature: float
 ) -> None:
     """Whatever the model says and however it is calibrated."""
-    prediction = prediction_from_scores(spaces["meld"], scores, temperature)
+    prediction = prediction_from_scores(spaces["meld"], scores, Temperature(temperature))
 
     assert sum(prediction.probabilities) == pytest.approx(1.0)
     assert all(0 <= p <= 1 for p in prediction.probabilities)
@@ -42,7 +44,7 @@ def test_temperature_1_leaves_the_models_shares(
     """What the labels got of the vocabulary, made to sum to 1; the sum itself is the label mass."""
     shares = [math.exp(score) for score in scores]
 
-    prediction = prediction_from_scores(spaces["meld"], scores, 1.0)
+    prediction = prediction_from_scores(spaces["meld"], scores, AS_SAID)
 
     assert prediction.probabilities == pytest.approx([p / sum(shares) for p in shares])
     assert prediction.label_mass == pytest.approx(sum(shares))
@@ -53,7 +55,7 @@ def test_temperature_never_changes_the_label(
     spaces: Mapping[str, LabelSpace], scores: list[float], temperature: float
 ) -> None:
     """It moves the confidence alone: the label is one that the model found most probable."""
-    best = prediction_from_scores(spaces["meld"], scores, temperature).label
+    best = prediction_from_scores(spaces["meld"], scores, Temperature(temperature)).label
 
     assert scores[spaces["meld"].labels.index(best)] == pytest.approx(max(scores), abs=1e-9)
 
@@ -65,7 +67,7 @@ def test_temperature_divides_the_logarithms(
     """0.8 against 0.2 is 4 to 1: squared at 0.5, its root at 2."""
     scores = [math.log(0.8), math.log(0.2)] + 5 * [-math.inf]
 
-    prediction = prediction_from_scores(spaces["meld"], scores, temperature)
+    prediction = prediction_from_scores(spaces["meld"], scores, Temperature(temperature))
 
     assert prediction.confidence == pytest.approx(expected)
     assert prediction.probabilities == pytest.approx([expected, 1 - expected, 0, 0, 0, 0, 0])
@@ -75,7 +77,7 @@ def test_most_probable_label_is_the_answer(spaces: Mapping[str, LabelSpace]) -> 
     """With its name, its verbalizer and what it is in the unified labels."""
     scores = [*SEVEN[1:], SEVEN[0]]
 
-    prediction = prediction_from_scores(spaces["meld"], scores, 1.0)
+    prediction = prediction_from_scores(spaces["meld"], scores, AS_SAID)
 
     assert (prediction.label.name, prediction.label.unified) == ("anger", "mad")
     assert prediction.confidence == pytest.approx(0.4 / 0.95)
@@ -87,7 +89,9 @@ def test_of_equals_the_first_in_the_label_spaces_order_is_the_answer(
     """The same input gets the same answer everywhere."""
     low, high = math.log(0.1), math.log(0.3)
 
-    prediction = prediction_from_scores(spaces["meld"], [low, high, low, high, low, low, low], 1.0)
+    prediction = prediction_from_scores(
+        spaces["meld"], [low, high, low, high, low, low, low], AS_SAID
+    )
 
     assert prediction.label.name == "surprise"
 
@@ -96,31 +100,40 @@ def test_rounding_above_certainty_counts_as_certainty(spaces: Mapping[str, Label
     """A model in bfloat16 may say a hair more than 1; the label mass never does."""
     scores = [0.0005] + 6 * [-30.0]
 
-    assert prediction_from_scores(spaces["meld"], scores, 1.0).label_mass == 1.0
+    assert prediction_from_scores(spaces["meld"], scores, AS_SAID).label_mass == 1.0
 
 
 @pytest.mark.parametrize(
-    ("scores", "temperature", "message"),
+    ("scores", "message"),
     [
-        (SEVEN[:6], 1.0, "need 7 log-probabilities"),
-        ([*SEVEN, -3.0], 1.0, "need 7 log-probabilities"),
-        ([], 1.0, "need 7 log-probabilities"),
-        ([*SEVEN[:6], math.nan], 1.0, "need 7 log-probabilities"),
-        ([*SEVEN[:6], 0.3], 1.0, "need 7 log-probabilities"),
-        ([*SEVEN[:6], math.inf], 1.0, "need 7 log-probabilities"),
-        (7 * [-math.inf], 1.0, "every label probability zero"),
-        (SEVEN, 0.0, "temperature must be above 0"),
-        (SEVEN, -1.0, "temperature must be above 0"),
-        (SEVEN, math.nan, "temperature must be above 0"),
-        (SEVEN, math.inf, "temperature must be above 0"),
+        (SEVEN[:6], "need 7 log-probabilities"),
+        ([*SEVEN, -3.0], "need 7 log-probabilities"),
+        ([], "need 7 log-probabilities"),
+        ([*SEVEN[:6], math.nan], "need 7 log-probabilities"),
+        ([*SEVEN[:6], 0.3], "need 7 log-probabilities"),
+        ([*SEVEN[:6], math.inf], "need 7 log-probabilities"),
+        (7 * [-math.inf], "every label probability zero"),
     ],
 )
 def test_what_is_no_distribution_is_refused(
     scores: Sequence[float],
-    temperature: float,
     message: str,
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """A silent guess would look like an answer."""
     with pytest.raises(ValueError, match=message):
-        prediction_from_scores(spaces["meld"], scores, temperature)
+        prediction_from_scores(spaces["meld"], scores, AS_SAID)
+
+
+def test_calibration_of_other_labels_is_refused(spaces: Mapping[str, LabelSpace]) -> None:
+    with pytest.raises(ValueError, match="2 curves for 7 labels"):
+        prediction_from_scores(spaces["meld"], SEVEN, Isotonic((((0.0, 0.5),),) * 2))
+
+
+def test_calibration_leaves_the_label_mass_alone(spaces: Mapping[str, LabelSpace]) -> None:
+    """It is of the vocabulary, not of the labels."""
+    curve = ((0.0, 0.1), (1.0, 0.9))
+
+    for calibration in (Temperature(3.0), Isotonic((curve,) * 7)):
+        found = prediction_from_scores(spaces["meld"], SEVEN, calibration)
+        assert found.label_mass == pytest.approx(0.95)

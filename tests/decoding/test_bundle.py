@@ -1,12 +1,14 @@
 """What the service accepts as a model bundle."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.conversation.calibration import Isotonic, Knot, Temperature
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts.v2 import V2
@@ -150,6 +152,73 @@ def test_bundle_that_cannot_be_served_is_refused(
 
     with pytest.raises(BundleError, match=rf"bundle\.json: {message}"):
         load_bundle(folder, spaces)
+
+
+def curves(bundle: Bundle, *knots: Knot) -> dict[str, tuple[Knot, ...]]:
+    """The same curve for each label of MELD."""
+    return dict.fromkeys(bundle.label_spaces["meld"].verbalizers, knots)
+
+
+def test_label_space_is_calibrated_by_temperature_or_by_curves(bundle: Bundle) -> None:
+    """In the order of its labels, and by one of them at a time."""
+    meld = bundle.label_spaces["meld"]
+    isotonic = Isotonic(tuple(((0.0, 0.1 * (n + 1)), (1.0, 1.0)) for n in range(7)))
+
+    changed = meld.calibrated(isotonic)
+
+    assert meld.calibration == Temperature(1.25)
+    assert changed.calibration == isotonic
+    assert changed.temperature == 1.0
+    assert changed.calibrated(Temperature(1.25)) == meld
+
+
+def test_curves_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
+    """To the last bit, also where the labels stand in another order."""
+    meld = TrainedLabels(
+        verbalizers=bundle.label_spaces["meld"].verbalizers,
+        isotonic=dict(reversed(curves(bundle, (0.1, 1 / 3), (2 / 3, 0.9)).items())),
+    )
+    write_bundle(bundle.model_copy(update={"label_spaces": {"meld": meld}}), folder)
+
+    assert read_bundle(folder).label_spaces["meld"] == meld
+    assert meld.calibration == Isotonic((((0.1, 1 / 3), (2 / 3, 0.9)),) * 7)
+
+
+def test_bundle_without_curves_says_nothing_of_them(folder: Path) -> None:
+    """It is the file that it was before there were any."""
+    assert "isotonic" not in (folder / FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 1.5}, "a temperature and isotonic curves"),
+        ({"verbalizers": {"joy": "joyful"}}, "curve for each label, and no other"),
+        ({"isotonic": {}}, "curve for each label, and no other"),
+        ({"isotonic": {"joy": []}}, r"isotonic\.joy: .*needs a knot"),
+        ({"isotonic": {"joy": [[0.5, 0.5], [0.4, 0.6]]}}, r"isotonic\.joy: .*shares must rise"),
+        ({"isotonic": {"joy": [[0.4, 0.6], [0.5, 0.5]]}}, r"isotonic\.joy: .*must not fall"),
+        ({"isotonic": {"joy": [[0.4, 0.0]]}}, r"isotonic\.joy: .*truths above 0"),
+        ({"isotonic": {"joy": [[0.4, 1.5]]}}, r"isotonic\.joy\.0\.1: .*less than or equal to 1"),
+        ({"isotonic": {"joy": [["0.4", 0.5]]}}, r"isotonic\.joy\.0\.0: .*valid number"),
+        ({"isotonic": {"joy": [[math.nan, 0.5]]}}, r"isotonic\.joy\.0\.0: .*finite number"),
+        (
+            {"isotonic": {"joy": [[n / 200, 0.5] for n in range(129)]}},
+            r"isotonic\.joy: .*at most 128 items",
+        ),
+    ],
+)
+def test_curves_that_are_none_are_refused(
+    changes: dict[str, Any], message: str, bundle: Bundle, folder: Path
+) -> None:
+    """The error names label and knot."""
+    meld = {"verbalizers": bundle.label_spaces["meld"].verbalizers}
+    described(
+        folder, label_spaces={"meld": meld | {"isotonic": curves(bundle, (0.5, 0.5))} | changes}
+    )
+
+    with pytest.raises(BundleError, match=rf"label_spaces\.meld.*{message}"):
+        read_bundle(folder)
 
 
 @pytest.mark.parametrize("temperature", ["Infinity", "NaN"])

@@ -91,6 +91,26 @@ async def test_bundles_temperature_calibrates_its_label_space(
     assert unified.prediction.confidence == pytest.approx(0.8)
 
 
+async def test_bundles_curves_calibrate_its_label_space(
+    open_with: OpenRecognizer, engine: ScriptedEngine, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """0.8 of joy is true in half of the cases, 0.2 of fear in all; others share what is left."""
+    space = spaces["meld"]
+    curves = dict.fromkeys(space.names, ((0.0, 0.02),))
+    changed = {**curves, "joy": ((0.0, 0.1), (0.8, 0.5)), "fear": ((0.2, 1.0),)}
+    meld = trained_labels(space).model_copy(update={"isotonic": changed})
+    recognizer = open_with(label_spaces={"meld": meld})
+    engine.believes = {"joyful": 0.8, "fear": 0.2}
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+    found = dict(zip(space.names, recognition.prediction.probabilities, strict=True))
+    assert recognition.prediction.label.name == "fear"
+    assert found["fear"] == pytest.approx(1.0 / 1.6)
+    assert found["joy"] == pytest.approx(0.5 / 1.6)
+    assert found["anger"] == pytest.approx(0.02 / 1.6)
+
+
 async def test_lost_retrieval_degrades_the_answer_and_does_not_fail_it(
     recognizer: Recognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
 ) -> None:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from training.bootstrap import NotTheSameUtterances, difference, interval
+from training.bootstrap import (
+    NotTheSameUtterances,
+    difference,
+    interval,
+    mean_difference,
+    mean_interval,
+)
 from training.metrics import accuracy, weighted_f1
 from training.predictions import Answer, Predictions
 
@@ -75,6 +81,31 @@ def test_lead_by_chance_is_called_so() -> None:
     assert found.by_chance > 0.05
 
 
+def test_runs_of_one_model_are_measured_by_their_mean() -> None:
+    """On the same draws: twice the same run is that run, and two runs vary less than each."""
+    one, other = answered(drawn(0.6, 1)), answered(drawn(0.7, 2))
+
+    both = mean_interval([one, other], accuracy)
+
+    assert mean_interval([one, one], accuracy) == interval(one, accuracy)
+    alone = [interval(said, accuracy) for said in (one, other)]
+    assert both.value == pytest.approx((alone[0].value + alone[1].value) / 2)
+    assert both.high - both.low < min(each.high - each.low for each in alone)
+
+
+def test_lead_of_runs_is_that_of_their_means() -> None:
+    """A run that both models have in common halves the lead of the other."""
+    weak, strong, same = (
+        answered(drawn(share, seed)) for seed, share in enumerate((0.5, 0.7, 0.6))
+    )
+
+    found = mean_difference([strong, same], [weak, same], accuracy)
+
+    assert found.value == pytest.approx(difference(strong, weak, accuracy).value / 2)
+    assert found.low < found.value < found.high
+    assert found.by_chance < 0.01
+
+
 def test_draws_are_the_same_every_time() -> None:
     """By a seed."""
     said = answered(drawn(0.6, 1))
@@ -97,3 +128,7 @@ def test_other_utterances_are_not_compared() -> None:
     ):
         with pytest.raises(NotTheSameUtterances, match=reason):
             difference(said, other, accuracy)
+        with pytest.raises(NotTheSameUtterances, match=reason):
+            mean_interval([said, other], accuracy)
+        with pytest.raises(NotTheSameUtterances, match=reason):
+            mean_difference([said, said], [said, other], accuracy)

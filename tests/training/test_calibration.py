@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 
-from training.calibration import calibration_error, fit_temperature
-from training.predictions import Floats
+from service.conversation.calibration import Isotonic, Temperature
+from service.decoding.bundle import MOST_KNOTS
+from training.calibration import (
+    FITS,
+    Fit,
+    calibrated,
+    calibration_error,
+    cross_fitted,
+    fit_isotonic,
+    fit_temperature,
+    fitted,
+    reliability,
+)
+from training.predictions import Answer, Floats, Ints, Predictions
 
 
 def rows(confidence: float, count: int) -> Floats:
@@ -70,3 +82,134 @@ def test_confidence_is_in_the_most_probable_label() -> None:
     said = np.tile([0.2, 0.3, 0.5], (2, 1))
 
     assert calibration_error(said, np.array([2, 0])) == pytest.approx(0.0)
+
+
+def test_bins_say_how_often_the_confident_are_right() -> None:
+    """Those that hold an answer, the least confident first."""
+    said = np.vstack([rows(0.9, 4), rows(0.6, 6)])
+
+    low, high = reliability(said, gold(3, 7))
+
+    assert (low.share, low.confidence, low.accuracy) == pytest.approx((0.6, 0.6, 0.0))
+    assert (high.share, high.confidence, high.accuracy) == pytest.approx((0.4, 0.9, 0.75))
+
+
+def askew(seed: int, count: int = 3000) -> tuple[Floats, Ints]:
+    """Three labels, sure of the first beyond its truth and shy of the others."""
+    rng = np.random.default_rng(seed)
+    truth = rng.dirichlet([1.0, 1.0, 1.0], count)
+    right = (truth.cumsum(1) > rng.random((count, 1))).argmax(1)
+    return np.log(truth) + np.array([1.5, 0.0, 0.0]), right
+
+
+def test_curves_mend_what_no_temperature_can() -> None:
+    """A label that is always said too surely, on utterances that were not fitted on."""
+    scores, right = askew(1)
+    unseen, truth = askew(2)
+
+    by_label = calibration_error(fit_isotonic(scores, right)(unseen), truth)
+    together = calibration_error(Temperature(fit_temperature(scores, right))(unseen), truth)
+
+    assert by_label < 0.03
+    assert together > 0.05
+
+
+def test_curves_of_what_is_calibrated_are_nearly_straight() -> None:
+    scores, right = askew(1, 20_000)
+    scores -= np.array([1.5, 0.0, 0.0])
+
+    found = fit_isotonic(scores, right)(scores)
+
+    assert np.abs(found - np.exp(scores)).mean() < 0.02
+
+
+def test_curve_is_the_truth_where_confidence_takes_few_values() -> None:
+    """0.9 is right in 3 of 4 cases and 0.6 in none of 6; never is 1 in 10 + 2, not 0."""
+    said = np.vstack([rows(0.9, 4), rows(0.6, 6)])
+
+    first, second = fit_isotonic(np.log(said), gold(3, 7)).curves
+
+    assert [share for share, _ in first] == pytest.approx([0.6, 0.9])
+    assert [truth for _, truth in first] == pytest.approx([1 / 12, 0.75])
+    assert [share for share, _ in second] == pytest.approx([0.1, 0.4])
+    assert [truth for _, truth in second] == pytest.approx([0.25, 11 / 12])
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 3000])
+def test_curves_are_ones_that_a_bundle_can_hold(count: int) -> None:
+    """Of few utterances and of many; the ends are kept."""
+    scores, right = askew(3, count)
+
+    for label, knots in enumerate(fit_isotonic(scores, right).curves):
+        shares = Temperature()(scores)[:, label]
+        assert 1 <= len(knots) <= MOST_KNOTS
+        assert (knots[0][0], knots[-1][0]) == (shares.min(), shares.max())
+
+
+def test_curves_of_many_steps_are_thinned() -> None:
+    """A share of utterances that rises with the model's own, in 1,000 steps."""
+    share = np.repeat(np.linspace(0.001, 0.999, 1000), 1000)
+    right = np.tile(np.arange(1000), 1000) >= np.repeat(np.arange(1000), 1000)
+
+    first, _ = fit_isotonic(np.log(np.stack([share, 1 - share], 1)), right.astype(int)).curves
+
+    assert len(first) == MOST_KNOTS
+    assert Isotonic((first, first))(np.log([0.7, 0.3])) == pytest.approx([0.7, 0.3], abs=0.01)
+
+
+def spoken(scores: Floats, right: Ints, utterances: int = 10) -> Predictions:
+    """In dialogues of so many utterances."""
+    return Predictions(
+        "mine",
+        ("a", "b", "c"),
+        tuple(
+            Answer(f"d{n // utterances}", n, int(label), tuple(Temperature()(row).tolist()), 0.9)
+            for n, (row, label) in enumerate(zip(scores, right, strict=True))
+        ),
+    )
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_answers_are_calibrated_as_the_service_would(fit: Fit) -> None:
+    """Nothing else of them changes."""
+    said = spoken(*askew(4, 60))
+    calibration = fitted(said, fit)
+
+    found = calibrated(said, calibration)
+
+    assert found.probabilities == pytest.approx(calibration(np.log(said.probabilities)))
+    assert [(a.dialogue, a.index, a.gold, a.label_mass) for a in found.answers] == [
+        (a.dialogue, a.index, a.gold, a.label_mass) for a in said.answers
+    ]
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_cross_fitted_answers_owe_nothing_to_their_own_labels(fit: Fit) -> None:
+    """Other gold labels in a dialogue leave its answers alone, and change others'."""
+    scores, right = askew(5, 100)
+    changed = right.copy()
+    changed[:10] = (changed[:10] + 1) % 3
+
+    one, other = (cross_fitted(spoken(scores, gold), fit) for gold in (right, changed))
+
+    assert (one.probabilities[:10] == other.probabilities[:10]).all()
+    assert (one.probabilities[10:20] != other.probabilities[10:20]).any()
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_single_dialogue_has_nothing_to_be_calibrated_by(fit: Fit) -> None:
+    said = spoken(*askew(6, 8))
+
+    assert cross_fitted(said, fit) == said
+
+
+def test_cross_fitting_does_not_flatter() -> None:
+    """Labels drawn at random: curves seem to explain them, and do not on other dialogues."""
+    rng = np.random.default_rng(7)
+    said = spoken(rng.normal(size=(300, 3)), rng.integers(0, 3, 300))
+
+    in_sample = calibrated(said, fitted(said, fit_isotonic))
+    honest = cross_fitted(said, fit_isotonic)
+
+    assert (in_sample.probabilities.argmax(1) == said.gold).mean() > 0.38
+    assert (honest.probabilities.argmax(1) == said.gold).mean() < 0.36

@@ -1,0 +1,104 @@
+"""Shares become probabilities, by one temperature or by a curve for each label."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.conversation.calibration import Isotonic, Knot, Temperature
+
+STRAIGHT: tuple[Knot, ...] = ((0.0, 1e-9), (1.0, 1.0))
+
+
+@st.composite
+def curves(draw: st.DrawFn, labels: int = 3) -> Isotonic:
+    """Any curves that may stand in a bundle."""
+
+    def curve() -> tuple[Knot, ...]:
+        shares = draw(st.sets(st.floats(0, 1), min_size=1, max_size=6))
+        truths = [draw(st.floats(1e-6, 1)) for _ in shares]
+        return tuple(zip(sorted(shares), sorted(truths), strict=True))
+
+    return Isotonic(tuple(curve() for _ in range(labels)))
+
+
+def shares(labels: int = 3) -> st.SearchStrategy[list[float]]:
+    """Logarithms, one of which at least is finite."""
+    some = st.floats(-40, 0) | st.just(-math.inf)
+    return st.lists(some, min_size=labels, max_size=labels).filter(lambda found: max(found) > -40)
+
+
+@given(curves(), shares())
+def test_curves_make_distributions(calibration: Isotonic, scores: list[float]) -> None:
+    """Whatever the model says, a label of which it thinks nothing included."""
+    found = calibration(np.array(scores))
+
+    assert found.sum() == pytest.approx(1.0)
+    assert (found > 0).all()
+
+
+@given(st.lists(shares(), min_size=1, max_size=5), curves())
+def test_many_utterances_are_calibrated_as_one_is(
+    rows: list[list[float]], calibration: Isotonic
+) -> None:
+    """By either calibration: training has all at once, the service one."""
+    for calibrated in (calibration, Temperature(1.7)):
+        together = calibrated(np.array(rows))
+
+        for row, found in zip(rows, together, strict=True):
+            assert calibrated(np.array(row)) == pytest.approx(found, rel=1e-12, abs=0)
+
+
+def test_shares_between_two_knots_are_on_the_straight_line() -> None:
+    """And flat beyond the ends: 0.1, 0.5 and 0.4 become 0.2, 0.4 and 0.4."""
+    curve: tuple[Knot, ...] = ((0.2, 0.2), (0.4, 0.4), (0.45, 0.4))
+
+    found = Isotonic((curve, curve, curve))(np.log([0.1, 0.5, 0.4]))
+
+    assert found == pytest.approx([0.2, 0.4, 0.4])
+
+
+def test_truths_are_made_to_sum_to_1() -> None:
+    """Each label has a curve of its own: 0.6 and 0.4 become 0.3 and 0.9, so 1 to 3."""
+    calibration = Isotonic((((0.0, 0.3),), ((0.4, 0.9),)))
+
+    assert calibration(np.log([0.6, 0.4])) == pytest.approx([0.25, 0.75])
+
+
+def test_straight_curves_change_nothing() -> None:
+    said = [0.7, 0.2, 0.1]
+
+    assert Isotonic((STRAIGHT,) * 3)(np.log(said)) == pytest.approx(said)
+
+
+@pytest.mark.parametrize(
+    ("knots", "message"),
+    [
+        ((), "needs a knot"),
+        (((0.2, 0.5), (0.2, 0.6)), "shares must rise"),
+        (((0.3, 0.5), (0.2, 0.6)), "shares must rise"),
+        (((0.2, 0.5), (0.3, 0.4)), "truths must not fall"),
+        (((0.2, 0.0),), "truths above 0"),
+        (((0.2, 1.1),), "truths above 0 and up to 1"),
+        (((-0.1, 0.5),), "shares must be from 0 to 1"),
+        (((math.nan, 0.5),), "shares must be from 0 to 1"),
+        (((0.5, math.nan),), "truths above 0"),
+    ],
+)
+def test_what_is_no_curve_is_refused(knots: tuple[Knot, ...], message: str) -> None:
+    """Confidence would fall as the model grows surer, or a label be impossible."""
+    with pytest.raises(ValueError, match=message):
+        Isotonic((knots,))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_no_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        Temperature(temperature)
+
+
+def test_curves_of_other_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 curves for 2 labels"):
+        Isotonic((STRAIGHT,) * 3)(np.log([0.5, 0.5]))

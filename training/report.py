@@ -1,0 +1,241 @@
+"""Everything that is measured of models, by label space; several seeds of a model together.
+
+Calibrations are never judged by the utterances that they were fitted on: they are fitted on other
+predictions of the same model, as of a development split, or else each dialogue is calibrated by
+what fits others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.bootstrap import Difference, Interval, mean_difference, mean_interval
+from training.calibration import (
+    FITS,
+    Bin,
+    calibrated,
+    cross_fitted,
+    fitted,
+    reliability,
+)
+from training.metrics import LabelMetrics, Metrics, measure, weighted_f1
+from training.predictions import Predictions, read_predictions
+
+# The measures of `Metrics` that are one number.
+MEASURES = (
+    *("weighted_f1", "macro_f1", "micro_f1", "accuracy"),
+    *("brier", "calibration_error", "label_mass"),
+)
+AS_SAID = "as said"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One file of predictions.
+
+    Attributes:
+        model, seed: the file's name before and behind its last @; without one, no seed.
+        said, other: by label space; `other` are predictions to fit calibrations on, if there are.
+    """
+
+    model: str
+    seed: str | None
+    said: Mapping[str, Predictions]
+    other: Mapping[str, Predictions] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mean over runs, and their standard deviation where there are two or more."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """Of one label."""
+
+    precision: Spread
+    recall: Spread
+    f1: Spread
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """Answers as said, or by one kind of calibration; `reliability` is of all runs together."""
+
+    weighted_f1: Spread
+    brier: Spread
+    calibration_error: Spread
+    reliability: list[Bin]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model in one label space; shares are from 0 to 1.
+
+    Attributes:
+        runs: every measure of each run, by seed, or by "" where it has none.
+        measures: by the names in `MEASURES`.
+        confusion: means over the runs, gold labels down, said labels across.
+        fitted_on: how many other utterances calibrations were fitted on; None: cross-fitted.
+        calibrations: `AS_SAID`, then by the names in `training.calibration.FITS`.
+    """
+
+    runs: dict[str, Metrics]
+    weighted_f1_interval: Interval
+    measures: dict[str, Spread]
+    demonstration_agreement: Spread | None
+    labels: dict[str, LabelReport]
+    confusion: list[list[float]]
+    accuracy_at_coverage: dict[float, float]
+    fitted_on: int | None
+    calibrations: dict[str, CalibrationReport]
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceReport:
+    """Models in one label space, and the lead of the first one's weighted F1 over each other's."""
+
+    label_space: str
+    labels: tuple[str, ...]
+    utterances: int
+    models: dict[str, ModelReport]
+    first: str
+    leads: dict[str, Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
+    """Read files of predictions.
+
+    Args:
+        fit: predictions of other utterances, each file named as the one that it belongs to.
+
+    Raises:
+        PredictionsError: a file cannot be used.
+        ValueError: two files have one name and would have to be told apart by `fit`, or a file of
+            `fit` belongs to none, to the same utterances, or lacks a label space.
+    """
+    short = len({path.stem for path in paths}) == len(paths)
+    if fit and not short:
+        raise ValueError("two files of predictions have one name: what fits which is not plain")
+    runs = {}
+    for path in paths:
+        model, _, seed = path.stem.rpartition("@")
+        if not model:
+            model, seed = path.stem, ""
+        name = model if short else str(path.with_name(model))
+        runs[path.stem if short else str(path)] = Run(name, seed or None, read_predictions(path))
+    for path in fit:
+        if path.stem not in runs:
+            raise ValueError(f"{path}: no file of predictions is called {path.stem}")
+        runs[path.stem] = _with_other(runs[path.stem], read_predictions(path), path)
+    return list(runs.values())
+
+
+def reported(runs: Sequence[Run]) -> list[SpaceReport]:
+    """Measure every model in every label space, in the order of the files.
+
+    Raises:
+        NotTheSameUtterances: models were asked about different utterances.
+        ValueError: only some of the runs of a model have others to fit calibrations on.
+    """
+    found = []
+    for space in dict.fromkeys(space for run in runs for space in run.said):
+        models: dict[str, list[Run]] = {}
+        for run in runs:
+            if space in run.said:
+                models.setdefault(run.model, []).append(run)
+        said = {name: [run.said[space] for run in model] for name, model in models.items()}
+        (first, ours), *others = said.items()
+        found.append(
+            SpaceReport(
+                label_space=space,
+                labels=ours[0].labels,
+                utterances=len(ours[0].answers),
+                models={name: _model(space, model) for name, model in models.items()},
+                first=first,
+                leads={name: mean_difference(ours, theirs, weighted_f1) for name, theirs in others},
+            )
+        )
+    return found
+
+
+def _with_other(run: Run, other: Mapping[str, Predictions], path: Path) -> Run:
+    for space, said in run.said.items():
+        if space not in other:
+            raise ValueError(f"{path}: holds no predictions in {space}")
+        one, two = (
+            [(a.dialogue, a.index, a.gold) for a in p.answers] for p in (said, other[space])
+        )
+        if one == two:
+            raise ValueError(f"{path}: these are the utterances that it would be judged by")
+    return replace(run, other=other)
+
+
+def _model(space: str, runs: Sequence[Run]) -> ModelReport:
+    said = [run.said[space] for run in runs]
+    others = [run.other[space] for run in runs if run.other is not None]
+    if others and len(others) < len(runs):
+        raise ValueError(f"{runs[0].model}: some of its runs have predictions to fit, some not")
+    metrics = [measure(each) for each in said]
+    shown = [m.demonstration_agreement for m in metrics if m.demonstration_agreement is not None]
+    return ModelReport(
+        runs={run.seed or "": m for run, m in zip(runs, metrics, strict=True)},
+        weighted_f1_interval=mean_interval(said, weighted_f1),
+        measures={name: _spread([getattr(m, name) for m in metrics]) for name in MEASURES},
+        demonstration_agreement=_spread(shown) if shown else None,
+        labels={label: _label([m.labels[label] for m in metrics]) for label in said[0].labels},
+        confusion=np.mean([m.confusion for m in metrics], axis=0).tolist(),
+        accuracy_at_coverage={
+            share: float(np.mean([m.accuracy_at_coverage[share] for m in metrics]))
+            for share in metrics[0].accuracy_at_coverage
+        },
+        fitted_on=len(others[0].answers) if others else None,
+        calibrations={AS_SAID: _calibration(said)}
+        | {kind: _calibration(_mended(said, others, kind)) for kind in FITS},
+    )
+
+
+def _label(runs: Sequence[LabelMetrics]) -> LabelReport:
+    return LabelReport(
+        precision=_spread([run.precision for run in runs]),
+        recall=_spread([run.recall for run in runs]),
+        f1=_spread([run.f1 for run in runs]),
+        support=runs[0].support,
+    )
+
+
+def _mended(
+    said: Sequence[Predictions], others: Sequence[Predictions], kind: str
+) -> list[Predictions]:
+    fit = FITS[kind]
+    if not others:
+        return [cross_fitted(each, fit) for each in said]
+    return [calibrated(each, fitted(other, fit)) for each, other in zip(said, others, strict=True)]
+
+
+def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
+    metrics = [measure(each) for each in said]
+    return CalibrationReport(
+        weighted_f1=_spread([m.weighted_f1 for m in metrics]),
+        brier=_spread([m.brier for m in metrics]),
+        calibration_error=_spread([m.calibration_error for m in metrics]),
+        reliability=reliability(
+            np.concatenate([each.probabilities for each in said]),
+            np.concatenate([each.gold for each in said]),
+        ),
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), deviation)
