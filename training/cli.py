@@ -188,6 +188,9 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="main, or prediction: turns are forecast, not shown.")
+    ] = "main",
     label_orders: Annotated[
         int,
         typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
@@ -211,10 +214,20 @@ def evaluate(
         from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
+        if task not in ("main", "prediction"):
+            raise ValueError(f"no task {task!r} to score: main, prediction")
+        if task == "prediction" and (record or label_orders or free_decode):
+            raise ValueError("a forecast has no calibration, order or speech of its own to score")
         settings = load_settings()
         spaces = load_label_spaces(settings.data / "label_spaces")
         corpora = [read_named(entry, spaces) for entry in corpus]
-        labelled = [(c.label_space, c.dialogues) for c in corpora]
+        trained = read_bundle(bundle).label_spaces
+        # A bundle of unified labels alone is asked in those alone.
+        labelled = [
+            (c.label_space, c.dialogues)
+            for c in corpora
+            if not unified or c.label_space.name in trained
+        ]
         if unified:
             together = [
                 dialogue
@@ -229,11 +242,11 @@ def evaluate(
                 Path(index),
                 demonstrations,
                 _say_aside,
+                task=task,  # type: ignore[arg-type]
                 label_orders=label_orders,
                 prompts=free_decode,
             )
         )
-        trained = read_bundle(bundle).label_spaces
         known = [(asked, trained[asked.said.label_space]) for asked in found]
         if predictions is not None:
             served = [calibrated(asked.said, own.calibration) for asked, own in known]

@@ -7,15 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
+from service.conversation.prompts import Task
 from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.errors import UtteranceTooLong
 from service.offline import recognize_all
 from service.parts import Report, open_parts
+from service.recognition.dialogues import forecast_dialogue
 from service.recognition.pipeline import Recognition, Recognizer, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
@@ -97,6 +101,7 @@ async def evaluate(
     index: Path,
     demonstrations: bool,
     report: Report,
+    task: Task = "main",
     label_orders: int = 0,
     prompts: bool = False,
 ) -> list[Asked]:
@@ -107,6 +112,7 @@ async def evaluate(
     Args:
         index: a folder for an index of the shipped demonstrations.
         demonstrations: whether prompts show any.
+        task: "prediction" forecasts every utterance but the first of its dialogue.
         label_orders: in how many other orders of the labels to ask everything again.
         prompts: whether to keep them.
 
@@ -125,6 +131,10 @@ async def evaluate(
         found = []
         for space, dialogues in labelled:
             parts.recognizer.label_space(space.name)
+            if task == "prediction":
+                forecast = await ask_ahead(recognizer(space), space, dialogues, places)
+                found.append(Asked(forecast))
+                continue
             said = await ask(recognizer(space), space, dialogues, places)
             reordered = []
             for number, other in enumerate(other_orders(space, label_orders), start=1):
@@ -169,6 +179,31 @@ async def ask(
             if utterance.label is not None:
                 gold = space.names.index(space.label(utterance.label).name)
                 answers.append(_answer(dialogue.id, place, gold, read[place], utterance.id))
+    return Predictions(space.name, space.names, tuple(answers))
+
+
+async def ask_ahead(
+    recognizer: Recognizer,
+    space: LabelSpace,
+    dialogues: Sequence[Dialogue],
+    places: asyncio.Semaphore,
+) -> Predictions:
+    """What a recognizer forecasts of every labelled utterance but the first of its dialogue.
+
+    Args:
+        places: bounds how many utterances are under way at once.
+
+    Raises:
+        ForecastNotSupported: the bundle was not trained on the prediction task.
+        UtteranceTooLong, EngineUnavailable: as `ask`.
+    """
+    answers: list[Answer] = []
+    for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):
+        read = await forecast_dialogue(recognizer, dialogue.utterances, space, places)
+        for place, (utterance, said) in enumerate(zip(dialogue.utterances[1:], read, strict=True)):
+            if utterance.label is not None:
+                gold = space.names.index(space.label(utterance.label).name)
+                answers.append(_answer(dialogue.id, place + 1, gold, said, utterance.id))
     return Predictions(space.name, space.names, tuple(answers))
 
 

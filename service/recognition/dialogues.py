@@ -1,9 +1,9 @@
 """Whole dialogues at once, for batches, offline scoring and evaluation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from service.conversation.dialogue import Utterance, lines_of
+from service.conversation.dialogue import Line, Utterance, lines_of
 from service.conversation.labels import LabelSpace
 from service.decoding.engine import Priority
 from service.errors import UtteranceTooLong
@@ -28,22 +28,65 @@ async def recognize_dialogue(
         UtteranceTooLong: an utterance is longer than the model reads; the message names it.
         EngineUnavailable: the label engine does not answer.
     """
-    template = recognizer.bundle.prompt_template
-    lines = lines_of(utterances, keep_integers=template.keeps_integer_speakers)
+    lines = _lines(recognizer, utterances)
 
     async def one(index: int) -> Recognition:
         first = max(0, index - recognizer.history_lines)
+        return await recognizer.recognize(
+            lines[first : index + 1], label_space, first=first, priority=Priority.BATCH
+        )
+
+    return await _together(one, range(len(lines)), places)
+
+
+async def forecast_dialogue(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    label_space: LabelSpace,
+    places: asyncio.Semaphore,
+) -> list[Recognition]:
+    """Forecast every utterance but the first from those before it and from who says it.
+
+    Args:
+        places: as in `recognize_dialogue`.
+
+    Raises:
+        ForecastNotSupported: the bundle was not trained on the prediction task.
+        UtteranceTooLong, EngineUnavailable: as `recognize_dialogue`.
+    """
+    lines = _lines(recognizer, utterances)
+
+    async def one(index: int) -> Recognition:
+        first = max(0, index - recognizer.history_lines)
+        return await recognizer.forecast(
+            lines[first:index],
+            lines[index].speaker,
+            label_space,
+            first=first,
+            priority=Priority.BATCH,
+        )
+
+    return await _together(one, range(1, len(lines)), places)
+
+
+def _lines(recognizer: Recognizer, utterances: Sequence[Utterance]) -> list[Line]:
+    template = recognizer.bundle.prompt_template
+    return lines_of(utterances, keep_integers=template.keeps_integer_speakers)
+
+
+async def _together(
+    one: Callable[[int], Awaitable[Recognition]], indexes: Iterable[int], places: asyncio.Semaphore
+) -> list[Recognition]:
+    async def placed(index: int) -> Recognition:
         async with places:
             try:
-                return await recognizer.recognize(
-                    lines[first : index + 1], label_space, first=first, priority=Priority.BATCH
-                )
+                return await one(index)
             except UtteranceTooLong as error:
                 raise UtteranceTooLong(f"utterances[{index}]: {error}") from None
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(index)) for index in range(len(lines))]
+            tasks = [group.create_task(placed(index)) for index in indexes]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

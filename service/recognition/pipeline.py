@@ -136,6 +136,7 @@ class Recognizer:
         label_space: LabelSpace,
         *,
         first: int = 0,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
         """Predict the emotion of what `speaker` says next, which is not known yet.
 
@@ -160,7 +161,7 @@ class Recognizer:
         with stage(Stage.RENDER):
             unspoken = Line(speaker, "")
             ids = self._prompt("prediction", (*history, unspoken), first, label_space, ()).ids
-        prediction, cached_tokens = await self._read(ids, label_space, Priority.INTERACTIVE)
+        prediction, cached_tokens = await self._read(ids, label_space, priority)
         return Recognition(prediction, (), (), len(ids), cached_tokens)
 
     async def warm_up(self) -> None:

@@ -24,11 +24,11 @@ from service.decoding.bundle import (
 )
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.errors import UtteranceTooLong
+from service.errors import ForecastNotSupported, UtteranceTooLong
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.calibration import calibrated, calibration_error, cross_fitted, fit_isotonic
-from training.evaluate import Asked, Kind, Scores, ask, record, score, uncalibrated
+from training.evaluate import Asked, Kind, Scores, ask, ask_ahead, record, score, uncalibrated
 from training.predictions import Answer, Predictions
 
 UP_AND_DOWN = TrainedLabels(verbalizers={"up": "up", "down": "down"})
@@ -206,7 +206,7 @@ TALKS = tuple(
     Dialogue(
         f"d{n}",
         (
-            Utterance("Ann", f"This is talk {n}.", "Joy" if n % 2 else "anger"),
+            Utterance("Ann", f"This is talk {n}.", "Joy" if n % 2 else "anger", id=f"u{n}"),
             Utterance("Bo", "I see."),
             Utterance("Ann", f"It was number {n}.", "neutral"),
         ),
@@ -232,12 +232,39 @@ def test_every_labelled_utterance_is_asked(
 
     found = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
-    assert [(a.dialogue, a.index) for a in found.answers] == [
-        (f"d{n}", index) for n in range(8) for index in (0, 2)
+    assert [(a.dialogue, a.index, a.utterance) for a in found.answers] == [
+        (f"d{n}", index, utterance)
+        for n in range(8)
+        for index, utterance in ((0, f"u{n}"), (2, None))
     ]
     assert [found.labels[a.gold] for a in found.answers[:4]] == [
         *("anger", "neutral", "joy", "neutral")
     ]
+
+
+def test_turn_is_forecast_from_those_before_it(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    """Every labelled one but the first of its dialogue, by a bundle that was trained to."""
+    bundle = read_bundle(folder).model_copy(update={"tasks": ("main", "prediction")})
+    asked = recognizer(bundle, spaces, words)
+
+    found = asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+
+    assert [(a.dialogue, a.index, found.labels[a.gold]) for a in found.answers] == [
+        (f"d{n}", 2, "neutral") for n in range(8)
+    ]
+    main = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+    assert found.answers[0].probabilities != main.answers[1].probabilities
+
+
+def test_bundle_that_was_not_trained_to_forecast_says_so(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    asked = recognizer(read_bundle(folder), spaces, words)
+
+    with pytest.raises(ForecastNotSupported):
+        asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
 
 def test_utterance_that_does_not_fit_ends_it(
