@@ -1,0 +1,130 @@
+"""An experiment, whole: from a recipe file to a table, through the parts that serve."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.decoding.bundle import read_bundle
+from training.bases import MINILM_CAUSAL
+from training.experiment import Options, described, results
+from training.mixing import Sources
+from training.predictions import Answer, Predictions, read_predictions, write_predictions
+from training.recipe_files import load_recipe
+
+STAGE = {
+    "name": "only",
+    "corpora": [{"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"}],
+    "tasks": {"main": 1, "prediction": 0.1},
+    "epochs": 1,
+    "learning_rate": 1e-4,
+    "tokens_per_batch": 448,
+}
+HELD_OUT = [{"format": "jsonl", "path": "held_out.jsonl", "label_space": "meld"}]
+
+
+@pytest.fixture
+def experiment(recipe_file: Path, tmp_path: Path) -> Path:
+    """The shipped model's base, a step or two, one run of two."""
+    described: dict[str, Any] = yaml.safe_load(recipe_file.read_text()) | {
+        "name": "trial",
+        "base": MINILM_CAUSAL,
+        "label_spaces": ["meld"],
+        "stages": [STAGE],
+        "development": HELD_OUT,
+        "test": HELD_OUT,
+        "vary": {"rate": {"slow": {}, "fast": {"stages": {"only": {"learning_rate": 1e-3}}}}},
+    }
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(described, sort_keys=False))
+    return path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "training.cli", "run", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+    )
+
+
+def test_run_is_trained_merged_and_scored_once(
+    experiment: Path, sources: Sources, tmp_path: Path
+) -> None:
+    """Each step leaves its result; started again, nothing is done that is done."""
+    out = tmp_path / "runs"
+    options = ["--data", str(sources.data), "--out", str(out), "--only", "trial-fast"]
+
+    ended = run(str(experiment), *options, "--seed", "3")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+    folder = out / "trial-fast@3"
+    bundle = read_bundle(folder / "bundle")
+    assert bundle.tasks == ("main", "prediction")
+    assert bundle.label_spaces["meld"].development["utterances"] == 3
+    assert len(read_predictions(folder / "development.jsonl")["meld"].answers) == 3
+    found = json.loads((out / "results.json").read_text())
+    score = found["development, meld"]["trial-fast"]
+    assert score["seeds"].keys() == {"3"}
+    assert f"| trial-fast | {score['mean']:.2f} |" in ended.stdout
+    # Test is read when it is asked for, and no other step is done again.
+    assert not (folder / "test.jsonl").exists()
+    before = (folder / "bundle" / "model.safetensors").stat().st_mtime_ns
+    again = run(str(experiment), *options, "--seed", "3", "--test")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (folder / "bundle" / "model.safetensors").stat().st_mtime_ns == before
+    assert (folder / "test.jsonl").exists()
+    assert "test, meld" in json.loads((out / "results.json").read_text())
+
+
+def test_run_that_the_recipe_does_not_have_is_named(
+    experiment: Path, sources: Sources, tmp_path: Path
+) -> None:
+    ended = run(
+        *(str(experiment), "--data", str(sources.data), "--out", str(tmp_path / "runs")),
+        *("--only", "trial-faster"),
+    )
+
+    assert ended.returncode == 2
+    assert "has no run trial-faster: trial-slow, trial-fast" in ended.stderr
+
+
+def test_base_that_cannot_be_built_here_has_to_be_named(
+    experiment: Path, sources: Sources, tmp_path: Path
+) -> None:
+    """A model of others is downloaded by who may have it."""
+    text = experiment.read_text().replace(MINILM_CAUSAL, "meta-llama/Llama-2-7b-hf")
+    experiment.write_text(text)
+
+    ended = run(str(experiment), "--data", str(sources.data), "--out", str(tmp_path / "runs"))
+
+    assert ended.returncode == 2
+    assert "download its base meta-llama/Llama-2-7b-hf and name the folder" in ended.stderr
+
+
+def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None:
+    """Mean and standard deviation of weighted F1; runs that are not done are left out."""
+    for seed, said in ((1, 0), (2, 1)):
+        answers = tuple(
+            Answer("d", index, index % 2, (1.0 - said, float(said))) for index in range(4)
+        )
+        folder = tmp_path / f"tiny@{seed}"
+        folder.mkdir()
+        write_predictions(
+            [Predictions("meld", ("up", "down"), answers)], folder / "development.jsonl"
+        )
+    recipe = load_recipe(recipe_file)
+    options = Options(tmp_path, None, tmp_path, seeds=(1, 2, 3))
+
+    found = results({"tiny": recipe}, options)
+
+    one = found["development, meld"]["tiny"]
+    assert one == {"seeds": {"1": 33.33, "2": 33.33}, "mean": 33.33, "deviation": 0.0}
+    assert "| tiny | 33.33 | 0.00 | 1: 33.33, 2: 33.33 |" in described(found)
