@@ -12,7 +12,13 @@ from service.conversation.dialogue import (
     read_dialogues,
 )
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
+from service.conversation.prompts import (
+    TEMPLATES,
+    InstructercV1,
+    PredictionTemplate,
+    Prompt,
+    Template,
+)
 from service.files import written_whole
 from training.tasks import tasks_of
 
@@ -89,7 +95,7 @@ def _prompt(
             return template.speaker(label_space, target)
         if task == "plain":
             return template.plain(label_space, target)
-    if task == "prediction":
+    if task == "prediction" and isinstance(template, PredictionTemplate):
         return template.prediction(label_space, history, target)
     return template.main(label_space, history, target)
 

@@ -8,9 +8,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from service.conversation.prompts.instructerc_v1 import InstructercV1
-from service.conversation.prompts.template import Prompt, Task, Template
+from service.conversation.prompts.template import PredictionTemplate, Prompt, Task, Template
 from service.conversation.prompts.v2 import V2
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType({t.id: t for t in (InstructercV1(), V2())})
 
-__all__ = ["TEMPLATES", "InstructercV1", "Prompt", "Task", "Template", "V2"]
+__all__ = [
+    "TEMPLATES",
+    "InstructercV1",
+    "PredictionTemplate",
+    "Prompt",
+    "Task",
+    "Template",
+    "V2",
+]
