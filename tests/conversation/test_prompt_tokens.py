@@ -7,7 +7,7 @@ import pytest
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import InstructercV1, Task, Template
+from service.conversation.prompts import InstructercPlainV1, InstructercV1, Task, Template
 from service.conversation.prompts.tokens import (
     PromptTooLong,
     TokenizedPrompt,
@@ -160,6 +160,14 @@ def test_prediction_whose_last_line_does_not_fit_is_refused(
     assert fitted(spaces, shortest, template=template, task="prediction").history == 1
     with pytest.raises(PromptTooLong, match=f"has {shortest} tokens"):
         fitted(spaces, shortest - 1, template=template, task="prediction")
+
+
+def test_prediction_of_a_template_without_the_task_is_refused(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """The main task's prompt in its place would show what is to be predicted."""
+    with pytest.raises(ValueError, match="template instructerc-plain-v1 has no prediction task"):
+        fitted(spaces, LONG, template=InstructercPlainV1(), task="prediction")
 
 
 def test_begin_token_counts_and_stands_first_once(spaces: Mapping[str, LabelSpace]) -> None:

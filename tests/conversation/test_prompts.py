@@ -14,13 +14,23 @@ from hypothesis import strategies as st
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Task, Template
+from service.conversation.prompts import (
+    TEMPLATES,
+    InstructercPlainV1,
+    InstructercV1,
+    PredictionTemplate,
+    Prompt,
+    Task,
+    Template,
+)
 from service.conversation.prompts.tokens import fit, tokenize
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 CLS = (101,)
+
+PREDICTING = [t for t in TEMPLATES.values() if isinstance(t, PredictionTemplate)]
 
 # File, task, label space, index of the target.
 V1_FILES = [
@@ -36,7 +46,12 @@ V1_FILES = [
     ("v1-speaker-meld", "speaker", "meld", 3),
     ("v1-speaker-emorynlp", "speaker", "emorynlp", 5),
     ("v1-speaker-iemocap", "speaker", "iemocap", 0),
-    ("v1-plain", "plain", "meld", 1),
+]
+
+# File, label space, index of the target.
+PLAIN_FILES = [
+    ("plain-v1", "meld", 1),
+    ("plain-v1-unified", "unified", 14),
 ]
 
 # File, label space, index of the target, window, with demonstrations.
@@ -90,10 +105,14 @@ def published(task: str, space: LabelSpace, dialogue: Dialogue, target: int) -> 
             return template.main(space, history, asked)
         case "prediction":
             return template.prediction(space, history, asked)
-        case "speaker":
-            return template.speaker(space, asked)
         case _:
-            return template.plain(space, asked)
+            return template.speaker(space, asked)
+
+
+def plain(space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
+    template = InstructercPlainV1()
+    lines = lines_of(dialogue.utterances)
+    return template.main(space, lines[template.window.start(target) : target], lines[target])
 
 
 def second(
@@ -123,6 +142,17 @@ def test_v1_is_the_published_prompt(
 ) -> None:
     """Byte for byte, in one segment, with up to twelve lines of history."""
     prompt = published(task, spaces[space], ladder, target)
+
+    assert prompt.text == golden(file)
+    assert len(prompt.segments) == 1
+
+
+@pytest.mark.parametrize(("file", "space", "target"), PLAIN_FILES)
+def test_plain_v1_is_the_published_baseline(
+    file: str, space: str, target: int, ladder: Dialogue, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Byte for byte, in one segment: the utterance as it is, and the labels."""
+    prompt = plain(spaces[space], ladder, target)
 
     assert prompt.text == golden(file)
     assert len(prompt.segments) == 1
@@ -164,6 +194,7 @@ def test_v2_predicts_in_the_same_layout(
     "file",
     [
         "v1-main-quotes-and-double-space",
+        "plain-v1",
         "v2-examples",
         "v2-long-history-unified",
         "v2-moved-window-emorynlp",
@@ -180,10 +211,14 @@ def test_token_ids_are_those_bundles_were_trained_on(
 ) -> None:
     """Segment by segment, BOS before the first alone."""
     v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
+    plains = {name: (space, target) for name, space, target in PLAIN_FILES}
     predictions = {name: row for name, *row in V2_PREDICTION_FILES}
     if file in v1:
         task, name, target = v1[file]
         prompt = published(task, spaces[name], ladder, target)
+    elif file in plains:
+        name, target = plains[file]
+        prompt = plain(spaces[name], ladder, target)
     elif file in predictions:
         name, target, window = predictions[file]
         prompt = predicted(spaces[name], ladder, target, window)
@@ -214,12 +249,13 @@ def test_speaker_task_refuses_what_it_has_no_answer_for(
         InstructercV1().speaker(spaces[space], Line(speaker, "Hm."))
 
 
-def test_v1_refuses_demonstrations(
-    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+@pytest.mark.parametrize("template", [InstructercV1(), InstructercPlainV1()])
+def test_published_prompt_refuses_demonstrations(
+    template: Template, spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
 ) -> None:
-    """The published prompt has no place for them; leaving them out silently would mislead."""
-    with pytest.raises(ValueError, match="instructerc-v1 has no place"):
-        InstructercV1().main(spaces["meld"], [], Line(0, "Hm."), examples)
+    """It has no place for them; leaving them out silently would mislead."""
+    with pytest.raises(ValueError, match=f"{template.id} has no place"):
+        template.main(spaces["meld"], [], Line(0, "Hm."), examples)
 
 
 def test_v2_refuses_a_demonstration_of_another_label_space(
@@ -391,19 +427,46 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
             assert forecast[: len(up_to_target)] == up_to_target
 
 
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 8), st.text(max_size=20)), max_size=10),
+    speaker=st.integers(0, 8),
+    said=st.text(max_size=40),
+)
+def test_plain_v1_shows_what_is_said_and_nothing_else(
+    turns: list[tuple[int, str]], speaker: int, said: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Whatever went before and whoever says it."""
+    history = [Line(*turn) for turn in turns]
+
+    prompt = InstructercPlainV1().main(spaces["meld"], history, Line(speaker, said))
+
+    assert prompt.segments == (
+        f"Please select the emotional label of <{said}> from "
+        "<neutral, surprise, fear, sad, joyful, disgust, angry>:",
+    )
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 def test_prompt_ends_with_the_cue(template: Template, spaces: Mapping[str, LabelSpace]) -> None:
-    """The verbalizer comes right behind it, in training and in serving, whatever the task."""
-    main = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
-    prediction = template.prediction(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+    """The verbalizer comes right behind it, in training and in serving."""
+    prompt = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
 
-    assert main.segments[-1].endswith(template.cue)
-    assert prediction.segments[-1].endswith(template.cue)
+    assert prompt.segments[-1].endswith(template.cue)
 
 
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+@pytest.mark.parametrize("template", PREDICTING, ids=lambda template: template.id)
+def test_prediction_ends_with_the_cue_of_the_main_task(
+    template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The same tokens answer both."""
+    prompt = template.prediction(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+
+    assert prompt.segments[-1].endswith(template.cue)
+
+
+@pytest.mark.parametrize("template", PREDICTING, ids=lambda template: template.id)
 def test_prediction_does_not_look_at_what_is_said(
-    template: Template, spaces: Mapping[str, LabelSpace]
+    template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """In serving it is not said yet; in training it must not be given away."""
     history = [Line(0, "Hm."), Line(1, "Well.")]
@@ -415,5 +478,10 @@ def test_prediction_does_not_look_at_what_is_said(
 
 def test_templates_are_found_by_the_ids_that_bundles_name() -> None:
     """Another name for a template would orphan every bundle trained on it."""
-    assert list(TEMPLATES) == ["instructerc-v1", "v2"]
+    assert list(TEMPLATES) == ["instructerc-v1", "instructerc-plain-v1", "v2"]
     assert all(template.id == name for name, template in TEMPLATES.items())
+
+
+def test_templates_that_predict_are_told_by_their_having_the_task() -> None:
+    """The next emotion is predicted from history, by who speaks; not every method does."""
+    assert [template.id for template in PREDICTING] == ["instructerc-v1", "v2"]

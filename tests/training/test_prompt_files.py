@@ -99,8 +99,8 @@ def test_speaker_task_of_the_published_prompt(source: Path) -> None:
     }
 
 
-def test_plain_task_of_the_published_prompt(source: Path) -> None:
-    rows = written(source, "--template", "instructerc-v1", "--task", "plain")
+def test_published_baseline_is_a_template_of_its_own(source: Path) -> None:
+    rows = written(source, "--template", "instructerc-plain-v1")
 
     assert rows[0] == {
         "input": f"Please select the emotional label of <We caught the ferry! 🙂> from {MELD}:",
@@ -143,13 +143,17 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "mean"], "no task 'mean': main, speaker, prediction, plain"),
-        (["--template", "v9"], "no template 'v9': instructerc-v1, v2"),
+        (["--task", "mean"], "no task 'mean': main, speaker, prediction"),
+        (["--template", "v9"], "no template 'v9': instructerc-v1, instructerc-plain-v1, v2"),
         (
             ["--label-space", "moods"],
             "no label space 'moods': dailydialog, emorynlp, iemocap, meld",
         ),
-        (["--label-space", "meld", "--task", "plain"], "template v2 has no plain task"),
+        (["--label-space", "meld", "--task", "speaker"], "template v2 has no speaker task"),
+        (
+            ["--template", "instructerc-plain-v1", "--task", "prediction"],
+            "template instructerc-plain-v1 has no prediction task",
+        ),
         (
             ["--label-space", "emorynlp"],
             "talk.jsonl: dialogue 'd1', utterances[0]: 'joy' is not a label of emorynlp",

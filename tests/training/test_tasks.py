@@ -160,7 +160,16 @@ def test_template_without_a_speaker_task_says_so(
         speaker_task(SAID, spaces["meld"], prompts)
 
 
-@pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
+def test_template_without_a_prediction_task_says_so(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    asked = replace(prompts, template=TEMPLATES["instructerc-plain-v1"])
+
+    with pytest.raises(ValueError, match="instructerc-plain-v1 has no prediction task"):
+        prediction_task(SAID, spaces["meld"], asked)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
 async def test_model_is_taught_the_very_prompts_it_is_asked_with(
     template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
