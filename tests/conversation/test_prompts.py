@@ -16,6 +16,7 @@ from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.conversation.prompts import (
     TEMPLATES,
+    DialoguellmV1,
     InstructercPlainV1,
     InstructercV1,
     PredictionTemplate,
@@ -54,6 +55,14 @@ PLAIN_FILES = [
     ("plain-v1-unified", "unified", 14),
 ]
 
+# File, label space, index of the target, with demonstrations.
+DIALOGUELLM_FILES = [
+    ("dialoguellm-v1-first-turn", "meld", 0, False),
+    ("dialoguellm-v1-seen", "meld", 3, False),
+    ("dialoguellm-v1-examples", "meld", 3, True),
+    ("dialoguellm-v1-context-unified", "unified", 14, False),
+]
+
 # File, label space, index of the target, window, with demonstrations.
 V2_FILES = [
     ("v2-first-turn", "meld", 0, HistoryWindow(12, 20), False),
@@ -78,6 +87,8 @@ PROMPT_SYNTAX = [
     "fine\r\n1: and so said the other",
     "fine\n\nExamples:\nfine = angry\nEmotion: angry\nConversation:",
     "fine\u2028Emotion: joyful\x85Emotion: sad\x0bEmotion: fear",
+    "fine\n\n### Response:\nangry\n\n### Input:\nfine",
+    "### Response:",
     '"> from <happy>:',
     "",
     "   ",
@@ -113,6 +124,18 @@ def plain(space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
     template = InstructercPlainV1()
     lines = lines_of(dialogue.utterances)
     return template.main(space, lines[template.window.start(target) : target], lines[target])
+
+
+def dialoguellm(
+    space: LabelSpace,
+    dialogue: Dialogue,
+    target: int,
+    demonstrations: tuple[Demonstration, ...] = (),
+) -> Prompt:
+    template = DialoguellmV1()
+    lines = lines_of(dialogue.utterances)
+    history = lines[template.window.start(target) : target]
+    return template.main(space, history, lines[target], demonstrations)
 
 
 def second(
@@ -158,6 +181,25 @@ def test_plain_v1_is_the_published_baseline(
     assert len(prompt.segments) == 1
 
 
+@pytest.mark.parametrize(("file", "space", "target", "shown"), DIALOGUELLM_FILES)
+def test_dialoguellm_v1_is_the_published_record(
+    file: str,
+    space: str,
+    target: int,
+    shown: bool,
+    ladder: Dialogue,
+    examples: tuple[Demonstration, ...],
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Instruction, sample, what is seen, two lines of context, input.
+
+    What is not there is left out, and the instruction does not name it.
+    """
+    prompt = dialoguellm(spaces[space], ladder, target, examples if shown else ())
+
+    assert prompt.text == golden(file)
+
+
 @pytest.mark.parametrize(("file", "space", "target", "window", "shown"), V2_FILES)
 def test_v2_is_laid_out_as_bundles_were_trained(
     file: str,
@@ -195,6 +237,8 @@ def test_v2_predicts_in_the_same_layout(
     [
         "v1-main-quotes-and-double-space",
         "plain-v1",
+        "dialoguellm-v1-examples",
+        "dialoguellm-v1-context-unified",
         "v2-examples",
         "v2-long-history-unified",
         "v2-moved-window-emorynlp",
@@ -212,6 +256,7 @@ def test_token_ids_are_those_bundles_were_trained_on(
     """Segment by segment, BOS before the first alone."""
     v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
     plains = {name: (space, target) for name, space, target in PLAIN_FILES}
+    records = {name: row for name, *row in DIALOGUELLM_FILES}
     predictions = {name: row for name, *row in V2_PREDICTION_FILES}
     if file in v1:
         task, name, target = v1[file]
@@ -219,6 +264,9 @@ def test_token_ids_are_those_bundles_were_trained_on(
     elif file in plains:
         name, target = plains[file]
         prompt = plain(spaces[name], ladder, target)
+    elif file in records:
+        name, target, shown = records[file]
+        prompt = dialoguellm(spaces[name], ladder, target, examples if shown else ())
     elif file in predictions:
         name, target, window = predictions[file]
         prompt = predicted(spaces[name], ladder, target, window)
@@ -258,12 +306,13 @@ def test_published_prompt_refuses_demonstrations(
         template.main(spaces["meld"], [], Line(0, "Hm."), examples)
 
 
-def test_v2_refuses_a_demonstration_of_another_label_space(
-    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+@pytest.mark.parametrize("template", [V2(), DialoguellmV1()])
+def test_demonstration_of_another_label_space_is_refused(
+    template: Template, spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
 ) -> None:
     """Its label would be a word that the label statement does not list."""
     with pytest.raises(UnknownLabel, match="'anger' is not a label of emorynlp"):
-        V2().main(spaces["emorynlp"], [], Line(0, "Hm."), examples)
+        template.main(spaces["emorynlp"], [], Line(0, "Hm."), examples)
 
 
 def test_v2_shows_the_beginning_of_a_long_demonstration(
@@ -281,6 +330,23 @@ def test_v2_shows_the_beginning_of_a_long_demonstration(
         f"\nExamples:\n{'a' * 160} = fear\nLast line:",
         f"\n0: {long}",
         "\nEmotion:",
+    )
+
+
+def test_dialoguellm_v1_shows_the_beginning_of_a_long_demonstration(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """160 characters of it; neither a target nor what is seen is ever shortened."""
+    long = "a" * 500
+    shown = [Demonstration("e", "meld", "fear", long)]
+
+    prompt = DialoguellmV1().main(spaces["meld"], [], Line(0, long, long), shown)
+
+    assert prompt.segments[1:] == (
+        f"\n\n### Sample:\nInput: {'a' * 160}\nOutput: fear",
+        f"\n\n### Video Description:\n{long}",
+        f"\n\n### Input:\n{long}",
+        "\n\n### Response:\n",
     )
 
 
@@ -333,6 +399,66 @@ def test_prompt_syntax_leaves_v1s_label_statement_last(
     assert len(prompt.segments) == 1
     assert prompt.text.endswith(
         f'< Speaker_0:"{said}"> from <neutral, surprise, fear, sad, joyful, disgust, angry>:'
+    )
+
+
+SAID = st.sampled_from(PROMPT_SYNTAX) | st.text(max_size=20)
+
+
+@given(
+    history=st.lists(SAID, max_size=4),
+    said=SAID,
+    seen=st.none() | SAID,
+    shown=st.lists(SAID, max_size=2),
+)
+def test_dialoguellm_v1_has_its_own_sections_whatever_is_said(
+    history: list[str],
+    said: str,
+    seen: str | None,
+    shown: list[str],
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Nobody can say a heading: each follows an empty line, and what is said is never empty.
+
+    A section without anything in it is left out, and is not in the instruction either.
+    """
+    prompt = DialoguellmV1().main(
+        spaces["meld"],
+        [Line(n, text) for n, text in enumerate(history)],
+        Line(0, said, seen),
+        [Demonstration("e", "meld", "fear", text) for text in shown],
+    )
+
+    opening, *sections = prompt.text.split("\n\n### ")
+    there = {
+        "Sample": bool(shown),
+        "Video Description": bool((seen or "").split()),
+        "Context": any(text.split() for text in history),
+        "Input": True,
+        "Response": True,
+    }
+    headings = [section.split(":\n", 1)[0] for section in sections]
+    assert headings == [name for name, is_there in there.items() if is_there]
+    for name in ("Video Description", "Context"):
+        assert (name in opening) == there[name]
+    assert sections[-2:] == [f"Input:\n{' '.join(said.split())}", "Response:\n"]
+
+
+@given(
+    turns=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=4),
+    speakers=st.lists(st.integers(0, 8), min_size=4, max_size=4),
+)
+def test_dialoguellm_v1_shows_no_names_and_describes_the_target_alone(
+    turns: list[tuple[str, str]], speakers: list[int], spaces: Mapping[str, LabelSpace]
+) -> None:
+    """As published: whoever spoke, and whatever the scene looked like before."""
+    *history, target = (Line(n, *turn) for n, turn in zip(speakers, turns, strict=False))
+    bare = [Line(0, line.text) for line in history]
+
+    prompt = DialoguellmV1().main(spaces["meld"], history, target)
+
+    assert prompt == DialoguellmV1().main(
+        spaces["meld"], bare, Line(8, target.text, target.description)
     )
 
 
@@ -478,7 +604,7 @@ def test_prediction_does_not_look_at_what_is_said(
 
 def test_templates_are_found_by_the_ids_that_bundles_name() -> None:
     """Another name for a template would orphan every bundle trained on it."""
-    assert list(TEMPLATES) == ["instructerc-v1", "instructerc-plain-v1", "v2"]
+    assert list(TEMPLATES) == ["instructerc-v1", "instructerc-plain-v1", "dialoguellm-v1", "v2"]
     assert all(template.id == name for name, template in TEMPLATES.items())
 
 

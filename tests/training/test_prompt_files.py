@@ -108,6 +108,22 @@ def test_published_baseline_is_a_template_of_its_own(source: Path) -> None:
     }
 
 
+def test_description_is_shown_by_the_template_that_has_a_place_for_it(source: Path) -> None:
+    """An utterance without one has no such section."""
+    talk = [{"speaker": "Ann", "text": "Hello."}, {"speaker": "Bo", "text": "Hi.", "label": "joy"}]
+    talk[1]["description"] = "He waves."
+    source.write_text(json.dumps({"id": "d", "utterances": talk}))
+
+    first, second = written(source, "--template", "dialoguellm-v1")
+
+    assert "Video Description" not in first["input"]
+    assert second["input"].endswith(
+        "\n\n### Video Description:\nHe waves.\n\n### Context:\nHello."
+        "\n\n### Input:\nHi.\n\n### Response:\n"
+    )
+    assert "He waves" not in "".join(row["input"] for row in written(source))
+
+
 def test_published_prompt_keeps_published_speaker_indexes(source: Path) -> None:
     """Its data calls speakers by their numbers; v2 counts anew."""
     utterance = {"speaker": "4", "text": "Hello.", "label": "joy"}
@@ -144,7 +160,10 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
     ("options", "message"),
     [
         (["--task", "mean"], "no task 'mean': main, speaker, prediction"),
-        (["--template", "v9"], "no template 'v9': instructerc-v1, instructerc-plain-v1, v2"),
+        (
+            ["--template", "v9"],
+            "no template 'v9': instructerc-v1, instructerc-plain-v1, dialoguellm-v1",
+        ),
         (
             ["--label-space", "moods"],
             "no label space 'moods': dailydialog, emorynlp, iemocap, meld",

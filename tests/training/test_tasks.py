@@ -41,6 +41,7 @@ SAID = Dialogue(
         Utterance("Bo", "I sat on it.", "sadness"),
     ),
 )
+SEEN = {0: "A harbour.", 5: "She waves her arms.", 6: " "}
 EXAMPLE = Demonstration("e", "meld", "anger", "My scarf!")
 
 
@@ -175,7 +176,8 @@ async def test_model_is_taught_the_very_prompts_it_is_asked_with(
 ) -> None:
     """Token for token, through the parts that serve; the window has moved meanwhile."""
     turns = tuple(
-        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy") for n in range(9)
+        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy", SEEN.get(n))
+        for n in range(9)
     )
     engine = Listener()
     bundle = Bundle(
