@@ -356,8 +356,10 @@ def report(
 def prompts(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
-    template: Annotated[str, typer.Option(help="instructerc-v1 or v2.")] = "v2",
-    task: Annotated[str, typer.Option(help="main, speaker, prediction or plain.")] = "main",
+    template: Annotated[
+        str, typer.Option(help="v2, instructerc-v1, instructerc-plain-v1 or dialoguellm-v1.")
+    ] = "v2",
+    task: Annotated[str, typer.Option(help="main, speaker or prediction.")] = "main",
     label_space: Annotated[
         str, typer.Option(help="meld, emorynlp, iemocap, dailydialog, unified.")
     ] = UNIFIED,

@@ -12,11 +12,17 @@ from service.conversation.dialogue import (
     read_dialogues,
 )
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Template
+from service.conversation.prompts import (
+    TEMPLATES,
+    InstructercV1,
+    PredictionTemplate,
+    Prompt,
+    Template,
+)
 from service.files import written_whole
 from training.tasks import tasks_of
 
-Task = Literal["main", "speaker", "prediction", "plain"]
+Task = Literal["main", "speaker", "prediction"]
 
 
 def write_prompts(
@@ -39,9 +45,7 @@ def write_prompts(
             a speaker that the task does not know; the message names the dialogue and utterance.
         ValueError: the template does not have the task, or the window has no line for it.
     """
-    if task not in tasks_of(template) and not (
-        task == "plain" and isinstance(template, InstructercV1)
-    ):
+    if task not in tasks_of(template):
         raise ValueError(f"template {template.id} has no {task} task")
     if task == "prediction" and not window.highest:
         raise ValueError("the task prediction needs a window of 1 line or more")
@@ -84,12 +88,9 @@ def _asks_first_turns(template: Template) -> bool:
 def _prompt(
     template: Template, task: Task, label_space: LabelSpace, history: list[Line], target: Line
 ) -> Prompt:
-    if isinstance(template, InstructercV1):
-        if task == "speaker":
-            return template.speaker(label_space, target)
-        if task == "plain":
-            return template.plain(label_space, target)
-    if task == "prediction":
+    if task == "speaker" and isinstance(template, InstructercV1):
+        return template.speaker(label_space, target)
+    if task == "prediction" and isinstance(template, PredictionTemplate):
         return template.prediction(label_space, history, target)
     return template.main(label_space, history, target)
 

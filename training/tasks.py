@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import InstructercV1, Template
+from service.conversation.prompts import InstructercV1, PredictionTemplate, Template
 from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
 from service.decoding.tokenizer import Tokenizer
 from training.packing import Example, Tokens
@@ -31,7 +31,9 @@ class PromptSettings:
 
 def tasks_of(template: Template) -> tuple[str, ...]:
     """Those of `TASKS` that a template has."""
-    return TASKS if isinstance(template, InstructercV1) else ("main", "prediction")
+    if isinstance(template, InstructercV1):
+        return TASKS
+    return ("main", "prediction") if isinstance(template, PredictionTemplate) else ("main",)
 
 
 def with_unified_labels(
@@ -112,6 +114,9 @@ def prediction_task(
 
     InstructERC's emotion prediction: the emotion of an utterance from what was said before it and
     from who speaks next (arXiv 2309.11911, section 3.3).
+
+    Raises:
+        ValueError: the template does not have the task.
     """
     lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
     examples = []

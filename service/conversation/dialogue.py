@@ -40,10 +40,15 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An utterance as a prompt shows it: its speaker is a number."""
+    """An utterance as a prompt shows it: its speaker is a number.
+
+    Attributes:
+        description: what the scene looks like, where that is known.
+    """
 
     speaker: int
     text: str
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class SpeakerIndexes:
 def lines_of(utterances: Iterable[Utterance], *, keep_integers: bool = False) -> list[Line]:
     """The utterances of one dialogue, from its beginning, as prompt lines."""
     speakers = SpeakerIndexes(keep_integers=keep_integers)
-    return [Line(speakers.of(utterance.speaker), utterance.text) for utterance in utterances]
+    return [Line(speakers.of(u.speaker), u.text, u.description) for u in utterances]
 
 
 class DialogueFormatError(ValueError):

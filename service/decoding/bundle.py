@@ -21,7 +21,7 @@ from pydantic import (
 from service.conversation.calibration import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES, Task, Template
+from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 
 FILE = "bundle.json"
 
@@ -187,13 +187,16 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
     """Read a bundle and check that this service can serve it.
 
     Raises:
-        BundleError: an unknown template or label space, a label space trained with other labels
-            or verbalizers than the service has, or weights that are not safetensors.
+        BundleError: an unknown template or label space, a task that the template does not have, a
+            label space trained with other labels or verbalizers than the service has, or weights
+            that are not safetensors.
     """
     bundle, path = read_bundle(folder), folder / FILE
     if bundle.template not in TEMPLATES:
         known = ", ".join(TEMPLATES)
         raise BundleError(f"{path}: template {bundle.template!r} is not one of {known}")
+    if "prediction" in bundle.tasks and not isinstance(bundle.prompt_template, PredictionTemplate):
+        raise BundleError(f"{path}: template {bundle.template!r} has no prediction task")
     for name, trained in bundle.label_spaces.items():
         space = label_spaces.get(name)
         if space is None:

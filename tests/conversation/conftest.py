@@ -34,10 +34,19 @@ _LADDER = (
 )
 
 
+# By turn: what the scene looks like.
+_SEEN = {
+    2: "Somebody points at a calendar.",
+    3: "A woman on a chair\n holds up  two fingers.",
+}
+
+
 @pytest.fixture(scope="session")
 def ladder() -> Dialogue:
-    """Fifteen turns of three people, with quotes, emoji and runs of spaces in them."""
-    return Dialogue("ladder", tuple(Utterance(*turn) for turn in _LADDER))
+    """Fifteen turns of three people, two of them seen, with quotes, emoji and runs of spaces."""
+    return Dialogue(
+        "ladder", tuple(Utterance(*turn, _SEEN.get(n)) for n, turn in enumerate(_LADDER))
+    )
 
 
 @pytest.fixture(scope="session")

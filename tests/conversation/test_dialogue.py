@@ -78,6 +78,16 @@ def test_lines_carry_numbers_and_the_text_as_written() -> None:
     assert lines_of(utterances) == [Line(0, " Hi. "), Line(1, ""), Line(0, "Well?")]
 
 
+def test_lines_carry_what_the_scene_looks_like_where_that_is_known() -> None:
+    """A template may show it."""
+    utterances = [
+        Utterance("Ann", "Look.", description="She points at\n a kite."),
+        Utterance("Bo", ""),
+    ]
+
+    assert lines_of(utterances) == [Line(0, "Look.", "She points at\n a kite."), Line(1, "")]
+
+
 @given(WINDOWS, TARGETS)
 def test_window_never_moves_back(window: HistoryWindow, target: int) -> None:
     """What has left the prompt stays out, so a cached prefix is not wasted."""

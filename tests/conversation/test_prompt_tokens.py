@@ -7,7 +7,13 @@ import pytest
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import InstructercV1, Task, Template
+from service.conversation.prompts import (
+    DialoguellmV1,
+    InstructercPlainV1,
+    InstructercV1,
+    Task,
+    Template,
+)
 from service.conversation.prompts.tokens import (
     PromptTooLong,
     TokenizedPrompt,
@@ -162,6 +168,15 @@ def test_prediction_whose_last_line_does_not_fit_is_refused(
         fitted(spaces, shortest - 1, template=template, task="prediction")
 
 
+@pytest.mark.parametrize("template", [InstructercPlainV1(), DialoguellmV1()])
+def test_prediction_of_a_template_without_the_task_is_refused(
+    template: Template, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The main task's prompt in its place would show what is to be predicted."""
+    with pytest.raises(ValueError, match=f"template {template.id} has no prediction task"):
+        fitted(spaces, LONG, template=template, task="prediction")
+
+
 def test_begin_token_counts_and_stands_first_once(spaces: Mapping[str, LabelSpace]) -> None:
     limit = length(spaces, 11, EXAMPLES)
 
@@ -213,6 +228,33 @@ def test_v2_verbalizer_is_what_follows_the_cue(minilm: Tokenizer) -> None:
 def test_verbalizer_is_tokenized_with_the_space_before_it() -> None:
     """The tokens behind "Emotion:" are those of " joyful", as in the text a model reads."""
     assert verbalizer_ids(V2(), "ab", characters) == tuple(map(ord, " ab"))
+
+
+def test_dialoguellm_v1_verbalizer_stands_on_a_line_of_its_own(minilm: Tokenizer) -> None:
+    """The line break before it is the cue's, where tokenizers that keep one end a token."""
+    assert verbalizer_ids(DialoguellmV1(), "ab", characters) == tuple(map(ord, "ab"))
+    assert verbalizer_ids(DialoguellmV1(), "joyful", minilm.encode) == (6569, 3993)
+
+
+def test_what_is_seen_is_never_dropped(spaces: Mapping[str, LabelSpace]) -> None:
+    """It is part of the target; all history goes, then the sample."""
+    target = Line(0, "Look!", "She points at a kite.")
+    shortest = len(DialoguellmV1().main(spaces["meld"], [], target).text)
+
+    def at(limit: int) -> TokenizedPrompt:
+        return fitted(
+            spaces,
+            limit,
+            lines=[*LINES[:2], target],
+            template=DialoguellmV1(),
+            window=DialoguellmV1().window,
+        )
+
+    assert at(LONG).history == 2
+    assert "She points at a kite." in text_of(at(shortest))
+    assert (at(shortest).history, at(shortest).demonstrations) == (0, ())
+    with pytest.raises(PromptTooLong):
+        at(shortest - 1)
 
 
 def test_v1_verbalizer_is_tokenized_by_itself() -> None:

@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.prompts import TEMPLATES, InstructercV1, Prompt, Task, Template
+from service.conversation.prompts import (
+    TEMPLATES,
+    DialoguellmV1,
+    InstructercPlainV1,
+    InstructercV1,
+    PredictionTemplate,
+    Prompt,
+    Task,
+    Template,
+)
 from service.conversation.prompts.tokens import fit, tokenize
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 CLS = (101,)
+
+PREDICTING = [t for t in TEMPLATES.values() if isinstance(t, PredictionTemplate)]
 
 # File, task, label space, index of the target.
 V1_FILES = [
@@ -36,7 +47,20 @@ V1_FILES = [
     ("v1-speaker-meld", "speaker", "meld", 3),
     ("v1-speaker-emorynlp", "speaker", "emorynlp", 5),
     ("v1-speaker-iemocap", "speaker", "iemocap", 0),
-    ("v1-plain", "plain", "meld", 1),
+]
+
+# File, label space, index of the target.
+PLAIN_FILES = [
+    ("plain-v1", "meld", 1),
+    ("plain-v1-unified", "unified", 14),
+]
+
+# File, label space, index of the target, with demonstrations.
+DIALOGUELLM_FILES = [
+    ("dialoguellm-v1-first-turn", "meld", 0, False),
+    ("dialoguellm-v1-seen", "meld", 3, False),
+    ("dialoguellm-v1-examples", "meld", 3, True),
+    ("dialoguellm-v1-context-unified", "unified", 14, False),
 ]
 
 # File, label space, index of the target, window, with demonstrations.
@@ -63,6 +87,8 @@ PROMPT_SYNTAX = [
     "fine\r\n1: and so said the other",
     "fine\n\nExamples:\nfine = angry\nEmotion: angry\nConversation:",
     "fine\u2028Emotion: joyful\x85Emotion: sad\x0bEmotion: fear",
+    "fine\n\n### Response:\nangry\n\n### Input:\nfine",
+    "### Response:",
     '"> from <happy>:',
     "",
     "   ",
@@ -90,10 +116,26 @@ def published(task: str, space: LabelSpace, dialogue: Dialogue, target: int) -> 
             return template.main(space, history, asked)
         case "prediction":
             return template.prediction(space, history, asked)
-        case "speaker":
-            return template.speaker(space, asked)
         case _:
-            return template.plain(space, asked)
+            return template.speaker(space, asked)
+
+
+def plain(space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
+    template = InstructercPlainV1()
+    lines = lines_of(dialogue.utterances)
+    return template.main(space, lines[template.window.start(target) : target], lines[target])
+
+
+def dialoguellm(
+    space: LabelSpace,
+    dialogue: Dialogue,
+    target: int,
+    demonstrations: tuple[Demonstration, ...] = (),
+) -> Prompt:
+    template = DialoguellmV1()
+    lines = lines_of(dialogue.utterances)
+    history = lines[template.window.start(target) : target]
+    return template.main(space, history, lines[target], demonstrations)
 
 
 def second(
@@ -126,6 +168,36 @@ def test_v1_is_the_published_prompt(
 
     assert prompt.text == golden(file)
     assert len(prompt.segments) == 1
+
+
+@pytest.mark.parametrize(("file", "space", "target"), PLAIN_FILES)
+def test_plain_v1_is_the_published_baseline(
+    file: str, space: str, target: int, ladder: Dialogue, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Byte for byte, in one segment: the utterance as it is, and the labels."""
+    prompt = plain(spaces[space], ladder, target)
+
+    assert prompt.text == golden(file)
+    assert len(prompt.segments) == 1
+
+
+@pytest.mark.parametrize(("file", "space", "target", "shown"), DIALOGUELLM_FILES)
+def test_dialoguellm_v1_is_the_published_record(
+    file: str,
+    space: str,
+    target: int,
+    shown: bool,
+    ladder: Dialogue,
+    examples: tuple[Demonstration, ...],
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Instruction, sample, what is seen, two lines of context, input.
+
+    What is not there is left out, and the instruction does not name it.
+    """
+    prompt = dialoguellm(spaces[space], ladder, target, examples if shown else ())
+
+    assert prompt.text == golden(file)
 
 
 @pytest.mark.parametrize(("file", "space", "target", "window", "shown"), V2_FILES)
@@ -164,6 +236,9 @@ def test_v2_predicts_in_the_same_layout(
     "file",
     [
         "v1-main-quotes-and-double-space",
+        "plain-v1",
+        "dialoguellm-v1-examples",
+        "dialoguellm-v1-context-unified",
         "v2-examples",
         "v2-long-history-unified",
         "v2-moved-window-emorynlp",
@@ -180,10 +255,18 @@ def test_token_ids_are_those_bundles_were_trained_on(
 ) -> None:
     """Segment by segment, BOS before the first alone."""
     v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
+    plains = {name: (space, target) for name, space, target in PLAIN_FILES}
+    records = {name: row for name, *row in DIALOGUELLM_FILES}
     predictions = {name: row for name, *row in V2_PREDICTION_FILES}
     if file in v1:
         task, name, target = v1[file]
         prompt = published(task, spaces[name], ladder, target)
+    elif file in plains:
+        name, target = plains[file]
+        prompt = plain(spaces[name], ladder, target)
+    elif file in records:
+        name, target, shown = records[file]
+        prompt = dialoguellm(spaces[name], ladder, target, examples if shown else ())
     elif file in predictions:
         name, target, window = predictions[file]
         prompt = predicted(spaces[name], ladder, target, window)
@@ -214,20 +297,22 @@ def test_speaker_task_refuses_what_it_has_no_answer_for(
         InstructercV1().speaker(spaces[space], Line(speaker, "Hm."))
 
 
-def test_v1_refuses_demonstrations(
-    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+@pytest.mark.parametrize("template", [InstructercV1(), InstructercPlainV1()])
+def test_published_prompt_refuses_demonstrations(
+    template: Template, spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
 ) -> None:
-    """The published prompt has no place for them; leaving them out silently would mislead."""
-    with pytest.raises(ValueError, match="instructerc-v1 has no place"):
-        InstructercV1().main(spaces["meld"], [], Line(0, "Hm."), examples)
+    """It has no place for them; leaving them out silently would mislead."""
+    with pytest.raises(ValueError, match=f"{template.id} has no place"):
+        template.main(spaces["meld"], [], Line(0, "Hm."), examples)
 
 
-def test_v2_refuses_a_demonstration_of_another_label_space(
-    spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
+@pytest.mark.parametrize("template", [V2(), DialoguellmV1()])
+def test_demonstration_of_another_label_space_is_refused(
+    template: Template, spaces: Mapping[str, LabelSpace], examples: tuple[Demonstration, ...]
 ) -> None:
     """Its label would be a word that the label statement does not list."""
     with pytest.raises(UnknownLabel, match="'anger' is not a label of emorynlp"):
-        V2().main(spaces["emorynlp"], [], Line(0, "Hm."), examples)
+        template.main(spaces["emorynlp"], [], Line(0, "Hm."), examples)
 
 
 def test_v2_shows_the_beginning_of_a_long_demonstration(
@@ -245,6 +330,23 @@ def test_v2_shows_the_beginning_of_a_long_demonstration(
         f"\nExamples:\n{'a' * 160} = fear\nLast line:",
         f"\n0: {long}",
         "\nEmotion:",
+    )
+
+
+def test_dialoguellm_v1_shows_the_beginning_of_a_long_demonstration(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """160 characters of it; neither a target nor what is seen is ever shortened."""
+    long = "a" * 500
+    shown = [Demonstration("e", "meld", "fear", long)]
+
+    prompt = DialoguellmV1().main(spaces["meld"], [], Line(0, long, long), shown)
+
+    assert prompt.segments[1:] == (
+        f"\n\n### Sample:\nInput: {'a' * 160}\nOutput: fear",
+        f"\n\n### Video Description:\n{long}",
+        f"\n\n### Input:\n{long}",
+        "\n\n### Response:\n",
     )
 
 
@@ -297,6 +399,66 @@ def test_prompt_syntax_leaves_v1s_label_statement_last(
     assert len(prompt.segments) == 1
     assert prompt.text.endswith(
         f'< Speaker_0:"{said}"> from <neutral, surprise, fear, sad, joyful, disgust, angry>:'
+    )
+
+
+SAID = st.sampled_from(PROMPT_SYNTAX) | st.text(max_size=20)
+
+
+@given(
+    history=st.lists(SAID, max_size=4),
+    said=SAID,
+    seen=st.none() | SAID,
+    shown=st.lists(SAID, max_size=2),
+)
+def test_dialoguellm_v1_has_its_own_sections_whatever_is_said(
+    history: list[str],
+    said: str,
+    seen: str | None,
+    shown: list[str],
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Nobody can say a heading: each follows an empty line, and what is said is never empty.
+
+    A section without anything in it is left out, and is not in the instruction either.
+    """
+    prompt = DialoguellmV1().main(
+        spaces["meld"],
+        [Line(n, text) for n, text in enumerate(history)],
+        Line(0, said, seen),
+        [Demonstration("e", "meld", "fear", text) for text in shown],
+    )
+
+    opening, *sections = prompt.text.split("\n\n### ")
+    there = {
+        "Sample": bool(shown),
+        "Video Description": bool((seen or "").split()),
+        "Context": any(text.split() for text in history),
+        "Input": True,
+        "Response": True,
+    }
+    headings = [section.split(":\n", 1)[0] for section in sections]
+    assert headings == [name for name, is_there in there.items() if is_there]
+    for name in ("Video Description", "Context"):
+        assert (name in opening) == there[name]
+    assert sections[-2:] == [f"Input:\n{' '.join(said.split())}", "Response:\n"]
+
+
+@given(
+    turns=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=4),
+    speakers=st.lists(st.integers(0, 8), min_size=4, max_size=4),
+)
+def test_dialoguellm_v1_shows_no_names_and_describes_the_target_alone(
+    turns: list[tuple[str, str]], speakers: list[int], spaces: Mapping[str, LabelSpace]
+) -> None:
+    """As published: whoever spoke, and whatever the scene looked like before."""
+    *history, target = (Line(n, *turn) for n, turn in zip(speakers, turns, strict=False))
+    bare = [Line(0, line.text) for line in history]
+
+    prompt = DialoguellmV1().main(spaces["meld"], history, target)
+
+    assert prompt == DialoguellmV1().main(
+        spaces["meld"], bare, Line(8, target.text, target.description)
     )
 
 
@@ -391,19 +553,46 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
             assert forecast[: len(up_to_target)] == up_to_target
 
 
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 8), st.text(max_size=20)), max_size=10),
+    speaker=st.integers(0, 8),
+    said=st.text(max_size=40),
+)
+def test_plain_v1_shows_what_is_said_and_nothing_else(
+    turns: list[tuple[int, str]], speaker: int, said: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Whatever went before and whoever says it."""
+    history = [Line(*turn) for turn in turns]
+
+    prompt = InstructercPlainV1().main(spaces["meld"], history, Line(speaker, said))
+
+    assert prompt.segments == (
+        f"Please select the emotional label of <{said}> from "
+        "<neutral, surprise, fear, sad, joyful, disgust, angry>:",
+    )
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 def test_prompt_ends_with_the_cue(template: Template, spaces: Mapping[str, LabelSpace]) -> None:
-    """The verbalizer comes right behind it, in training and in serving, whatever the task."""
-    main = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
-    prediction = template.prediction(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+    """The verbalizer comes right behind it, in training and in serving."""
+    prompt = template.main(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
 
-    assert main.segments[-1].endswith(template.cue)
-    assert prediction.segments[-1].endswith(template.cue)
+    assert prompt.segments[-1].endswith(template.cue)
 
 
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+@pytest.mark.parametrize("template", PREDICTING, ids=lambda template: template.id)
+def test_prediction_ends_with_the_cue_of_the_main_task(
+    template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The same tokens answer both."""
+    prompt = template.prediction(spaces["meld"], [Line(0, "Hm.")], Line(1, "Well."))
+
+    assert prompt.segments[-1].endswith(template.cue)
+
+
+@pytest.mark.parametrize("template", PREDICTING, ids=lambda template: template.id)
 def test_prediction_does_not_look_at_what_is_said(
-    template: Template, spaces: Mapping[str, LabelSpace]
+    template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """In serving it is not said yet; in training it must not be given away."""
     history = [Line(0, "Hm."), Line(1, "Well.")]
@@ -415,5 +604,10 @@ def test_prediction_does_not_look_at_what_is_said(
 
 def test_templates_are_found_by_the_ids_that_bundles_name() -> None:
     """Another name for a template would orphan every bundle trained on it."""
-    assert list(TEMPLATES) == ["instructerc-v1", "v2"]
+    assert list(TEMPLATES) == ["instructerc-v1", "instructerc-plain-v1", "dialoguellm-v1", "v2"]
     assert all(template.id == name for name, template in TEMPLATES.items())
+
+
+def test_templates_that_predict_are_told_by_their_having_the_task() -> None:
+    """The next emotion is predicted from history, by who speaks; not every method does."""
+    assert [template.id for template in PREDICTING] == ["instructerc-v1", "v2"]

@@ -116,7 +116,14 @@ def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"template": "v9"}, "template 'v9' is not one of instructerc-v1, v2"),
+        (
+            {"template": "v9"},
+            "template 'v9' is not one of instructerc-v1, .*v2",
+        ),
+        (
+            {"template": "instructerc-plain-v1", "tasks": ["main", "prediction"]},
+            "template 'instructerc-plain-v1' has no prediction task",
+        ),
         ({"template": None}, "template: Field required"),
         ({"format": 2}, "format: Input should be 1"),
         ({"formt": 1}, "formt: Extra inputs are not permitted"),

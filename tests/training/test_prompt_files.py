@@ -99,13 +99,29 @@ def test_speaker_task_of_the_published_prompt(source: Path) -> None:
     }
 
 
-def test_plain_task_of_the_published_prompt(source: Path) -> None:
-    rows = written(source, "--template", "instructerc-v1", "--task", "plain")
+def test_published_baseline_is_a_template_of_its_own(source: Path) -> None:
+    rows = written(source, "--template", "instructerc-plain-v1")
 
     assert rows[0] == {
         "input": f"Please select the emotional label of <We caught the ferry! 🙂> from {MELD}:",
         "target": "joyful",
     }
+
+
+def test_description_is_shown_by_the_template_that_has_a_place_for_it(source: Path) -> None:
+    """An utterance without one has no such section."""
+    talk = [{"speaker": "Ann", "text": "Hello."}, {"speaker": "Bo", "text": "Hi.", "label": "joy"}]
+    talk[1]["description"] = "He waves."
+    source.write_text(json.dumps({"id": "d", "utterances": talk}))
+
+    first, second = written(source, "--template", "dialoguellm-v1")
+
+    assert "Video Description" not in first["input"]
+    assert second["input"].endswith(
+        "\n\n### Video Description:\nHe waves.\n\n### Context:\nHello."
+        "\n\n### Input:\nHi.\n\n### Response:\n"
+    )
+    assert "He waves" not in "".join(row["input"] for row in written(source))
 
 
 def test_published_prompt_keeps_published_speaker_indexes(source: Path) -> None:
@@ -143,13 +159,20 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "mean"], "no task 'mean': main, speaker, prediction, plain"),
-        (["--template", "v9"], "no template 'v9': instructerc-v1, v2"),
+        (["--task", "mean"], "no task 'mean': main, speaker, prediction"),
+        (
+            ["--template", "v9"],
+            "no template 'v9': instructerc-v1, instructerc-plain-v1, dialoguellm-v1",
+        ),
         (
             ["--label-space", "moods"],
             "no label space 'moods': dailydialog, emorynlp, iemocap, meld",
         ),
-        (["--label-space", "meld", "--task", "plain"], "template v2 has no plain task"),
+        (["--label-space", "meld", "--task", "speaker"], "template v2 has no speaker task"),
+        (
+            ["--template", "instructerc-plain-v1", "--task", "prediction"],
+            "template instructerc-plain-v1 has no prediction task",
+        ),
         (
             ["--label-space", "emorynlp"],
             "talk.jsonl: dialogue 'd1', utterances[0]: 'joy' is not a label of emorynlp",

@@ -72,7 +72,7 @@ def test_recipe_is_what_the_file_says(recipe: Path) -> None:
         ("sead", 3, "sead: Extra inputs are not permitted"),
         ("seed", None, "seed: Field required"),
         ("seed", "many", "seed: Input should be a valid integer"),
-        ("template", "v9", ".*template 'v9' is not one of instructerc-v1, v2"),
+        ("template", "v9", ".*template 'v9' is not one of instructerc-v1, .*v2"),
         ("max_tokens", -1, "max_tokens: .*greater than 0"),
         ("label_spaces", [], "label_spaces: .*at least 1 item"),
         ("window.highest", 1, "window: .*lowest <= highest"),
@@ -112,6 +112,16 @@ def test_error_names_file_and_key(way: str, value: Any, message: str, recipe: Pa
     changed(recipe, way, value)
 
     with pytest.raises(RecipeError, match=rf"mine\.yaml: {message}"):
+        load_recipe(recipe)
+
+
+def test_recipe_asks_for_no_task_that_its_template_lacks(recipe: Path) -> None:
+    """Two keys, neither of them wrong alone."""
+    changed(recipe, "template", "instructerc-plain-v1")
+    load_recipe(recipe)
+    changed(recipe, "stages.1.tasks", {"main": 1, "prediction": 0.1})
+
+    with pytest.raises(RecipeError, match=r"instructerc-plain-v1 has no prediction task"):
         load_recipe(recipe)
 
 

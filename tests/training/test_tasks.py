@@ -41,6 +41,7 @@ SAID = Dialogue(
         Utterance("Bo", "I sat on it.", "sadness"),
     ),
 )
+SEEN = {0: "A harbour.", 5: "She waves her arms.", 6: " "}
 EXAMPLE = Demonstration("e", "meld", "anger", "My scarf!")
 
 
@@ -160,13 +161,23 @@ def test_template_without_a_speaker_task_says_so(
         speaker_task(SAID, spaces["meld"], prompts)
 
 
-@pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
+def test_template_without_a_prediction_task_says_so(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    asked = replace(prompts, template=TEMPLATES["instructerc-plain-v1"])
+
+    with pytest.raises(ValueError, match="instructerc-plain-v1 has no prediction task"):
+        prediction_task(SAID, spaces["meld"], asked)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
 async def test_model_is_taught_the_very_prompts_it_is_asked_with(
     template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Token for token, through the parts that serve; the window has moved meanwhile."""
     turns = tuple(
-        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy") for n in range(9)
+        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy", SEEN.get(n))
+        for n in range(9)
     )
     engine = Listener()
     bundle = Bundle(

@@ -7,10 +7,24 @@ serving render with the same one, so a template, once a bundle was trained on it
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from service.conversation.prompts.dialoguellm_v1 import DialoguellmV1
+from service.conversation.prompts.instructerc_plain_v1 import InstructercPlainV1
 from service.conversation.prompts.instructerc_v1 import InstructercV1
-from service.conversation.prompts.template import Prompt, Task, Template
+from service.conversation.prompts.template import PredictionTemplate, Prompt, Task, Template
 from service.conversation.prompts.v2 import V2
 
-TEMPLATES: Mapping[str, Template] = MappingProxyType({t.id: t for t in (InstructercV1(), V2())})
+TEMPLATES: Mapping[str, Template] = MappingProxyType(
+    {t.id: t for t in (InstructercV1(), InstructercPlainV1(), DialoguellmV1(), V2())}
+)
 
-__all__ = ["TEMPLATES", "InstructercV1", "Prompt", "Task", "Template", "V2"]
+__all__ = [
+    "TEMPLATES",
+    "DialoguellmV1",
+    "InstructercPlainV1",
+    "InstructercV1",
+    "PredictionTemplate",
+    "Prompt",
+    "Task",
+    "Template",
+    "V2",
+]

@@ -90,15 +90,6 @@ class InstructercV1:
     def speaker_target(self, target: Line) -> str:
         return f"Speaker_{target.speaker}"
 
-    def plain(self, label_space: LabelSpace, target: Line) -> Prompt:
-        """The baseline without role, speaker or history."""
-        return Prompt(
-            (
-                f"Please select the emotional label of <{target.text}>"
-                f" from <{_listed(label_space)}>:",
-            )
-        )
-
 
 def _line(line: Line) -> str:
     return f'\t Speaker_{line.speaker}:"{line.text}"'

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
@@ -27,7 +27,7 @@ class Prompt:
 
 
 class Template(Protocol):
-    """Renders the tasks that a bundle may be trained on."""
+    """Renders the main task, which every bundle is trained on."""
 
     @property
     def id(self) -> str:
@@ -66,6 +66,11 @@ class Template(Protocol):
     ) -> Prompt:
         """Which emotion does the target carry?"""
         ...
+
+
+@runtime_checkable
+class PredictionTemplate(Template, Protocol):
+    """Renders the prediction task too, which a bundle may be trained on."""
 
     def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
         """Which emotion will the target carry, of which only the speaker is known?

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt, Task, Template
+from service.conversation.prompts.template import PredictionTemplate, Prompt, Task, Template
 
 Encode = Callable[[str], Sequence[int]]
 """Token ids of a text, without special tokens."""
@@ -94,6 +94,7 @@ def fit(
 
     Raises:
         PromptTooLong: what is never dropped is longer than `limit`.
+        ValueError: the template does not have the task.
     """
     target = first + len(lines) - 1
     start = window.start(target)
@@ -104,11 +105,7 @@ def fit(
     last_start = max(start, target - 1) if predicting else target
 
     while True:
-        history, asked = lines[start - first : -1], lines[-1]
-        if predicting:
-            prompt = template.prediction(label_space, history, asked)
-        else:
-            prompt = template.main(label_space, history, asked, shown)
+        prompt = _rendered(template, label_space, task, lines[start - first :], shown)
         segments = tokenize(prompt, encode, begin)
         length = sum(map(len, segments))
         if length <= limit:
@@ -119,3 +116,18 @@ def fit(
             shown = ()
         else:
             raise PromptTooLong(length, limit)
+
+
+def _rendered(
+    template: Template,
+    label_space: LabelSpace,
+    task: Task,
+    lines: Sequence[Line],
+    demonstrations: Sequence[Demonstration],
+) -> Prompt:
+    *history, target = lines
+    if task == "main":
+        return template.main(label_space, history, target, demonstrations)
+    if not isinstance(template, PredictionTemplate):
+        raise ValueError(f"template {template.id} has no {task} task")
+    return template.prediction(label_space, history, target)

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts.template import Prompt
-
-# A demonstration is there for its likeness, not for its length.
-_DEMONSTRATION_CHARACTERS = 160
+from service.conversation.prompts.text import beginning, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +74,11 @@ class V2:
         if not demonstrations:
             return (self.cue,)
         shown = "".join(
-            f"\n{_one_line(d.text)[:_DEMONSTRATION_CHARACTERS]} = "
-            f"{label_space.label(d.label).verbalizer}"
+            f"\n{beginning(d.text)} = {label_space.label(d.label).verbalizer}"
             for d in demonstrations
         )
         return (f"\nExamples:{shown}\nLast line:", _line(target), self.cue)
 
 
 def _line(line: Line) -> str:
-    return f"\n{line.speaker}: {_one_line(line.text)}"
-
-
-def _one_line(text: str) -> str:
-    """The text with runs of white space folded: a line break must not look like a new line."""
-    return " ".join(text.split())
+    return f"\n{line.speaker}: {one_line(line.text)}"
