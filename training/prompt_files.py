@@ -17,6 +17,7 @@ from service.conversation.prompts import (
     InstructercV1,
     PredictionTemplate,
     Prompt,
+    SpeakerTemplate,
     Template,
 )
 from service.files import written_whole
@@ -88,8 +89,8 @@ def _asks_first_turns(template: Template) -> bool:
 def _prompt(
     template: Template, task: Task, label_space: LabelSpace, history: list[Line], target: Line
 ) -> Prompt:
-    if task == "speaker" and isinstance(template, InstructercV1):
-        return template.speaker(label_space, target)
+    if task == "speaker" and isinstance(template, SpeakerTemplate):
+        return template.speaker(label_space, history, target)
     if task == "prediction" and isinstance(template, PredictionTemplate):
         return template.prediction(label_space, history, target)
     return template.main(label_space, history, target)
@@ -98,6 +99,6 @@ def _prompt(
 def _target(
     template: Template, task: Task, label_space: LabelSpace, label: str | None, line: Line
 ) -> str | None:
-    if task == "speaker" and isinstance(template, InstructercV1):
-        return template.speaker_target(line)
+    if task == "speaker" and isinstance(template, SpeakerTemplate):
+        return template.speaker_answer(line)
     return None if label is None else label_space.label(label).verbalizer

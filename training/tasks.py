@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import InstructercV1, PredictionTemplate, Template
+from service.conversation.prompts import PredictionTemplate, SpeakerTemplate, Template
 from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
 from service.decoding.tokenizer import Tokenizer
 from training.packing import Example, Tokens
@@ -31,9 +31,12 @@ class PromptSettings:
 
 def tasks_of(template: Template) -> tuple[str, ...]:
     """Those of `TASKS` that a template has."""
-    if isinstance(template, InstructercV1):
-        return TASKS
-    return ("main", "prediction") if isinstance(template, PredictionTemplate) else ("main",)
+    has = {
+        "main": True,
+        "speaker": isinstance(template, SpeakerTemplate),
+        "prediction": isinstance(template, PredictionTemplate),
+    }
+    return tuple(task for task in TASKS if has[task])
 
 
 def with_unified_labels(
@@ -149,25 +152,25 @@ def speaker_task(
 ) -> list[LabelledExample]:
     """An example for each labelled utterance: who says it? (Section 3.2.)
 
-    As published, without context, so that little but how often each speaks can be learned from a
-    corpus whose speakers are numbered within their dialogue.
+    An example that is too long is left out.
 
     Raises:
         ValueError: the template does not have the task, or the label space's corpus not so many
             speakers.
     """
     template = settings.template
-    if not isinstance(template, InstructercV1):
+    if not isinstance(template, SpeakerTemplate):
         raise ValueError(f"template {template.id} has no speaker task")
     lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
-    encode, begin = settings.tokenizer.encode, settings.tokenizer.begin
+    encode = settings.tokenizer.encode
     examples = []
     for index, (utterance, line) in enumerate(zip(dialogue.utterances, lines, strict=True)):
         if utterance.label is None:
             continue
-        answer = template.speaker_target(line)
-        target = _ended(settings, _verbalizer(settings, answer))
-        segments = tokenize(template.speaker(label_space, line), encode, begin)
+        answer = template.speaker_answer(line)
+        target = _ended(settings, verbalizer_ids(template, answer, encode, template.speaker_cue))
+        prompt = template.speaker(label_space, lines[settings.window.start(index) : index], line)
+        segments = tokenize(prompt, encode, settings.tokenizer.begin)
         if sum(map(len, segments)) + len(target) <= settings.limit:
             example = Example(segments, target, SPEAKER)
             examples.append(LabelledExample(example, label_space, answer, index))

@@ -117,7 +117,7 @@ def published(task: str, space: LabelSpace, dialogue: Dialogue, target: int) -> 
         case "prediction":
             return template.prediction(space, history, asked)
         case _:
-            return template.speaker(space, asked)
+            return template.speaker(space, history, asked)
 
 
 def plain(space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
@@ -278,7 +278,18 @@ def test_token_ids_are_those_bundles_were_trained_on(
 
 
 def test_speaker_task_is_answered_with_the_speakers_index() -> None:
-    assert InstructercV1().speaker_target(Line(7, "Hm.")) == "Speaker_7"
+    assert InstructercV1().speaker_answer(Line(7, "Hm.")) == "Speaker_7"
+    assert V2().speaker_answer(Line(7, "Hm.")) == "7"
+
+
+def test_speaker_task_of_v2_shows_who_spoke_before(spaces: Mapping[str, LabelSpace]) -> None:
+    """Or nobody could know: a speaker's number is by first appearance. It shares the prefix."""
+    said = [Line(0, "We caught the ferry!"), Line(1, "So we did.")]
+
+    prompt = V2().speaker(spaces["meld"], said, Line(0, "Where is\nmy hat?"))
+
+    assert prompt.segments[:-2] == V2().shared(spaces["meld"], said)
+    assert prompt.segments[-2:] == ("\nNext line: Where is my hat?", "\nSpeaker:")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +305,7 @@ def test_speaker_task_refuses_what_it_has_no_answer_for(
 ) -> None:
     """A corpus without the task, and a speaker that the prompt does not list."""
     with pytest.raises(ValueError, match=message):
-        InstructercV1().speaker(spaces[space], Line(speaker, "Hm."))
+        InstructercV1().speaker(spaces[space], (), Line(speaker, "Hm."))
 
 
 @pytest.mark.parametrize("template", [InstructercV1(), InstructercPlainV1()])

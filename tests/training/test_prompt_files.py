@@ -168,7 +168,10 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
             ["--label-space", "moods"],
             "no label space 'moods': dailydialog, emorynlp, iemocap, meld",
         ),
-        (["--label-space", "meld", "--task", "speaker"], "template v2 has no speaker task"),
+        (
+            ["--label-space", "meld", "--task", "speaker", "--template", "dialoguellm-v1"],
+            "template dialoguellm-v1 has no speaker task",
+        ),
         (
             ["--template", "instructerc-plain-v1", "--task", "prediction"],
             "template instructerc-plain-v1 has no prediction task",

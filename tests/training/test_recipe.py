@@ -81,7 +81,6 @@ def test_recipe_is_what_the_file_says(recipe: Path) -> None:
         ("lora.rnak", 8, r"lora\.rnak: Extra inputs"),
         ("stages.1.name", "first", ".*stages: first is there twice"),
         ("stages.1.tasks", {"main": 0}, r"stages\.1\.tasks: .*one task needs a weight above 0"),
-        ("stages.1.tasks", {"speaker": 1}, ".*template v2 has no speaker task"),
         ("stages.1.sample", {"share": 0}, r"stages\.1\.sample\.share: .*greater than 0"),
         (
             "stages.1.demonstrations.pairing",
@@ -242,3 +241,11 @@ def test_change_that_fits_nothing_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         load_runs(written(tmp_path, "broken", described))
+
+
+def test_task_that_the_template_does_not_have_is_refused(recipe: Path) -> None:
+    changed(recipe, "template", "dialoguellm-v1")
+    changed(recipe, "stages.1.tasks", {"main": 1, "speaker": 1})
+
+    with pytest.raises(RecipeError, match="template dialoguellm-v1 has no speaker task"):
+        load_recipe(recipe)

@@ -154,11 +154,27 @@ def test_speaker_task_asks_who_says_it(
     assert found[2].example.target == (*prompts.tokenizer.encode("Speaker_1"), SEP)
 
 
+def test_speaker_task_of_v2_answers_with_a_number(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Behind a cue of its own, in the light of the lines before."""
+    found = speaker_task(SAID, spaces["meld"], prompts)
+
+    encode = prompts.tokenizer.encode
+    assert [(e.label, e.example.target) for e in found] == [
+        (answer, (*encode(answer), SEP)) for answer in ("0", "0", "1")
+    ]
+    assert found[2].example.segments[-1] == tuple(encode("\nSpeaker:"))
+    assert tuple(encode("\n1: So we did.")) in found[2].example.segments
+
+
 def test_template_without_a_speaker_task_says_so(
     prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    with pytest.raises(ValueError, match="template v2 has no speaker task"):
-        speaker_task(SAID, spaces["meld"], prompts)
+    asked = replace(prompts, template=TEMPLATES["dialoguellm-v1"])
+
+    with pytest.raises(ValueError, match="template dialoguellm-v1 has no speaker task"):
+        speaker_task(SAID, spaces["meld"], asked)
 
 
 def test_template_without_a_prediction_task_says_so(

@@ -10,7 +10,13 @@ from types import MappingProxyType
 from service.conversation.prompts.dialoguellm_v1 import DialoguellmV1
 from service.conversation.prompts.instructerc_plain_v1 import InstructercPlainV1
 from service.conversation.prompts.instructerc_v1 import InstructercV1
-from service.conversation.prompts.template import PredictionTemplate, Prompt, Task, Template
+from service.conversation.prompts.template import (
+    PredictionTemplate,
+    Prompt,
+    SpeakerTemplate,
+    Task,
+    Template,
+)
 from service.conversation.prompts.v2 import V2
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
@@ -24,6 +30,7 @@ __all__ = [
     "InstructercV1",
     "PredictionTemplate",
     "Prompt",
+    "SpeakerTemplate",
     "Task",
     "Template",
     "V2",

@@ -26,6 +26,7 @@ class InstructercV1:
     keeps_integer_speakers: bool = True
     takes_demonstrations: bool = False
     cue: str = ":"
+    speaker_cue: str = ":"
     before_verbalizer: str | None = None
 
     def main(
@@ -72,8 +73,8 @@ class InstructercV1:
             )
         )
 
-    def speaker(self, label_space: LabelSpace, target: Line) -> Prompt:
-        """Who says the target? `speaker_target` is the answer.
+    def speaker(self, label_space: LabelSpace, _: Sequence[Line], target: Line) -> Prompt:
+        """Who says the target? As published, without history: little but habit can be learned.
 
         Raises:
             ValueError: the label space's corpus has no such task, or fewer speakers than that.
@@ -87,7 +88,7 @@ class InstructercV1:
             )
         )
 
-    def speaker_target(self, target: Line) -> str:
+    def speaker_answer(self, target: Line) -> str:
         return f"Speaker_{target.speaker}"
 
 

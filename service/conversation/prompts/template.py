@@ -80,3 +80,19 @@ class PredictionTemplate(Template, Protocol):
             target: its text is not shown.
         """
         ...
+
+
+@runtime_checkable
+class SpeakerTemplate(Template, Protocol):
+    """Renders InstructERC's speaker identification too, which only training asks."""
+
+    @property
+    def speaker_cue(self) -> str:
+        """As `cue`, which `speaker_answer` follows."""
+        ...
+
+    def speaker(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
+        """Who says the target? Its speaker is not shown."""
+        ...
+
+    def speaker_answer(self, target: Line) -> str: ...

@@ -49,8 +49,13 @@ def tokenize(prompt: Prompt, encode: Encode, begin: Sequence[int]) -> tuple[tupl
     return ((*begin, *encode(first)), *(tuple(encode(segment)) for segment in others))
 
 
-def verbalizer_ids(template: Template, verbalizer: str, encode: Encode) -> tuple[int, ...]:
+def verbalizer_ids(
+    template: Template, verbalizer: str, encode: Encode, cue: str | None = None
+) -> tuple[int, ...]:
     """The tokens with which the verbalizer follows the template's cue, at least one.
+
+    Args:
+        cue: another of the template's cues.
 
     Raises:
         ValueError: the tokenizer merges cue and verbalizer, so that no token begins the verbalizer,
@@ -61,10 +66,11 @@ def verbalizer_ids(template: Template, verbalizer: str, encode: Encode) -> tuple
         if not alone:
             raise ValueError(f"{verbalizer!r} has no token")
         return alone
-    head = tuple(encode(template.cue))
-    whole = tuple(encode(template.cue + template.before_verbalizer + verbalizer))
+    cue = template.cue if cue is None else cue
+    head = tuple(encode(cue))
+    whole = tuple(encode(cue + template.before_verbalizer + verbalizer))
     if whole[: len(head)] != head or len(whole) == len(head):
-        raise ValueError(f"{verbalizer!r} does not begin a token after {template.cue!r}")
+        raise ValueError(f"{verbalizer!r} does not begin a token after {cue!r}")
     return whole[len(head) :]
 
 

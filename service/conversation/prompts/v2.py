@@ -22,7 +22,8 @@ from service.conversation.prompts.text import beginning, one_line
 class V2:
     """Segments: the static text, a line each, any demonstrations and the target again, the cue.
 
-    In the prediction task a question about the next line stands in the demonstrations' place.
+    In the prediction and the speaker task a question about the next line stands in the
+    demonstrations' place.
     """
 
     id: str = "v2"
@@ -30,6 +31,7 @@ class V2:
     keeps_integer_speakers: bool = False
     takes_demonstrations: bool = True
     cue: str = "\nEmotion:"
+    speaker_cue: str = "\nSpeaker:"
     before_verbalizer: str | None = " "
 
     def main(
@@ -57,6 +59,14 @@ class V2:
             raise ValueError("the prediction task needs a line of history or more")
         question = f"\nNext line, by {target.speaker}, not yet spoken. Predict its emotion."
         return Prompt((*self.shared(label_space, history), question, self.cue))
+
+    def speaker(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
+        """Who says the next line? The number that its speaker has in the history, or a new one."""
+        asked = f"\nNext line: {one_line(target.text)}"
+        return Prompt((*self.shared(label_space, history), asked, self.speaker_cue))
+
+    def speaker_answer(self, target: Line) -> str:
+        return str(target.speaker)
 
     def shared(self, label_space: LabelSpace, lines: Sequence[Line]) -> tuple[str, ...]:
         """The part that the prompts of later turns begin with too."""
