@@ -1,4 +1,4 @@
-"""The `instructerc-train` command: data, base, train, merge, evaluate, prompts."""
+"""The `instructerc-train` command, from data to a report."""
 
 import asyncio
 import json

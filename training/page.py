@@ -31,7 +31,7 @@ _CALIBRATED = (
 
 
 def page(spaces: Sequence[SpaceReport]) -> str:
-    """The HTML of a report; names of models and labels are escaped."""
+    """The HTML of a report, which is XML too; names of models and labels are escaped."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     style = files("training").joinpath("report.css").read_text(encoding="utf-8")
     head = element(
@@ -57,7 +57,7 @@ def page(spaces: Sequence[SpaceReport]) -> str:
         element("main", *(_space(f"space-{n}", space) for n, space in enumerate(spaces))),
     )
     whole = element("html", head, body, lang="en")
-    return f"<!DOCTYPE html>\n{tostring(whole, encoding='unicode', method='html')}\n"
+    return f"<!DOCTYPE html>\n{tostring(whole, encoding='unicode')}\n"
 
 
 def _space(key: str, space: SpaceReport) -> Element:
@@ -223,7 +223,7 @@ def _model(key: str, name: str, model: ModelReport) -> list[Element]:
     ]
     return [
         element("h3", name, id=key),
-        _table("By label", ["label", "precision", "recall", "F1", "utterances"], rows),
+        _table(f"{name}, by label", ["label", "precision", "recall", "F1", "utterances"], rows),
         _figures(
             heat_map(
                 f"{key}-confusion",

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -191,7 +193,7 @@ def test_models_of_other_utterances_are_refused(runs: list[Run]) -> None:
 
 
 class Outline(HTMLParser):
-    """Texts by the element they are in; every element must end where it may."""
+    """Texts by the element they are in; every element must end where it may, in HTML and XML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -199,18 +201,22 @@ class Outline(HTMLParser):
         self.texts: dict[str, list[str]] = {}
         self.ids: list[str] = []
         self.rows: list[list[str]] = []
+        ElementTree.fromstring(html)
         self.feed(html)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
         self.ids += [value or "" for key, value in attrs if key == "id"]
-        if tag != "meta":
-            self.open.append(tag)
+        self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
         if tag == "th":
             assert dict(attrs)["scope"] in ("row", "col")
+
+    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        """HTML knows elements that end where they begin in SVG alone, and some that never end."""
+        assert tag == "meta" or "svg" in self.open
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -230,7 +236,8 @@ def test_page_has_every_table_and_plot(runs: list[Run]) -> None:
 
     assert outline.texts["h2"] == ["mine"]
     assert outline.texts["caption"] == [
-        *("Scores", "Paired leads", "Before and after calibration", "By label", "By label")
+        *("Scores", "Paired leads", "Before and after calibration"),
+        *("ours, by label", "theirs, by label"),
     ]
     assert outline.texts["figcaption"] == [
         "Weighted F1 in mine, with 95% intervals",
@@ -270,7 +277,7 @@ def test_page_needs_nothing_else(runs: list[Run]) -> None:
     assert "<script" not in html
     assert "<link" not in html
     assert "default-src 'none'" in html
-    assert "prefers-color-scheme: dark" in html
+    assert files("training").joinpath("report.css").read_text() in html
 
 
 def test_names_are_text_whatever_they_look_like() -> None:
