@@ -36,9 +36,17 @@ class TurnTaker:
     locks: DialogueLocks
 
     async def take(
-        self, dialogue_id: str, speaker: str, text: str, label_space: str
+        self,
+        dialogue_id: str,
+        speaker: str,
+        text: str,
+        label_space: str,
+        description: str | None = None,
     ) -> StoredUtterance:
         """Label an utterance in the light of the dialogue so far and append it.
+
+        Args:
+            description: what the scene looks like, where that is known.
 
         Raises:
             UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
@@ -52,8 +60,9 @@ class TurnTaker:
                     tail = await self.sessions.tail(
                         dialogue_id, speaker, self.recognizer.history_lines
                     )
+                said = Line(tail.speaker_index, text, description)
                 recognition = await self.recognizer.recognize(
-                    (*tail.lines, Line(tail.speaker_index, text)), space, first=tail.first
+                    (*tail.lines, said), space, first=tail.first
                 )
                 found = document(recognition, self.recognizer.bundle)
                 try:
@@ -63,6 +72,7 @@ class TurnTaker:
                             text=text,
                             label_space=space.name,
                             prediction=cast(dict[str, Any], found),
+                            description=description,
                         )
                 except Conflict:
                     continue

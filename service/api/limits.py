@@ -19,6 +19,7 @@ def check_said(said: Said, limits: Limits, *where: str | int) -> None:
     """
     _check_length(said.speaker, limits.speaker_characters, *where, "speaker")
     _check_length(said.text, limits.text_characters, *where, "text")
+    _check_length(said.description or "", limits.text_characters, *where, "description")
 
 
 def check_forecast(asked: ForecastAsked, limits: Limits) -> None:

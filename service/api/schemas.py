@@ -76,6 +76,16 @@ Speaker = Annotated[
         examples=["Ann"],
     ),
 ]
+Scene = Annotated[
+    str,
+    AfterValidator(_readable),
+    Field(
+        min_length=1,
+        description="What the scene looks like while it is said, in words; as long as a text may "
+        "be. Comes back unchanged. The model is shown it where its template has a place for it.",
+        examples=["She jumps up and hugs him."],
+    ),
+]
 Identifier = Annotated[
     str,
     AfterValidator(_identifying),
@@ -108,6 +118,7 @@ class Said(Input):
 
     speaker: Speaker
     text: Text
+    description: Scene | None = None
 
 
 class UtteranceIn(Said):
@@ -279,6 +290,7 @@ class UtteranceOut(Recognized):
                     "index": 0,
                     "speaker": "Ann",
                     "text": "We won!",
+                    "description": None,
                     "emotion": {
                         "label_space": "meld",
                         "label": "joy",
@@ -313,6 +325,7 @@ class UtteranceOut(Recognized):
     dialogue_id: str
     speaker: str
     text: str
+    description: str | None = Field(description="what the scene looked like, where that was said")
 
 
 class ForecastOut(BaseModel):

@@ -76,6 +76,7 @@ utterances = Table(
     # JSON, not JSONB: numbers and the order of keys stay as written.
     Column("prediction", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("description", Text),
     # Finds a speaker's index without reading the dialogue.
     Index(None, "dialogue_id", "speaker", "speaker_index"),
 )

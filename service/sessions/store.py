@@ -36,7 +36,8 @@ class Tail:
         length: the number of utterances so far, which is the next one's index; 0 for a dialogue
             that does not exist.
         first: the index of the first of `lines`; `length` when there are none.
-        lines: the last utterances, oldest first.
+        lines: the last utterances, oldest first; without descriptions, which prompts show of the
+            target alone.
     """
 
     dialogue_id: str
@@ -55,6 +56,7 @@ class StoredUtterance:
     Attributes:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
+        description: what the scene looked like, where that was said.
     """
 
     index: int
@@ -64,6 +66,7 @@ class StoredUtterance:
     label_space: str
     prediction: dict[str, Any]
     created_at: datetime
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,13 @@ class SessionStore:
         return end, speaker_count if number is None else number
 
     async def append(
-        self, tail: Tail, *, text: str, label_space: str, prediction: dict[str, Any]
+        self,
+        tail: Tail,
+        *,
+        text: str,
+        label_space: str,
+        prediction: dict[str, Any],
+        description: str | None = None,
     ) -> StoredUtterance:
         """Store what the tail's speaker says next; on return it is on disk.
 
@@ -148,12 +157,13 @@ class SessionStore:
             text: what is said.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
+            description: what the scene looks like, where that is known.
 
         Raises:
             Conflict: the dialogue does not end where the tail does; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(tail.dialogue_id, tail.speaker, text, label_space)
+        _check(tail.dialogue_id, tail.speaker, text, label_space, description or "")
         # SQLite would take a NaN, PostgreSQL would not.
         document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
@@ -167,6 +177,7 @@ class SessionStore:
             label_space=label_space,
             prediction=document,
             created_at=now,
+            description=description,
         )
         erasures = self._recent.erasures
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
@@ -181,7 +192,14 @@ class SessionStore:
             line = Line(tail.speaker_index, text)
             self._recent.keep(tail.dialogue_id, end.grown(tail.speaker, line), erasures)
         return StoredUtterance(
-            tail.length, tail.speaker, tail.speaker_index, text, label_space, prediction, now
+            tail.length,
+            tail.speaker,
+            tail.speaker_index,
+            text,
+            label_space,
+            prediction,
+            now,
+            description,
         )
 
     async def timeline(self, dialogue_id: str) -> Timeline:

@@ -32,6 +32,7 @@ class UtteranceRow(TypedDict):
     label_space: str
     prediction: str
     created_at: datetime
+    description: str | None
 
 
 class Writer(Protocol):
@@ -74,7 +75,8 @@ WHERE id = :dialogue_id AND length = :index AND generation = :generation"""
 
 _ADD = """
 INSERT INTO utterances
-    (dialogue_id, "index", speaker, speaker_index, text, label_space, prediction, created_at)"""
+    (dialogue_id, "index", speaker, speaker_index, text, label_space, prediction, created_at,
+    description)"""
 
 _DELETE = "DELETE FROM dialogues WHERE id = :dialogue_id"
 
@@ -106,7 +108,7 @@ class PostgresqlWriter:
 def _both_tables(written: str) -> TextClause:
     statement = f"""WITH written AS ({written} RETURNING id) {_ADD}
         SELECT :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
-            CAST(:prediction AS json), :created_at
+            CAST(:prediction AS json), :created_at, :description
         FROM written"""
     # Without their types, PostgreSQL would take all of them for text.
     types = {column.name: column.type for column in (*utterances.c, dialogues.c.generation)}
@@ -121,7 +123,7 @@ _POSTGRESQL_DELETE = text(_DELETE).bindparams(bindparam("dialogue_id", type_=Tex
 
 _SQLITE_ADD = f"""{_ADD}
 VALUES (:dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
-    :created_at)"""
+    :created_at, :description)"""
 
 # Changes one dialogue within a transaction; False: there was nothing to change.
 _Work = Callable[[sqlite3.Connection], bool]

@@ -1,5 +1,6 @@
 """Whole dialogues at once, through HTTP."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,13 +8,19 @@ import httpx
 import pytest
 
 from service.api.schemas import BatchOut
+from service.conversation.dialogue import Line
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import DialoguellmV1
+from service.conversation.prompts.tokens import tokenize
+from service.decoding.bundle import Bundle, Window
 from service.decoding.tokenizer import Tokenizer
 from service.settings import Limits
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
 
-Lines = list[tuple[str, str]]
+# Who says what, and what is seen meanwhile.
+Lines = list[tuple[str, str] | tuple[str, str, str]]
 
 PARCEL: Lines = [("Ann", "Did the parcel arrive?"), ("Bo", "It was empty."), ("Ann", "Oh no.")]
 LONG: Lines = [("Ann", "? " * 900)]
@@ -27,7 +34,10 @@ async def score(
         "dialogues": [
             {
                 "id": identifier,
-                "utterances": [{"speaker": who, "text": text} for who, text in lines],
+                "utterances": [
+                    dict(zip(("speaker", "text", "description"), said, strict=False))
+                    for said in lines
+                ],
             }
             for identifier, lines in pairs
         ]
@@ -64,6 +74,42 @@ async def test_a_batch_is_answered_as_its_turns_would_be(service: "Service") -> 
         for entry in (await service.timeline("call-42"))["utterances"]
     ]
     assert batch.json()["results"][0]["utterances"] == said_of_each
+
+
+async def test_what_is_seen_is_read_in_a_batch_as_in_turns(
+    start_service: "StartService",
+    tmp_path: Path,
+    bundle: Bundle,
+    label_spaces: Mapping[str, LabelSpace],
+    tokenizer: Tokenizer,
+) -> None:
+    """With each utterance its own description, where the template shows one."""
+    sighted = bundle.model_copy(
+        update={
+            "template": "dialoguellm-v1",
+            "tasks": ("main",),
+            "window": Window(lowest=2, highest=2),
+        }
+    )
+    said: Lines = [("Ann", "Look!", "A kite."), ("Bo", "Where?"), ("Ann", "There.", "It dips.")]
+    async with start_service(tmp_path, Limits(), sighted) as service:
+        for who, text, *seen in said:
+            turn = dict(zip(("description",), seen, strict=False))
+            await service.say("call-42", who, text, label_space="meld", **turn)
+        one_by_one = list(service.engine.prompts)
+        service.engine.prompts.clear()
+        await score(service, {"call-42": said}, label_space="meld")
+        timeline = await service.timeline("call-42")
+
+    assert set(service.engine.prompts) == set(one_by_one)
+    expected = DialoguellmV1().main(
+        label_spaces["meld"],
+        [Line(0, "Look!"), Line(1, "Where?")],
+        Line(0, "There.", "It dips."),
+    )
+    segments = tokenize(expected, tokenizer.encode, tokenizer.begin)
+    assert one_by_one[-1] == tuple(token for segment in segments for token in segment)
+    assert [u["description"] for u in timeline["utterances"]] == ["A kite.", None, "It dips."]
 
 
 async def test_no_utterance_is_read_in_the_light_of_what_comes_after_it(
@@ -164,8 +210,9 @@ async def test_a_batch_in_a_label_space_that_the_bundle_does_not_know_is_refused
         ({"a": PARCEL, "b": PARCEL[:2]}, "/dialogues"),
         ({"a": [], "b": [("Ann", "Hello"), ("Bo", "f" * 26)]}, "/dialogues/1/utterances/1/text"),
         ({"a": [], "b": [("B" * 11, "Hello")]}, "/dialogues/1/utterances/0/speaker"),
+        ({"a": [("Bo", "Hello", "f" * 26)]}, "/dialogues/0/utterances/0/description"),
     ],
-    ids=["dialogues", "utterances in all", "text", "speaker"],
+    ids=["dialogues", "utterances in all", "text", "speaker", "description"],
 )
 async def test_a_batch_beyond_a_limit_is_refused_and_told_where(
     start_service: "StartService",
@@ -179,7 +226,7 @@ async def test_a_batch_beyond_a_limit_is_refused_and_told_where(
         text_characters=25, speaker_characters=10, batch_dialogues=2, batch_utterances=4
     )
     async with start_service(tmp_path, limits) as service:
-        within = await score(service, {"a": [("Bo" * 5, "f" * 25)], "b": PARCEL})
+        within = await score(service, {"a": [("Bo" * 5, "f" * 25, "f" * 25)], "b": PARCEL})
         beyond = await score(service, dialogues)
 
         assert within.status_code == 200

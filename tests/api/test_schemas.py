@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from service.api.schemas import Identifier, Speaker, Text
+from service.api.schemas import Identifier, Scene, Speaker, Text
 
 # Lone surrogates among them, which hypothesis leaves out unless asked for.
 STRINGS = st.text(st.characters(codec=None, categories=None), max_size=20)
 
 
-@pytest.mark.parametrize("kind", [Text, Speaker, Identifier])
+@pytest.mark.parametrize("kind", [Text, Scene, Speaker, Identifier])
 @settings(max_examples=200, deadline=None)
 @given(value=STRINGS)
 def test_what_is_taken_is_taken_as_it_is_and_every_database_holds_it(
@@ -28,7 +28,7 @@ def test_what_is_taken_is_taken_as_it_is_and_every_database_holds_it(
     assert taken.encode().decode() == taken
 
 
-@pytest.mark.parametrize("kind", [Text, Speaker, Identifier])
+@pytest.mark.parametrize("kind", [Text, Scene, Speaker, Identifier])
 @pytest.mark.parametrize("value", ["\ud800", "a\udfffb", "\ud83c\udf89", "a\0b", ""])
 def test_a_string_that_no_database_holds_is_refused(kind: object, value: str) -> None:
     """Wherever it stands."""

@@ -99,7 +99,8 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
     store = SessionStore(engine)
     before = await store.tail("old", "Ann", lines=2)
     await store.append(before, text="Still me.", label_space="meld", prediction={})
-    assert [u.text for u in (await store.timeline("old")).utterances] == ["Hi.", "Still me."]
+    said = (await store.timeline("old")).utterances
+    assert [(u.text, u.description) for u in said] == [("Hi.", None), ("Still me.", None)]
     await store.delete("old")
     anew = await store.tail("old", "Ann", lines=2)
     await store.append(anew, text="Anew.", label_space="meld", prediction={})

@@ -109,6 +109,23 @@ async def test_any_text_comes_back_as_it_went_in(store: SessionStore, text: str)
     )
 
 
+async def test_what_the_scene_looked_like_is_kept_where_it_was_said(store: SessionStore) -> None:
+    """It comes back as it went in, and is no part of a later turn's lines."""
+    tail = await store.tail("call-42", "Ann", 2)
+    seen = await store.append(
+        tail, text="Look.", label_space="meld", prediction={}, description="A kite,\n“high” 🪁"
+    )
+    unseen = await say(store, "Ben", "Where?")
+
+    timeline = await store.timeline("call-42")
+
+    assert seen.description == "A kite,\n“high” 🪁"
+    assert unseen.description is None
+    assert timeline.utterances == (seen, unseen)
+    for found in (await store.tail("call-42", "Ann", 1), await store.tail("call-42", "Ann", 2)):
+        assert {line.description for line in found.lines} == {None}
+
+
 async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) -> None:
     """Every float is the same float, integers stay integers, keys keep their order."""
     prediction = {
@@ -139,6 +156,9 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
         await append_at(store, 0, text=broken)
     with pytest.raises(ValueError):
         await append_at(store, 0, speaker=broken)
+    tail = await store.tail("call-42", "Ann", 1)
+    with pytest.raises(ValueError):
+        await store.append(tail, text="Hi.", label_space="meld", prediction={}, description=broken)
     with pytest.raises(ValueError):
         await store.tail(broken, "Ann", 1)
     with pytest.raises(ValueError):

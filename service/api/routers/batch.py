@@ -50,7 +50,10 @@ async def _result(
     dialogue: DialogueIn, label_space: LabelSpace, services: Services, metrics: Metrics
 ) -> dict[str, Any]:
     recognizer = services.recognizer
-    utterances = [Utterance(said.speaker, said.text) for said in dialogue.utterances]
+    utterances = [
+        Utterance(said.speaker, said.text, description=said.description)
+        for said in dialogue.utterances
+    ]
     try:
         recognitions = await recognize_dialogue(
             recognizer, utterances, label_space, services.batch_places

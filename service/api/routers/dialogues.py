@@ -61,7 +61,9 @@ async def add_utterance(
     check_said(said, services.limits)
     times = StageTimes(metrics)
     with listening(times):
-        stored = await services.turns.take(dialogue_id, said.speaker, said.text, said.label_space)
+        stored = await services.turns.take(
+            dialogue_id, said.speaker, said.text, said.label_space, said.description
+        )
     emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
     metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
     answer = json_answer(_utterance(dialogue_id, stored), 201)
@@ -141,5 +143,6 @@ def _utterance(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
         "index": stored.index,
         "speaker": stored.speaker,
         "text": stored.text,
+        "description": stored.description,
         **stored.prediction,
     }
