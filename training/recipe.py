@@ -113,6 +113,15 @@ class Stage(Section):
     batches_per_step: PositiveInt = 1
     # Weights after the last epoch, or after the one that did best on the development split.
     keep: Literal["last", "best"] = "last"
+    # Of the steps, at the end, whose weights' mean is what is kept; of an unsharded model.
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def the_mean_is_of_the_last_steps(self) -> Self:
+        if self.average and self.keep == "best":
+            raise ValueError("average: the mean is of the last steps, keep: best is another choice")
+        return self
+
     # Weight of the language-model loss on random prompt tokens; turns an encoder causal.
     prompt_loss: Annotated[float, Field(ge=0)] = 0.0
 

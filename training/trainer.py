@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.averaging import WeightAverage
 from training.packed_loss import packed_loss
 from training.packing import Batch, Row, batches, collate
 from training.recipe import Recipe, Stage
@@ -64,6 +65,11 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             weights = dict(stage.tasks)
             return packed_loss(model, run.causal, inputs["batch"], weights, stage.prompt_loss)
 
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            if _internal_call and output_dir is not None:  # of a checkpoint
+                average.save(Path(output_dir))
+
     class AfterEpoch(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
             # The rows are of all epochs, bucketed by length: an epoch is a share of the steps.
@@ -71,6 +77,10 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                 step * stage.epochs // state.max_steps
                 for step in (state.global_step, state.global_step - 1)
             )
+            if state.global_step > (1 - stage.average) * state.max_steps:
+                average.add()
+            if state.global_step == state.max_steps:
+                average.apply()
             if done > before:
                 wrapped = trainer.model_wrapped
                 wrapped.eval()
@@ -83,6 +93,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                     trainer.save_model(str(kept_weights(run.checkpoints)))
                 control.should_save = True
 
+    average = WeightAverage(run.model)
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
     callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
     trainer = PackedTrainer(
@@ -117,9 +128,11 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     last = last_checkpoint(run.checkpoints)
     if last is not None:
         log.info("stage %s: goes on from %s", stage.name, last.name)
+        average.load(last)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if stage.keep == "last":
         trainer.save_model(str(kept_weights(run.checkpoints)))
+    trainer.accelerator.wait_for_everyone()  # until the first process has written them
 
 
 def _tag(what: str) -> str:

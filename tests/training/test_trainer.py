@@ -23,7 +23,7 @@ EPOCHS = 20
 def recipe(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small run with enough steps to be killed in."""
     longer = yaml.safe_load(recipe_file.read_text())
-    longer["stages"][1]["epochs"] = EPOCHS
+    longer["stages"][1] |= {"epochs": EPOCHS, "average": 0.7}
     path = tmp_path_factory.mktemp("recipes") / "longer.yaml"
     path.write_text(yaml.safe_dump(longer))
     return path
@@ -79,7 +79,7 @@ def record(folder: Path) -> dict[str, Any]:
 def test_killed_run_ends_as_if_it_had_not_been(
     uninterrupted: Path, recipe: Path, sources: Sources, tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Weights and scores, bit for bit, after two kills in its second stage."""
+    """Weights, their mean and scores, bit for bit, after two kills in its second stage."""
     arguments = command(recipe, sources, tiny_base, tmp_path / "killed")
     for step in (6, 14):
         kill_when(arguments, tmp_path / f"killed/checkpoints/second/checkpoint-{step}")

@@ -1,0 +1,64 @@
+"""The mean of the weights that a stage's last steps had."""
+
+from pathlib import Path
+
+import torch
+
+from training.averaging import WeightAverage
+
+
+def model() -> torch.nn.Module:
+    made = torch.nn.Linear(2, 1)
+    made.bias.requires_grad = False
+    return made
+
+
+def put(made: torch.nn.Module, weight: float) -> None:
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(weight)
+
+
+def test_model_is_given_the_mean_of_what_is_trained() -> None:
+    """What is frozen stays as it is."""
+    made = model()
+    average = WeightAverage(made)
+    for weight in (1.0, 2.0, 6.0):
+        put(made, weight)
+        average.add()
+
+    average.apply()
+
+    assert made.weight.tolist() == [[3.0, 3.0]]
+    assert made.bias.tolist() == [6.0]
+
+
+def test_mean_goes_on_where_a_checkpoint_kept_it(tmp_path: Path) -> None:
+    made = model()
+    average = WeightAverage(made)
+    for weight in (1.0, 2.0):
+        put(made, weight)
+        average.add()
+    average.save(tmp_path)
+
+    resumed = WeightAverage(made)
+    resumed.load(tmp_path)
+    put(made, 6.0)
+    resumed.add()
+    resumed.apply()
+
+    assert made.weight.tolist() == [[3.0, 3.0]]
+
+
+def test_without_steps_nothing_is_kept_or_changed(tmp_path: Path) -> None:
+    """A stage that does not average, or has not come to it yet."""
+    made = model()
+    put(made, 4.0)
+    average = WeightAverage(made)
+
+    average.save(tmp_path)
+    average.load(tmp_path)
+    average.apply()
+
+    assert not list(tmp_path.iterdir())
+    assert made.weight.tolist() == [[4.0, 4.0]]
