@@ -160,6 +160,13 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def template_has_a_place_for_what_is_shown(self) -> Self:
+        takes = TEMPLATES[self.template].takes_demonstrations
+        if not takes and any(stage.demonstrations.count for stage in self.stages):
+            raise ValueError(f"template {self.template} has no place for demonstrations")
+        return self
+
+    @model_validator(mode="after")
     def best_is_told_on_a_development_split(self) -> Self:
         if not self.development and any(stage.keep == "best" for stage in self.stages):
             raise ValueError("development: keep: best needs one")

@@ -117,6 +117,7 @@ def test_error_names_file_and_key(way: str, value: Any, message: str, recipe: Pa
 def test_recipe_asks_for_no_task_that_its_template_lacks(recipe: Path) -> None:
     """Two keys, neither of them wrong alone."""
     changed(recipe, "template", "instructerc-plain-v1")
+    changed(recipe, "stages.1.demonstrations", None)
     load_recipe(recipe)
     changed(recipe, "stages.1.tasks", {"main": 1, "prediction": 0.1})
 
@@ -243,9 +244,9 @@ def test_change_that_fits_nothing_is_refused(
         load_runs(written(tmp_path, "broken", described))
 
 
-def test_task_that_the_template_does_not_have_is_refused(recipe: Path) -> None:
-    changed(recipe, "template", "dialoguellm-v1")
-    changed(recipe, "stages.1.tasks", {"main": 1, "speaker": 1})
+def test_demonstrations_that_the_template_cannot_show_are_refused(recipe: Path) -> None:
+    """It would train without them, and nobody would see."""
+    changed(recipe, "template", "instructerc-v1")
 
-    with pytest.raises(RecipeError, match="template dialoguellm-v1 has no speaker task"):
+    with pytest.raises(RecipeError, match="template instructerc-v1 has no place for demonstrat"):
         load_recipe(recipe)
