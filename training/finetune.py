@@ -299,8 +299,10 @@ def _model(recipe: Recipe, base: Path, finished: Path | None) -> tuple[Any, "Pre
         finished if whole and finished else base,
         local_files_only=True,
         dtype=getattr(torch, recipe.dtype),
-        attn_implementation="sdpa",
     )
+    if reads_trees(causal):
+        # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
+        causal.set_attn_implementation("sdpa")
     if recipe.lora is None:
         return causal, causal
     if finished is not None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -24,8 +26,17 @@ from training.recipe_files import load_recipe
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-# Writes a model with random weights and MiniLM's tokenizer: folder, seed.
-WriteBase = Callable[[Path, int], None]
+
+class WriteBase(Protocol):
+    """Writes a model with random weights and MiniLM's tokenizer."""
+
+    def __call__(self, folder: Path, seed: int, config: Any = None) -> None:
+        """
+        Args:
+            config: of the model, all but its vocabulary; a tiny OPT's if there is none.
+        """
+        ...
+
 
 # Three short talks in MELD's labels.
 TALKS = {
@@ -137,18 +148,16 @@ def minilm_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def write_base() -> WriteBase:
-    """Two layers of 32 numbers; weights are large, so that a wrong attention shows."""
+    """Without a config of two layers of 32; weights are large, so that a wrong attention shows."""
 
-    def write(folder: Path, seed: int) -> None:
+    def write(folder: Path, seed: int, config: Any = None) -> None:
         import torch
-        from transformers import OPTConfig, OPTForCausalLM
+        from transformers import AutoModelForCausalLM, OPTConfig
 
         tokenizer = AutoTokenizer.from_pretrained(get_model_path())
         tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
         tokenizer.save_pretrained(folder)
-        torch.manual_seed(seed)
-        config = OPTConfig(
-            vocab_size=len(tokenizer),
+        config = deepcopy(config) or OPTConfig(
             hidden_size=32,
             word_embed_proj_dim=32,
             num_hidden_layers=2,
@@ -158,11 +167,12 @@ def write_base() -> WriteBase:
             do_layer_norm_before=False,
             dropout=0.0,
             init_std=0.2,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
         )
-        OPTForCausalLM(config).save_pretrained(folder)
+        config.vocab_size = len(tokenizer)
+        for role in ("bos", "eos", "pad"):
+            setattr(config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
     return write
 
