@@ -1,6 +1,5 @@
 """What opens and closes, in what order; the one place that wires the rooms together."""
 
-import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
@@ -9,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from service.admission import Places
 from service.api.http import build_api
 from service.api.services import Services, State, metrics_of
 from service.decoding.bundle import BundleError
@@ -17,6 +17,7 @@ from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
 from service.observability.engine import CountedEngine
+from service.observability.metrics import Metrics
 from service.parts import Report, open_parts
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
@@ -68,9 +69,10 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
             ) as parts:
                 _exempt_from_collection()
+                places = _places(settings, metrics)
                 yield {
                     "services": Services(
-                        turns=TurnTaker(parts.recognizer, sessions, DialogueLocks()),
+                        turns=TurnTaker(parts.recognizer, sessions, DialogueLocks(), places),
                         recognizer=parts.recognizer,
                         sessions=sessions,
                         store=parts.store,
@@ -78,8 +80,7 @@ def create_app(
                         engine=parts.engine,
                         label_spaces=parts.label_spaces,
                         limits=settings.limits,
-                        # Enough to fill the engine's steps, with the next ones ready.
-                        batch_places=asyncio.Semaphore(2 * settings.engine.max_sequences),
+                        places=places,
                     )
                 }
         except _START_FAILURES as error:
@@ -88,7 +89,19 @@ def create_app(
         finally:
             await sessions.close()
 
-    return build_api(lifespan, settings.limits, version("instructerc"))
+    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission)
+
+
+def _places(settings: Settings, metrics: Metrics) -> Places:
+    count = settings.utterance_places
+    places = Places(
+        count,
+        kept=count // 2,
+        most_waiting=settings.admission.waiting,
+        reject=metrics.count_rejection,
+    )
+    metrics.show_queue(places.waiting)
+    return places
 
 
 def _exempt_from_collection() -> None:

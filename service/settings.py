@@ -70,6 +70,23 @@ class Limits(Section):
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
 
 
+class Admission(Section):
+    """How much is taken on at once, and how long it may take."""
+
+    requests: PositiveInt = Field(256, description="requests under way at most, batches aside")
+    batches: PositiveInt = Field(4, description="batches under way at most")
+    utterances: PositiveInt | None = Field(
+        None,
+        description="utterances under way at most, half of them of batches; unset: twice "
+        "`ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
+    )
+    waiting: PositiveInt = Field(128, description="utterances that may wait to be under way")
+    deadline_s: PositiveFloat = Field(
+        20.0, description="seconds until a request is given up; `Prefer: wait=5` lowers it"
+    )
+    batch_deadline_s: PositiveFloat = Field(300.0, description="the same for a batch")
+
+
 class Settings(BaseSettings):
     """All settings, read from the environment once, at start."""
 
@@ -94,6 +111,11 @@ class Settings(BaseSettings):
     qdrant: Qdrant = Qdrant()
     engine: Engine = Engine()
     limits: Limits = Limits()
+    admission: Admission = Admission()
+
+    @property
+    def utterance_places(self) -> int:
+        return self.admission.utterances or 2 * self.engine.max_sequences
 
     @property
     def demonstrations_file(self) -> Path:

@@ -1,12 +1,12 @@
 """What requests find at hand: the parts that the application has opened."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, FastAPI, Request
 
+from service.admission import Door, Places
 from service.conversation.labels import LabelSpace
 from service.decoding.engine import LabelEngine
 from service.demonstrations.encoder import Encoder
@@ -24,7 +24,7 @@ class Services:
 
     Attributes:
         label_spaces: every known one, by name; the bundle may have been trained on fewer.
-        batch_places: bounds how many utterances of batches are under way, over all requests.
+        places: of the utterances that are under way, over all requests.
     """
 
     turns: TurnTaker
@@ -35,7 +35,7 @@ class Services:
     engine: LabelEngine
     label_spaces: Mapping[str, LabelSpace]
     limits: Limits
-    batch_places: asyncio.Semaphore
+    places: Places
 
 
 class State(TypedDict):
@@ -47,6 +47,11 @@ class State(TypedDict):
 def metrics_of(app: FastAPI) -> Metrics:
     """The numbers of an application that `build_api` made; there before its lifespan begins."""
     return cast(Metrics, app.state.metrics)
+
+
+def door_of(app: FastAPI) -> Door:
+    """Who admits the requests of an application that `build_api` made."""
+    return cast(Door, app.state.door)
 
 
 # Both `async`, though they wait for nothing: FastAPI runs plain functions on a thread.

