@@ -35,6 +35,15 @@ class Demonstrations(Section):
     )
     folder: Path = Field(Path("build/demonstrations"), description="folder of the embedded index")
     shown: bool = Field(True, description="show demonstrations to the model")
+    timeout_s: PositiveFloat = Field(
+        10.0, description="seconds until an answer goes on without demonstrations"
+    )
+    failures: PositiveInt = Field(
+        5, description="failures in a row after which demonstrations are left alone"
+    )
+    pause_s: PositiveFloat = Field(
+        10.0, description="seconds until one answer tries again whether they are back"
+    )
 
 
 class Qdrant(Section):
@@ -57,6 +66,15 @@ class Engine(Section):
     max_sequences: PositiveInt = Field(128, description="prompts in one step at most")
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
+    )
+    probe_s: PositiveFloat = Field(
+        4.0, description="seconds without an answer after which vLLM is probed"
+    )
+    stalled_s: PositiveFloat = Field(
+        8.0, description="seconds without an answer after which vLLM is taken for hanging"
+    )
+    gives_up_s: PositiveFloat = Field(
+        60.0, description="seconds without an answer after which the service ends, with status 1"
     )
 
 
@@ -85,6 +103,9 @@ class Admission(Section):
         20.0, description="seconds until a request is given up; `Prefer: wait=5` lowers it"
     )
     batch_deadline_s: PositiveFloat = Field(300.0, description="the same for a batch")
+    grace_s: PositiveFloat = Field(
+        20.0, description="seconds that requests under way have to finish when the service ends"
+    )
 
 
 class Settings(BaseSettings):

@@ -94,6 +94,7 @@ NOT_JSON = Kind("unsupported-media-type", 415, "The body is not declared as JSON
 NO_SUCH_PATH = Kind("no-such-path", 404, "There is nothing at this path")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The path does not take this method")
 NOT_READY = Kind("not-ready", 503, "A part of the service does not answer")
+NOT_ALIVE = Kind("not-alive", 503, "The service must be started anew")
 INTERNAL_ERROR = Kind("internal-error", 500, "The service failed")
 
 # What any call with a body may be refused for, before it is looked at more closely.

@@ -8,9 +8,10 @@ from fastapi import Depends, FastAPI, Request
 
 from service.admission import Door, Places
 from service.conversation.labels import LabelSpace
-from service.decoding.engine import LabelEngine
+from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.store import SessionStore
@@ -32,10 +33,12 @@ class Services:
     sessions: SessionStore
     store: DemonstrationStore
     encoder: Encoder
-    engine: LabelEngine
+    engine: WatchedEngine
     label_spaces: Mapping[str, LabelSpace]
     limits: Limits
     places: Places
+    door: Door
+    lag: LoopLag
 
 
 class State(TypedDict):

@@ -18,6 +18,8 @@ from service.stages import Stage
 # A stage takes from tens of microseconds to seconds.
 _STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -37,6 +39,9 @@ class Metrics:
         requests_in_flight: admitted and not answered, by priority.
         queue_length: utterances that wait for a place, by priority.
         rejections: requests not answered with what they asked for, by reason.
+        event_loop_lag: how much later than planned the event loop goes on, fifty times a second.
+        demonstrations_breaker: 0 while demonstrations are asked for, 2 while they are left alone,
+            1 while one answer tries again (`service.recognition.breaker`).
         bundle_info: 1, for the bundle that is served.
     """
 
@@ -52,6 +57,8 @@ class Metrics:
     requests_in_flight: Gauge
     queue_length: Gauge
     rejections: Counter
+    event_loop_lag: Histogram
+    demonstrations_breaker: Gauge
     bundle_info: Gauge
 
     def count_prediction(self, label_space: str, label: str, degraded: Iterable[str]) -> None:
@@ -161,6 +168,17 @@ def new_metrics() -> Metrics:
             "erc_rejections",
             "Requests refused or given up, by reason.",
             ("reason",),
+            registry=registry,
+        ),
+        event_loop_lag=Histogram(
+            "erc_event_loop_lag_seconds",
+            "How much later than planned the event loop goes on.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        ),
+        demonstrations_breaker=Gauge(
+            "erc_demonstrations_breaker",
+            "0: demonstrations are asked for; 1: one answer tries; 2: they are left alone.",
             registry=registry,
         ),
         bundle_info=Gauge(

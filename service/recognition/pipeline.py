@@ -188,7 +188,7 @@ class Recognizer:
                 text, label_space.name, self.bundle.demonstrations, priority
             )
         except DemonstrationsUnavailable as error:
-            log.warning("answering without demonstrations: %s", error)
+            log.debug("answering without demonstrations: %s", error)
             return [], (DEGRADED_DEMONSTRATIONS,)
         return found, ()
 

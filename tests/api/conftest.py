@@ -25,10 +25,12 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.decoding.watched import WatchedEngine
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
+from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
@@ -96,6 +98,7 @@ class Service:
     places: Places
     door: Door
     state: State
+    watched: WatchedEngine
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -184,6 +187,7 @@ def start_service(
         folder: Path, limits: Limits, bundle: Bundle = bundle, admission: Admission = USUAL
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
+        watched = WatchedEngine(engine)
         database = open_database(f"sqlite:///{folder}/erc.sqlite3")
         await migrate(database)
         sessions = SessionStore(database)
@@ -195,7 +199,7 @@ def start_service(
                 bundle,
                 tokenizer,
                 label_spaces,
-                CountedEngine(engine, metrics_of(app)),
+                CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
             places = Places(8, kept=4, most_waiting=admission.waiting)
@@ -206,7 +210,9 @@ def start_service(
                     sessions=sessions,
                     store=store,
                     encoder=encoder,
-                    engine=engine,
+                    engine=watched,
+                    door=door_of(app),
+                    lag=LoopLag(metrics_of(app).event_loop_lag.observe),
                     label_spaces=label_spaces,
                     limits=limits,
                     places=places,

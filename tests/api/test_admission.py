@@ -43,7 +43,7 @@ class Held:
     async def reads(self, count: int) -> None:
         """Return when so many prompts are under way."""
         async with asyncio.timeout(10):
-            while self.reading != count:
+            while self.reading != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -118,7 +118,7 @@ async def test_utterances_beyond_the_queue_are_refused(
         turns = [asyncio.create_task(service.say(f"call-{n}", **SAID)) for n in range(10)]
         await held.reads(8)
         async with asyncio.timeout(10):
-            while service.places.waiting(Priority.INTERACTIVE) < 2:
+            while service.places.waiting(Priority.INTERACTIVE) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
         refused = await service.say("one-more", **SAID)

@@ -25,7 +25,7 @@ CALLS = {
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
     ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
-    ("get", "/livez"): {"200"},
+    ("get", "/livez"): {"200", "503"},
     ("get", "/readyz"): {"200", "503"},
     ("get", "/metrics"): {"200"},
 }
