@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test bench check format install bundle lock clean
+.PHONY: serve test faults bench check format install bundle lock clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -20,6 +20,10 @@ serve: $(BUNDLE)/bundle.json
 
 test: $(BUNDLE)/bundle.json
 	$(BIN)/python -m pytest
+
+# What becomes of the running service when a part of it, a server or a client fails: ten minutes.
+faults: $(BUNDLE)/bundle.json
+	ERC_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest -v -rP tests/faults
 
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json

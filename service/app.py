@@ -3,21 +3,26 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from service.admission import Places
 from service.api.http import build_api
-from service.api.services import Services, State, metrics_of
+from service.api.services import Services, State, door_of, metrics_of
 from service.decoding.bundle import BundleError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
 from service.observability.engine import CountedEngine
+from service.observability.event_loop import LoopLag
+from service.observability.metrics import Metrics
 from service.parts import Report, open_parts
+from service.recognition.breaker import BreakerOptions, GuardedRetrieval
+from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
@@ -40,13 +45,17 @@ _START_FAILURES = (
 
 
 def create_app(
-    settings: Settings, report: Report = log.info, refuse: Report = log.critical
+    settings: Settings,
+    report: Report = log.info,
+    refuse: Report = log.critical,
+    lose: Report = log.critical,
 ) -> FastAPI:
     """The service as an ASGI application; its parts open with its lifespan.
 
     Args:
         report: told what is being done at the start.
         refuse: told why the service cannot start, where the cause can be mended.
+        lose: told why the service cannot go on; it is to be ended and started anew.
     """
 
     @asynccontextmanager
@@ -66,29 +75,69 @@ def create_app(
                 report,
                 demonstrations=settings.demonstrations.shown,
                 around_engine=lambda engine: CountedEngine(engine, metrics),
+                around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
                 _exempt_from_collection()
-                yield {
-                    "services": Services(
-                        turns=TurnTaker(parts.recognizer, sessions, DialogueLocks()),
-                        recognizer=parts.recognizer,
-                        sessions=sessions,
-                        store=parts.store,
-                        encoder=parts.encoder,
-                        engine=parts.engine,
-                        label_spaces=parts.label_spaces,
-                        limits=settings.limits,
-                        # Enough to fill the engine's steps, with the next ones ready.
-                        batch_places=asyncio.Semaphore(2 * settings.engine.max_sequences),
-                    )
-                }
+                places = _places(settings, metrics)
+                lag = LoopLag(metrics.event_loop_lag.observe)
+                async with _beside(lag.watch(), parts.engine.watch(lose)):
+                    yield {
+                        "services": Services(
+                            turns=TurnTaker(parts.recognizer, sessions, DialogueLocks(), places),
+                            recognizer=parts.recognizer,
+                            sessions=sessions,
+                            store=parts.store,
+                            encoder=parts.encoder,
+                            engine=parts.engine,
+                            label_spaces=parts.label_spaces,
+                            limits=settings.limits,
+                            door=door_of(app),
+                            lag=lag,
+                            places=places,
+                        )
+                    }
         except _START_FAILURES as error:
             refuse(f"cannot start: {error}")
             raise
         finally:
             await sessions.close()
 
-    return build_api(lifespan, settings.limits, version("instructerc"))
+    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission)
+
+
+def _places(settings: Settings, metrics: Metrics) -> Places:
+    count = settings.utterance_places
+    places = Places(
+        count,
+        kept=count // 2,
+        most_waiting=settings.admission.waiting,
+        reject=metrics.count_rejection,
+    )
+    metrics.show_queue(places.waiting)
+    return places
+
+
+@asynccontextmanager
+async def _beside(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run tasks for the time of the block."""
+    tasks = [asyncio.create_task(each) for each in endless]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def _guarded(retrieval: Retrieval, settings: Settings, metrics: Metrics) -> Retrieval:
+    demonstrations = settings.demonstrations
+    options = BreakerOptions(
+        timeout_s=demonstrations.timeout_s,
+        failures=demonstrations.failures,
+        pause_s=demonstrations.pause_s,
+    )
+    return GuardedRetrieval(retrieval, options, metrics.demonstrations_breaker.set)
 
 
 def _exempt_from_collection() -> None:

@@ -26,21 +26,23 @@ def serve() -> None:
     _refuse_taken_port(settings)
     import uvicorn
 
+    from service.api.services import door_of
     from service.app import create_app
+    from service.draining import DrainingServer
 
     failures: list[str] = []
     logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
-            await super().startup(sockets)  # type: ignore[arg-type]
-            if self.started:
-                port = self.servers[0].sockets[0].getsockname()[1]
-                _say(_greeting(settings.host, port))
+    losses: list[str] = []
 
-    server = Server(
+    def lose(why: str) -> None:
+        losses.append(why)
+        server.drain()
+
+    service = create_app(settings, _say, failures.append, lose)
+    server = DrainingServer(
         uvicorn.Config(
-            create_app(settings, _say, failures.append),
+            service,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -48,9 +50,12 @@ def serve() -> None:
             log_config=None,
             log_level=settings.log_level,
             access_log=False,
-            timeout_graceful_shutdown=20,
+            timeout_graceful_shutdown=2,  # the requests are answered by then
             server_header=False,
-        )
+        ),
+        door_of(service),
+        settings.admission.grace_s,
+        started=lambda port: _say(_greeting(settings.host, port)),
     )
     # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,6 +67,8 @@ def serve() -> None:
             raise
     if failures:
         _fail(failures[0])
+    if losses:
+        _fail(losses[0], status=1)
 
 
 @app.command()
@@ -154,9 +161,9 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 2) -> NoReturn:
     print(f"instructerc: {message}", file=sys.stderr)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 def main() -> None:

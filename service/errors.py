@@ -8,6 +8,10 @@
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
   + DialogueBusy              other writers keep getting in first; worth a retry
+  + Overloaded                more is asked than there is room for; worth a retry
+  + ShuttingDown              another process takes the request
+  + DeadlinePassed            there was no answer in time; worth a retry
+  + ClientLeft                nobody waits for the answer any more
   + Unavailable               a part does not answer; worth a retry
     - EngineUnavailable
     - DemonstrationsUnavailable
@@ -45,6 +49,22 @@ class UtteranceTooLong(ServiceError):
 
 class DialogueBusy(ServiceError):
     """Other writers keep appending to the dialogue first."""
+
+
+class Overloaded(ServiceError):
+    """More is asked of the service than it has room for."""
+
+
+class ShuttingDown(ServiceError):
+    """The service is about to end."""
+
+
+class DeadlinePassed(ServiceError):
+    """There was no answer in time."""
+
+
+class ClientLeft(ServiceError):
+    """The client has closed its connection; nobody reads this."""
 
 
 class Unavailable(ServiceError):

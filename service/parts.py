@@ -15,11 +15,12 @@ from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.tokenizer import load_tokenizer
+from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.demonstrations.store import DemonstrationStore
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.pipeline import Recognizer, Retrieval, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 
@@ -34,7 +35,7 @@ class Parts:
     bundle: Bundle
     encoder: Encoder
     store: DemonstrationStore
-    engine: LabelEngine
+    engine: WatchedEngine
     recognizer: Recognizer
 
 
@@ -46,6 +47,7 @@ async def open_parts(
     index: Path | None = None,
     demonstrations: bool = True,
     around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
+    around_retrieval: Callable[[Retrieval], Retrieval] = lambda retrieval: retrieval,
 ) -> AsyncIterator[Parts]:
     """Open the parts and leave them warm: the first answer is as fast as the next.
 
@@ -54,6 +56,7 @@ async def open_parts(
         index: a folder for the embedded index in place of the settings' one.
         demonstrations: whether prompts show any.
         around_engine: wraps the label engine, say to count what goes through it.
+        around_retrieval: wraps the retrieval of demonstrations.
 
     Raises:
         BundleError, WrongWeights, IndexMismatch, DemonstrationFormatError, ValueError: something
@@ -85,7 +88,7 @@ async def open_parts(
         )
         report(f"demonstrations: {built or len(shipped)} {'indexed' if built else 'ready'}")
         report(f"starting vLLM on {settings.bundle}")
-        engine = await start_engine(
+        started = await start_engine(
             settings.bundle,
             max_tokens=bundle.max_tokens,
             options=EngineOptions(
@@ -95,18 +98,25 @@ async def open_parts(
                 gpu_memory=settings.engine.gpu_memory,
             ),
         )
+        engine = WatchedEngine(
+            started,
+            WatchOptions(
+                probe_s=settings.engine.probe_s,
+                stalled_s=settings.engine.stalled_s,
+                gives_up_s=settings.engine.gives_up_s,
+            ),
+        )
         stack.push_async_callback(engine.close)
-        watched = around_engine(engine)
         recognizer = open_recognizer(
             bundle,
             load_tokenizer(settings.bundle),
             label_spaces,
-            watched,
-            NearestDemonstrations(encoder, store) if demonstrations else None,
+            around_engine(engine),
+            around_retrieval(NearestDemonstrations(encoder, store)) if demonstrations else None,
         )
         report("warming up")
         await recognizer.warm_up()
-        yield Parts(label_spaces, bundle, encoder, store, watched, recognizer)
+        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer)
 
 
 async def _open_store(

@@ -35,6 +35,15 @@ class Demonstrations(Section):
     )
     folder: Path = Field(Path("build/demonstrations"), description="folder of the embedded index")
     shown: bool = Field(True, description="show demonstrations to the model")
+    timeout_s: PositiveFloat = Field(
+        10.0, description="seconds until an answer goes on without demonstrations"
+    )
+    failures: PositiveInt = Field(
+        5, description="failures in a row after which demonstrations are left alone"
+    )
+    pause_s: PositiveFloat = Field(
+        10.0, description="seconds until one answer tries again whether they are back"
+    )
 
 
 class Qdrant(Section):
@@ -58,6 +67,15 @@ class Engine(Section):
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
+    probe_s: PositiveFloat = Field(
+        4.0, description="seconds without an answer after which vLLM is probed"
+    )
+    stalled_s: PositiveFloat = Field(
+        8.0, description="seconds without an answer after which vLLM is taken for hanging"
+    )
+    gives_up_s: PositiveFloat = Field(
+        60.0, description="seconds without an answer after which the service ends, with status 1"
+    )
 
 
 class Limits(Section):
@@ -68,6 +86,26 @@ class Limits(Section):
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+
+
+class Admission(Section):
+    """How much is taken on at once, and how long it may take."""
+
+    requests: PositiveInt = Field(256, description="requests under way at most, batches aside")
+    batches: PositiveInt = Field(4, description="batches under way at most")
+    utterances: PositiveInt | None = Field(
+        None,
+        description="utterances under way at most, half of them of batches; unset: twice "
+        "`ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
+    )
+    waiting: PositiveInt = Field(128, description="utterances that may wait to be under way")
+    deadline_s: PositiveFloat = Field(
+        20.0, description="seconds until a request is given up; `Prefer: wait=5` lowers it"
+    )
+    batch_deadline_s: PositiveFloat = Field(300.0, description="the same for a batch")
+    grace_s: PositiveFloat = Field(
+        20.0, description="seconds that requests under way have to finish when the service ends"
+    )
 
 
 class Settings(BaseSettings):
@@ -94,6 +132,11 @@ class Settings(BaseSettings):
     qdrant: Qdrant = Qdrant()
     engine: Engine = Engine()
     limits: Limits = Limits()
+    admission: Admission = Admission()
+
+    @property
+    def utterance_places(self) -> int:
+        return self.admission.utterances or 2 * self.engine.max_sequences
 
     @property
     def demonstrations_file(self) -> Path:

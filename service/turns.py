@@ -7,8 +7,10 @@ turn after the last one can be forecast; nothing is stored of that.
 from dataclasses import dataclass
 from typing import Any, cast
 
+from service.admission import Places, to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueBusy
+from service.priority import Priority
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition, Recognizer
 from service.sessions.store import Conflict, SessionStore, StoredUtterance
@@ -34,6 +36,7 @@ class TurnTaker:
     recognizer: Recognizer
     sessions: SessionStore
     locks: DialogueLocks
+    places: Places
 
     async def take(
         self,
@@ -50,6 +53,7 @@ class TurnTaker:
 
         Raises:
             UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
+            Overloaded: too many wait for the engine; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
@@ -60,13 +64,12 @@ class TurnTaker:
                     tail = await self.sessions.tail(
                         dialogue_id, speaker, self.recognizer.history_lines
                     )
-                said = Line(tail.speaker_index, text, description)
-                recognition = await self.recognizer.recognize(
-                    (*tail.lines, said), space, first=tail.first
-                )
+                lines = (*tail.lines, Line(tail.speaker_index, text, description))
+                async with self.places.of(Priority.INTERACTIVE):
+                    recognition = await self.recognizer.recognize(lines, space, first=tail.first)
                 found = document(recognition, self.recognizer.bundle)
                 try:
-                    with stage(Stage.STORE):
+                    with stage(Stage.STORE), to_the_end():
                         return await self.sessions.append(
                             tail,
                             text=text,
@@ -86,6 +89,7 @@ class TurnTaker:
         Raises:
             UnsupportedLabelSpace, ForecastNotSupported, UtteranceTooLong: as the recognizer says.
             DialogueNotFound: no dialogue has this id; there is nothing to go by.
+            Overloaded: too many wait for the engine.
             EngineUnavailable, DatabaseUnavailable: a part does not answer.
         """
         space = self.recognizer.label_space(label_space)
@@ -93,7 +97,8 @@ class TurnTaker:
             tail = await self.sessions.stored_tail(
                 dialogue_id, speaker, self.recognizer.history_lines
             )
-        found = await self.recognizer.forecast(
-            tail.lines, tail.speaker_index, space, first=tail.first
-        )
+        async with self.places.of(Priority.INTERACTIVE):
+            found = await self.recognizer.forecast(
+                tail.lines, tail.speaker_index, space, first=tail.first
+            )
         return Forecast(tail.length, found)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
@@ -48,7 +48,7 @@ async def test_the_collector_passes_over_what_a_start_leaves(
 
     @asynccontextmanager
     async def parts(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
-        yield MagicMock()
+        yield MagicMock(**{"engine.watch": AsyncMock()})
 
     monkeypatch.setattr(wiring, "open_parts", parts)
     settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"))  # type: ignore[arg-type]

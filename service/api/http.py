@@ -7,13 +7,16 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
+from service.admission import Door, DoorOptions
+from service.api.admitted import AdmittedRequests
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
 from service.api.problems import HANDLERS
 from service.api.routers import batch, demonstrations, dialogues, label_spaces, operations
 from service.api.services import State
-from service.observability.metrics import new_metrics
-from service.settings import Limits
+from service.observability.metrics import Metrics, new_metrics
+from service.priority import Priority
+from service.settings import Admission, Limits
 
 _DESCRIPTION = """\
 Reads a conversation as it happens and says, for each utterance, what emotion it carries.
@@ -21,6 +24,11 @@ Reads a conversation as it happens and says, for each utterance, what emotion it
 Post the utterances of a dialogue one by one; each answer takes those before it into account.
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
 `application/problem+json`. Every answer carries an `X-Request-Id`: yours, if you sent one.
+
+There is room for so many requests at once: one too many is answered with 503, and one that is not
+done in time with 504, both with `Retry-After`; `Prefer: wait=5` asks for an answer in 5 seconds.
+A client that closes its connection ends what is under way for it; an utterance that was already
+being stored is stored.
 """
 
 _TAGS = [
@@ -36,6 +44,7 @@ def build_api(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[State]],
     limits: Limits,
     version: str,
+    admission: Admission,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -43,8 +52,10 @@ def build_api(
         lifespan: opens the parts and yields them; `metrics_of` gives it the application's numbers.
         limits: of which only the body's is kept here; the others come with the services.
         version: of the service, for its documentation.
+        admission: how many requests are admitted; `door_of` gives who admits them.
     """
     metrics = new_metrics()
+    door = _door(admission, metrics)
     app = FastAPI(
         title="InstructERC",
         summary="Emotion recognition in conversation",
@@ -60,13 +71,28 @@ def build_api(
             Middleware(RequestIds),
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(AdmittedRequests, door=door),
             Middleware(LimitedBody, most_bytes=limits.body_bytes),
         ],
     )
     app.state.metrics = metrics
+    app.state.door = door
     for part in (dialogues, batch, demonstrations, label_spaces, operations):
         app.include_router(part.router)
     return app
+
+
+def _door(admission: Admission, metrics: Metrics) -> Door:
+    options = DoorOptions(
+        most={Priority.INTERACTIVE: admission.requests, Priority.BATCH: admission.batches},
+        deadline_s={
+            Priority.INTERACTIVE: admission.deadline_s,
+            Priority.BATCH: admission.batch_deadline_s,
+        },
+    )
+    door = Door(options, metrics.count_rejection)
+    metrics.show_requests(door.under_way)
+    return door
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -18,6 +18,8 @@ from service import errors
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
 
+_WORTH_A_RETRY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+
 # A body may hold thousands of faults; the first ones tell enough.
 _FAULTS_SHOWN = 20
 
@@ -75,6 +77,10 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
+        (errors.Overloaded, 503, "The service has as much to do as it can"),
+        (errors.ShuttingDown, 503, "The service is about to end"),
+        (errors.DeadlinePassed, 504, "There was no answer in time"),
+        (errors.ClientLeft, 499, "The client has left"),
         (errors.EngineUnavailable, 503, "The label engine does not answer"),
         (errors.DemonstrationsUnavailable, 503, "The demonstrations do not answer"),
         (errors.DatabaseUnavailable, 503, "The database does not answer"),
@@ -88,10 +94,14 @@ NOT_JSON = Kind("unsupported-media-type", 415, "The body is not declared as JSON
 NO_SUCH_PATH = Kind("no-such-path", 404, "There is nothing at this path")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The path does not take this method")
 NOT_READY = Kind("not-ready", 503, "A part of the service does not answer")
+NOT_ALIVE = Kind("not-alive", 503, "The service must be started anew")
 INTERNAL_ERROR = Kind("internal-error", 500, "The service failed")
 
 # What any call with a body may be refused for, before it is looked at more closely.
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
+
+# What any call but those of operations may be refused for, however good it is.
+ADMISSION_PROBLEMS = (errors.Overloaded, errors.ShuttingDown, errors.DeadlinePassed)
 
 _BY_STATUS = {kind.status: kind for kind in (BODY_TOO_LARGE, NOT_JSON)}
 
@@ -121,7 +131,7 @@ def problem_answer(
 ) -> Response:
     """A problem as a whole answer."""
     headers = dict(headers or {})
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if kind.status in _WORTH_A_RETRY:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     body = problem(kind, detail, request_id=request_id, **members)
     return Response(orjson.dumps(body), kind.status, headers, PROBLEM_JSON)
@@ -159,8 +169,14 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
     }
 
 
+def answer_of(request_id: str, error: errors.ServiceError) -> Response:
+    """One of our errors as a whole answer."""
+    headers = {"Connection": "close"} if isinstance(error, errors.ShuttingDown) else None
+    return problem_answer(request_id, PROBLEMS[type(error)], str(error), headers)
+
+
 async def _on_service_error(request: Request, error: errors.ServiceError) -> Response:
-    return problem_answer(request.state.request_id, PROBLEMS[type(error)], str(error))
+    return answer_of(request.state.request_id, error)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:

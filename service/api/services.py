@@ -1,16 +1,17 @@
 """What requests find at hand: the parts that the application has opened."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, FastAPI, Request
 
+from service.admission import Door, Places
 from service.conversation.labels import LabelSpace
-from service.decoding.engine import LabelEngine
+from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.store import SessionStore
@@ -24,7 +25,7 @@ class Services:
 
     Attributes:
         label_spaces: every known one, by name; the bundle may have been trained on fewer.
-        batch_places: bounds how many utterances of batches are under way, over all requests.
+        places: of the utterances that are under way, over all requests.
     """
 
     turns: TurnTaker
@@ -32,10 +33,12 @@ class Services:
     sessions: SessionStore
     store: DemonstrationStore
     encoder: Encoder
-    engine: LabelEngine
+    engine: WatchedEngine
     label_spaces: Mapping[str, LabelSpace]
     limits: Limits
-    batch_places: asyncio.Semaphore
+    places: Places
+    door: Door
+    lag: LoopLag
 
 
 class State(TypedDict):
@@ -47,6 +50,11 @@ class State(TypedDict):
 def metrics_of(app: FastAPI) -> Metrics:
     """The numbers of an application that `build_api` made; there before its lifespan begins."""
     return cast(Metrics, app.state.metrics)
+
+
+def door_of(app: FastAPI) -> Door:
+    """Who admits the requests of an application that `build_api` made."""
+    return cast(Door, app.state.door)
 
 
 # Both `async`, though they wait for nothing: FastAPI runs plain functions on a thread.

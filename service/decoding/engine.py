@@ -2,15 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
-
-class Priority(IntEnum):
-    """Which requests go first when the engine is full; lower values go first."""
-
-    INTERACTIVE = 0
-    BATCH = 1
+from service.priority import Priority as Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DemonstrationsUnavailable
+from service.priority import Priority
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -25,6 +26,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:8]}"
 DIMENSIONS = 384
 LARGEST_BATCH = 32
+MOST_WAITING = 4096  # more than the service ever has under way: who waits longer goes without
 
 Vector = NDArray[np.float32]  # shape (384,), length 1
 Vectors = NDArray[np.float32]  # shape (n, 384), rows of length 1
@@ -88,8 +90,8 @@ class Encoder:
     """Encodes texts on one thread of its own, those that wait together in one batch.
 
     A text that arrives while the thread is idle is encoded at once; texts that arrive while a batch
-    runs form the next one, up to 32. Any number may wait: callers bound themselves. `encode` serves
-    one event loop at a time.
+    runs form the next one, up to 32, those of conversations first. `encode` serves one event loop
+    at a time.
 
     Attributes:
         identity: the model's name and the beginning of its weights' hash. Vectors of encoders with
@@ -100,21 +102,27 @@ class Encoder:
         self.identity = identity
         self._embed = embed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        self._waiting: deque[tuple[str, _Answer]] = deque()
+        self._waiting: Mapping[Priority, deque[tuple[str, _Answer]]] = {
+            each: deque() for each in Priority
+        }
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def encode(self, text: str) -> Vector:
+    async def encode(self, text: str, priority: Priority = Priority.INTERACTIVE) -> Vector:
         """The text's vector; the event loop is free meanwhile.
 
         Raises:
-            DemonstrationsUnavailable: the model failed on this batch, or the encoder is closed.
+            DemonstrationsUnavailable: the model failed on this batch, too many texts wait, or the
+                encoder is closed.
         """
         if self._closed:
             raise DemonstrationsUnavailable("the encoder is closed")
+        waiting = self._waiting[priority]
+        if len(waiting) >= MOST_WAITING:
+            raise DemonstrationsUnavailable("too many texts wait for the encoder")
         loop = asyncio.get_running_loop()
         answer: _Answer = loop.create_future()
-        self._waiting.append((text, answer))
+        waiting.append((text, answer))
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
         return await answer
@@ -137,7 +145,7 @@ class Encoder:
     async def close(self) -> None:
         """Finish the batch that runs, refuse the texts that wait, end the thread."""
         self._closed = True
-        _refuse(self._waiting, "the encoder is closed", None)
+        _refuse(self._take_all(), "the encoder is closed", None)
         if self._worker is not None and not self._worker.done():
             await asyncio.wait([self._worker])
         await asyncio.to_thread(self._thread.shutdown)
@@ -149,8 +157,7 @@ class Encoder:
             while batch := self._next_batch():
                 await self._answer(batch)
         except asyncio.CancelledError as error:  # the event loop is being shut down
-            _refuse((*batch, *self._waiting), "the encoder was stopped", error)
-            self._waiting.clear()
+            _refuse((*batch, *self._take_all()), "the encoder was stopped", error)
             raise
 
     async def _answer(self, batch: list[tuple[str, _Answer]]) -> None:
@@ -167,11 +174,19 @@ class Encoder:
 
     def _next_batch(self) -> list[tuple[str, _Answer]]:
         batch: list[tuple[str, _Answer]] = []
-        while self._waiting and len(batch) < LARGEST_BATCH:
-            text, answer = self._waiting.popleft()
-            if not answer.done():
-                batch.append((text, answer))
+        for priority in sorted(Priority):
+            waiting = self._waiting[priority]
+            while waiting and len(batch) < LARGEST_BATCH:
+                text, answer = waiting.popleft()
+                if not answer.done():
+                    batch.append((text, answer))
         return batch
+
+    def _take_all(self) -> list[tuple[str, _Answer]]:
+        taken = [each for waiting in self._waiting.values() for each in waiting]
+        for waiting in self._waiting.values():
+            waiting.clear()
+        return taken
 
     def _encode(self, texts: list[str]) -> Vectors:
         vectors = np.asarray(self._embed(texts), dtype=np.float32)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.conversation.labels import LabelSpace
@@ -9,12 +10,15 @@ from service.decoding.engine import Priority
 from service.errors import UtteranceTooLong
 from service.recognition.pipeline import Recognition, Recognizer
 
+# Lets so many in at once: a semaphore, or a place among those that conversations share.
+Gate = AbstractAsyncContextManager[None]
+
 
 async def recognize_dialogue(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     label_space: LabelSpace,
-    places: asyncio.Semaphore,
+    places: Gate,
 ) -> list[Recognition]:
     """Read the emotion of every utterance in the light of those before it, never of those after.
 
@@ -43,7 +47,7 @@ async def forecast_dialogue(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     label_space: LabelSpace,
-    places: asyncio.Semaphore,
+    places: Gate,
 ) -> list[Recognition]:
     """Forecast every utterance but the first from those before it and from who says it.
 
@@ -75,7 +79,7 @@ def _lines(recognizer: Recognizer, utterances: Sequence[Utterance]) -> list[Line
 
 
 async def _together(
-    one: Callable[[int], Awaitable[Recognition]], indexes: Iterable[int], places: asyncio.Semaphore
+    one: Callable[[int], Awaitable[Recognition]], indexes: Iterable[int], places: Gate
 ) -> list[Recognition]:
     async def placed(index: int) -> Recognition:
         async with places:

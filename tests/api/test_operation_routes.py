@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.schemas import LabelSpacesOut
+from service.api.schemas import Alive, LabelSpacesOut
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -31,12 +31,13 @@ def at(name: str, /, **labels: str) -> tuple[str, Labels]:
 
 async def test_alive_whatever_else_is_lost(service: "Service") -> None:
     """A restart would not bring back what others have lost."""
-    service.engine.goes_away()
+    await service.lose_demonstrations()
     await service.lose_database()
 
     answer = await service.client.get("/livez")
 
-    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+    assert answer.status_code == 200
+    assert Alive.model_validate(answer.json(), strict=True).status == "alive"
 
 
 async def test_ready_while_every_part_answers(service: "Service") -> None:
@@ -47,10 +48,11 @@ async def test_ready_while_every_part_answers(service: "Service") -> None:
     assert answer.json() == {
         "status": "ready",
         "checks": {"engine": "ok", "database": "ok", "demonstrations": "ok"},
+        "degraded": [],
     }
 
 
-@pytest.mark.parametrize("part", ["engine", "database", "demonstrations"])
+@pytest.mark.parametrize("part", ["engine", "database"])
 async def test_not_ready_while_a_part_does_not_answer(
     service: "Service", problem: Any, part: str
 ) -> None:
@@ -60,8 +62,6 @@ async def test_not_ready_while_a_part_does_not_answer(
             service.engine.goes_away()
         case "database":
             await service.lose_database()
-        case "demonstrations":
-            await service.lose_demonstrations()
 
     answer = await service.client.get("/readyz")
 
@@ -70,6 +70,39 @@ async def test_not_ready_while_a_part_does_not_answer(
     checks = answer.json()["checks"]
     assert checks.pop(part) != "ok"
     assert list(checks.values()) == ["ok", "ok"]
+
+
+async def test_ready_without_demonstrations_which_is_said(service: "Service") -> None:
+    """Answers go on without them."""
+    await service.lose_demonstrations()
+
+    answer = await service.client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == ["demonstrations"]
+    assert answer.json()["checks"]["demonstrations"] != "ok"
+
+
+async def test_not_ready_once_the_service_is_about_to_end(service: "Service", problem: Any) -> None:
+    """Though every part answers."""
+    service.door.draining = True
+
+    answer = await service.client.get("/readyz")
+
+    assert problem(answer) == (503, "not-ready")
+    assert set(answer.json()["checks"].values()) == {"ok"}
+
+
+async def test_not_alive_once_the_engine_is_lost(service: "Service", problem: Any) -> None:
+    """Only a new process brings it back; whoever runs the service is told why."""
+    service.engine.goes_away()
+    told: list[str] = []
+    await service.watched.watch(told.append)
+
+    answer = await service.client.get("/livez")
+
+    assert problem(answer) == (503, "not-alive")
+    assert told == ["the label engine has died"]
 
 
 async def test_every_label_space_is_listed_with_its_labels(service: "Service") -> None:

@@ -85,7 +85,9 @@ class ScriptedRetrieval:
     failure: Exception | None = None
     asked: list[tuple[str, str, int]] = field(default_factory=list)
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]:
+    async def nearest(
+        self, text: str, label_space: str, count: int, priority: Priority
+    ) -> list[Match]:
         self.asked.append((text, label_space, count))
         await asyncio.sleep(0)
         if self.failure is not None:

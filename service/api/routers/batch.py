@@ -7,13 +7,14 @@ from fastapi import APIRouter, Response
 
 from service.api.bodies import JsonRoute, json_answer
 from service.api.limits import check_batch
-from service.api.problems import BODY_PROBLEMS, documented, problem_of
+from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, documented, problem_of
 from service.api.schemas import BatchIn, BatchOut, DialogueIn
 from service.api.services import MetricsDep, Services, ServicesDep
 from service.conversation.dialogue import Utterance
 from service.conversation.labels import LabelSpace
 from service.errors import EngineUnavailable, UnsupportedLabelSpace, UtteranceTooLong
 from service.observability.metrics import Metrics
+from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document
 from service.stages import listening
@@ -24,7 +25,9 @@ router = APIRouter(tags=["batch"], route_class=JsonRoute)
 @router.post(
     "/batch",
     response_model=BatchOut,
-    responses=documented(*BODY_PROBLEMS, UnsupportedLabelSpace, EngineUnavailable),
+    responses=documented(
+        *BODY_PROBLEMS, *ADMISSION_PROBLEMS, UnsupportedLabelSpace, EngineUnavailable
+    ),
 )
 async def score_dialogues(batch: BatchIn, services: ServicesDep, metrics: MetricsDep) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.
@@ -56,7 +59,7 @@ async def _result(
     ]
     try:
         recognitions = await recognize_dialogue(
-            recognizer, utterances, label_space, services.batch_places
+            recognizer, utterances, label_space, services.places.of(Priority.BATCH)
         )
     except UtteranceTooLong as error:
         return {"id": dialogue.id, "error": problem_of(error)}

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
 from service.api.limits import check_demonstrations
-from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
     DemonstrationIn,
     DemonstrationListing,
@@ -32,6 +32,7 @@ from service.errors import (
     InvalidLabel,
     UnsupportedLabelSpace,
 )
+from service.priority import Priority
 
 router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)
 
@@ -41,7 +42,9 @@ DemonstrationId = Annotated[Identifier, Path(examples=["flat-1"])]
 @router.get(
     "",
     response_model=DemonstrationPage,
-    responses=documented(INVALID_REQUEST, UnsupportedLabelSpace, DemonstrationsUnavailable),
+    responses=documented(
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, UnsupportedLabelSpace, DemonstrationsUnavailable
+    ),
 )
 async def list_demonstrations(
     listing: Annotated[DemonstrationListing, Query()], services: ServicesDep
@@ -60,7 +63,11 @@ async def list_demonstrations(
     status_code=201,
     response_model=DemonstrationsOut,
     responses=documented(
-        *BODY_PROBLEMS, UnsupportedLabelSpace, InvalidLabel, DemonstrationsUnavailable
+        *BODY_PROBLEMS,
+        *ADMISSION_PROBLEMS,
+        UnsupportedLabelSpace,
+        InvalidLabel,
+        DemonstrationsUnavailable,
     ),
 )
 async def add_demonstrations(body: DemonstrationsIn, services: ServicesDep) -> Response:
@@ -80,7 +87,9 @@ async def add_demonstrations(body: DemonstrationsIn, services: ServicesDep) -> R
 @router.get(
     "/{demonstration_id}",
     response_model=DemonstrationOut,
-    responses=documented(INVALID_REQUEST, DemonstrationNotFound, DemonstrationsUnavailable),
+    responses=documented(
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, DemonstrationNotFound, DemonstrationsUnavailable
+    ),
 )
 async def read_demonstration(demonstration_id: DemonstrationId, services: ServicesDep) -> Response:
     """One demonstration."""
@@ -90,7 +99,9 @@ async def read_demonstration(demonstration_id: DemonstrationId, services: Servic
 @router.delete(
     "/{demonstration_id}",
     status_code=204,
-    responses=documented(INVALID_REQUEST, DemonstrationNotFound, DemonstrationsUnavailable),
+    responses=documented(
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, DemonstrationNotFound, DemonstrationsUnavailable
+    ),
 )
 async def delete_demonstration(
     demonstration_id: DemonstrationId, services: ServicesDep
@@ -105,7 +116,9 @@ async def _store(demonstrations: list[Demonstration], services: Services) -> Non
     # A batch at a time, so that the utterances of live dialogues get in between.
     for start in range(0, len(demonstrations), LARGEST_BATCH):
         batch = demonstrations[start : start + LARGEST_BATCH]
-        vectors += await asyncio.gather(*(services.encoder.encode(each.text) for each in batch))
+        vectors += await asyncio.gather(
+            *(services.encoder.encode(each.text, Priority.BATCH) for each in batch)
+        )
     await services.store.add(demonstrations, np.stack(vectors))
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
 from service.api.limits import check_forecast, check_said
-from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
     ForecastAsked,
     ForecastOut,
@@ -43,6 +43,7 @@ DialogueId = Annotated[
     response_model=UtteranceOut,
     responses=documented(
         *BODY_PROBLEMS,
+        *ADMISSION_PROBLEMS,
         UnsupportedLabelSpace,
         UtteranceTooLong,
         EngineUnavailable,
@@ -74,7 +75,9 @@ async def add_utterance(
 @router.get(
     "/{dialogue_id}",
     response_model=TimelineOut,
-    responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
+    responses=documented(
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable
+    ),
 )
 async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
     """The timeline: every utterance with its emotion, in order."""
@@ -93,6 +96,7 @@ async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Respo
     response_model=ForecastOut,
     responses=documented(
         INVALID_REQUEST,
+        *ADMISSION_PROBLEMS,
         DialogueNotFound,
         UnsupportedLabelSpace,
         ForecastNotSupported,
@@ -129,7 +133,9 @@ async def forecast_turn(
 @router.delete(
     "/{dialogue_id}",
     status_code=204,
-    responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
+    responses=documented(
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable
+    ),
 )
 async def erase_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
     """Erase a dialogue with all that was said."""

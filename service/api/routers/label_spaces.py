@@ -5,13 +5,16 @@ from dataclasses import asdict
 from fastapi import APIRouter, Response
 
 from service.api.bodies import json_answer
+from service.api.problems import ADMISSION_PROBLEMS, documented
 from service.api.schemas import LabelSpacesOut
 from service.api.services import ServicesDep
 
 router = APIRouter(tags=["label spaces"])
 
 
-@router.get("/label-spaces", response_model=LabelSpacesOut)
+@router.get(
+    "/label-spaces", response_model=LabelSpacesOut, responses=documented(*ADMISSION_PROBLEMS)
+)
 async def list_label_spaces(services: ServicesDep) -> Response:
     """Every known label space; those that are `available` can be asked for."""
     trained = services.recognizer.bundle.label_spaces

@@ -8,25 +8,44 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from service.api.bodies import json_answer
-from service.api.problems import NOT_READY, documented, problem_answer
+from service.api.problems import NOT_ALIVE, NOT_READY, documented, problem_answer
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, ServicesDep
 from service.errors import Unavailable
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
 
 router = APIRouter(tags=["operations"])
 
 _WELL = "ok"
+_DONE_WITHOUT = (DEGRADED_DEMONSTRATIONS,)
+_CHECK_S = 2.0
 
 
-@router.get("/livez", response_model=Alive)
-async def livez() -> Response:
-    """Whether the process makes progress; a service that does not answer should be restarted."""
-    return json_answer({"status": "alive"})
+@router.get("/livez", response_model=Alive, responses=documented(NOT_ALIVE))
+async def livez(request: Request, services: ServicesDep) -> Response:
+    """Whether the process makes progress; one that does not answer 200 is to be restarted.
+
+    A label engine that has died, or has hung for long, comes back only with a new process.
+    """
+    lost = services.engine.lost
+    if lost is not None:
+        return problem_answer(request.state.request_id, NOT_ALIVE, lost)
+    return json_answer(
+        {
+            "status": "alive",
+            "event_loop_lag_s": round(services.lag.last_s, 4),
+            "engine_silent_s": round(services.engine.silent_s, 2),
+        }
+    )
 
 
 @router.get("/readyz", response_model=Ready, responses=documented(NOT_READY))
 async def readyz(request: Request, services: ServicesDep) -> Response:
-    """Whether every part answers, so that the service should be given requests."""
+    """Whether the service should be given requests: engine and database answer, and it is to stay.
+
+    Without demonstrations answers go on: then it is ready, and says so under `degraded`. The engine
+    answers when it has answered a request or a probe of one token within the last seconds.
+    """
     parts = {
         "engine": services.engine.check(),
         "database": services.sessions.ping(),
@@ -34,10 +53,13 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     }
     checks = dict(zip(parts, await asyncio.gather(*map(_check, parts.values())), strict=True))
     away = [part for part, found in checks.items() if found != _WELL]
-    if away:
+    missing = [part for part in away if part not in _DONE_WITHOUT]
+    if services.door.draining:
+        missing = ["the service is about to end"]
+    if missing:
         request_id = request.state.request_id
-        return problem_answer(request_id, NOT_READY, ", ".join(away), checks=checks)
-    return json_answer({"status": "ready", "checks": checks})
+        return problem_answer(request_id, NOT_READY, ", ".join(missing), checks=checks)
+    return json_answer({"status": "ready", "checks": checks, "degraded": away})
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -52,7 +74,10 @@ async def metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
 
 async def _check(answer: Awaitable[None]) -> str:
     try:
-        await answer
+        async with asyncio.timeout(_CHECK_S):
+            await answer
+    except TimeoutError:
+        return f"no answer in {_CHECK_S:g} s"
     except Unavailable as error:
         return str(error)
     return _WELL

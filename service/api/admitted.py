@@ -1,0 +1,126 @@
+"""Middleware that has requests admitted, and breaks off those that nobody waits for any more."""
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.admission import Door, Patience
+from service.api.problems import answer_of
+from service.errors import ClientLeft, ServiceError
+from service.priority import Priority
+
+# Whoever runs the service must be answered however much there is to do.
+_ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
+# Calls that hold many utterances.
+_LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations")})
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
+
+
+class AdmittedRequests:
+    """Works on a request for as long as the door says and its client stays.
+
+    A client asks for less time with `Prefer: wait=SECONDS` (RFC 7240). When it closes its
+    connection, what is under way for it is cancelled.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self.app = app
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ADMITTED:
+            await self.app(scope, receive, send)
+            return
+        large = (scope["method"], scope["path"]) in _LARGE
+        headers = Headers(scope=scope)
+        wait_s = preferred_wait(headers.getlist("prefer"))
+        started = False
+        try:
+            async with self.door.admit(Priority(large), wait_s) as patience:
+
+                async def answering(message: Message) -> None:
+                    nonlocal started
+                    if message["type"] == "http.response.start":
+                        started = True
+                        answer = MutableHeaders(scope=message)
+                        if wait_s is not None:
+                            answer["Preference-Applied"] = f"wait={wait_s}"
+                        # A stream goes on as long as it is read.
+                        streams = answer.get("content-type", "").startswith("text/event-stream")
+                        patience.begin_anew(forever=streams)
+                    elif not message.get("more_body", False):
+                        client.answered()
+                    await send(message)
+
+                async with _Connection(receive, patience, has_body=_has_body(headers)) as client:
+                    await self.app(scope, client.receive, answering)
+        except ServiceError as error:
+            if started:  # all that is left is to break the connection off
+                if isinstance(error, ClientLeft):
+                    return
+                raise
+            answer = answer_of(scope["state"]["request_id"], error)
+            await answer(scope, receive, send)
+
+
+class _Connection:
+    """Hands the request's body on, then waits for the client to leave."""
+
+    def __init__(self, receive: Receive, patience: Patience, *, has_body: bool) -> None:
+        self._receive = receive
+        self._patience = patience
+        self._whole = not has_body
+        self._left = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "_Connection":
+        if self._whole:
+            self._watch = asyncio.create_task(self._await_end())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.answered()
+
+    def answered(self) -> None:
+        """From here on it does not matter whether the client stays."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def receive(self) -> Message:
+        if self._watch is None:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                self._leave()
+            elif not message.get("more_body", False):
+                self._watch = asyncio.create_task(self._await_end())
+            return message
+        if self._whole:
+            self._whole = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _await_end(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        self._left.set()
+        self._patience.end(ClientLeft("the client has closed its connection"))
+
+
+def preferred_wait(fields: Iterable[str]) -> int | None:
+    """The seconds of the first `wait=` among the preferences of `Prefer` headers."""
+    for field in fields:
+        for preference in field.split(","):
+            if found := _WAIT.fullmatch(preference.split(";")[0].strip()):
+                return int(found[1])
+    return None
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

@@ -1,0 +1,144 @@
+"""A label engine that is watched: whether it answers, and whether it ever will again.
+
+vLLM says when its process has died. It does not say when the process hangs, and whoever waits would
+wait for ever. So the time is taken between answers, and where nobody asks, a probe does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.decoding.engine import LabelEngine, Priority, Reading
+from service.errors import EngineUnavailable
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_PROBE = ((1,), (1,))  # a prompt of one token, and the token that is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """When an engine is taken for hanging.
+
+    Attributes:
+        probe_s: it is probed after so long without an answer.
+        stalled_s: it hangs when it is asked and gives no answer for so long.
+        gives_up_s: it is lost when it hangs for so long.
+    """
+
+    probe_s: float = 4.0
+    stalled_s: float = 8.0
+    gives_up_s: float = 60.0
+
+
+class WatchedEngine:
+    """Passes reads on to another engine while that answers, and refuses them while it hangs.
+
+    Times are those that were seen to pass: while this process itself stands still, nothing is held
+    against the engine.
+
+    Attributes:
+        lost: why it will not answer again; None while it may.
+        silent_s: for how long it has been asked without an answer to anybody.
+    """
+
+    def __init__(self, engine: LabelEngine, options: WatchOptions = WatchOptions()) -> None:
+        self._engine = engine
+        self._options = options
+        self._asked: set[asyncio.Timeout] = set()
+        self._answered = False
+        self._quiet_s = 0.0
+        self._trouble: str | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self.silent_s = 0.0
+        self.lost: str | None = None
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        if self._trouble is not None:
+            raise EngineUnavailable(self._trouble)
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._asked.add(patience)
+                try:
+                    reading = await self._engine.read(prompt, candidates, priority)
+                finally:
+                    self._asked.discard(patience)
+        except TimeoutError:  # brought forward when the engine was found hanging
+            raise EngineUnavailable(self._trouble or "the label engine does not answer") from None
+        self._answered = True
+        return reading
+
+    async def check(self) -> None:
+        if self._trouble is not None:
+            raise EngineUnavailable(self._trouble)
+        await self._engine.check()
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._engine.close()
+
+    async def watch(self, on_loss: Callable[[str], None]) -> None:
+        """Keep watching until the engine is lost.
+
+        Args:
+            on_loss: told once why the engine will not answer again.
+        """
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while self.lost is None:
+            await asyncio.sleep(_TICK_S)
+            now = loop.time()
+            await self._look(min(now - before, 2 * _TICK_S))
+            before = now
+        on_loss(self.lost)
+
+    async def _look(self, elapsed_s: float) -> None:
+        try:
+            await self._engine.check()
+        except EngineUnavailable as error:
+            self._give_up(str(error))
+            return
+        if self._answered:
+            self._answered = False
+            self._quiet_s = self.silent_s = 0.0
+            if self._trouble is not None:
+                log.warning("the label engine answers again")
+                self._trouble = None
+            return
+        probing = self._probe is not None and not self._probe.done()
+        self._quiet_s += elapsed_s
+        self.silent_s = self.silent_s + elapsed_s if self._asked or probing else 0.0
+        if self.silent_s >= self._options.gives_up_s:
+            self._give_up(f"the label engine has not answered for {self.silent_s:.0f} s")
+        elif self.silent_s >= self._options.stalled_s:
+            self._refuse_all("the label engine hangs")
+        if not probing and self._quiet_s >= self._options.probe_s:
+            self._probe = asyncio.create_task(self._ask_probe())
+
+    async def _ask_probe(self) -> None:
+        prompt, candidates = _PROBE
+        try:
+            await self._engine.read(prompt, candidates, Priority.INTERACTIVE)
+        except EngineUnavailable as error:
+            log.warning("the label engine fails: %s", error)
+            self._refuse_all(str(error))
+            return
+        self._answered = True
+
+    def _give_up(self, why: str) -> None:
+        self.lost = why
+        self._refuse_all(why)
+
+    def _refuse_all(self, why: str) -> None:
+        if self._trouble is None:
+            log.error("%s: %d reads are refused", why, len(self._asked))
+        self._trouble = why
+        now = asyncio.get_running_loop().time()
+        for patience in self._asked:
+            if not patience.expired():
+                patience.reschedule(now)

@@ -1,0 +1,61 @@
+"""How the server ends: what is under way is finished first."""
+
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+
+from service.admission import Door
+from service.errors import ShuttingDown
+
+# What was broken off is answered in a moment.
+_LAST_ANSWERS_S = 2.0
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, asked to end by SIGTERM or SIGINT, first finishes what it has begun.
+
+    From the signal on the service is not ready, and new requests are refused with 503 and
+    `Connection: close`. What is under way is answered; after `grace_s` it is broken off with 503.
+    Then the server ends. A second signal does not wait.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, door: Door, grace_s: float, started: Callable[[int], None]
+    ) -> None:
+        """Set it up.
+
+        Args:
+            started: told the port, once the service is ready.
+        """
+        super().__init__(config)
+        self._door = door
+        self._grace_s = grace_s
+        self._on_start = started
+        self._until: float | None = None
+
+    def drain(self) -> None:
+        """Finish what is under way, then end. Safe in a signal's handler."""
+        self._door.draining = True
+        self._until = monotonic() + self._grace_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.started and self._until is None:
+            self.drain()
+        else:
+            super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._until is not None:
+            over_s = monotonic() - self._until
+            if self._door.empty or over_s > _LAST_ANSWERS_S:
+                self.should_exit = True
+            elif over_s > 0:
+                self._door.end_all(ShuttingDown("the service ends and cannot finish this"))
+        return await super().on_tick(counter)

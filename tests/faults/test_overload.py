@@ -1,0 +1,64 @@
+"""Far more than the service can answer."""
+
+import asyncio
+import os
+import time
+
+import httpx
+import psutil
+
+from tests.e2e.conftest import Service
+from tests.faults.conftest import Load, rate
+
+SECONDS = float(os.environ.get("ERC_TEST_OVERLOAD_S", "8"))
+DEADLINE_S = 8
+SLACK_S = 2  # of a client that is as busy as the service
+GROWTH_BYTES = 96 * 2**20
+
+
+def test_ten_times_the_rate_that_can_be_kept_up(service: Service) -> None:
+    """Memory stays flat; each answer is in time, the others are refused; then all is as before."""
+    rate(service, 3)
+    usual = rate(service, 5)
+    process = psutil.Process(service.process.pid)
+    before = process.memory_info().rss
+
+    load = Load()
+    most = asyncio.run(overload(service, load, 10 * usual, process))
+    time.sleep(5)
+    after = rate(service, 5)
+
+    slowest = max(load.seconds)
+    asked = sum(load.answers.values()) / SECONDS
+    print(
+        f"usual {usual:.0f}/s, asked {asked:.0f}/s for {SECONDS:g} s: "
+        f"{dict(load.answers)}; slowest {slowest:.1f} s; "
+        f"{before / 2**20:.0f} MiB, at most {most / 2**20:.0f}; then {after:.0f}/s"
+    )
+    assert most - before < GROWTH_BYTES
+    assert slowest < DEADLINE_S + SLACK_S
+    assert set(load.answers) <= {201, 503, 504}
+    assert load.answers[503] + load.answers[504] > 0
+    assert load.unfair == []
+    assert after > 0.7 * usual
+
+
+async def overload(service: Service, load: Load, per_second: float, process: psutil.Process) -> int:
+    """Ask at a steady rate, whatever is answered; the most memory that the service took."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    headers = {"Prefer": f"wait={DEADLINE_S}"}
+    most = 0
+    asked: set[asyncio.Task[None]] = set()
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+        start = time.monotonic()
+        sent = 0
+        while (elapsed := time.monotonic() - start) < SECONDS:
+            while sent < elapsed * per_second:
+                sent += 1
+                task = asyncio.create_task(load.say(client, headers))
+                asked.add(task)
+                task.add_done_callback(asked.discard)
+            most = max(most, process.memory_info().rss)
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*asked)
+    return max(most, process.memory_info().rss)
