@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,18 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import AutoModelForCausalLM
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.prompts.v2 import V2
-from service.decoding.bundle import Base, Window, read_bundle, trained_labels
+from service.decoding.bundle import Base, Window, load_bundle, read_bundle, trained_labels
 from service.decoding.tokenizer import Tokenizer
 from training import finetune
 from training.bases import base_revision
 from training.datasets.errors import DatasetError
+from training.merge import merge
 from training.mixing import Pools, Sources, held_out
 from training.packed_loss import packed_loss
 from training.packing import collate, pack
@@ -163,6 +168,72 @@ def test_same_seed_gives_the_same_adapter(
     assert first.keys() == same.keys() == different.keys()
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not any(torch.equal(first[n], different[n]) for n in first if ".lora_" in n)
+
+
+@contextmanager
+def layers_computed() -> Iterator[list[object]]:
+    """Grows by one each time that a layer begins to be computed for a gradient."""
+    computed: list[object] = []
+
+    def note(module: object, *_: object) -> None:
+        if isinstance(module, OPTDecoderLayer) and torch.is_grad_enabled():
+            computed.append(module)
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        yield computed
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["all-parameters", "adapter"])
+def test_checkpointed_training_in_bfloat16_learns_the_same(
+    adapted: bool,
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    prompts: PromptSettings,
+    tmp_path: Path,
+) -> None:
+    """Bit for bit, with each layer computed twice; and the loss falls."""
+    recipe = load_recipe(recipe_file)
+    changed = {"dtype": "bfloat16"} | ({} if adapted else {"lora": None})
+    found, passes = [], []
+    for checkpointed in (False, True):
+        out = tmp_path / f"{checkpointed}"
+        changed["gradient_checkpointing"] = checkpointed
+        with layers_computed() as computed:
+            finetune.train(recipe.model_copy(update=changed), tiny_base, sources, "words@1", out)
+        passes.append(len(computed))
+        found.append(load_file(out / (WEIGHTS if adapted else "model.safetensors")))
+
+    assert passes[1] == 2 * passes[0] > 0
+    assert found[0].keys() == found[1].keys()
+    assert all(found[0][name].equal(found[1][name]) for name in found[0])
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    before = loss(base, sources, recipe_file, prompts)
+    merge(out, tiny_base, tmp_path / "bundle")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "bundle", dtype=torch.float32)
+    assert loss(merged, sources, recipe_file, prompts) < 0.9 * before
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["all-parameters", "adapter"])
+def test_recipe_without_stages_makes_a_bundle_of_the_base(
+    adapted: bool, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Zero-shot: the base's own weights, rounded to what is served, under the recipe's prompts."""
+    changed = {"stages": ()} | ({} if adapted else {"lora": None})
+    recipe = load_recipe(recipe_file).model_copy(update=changed)
+
+    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+    merge(tmp_path / "run", tiny_base, tmp_path / "bundle")
+
+    base, found = (load_file(f / "model.safetensors") for f in (tiny_base, tmp_path / "bundle"))
+    assert base.keys() == found.keys()
+    assert all(found[name].equal(base[name].bfloat16()) for name in base)
+    bundle = load_bundle(tmp_path / "bundle", sources.label_spaces)
+    assert (bundle.demonstrations, bundle.data) == (0, {})
+    assert tuple(bundle.label_spaces) == recipe.label_spaces
 
 
 @pytest.mark.parametrize("label_space", ["iemocap", "moods"])
