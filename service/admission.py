@@ -37,7 +37,6 @@ class Rejection(StrEnum):
     DRAINING = "draining"
     DEADLINE = "deadline"
     CLIENT_LEFT = "client_left"
-    ENGINE = "engine"  # it does not answer
 
 
 CountRejection = Callable[[Rejection], None]

@@ -80,6 +80,7 @@ class WatchedEngine:
     async def close(self) -> None:
         if self._probe is not None:
             self._probe.cancel()
+            await asyncio.wait([self._probe], timeout=1)
         await self._engine.close()
 
     async def watch(self, on_loss: Callable[[str], None]) -> None:

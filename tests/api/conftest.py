@@ -233,6 +233,7 @@ def start_service(
                     services.places,
                     door_of(app),
                     state,
+                    watched,
                 )
         finally:
             await store.close()
