@@ -36,7 +36,7 @@ class TurnTaker:
     locks: DialogueLocks
 
     async def take(
-        self, dialogue_id: str, speaker: str, text: str, label_space: str
+        self, tenant: str, dialogue_id: str, speaker: str, text: str, label_space: str
     ) -> StoredUtterance:
         """Label an utterance in the light of the dialogue so far and append it.
 
@@ -46,11 +46,11 @@ class TurnTaker:
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = self.recognizer.label_space(label_space)
-        async with self.locks.of(dialogue_id):
+        async with self.locks.of(tenant, dialogue_id):
             for _ in range(_ATTEMPTS):
                 with stage(Stage.STORE):
                     tail = await self.sessions.tail(
-                        dialogue_id, speaker, self.recognizer.history_lines
+                        tenant, dialogue_id, speaker, self.recognizer.history_lines
                     )
                 recognition = await self.recognizer.recognize(
                     (*tail.lines, Line(tail.speaker_index, text)), space, first=tail.first
@@ -68,7 +68,9 @@ class TurnTaker:
                     continue
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
 
-    async def forecast(self, dialogue_id: str, speaker: str, label_space: str) -> Forecast:
+    async def forecast(
+        self, tenant: str, dialogue_id: str, speaker: str, label_space: str
+    ) -> Forecast:
         """Predict the emotion of what a speaker, of the dialogue so far or new to it, says next.
 
         It goes by the dialogue as it is stored and waits for no turn under way.
@@ -81,7 +83,7 @@ class TurnTaker:
         space = self.recognizer.label_space(label_space)
         with stage(Stage.STORE):
             tail = await self.sessions.stored_tail(
-                dialogue_id, speaker, self.recognizer.history_lines
+                tenant, dialogue_id, speaker, self.recognizer.history_lines
             )
         found = await self.recognizer.forecast(
             tail.lines, tail.speaker_index, space, first=tail.first

@@ -17,6 +17,8 @@ from service.sessions.store import SessionStore
 from service.settings import Limits
 from service.turns import TurnTaker
 
+DEFAULT_TENANT = "default"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -60,5 +62,14 @@ async def _metrics(request: Request) -> Metrics:
     return metrics_of(request.app)
 
 
+async def tenant() -> str:
+    """Whose dialogues and demonstrations a request is about.
+
+    Until callers have keys of their own, all of them are one tenant.
+    """
+    return DEFAULT_TENANT
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
+TenantDep = Annotated[str, Depends(tenant)]

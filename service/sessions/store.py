@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, select, true
+from sqlalchemy import Integer, and_, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
@@ -30,6 +30,7 @@ class Tail:
     """What is needed to label and store a dialogue's next utterance, as of one moment.
 
     Attributes:
+        tenant: whose dialogue it is.
         generation: tells the dialogue from others under the same id, before or after it.
         speaker: who speaks next.
         speaker_index: the speaker's number, by first appearance in the whole dialogue.
@@ -39,6 +40,7 @@ class Tail:
         lines: the last utterances, oldest first.
     """
 
+    tenant: str
     dialogue_id: str
     generation: int
     speaker: str
@@ -78,6 +80,9 @@ class Timeline:
 class SessionStore:
     """The dialogues in one database, whose tables `migrate` has made.
 
+    A dialogue belongs to a tenant, and its id is the tenant's own: two tenants may use the same id
+    for two dialogues, and to one of them the other's does not exist.
+
     Every method raises `DatabaseUnavailable` when the database does not answer, and `ValueError`
     for a string that not every database can hold (a NUL character, a lone surrogate).
     """
@@ -87,23 +92,23 @@ class SessionStore:
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
 
-    async def tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
+    async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
 
         It comes from memory where this store appended last, and may then be stale, as any tail is
         once another process has written: `append` refuses it, and the next one is read afresh. The
         cost does not grow with the dialogue's length.
         """
-        _check(dialogue_id, speaker)
-        end = self._recent.find(dialogue_id)
+        _check(tenant, dialogue_id, speaker)
+        end = self._recent.find((tenant, dialogue_id))
         number = end.number_of(speaker) if end is not None and end.shows(lines) else None
         if end is None or number is None:
             erasures = self._recent.erasures
-            end, number = await self._read_end(dialogue_id, speaker, lines)
-            self._recent.keep(dialogue_id, end, erasures)
-        return _tail(dialogue_id, speaker, number, end, lines)
+            end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
+            self._recent.keep((tenant, dialogue_id), end, erasures)
+        return _tail(tenant, dialogue_id, speaker, number, end, lines)
 
-    async def stored_tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
+    async def stored_tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The tail as it is stored, for those who append nothing.
 
         It never comes from memory: who does not append is not told that a tail is stale. Nor is it
@@ -112,15 +117,22 @@ class SessionStore:
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(dialogue_id, speaker)
-        end, number = await self._read_end(dialogue_id, speaker, lines)
+        _check(tenant, dialogue_id, speaker)
+        end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
         if not end.length:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        return _tail(dialogue_id, speaker, number, end, lines)
+        return _tail(tenant, dialogue_id, speaker, number, end, lines)
 
-    async def _read_end(self, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
+    async def _read_end(
+        self, tenant: str, dialogue_id: str, speaker: str, lines: int
+    ) -> tuple[End, int]:
         """The dialogue's end and the coming speaker's number."""
-        values = {"dialogue_id": dialogue_id, "speaker": speaker, "lines": lines}
+        values = {
+            "tenant": tenant,
+            "dialogue_id": dialogue_id,
+            "speaker": speaker,
+            "lines": lines,
+        }
         with answering():
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(_END, values)).all()
@@ -153,11 +165,12 @@ class SessionStore:
             Conflict: the dialogue does not end where the tail does; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(tail.dialogue_id, tail.speaker, text, label_space)
+        _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space)
         # SQLite would take a NaN, PostgreSQL would not.
         document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
         row = UtteranceRow(
+            tenant=tail.tenant,
             dialogue_id=tail.dialogue_id,
             generation=tail.generation,
             index=tail.length,
@@ -170,7 +183,7 @@ class SessionStore:
         )
         erasures = self._recent.erasures
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
-        end = self._recent.take(tail.dialogue_id, tail.generation, tail.length)
+        end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
         with answering():
             stored = await self._writer.append(row)
         if not stored:
@@ -179,27 +192,30 @@ class SessionStore:
             raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
         if end is not None:
             line = Line(tail.speaker_index, text)
-            self._recent.keep(tail.dialogue_id, end.grown(tail.speaker, line), erasures)
+            self._recent.keep(
+                (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
+            )
         return StoredUtterance(
             tail.length, tail.speaker, tail.speaker_index, text, label_space, prediction, now
         )
 
-    async def timeline(self, dialogue_id: str) -> Timeline:
+    async def timeline(self, tenant: str, dialogue_id: str) -> Timeline:
         """A whole dialogue.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(dialogue_id)
+        _check(tenant, dialogue_id)
         with answering():
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_TIMELINE, {"dialogue_id": dialogue_id})).all()
+                values = {"tenant": tenant, "dialogue_id": dialogue_id}
+                rows = (await connection.execute(_TIMELINE, values)).all()
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         said = tuple(StoredUtterance(*columns) for _, *columns in rows)
         return Timeline(dialogue_id, rows[0][0], said)
 
-    async def delete(self, dialogue_id: str) -> None:
+    async def delete(self, tenant: str, dialogue_id: str) -> None:
         """Erase a dialogue, and from a SQLite file its bytes too.
 
         PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
@@ -207,13 +223,13 @@ class SessionStore:
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(dialogue_id)
-        self._recent.erase(dialogue_id)  # so that no turn begins with it
+        _check(tenant, dialogue_id)
+        self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
         try:
             with answering():
-                deleted = await self._writer.delete(dialogue_id)
+                deleted = await self._writer.delete(tenant, dialogue_id)
         finally:
-            self._recent.erase(dialogue_id)  # turns under way may have read it
+            self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
         if not deleted:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
 
@@ -229,10 +245,10 @@ class SessionStore:
         await self._engine.dispose()
 
 
-def _tail(dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
+def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
     shown = end.lines[max(0, len(end.lines) - lines) :]
     first = end.length - len(shown)
-    return Tail(dialogue_id, end.generation, speaker, number, end.length, first, shown)
+    return Tail(tenant, dialogue_id, end.generation, speaker, number, end.length, first, shown)
 
 
 def _check(*strings: str) -> None:
@@ -244,8 +260,13 @@ def _check(*strings: str) -> None:
 
 _FIELDS = tuple(field.name for field in fields(StoredUtterance))
 
-_IS_THE_DIALOGUE = dialogues.c.id == bindparam("dialogue_id")
-_OF_THE_DIALOGUE = utterances.c.dialogue_id == bindparam("dialogue_id")
+_IS_THE_DIALOGUE = and_(
+    dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
+)
+_OF_THE_DIALOGUE = and_(
+    utterances.c.tenant == bindparam("tenant"),
+    utterances.c.dialogue_id == bindparam("dialogue_id"),
+)
 
 # Both have an index that yields their order, so that no planner, whatever it believes about the
 # table, reads more rows than are asked for.

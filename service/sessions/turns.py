@@ -12,8 +12,8 @@ class DialogueLocks:
     """
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, dialogue_id: str) -> asyncio.Lock:
-        """The dialogue's lock, first come, first served: `async with locks.of(dialogue_id):`."""
-        return self._locks.setdefault(dialogue_id, asyncio.Lock())
+    def of(self, tenant: str, dialogue_id: str) -> asyncio.Lock:
+        """The dialogue's lock, first come, first served: `async with locks.of(...):`."""
+        return self._locks.setdefault((tenant, dialogue_id), asyncio.Lock())

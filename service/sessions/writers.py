@@ -23,6 +23,7 @@ class UtteranceRow(TypedDict):
     `index` is the dialogue's length before it, `generation` the dialogue's, `prediction` JSON.
     """
 
+    tenant: str
     dialogue_id: str
     generation: int
     index: int
@@ -47,7 +48,7 @@ class Writer(Protocol):
         """
         ...
 
-    async def delete(self, dialogue_id: str) -> bool:
+    async def delete(self, tenant: str, dialogue_id: str) -> bool:
         """Erase a dialogue with its utterances. False: there is none."""
         ...
 
@@ -60,23 +61,29 @@ def open_writer(engine: AsyncEngine) -> Writer:
 
 
 _CREATE = """
-INSERT INTO dialogues (id, generation, created_at, length, speaker_count)
-VALUES (:dialogue_id, :generation, :created_at, 1, :speaker_index + 1)
-ON CONFLICT (id) DO NOTHING"""
+INSERT INTO dialogues
+    (tenant, id, generation, created_at, changed_at, version, length, speaker_count)
+VALUES
+    (:tenant, :dialogue_id, :generation, :created_at, :created_at, 1, 1, :speaker_index + 1)
+ON CONFLICT (tenant, id) DO NOTHING"""
 
 # Holds the dialogue's row until the commit, so that writers take turns.
 _GROW = """
 UPDATE dialogues SET
     length = length + 1,
+    version = version + 1,
+    changed_at = :created_at,
     speaker_count = CASE
         WHEN speaker_count > :speaker_index THEN speaker_count ELSE :speaker_index + 1 END
-WHERE id = :dialogue_id AND length = :index AND generation = :generation"""
+WHERE tenant = :tenant AND id = :dialogue_id
+    AND length = :index AND generation = :generation"""
 
 _ADD = """
 INSERT INTO utterances
-    (dialogue_id, "index", speaker, speaker_index, text, label_space, prediction, created_at)"""
+    (tenant, dialogue_id, "index", speaker, speaker_index, text, label_space, prediction,
+    created_at)"""
 
-_DELETE = "DELETE FROM dialogues WHERE id = :dialogue_id"
+_DELETE = "DELETE FROM dialogues WHERE tenant = :tenant AND id = :dialogue_id"
 
 
 class PostgresqlWriter:
@@ -92,8 +99,9 @@ class PostgresqlWriter:
     async def append(self, row: UtteranceRow) -> bool:
         return await self._write(_POSTGRESQL_GROW if row["index"] else _POSTGRESQL_CREATE, row)
 
-    async def delete(self, dialogue_id: str) -> bool:
-        return await self._write(_POSTGRESQL_DELETE, {"dialogue_id": dialogue_id})
+    async def delete(self, tenant: str, dialogue_id: str) -> bool:
+        values = {"tenant": tenant, "dialogue_id": dialogue_id}
+        return await self._write(_POSTGRESQL_DELETE, values)
 
     async def close(self) -> None:
         pass  # the connections are the engine's
@@ -105,7 +113,7 @@ class PostgresqlWriter:
 
 def _both_tables(written: str) -> TextClause:
     statement = f"""WITH written AS ({written} RETURNING id) {_ADD}
-        SELECT :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
+        SELECT :tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
             CAST(:prediction AS json), :created_at
         FROM written"""
     # Without their types, PostgreSQL would take all of them for text.
@@ -116,11 +124,13 @@ def _both_tables(written: str) -> TextClause:
 
 _POSTGRESQL_CREATE = _both_tables(_CREATE)
 _POSTGRESQL_GROW = _both_tables(_GROW)
-_POSTGRESQL_DELETE = text(_DELETE).bindparams(bindparam("dialogue_id", type_=Text()))
+_POSTGRESQL_DELETE = text(_DELETE).bindparams(
+    bindparam("tenant", type_=Text()), bindparam("dialogue_id", type_=Text())
+)
 
 
 _SQLITE_ADD = f"""{_ADD}
-VALUES (:dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
+VALUES (:tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
     :created_at)"""
 
 # Changes one dialogue within a transaction; False: there was nothing to change.
@@ -148,9 +158,11 @@ class SqliteWriter:
 
         return await self._do(write)
 
-    async def delete(self, dialogue_id: str) -> bool:
+    async def delete(self, tenant: str, dialogue_id: str) -> bool:
+        values = {"tenant": tenant, "dialogue_id": dialogue_id}
+
         def erase(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_DELETE, {"dialogue_id": dialogue_id}).rowcount == 1
+            return connection.execute(_DELETE, values).rowcount == 1
 
         return await self._do(erase, erases=True)
 

@@ -15,7 +15,7 @@ from service.sessions.store import Conflict, SessionStore
 async def say(store: SessionStore, number: int, speaker: str, count: int) -> None:
     said = 0
     while said < count:
-        tail = await store.tail(f"call-{number}", speaker, lines=3)
+        tail = await store.tail("default", f"call-{number}", speaker, lines=3)
         try:
             stored = await store.append(
                 tail,

@@ -15,7 +15,7 @@ from service.api.schemas import (
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import MetricsDep, ServicesDep
+from service.api.services import MetricsDep, ServicesDep, TenantDep
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
     DatabaseUnavailable,
@@ -51,7 +51,11 @@ DialogueId = Annotated[
     ),
 )
 async def add_utterance(
-    dialogue_id: DialogueId, said: UtteranceIn, services: ServicesDep, metrics: MetricsDep
+    dialogue_id: DialogueId,
+    said: UtteranceIn,
+    tenant: TenantDep,
+    services: ServicesDep,
+    metrics: MetricsDep,
 ) -> Response:
     """Append an utterance to a dialogue and answer what emotion it carries.
 
@@ -61,7 +65,9 @@ async def add_utterance(
     check_said(said, services.limits)
     times = StageTimes(metrics)
     with listening(times):
-        stored = await services.turns.take(dialogue_id, said.speaker, said.text, said.label_space)
+        stored = await services.turns.take(
+            tenant, dialogue_id, said.speaker, said.text, said.label_space
+        )
     emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
     metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
     answer = json_answer(_utterance(dialogue_id, stored), 201)
@@ -74,9 +80,11 @@ async def add_utterance(
     response_model=TimelineOut,
     responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
 )
-async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
+async def read_dialogue(
+    dialogue_id: DialogueId, tenant: TenantDep, services: ServicesDep
+) -> Response:
     """The timeline: every utterance with its emotion, in order."""
-    timeline = await services.sessions.timeline(dialogue_id)
+    timeline = await services.sessions.timeline(tenant, dialogue_id)
     utterances = [
         _utterance(dialogue_id, stored) | {"created_at": stored.created_at}
         for stored in timeline.utterances
@@ -102,6 +110,7 @@ async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Respo
 async def forecast_turn(
     dialogue_id: DialogueId,
     asked: Annotated[ForecastAsked, Query()],
+    tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
 ) -> Response:
@@ -114,7 +123,9 @@ async def forecast_turn(
     check_forecast(asked, services.limits)
     times = StageTimes(metrics)
     with listening(times):
-        forecast = await services.turns.forecast(dialogue_id, asked.speaker, asked.label_space)
+        forecast = await services.turns.forecast(
+            tenant, dialogue_id, asked.speaker, asked.label_space
+        )
     found = forecast_document(forecast.recognition, services.recognizer.bundle)
     metrics.count_forecast(found["emotion"]["label_space"], found["emotion"]["label"])
     answer = json_answer(
@@ -129,9 +140,11 @@ async def forecast_turn(
     status_code=204,
     responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
 )
-async def erase_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
+async def erase_dialogue(
+    dialogue_id: DialogueId, tenant: TenantDep, services: ServicesDep
+) -> Response:
     """Erase a dialogue with all that was said."""
-    await services.sessions.delete(dialogue_id)
+    await services.sessions.delete(tenant, dialogue_id)
     return Response(status_code=204)
 
 
