@@ -39,7 +39,9 @@ DEGRADED_DEMONSTRATIONS = "demonstrations"
 class Retrieval(Protocol):
     """Finds demonstrations for a text. Raises DemonstrationsUnavailable."""
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]: ...
+    async def nearest(
+        self, text: str, label_space: str, count: int, tenant: str | None
+    ) -> list[Match]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Recognizer:
         label_space: LabelSpace,
         *,
         first: int = 0,
+        tenant: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
         """Read the emotion of the last of `lines`.
@@ -110,12 +113,13 @@ class Recognizer:
             lines: the dialogue's end, `history_lines` before the target or all there are.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `lines[0]`.
+            tenant: whose demonstrations may be shown beside those that are shared.
 
         Raises:
             UtteranceTooLong: the utterance alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
-        matches, degraded = await self._demonstrations(lines[-1].text, label_space)
+        matches, degraded = await self._demonstrations(lines[-1].text, label_space, tenant)
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in matches]
             prompt = self._prompt("main", lines, first, label_space, shown)
@@ -177,13 +181,13 @@ class Recognizer:
                 raise DemonstrationsUnavailable("retrieval does not answer")
 
     async def _demonstrations(
-        self, text: str, label_space: LabelSpace
+        self, text: str, label_space: LabelSpace, tenant: str | None
     ) -> tuple[list[Match], tuple[str, ...]]:
         if self._retrieval is None or not self.bundle.demonstrations:
             return [], ()
         try:
             found = await self._retrieval.nearest(
-                text, label_space.name, self.bundle.demonstrations
+                text, label_space.name, self.bundle.demonstrations, tenant
             )
         except DemonstrationsUnavailable as error:
             log.warning("answering without demonstrations: %s", error)

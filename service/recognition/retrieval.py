@@ -14,8 +14,10 @@ class NearestDemonstrations:
     encoder: Encoder
     store: DemonstrationStore
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]:
-        """The `count` demonstrations nearest to a text, best first.
+    async def nearest(
+        self, text: str, label_space: str, count: int, tenant: str | None
+    ) -> list[Match]:
+        """The `count` demonstrations nearest to a text, best first: shared, or the tenant's own.
 
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
@@ -23,4 +25,4 @@ class NearestDemonstrations:
         with stage(Stage.ENCODE):
             vector = await self.encoder.encode(text)
         with stage(Stage.RETRIEVE):
-            return await self.store.nearest(vector, label_space, count)
+            return await self.store.nearest(vector, label_space, count, tenant)
