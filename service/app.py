@@ -21,7 +21,7 @@ from service.parts import Report, open_parts
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.settings import Settings
 from service.turns import TurnTaker
 
@@ -70,7 +70,7 @@ def create_app(
                 _exempt_from_collection()
                 yield {
                     "services": Services(
-                        turns=TurnTaker(parts.recognizer, sessions, DialogueLocks()),
+                        turns=TurnTaker(parts.recognizer, sessions, NamedLocks()),
                         recognizer=parts.recognizer,
                         sessions=sessions,
                         store=parts.store,
@@ -80,6 +80,7 @@ def create_app(
                         limits=settings.limits,
                         # Enough to fill the engine's steps, with the next ones ready.
                         batch_places=asyncio.Semaphore(2 * settings.engine.max_sequences),
+                        keys=NamedLocks(),
                     )
                 }
         except _START_FAILURES as error:

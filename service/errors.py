@@ -3,10 +3,12 @@
 * ServiceError                str(error) is safe to show to a client
   + DialogueNotFound
   + DemonstrationNotFound
+  + DemonstrationShared       everybody's, so nobody may delete it
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
+  + IdempotencyKeyReused      the key came with another request
   + DialogueBusy              other writers keep getting in first; worth a retry
   + Unavailable               a part does not answer; worth a retry
     - EngineUnavailable
@@ -27,6 +29,10 @@ class DemonstrationNotFound(ServiceError):
     """No demonstration has this id."""
 
 
+class DemonstrationShared(ServiceError):
+    """The demonstration is everybody's: no tenant may delete it."""
+
+
 class UnsupportedLabelSpace(ServiceError):
     """The label space is unknown, or the bundle was not trained on it."""
 
@@ -41,6 +47,10 @@ class InvalidLabel(ServiceError):
 
 class UtteranceTooLong(ServiceError):
     """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key came with another request before."""
 
 
 class DialogueBusy(ServiceError):

@@ -27,6 +27,14 @@ class Database(Section):
     )
 
 
+class Sessions(Section):
+    """How long what the database holds is kept."""
+
+    idempotency_s: PositiveFloat = Field(
+        86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
+    )
+
+
 class Demonstrations(Section):
     """Whether prompts show any, and the embedded index, used when no Qdrant server is set."""
 
@@ -90,6 +98,7 @@ class Settings(BaseSettings):
         "info", description="least level that is logged; utterance text is never logged"
     )
     database: Database = Database()
+    sessions: Sessions = Sessions()
     demonstrations: Demonstrations = Demonstrations()
     qdrant: Qdrant = Qdrant()
     engine: Engine = Engine()

@@ -11,8 +11,9 @@ from service.conversation.dialogue import Line
 from service.errors import DialogueBusy
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition, Recognizer
+from service.sessions.answers import Once
 from service.sessions.store import Conflict, SessionStore, StoredUtterance
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
@@ -33,16 +34,27 @@ class TurnTaker:
 
     recognizer: Recognizer
     sessions: SessionStore
-    locks: DialogueLocks
+    locks: NamedLocks
 
     async def take(
-        self, tenant: str, dialogue_id: str, speaker: str, text: str, label_space: str
+        self,
+        tenant: str,
+        dialogue_id: str,
+        speaker: str,
+        text: str,
+        label_space: str,
+        once: Once[StoredUtterance] | None = None,
     ) -> StoredUtterance:
         """Label an utterance in the light of the dialogue so far and append it.
+
+        Args:
+            once: the request's key and what it will be answered.
 
         Raises:
             UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
+            AlreadyAnswered: another process was asked the same and was faster.
+            IdempotencyKeyReused: another process has answered another request with the key.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = self.recognizer.label_space(label_space)
@@ -53,7 +65,10 @@ class TurnTaker:
                         tenant, dialogue_id, speaker, self.recognizer.history_lines
                     )
                 recognition = await self.recognizer.recognize(
-                    (*tail.lines, Line(tail.speaker_index, text)), space, first=tail.first
+                    (*tail.lines, Line(tail.speaker_index, text)),
+                    space,
+                    first=tail.first,
+                    tenant=tenant,
                 )
                 found = document(recognition, self.recognizer.bundle)
                 try:
@@ -63,9 +78,10 @@ class TurnTaker:
                             text=text,
                             label_space=space.name,
                             prediction=cast(dict[str, Any], found),
+                            once=once,
                         )
                 except Conflict:
-                    continue
+                    await self.sessions.raise_if_answered(once)
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
 
     async def forecast(

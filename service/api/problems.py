@@ -43,7 +43,7 @@ class Fault(BaseModel):
     pointer: str | None = Field(
         None, description="JSON pointer into the body (RFC 6901)", examples=["/utterances/0/text"]
     )
-    parameter: str | None = Field(None, description="name of the path or query parameter")
+    parameter: str | None = Field(None, description="name of the path, query or header parameter")
     detail: str
 
 
@@ -70,10 +70,12 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
     for error, status, title in (
         (errors.DialogueNotFound, 404, "No such dialogue"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
+        (errors.DemonstrationShared, 403, "The demonstration is everybody's"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),
         (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
+        (errors.IdempotencyKeyReused, 409, "The idempotency key is another request's"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
         (errors.EngineUnavailable, 503, "The label engine does not answer"),
         (errors.DemonstrationsUnavailable, 503, "The demonstrations do not answer"),

@@ -7,6 +7,7 @@ in `service.api.limits`.
 import re
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -182,7 +183,7 @@ class DemonstrationIn(Input):
     text: Text
     id: Identifier | None = Field(
         None,
-        description="Replaces the demonstration that has this id. Left out, it is made from the "
+        description="Replaces your demonstration that has this id. Left out, it is made from the "
         "rest, so that the same demonstration sent twice is there once.",
     )
 
@@ -222,7 +223,7 @@ class DemonstrationListing(BaseModel):
 
     label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
     limit: int = Field(100, ge=1, le=1000, description="How many at most.")
-    after: str | None = Field(None, description="`next` of the page before.")
+    after: UUID | None = Field(None, description="`next` of the page before.")
 
 
 class Emotion(BaseModel):

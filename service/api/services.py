@@ -14,6 +14,7 @@ from service.demonstrations.store import DemonstrationStore
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.store import SessionStore
+from service.sessions.turns import NamedLocks
 from service.settings import Limits
 from service.turns import TurnTaker
 
@@ -27,6 +28,7 @@ class Services:
     Attributes:
         label_spaces: every known one, by name; the bundle may have been trained on fewer.
         batch_places: bounds how many utterances of batches are under way, over all requests.
+        keys: of requests with one idempotency key, one at a time is done.
     """
 
     turns: TurnTaker
@@ -38,6 +40,7 @@ class Services:
     label_spaces: Mapping[str, LabelSpace]
     limits: Limits
     batch_places: asyncio.Semaphore
+    keys: NamedLocks
 
 
 class State(TypedDict):

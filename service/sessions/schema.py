@@ -92,3 +92,23 @@ utterances = Table(
     # Finds a speaker's index without reading the dialogue.
     Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
 )
+
+# What requests with an idempotency key were answered.
+answers = Table(
+    "answers",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    # Of what was asked, a hash.
+    Column("request", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+    # The dialogue that the answer tells of, and is erased with.
+    Column("dialogue_id", Text),
+    PrimaryKeyConstraint("tenant", "key"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
+    Index(None, "tenant", "dialogue_id"),
+)

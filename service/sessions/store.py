@@ -11,6 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
+from service.sessions.answers import (
+    AlreadyAnswered,
+    AnswerRow,
+    Answers,
+    Once,
+    Written,
+    answer_row,
+)
 from service.sessions.database import answering
 from service.sessions.recent import End, RecentDialogues
 from service.sessions.schema import dialogues, utterances
@@ -91,6 +99,7 @@ class SessionStore:
         self._engine = engine
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
+        self.answers = Answers(engine)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -149,7 +158,13 @@ class SessionStore:
         return end, speaker_count if number is None else number
 
     async def append(
-        self, tail: Tail, *, text: str, label_space: str, prediction: dict[str, Any]
+        self,
+        tail: Tail,
+        *,
+        text: str,
+        label_space: str,
+        prediction: dict[str, Any],
+        once: Once[StoredUtterance] | None = None,
     ) -> StoredUtterance:
         """Store what the tail's speaker says next; on return it is on disk.
 
@@ -160,9 +175,11 @@ class SessionStore:
             text: what is said.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
+            once: the request's key and what it will be answered, which is kept with the utterance.
 
         Raises:
-            Conflict: the dialogue does not end where the tail does; nothing is stored.
+            Conflict: the dialogue does not end where the tail does, or the key has an answer;
+                nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
         _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space)
@@ -181,12 +198,16 @@ class SessionStore:
             prediction=document,
             created_at=now,
         )
+        stored = StoredUtterance(
+            tail.length, tail.speaker, tail.speaker_index, text, label_space, prediction, now
+        )
+        answer = _answer_row(once, stored, tail.dialogue_id)
         erasures = self._recent.erasures
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
         end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
         with answering():
-            stored = await self._writer.append(row)
-        if not stored:
+            written = await self._writer.append(row, answer)
+        if not written:
             if end is not None and erasures == self._recent.erasures:
                 self._recent.distrust()
             raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
@@ -195,9 +216,7 @@ class SessionStore:
             self._recent.keep(
                 (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
             )
-        return StoredUtterance(
-            tail.length, tail.speaker, tail.speaker_index, text, label_space, prediction, now
-        )
+        return stored
 
     async def timeline(self, tenant: str, dialogue_id: str) -> Timeline:
         """A whole dialogue.
@@ -215,23 +234,40 @@ class SessionStore:
         said = tuple(StoredUtterance(*columns) for _, *columns in rows)
         return Timeline(dialogue_id, rows[0][0], said)
 
-    async def delete(self, tenant: str, dialogue_id: str) -> None:
+    async def delete(self, tenant: str, dialogue_id: str, once: Once[None] | None = None) -> None:
         """Erase a dialogue, and from a SQLite file its bytes too.
 
         PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
 
+        Args:
+            once: the request's key and what it will be answered, which is kept.
+
         Raises:
             DialogueNotFound: no dialogue has this id.
+            AlreadyAnswered: the key has an answer.
         """
         _check(tenant, dialogue_id)
+        answer = _answer_row(once, None)
         self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
         try:
             with answering():
-                deleted = await self._writer.delete(tenant, dialogue_id)
+                deleted = await self._writer.delete(tenant, dialogue_id, answer)
         finally:
             self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
         if not deleted:
+            await self.raise_if_answered(once)
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+
+    async def raise_if_answered(self, once: Once[Any] | None) -> None:
+        """What a writer that was refused asks next.
+
+        Raises:
+            AlreadyAnswered: the key has an answer.
+            IdempotencyKeyReused: the key has an answer to another request.
+        """
+        found = None if once is None else await self.answers.find(once.key)
+        if found is not None:
+            raise AlreadyAnswered(found)
 
     async def ping(self) -> None:
         """Check that the database answers and has the tables."""
@@ -249,6 +285,12 @@ def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, li
     shown = end.lines[max(0, len(end.lines) - lines) :]
     first = end.length - len(shown)
     return Tail(tenant, dialogue_id, end.generation, speaker, number, end.length, first, shown)
+
+
+def _answer_row(
+    once: Once[Written] | None, written: Written, dialogue_id: str | None = None
+) -> AnswerRow | None:
+    return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
 def _check(*strings: str) -> None:

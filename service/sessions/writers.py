@@ -11,10 +11,12 @@ from threading import Thread
 from typing import Any, Protocol, TypedDict
 
 from sqlalchemy import Text, TextClause, bindparam, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.sessions.answers import KEEP, AnswerRow
 from service.sessions.database import connect_to_sqlite
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import answers, dialogues, utterances
 
 
 class UtteranceRow(TypedDict):
@@ -41,15 +43,19 @@ class Writer(Protocol):
     Raises SQLAlchemy's or sqlite3's errors.
     """
 
-    async def append(self, row: UtteranceRow) -> bool:
-        """Store the dialogue's next utterance; index 0 creates the dialogue.
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> bool:
+        """Store the dialogue's next utterance, and what is answered; index 0 creates the dialogue.
 
-        False: the dialogue is not as long as `index` or of another generation; nothing is stored.
+        False: the dialogue is not as long as `index` or of another generation, or the answer's key
+        has an answer; nothing is stored.
         """
         ...
 
-    async def delete(self, tenant: str, dialogue_id: str) -> bool:
-        """Erase a dialogue with its utterances. False: there is none."""
+    async def delete(self, tenant: str, dialogue_id: str, answer: AnswerRow | None = None) -> bool:
+        """Erase a dialogue with all that belongs to it, and keep what is answered.
+
+        False: there is none, or the answer's key has an answer; nothing is erased.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -96,42 +102,69 @@ class PostgresqlWriter:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def append(self, row: UtteranceRow) -> bool:
-        return await self._write(_POSTGRESQL_GROW if row["index"] else _POSTGRESQL_CREATE, row)
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> bool:
+        answered = answer is not None
+        statement = _POSTGRESQL_GROW[answered] if row["index"] else _POSTGRESQL_CREATE[answered]
+        return await self._write(statement, {**row, **(answer or {})})
 
-    async def delete(self, tenant: str, dialogue_id: str) -> bool:
-        values = {"tenant": tenant, "dialogue_id": dialogue_id}
-        return await self._write(_POSTGRESQL_DELETE, values)
+    async def delete(self, tenant: str, dialogue_id: str, answer: AnswerRow | None = None) -> bool:
+        values = {**(answer or {}), "tenant": tenant, "dialogue_id": dialogue_id}
+        return await self._write(_POSTGRESQL_DELETE[answer is not None], values)
 
     async def close(self) -> None:
         pass  # the connections are the engine's
 
     async def _write(self, statement: TextClause, values: Mapping[str, Any]) -> bool:
-        async with self._engine.connect() as connection:
-            return (await connection.execute(statement, values)).rowcount == 1
+        try:
+            async with self._engine.connect() as connection:
+                return (await connection.execute(statement, values)).rowcount == 1
+        except IntegrityError as error:
+            if _ANSWERS_KEY in str(error.orig):
+                return False
+            raise
 
 
-def _both_tables(written: str) -> TextClause:
-    statement = f"""WITH written AS ({written} RETURNING id) {_ADD}
+_ANSWERS_KEY = str(answers.primary_key.name)
+
+_KEEP_WRITTEN = """
+INSERT INTO answers (tenant, key, request, status, body, created_at, dialogue_id)
+    SELECT :tenant, :key, :request, :status, :body, :created_at, {dialogue_id} FROM written"""
+
+
+def _typed(statement: str) -> TextClause:
+    # Without their types, PostgreSQL would take all of them for text.
+    columns = (*utterances.c, *answers.c, dialogues.c.generation)
+    types = {column.name: column.type for column in columns} | {
+        "prediction": Text()
+    }  # JSON already
+    clause = text(statement)
+    return clause.bindparams(*(bindparam(name, type_=types[name]) for name in clause._bindparams))
+
+
+def _appending(written: str) -> tuple[TextClause, TextClause]:
+    """One statement for all tables: without an answer, with one."""
+    added = f"""{_ADD}
         SELECT :tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
             CAST(:prediction AS json), :created_at
         FROM written"""
-    # Without their types, PostgreSQL would take all of them for text.
-    types = {column.name: column.type for column in (*utterances.c, dialogues.c.generation)}
-    types["prediction"] = Text()  # JSON already
-    return text(statement).bindparams(*(bindparam(name, type_=types[name]) for name in types))
+    written = f"WITH written AS ({written} RETURNING id)"
+    kept = _KEEP_WRITTEN.format(dialogue_id=":dialogue_id")
+    return _typed(f"{written} {added}"), _typed(f"{written}, answered AS ({kept}) {added}")
 
 
-_POSTGRESQL_CREATE = _both_tables(_CREATE)
-_POSTGRESQL_GROW = _both_tables(_GROW)
-_POSTGRESQL_DELETE = text(_DELETE).bindparams(
-    bindparam("tenant", type_=Text()), bindparam("dialogue_id", type_=Text())
+_POSTGRESQL_CREATE = _appending(_CREATE)
+_POSTGRESQL_GROW = _appending(_GROW)
+_POSTGRESQL_DELETE = (
+    _typed(_DELETE),
+    _typed(f"WITH written AS ({_DELETE} RETURNING id) {_KEEP_WRITTEN.format(dialogue_id='NULL')}"),
 )
 
 
 _SQLITE_ADD = f"""{_ADD}
 VALUES (:tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
     :created_at)"""
+
+_ANSWERED = "SELECT 1 FROM answers WHERE tenant = :tenant AND key = :key"
 
 # Changes one dialogue within a transaction; False: there was nothing to change.
 _Work = Callable[[sqlite3.Connection], bool]
@@ -149,20 +182,31 @@ class SqliteWriter:
         self._jobs: SimpleQueue[_Job | None] | None = None
         self._thread: Thread | None = None
 
-    async def append(self, row: UtteranceRow) -> bool:
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> bool:
         values = {**row, "created_at": _sqlite_time(row["created_at"])}
 
         def write(connection: sqlite3.Connection) -> bool:
+            if _is_answered(connection, answer):
+                return False
             first = connection.execute(_GROW if row["index"] else _CREATE, values)
-            return first.rowcount == 1 and connection.execute(_SQLITE_ADD, values).rowcount == 1
+            if first.rowcount != 1:
+                return False
+            connection.execute(_SQLITE_ADD, values)
+            _keep(connection, answer)
+            return True
 
         return await self._do(write)
 
-    async def delete(self, tenant: str, dialogue_id: str) -> bool:
+    async def delete(self, tenant: str, dialogue_id: str, answer: AnswerRow | None = None) -> bool:
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
 
         def erase(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_DELETE, values).rowcount == 1
+            if _is_answered(connection, answer):
+                return False
+            erased = connection.execute(_DELETE, values).rowcount == 1
+            if erased:
+                _keep(connection, answer)
+            return erased
 
         return await self._do(erase, erases=True)
 
@@ -194,6 +238,18 @@ class _Job:
     work: _Work
     erases: bool
     outcome: asyncio.Future[bool]
+
+
+def _is_answered(connection: sqlite3.Connection, answer: AnswerRow | None) -> bool:
+    if answer is None:
+        return False
+    key = {"tenant": answer["tenant"], "key": answer["key"]}
+    return connection.execute(_ANSWERED, key).fetchone() is not None
+
+
+def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
+    if answer is not None:
+        connection.execute(KEEP, {**answer, "created_at": _sqlite_time(answer["created_at"])})
 
 
 def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, metrics_of
+from service.api.services import Services, State, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -33,7 +33,7 @@ from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.settings import Limits
 from service.turns import TurnTaker
 
@@ -89,6 +89,7 @@ class Service:
     client: httpx.AsyncClient
     engine: ScriptedEngine
     store: EdgeStore
+    encoder: Encoder
     database: AsyncEngine
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
@@ -107,6 +108,14 @@ class Service:
     async def add_demonstration(self, **demonstration: str) -> None:
         answer = await self.client.post("/demonstrations", json={"demonstrations": [demonstration]})
         assert answer.status_code == 201, answer.text
+
+    def speak_for(self, name: str) -> None:
+        """From here on, requests are this tenant's."""
+
+        async def named() -> str:
+            return name
+
+        self.app.dependency_overrides[tenant] = named
 
     async def lose_demonstrations(self) -> None:
         """From here on, the demonstration store does not answer."""
@@ -194,7 +203,7 @@ def start_service(
             )
             yield {
                 "services": Services(
-                    turns=TurnTaker(recognizer, sessions, DialogueLocks()),
+                    turns=TurnTaker(recognizer, sessions, NamedLocks()),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -203,13 +212,14 @@ def start_service(
                     label_spaces=label_spaces,
                     limits=limits,
                     batch_places=asyncio.Semaphore(4),
+                    keys=NamedLocks(),
                 )
             }
 
         app = build_api(lifespan, limits, "0.0.0")
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
-                yield Service(app, client, engine, store, database)
+                yield Service(app, client, engine, store, encoder, database)
         finally:
             await store.close()
             await sessions.close()

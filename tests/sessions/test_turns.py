@@ -5,12 +5,12 @@ import weakref
 
 import pytest
 
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 
 
 async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() -> None:
     """Nobody enters before the one ahead has left."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
     events: list[str] = []
 
     async def write(name: str) -> None:
@@ -26,7 +26,7 @@ async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() ->
 
 async def test_writers_of_two_dialogues_do_not_wait_for_each_other() -> None:
     """Each dialogue has a lock of its own."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
     async with locks.of("default", "one"), locks.of("default", "two"):
         assert locks.of("default", "one").locked()
@@ -36,7 +36,7 @@ async def test_writers_of_two_dialogues_do_not_wait_for_each_other() -> None:
 
 async def test_a_failure_frees_the_dialogue() -> None:
     """An error in one turn does not block the next."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
     with pytest.raises(KeyError):
         async with locks.of("default", "call-42"):
@@ -47,7 +47,7 @@ async def test_a_failure_frees_the_dialogue() -> None:
 
 async def test_a_lock_lives_while_somebody_holds_it_or_waits() -> None:
     """Idle dialogues take no memory."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
     async with locks.of("default", "call-42"):
         held = weakref.ref(locks.of("default", "call-42"))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
+from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said
 from service.api.problems import BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
@@ -23,6 +24,7 @@ from service.errors import (
     DialogueNotFound,
     EngineUnavailable,
     ForecastNotSupported,
+    IdempotencyKeyReused,
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
@@ -45,6 +47,7 @@ DialogueId = Annotated[
         *BODY_PROBLEMS,
         UnsupportedLabelSpace,
         UtteranceTooLong,
+        IdempotencyKeyReused,
         EngineUnavailable,
         DatabaseUnavailable,
         DialogueBusy,
@@ -56,6 +59,7 @@ async def add_utterance(
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
+    request: RepeatableDep,
 ) -> Response:
     """Append an utterance to a dialogue and answer what emotion it carries.
 
@@ -63,16 +67,28 @@ async def add_utterance(
     stored; after a refusal nothing is. The header `Server-Timing` says where the time went.
     """
     check_said(said, services.limits)
-    times = StageTimes(metrics)
-    with listening(times):
-        stored = await services.turns.take(
-            tenant, dialogue_id, said.speaker, said.text, said.label_space
-        )
-    emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
-    metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
-    answer = json_answer(_utterance(dialogue_id, stored), 201)
-    answer.headers[SERVER_TIMING] = times.header
-    return answer
+
+    def answered(stored: StoredUtterance) -> Response:
+        return json_answer(_utterance(dialogue_id, stored), 201)
+
+    async def take() -> Response:
+        times = StageTimes(metrics)
+        with listening(times):
+            stored = await services.turns.take(
+                tenant,
+                dialogue_id,
+                said.speaker,
+                said.text,
+                said.label_space,
+                request.once(answered),
+            )
+        emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
+        metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
+        answer = answered(stored)
+        answer.headers[SERVER_TIMING] = times.header
+        return answer
+
+    return await request.answer(take, keeps=True)
 
 
 @router.get(
@@ -138,14 +154,23 @@ async def forecast_turn(
 @router.delete(
     "/{dialogue_id}",
     status_code=204,
-    responses=documented(INVALID_REQUEST, DialogueNotFound, DatabaseUnavailable),
+    responses=documented(
+        INVALID_REQUEST, DialogueNotFound, IdempotencyKeyReused, DatabaseUnavailable
+    ),
 )
 async def erase_dialogue(
-    dialogue_id: DialogueId, tenant: TenantDep, services: ServicesDep
+    dialogue_id: DialogueId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
 ) -> Response:
     """Erase a dialogue with all that was said."""
-    await services.sessions.delete(tenant, dialogue_id)
-    return Response(status_code=204)
+
+    def answered(_: None) -> Response:
+        return Response(status_code=204)
+
+    async def erase() -> Response:
+        await services.sessions.delete(tenant, dialogue_id, request.once(answered))
+        return answered(None)
+
+    return await request.answer(erase, keeps=True)
 
 
 def _utterance(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
