@@ -8,6 +8,7 @@
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
+  + DialogueChanged           it is not as the request takes it to be
   + IdempotencyKeyReused      the key came with another request
   + DialogueBusy              other writers keep getting in first; worth a retry
   + Unavailable               a part does not answer; worth a retry
@@ -47,6 +48,10 @@ class InvalidLabel(ServiceError):
 
 class UtteranceTooLong(ServiceError):
     """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
+
+
+class DialogueChanged(ServiceError):
+    """The dialogue is not as the request takes it to be."""
 
 
 class IdempotencyKeyReused(ServiceError):

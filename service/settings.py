@@ -76,6 +76,7 @@ class Limits(Section):
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+    timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
 
 
 class Settings(BaseSettings):

@@ -12,8 +12,9 @@ from service.errors import DialogueBusy
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition, Recognizer
 from service.sessions.answers import Once
-from service.sessions.store import Conflict, SessionStore, StoredUtterance
+from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
 from service.sessions.turns import NamedLocks
+from service.sessions.versions import Expected
 from service.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
@@ -43,16 +44,20 @@ class TurnTaker:
         speaker: str,
         text: str,
         label_space: str,
+        *,
+        expected: Expected | None = None,
         once: Once[StoredUtterance] | None = None,
-    ) -> StoredUtterance:
+    ) -> Appended:
         """Label an utterance in the light of the dialogue so far and append it.
 
         Args:
+            expected: what the dialogue must be; None: anything, or nothing yet.
             once: the request's key and what it will be answered.
 
         Raises:
             UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
+            DialogueChanged: it is another than expected, or not there; nothing is stored.
             AlreadyAnswered: another process was asked the same and was faster.
             IdempotencyKeyReused: another process has answered another request with the key.
             DialogueBusy: other processes kept appending first; nothing is stored.
@@ -61,6 +66,10 @@ class TurnTaker:
         async with self.locks.of(tenant, dialogue_id):
             for _ in range(_ATTEMPTS):
                 with stage(Stage.STORE):
+                    version = None
+                    if expected is not None:
+                        version = await self.sessions.version(tenant, dialogue_id)
+                        expected.check(version)
                     tail = await self.sessions.tail(
                         tenant, dialogue_id, speaker, self.recognizer.history_lines
                     )
@@ -78,6 +87,7 @@ class TurnTaker:
                             text=text,
                             label_space=space.name,
                             prediction=cast(dict[str, Any], found),
+                            expected=version,
                             once=once,
                         )
                 except Conflict:

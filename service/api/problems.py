@@ -75,6 +75,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
         (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
+        (errors.DialogueChanged, 412, "The dialogue has changed"),
         (errors.IdempotencyKeyReused, 409, "The idempotency key is another request's"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
         (errors.EngineUnavailable, 503, "The label engine does not answer"),
@@ -130,7 +131,7 @@ def problem_answer(
 
 
 def invalid(
-    *where: str | int, detail: str, source: Literal["body", "query"] = "body"
+    *where: str | int, detail: str, source: Literal["body", "query", "header"] = "body"
 ) -> RequestValidationError:
     """A fault that only the settings or a second look can find.
 

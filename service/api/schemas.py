@@ -134,6 +134,22 @@ class ForecastAsked(BaseModel):
     label_space: LabelSpaceName = UNIFIED
 
 
+class TimelineAsked(BaseModel):
+    """Which part of a timeline to read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int | None = Field(
+        None, ge=0, lt=2**31, description="Index of the utterance before; left out: from the start."
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description=f"How many at most; {_DEFAULT.timeline_utterances:,} unless the service is set "
+        "otherwise.",
+    )
+
+
 class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
@@ -364,11 +380,12 @@ class TimedUtterance(UtteranceOut):
 
 
 class TimelineOut(BaseModel):
-    """A whole dialogue, its utterances in order."""
+    """A dialogue, its utterances in order."""
 
     id: str
     created_at: datetime
     utterances: list[TimedUtterance]
+    next: str | None = Field(description="where the timeline goes on; null where it ends")
 
 
 class ScoredDialogue(BaseModel):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Integer, and_, bindparam, select, true
+from sqlalchemy import BigInteger, Integer, and_, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
@@ -22,7 +22,10 @@ from service.sessions.answers import (
 from service.sessions.database import answering
 from service.sessions.recent import End, RecentDialogues
 from service.sessions.schema import dialogues, utterances
+from service.sessions.versions import Expected, Version
 from service.sessions.writers import UtteranceRow, open_writer
+
+_ALL = 2**62  # lines; a statement needs a number
 
 
 class Conflict(Exception):
@@ -77,11 +80,26 @@ class StoredUtterance:
 
 
 @dataclass(frozen=True, slots=True)
+class Appended:
+    """An utterance just stored, and its dialogue's version then."""
+
+    utterance: StoredUtterance
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """A whole dialogue, its utterances in order; `created_at` is in UTC."""
+    """A dialogue, its utterances in order, or some of them.
+
+    Attributes:
+        created_at: in UTC.
+        length: the number of all its utterances.
+    """
 
     id: str
     created_at: datetime
+    version: Version
+    length: int
     utterances: tuple[StoredUtterance, ...]
 
 
@@ -164,8 +182,9 @@ class SessionStore:
         text: str,
         label_space: str,
         prediction: dict[str, Any],
+        expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
-    ) -> StoredUtterance:
+    ) -> Appended:
         """Store what the tail's speaker says next; on return it is on disk.
 
         The first utterance creates the dialogue.
@@ -175,11 +194,12 @@ class SessionStore:
             text: what is said.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
+            expected: the version that the dialogue must be of; None: any.
             once: the request's key and what it will be answered, which is kept with the utterance.
 
         Raises:
-            Conflict: the dialogue does not end where the tail does, or the key has an answer;
-                nothing is stored.
+            Conflict: the dialogue does not end where the tail does or is of another version, or the
+                key has an answer; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
         _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space)
@@ -189,7 +209,8 @@ class SessionStore:
         row = UtteranceRow(
             tenant=tail.tenant,
             dialogue_id=tail.dialogue_id,
-            generation=tail.generation,
+            generation=tail.generation if expected is None else expected.generation,
+            expected=None if expected is None else expected.number,
             index=tail.length,
             speaker=tail.speaker,
             speaker_index=tail.speaker_index,
@@ -206,8 +227,8 @@ class SessionStore:
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
         end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
         with answering():
-            written = await self._writer.append(row, answer)
-        if not written:
+            number = await self._writer.append(row, answer)
+        if number is None:
             if end is not None and erasures == self._recent.erasures:
                 self._recent.distrust()
             raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
@@ -216,47 +237,83 @@ class SessionStore:
             self._recent.keep(
                 (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
             )
-        return stored
+        return Appended(stored, Version(tail.generation, number))
 
-    async def timeline(self, tenant: str, dialogue_id: str) -> Timeline:
-        """A whole dialogue.
+    async def timeline(
+        self, tenant: str, dialogue_id: str, after: int = -1, limit: int = _ALL
+    ) -> Timeline:
+        """A dialogue: its first `limit` utterances whose index is above `after`.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
         _check(tenant, dialogue_id)
+        values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
         with answering():
             async with self._engine.connect() as connection:
-                values = {"tenant": tenant, "dialogue_id": dialogue_id}
                 rows = (await connection.execute(_TIMELINE, values)).all()
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        said = tuple(StoredUtterance(*columns) for _, *columns in rows)
-        return Timeline(dialogue_id, rows[0][0], said)
+        created_at, generation, number, length = rows[0][:4]
+        said = tuple(StoredUtterance(*row[4:]) for row in rows if row[4] is not None)
+        return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
 
-    async def delete(self, tenant: str, dialogue_id: str, once: Once[None] | None = None) -> None:
+    async def version(self, tenant: str, dialogue_id: str) -> Version | None:
+        """The dialogue's version; None: there is no dialogue."""
+        _check(tenant, dialogue_id)
+        values = {"tenant": tenant, "dialogue_id": dialogue_id}
+        with answering():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(_VERSION, values)).one_or_none()
+        return None if row is None else Version(*row)
+
+    async def delete(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None = None,
+        once: Once[None] | None = None,
+    ) -> None:
         """Erase a dialogue, and from a SQLite file its bytes too.
 
         PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
 
         Args:
+            expected: what the dialogue must be; None: anything.
             once: the request's key and what it will be answered, which is kept.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
+            DialogueChanged: it is another than expected; nothing is erased.
             AlreadyAnswered: the key has an answer.
         """
         _check(tenant, dialogue_id)
         answer = _answer_row(once, None)
-        self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
-        try:
-            with answering():
-                deleted = await self._writer.delete(tenant, dialogue_id, answer)
-        finally:
-            self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
-        if not deleted:
+        while True:
+            found = await self._expected(tenant, dialogue_id, expected)
+            self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
+            try:
+                with answering():
+                    deleted = await self._writer.delete(tenant, dialogue_id, found, answer)
+            finally:
+                self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
+            if deleted:
+                return
             await self.raise_if_answered(once)
+            if expected is None:
+                raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+
+    async def _expected(
+        self, tenant: str, dialogue_id: str, expected: Expected | None
+    ) -> Version | None:
+        """The version of a dialogue that is as expected; None: anything is."""
+        if expected is None:
+            return None
+        found = await self.version(tenant, dialogue_id)
+        if found is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+        expected.check(found)
+        return found
 
     async def raise_if_answered(self, once: Once[Any] | None) -> None:
         """What a writer that was refused asks next.
@@ -343,10 +400,27 @@ _END = (
 )
 
 _TIMELINE = (
-    select(dialogues.c.created_at, *(utterances.c[name] for name in _FIELDS))
-    .join_from(dialogues, utterances)
+    select(
+        dialogues.c.created_at,
+        dialogues.c.generation,
+        dialogues.c.version,
+        dialogues.c.length,
+        *(utterances.c[name] for name in _FIELDS),
+    )
+    .outerjoin_from(
+        dialogues,
+        utterances,
+        and_(
+            utterances.c.tenant == dialogues.c.tenant,
+            utterances.c.dialogue_id == dialogues.c.id,
+            utterances.c.index > bindparam("after", type_=Integer),
+        ),
+    )
     .where(_IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
+    .limit(bindparam("limit", type_=BigInteger))
 )
+
+_VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
 
 _PING = select(dialogues.c.id).limit(1)

@@ -14,10 +14,10 @@ BODY = {"400", "413", "415", "422"}
 
 # Every call, with all statuses that it documents.
 CALLS = {
-    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "503"} | BODY,
-    ("get", "/dialogues/{dialogue_id}"): {"200", "404", "422", "503"},
+    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "412", "503"} | BODY,
+    ("get", "/dialogues/{dialogue_id}"): {"200", "304", "404", "422", "503"},
     ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", "503"},
-    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "409", "422", "503"},
+    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "409", "412", "422", "503"},
     ("post", "/batch"): {"200", "409", "503"} | BODY,
     ("get", "/demonstrations"): {"200", "422", "503"},
     ("post", "/demonstrations"): {"201", "409", "503"} | BODY,

@@ -25,7 +25,7 @@ async def say(store: SessionStore, number: int, speaker: str, count: int) -> Non
             )
         except Conflict:
             continue
-        print(number, stored.index, flush=True)
+        print(number, stored.utterance.index, flush=True)
         said += 1
 
 

@@ -47,7 +47,8 @@ def statements(connection: Connection) -> list[str]:
     found.reflect(connection, only=list(metadata.tables))
     made: list[CreateTable | CreateIndex] = []
     for table in found.sorted_tables:
-        made += [CreateTable(table), *map(CreateIndex, table.indexes)]
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made += [CreateTable(table), *map(CreateIndex, indexes)]
     return [str(statement.compile(dialect=connection.dialect)) for statement in made]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import recent
+from service.sessions.answers import AnswerRow
 from service.sessions.database import open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
@@ -28,7 +29,9 @@ async def elsewhere(engine: AsyncEngine, url: str) -> AsyncIterator[SessionStore
 
 
 async def append(store: SessionStore, tail: Tail, text: str) -> StoredUtterance:
-    return await store.append(tail, text=text, label_space="meld", prediction={"label": "joy"})
+    return (
+        await store.append(tail, text=text, label_space="meld", prediction={"label": "joy"})
+    ).utterance
 
 
 async def say(
@@ -303,9 +306,9 @@ async def test_an_erasure_that_overtakes_an_append_is_no_sign_of_another_process
     await say(store, "One.")
     write = store._writer.append
 
-    async def overtaken(row: UtteranceRow) -> bool:
+    async def overtaken(row: UtteranceRow, answer: AnswerRow | None) -> int | None:
         await store.delete(row["tenant"], row["dialogue_id"])
-        return await write(row)
+        return await write(row, answer)
 
     monkeypatch.setattr(store._writer, "append", overtaken)
     with pytest.raises(Conflict):

@@ -25,7 +25,9 @@ async def say(
 ) -> StoredUtterance:
     """Append at the end; another writer may get in between."""
     tail = await store.tail("default", dialogue_id, speaker, lines=2)
-    return await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
+    return (
+        await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
+    ).utterance
 
 
 async def append_at(
@@ -40,7 +42,9 @@ async def append_at(
     """Append to the dialogue there is, as if it ended before `index`."""
     tail = await store.tail("default", dialogue_id, "Ann", lines=0)
     there = replace(tail, speaker=speaker, speaker_index=0, length=index)
-    return await store.append(there, text=text, label_space="meld", prediction=prediction)
+    return (
+        await store.append(there, text=text, label_space="meld", prediction=prediction)
+    ).utterance
 
 
 def shown(tail: Tail) -> tuple[int, int, tuple[Line, ...], int]:

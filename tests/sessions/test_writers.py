@@ -22,7 +22,7 @@ from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
 
 
 async def append(store: SessionStore, tail: Tail, text: str = "Hello.") -> StoredUtterance:
-    return await store.append(tail, text=text, label_space="meld", prediction={})
+    return (await store.append(tail, text=text, label_space="meld", prediction={})).utterance
 
 
 async def begin(store: SessionStore, *dialogue_ids: str) -> list[Tail]:
