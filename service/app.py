@@ -26,7 +26,7 @@ from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.settings import Settings
 from service.turns import TurnTaker
 
@@ -83,7 +83,7 @@ def create_app(
                 async with _beside(lag.watch(), parts.engine.watch(lose)):
                     yield {
                         "services": Services(
-                            turns=TurnTaker(parts.recognizer, sessions, DialogueLocks(), places),
+                            turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
                             recognizer=parts.recognizer,
                             sessions=sessions,
                             store=parts.store,
@@ -94,6 +94,7 @@ def create_app(
                             door=door_of(app),
                             lag=lag,
                             places=places,
+                            keys=NamedLocks(),
                         )
                     }
         except _START_FAILURES as error:

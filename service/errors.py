@@ -3,10 +3,13 @@
 * ServiceError                str(error) is safe to show to a client
   + DialogueNotFound
   + DemonstrationNotFound
+  + DemonstrationShared       everybody's, so nobody may delete it
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
+  + DialogueChanged           it is not as the request takes it to be
+  + IdempotencyKeyReused      the key came with another request
   + DialogueBusy              other writers keep getting in first; worth a retry
   + Overloaded                more is asked than there is room for; worth a retry
   + ShuttingDown              another process takes the request
@@ -31,6 +34,10 @@ class DemonstrationNotFound(ServiceError):
     """No demonstration has this id."""
 
 
+class DemonstrationShared(ServiceError):
+    """The demonstration is everybody's: no tenant may delete it."""
+
+
 class UnsupportedLabelSpace(ServiceError):
     """The label space is unknown, or the bundle was not trained on it."""
 
@@ -45,6 +52,14 @@ class InvalidLabel(ServiceError):
 
 class UtteranceTooLong(ServiceError):
     """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
+
+
+class DialogueChanged(ServiceError):
+    """The dialogue is not as the request takes it to be."""
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key came with another request before."""
 
 
 class DialogueBusy(ServiceError):

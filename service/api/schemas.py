@@ -7,6 +7,7 @@ in `service.api.limits`.
 import re
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -144,6 +145,22 @@ class ForecastAsked(BaseModel):
     label_space: LabelSpaceName = UNIFIED
 
 
+class TimelineAsked(BaseModel):
+    """Which part of a timeline to read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int | None = Field(
+        None, ge=0, lt=2**31, description="Index of the utterance before; left out: from the start."
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description=f"How many at most; {_DEFAULT.timeline_utterances:,} unless the service is set "
+        "otherwise.",
+    )
+
+
 class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
@@ -193,7 +210,7 @@ class DemonstrationIn(Input):
     text: Text
     id: Identifier | None = Field(
         None,
-        description="Replaces the demonstration that has this id. Left out, it is made from the "
+        description="Replaces your demonstration that has this id. Left out, it is made from the "
         "rest, so that the same demonstration sent twice is there once.",
     )
 
@@ -233,7 +250,7 @@ class DemonstrationListing(BaseModel):
 
     label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
     limit: int = Field(100, ge=1, le=1000, description="How many at most.")
-    after: str | None = Field(None, description="`next` of the page before.")
+    after: UUID | None = Field(None, description="`next` of the page before.")
 
 
 class Emotion(BaseModel):
@@ -376,11 +393,12 @@ class TimedUtterance(UtteranceOut):
 
 
 class TimelineOut(BaseModel):
-    """A whole dialogue, its utterances in order."""
+    """A dialogue, its utterances in order."""
 
     id: str
     created_at: datetime
     utterances: list[TimedUtterance]
+    next: str | None = Field(description="where the timeline goes on; null where it ends")
 
 
 class ScoredDialogue(BaseModel):

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.admission import Door, Places
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, door_of, metrics_of
+from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -36,7 +36,7 @@ from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.settings import Admission, Limits
 from service.turns import TurnTaker
 
@@ -93,6 +93,7 @@ class Service:
     client: httpx.AsyncClient
     engine: ScriptedEngine
     store: EdgeStore
+    encoder: Encoder
     database: AsyncEngine
     sessions: SessionStore
     places: Places
@@ -116,6 +117,14 @@ class Service:
     async def add_demonstration(self, **demonstration: str) -> None:
         answer = await self.client.post("/demonstrations", json={"demonstrations": [demonstration]})
         assert answer.status_code == 201, answer.text
+
+    def speak_for(self, name: str) -> None:
+        """From here on, requests are this tenant's."""
+
+        async def named() -> str:
+            return name
+
+        self.app.dependency_overrides[tenant] = named
 
     async def lose_demonstrations(self) -> None:
         """From here on, the demonstration store does not answer."""
@@ -205,7 +214,7 @@ def start_service(
             places = Places(8, kept=4, most_waiting=admission.waiting)
             yield {
                 "services": Services(
-                    turns=TurnTaker(recognizer, sessions, DialogueLocks(), places),
+                    turns=TurnTaker(recognizer, sessions, NamedLocks(), places),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -216,6 +225,7 @@ def start_service(
                     label_spaces=label_spaces,
                     limits=limits,
                     places=places,
+                    keys=NamedLocks(),
                 )
             }
 
@@ -228,11 +238,13 @@ def start_service(
                     client,
                     engine,
                     store,
+                    encoder,
                     database,
                     sessions,
                     services.places,
                     door_of(app),
                     state,
+                    watched,
                 )
         finally:
             await store.close()

@@ -15,15 +15,15 @@ BUSY = {"503", "504"}
 
 # Every call, with all statuses that it documents.
 CALLS = {
-    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", *BUSY} | BODY,
-    ("get", "/dialogues/{dialogue_id}"): {"200", "404", "422", *BUSY},
+    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "412", *BUSY} | BODY,
+    ("get", "/dialogues/{dialogue_id}"): {"200", "304", "404", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", *BUSY},
-    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "422", *BUSY},
-    ("post", "/batch"): {"200", *BUSY} | BODY,
+    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "409", "412", "422", *BUSY},
+    ("post", "/batch"): {"200", "409", *BUSY} | BODY,
     ("get", "/demonstrations"): {"200", "422", *BUSY},
-    ("post", "/demonstrations"): {"201", *BUSY} | BODY,
+    ("post", "/demonstrations"): {"201", "409", *BUSY} | BODY,
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
-    ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "422", *BUSY},
+    ("delete", "/demonstrations/{demonstration_id}"): {"204", "403", "404", "409", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
     ("get", "/livez"): {"200", "503"},
     ("get", "/readyz"): {"200", "503"},
