@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -11,11 +11,13 @@ from fastapi import FastAPI
 
 from service.api.http import build_api
 from service.api.services import Services, State, metrics_of
+from service.corrections import Corrector
 from service.decoding.bundle import BundleError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
+from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.parts import Report, open_parts
 from service.sessions.database import open_database
@@ -67,22 +69,28 @@ def create_app(
                 demonstrations=settings.demonstrations.shown,
                 around_engine=lambda engine: CountedEngine(engine, metrics),
             ) as parts:
+                corrector = Corrector(
+                    parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
+                )
+                housekeeping = Housekeeping(sessions, corrector, settings.sessions)
                 _exempt_from_collection()
-                yield {
-                    "services": Services(
-                        turns=TurnTaker(parts.recognizer, sessions, NamedLocks()),
-                        recognizer=parts.recognizer,
-                        sessions=sessions,
-                        store=parts.store,
-                        encoder=parts.encoder,
-                        engine=parts.engine,
-                        label_spaces=parts.label_spaces,
-                        limits=settings.limits,
-                        # Enough to fill the engine's steps, with the next ones ready.
-                        batch_places=asyncio.Semaphore(2 * settings.engine.max_sequences),
-                        keys=NamedLocks(),
-                    )
-                }
+                async with _beside(housekeeping.run()):
+                    yield {
+                        "services": Services(
+                            turns=TurnTaker(parts.recognizer, sessions, NamedLocks()),
+                            corrector=corrector,
+                            recognizer=parts.recognizer,
+                            sessions=sessions,
+                            store=parts.store,
+                            encoder=parts.encoder,
+                            engine=parts.engine,
+                            label_spaces=parts.label_spaces,
+                            limits=settings.limits,
+                            # Enough to fill the engine's steps, with the next ones ready.
+                            batch_places=asyncio.Semaphore(2 * settings.engine.max_sequences),
+                            keys=NamedLocks(),
+                        )
+                    }
         except _START_FAILURES as error:
             refuse(f"cannot start: {error}")
             raise
@@ -90,6 +98,17 @@ def create_app(
             await sessions.close()
 
     return build_api(lifespan, settings.limits, version("instructerc"))
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Have some work done for as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _exempt_from_collection() -> None:

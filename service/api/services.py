@@ -8,6 +8,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, FastAPI, Request
 
 from service.conversation.labels import LabelSpace
+from service.corrections import Corrector
 from service.decoding.engine import LabelEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -32,6 +33,7 @@ class Services:
     """
 
     turns: TurnTaker
+    corrector: Corrector
     recognizer: Recognizer
     sessions: SessionStore
     store: DemonstrationStore

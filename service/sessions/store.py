@@ -2,7 +2,8 @@
 
 import json
 import secrets
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +20,11 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
+from service.sessions.corrections import Correction, Corrections
 from service.sessions.database import answering
+from service.sessions.erasure import Erased, Pending
 from service.sessions.recent import End, RecentDialogues
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.versions import Expected, Version
 from service.sessions.writers import UtteranceRow, open_writer
 
@@ -68,6 +71,7 @@ class StoredUtterance:
     Attributes:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
+        correction: what a person said that it carries.
     """
 
     index: int
@@ -77,6 +81,7 @@ class StoredUtterance:
     label_space: str
     prediction: dict[str, Any]
     created_at: datetime
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ class SessionStore:
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
         self.answers = Answers(engine)
+        self.corrections = Corrections(engine)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -255,7 +261,7 @@ class SessionStore:
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         created_at, generation, number, length = rows[0][:4]
-        said = tuple(StoredUtterance(*row[4:]) for row in rows if row[4] is not None)
+        said = tuple(_stored(row[4:]) for row in rows if row[4] is not None)
         return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
@@ -273,10 +279,15 @@ class SessionStore:
         dialogue_id: str,
         expected: Expected | None = None,
         once: Once[None] | None = None,
-    ) -> None:
-        """Erase a dialogue, and from a SQLite file its bytes too.
+    ) -> tuple[Pending, ...]:
+        """Erase a dialogue with its utterances, predictions, corrections and kept answers.
 
-        PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
+        From a SQLite file the bytes go at once: what is deleted is overwritten with zeros, and the
+        write-ahead log is emptied. In PostgreSQL no statement finds them any more; they lie in the
+        table's file until vacuum frees their place and something else is written there, and in the
+        write-ahead log, its archives and backups for as long as their owner keeps those.
+
+        Returns the demonstrations made of it, which are to go too.
 
         Args:
             expected: what the dialogue must be; None: anything.
@@ -297,11 +308,22 @@ class SessionStore:
                     deleted = await self._writer.delete(tenant, dialogue_id, found, answer)
             finally:
                 self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
-            if deleted:
-                return
+            if deleted is not None:
+                return deleted.pending
             await self.raise_if_answered(once)
             if expected is None:
                 raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase, as `delete` does, at most `limit` of the dialogues last written before a moment.
+
+        The oldest go first.
+        """
+        with answering():
+            found = await self._writer.erase_before(moment, limit)
+        for each in found:
+            self._recent.erase((each.tenant, each.dialogue_id))
+        return found
 
     async def _expected(
         self, tenant: str, dialogue_id: str, expected: Expected | None
@@ -350,6 +372,12 @@ def _answer_row(
     return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
+def _stored(columns: Sequence[Any]) -> StoredUtterance:
+    label_space, label, created_at = columns[-3:]
+    correction = None if label is None else Correction(label_space, label, created_at)
+    return replace(StoredUtterance(*columns[:-3]), correction=correction)
+
+
 def _check(*strings: str) -> None:
     for string in strings:
         if "\0" in string:
@@ -357,7 +385,7 @@ def _check(*strings: str) -> None:
         string.encode()  # a lone surrogate: UnicodeEncodeError, which is a ValueError
 
 
-_FIELDS = tuple(field.name for field in fields(StoredUtterance))
+_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
 
 _IS_THE_DIALOGUE = and_(
     dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
@@ -406,6 +434,9 @@ _TIMELINE = (
         dialogues.c.version,
         dialogues.c.length,
         *(utterances.c[name] for name in _FIELDS),
+        corrections.c.label_space,
+        corrections.c.label,
+        corrections.c.created_at,
     )
     .outerjoin_from(
         dialogues,
@@ -416,6 +447,7 @@ _TIMELINE = (
             utterances.c.index > bindparam("after", type_=Integer),
         ),
     )
+    .outerjoin(corrections)
     .where(_IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
     .limit(bindparam("limit", type_=BigInteger))

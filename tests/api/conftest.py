@@ -21,12 +21,14 @@ from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
+from service.corrections import Corrector
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
+from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
@@ -34,7 +36,7 @@ from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
-from service.settings import Limits
+from service.settings import Limits, Sessions
 from service.turns import TurnTaker
 
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
@@ -91,6 +93,12 @@ class Service:
     store: EdgeStore
     encoder: Encoder
     database: AsyncEngine
+    services: Services
+
+    async def keep_house(self, **settings: float) -> None:
+        """Do once what the running service does again and again."""
+        sessions, corrector = self.services.sessions, self.services.corrector
+        await Housekeeping(sessions, corrector, Sessions(**settings)).do()
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -124,8 +132,8 @@ class Service:
     async def lose_database(self) -> None:
         """From here on, the database carries nothing out."""
         async with self.database.connect() as connection:
-            await connection.execute(sql("DROP TABLE utterances"))
-            await connection.execute(sql("DROP TABLE dialogues"))
+            for table in ("corrections", "answers", "utterances", "dialogues"):
+                await connection.execute(sql(f"DROP TABLE {table}"))
 
 
 class StartService(Protocol):
@@ -204,6 +212,7 @@ def start_service(
             yield {
                 "services": Services(
                     turns=TurnTaker(recognizer, sessions, NamedLocks()),
+                    corrector=Corrector(label_spaces, sessions, store, encoder, NamedLocks()),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -219,7 +228,7 @@ def start_service(
         app = build_api(lifespan, limits, "0.0.0")
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
-                yield Service(app, client, engine, store, encoder, database)
+                yield Service(app, client, engine, store, encoder, database, state["services"])
         finally:
             await store.close()
             await sessions.close()
