@@ -215,7 +215,7 @@ class SessionStore:
         row = UtteranceRow(
             tenant=tail.tenant,
             dialogue_id=tail.dialogue_id,
-            generation=tail.generation if expected is None else expected.generation,
+            generation=tail.generation,
             expected=None if expected is None else expected.number,
             index=tail.length,
             speaker=tail.speaker,
@@ -232,6 +232,8 @@ class SessionStore:
         erasures = self._recent.erasures
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
         end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
+        if expected is not None and expected.generation != tail.generation:
+            raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
         with answering():
             number = await self._writer.append(row, answer)
         if number is None:
@@ -301,7 +303,7 @@ class SessionStore:
         _check(tenant, dialogue_id)
         answer = _answer_row(once, None)
         while True:
-            found = await self._expected(tenant, dialogue_id, expected)
+            found = await self._expected(tenant, dialogue_id, expected, once)
             self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
                 with answering():
@@ -326,12 +328,18 @@ class SessionStore:
         return found
 
     async def _expected(
-        self, tenant: str, dialogue_id: str, expected: Expected | None
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None,
+        once: Once[None] | None,
     ) -> Version | None:
         """The version of a dialogue that is as expected; None: anything is."""
         if expected is None:
             return None
         found = await self.version(tenant, dialogue_id)
+        if found is None or not expected.allows(found):
+            await self.raise_if_answered(once)
         if found is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         expected.check(found)
