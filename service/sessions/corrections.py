@@ -179,23 +179,23 @@ class Corrections:
     async def delivered(self, pending: Pending) -> Pending | None:
         """Note that a demonstration is as it was wanted; what is to be delivered instead, if any.
 
-        It was noted again meanwhile, or another process has delivered it and may have overtaken.
+        It may have been noted again meanwhile. Or another process has delivered it, perhaps as it
+        was wanted later, and was then overtaken: it is noted anew.
         """
         the = and_(
             deliveries.c.tenant == pending.tenant,
             deliveries.c.demonstration_id == pending.demonstration_id,
         )
+        done = delete(deliveries).where(the, deliveries.c.mark == pending.mark)
         with answering():
             async with self._engine.connect() as connection:
-                gone = await connection.execute(
-                    delete(deliveries).where(the, deliveries.c.mark == pending.mark)
-                )
-                if gone.rowcount == 1:
+                if (await connection.execute(done)).rowcount == 1:
                     return None
-                mark = (
-                    await connection.execute(select(deliveries.c.mark).where(the))
-                ).scalar_one_or_none()
-        return None if mark is None else Pending(pending.tenant, pending.demonstration_id, mark)
+                asked = select(deliveries.c.mark).where(the)
+                mark = (await connection.execute(asked)).scalar_one_or_none()
+                if mark is None:
+                    return await _note(connection, pending.tenant, pending.demonstration_id)
+        return Pending(pending.tenant, pending.demonstration_id, mark)
 
 
 class _KeyTaken(Exception):

@@ -48,6 +48,11 @@ async def test_a_correction_is_stored_with_what_is_to_be_delivered(store: Sessio
     assert await store.corrections.delivered(second.pending) is None
     assert await store.corrections.pending(10) == []
 
+    overtaken = await store.corrections.delivered(first.pending)  # which another process delivered
+    assert overtaken is not None
+    assert await store.corrections.pending(10) == [overtaken]
+    assert await store.corrections.delivered(overtaken) is None
+
     removed = await store.corrections.remove("one", "call-42", 0)
     assert await store.corrections.wanted(removed.pending) is None
     assert await store.corrections.pending(10) == [removed.pending]

@@ -291,8 +291,8 @@ def test_dialogues_are_what_a_plain_model_says(url: str) -> None:
     run_state_machine_as_test(
         lambda: Dialogues(url),
         settings=settings(
-            max_examples=25,
-            stateful_step_count=30,
+            max_examples=12,
+            stateful_step_count=25,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
