@@ -2,6 +2,8 @@
 
 * ServiceError                str(error) is safe to show to a client
   + DialogueNotFound
+  + UtteranceNotFound
+  + CorrectionNotFound
   + DemonstrationNotFound
   + DemonstrationShared       everybody's, so nobody may delete it
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
@@ -28,6 +30,14 @@ class ServiceError(Exception):
 
 class DialogueNotFound(ServiceError):
     """No dialogue has this id."""
+
+
+class UtteranceNotFound(ServiceError):
+    """The dialogue has no utterance with this index."""
+
+
+class CorrectionNotFound(ServiceError):
+    """Nobody has corrected the utterance."""
 
 
 class DemonstrationNotFound(ServiceError):

@@ -30,8 +30,14 @@ class Database(Section):
 class Sessions(Section):
     """How long what the database holds is kept."""
 
+    ttl_s: PositiveFloat | None = Field(
+        None, description="seconds after its last write that a dialogue is erased; unset: never"
+    )
     idempotency_s: PositiveFloat = Field(
         86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
+    )
+    housekeeping_s: PositiveFloat = Field(
+        60, description="seconds between two looks for what is to be erased or delivered"
     )
 
 

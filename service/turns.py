@@ -75,6 +75,8 @@ class TurnTaker:
                     version = None
                     if expected is not None:
                         version = await self.sessions.version(tenant, dialogue_id)
+                        if version is None or not expected.allows(version):
+                            await self.sessions.raise_if_answered(once)
                         expected.check(version)
                     tail = await self.sessions.tail(
                         tenant, dialogue_id, speaker, self.recognizer.history_lines

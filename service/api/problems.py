@@ -71,6 +71,8 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
     error: _of(error, status, title)
     for error, status, title in (
         (errors.DialogueNotFound, 404, "No such dialogue"),
+        (errors.UtteranceNotFound, 404, "No such utterance"),
+        (errors.CorrectionNotFound, 404, "No such correction"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
         (errors.DemonstrationShared, 403, "The demonstration is everybody's"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),

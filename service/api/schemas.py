@@ -197,6 +197,22 @@ class BatchIn(Input):
     )
 
 
+class LabelIn(Input):
+    """What an utterance carries, as a person says."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"label": "joy", "label_space": "meld"}]}
+    )
+
+    label: str = Field(
+        min_length=1,
+        max_length=100,
+        description="A label of the label space, in any case.",
+        examples=["joy"],
+    )
+    label_space: LabelSpaceName = UNIFIED
+
+
 class DemonstrationIn(Input):
     """A labelled utterance to show to the model."""
 
@@ -386,10 +402,30 @@ class ForecastOut(BaseModel):
     degraded: list[str] = Field(description="Parts that did not answer and were done without.")
 
 
+class CorrectionOut(BaseModel):
+    """What a person said that an utterance carries."""
+
+    label_space: str
+    label: str
+    unified: str = Field(description="the label of `unified` that it maps to")
+    created_at: datetime
+
+
+class CorrectedOut(CorrectionOut):
+    """A correction that was stored."""
+
+    dialogue_id: str
+    index: int
+    degraded: list[str] = Field(
+        description="Parts that did not answer and are told later, such as `demonstrations`."
+    )
+
+
 class TimedUtterance(UtteranceOut):
     """An utterance of a timeline."""
 
     created_at: datetime
+    correction: CorrectionOut | None = Field(description="a person's label, where there is one")
 
 
 class TimelineOut(BaseModel):

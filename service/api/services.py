@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Request
 
 from service.admission import Door, Places
 from service.conversation.labels import LabelSpace
+from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -33,6 +34,7 @@ class Services:
     """
 
     turns: TurnTaker
+    corrector: Corrector
     recognizer: Recognizer
     sessions: SessionStore
     store: DemonstrationStore

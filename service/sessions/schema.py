@@ -113,3 +113,35 @@ answers = Table(
     ),
     Index(None, "tenant", "dialogue_id"),
 )
+
+# What people say that utterances carry.
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("dialogue_id", Text, nullable=False),
+    Column("index", Integer, nullable=False, autoincrement=False),
+    Column("label_space", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # The demonstration made of it, among the tenant's own.
+    Column("demonstration_id", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id", "index"],
+        ["utterances.tenant", "utterances.dialogue_id", "utterances.index"],
+        ondelete="CASCADE",
+    ),
+    Index(None, "tenant", "demonstration_id", unique=True),
+)
+
+# Demonstrations that may not be as their corrections say; no correction: none is to be.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("demonstration_id", Text, nullable=False),
+    # Random: another one when it is noted again.
+    Column("mark", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "demonstration_id"),
+)

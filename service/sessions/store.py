@@ -2,7 +2,8 @@
 
 import json
 import secrets
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +20,11 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
+from service.sessions.corrections import Correction, Corrections
 from service.sessions.database import answering
+from service.sessions.erasure import Erased, Pending
 from service.sessions.recent import End, RecentDialogues
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.versions import Expected, Version
 from service.sessions.writers import UtteranceRow, open_writer
 
@@ -70,6 +73,7 @@ class StoredUtterance:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
         description: what the scene looked like, where that was said.
+        correction: what a person said that it carries.
     """
 
     index: int
@@ -80,6 +84,7 @@ class StoredUtterance:
     prediction: dict[str, Any]
     created_at: datetime
     description: str | None = None
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class SessionStore:
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
         self.answers = Answers(engine)
+        self.corrections = Corrections(engine)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -214,7 +220,7 @@ class SessionStore:
         row = UtteranceRow(
             tenant=tail.tenant,
             dialogue_id=tail.dialogue_id,
-            generation=tail.generation if expected is None else expected.generation,
+            generation=tail.generation,
             expected=None if expected is None else expected.number,
             index=tail.length,
             speaker=tail.speaker,
@@ -239,6 +245,8 @@ class SessionStore:
         erasures = self._recent.erasures
         # Whatever goes wrong from here on, nothing that may be stale is remembered.
         end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
+        if expected is not None and expected.generation != tail.generation:
+            raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
         with answering():
             number = await self._writer.append(row, answer)
         if number is None:
@@ -268,7 +276,7 @@ class SessionStore:
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         created_at, generation, number, length = rows[0][:4]
-        said = tuple(StoredUtterance(*row[4:]) for row in rows if row[4] is not None)
+        said = tuple(_stored(row[4:]) for row in rows if row[4] is not None)
         return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
@@ -286,10 +294,15 @@ class SessionStore:
         dialogue_id: str,
         expected: Expected | None = None,
         once: Once[None] | None = None,
-    ) -> None:
-        """Erase a dialogue, and from a SQLite file its bytes too.
+    ) -> tuple[Pending, ...]:
+        """Erase a dialogue with its utterances, predictions, corrections and kept answers.
 
-        PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
+        From a SQLite file the bytes go at once: what is deleted is overwritten with zeros, and the
+        write-ahead log is emptied. In PostgreSQL no statement finds them any more; they lie in the
+        table's file until vacuum frees their place and something else is written there, and in the
+        write-ahead log, its archives and backups for as long as their owner keeps those.
+
+        Returns the demonstrations made of it, which are to go too.
 
         Args:
             expected: what the dialogue must be; None: anything.
@@ -303,26 +316,43 @@ class SessionStore:
         _check(tenant, dialogue_id)
         answer = _answer_row(once, None)
         while True:
-            found = await self._expected(tenant, dialogue_id, expected)
+            found = await self._expected(tenant, dialogue_id, expected, once)
             self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
                 with answering():
                     deleted = await self._writer.delete(tenant, dialogue_id, found, answer)
             finally:
                 self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
-            if deleted:
-                return
+            if deleted is not None:
+                return deleted.pending
             await self.raise_if_answered(once)
             if expected is None:
                 raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
 
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase, as `delete` does, at most `limit` of the dialogues last written before a moment.
+
+        The oldest go first.
+        """
+        with answering():
+            found = await self._writer.erase_before(moment, limit)
+        for each in found:
+            self._recent.erase((each.tenant, each.dialogue_id))
+        return found
+
     async def _expected(
-        self, tenant: str, dialogue_id: str, expected: Expected | None
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None,
+        once: Once[None] | None,
     ) -> Version | None:
         """The version of a dialogue that is as expected; None: anything is."""
         if expected is None:
             return None
         found = await self.version(tenant, dialogue_id)
+        if found is None or not expected.allows(found):
+            await self.raise_if_answered(once)
         if found is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         expected.check(found)
@@ -363,6 +393,12 @@ def _answer_row(
     return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
+def _stored(columns: Sequence[Any]) -> StoredUtterance:
+    label_space, label, created_at = columns[-3:]
+    correction = None if label is None else Correction(label_space, label, created_at)
+    return replace(StoredUtterance(*columns[:-3]), correction=correction)
+
+
 def _check(*strings: str) -> None:
     for string in strings:
         if "\0" in string:
@@ -370,7 +406,7 @@ def _check(*strings: str) -> None:
         string.encode()  # a lone surrogate: UnicodeEncodeError, which is a ValueError
 
 
-_FIELDS = tuple(field.name for field in fields(StoredUtterance))
+_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
 
 _IS_THE_DIALOGUE = and_(
     dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
@@ -419,6 +455,9 @@ _TIMELINE = (
         dialogues.c.version,
         dialogues.c.length,
         *(utterances.c[name] for name in _FIELDS),
+        corrections.c.label_space,
+        corrections.c.label,
+        corrections.c.created_at,
     )
     .outerjoin_from(
         dialogues,
@@ -429,6 +468,7 @@ _TIMELINE = (
             utterances.c.index > bindparam("after", type_=Integer),
         ),
     )
+    .outerjoin(corrections)
     .where(_IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
     .limit(bindparam("limit", type_=BigInteger))

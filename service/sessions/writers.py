@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
-from sqlalchemy import Text, TextClause, bindparam, text
+from sqlalchemy import BigInteger, Integer, Text, TextClause, bindparam, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.sessions.answers import KEEP, AnswerRow
-from service.sessions.database import connect_to_sqlite
-from service.sessions.schema import answers, dialogues, utterances
+from service.sessions.database import connect_to_sqlite, transactional
+from service.sessions.erasure import (
+    ERASE,
+    FIND,
+    FIND_EXPIRED,
+    NOTE,
+    Erased,
+    erased,
+    values_of,
+)
+from service.sessions.schema import UtcTime, answers, dialogues, utterances
 from service.sessions.versions import Version
 
 
@@ -62,12 +71,16 @@ class Writer(Protocol):
         dialogue_id: str,
         expected: Version | None = None,
         answer: AnswerRow | None = None,
-    ) -> bool:
+    ) -> Erased | None:
         """Erase a dialogue with all that belongs to it, and keep what is answered.
 
-        False: there is none, of the version that is expected if any is, or the answer's key has an
+        None: there is none, of the version that is expected if any is, or the answer's key has an
         answer; nothing is erased.
         """
+        ...
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase at most `limit` of the dialogues last written before a moment, oldest first."""
         ...
 
     async def close(self) -> None: ...
@@ -104,12 +117,6 @@ INSERT INTO utterances
     (tenant, dialogue_id, "index", speaker, speaker_index, text, label_space, prediction,
     created_at, description)"""
 
-_DELETE = """
-DELETE FROM dialogues
-WHERE tenant = :tenant AND id = :dialogue_id
-    AND version = coalesce(:expected, version)
-    AND generation = coalesce(:generation, generation)"""
-
 
 def _the_dialogue(
     tenant: str, dialogue_id: str, expected: Version | None
@@ -135,7 +142,7 @@ class PostgresqlWriter:
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
         answered = answer is not None
         statement = _POSTGRESQL_GROW[answered] if row["index"] else _POSTGRESQL_CREATE[answered]
-        return await self._write(statement, {**row, **(answer or {})})
+        return await self._write(statement, {**(answer or {}), **row})
 
     async def delete(
         self,
@@ -143,9 +150,32 @@ class PostgresqlWriter:
         dialogue_id: str,
         expected: Version | None = None,
         answer: AnswerRow | None = None,
-    ) -> bool:
-        values = {**(answer or {}), **_the_dialogue(tenant, dialogue_id, expected)}
-        return await self._write(_POSTGRESQL_DELETE[answer is not None], values) is not None
+    ) -> Erased | None:
+        values = _the_dialogue(tenant, dialogue_id, expected)
+        try:
+            async with transactional(self._engine).begin() as connection:
+                row = (await connection.execute(_POSTGRESQL_FIND, values)).one_or_none()
+                if row is None:
+                    return None
+                if answer is not None:
+                    await connection.execute(_POSTGRESQL_KEEP, answer)
+                return await self._erase(connection, *row)
+        except IntegrityError as error:
+            if _ANSWERS_KEY in str(error.orig):
+                return None
+            raise
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": moment, "limit": limit}
+        async with transactional(self._engine).begin() as connection:
+            rows = (await connection.execute(_POSTGRESQL_FIND_EXPIRED, values)).all()
+            return [await self._erase(connection, *row) for row in rows]
+
+    async def _erase(self, connection: AsyncConnection, tenant: str, dialogue_id: str) -> Erased:
+        values = values_of(tenant, dialogue_id)
+        noted = (await connection.execute(_POSTGRESQL_NOTE, values)).scalars().all()
+        await connection.execute(_POSTGRESQL_ERASE, values)
+        return erased(values, list(noted))
 
     async def close(self) -> None:
         pass  # the connections are the engine's
@@ -163,37 +193,42 @@ class PostgresqlWriter:
 
 _ANSWERS_KEY = str(answers.primary_key.name)
 
-_KEEP_WRITTEN = """
+_KEEP_WRITTEN = """answered AS (
 INSERT INTO answers (tenant, key, request, status, body, created_at, dialogue_id)
-    SELECT :tenant, :key, :request, :status, :body, :created_at, {dialogue_id} FROM written"""
+    SELECT :tenant, :key, :request, :status, :body, :created_at, :dialogue_id FROM written)"""
 
 
 def _typed(statement: str) -> TextClause:
     # Without their types, PostgreSQL would take all of them for text.
     columns = (*utterances.c, *answers.c, dialogues.c.generation)
-    types = {column.name: column.type for column in columns} | {
-        "prediction": Text()
-    }  # JSON already
+    types = {column.name: column.type for column in columns}
+    types |= {"prediction": Text(), "expected": Integer()}  # the prediction is JSON already
+    types |= {"before": UtcTime(), "limit": BigInteger(), "mark": BigInteger()}
     clause = text(statement)
     return clause.bindparams(*(bindparam(name, type_=types[name]) for name in clause._bindparams))
 
 
-def _with_answer(written: str, dialogue_id: str, more: str = "") -> tuple[TextClause, TextClause]:
-    """One statement for all tables: without an answer, with one; both give the version."""
-    kept = f", answered AS ({_KEEP_WRITTEN.format(dialogue_id=dialogue_id)})"
-    found = "SELECT version FROM written"
-    begin = f"WITH written AS ({written}){more}"
-    return _typed(f"{begin} {found}"), _typed(f"{begin}{kept} {found}")
-
-
-_ADD_WRITTEN = f""", added AS ({_ADD}
+_ADD_WRITTEN = f"""added AS ({_ADD}
     SELECT :tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
         CAST(:prediction AS json), :created_at, :description
     FROM written)"""
 
-_POSTGRESQL_CREATE = _with_answer(_CREATE, ":dialogue_id", _ADD_WRITTEN)
-_POSTGRESQL_GROW = _with_answer(_GROW, ":dialogue_id", _ADD_WRITTEN)
-_POSTGRESQL_DELETE = _with_answer(f"{_DELETE} RETURNING version", "NULL")
+
+def _appending(written: str) -> tuple[TextClause, TextClause]:
+    """One statement for all tables: without an answer, with one; both give the version."""
+    begin = f"WITH written AS ({written}), {_ADD_WRITTEN}"
+    found = "SELECT version FROM written"
+    return _typed(f"{begin} {found}"), _typed(f"{begin}, {_KEEP_WRITTEN} {found}")
+
+
+_POSTGRESQL_CREATE = _appending(_CREATE)
+_POSTGRESQL_GROW = _appending(_GROW)
+_POSTGRESQL_KEEP = _typed(KEEP)
+_POSTGRESQL_FIND = _typed(f"{FIND} FOR UPDATE")
+# What another process writes or erases just now is left to it.
+_POSTGRESQL_FIND_EXPIRED = _typed(f"{FIND_EXPIRED} FOR UPDATE SKIP LOCKED")
+_POSTGRESQL_NOTE = _typed(NOTE)
+_POSTGRESQL_ERASE = _typed(ERASE)
 
 
 _SQLITE_ADD = f"""{_ADD}
@@ -203,7 +238,8 @@ VALUES (:tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_s
 _ANSWERED = "SELECT 1 FROM answers WHERE tenant = :tenant AND key = :key"
 
 # Writes within a transaction; None: nothing was written.
-_Work = Callable[[sqlite3.Connection], int | None]
+Outcome = TypeVar("Outcome")
+_Work = Callable[[sqlite3.Connection], Outcome | None]
 
 
 class SqliteWriter:
@@ -239,18 +275,28 @@ class SqliteWriter:
         dialogue_id: str,
         expected: Version | None = None,
         answer: AnswerRow | None = None,
-    ) -> bool:
+    ) -> Erased | None:
         values = _the_dialogue(tenant, dialogue_id, expected)
 
-        def erase(connection: sqlite3.Connection) -> int | None:
+        def erase(connection: sqlite3.Connection) -> Erased | None:
             if _is_answered(connection, answer):
                 return None
-            erased = connection.execute(_DELETE, values).rowcount
-            if erased:
-                _keep(connection, answer)
-            return erased or None
+            found = connection.execute(FIND, values).fetchone()
+            if found is None:
+                return None
+            _keep(connection, answer)
+            return _erase(connection, *found)
 
-        return await self._do(erase, erases=True) is not None
+        return await self._do(erase, erases=True)
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": _sqlite_time(moment), "limit": limit}
+
+        def erase(connection: sqlite3.Connection) -> list[Erased] | None:
+            found = connection.execute(FIND_EXPIRED, values).fetchall()
+            return [_erase(connection, *row) for row in found] or None
+
+        return await self._do(erase, erases=True) or []
 
     async def close(self) -> None:
         """Wait for what was begun, then close the connection."""
@@ -261,7 +307,7 @@ class SqliteWriter:
         jobs.put(None)
         await asyncio.to_thread(thread.join)
 
-    async def _do(self, work: _Work, *, erases: bool = False) -> int | None:
+    async def _do(self, work: _Work[Outcome], *, erases: bool = False) -> Outcome | None:
         if self._jobs is None:
             self._jobs = SimpleQueue()
             self._thread = Thread(
@@ -270,16 +316,17 @@ class SqliteWriter:
             self._thread.start()
         job = _Job(work, erases, asyncio.get_running_loop().create_future())
         self._jobs.put(job)
-        return await job.outcome
+        outcome: Outcome | None = await job.outcome
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """An append or an erasure, and who waits for its outcome."""
 
-    work: _Work
+    work: _Work[Any]
     erases: bool
-    outcome: asyncio.Future[int | None]
+    outcome: asyncio.Future[Any]
 
 
 def _is_answered(connection: sqlite3.Connection, answer: AnswerRow | None) -> bool:
@@ -292,6 +339,13 @@ def _is_answered(connection: sqlite3.Connection, answer: AnswerRow | None) -> bo
 def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
     if answer is not None:
         connection.execute(KEEP, {**answer, "created_at": _sqlite_time(answer["created_at"])})
+
+
+def _erase(connection: sqlite3.Connection, tenant: str, dialogue_id: str) -> Erased:
+    values = values_of(tenant, dialogue_id)
+    noted = connection.execute(NOTE, values).fetchall()
+    connection.execute(ERASE, values)
+    return erased(values, [demonstration_id for (demonstration_id,) in noted])
 
 
 def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
@@ -330,17 +384,17 @@ def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
     connection.execute("COMMIT")
     _settle([(job, outcome) for job, outcome in outcomes if not job.erases])
     erasures = [(job, outcome) for job, outcome in outcomes if job.erases]
-    if any(isinstance(outcome, int) for _, outcome in erasures):
+    if any(outcome and not isinstance(outcome, Exception) for _, outcome in erasures):
         # The write-ahead log would keep the text until it is next overwritten.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     _settle(erasures)
 
 
-def _try(connection: sqlite3.Connection, job: _Job) -> int | Exception | None:
+def _try(connection: sqlite3.Connection, job: _Job) -> Any:
     """What the job did; one that fails leaves nothing in the transaction."""
     connection.execute("SAVEPOINT job")
     try:
-        outcome: int | Exception | None = job.work(connection)
+        outcome: Any = job.work(connection)
     except Exception as error:  # whatever it is, it is this job's alone
         connection.execute("ROLLBACK TO job")
         outcome = error
@@ -348,14 +402,14 @@ def _try(connection: sqlite3.Connection, job: _Job) -> int | Exception | None:
     return outcome
 
 
-def _settle(outcomes: Sequence[tuple[_Job, int | Exception | None]]) -> None:
+def _settle(outcomes: Sequence[tuple[_Job, Any]]) -> None:
     """Tell the event loop, once for all of them."""
     if outcomes:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_tell, outcomes)
 
 
-def _tell(outcomes: Sequence[tuple[_Job, int | Exception | None]]) -> None:
+def _tell(outcomes: Sequence[tuple[_Job, Any]]) -> None:
     for job, outcome in outcomes:
         if job.outcome.done():  # cancelled, or told before
             continue

@@ -22,6 +22,7 @@ from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
+from service.corrections import Corrector
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
@@ -29,6 +30,7 @@ from service.decoding.watched import WatchedEngine
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
+from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
@@ -37,7 +39,7 @@ from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
-from service.settings import Admission, Limits
+from service.settings import Admission, Limits, Sessions
 from service.turns import TurnTaker
 
 USUAL = Admission()
@@ -100,6 +102,12 @@ class Service:
     door: Door
     state: State
     watched: WatchedEngine
+    services: Services
+
+    async def keep_house(self, **settings: float) -> None:
+        """Do once what the running service does again and again."""
+        sessions, corrector = self.services.sessions, self.services.corrector
+        await Housekeeping(sessions, corrector, Sessions(**settings)).do()
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -133,8 +141,8 @@ class Service:
     async def lose_database(self) -> None:
         """From here on, the database carries nothing out."""
         async with self.database.connect() as connection:
-            await connection.execute(sql("DROP TABLE utterances"))
-            await connection.execute(sql("DROP TABLE dialogues"))
+            for table in ("corrections", "answers", "utterances", "dialogues"):
+                await connection.execute(sql(f"DROP TABLE {table}"))
 
 
 class StartService(Protocol):
@@ -215,6 +223,7 @@ def start_service(
             yield {
                 "services": Services(
                     turns=TurnTaker(recognizer, sessions, NamedLocks(), places),
+                    corrector=Corrector(label_spaces, sessions, store, encoder, NamedLocks()),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -245,6 +254,7 @@ def start_service(
                     door_of(app),
                     state,
                     watched,
+                    services,
                 )
         finally:
             await store.close()

@@ -117,7 +117,7 @@ async def test_a_tag_that_is_none_is_refused(
 async def test_pages_of_a_timeline_join_to_the_whole(service: "Service", limit: int) -> None:
     """`next`, in the body and as a link, leads from page to page; the last has none."""
     for n in range(7):
-        await service.say("call 42?", "Ann", f"line {n}")
+        await service.say("call%2042%3F", "Ann", f"line {n}")
     whole = (await service.client.get("/dialogues/call%2042%3F")).json()
     assert whole["next"] is None
 

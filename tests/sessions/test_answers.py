@@ -99,11 +99,11 @@ async def test_an_erasure_keeps_its_answer_and_takes_those_of_the_dialogue(
     await say(store, "One.")
     erasure = Once(replace(KEY, value="k-2"), lambda _: Answer(204))
 
-    await store.delete("default", "call-42", erasure)
+    await store.delete("default", "call-42", once=erasure)
 
     assert await store.answers.find(KEY) is None
     with pytest.raises(AlreadyAnswered) as told:
-        await store.delete("default", "call-42", erasure)
+        await store.delete("default", "call-42", once=erasure)
     assert told.value.answer == Answer(204)
 
 

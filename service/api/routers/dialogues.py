@@ -11,17 +11,20 @@ from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
 from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
+    CorrectedOut,
     ForecastAsked,
     ForecastOut,
     Identifier,
+    LabelIn,
     TimelineAsked,
     TimelineOut,
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import MetricsDep, ServicesDep, TenantDep
+from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
+    CorrectionNotFound,
     DatabaseUnavailable,
     DialogueBusy,
     DialogueChanged,
@@ -29,10 +32,13 @@ from service.errors import (
     EngineUnavailable,
     ForecastNotSupported,
     IdempotencyKeyReused,
+    InvalidLabel,
     UnsupportedLabelSpace,
+    UtteranceNotFound,
     UtteranceTooLong,
 )
 from service.recognition.document import forecast_document
+from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance, Timeline
 from service.stages import listening
 
@@ -40,6 +46,9 @@ router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRout
 
 DialogueId = Annotated[
     Identifier, Path(description="Your own id of the dialogue: printable characters other than /.")
+]
+UtteranceIndex = Annotated[
+    int, Path(ge=0, lt=2**31, description="Its place in the dialogue, from 0.")
 ]
 
 
@@ -135,7 +144,11 @@ async def read_dialogue(
             "id": timeline.id,
             "created_at": timeline.created_at,
             "utterances": [
-                _utterance(dialogue_id, stored) | {"created_at": stored.created_at}
+                _utterance(dialogue_id, stored)
+                | {
+                    "created_at": stored.created_at,
+                    "correction": _correction(stored.correction, services),
+                }
                 for stored in timeline.utterances
             ],
             "next": following,
@@ -208,16 +221,111 @@ async def erase_dialogue(
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
-    """Erase a dialogue with all that was said."""
+    """Erase a dialogue with all that was said, and the demonstrations made of corrections in it."""
 
     def answered(_: None) -> Response:
         return Response(status_code=204)
 
     async def erase() -> Response:
-        await services.sessions.delete(tenant, dialogue_id, expected, request.once(answered))
+        await services.corrector.erase(tenant, dialogue_id, expected, request.once(answered))
         return answered(None)
 
     return await request.answer(erase, keeps=True)
+
+
+@router.put(
+    "/{dialogue_id}/utterances/{index}/label",
+    response_model=CorrectedOut,
+    responses=documented(
+        *BODY_PROBLEMS,
+        *ADMISSION_PROBLEMS,
+        DialogueNotFound,
+        UtteranceNotFound,
+        UnsupportedLabelSpace,
+        InvalidLabel,
+        DialogueChanged,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
+    ),
+)
+async def correct_label(
+    dialogue_id: DialogueId,
+    index: UtteranceIndex,
+    given: LabelIn,
+    tenant: TenantDep,
+    services: ServicesDep,
+    expected: IfMatch,
+    request: RepeatableDep,
+) -> Response:
+    """Say what an utterance carries; it replaces what was said before.
+
+    The timeline shows it beside the prediction. It becomes a demonstration: the next answer may
+    already show it to the model. While the demonstrations do not answer, it is stored all the same,
+    marked as degraded, and becomes one later.
+    """
+
+    async def correct() -> Response:
+        corrected, degraded = await services.corrector.correct(
+            tenant, dialogue_id, index, given.label_space, given.label, expected
+        )
+        found = _correction(corrected.correction, services) or {}
+        answer = json_answer(
+            {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
+        )
+        answer.headers[ETAG] = etag(corrected.version)
+        return answer
+
+    return await request.answer(correct)
+
+
+@router.delete(
+    "/{dialogue_id}/utterances/{index}/label",
+    status_code=204,
+    responses=documented(
+        INVALID_REQUEST,
+        *ADMISSION_PROBLEMS,
+        DialogueNotFound,
+        UtteranceNotFound,
+        CorrectionNotFound,
+        DialogueChanged,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
+    ),
+)
+async def take_label_back(
+    dialogue_id: DialogueId,
+    index: UtteranceIndex,
+    tenant: TenantDep,
+    services: ServicesDep,
+    expected: IfMatch,
+    request: RepeatableDep,
+) -> Response:
+    """Take a correction back, and the demonstration made of it."""
+
+    def answered(_: None) -> Response:
+        return Response(status_code=204)
+
+    async def take_back() -> Response:
+        removed = await services.corrector.take_back(
+            tenant, dialogue_id, index, expected, request.once(answered)
+        )
+        answer = answered(None)
+        answer.headers[ETAG] = etag(removed.version)
+        return answer
+
+    return await request.answer(take_back, keeps=True)
+
+
+def _correction(found: Correction | None, services: Services) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    space = services.label_spaces.get(found.label_space)  # which may since have been taken away
+    return {
+        "label_space": found.label_space,
+        "label": found.label,
+        "unified": found.label if space is None else space.label(found.label).unified,
+        "created_at": found.created_at,
+    }
 
 
 def _next(timeline: Timeline, limit: int) -> str | None:
