@@ -12,11 +12,13 @@ from fastapi import FastAPI
 from service.admission import Places
 from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
+from service.corrections import Corrector
 from service.decoding.bundle import BundleError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
+from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
@@ -26,7 +28,7 @@ from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 from service.settings import Settings
 from service.turns import TurnTaker
 
@@ -77,13 +79,18 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
+                corrector = Corrector(
+                    parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
+                )
+                housekeeping = Housekeeping(sessions, corrector, settings.sessions)
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)
-                async with _beside(lag.watch(), parts.engine.watch(lose)):
+                async with _beside(lag.watch(), parts.engine.watch(lose), housekeeping.run()):
                     yield {
                         "services": Services(
-                            turns=TurnTaker(parts.recognizer, sessions, DialogueLocks(), places),
+                            turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
+                            corrector=corrector,
                             recognizer=parts.recognizer,
                             sessions=sessions,
                             store=parts.store,
@@ -94,6 +101,7 @@ def create_app(
                             door=door_of(app),
                             lag=lag,
                             places=places,
+                            keys=NamedLocks(),
                         )
                     }
         except _START_FAILURES as error:

@@ -2,11 +2,16 @@
 
 * ServiceError                str(error) is safe to show to a client
   + DialogueNotFound
+  + UtteranceNotFound
+  + CorrectionNotFound
   + DemonstrationNotFound
+  + DemonstrationShared       everybody's, so nobody may delete it
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + UtteranceTooLong          more tokens than the model reads
+  + DialogueChanged           it is not as the request takes it to be
+  + IdempotencyKeyReused      the key came with another request
   + DialogueBusy              other writers keep getting in first; worth a retry
   + Overloaded                more is asked than there is room for; worth a retry
   + ShuttingDown              another process takes the request
@@ -27,8 +32,20 @@ class DialogueNotFound(ServiceError):
     """No dialogue has this id."""
 
 
+class UtteranceNotFound(ServiceError):
+    """The dialogue has no utterance with this index."""
+
+
+class CorrectionNotFound(ServiceError):
+    """Nobody has corrected the utterance."""
+
+
 class DemonstrationNotFound(ServiceError):
     """No demonstration has this id."""
+
+
+class DemonstrationShared(ServiceError):
+    """The demonstration is everybody's: no tenant may delete it."""
 
 
 class UnsupportedLabelSpace(ServiceError):
@@ -45,6 +62,14 @@ class InvalidLabel(ServiceError):
 
 class UtteranceTooLong(ServiceError):
     """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
+
+
+class DialogueChanged(ServiceError):
+    """The dialogue is not as the request takes it to be."""
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key came with another request before."""
 
 
 class DialogueBusy(ServiceError):

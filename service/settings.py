@@ -27,6 +27,20 @@ class Database(Section):
     )
 
 
+class Sessions(Section):
+    """How long what the database holds is kept."""
+
+    ttl_s: PositiveFloat | None = Field(
+        None, description="seconds after its last write that a dialogue is erased; unset: never"
+    )
+    idempotency_s: PositiveFloat = Field(
+        86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
+    )
+    housekeeping_s: PositiveFloat = Field(
+        60, description="seconds between two looks for what is to be erased or delivered"
+    )
+
+
 class Demonstrations(Section):
     """Whether prompts show any, and the embedded index, used when no Qdrant server is set."""
 
@@ -86,6 +100,7 @@ class Limits(Section):
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+    timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
 
 
 class Admission(Section):
@@ -128,6 +143,7 @@ class Settings(BaseSettings):
         "info", description="least level that is logged; utterance text is never logged"
     )
     database: Database = Database()
+    sessions: Sessions = Sessions()
     demonstrations: Demonstrations = Demonstrations()
     qdrant: Qdrant = Qdrant()
     engine: Engine = Engine()

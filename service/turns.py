@@ -13,8 +13,10 @@ from service.errors import DialogueBusy
 from service.priority import Priority
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition, Recognizer
-from service.sessions.store import Conflict, SessionStore, StoredUtterance
-from service.sessions.turns import DialogueLocks
+from service.sessions.answers import Once
+from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
+from service.sessions.turns import NamedLocks
+from service.sessions.versions import Expected
 from service.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
@@ -35,38 +37,55 @@ class TurnTaker:
 
     recognizer: Recognizer
     sessions: SessionStore
-    locks: DialogueLocks
+    locks: NamedLocks
     places: Places
 
     async def take(
         self,
+        tenant: str,
         dialogue_id: str,
         speaker: str,
         text: str,
         label_space: str,
         description: str | None = None,
-    ) -> StoredUtterance:
+        *,
+        expected: Expected | None = None,
+        once: Once[StoredUtterance] | None = None,
+    ) -> Appended:
         """Label an utterance in the light of the dialogue so far and append it.
 
         Args:
             description: what the scene looks like, where that is known.
+            expected: what the dialogue must be; None: anything, or nothing yet.
+            once: the request's key and what it will be answered.
 
         Raises:
             UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
             Overloaded: too many wait for the engine; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
+            DialogueChanged: it is another than expected, or not there; nothing is stored.
+            AlreadyAnswered: another process was asked the same and was faster.
+            IdempotencyKeyReused: another process has answered another request with the key.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = self.recognizer.label_space(label_space)
-        async with self.locks.of(dialogue_id):
+        async with self.locks.of(tenant, dialogue_id):
             for _ in range(_ATTEMPTS):
                 with stage(Stage.STORE):
+                    version = None
+                    if expected is not None:
+                        version = await self.sessions.version(tenant, dialogue_id)
+                        if version is None or not expected.allows(version):
+                            await self.sessions.raise_if_answered(once)
+                        expected.check(version)
                     tail = await self.sessions.tail(
-                        dialogue_id, speaker, self.recognizer.history_lines
+                        tenant, dialogue_id, speaker, self.recognizer.history_lines
                     )
                 lines = (*tail.lines, Line(tail.speaker_index, text, description))
                 async with self.places.of(Priority.INTERACTIVE):
-                    recognition = await self.recognizer.recognize(lines, space, first=tail.first)
+                    recognition = await self.recognizer.recognize(
+                        lines, space, first=tail.first, tenant=tenant
+                    )
                 found = document(recognition, self.recognizer.bundle)
                 try:
                     with stage(Stage.STORE), to_the_end():
@@ -76,12 +95,16 @@ class TurnTaker:
                             label_space=space.name,
                             prediction=cast(dict[str, Any], found),
                             description=description,
+                            expected=version,
+                            once=once,
                         )
                 except Conflict:
-                    continue
+                    await self.sessions.raise_if_answered(once)
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
 
-    async def forecast(self, dialogue_id: str, speaker: str, label_space: str) -> Forecast:
+    async def forecast(
+        self, tenant: str, dialogue_id: str, speaker: str, label_space: str
+    ) -> Forecast:
         """Predict the emotion of what a speaker, of the dialogue so far or new to it, says next.
 
         It goes by the dialogue as it is stored and waits for no turn under way.
@@ -95,7 +118,7 @@ class TurnTaker:
         space = self.recognizer.label_space(label_space)
         with stage(Stage.STORE):
             tail = await self.sessions.stored_tail(
-                dialogue_id, speaker, self.recognizer.history_lines
+                tenant, dialogue_id, speaker, self.recognizer.history_lines
             )
         async with self.places.of(Priority.INTERACTIVE):
             found = await self.recognizer.forecast(

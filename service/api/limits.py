@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.api.problems import invalid
-from service.api.schemas import BatchIn, DemonstrationIn, ForecastAsked, Said
+from service.api.schemas import BatchIn, DemonstrationIn, ForecastAsked, Said, TimelineAsked
 from service.settings import Limits
 
 
@@ -29,6 +29,20 @@ def check_forecast(asked: ForecastAsked, limits: Limits) -> None:
         RequestValidationError: the parameter is too long.
     """
     _check_length(asked.speaker, limits.speaker_characters, "speaker", source="query")
+
+
+def page_limit(asked: TimelineAsked, limits: Limits) -> int:
+    """How many utterances a page of a timeline has at most.
+
+    Raises:
+        RequestValidationError: more are asked for than a page may have.
+    """
+    most = limits.timeline_utterances
+    if asked.limit is None:
+        return most
+    if asked.limit > most:
+        raise invalid("limit", detail=f"at most {most} are given", source="query")
+    return asked.limit
 
 
 def check_batch(batch: BatchIn, limits: Limits) -> None:

@@ -45,7 +45,7 @@ class Fault(BaseModel):
     pointer: str | None = Field(
         None, description="JSON pointer into the body (RFC 6901)", examples=["/utterances/0/text"]
     )
-    parameter: str | None = Field(None, description="name of the path or query parameter")
+    parameter: str | None = Field(None, description="name of the path, query or header parameter")
     detail: str
 
 
@@ -71,11 +71,16 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
     error: _of(error, status, title)
     for error, status, title in (
         (errors.DialogueNotFound, 404, "No such dialogue"),
+        (errors.UtteranceNotFound, 404, "No such utterance"),
+        (errors.CorrectionNotFound, 404, "No such correction"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
+        (errors.DemonstrationShared, 403, "The demonstration is everybody's"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),
         (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),
         (errors.InvalidLabel, 422, "The label space has no such label"),
         (errors.UtteranceTooLong, 422, "The utterance is longer than the model reads"),
+        (errors.DialogueChanged, 412, "The dialogue has changed"),
+        (errors.IdempotencyKeyReused, 409, "The idempotency key is another request's"),
         (errors.DialogueBusy, 503, "Others keep appending to the dialogue"),
         (errors.Overloaded, 503, "The service has as much to do as it can"),
         (errors.ShuttingDown, 503, "The service is about to end"),
@@ -138,7 +143,7 @@ def problem_answer(
 
 
 def invalid(
-    *where: str | int, detail: str, source: Literal["body", "query"] = "body"
+    *where: str | int, detail: str, source: Literal["body", "query", "header"] = "body"
 ) -> RequestValidationError:
     """A fault that only the settings or a second look can find.
 

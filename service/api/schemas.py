@@ -7,6 +7,7 @@ in `service.api.limits`.
 import re
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -144,6 +145,22 @@ class ForecastAsked(BaseModel):
     label_space: LabelSpaceName = UNIFIED
 
 
+class TimelineAsked(BaseModel):
+    """Which part of a timeline to read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int | None = Field(
+        None, ge=0, lt=2**31, description="Index of the utterance before; left out: from the start."
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description=f"How many at most; {_DEFAULT.timeline_utterances:,} unless the service is set "
+        "otherwise.",
+    )
+
+
 class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
@@ -180,6 +197,22 @@ class BatchIn(Input):
     )
 
 
+class LabelIn(Input):
+    """What an utterance carries, as a person says."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"label": "joy", "label_space": "meld"}]}
+    )
+
+    label: str = Field(
+        min_length=1,
+        max_length=100,
+        description="A label of the label space, in any case.",
+        examples=["joy"],
+    )
+    label_space: LabelSpaceName = UNIFIED
+
+
 class DemonstrationIn(Input):
     """A labelled utterance to show to the model."""
 
@@ -193,7 +226,7 @@ class DemonstrationIn(Input):
     text: Text
     id: Identifier | None = Field(
         None,
-        description="Replaces the demonstration that has this id. Left out, it is made from the "
+        description="Replaces your demonstration that has this id. Left out, it is made from the "
         "rest, so that the same demonstration sent twice is there once.",
     )
 
@@ -233,7 +266,7 @@ class DemonstrationListing(BaseModel):
 
     label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
     limit: int = Field(100, ge=1, le=1000, description="How many at most.")
-    after: str | None = Field(None, description="`next` of the page before.")
+    after: UUID | None = Field(None, description="`next` of the page before.")
 
 
 class Emotion(BaseModel):
@@ -369,18 +402,39 @@ class ForecastOut(BaseModel):
     degraded: list[str] = Field(description="Parts that did not answer and were done without.")
 
 
+class CorrectionOut(BaseModel):
+    """What a person said that an utterance carries."""
+
+    label_space: str
+    label: str
+    unified: str = Field(description="the label of `unified` that it maps to")
+    created_at: datetime
+
+
+class CorrectedOut(CorrectionOut):
+    """A correction that was stored."""
+
+    dialogue_id: str
+    index: int
+    degraded: list[str] = Field(
+        description="Parts that did not answer and are told later, such as `demonstrations`."
+    )
+
+
 class TimedUtterance(UtteranceOut):
     """An utterance of a timeline."""
 
     created_at: datetime
+    correction: CorrectionOut | None = Field(description="a person's label, where there is one")
 
 
 class TimelineOut(BaseModel):
-    """A whole dialogue, its utterances in order."""
+    """A dialogue, its utterances in order."""
 
     id: str
     created_at: datetime
     utterances: list[TimedUtterance]
+    next: str | None = Field(description="where the timeline goes on; null where it ends")
 
 
 class ScoredDialogue(BaseModel):

@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Request
 
 from service.admission import Door, Places
 from service.conversation.labels import LabelSpace
+from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -15,8 +16,11 @@ from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.store import SessionStore
+from service.sessions.turns import NamedLocks
 from service.settings import Limits
 from service.turns import TurnTaker
+
+DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +30,11 @@ class Services:
     Attributes:
         label_spaces: every known one, by name; the bundle may have been trained on fewer.
         places: of the utterances that are under way, over all requests.
+        keys: of requests with one idempotency key, one at a time is done.
     """
 
     turns: TurnTaker
+    corrector: Corrector
     recognizer: Recognizer
     sessions: SessionStore
     store: DemonstrationStore
@@ -39,6 +45,7 @@ class Services:
     places: Places
     door: Door
     lag: LoopLag
+    keys: NamedLocks
 
 
 class State(TypedDict):
@@ -68,5 +75,14 @@ async def _metrics(request: Request) -> Metrics:
     return metrics_of(request.app)
 
 
+async def tenant() -> str:
+    """Whose dialogues and demonstrations a request is about.
+
+    Until callers have keys of their own, all of them are one tenant.
+    """
+    return DEFAULT_TENANT
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
+TenantDep = Annotated[str, Depends(tenant)]

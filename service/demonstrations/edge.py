@@ -32,11 +32,13 @@ from service.demonstrations.points import (
     EDITION,
     EXACT_UP_TO,
     LABEL_SPACE,
+    TENANT,
     PageRequest,
     Row,
-    demonstration_of,
+    found_of,
     match_of,
     point_id,
+    points_of,
     query_vector,
     writes,
 )
@@ -134,9 +136,10 @@ class EdgeStore:
         demonstrations: Sequence[Demonstration],
         vectors: Vectors,
         edition: str | None = None,
+        tenant: str | None = None,
     ) -> None:
         # One call of the thread a portion, so that queries come between.
-        for rows in writes(demonstrations, vectors, edition):
+        for rows in writes(demonstrations, vectors, edition, tenant):
             async with self._writing:
                 await self._run(self._write, rows)
         if edition is None:
@@ -146,19 +149,20 @@ class EdgeStore:
         if len(demonstrations) > self._exact_up_to:
             await self.settled()
 
-    async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
+    async def nearest(
+        self, vector: Vector, label_space: str, k: int, tenant: str | None = None
+    ) -> list[Match]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
-        found = await self._run(self._nearest, query, label_space, k)
+        found = await self._run(self._nearest, query, label_space, k, tenant)
         return [match_of(point.payload, point.score) for point in found]
 
-    async def get(self, demonstration_id: str) -> Demonstration:
-        for record in await self._run(self._retrieve, point_id(demonstration_id)):
-            return demonstration_of(record.payload)
-        raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
+    async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
+        records = await self._run(self._retrieve, points_of(demonstration_id, tenant))
+        return found_of([record.payload for record in records], demonstration_id)
 
-    async def delete(self, demonstration_id: str) -> None:
+    async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         async with self._writing:
-            found = await self._run(self._delete, point_id(demonstration_id))
+            found = await self._run(self._delete, point_id(demonstration_id, tenant))
         if not found:
             raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
 
@@ -198,13 +202,17 @@ class EdgeStore:
             self._thread.shutdown(wait=False)
 
     async def list(
-        self, label_space: str | None = None, limit: int = 100, after: str | None = None
+        self,
+        label_space: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        tenant: str | None = None,
     ) -> Page:
         request = PageRequest(limit, after)
         scroll = qdrant.ScrollRequest(
             offset=request.scroll_offset,
             limit=request.scroll_limit,
-            filter=_within(label_space),
+            filter=_seen(tenant, label_space),
             with_payload=True,
             with_vector=False,
         )
@@ -261,15 +269,14 @@ class EdgeStore:
         return bool(self._shard.info().points_count > self._exact_up_to)
 
     def _nearest(
-        self, query: qdrant.Query, label_space: str, k: int
+        self, query: qdrant.Query, label_space: str, k: int, tenant: str | None
     ) -> Sequence[qdrant.ScoredPoint]:
-        within = _within(label_space)
         # From the index of label spaces: 0.02 ms however many there are.
-        size = self._shard.count(qdrant.CountRequest(exact=False, filter=within))
+        size = self._shard.count(qdrant.CountRequest(exact=False, filter=_within(label_space)))
         request = qdrant.QueryRequest(
             limit=k,
             query=query,
-            filter=within,
+            filter=_seen(tenant, label_space),
             params=_EXACT if size <= self._exact_up_to else _BY_GRAPH,
             with_payload=True,
         )
@@ -283,18 +290,17 @@ class EdgeStore:
             self._shard.flush()
             self._unflushed = 0
 
-    def _retrieve(self, point: uuid.UUID) -> Sequence[qdrant.Record]:
-        return self._shard.retrieve([point], with_payload=True, with_vector=False)
+    def _retrieve(self, points: Sequence[uuid.UUID]) -> Sequence[qdrant.Record]:
+        return self._shard.retrieve([*points], with_payload=True, with_vector=False)
 
     def _delete(self, point: uuid.UUID) -> bool:
-        if not self._retrieve(point):
+        if not self._retrieve([point]):
             return False
         self._update(qdrant.UpdateOperation.delete_points([point]))
         return True
 
     def _drop_other_editions(self, edition: str) -> None:
-        this = qdrant.FieldCondition(EDITION, match=qdrant.MatchValue(edition))
-        others = qdrant.Filter(must_not=[qdrant.IsEmptyCondition(EDITION), this])
+        others = qdrant.Filter(must_not=[qdrant.IsEmptyCondition(EDITION), _is(EDITION, edition)])
         self._update(qdrant.UpdateOperation.delete_points_by_filter(others))
 
     def _note_edition(self, edition: str) -> None:
@@ -361,9 +367,20 @@ async def _build(shard: Path) -> None:
 def _within(label_space: str | None) -> qdrant.Filter | None:
     if label_space is None:
         return None
+    return qdrant.Filter(must=[_is(LABEL_SPACE, label_space)])
+
+
+def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
+    """What is shared, and the tenant's own."""
+    own = () if tenant is None else (_is(TENANT, tenant),)
     return qdrant.Filter(
-        must=[qdrant.FieldCondition(LABEL_SPACE, match=qdrant.MatchValue(label_space))]
+        must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
+        should=[qdrant.IsEmptyCondition(TENANT), *own],
     )
+
+
+def _is(field: str, value: str) -> qdrant.FieldCondition:
+    return qdrant.FieldCondition(field, match=qdrant.MatchValue(value))
 
 
 def _open(

@@ -1,7 +1,7 @@
 """How a demonstration lies in Qdrant, embedded or server: its point id and its payload."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
 from service.demonstrations.store import Match, Page
+from service.errors import DemonstrationNotFound
 
 LABEL_SPACE = "label_space"
 EDITION = "edition"  # left out of the payload of what people add
+TENANT = "tenant"  # left out of the payload of what is shared
 
 # Points in one write. Embedded, a write of so many keeps all other threads waiting for 5 ms.
 POINTS_A_WRITE = 256
@@ -41,13 +43,35 @@ class Row:
     payload: dict[str, Any]
 
 
-def point_id(demonstration_id: str) -> uuid.UUID:
-    """The id of a demonstration's point."""
-    return uuid.uuid5(_NAMESPACE, demonstration_id)
+def point_id(demonstration_id: str, tenant: str | None = None) -> uuid.UUID:
+    """The id of the point of a tenant's demonstration, or of a shared one."""
+    space = _NAMESPACE if tenant is None else uuid.uuid5(_NAMESPACE, f"{TENANT} {tenant}")
+    return uuid.uuid5(space, demonstration_id)
+
+
+def points_of(demonstration_id: str, tenant: str | None) -> list[uuid.UUID]:
+    """Where a demonstration may lie that the tenant finds: among its own, among the shared."""
+    own = [] if tenant is None else [point_id(demonstration_id, tenant)]
+    return [*own, point_id(demonstration_id)]
+
+
+def found_of(payloads: Iterable[Mapping[str, Any] | None], demonstration_id: str) -> Demonstration:
+    """The demonstration among those of `points_of`, the tenant's own before the shared one.
+
+    Raises:
+        DemonstrationNotFound: there is none.
+    """
+    found = sorted((payload or {} for payload in payloads), key=lambda held: TENANT not in held)
+    if not found:
+        raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
+    return demonstration_of(found[0])
 
 
 def writes(
-    demonstrations: Sequence[Demonstration], vectors: Vectors, edition: str | None
+    demonstrations: Sequence[Demonstration],
+    vectors: Vectors,
+    edition: str | None,
+    tenant: str | None = None,
 ) -> Iterator[list[Row]]:
     """The points of some demonstrations, in portions to write one by one.
 
@@ -62,7 +86,7 @@ def writes(
     last = {d.id: (d, vector) for d, vector in zip(demonstrations, vectors, strict=True)}
     found = list(last.values())
     return (
-        [_row(*pair, edition) for pair in found[start : start + POINTS_A_WRITE]]
+        [_row(*pair, edition, tenant) for pair in found[start : start + POINTS_A_WRITE]]
         for start in range(0, len(found), POINTS_A_WRITE)
     )
 
@@ -99,7 +123,7 @@ def match_of(payload: Mapping[str, Any] | None, score: float) -> Match:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page of a listing as a scroll by point id.
+    """One page of a listing as a scroll by point id; `after` is one.
 
     A scroll begins at a point id, that one included, so it reads one point more at either end: the
     last one of the page before, if it is still there, and one that tells whether a page follows.
@@ -111,10 +135,12 @@ class PageRequest:
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
+        if self.after is not None:
+            uuid.UUID(self.after)
 
     @property
     def scroll_offset(self) -> uuid.UUID | None:
-        return None if self.after is None else point_id(self.after)
+        return None if self.after is None else uuid.UUID(self.after)
 
     @property
     def scroll_limit(self) -> int:
@@ -122,22 +148,28 @@ class PageRequest:
 
     def page(self, payloads: Sequence[Mapping[str, Any] | None]) -> Page:
         """The page, from what the scroll found."""
-        found = [demonstration_of(payload) for payload in payloads]
-        if found and found[0].id == self.after:
+        found = list(payloads)
+        if found and _point_of(found[0]) == self.scroll_offset:
             found = found[1:]
-        kept = tuple(found[: self.limit])
-        return Page(kept, kept[-1].id if len(found) > self.limit else None)
+        kept = found[: self.limit]
+        following = str(_point_of(kept[-1])) if len(found) > self.limit else None
+        return Page(tuple(map(demonstration_of, kept)), following)
 
 
-def _row(demonstration: Demonstration, vector: Vector, edition: str | None) -> Row:
+def _point_of(payload: Mapping[str, Any] | None) -> uuid.UUID:
+    held = payload or {}
+    return point_id(held["id"], held.get(TENANT))
+
+
+def _row(
+    demonstration: Demonstration, vector: Vector, edition: str | None, tenant: str | None
+) -> Row:
     payload = {
         "id": demonstration.id,
         LABEL_SPACE: demonstration.label_space,
         "label": demonstration.label,
         "text": demonstration.text,
+        **({} if edition is None else {EDITION: edition}),
+        **({} if tenant is None else {TENANT: tenant}),
     }
-    return Row(
-        point_id(demonstration.id),
-        vector.tolist(),
-        payload | ({} if edition is None else {EDITION: edition}),
-    )
+    return Row(point_id(demonstration.id, tenant), vector.tolist(), payload)

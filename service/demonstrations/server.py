@@ -10,6 +10,7 @@ import math
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 import httpx
 from qdrant_client import AsyncQdrantClient, models
@@ -24,16 +25,18 @@ from service.demonstrations.points import (
     EDITION,
     EXACT_UP_TO,
     LABEL_SPACE,
+    TENANT,
     PageRequest,
-    demonstration_of,
+    found_of,
     kilobytes,
     match_of,
     point_id,
+    points_of,
     query_vector,
     writes,
 )
 from service.demonstrations.store import IndexMismatch, Match, Page
-from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
+from service.errors import DemonstrationsUnavailable
 
 T = TypeVar("T")
 
@@ -150,20 +153,23 @@ class ServerStore:
         demonstrations: Sequence[Demonstration],
         vectors: Vectors,
         edition: str | None = None,
+        tenant: str | None = None,
     ) -> None:
-        for rows in writes(demonstrations, vectors, edition):
+        for rows in writes(demonstrations, vectors, edition, tenant):
             points = [
                 models.PointStruct(id=str(row.point_id), vector=row.vector, payload=row.payload)
                 for row in rows
             ]
             await self._write(self._client.upsert(self._collection, points, wait=True))
 
-    async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
+    async def nearest(
+        self, vector: Vector, label_space: str, k: int, tenant: str | None = None
+    ) -> list[Match]:
         response = await self._read(
             self._client.query_points(
                 self._collection,
                 query=query_vector(vector, k),
-                query_filter=_within(label_space),
+                query_filter=_seen(tenant, label_space),
                 search_params=models.SearchParams(hnsw_ef=CANDIDATES_OF_A_SEARCH),
                 limit=k,
                 with_payload=True,
@@ -171,15 +177,14 @@ class ServerStore:
         )
         return [match_of(point.payload, point.score) for point in response.points]
 
-    async def get(self, demonstration_id: str) -> Demonstration:
-        ids = [str(point_id(demonstration_id))]
-        for record in await self._read(self._client.retrieve(self._collection, ids)):
-            return demonstration_of(record.payload)
-        raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
+    async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
+        payloads = await self._payloads(points_of(demonstration_id, tenant))
+        return found_of(payloads, demonstration_id)
 
-    async def delete(self, demonstration_id: str) -> None:
-        await self.get(demonstration_id)
-        selected = models.PointIdsList(points=[str(point_id(demonstration_id))])
+    async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
+        point = point_id(demonstration_id, tenant)
+        found_of(await self._payloads([point]), demonstration_id)
+        selected = models.PointIdsList(points=[str(point)])
         await self._write(self._client.delete(self._collection, selected, wait=True))
 
     async def count(self, label_space: str | None = None) -> int:
@@ -193,7 +198,7 @@ class ServerStore:
         others = models.Filter(
             must_not=[
                 models.IsEmptyCondition(is_empty=models.PayloadField(key=EDITION)),
-                models.FieldCondition(key=EDITION, match=models.MatchValue(value=edition)),
+                _is(EDITION, edition),
             ]
         )
         selected = models.FilterSelector(filter=others)
@@ -209,20 +214,29 @@ class ServerStore:
         await self._client.close()
 
     async def list(
-        self, label_space: str | None = None, limit: int = 100, after: str | None = None
+        self,
+        label_space: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        tenant: str | None = None,
     ) -> Page:
         request = PageRequest(limit, after)
         offset = request.scroll_offset
         records, _ = await self._read(
             self._client.scroll(
                 self._collection,
-                scroll_filter=_within(label_space),
+                scroll_filter=_seen(tenant, label_space),
                 limit=request.scroll_limit,
                 offset=None if offset is None else str(offset),
                 with_payload=True,
             )
         )
         return request.page([record.payload for record in records])
+
+    async def _payloads(self, points: Sequence[UUID]) -> Sequence[models.Payload | None]:
+        ids = [str(point) for point in points]
+        records = await self._read(self._client.retrieve(self._collection, ids))
+        return [record.payload for record in records]
 
     async def _create(self, encoder_identity: str) -> None:
         vectors = models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)
@@ -266,6 +280,7 @@ async def _ask(call: Awaitable[T], timeout_s: float) -> T:
 _FIELDS = {
     LABEL_SPACE: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
     EDITION: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
+    TENANT: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
 }
 
 
@@ -281,5 +296,17 @@ def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
 def _within(label_space: str | None) -> models.Filter | None:
     if label_space is None:
         return None
-    match = models.MatchValue(value=label_space)
-    return models.Filter(must=[models.FieldCondition(key=LABEL_SPACE, match=match)])
+    return models.Filter(must=[_is(LABEL_SPACE, label_space)])
+
+
+def _seen(tenant: str | None, label_space: str | None) -> models.Filter:
+    """What is shared, and the tenant's own."""
+    own = () if tenant is None else (_is(TENANT, tenant),)
+    return models.Filter(
+        must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
+        should=[models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT)), *own],
+    )
+
+
+def _is(field: str, value: str) -> models.FieldCondition:
+    return models.FieldCondition(key=field, match=models.MatchValue(value=value))

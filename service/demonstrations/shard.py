@@ -19,6 +19,7 @@ from service.demonstrations.points import (
     EDGES,
     EDITION,
     LABEL_SPACE,
+    TENANT,
     kilobytes,
 )
 from service.demonstrations.store import IndexMismatch
@@ -152,6 +153,7 @@ def _again(folder: Path) -> str:
 _FIELDS = {
     LABEL_SPACE: qdrant.KeywordIndexParams(is_tenant=True),
     EDITION: qdrant.KeywordIndexParams(enable_hnsw=False),
+    TENANT: qdrant.KeywordIndexParams(enable_hnsw=False),
 }
 
 

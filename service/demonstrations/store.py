@@ -45,6 +45,9 @@ class DemonstrationStore(Protocol):
     The demonstrations that ship with the service come in editions. A store knows which of its
     demonstrations are of which edition, so that a new edition replaces the one before and leaves
     alone what people added.
+
+    What people add belongs to their tenant: nobody else finds it, and its id is the tenant's own.
+    The shipped ones, and any other without a tenant, are shared: every tenant finds them.
     """
 
     async def add(
@@ -52,19 +55,26 @@ class DemonstrationStore(Protocol):
         demonstrations: Sequence[Demonstration],
         vectors: Vectors,
         edition: str | None = None,
+        tenant: str | None = None,
     ) -> None:
-        """Write demonstrations, replacing those with the same ids; of equal ids the last counts.
+        """Write demonstrations, replacing the tenant's with the same ids; of equal ids the last
+        counts.
 
         Args:
             vectors: shape (n, 384), one row a demonstration.
             edition: the edition that they are of; None for what people add.
+            tenant: whose they are; None: shared.
 
         Raises:
             ValueError: another shape, or a number that is not finite.
         """
 
-    async def nearest(self, vector: Vector, label_space: str, k: int) -> list[Match]:
+    async def nearest(
+        self, vector: Vector, label_space: str, k: int, tenant: str | None = None
+    ) -> list[Match]:
         """The k demonstrations of a label space nearest to a vector, best first.
+
+        Among those that are shared, and the tenant's own if one is named.
 
         Equals have no order. There are fewer than k where the label space has fewer.
 
@@ -76,22 +86,22 @@ class DemonstrationStore(Protocol):
             ValueError: another shape, a number that is not finite, or k < 1.
         """
 
-    async def get(self, demonstration_id: str) -> Demonstration:
-        """One demonstration.
+    async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
+        """One demonstration: the tenant's own with this id, or else the shared one.
 
         Raises:
             DemonstrationNotFound: there is none with this id.
         """
 
-    async def delete(self, demonstration_id: str) -> None:
-        """Delete one demonstration.
+    async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
+        """Delete one of the tenant's own demonstrations; where none is named, a shared one.
 
         Raises:
             DemonstrationNotFound: there is none with this id.
         """
 
     async def count(self, label_space: str | None = None) -> int:
-        """How many demonstrations a label space has, or all of them together."""
+        """How many demonstrations a label space has, or all of them; whosever they are."""
 
     async def edition(self) -> str | None:
         """The edition that is completely loaded; None before the first."""
@@ -106,9 +116,15 @@ class DemonstrationStore(Protocol):
         """Release what the store holds; it is of no use afterwards."""
 
     async def list(
-        self, label_space: str | None = None, limit: int = 100, after: str | None = None
+        self,
+        label_space: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        tenant: str | None = None,
     ) -> Page:
         """One page of the demonstrations, in an arbitrary order that stays the same.
+
+        Of those that are shared, and of the tenant's own if one is named.
 
         Each demonstration that is there from the first page to the last is on exactly one.
 
@@ -117,5 +133,5 @@ class DemonstrationStore(Protocol):
             after: the `next` of the page before; None for the first page.
 
         Raises:
-            ValueError: limit < 1.
+            ValueError: limit < 1, or `after` is no page's `next`.
         """

@@ -63,7 +63,7 @@ class GuardedRetrieval:
         self._state = Breaker.CLOSED
 
     async def nearest(
-        self, text: str, label_space: str, count: int, priority: Priority
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
     ) -> list[Match]:
         """The nearest demonstrations.
 
@@ -73,7 +73,7 @@ class GuardedRetrieval:
         self._begin()
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                found = await self._retrieval.nearest(text, label_space, count, priority)
+                found = await self._retrieval.nearest(text, label_space, count, tenant, priority)
         except TimeoutError:
             self._failed()
             raise DemonstrationsUnavailable(

@@ -19,6 +19,7 @@ async def recognize_dialogue(
     utterances: Sequence[Utterance],
     label_space: LabelSpace,
     places: Gate,
+    tenant: str | None = None,
 ) -> list[Recognition]:
     """Read the emotion of every utterance in the light of those before it, never of those after.
 
@@ -27,6 +28,7 @@ async def recognize_dialogue(
 
     Args:
         places: bounds how many utterances are under way at once, over all dialogues that share it.
+        tenant: whose demonstrations may be shown beside those that are shared.
 
     Raises:
         UtteranceTooLong: an utterance is longer than the model reads; the message names it.
@@ -37,7 +39,11 @@ async def recognize_dialogue(
     async def one(index: int) -> Recognition:
         first = max(0, index - recognizer.history_lines)
         return await recognizer.recognize(
-            lines[first : index + 1], label_space, first=first, priority=Priority.BATCH
+            lines[first : index + 1],
+            label_space,
+            first=first,
+            tenant=tenant,
+            priority=Priority.BATCH,
         )
 
     return await _together(one, range(len(lines)), places)

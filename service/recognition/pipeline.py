@@ -40,7 +40,7 @@ class Retrieval(Protocol):
     """Finds demonstrations for a text. Raises DemonstrationsUnavailable."""
 
     async def nearest(
-        self, text: str, label_space: str, count: int, priority: Priority
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
     ) -> list[Match]: ...
 
 
@@ -104,6 +104,7 @@ class Recognizer:
         label_space: LabelSpace,
         *,
         first: int = 0,
+        tenant: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
         """Read the emotion of the last of `lines`.
@@ -112,12 +113,15 @@ class Recognizer:
             lines: the dialogue's end, `history_lines` before the target or all there are.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `lines[0]`.
+            tenant: whose demonstrations may be shown beside those that are shared.
 
         Raises:
             UtteranceTooLong: the utterance alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
-        matches, degraded = await self._demonstrations(lines[-1].text, label_space, priority)
+        matches, degraded = await self._demonstrations(
+            lines[-1].text, label_space, tenant, priority
+        )
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in matches]
             prompt = self._prompt("main", lines, first, label_space, shown)
@@ -179,13 +183,13 @@ class Recognizer:
                 raise DemonstrationsUnavailable("retrieval does not answer")
 
     async def _demonstrations(
-        self, text: str, label_space: LabelSpace, priority: Priority
+        self, text: str, label_space: LabelSpace, tenant: str | None, priority: Priority
     ) -> tuple[list[Match], tuple[str, ...]]:
         if self._retrieval is None or not self.bundle.demonstrations:
             return [], ()
         try:
             found = await self._retrieval.nearest(
-                text, label_space.name, self.bundle.demonstrations, priority
+                text, label_space.name, self.bundle.demonstrations, tenant, priority
             )
         except DemonstrationsUnavailable as error:
             log.debug("answering without demonstrations: %s", error)

@@ -16,9 +16,9 @@ class NearestDemonstrations:
     store: DemonstrationStore
 
     async def nearest(
-        self, text: str, label_space: str, count: int, priority: Priority
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
     ) -> list[Match]:
-        """The `count` demonstrations nearest to a text, best first.
+        """The `count` demonstrations nearest to a text, best first: shared, or the tenant's own.
 
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
@@ -26,4 +26,4 @@ class NearestDemonstrations:
         with stage(Stage.ENCODE):
             vector = await self.encoder.encode(text, priority)
         with stage(Stage.RETRIEVE):
-            return await self.store.nearest(vector, label_space, count)
+            return await self.store.nearest(vector, label_space, count, tenant)

@@ -23,6 +23,10 @@ _BYTES_OF_AN_END = 1_000
 _BYTES_OF_A_LINE = 150
 
 
+Name = tuple[str, str]
+"""A dialogue's tenant and its id."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """A dialogue's end, as of one moment.
@@ -68,7 +72,7 @@ class End:
 
 
 class RecentDialogues:
-    """The ends of the dialogues that spoke last, by dialogue id; those idle longest go first.
+    """The ends of the dialogues that spoke last, by tenant and id; those idle longest go first.
 
     An end is taken out for the time of an append and kept again after it: what fails leaves
     nothing behind.
@@ -77,24 +81,24 @@ class RecentDialogues:
     def __init__(self, room: int = ROOM) -> None:
         self.erasures = 0
         self._room = room
-        self._ends: dict[str, tuple[End, int, float]] = {}  # with its size and when it was kept
+        self._ends: dict[Name, tuple[End, int, float]] = {}  # with its size and when it was kept
         self._size = 0
         self._trusted_from = 0.0
 
-    def find(self, dialogue_id: str) -> End | None:
+    def find(self, name: Name) -> End | None:
         """The dialogue's end; None: ask the database."""
-        found = self._ends.get(dialogue_id)
+        found = self._ends.get(name)
         return found[0] if found is not None else None
 
-    def take(self, dialogue_id: str, generation: int, length: int) -> End | None:
+    def take(self, name: Name, generation: int, length: int) -> End | None:
         """Keep the dialogue's end no longer; None if it was another one, or none."""
-        end = self.find(dialogue_id)
-        self._drop(dialogue_id)
+        end = self.find(name)
+        self._drop(name)
         if end is None or (end.generation, end.length) != (generation, length):
             return None
         return end
 
-    def keep(self, dialogue_id: str, end: End, erasures: int) -> None:
+    def keep(self, name: Name, end: End, erasures: int) -> None:
         """Remember a dialogue's end.
 
         Args:
@@ -102,10 +106,10 @@ class RecentDialogues:
                 meanwhile may be this one.
         """
         now = monotonic()
-        self._drop(dialogue_id)
+        self._drop(name)
         if erasures == self.erasures and now >= self._trusted_from:
             size = _BYTES_OF_AN_END + sum(_BYTES_OF_A_LINE + len(line.text) for line in end.lines)
-            self._ends[dialogue_id] = (end, size, now)
+            self._ends[name] = (end, size, now)
             self._size += size
         while self._ends:
             oldest, (_, _, kept_at) = next(iter(self._ends.items()))
@@ -113,10 +117,10 @@ class RecentDialogues:
                 break
             self._drop(oldest)
 
-    def erase(self, dialogue_id: str) -> None:
+    def erase(self, name: Name) -> None:
         """Forget a dialogue that was erased."""
         self.erasures += 1
-        self._drop(dialogue_id)
+        self._drop(name)
 
     def distrust(self) -> None:
         """Forget everything and remember nothing for a while: another process writes here too.
@@ -128,6 +132,6 @@ class RecentDialogues:
         self._size = 0
         self._trusted_from = monotonic() + DISTRUST_S
 
-    def _drop(self, dialogue_id: str) -> None:
-        _, size, _ = self._ends.pop(dialogue_id, (None, 0, 0.0))
+    def _drop(self, name: Name) -> None:
+        _, size, _ = self._ends.pop(name, (None, 0, 0.0))
         self._size -= size

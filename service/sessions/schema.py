@@ -11,10 +11,11 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
-    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     TypeDecorator,
@@ -54,7 +55,7 @@ metadata = MetaData(
 dialogues = Table(
     "dialogues",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     # The number of utterances, which is the next one's index.
     Column("length", Integer, nullable=False),
@@ -62,13 +63,20 @@ dialogues = Table(
     Column("speaker_count", Integer, nullable=False),
     # Random: tells the dialogue from one that was erased and had the same id.
     Column("generation", BigInteger, nullable=False, server_default="0"),
+    # Whose it is; the id is the tenant's own.
+    Column("tenant", Text, nullable=False),
+    # Grows with every write.
+    Column("version", Integer, nullable=False, server_default="0"),
+    # The moment of the last write.
+    Column("changed_at", UtcTime, nullable=False, index=True),
+    PrimaryKeyConstraint("tenant", "id"),
 )
 
 utterances = Table(
     "utterances",
     metadata,
-    Column("dialogue_id", ForeignKey("dialogues.id", ondelete="CASCADE"), primary_key=True),
-    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("dialogue_id", Text, nullable=False),
+    Column("index", Integer, nullable=False, autoincrement=False),
     Column("speaker", Text, nullable=False),
     Column("speaker_index", Integer, nullable=False),
     Column("text", Text, nullable=False),
@@ -77,6 +85,63 @@ utterances = Table(
     Column("prediction", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("description", Text),
+    Column("tenant", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
     # Finds a speaker's index without reading the dialogue.
-    Index(None, "dialogue_id", "speaker", "speaker_index"),
+    Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
+)
+
+# What requests with an idempotency key were answered.
+answers = Table(
+    "answers",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    # Of what was asked, a hash.
+    Column("request", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+    # The dialogue that the answer tells of, and is erased with.
+    Column("dialogue_id", Text),
+    PrimaryKeyConstraint("tenant", "key"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
+    Index(None, "tenant", "dialogue_id"),
+)
+
+# What people say that utterances carry.
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("dialogue_id", Text, nullable=False),
+    Column("index", Integer, nullable=False, autoincrement=False),
+    Column("label_space", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # The demonstration made of it, among the tenant's own.
+    Column("demonstration_id", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id", "index"],
+        ["utterances.tenant", "utterances.dialogue_id", "utterances.index"],
+        ondelete="CASCADE",
+    ),
+    Index(None, "tenant", "demonstration_id", unique=True),
+)
+
+# Demonstrations that may not be as their corrections say; no correction: none is to be.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("demonstration_id", Text, nullable=False),
+    # Random: another one when it is noted again.
+    Column("mark", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "demonstration_id"),
 )

@@ -2,19 +2,33 @@
 
 import json
 import secrets
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, select, true
+from sqlalchemy import BigInteger, Integer, and_, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
+from service.sessions.answers import (
+    AlreadyAnswered,
+    AnswerRow,
+    Answers,
+    Once,
+    Written,
+    answer_row,
+)
+from service.sessions.corrections import Correction, Corrections
 from service.sessions.database import answering
+from service.sessions.erasure import Erased, Pending
 from service.sessions.recent import End, RecentDialogues
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import corrections, dialogues, utterances
+from service.sessions.versions import Expected, Version
 from service.sessions.writers import UtteranceRow, open_writer
+
+_ALL = 2**62  # lines; a statement needs a number
 
 
 class Conflict(Exception):
@@ -30,6 +44,7 @@ class Tail:
     """What is needed to label and store a dialogue's next utterance, as of one moment.
 
     Attributes:
+        tenant: whose dialogue it is.
         generation: tells the dialogue from others under the same id, before or after it.
         speaker: who speaks next.
         speaker_index: the speaker's number, by first appearance in the whole dialogue.
@@ -40,6 +55,7 @@ class Tail:
             target alone.
     """
 
+    tenant: str
     dialogue_id: str
     generation: int
     speaker: str
@@ -57,6 +73,7 @@ class StoredUtterance:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
         description: what the scene looked like, where that was said.
+        correction: what a person said that it carries.
     """
 
     index: int
@@ -67,19 +84,38 @@ class StoredUtterance:
     prediction: dict[str, Any]
     created_at: datetime
     description: str | None = None
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An utterance just stored, and its dialogue's version then."""
+
+    utterance: StoredUtterance
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A whole dialogue, its utterances in order; `created_at` is in UTC."""
+    """A dialogue, its utterances in order, or some of them.
+
+    Attributes:
+        created_at: in UTC.
+        length: the number of all its utterances.
+    """
 
     id: str
     created_at: datetime
+    version: Version
+    length: int
     utterances: tuple[StoredUtterance, ...]
 
 
 class SessionStore:
     """The dialogues in one database, whose tables `migrate` has made.
+
+    A dialogue belongs to a tenant, and its id is the tenant's own: two tenants may use the same id
+    for two dialogues, and to one of them the other's does not exist.
 
     Every method raises `DatabaseUnavailable` when the database does not answer, and `ValueError`
     for a string that not every database can hold (a NUL character, a lone surrogate).
@@ -89,24 +125,26 @@ class SessionStore:
         self._engine = engine
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
+        self.answers = Answers(engine)
+        self.corrections = Corrections(engine)
 
-    async def tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
+    async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
 
         It comes from memory where this store appended last, and may then be stale, as any tail is
         once another process has written: `append` refuses it, and the next one is read afresh. The
         cost does not grow with the dialogue's length.
         """
-        _check(dialogue_id, speaker)
-        end = self._recent.find(dialogue_id)
+        _check(tenant, dialogue_id, speaker)
+        end = self._recent.find((tenant, dialogue_id))
         number = end.number_of(speaker) if end is not None and end.shows(lines) else None
         if end is None or number is None:
             erasures = self._recent.erasures
-            end, number = await self._read_end(dialogue_id, speaker, lines)
-            self._recent.keep(dialogue_id, end, erasures)
-        return _tail(dialogue_id, speaker, number, end, lines)
+            end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
+            self._recent.keep((tenant, dialogue_id), end, erasures)
+        return _tail(tenant, dialogue_id, speaker, number, end, lines)
 
-    async def stored_tail(self, dialogue_id: str, speaker: str, lines: int) -> Tail:
+    async def stored_tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The tail as it is stored, for those who append nothing.
 
         It never comes from memory: who does not append is not told that a tail is stale. Nor is it
@@ -115,15 +153,22 @@ class SessionStore:
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(dialogue_id, speaker)
-        end, number = await self._read_end(dialogue_id, speaker, lines)
+        _check(tenant, dialogue_id, speaker)
+        end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
         if not end.length:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        return _tail(dialogue_id, speaker, number, end, lines)
+        return _tail(tenant, dialogue_id, speaker, number, end, lines)
 
-    async def _read_end(self, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
+    async def _read_end(
+        self, tenant: str, dialogue_id: str, speaker: str, lines: int
+    ) -> tuple[End, int]:
         """The dialogue's end and the coming speaker's number."""
-        values = {"dialogue_id": dialogue_id, "speaker": speaker, "lines": lines}
+        values = {
+            "tenant": tenant,
+            "dialogue_id": dialogue_id,
+            "speaker": speaker,
+            "lines": lines,
+        }
         with answering():
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(_END, values)).all()
@@ -147,7 +192,9 @@ class SessionStore:
         label_space: str,
         prediction: dict[str, Any],
         description: str | None = None,
-    ) -> StoredUtterance:
+        expected: Version | None = None,
+        once: Once[StoredUtterance] | None = None,
+    ) -> Appended:
         """Store what the tail's speaker says next; on return it is on disk.
 
         The first utterance creates the dialogue.
@@ -158,18 +205,23 @@ class SessionStore:
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
             description: what the scene looks like, where that is known.
+            expected: the version that the dialogue must be of; None: any.
+            once: the request's key and what it will be answered, which is kept with the utterance.
 
         Raises:
-            Conflict: the dialogue does not end where the tail does; nothing is stored.
+            Conflict: the dialogue does not end where the tail does or is of another version, or the
+                key has an answer; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(tail.dialogue_id, tail.speaker, text, label_space, description or "")
+        _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or "")
         # SQLite would take a NaN, PostgreSQL would not.
         document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
         row = UtteranceRow(
+            tenant=tail.tenant,
             dialogue_id=tail.dialogue_id,
             generation=tail.generation,
+            expected=None if expected is None else expected.number,
             index=tail.length,
             speaker=tail.speaker,
             speaker_index=tail.speaker_index,
@@ -179,19 +231,7 @@ class SessionStore:
             created_at=now,
             description=description,
         )
-        erasures = self._recent.erasures
-        # Whatever goes wrong from here on, nothing that may be stale is remembered.
-        end = self._recent.take(tail.dialogue_id, tail.generation, tail.length)
-        with answering():
-            stored = await self._writer.append(row)
-        if not stored:
-            if end is not None and erasures == self._recent.erasures:
-                self._recent.distrust()
-            raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
-        if end is not None:
-            line = Line(tail.speaker_index, text)
-            self._recent.keep(tail.dialogue_id, end.grown(tail.speaker, line), erasures)
-        return StoredUtterance(
+        stored = StoredUtterance(
             tail.length,
             tail.speaker,
             tail.speaker_index,
@@ -201,39 +241,133 @@ class SessionStore:
             now,
             description,
         )
+        answer = _answer_row(once, stored, tail.dialogue_id)
+        erasures = self._recent.erasures
+        # Whatever goes wrong from here on, nothing that may be stale is remembered.
+        end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
+        if expected is not None and expected.generation != tail.generation:
+            raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
+        with answering():
+            number = await self._writer.append(row, answer)
+        if number is None:
+            if end is not None and erasures == self._recent.erasures:
+                self._recent.distrust()
+            raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
+        if end is not None:
+            line = Line(tail.speaker_index, text)
+            self._recent.keep(
+                (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
+            )
+        return Appended(stored, Version(tail.generation, number))
 
-    async def timeline(self, dialogue_id: str) -> Timeline:
-        """A whole dialogue.
+    async def timeline(
+        self, tenant: str, dialogue_id: str, after: int = -1, limit: int = _ALL
+    ) -> Timeline:
+        """A dialogue: its first `limit` utterances whose index is above `after`.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(dialogue_id)
+        _check(tenant, dialogue_id)
+        values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
         with answering():
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_TIMELINE, {"dialogue_id": dialogue_id})).all()
+                rows = (await connection.execute(_TIMELINE, values)).all()
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        said = tuple(StoredUtterance(*columns) for _, *columns in rows)
-        return Timeline(dialogue_id, rows[0][0], said)
+        created_at, generation, number, length = rows[0][:4]
+        said = tuple(_stored(row[4:]) for row in rows if row[4] is not None)
+        return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
 
-    async def delete(self, dialogue_id: str) -> None:
-        """Erase a dialogue, and from a SQLite file its bytes too.
+    async def version(self, tenant: str, dialogue_id: str) -> Version | None:
+        """The dialogue's version; None: there is no dialogue."""
+        _check(tenant, dialogue_id)
+        values = {"tenant": tenant, "dialogue_id": dialogue_id}
+        with answering():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(_VERSION, values)).one_or_none()
+        return None if row is None else Version(*row)
 
-        PostgreSQL frees the space at its next vacuum; its archives are its owner's affair.
+    async def delete(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None = None,
+        once: Once[None] | None = None,
+    ) -> tuple[Pending, ...]:
+        """Erase a dialogue with its utterances, predictions, corrections and kept answers.
+
+        From a SQLite file the bytes go at once: what is deleted is overwritten with zeros, and the
+        write-ahead log is emptied. In PostgreSQL no statement finds them any more; they lie in the
+        table's file until vacuum frees their place and something else is written there, and in the
+        write-ahead log, its archives and backups for as long as their owner keeps those.
+
+        Returns the demonstrations made of it, which are to go too.
+
+        Args:
+            expected: what the dialogue must be; None: anything.
+            once: the request's key and what it will be answered, which is kept.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
+            DialogueChanged: it is another than expected; nothing is erased.
+            AlreadyAnswered: the key has an answer.
         """
-        _check(dialogue_id)
-        self._recent.erase(dialogue_id)  # so that no turn begins with it
-        try:
-            with answering():
-                deleted = await self._writer.delete(dialogue_id)
-        finally:
-            self._recent.erase(dialogue_id)  # turns under way may have read it
-        if not deleted:
+        _check(tenant, dialogue_id)
+        answer = _answer_row(once, None)
+        while True:
+            found = await self._expected(tenant, dialogue_id, expected, once)
+            self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
+            try:
+                with answering():
+                    deleted = await self._writer.delete(tenant, dialogue_id, found, answer)
+            finally:
+                self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
+            if deleted is not None:
+                return deleted.pending
+            await self.raise_if_answered(once)
+            if expected is None:
+                raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase, as `delete` does, at most `limit` of the dialogues last written before a moment.
+
+        The oldest go first.
+        """
+        with answering():
+            found = await self._writer.erase_before(moment, limit)
+        for each in found:
+            self._recent.erase((each.tenant, each.dialogue_id))
+        return found
+
+    async def _expected(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None,
+        once: Once[None] | None,
+    ) -> Version | None:
+        """The version of a dialogue that is as expected; None: anything is."""
+        if expected is None:
+            return None
+        found = await self.version(tenant, dialogue_id)
+        if found is None or not expected.allows(found):
+            await self.raise_if_answered(once)
+        if found is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+        expected.check(found)
+        return found
+
+    async def raise_if_answered(self, once: Once[Any] | None) -> None:
+        """What a writer that was refused asks next.
+
+        Raises:
+            AlreadyAnswered: the key has an answer.
+            IdempotencyKeyReused: the key has an answer to another request.
+        """
+        found = None if once is None else await self.answers.find(once.key)
+        if found is not None:
+            raise AlreadyAnswered(found)
 
     async def ping(self) -> None:
         """Check that the database answers and has the tables."""
@@ -247,10 +381,22 @@ class SessionStore:
         await self._engine.dispose()
 
 
-def _tail(dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
+def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
     shown = end.lines[max(0, len(end.lines) - lines) :]
     first = end.length - len(shown)
-    return Tail(dialogue_id, end.generation, speaker, number, end.length, first, shown)
+    return Tail(tenant, dialogue_id, end.generation, speaker, number, end.length, first, shown)
+
+
+def _answer_row(
+    once: Once[Written] | None, written: Written, dialogue_id: str | None = None
+) -> AnswerRow | None:
+    return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
+
+
+def _stored(columns: Sequence[Any]) -> StoredUtterance:
+    label_space, label, created_at = columns[-3:]
+    correction = None if label is None else Correction(label_space, label, created_at)
+    return replace(StoredUtterance(*columns[:-3]), correction=correction)
 
 
 def _check(*strings: str) -> None:
@@ -260,10 +406,15 @@ def _check(*strings: str) -> None:
         string.encode()  # a lone surrogate: UnicodeEncodeError, which is a ValueError
 
 
-_FIELDS = tuple(field.name for field in fields(StoredUtterance))
+_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
 
-_IS_THE_DIALOGUE = dialogues.c.id == bindparam("dialogue_id")
-_OF_THE_DIALOGUE = utterances.c.dialogue_id == bindparam("dialogue_id")
+_IS_THE_DIALOGUE = and_(
+    dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
+)
+_OF_THE_DIALOGUE = and_(
+    utterances.c.tenant == bindparam("tenant"),
+    utterances.c.dialogue_id == bindparam("dialogue_id"),
+)
 
 # Both have an index that yields their order, so that no planner, whatever it believes about the
 # table, reads more rows than are asked for.
@@ -298,10 +449,31 @@ _END = (
 )
 
 _TIMELINE = (
-    select(dialogues.c.created_at, *(utterances.c[name] for name in _FIELDS))
-    .join_from(dialogues, utterances)
+    select(
+        dialogues.c.created_at,
+        dialogues.c.generation,
+        dialogues.c.version,
+        dialogues.c.length,
+        *(utterances.c[name] for name in _FIELDS),
+        corrections.c.label_space,
+        corrections.c.label,
+        corrections.c.created_at,
+    )
+    .outerjoin_from(
+        dialogues,
+        utterances,
+        and_(
+            utterances.c.tenant == dialogues.c.tenant,
+            utterances.c.dialogue_id == dialogues.c.id,
+            utterances.c.index > bindparam("after", type_=Integer),
+        ),
+    )
+    .outerjoin(corrections)
     .where(_IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
+    .limit(bindparam("limit", type_=BigInteger))
 )
+
+_VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
 
 _PING = select(dialogues.c.id).limit(1)

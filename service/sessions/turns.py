@@ -1,19 +1,19 @@
-"""One turn at a time in each dialogue, within this process."""
+"""One at a time, within this process: the turns of a dialogue, the requests with one key."""
 
 import asyncio
 from weakref import WeakValueDictionary
 
 
-class DialogueLocks:
-    """A lock for each dialogue, kept only while somebody holds it or waits for it.
+class NamedLocks:
+    """A lock for each name of each tenant, kept only while somebody holds it or waits for it.
 
     Taking turns saves the work of labelling an utterance twice. That two processes do not append
-    the same index is the store's affair.
+    the same index, or answer the same key, is the store's affair.
     """
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, dialogue_id: str) -> asyncio.Lock:
-        """The dialogue's lock, first come, first served: `async with locks.of(dialogue_id):`."""
-        return self._locks.setdefault(dialogue_id, asyncio.Lock())
+    def of(self, tenant: str, name: str) -> asyncio.Lock:
+        """The name's lock, first come, first served: `async with locks.of(...):`."""
+        return self._locks.setdefault((tenant, name), asyncio.Lock())

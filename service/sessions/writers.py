@@ -8,23 +8,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
-from sqlalchemy import Text, TextClause, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import BigInteger, Integer, Text, TextClause, bindparam, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.sessions.database import connect_to_sqlite
-from service.sessions.schema import dialogues, utterances
+from service.sessions.answers import KEEP, AnswerRow
+from service.sessions.database import connect_to_sqlite, transactional
+from service.sessions.erasure import (
+    ERASE,
+    FIND,
+    FIND_EXPIRED,
+    NOTE,
+    Erased,
+    erased,
+    values_of,
+)
+from service.sessions.schema import UtcTime, answers, dialogues, utterances
+from service.sessions.versions import Version
 
 
 class UtteranceRow(TypedDict):
     """An utterance to be stored.
 
-    `index` is the dialogue's length before it, `generation` the dialogue's, `prediction` JSON.
+    `index` is the dialogue's length before it, `generation` the dialogue's, `expected` the number
+    of its version where that matters, `prediction` JSON.
     """
 
+    tenant: str
     dialogue_id: str
     generation: int
+    expected: int | None
     index: int
     speaker: str
     speaker_index: int
@@ -41,15 +56,31 @@ class Writer(Protocol):
     Raises SQLAlchemy's or sqlite3's errors.
     """
 
-    async def append(self, row: UtteranceRow) -> bool:
-        """Store the dialogue's next utterance; index 0 creates the dialogue.
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+        """Store the dialogue's next utterance, and what is answered; index 0 creates the dialogue.
 
-        False: the dialogue is not as long as `index` or of another generation; nothing is stored.
+        Returns the number of the dialogue's version then. None: the dialogue is not as long as
+        `index`, of another generation or version, or the answer's key has an answer; nothing is
+        stored.
         """
         ...
 
-    async def delete(self, dialogue_id: str) -> bool:
-        """Erase a dialogue with its utterances. False: there is none."""
+    async def delete(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Version | None = None,
+        answer: AnswerRow | None = None,
+    ) -> Erased | None:
+        """Erase a dialogue with all that belongs to it, and keep what is answered.
+
+        None: there is none, of the version that is expected if any is, or the answer's key has an
+        answer; nothing is erased.
+        """
+        ...
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase at most `limit` of the dialogues last written before a moment, oldest first."""
         ...
 
     async def close(self) -> None: ...
@@ -61,24 +92,41 @@ def open_writer(engine: AsyncEngine) -> Writer:
 
 
 _CREATE = """
-INSERT INTO dialogues (id, generation, created_at, length, speaker_count)
-VALUES (:dialogue_id, :generation, :created_at, 1, :speaker_index + 1)
-ON CONFLICT (id) DO NOTHING"""
+INSERT INTO dialogues
+    (tenant, id, generation, created_at, changed_at, version, length, speaker_count)
+VALUES
+    (:tenant, :dialogue_id, :generation, :created_at, :created_at, 1, 1, :speaker_index + 1)
+ON CONFLICT (tenant, id) DO NOTHING
+RETURNING version"""
 
 # Holds the dialogue's row until the commit, so that writers take turns.
 _GROW = """
 UPDATE dialogues SET
     length = length + 1,
+    version = version + 1,
+    changed_at = :created_at,
     speaker_count = CASE
         WHEN speaker_count > :speaker_index THEN speaker_count ELSE :speaker_index + 1 END
-WHERE id = :dialogue_id AND length = :index AND generation = :generation"""
+WHERE tenant = :tenant AND id = :dialogue_id
+    AND length = :index AND generation = :generation
+    AND version = coalesce(:expected, version)
+RETURNING version"""
 
 _ADD = """
 INSERT INTO utterances
-    (dialogue_id, "index", speaker, speaker_index, text, label_space, prediction, created_at,
-    description)"""
+    (tenant, dialogue_id, "index", speaker, speaker_index, text, label_space, prediction,
+    created_at, description)"""
 
-_DELETE = "DELETE FROM dialogues WHERE id = :dialogue_id"
+
+def _the_dialogue(
+    tenant: str, dialogue_id: str, expected: Version | None
+) -> dict[str, str | int | None]:
+    return {
+        "tenant": tenant,
+        "dialogue_id": dialogue_id,
+        "expected": None if expected is None else expected.number,
+        "generation": None if expected is None else expected.generation,
+    }
 
 
 class PostgresqlWriter:
@@ -91,42 +139,107 @@ class PostgresqlWriter:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def append(self, row: UtteranceRow) -> bool:
-        return await self._write(_POSTGRESQL_GROW if row["index"] else _POSTGRESQL_CREATE, row)
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+        answered = answer is not None
+        statement = _POSTGRESQL_GROW[answered] if row["index"] else _POSTGRESQL_CREATE[answered]
+        return await self._write(statement, {**(answer or {}), **row})
 
-    async def delete(self, dialogue_id: str) -> bool:
-        return await self._write(_POSTGRESQL_DELETE, {"dialogue_id": dialogue_id})
+    async def delete(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Version | None = None,
+        answer: AnswerRow | None = None,
+    ) -> Erased | None:
+        values = _the_dialogue(tenant, dialogue_id, expected)
+        try:
+            async with transactional(self._engine).begin() as connection:
+                row = (await connection.execute(_POSTGRESQL_FIND, values)).one_or_none()
+                if row is None:
+                    return None
+                if answer is not None:
+                    await connection.execute(_POSTGRESQL_KEEP, answer)
+                return await self._erase(connection, *row)
+        except IntegrityError as error:
+            if _ANSWERS_KEY in str(error.orig):
+                return None
+            raise
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": moment, "limit": limit}
+        async with transactional(self._engine).begin() as connection:
+            rows = (await connection.execute(_POSTGRESQL_FIND_EXPIRED, values)).all()
+            return [await self._erase(connection, *row) for row in rows]
+
+    async def _erase(self, connection: AsyncConnection, tenant: str, dialogue_id: str) -> Erased:
+        values = values_of(tenant, dialogue_id)
+        noted = (await connection.execute(_POSTGRESQL_NOTE, values)).scalars().all()
+        await connection.execute(_POSTGRESQL_ERASE, values)
+        return erased(values, list(noted))
 
     async def close(self) -> None:
         pass  # the connections are the engine's
 
-    async def _write(self, statement: TextClause, values: Mapping[str, Any]) -> bool:
-        async with self._engine.connect() as connection:
-            return (await connection.execute(statement, values)).rowcount == 1
+    async def _write(self, statement: TextClause, values: Mapping[str, Any]) -> int | None:
+        try:
+            async with self._engine.connect() as connection:
+                found: int | None = (await connection.execute(statement, values)).scalar()
+                return found
+        except IntegrityError as error:
+            if _ANSWERS_KEY in str(error.orig):
+                return None
+            raise
 
 
-def _both_tables(written: str) -> TextClause:
-    statement = f"""WITH written AS ({written} RETURNING id) {_ADD}
-        SELECT :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
-            CAST(:prediction AS json), :created_at, :description
-        FROM written"""
+_ANSWERS_KEY = str(answers.primary_key.name)
+
+_KEEP_WRITTEN = """answered AS (
+INSERT INTO answers (tenant, key, request, status, body, created_at, dialogue_id)
+    SELECT :tenant, :key, :request, :status, :body, :created_at, :dialogue_id FROM written)"""
+
+
+def _typed(statement: str) -> TextClause:
     # Without their types, PostgreSQL would take all of them for text.
-    types = {column.name: column.type for column in (*utterances.c, dialogues.c.generation)}
-    types["prediction"] = Text()  # JSON already
-    return text(statement).bindparams(*(bindparam(name, type_=types[name]) for name in types))
+    columns = (*utterances.c, *answers.c, dialogues.c.generation)
+    types = {column.name: column.type for column in columns}
+    types |= {"prediction": Text(), "expected": Integer()}  # the prediction is JSON already
+    types |= {"before": UtcTime(), "limit": BigInteger(), "mark": BigInteger()}
+    clause = text(statement)
+    return clause.bindparams(*(bindparam(name, type_=types[name]) for name in clause._bindparams))
 
 
-_POSTGRESQL_CREATE = _both_tables(_CREATE)
-_POSTGRESQL_GROW = _both_tables(_GROW)
-_POSTGRESQL_DELETE = text(_DELETE).bindparams(bindparam("dialogue_id", type_=Text()))
+_ADD_WRITTEN = f"""added AS ({_ADD}
+    SELECT :tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
+        CAST(:prediction AS json), :created_at, :description
+    FROM written)"""
+
+
+def _appending(written: str) -> tuple[TextClause, TextClause]:
+    """One statement for all tables: without an answer, with one; both give the version."""
+    begin = f"WITH written AS ({written}), {_ADD_WRITTEN}"
+    found = "SELECT version FROM written"
+    return _typed(f"{begin} {found}"), _typed(f"{begin}, {_KEEP_WRITTEN} {found}")
+
+
+_POSTGRESQL_CREATE = _appending(_CREATE)
+_POSTGRESQL_GROW = _appending(_GROW)
+_POSTGRESQL_KEEP = _typed(KEEP)
+_POSTGRESQL_FIND = _typed(f"{FIND} FOR UPDATE")
+# What another process writes or erases just now is left to it.
+_POSTGRESQL_FIND_EXPIRED = _typed(f"{FIND_EXPIRED} FOR UPDATE SKIP LOCKED")
+_POSTGRESQL_NOTE = _typed(NOTE)
+_POSTGRESQL_ERASE = _typed(ERASE)
 
 
 _SQLITE_ADD = f"""{_ADD}
-VALUES (:dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
+VALUES (:tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
     :created_at, :description)"""
 
-# Changes one dialogue within a transaction; False: there was nothing to change.
-_Work = Callable[[sqlite3.Connection], bool]
+_ANSWERED = "SELECT 1 FROM answers WHERE tenant = :tenant AND key = :key"
+
+# Writes within a transaction; None: nothing was written.
+Outcome = TypeVar("Outcome")
+_Work = Callable[[sqlite3.Connection], Outcome | None]
 
 
 class SqliteWriter:
@@ -141,20 +254,49 @@ class SqliteWriter:
         self._jobs: SimpleQueue[_Job | None] | None = None
         self._thread: Thread | None = None
 
-    async def append(self, row: UtteranceRow) -> bool:
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
         values = {**row, "created_at": _sqlite_time(row["created_at"])}
 
-        def write(connection: sqlite3.Connection) -> bool:
-            first = connection.execute(_GROW if row["index"] else _CREATE, values)
-            return first.rowcount == 1 and connection.execute(_SQLITE_ADD, values).rowcount == 1
+        def write(connection: sqlite3.Connection) -> int | None:
+            if _is_answered(connection, answer):
+                return None
+            version = connection.execute(_GROW if row["index"] else _CREATE, values).fetchone()
+            if version is None:
+                return None
+            connection.execute(_SQLITE_ADD, values)
+            _keep(connection, answer)
+            return int(version[0])
 
         return await self._do(write)
 
-    async def delete(self, dialogue_id: str) -> bool:
-        def erase(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_DELETE, {"dialogue_id": dialogue_id}).rowcount == 1
+    async def delete(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Version | None = None,
+        answer: AnswerRow | None = None,
+    ) -> Erased | None:
+        values = _the_dialogue(tenant, dialogue_id, expected)
+
+        def erase(connection: sqlite3.Connection) -> Erased | None:
+            if _is_answered(connection, answer):
+                return None
+            found = connection.execute(FIND, values).fetchone()
+            if found is None:
+                return None
+            _keep(connection, answer)
+            return _erase(connection, *found)
 
         return await self._do(erase, erases=True)
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": _sqlite_time(moment), "limit": limit}
+
+        def erase(connection: sqlite3.Connection) -> list[Erased] | None:
+            found = connection.execute(FIND_EXPIRED, values).fetchall()
+            return [_erase(connection, *row) for row in found] or None
+
+        return await self._do(erase, erases=True) or []
 
     async def close(self) -> None:
         """Wait for what was begun, then close the connection."""
@@ -165,7 +307,7 @@ class SqliteWriter:
         jobs.put(None)
         await asyncio.to_thread(thread.join)
 
-    async def _do(self, work: _Work, *, erases: bool = False) -> bool:
+    async def _do(self, work: _Work[Outcome], *, erases: bool = False) -> Outcome | None:
         if self._jobs is None:
             self._jobs = SimpleQueue()
             self._thread = Thread(
@@ -174,16 +316,36 @@ class SqliteWriter:
             self._thread.start()
         job = _Job(work, erases, asyncio.get_running_loop().create_future())
         self._jobs.put(job)
-        return await job.outcome
+        outcome: Outcome | None = await job.outcome
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """An append or an erasure, and who waits for its outcome."""
 
-    work: _Work
+    work: _Work[Any]
     erases: bool
-    outcome: asyncio.Future[bool]
+    outcome: asyncio.Future[Any]
+
+
+def _is_answered(connection: sqlite3.Connection, answer: AnswerRow | None) -> bool:
+    if answer is None:
+        return False
+    key = {"tenant": answer["tenant"], "key": answer["key"]}
+    return connection.execute(_ANSWERED, key).fetchone() is not None
+
+
+def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
+    if answer is not None:
+        connection.execute(KEEP, {**answer, "created_at": _sqlite_time(answer["created_at"])})
+
+
+def _erase(connection: sqlite3.Connection, tenant: str, dialogue_id: str) -> Erased:
+    values = values_of(tenant, dialogue_id)
+    noted = connection.execute(NOTE, values).fetchall()
+    connection.execute(ERASE, values)
+    return erased(values, [demonstration_id for (demonstration_id,) in noted])
 
 
 def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
@@ -222,17 +384,17 @@ def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
     connection.execute("COMMIT")
     _settle([(job, outcome) for job, outcome in outcomes if not job.erases])
     erasures = [(job, outcome) for job, outcome in outcomes if job.erases]
-    if any(outcome is True for _, outcome in erasures):
+    if any(outcome and not isinstance(outcome, Exception) for _, outcome in erasures):
         # The write-ahead log would keep the text until it is next overwritten.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     _settle(erasures)
 
 
-def _try(connection: sqlite3.Connection, job: _Job) -> bool | Exception:
+def _try(connection: sqlite3.Connection, job: _Job) -> Any:
     """What the job did; one that fails leaves nothing in the transaction."""
     connection.execute("SAVEPOINT job")
     try:
-        outcome: bool | Exception = job.work(connection)
+        outcome: Any = job.work(connection)
     except Exception as error:  # whatever it is, it is this job's alone
         connection.execute("ROLLBACK TO job")
         outcome = error
@@ -240,14 +402,14 @@ def _try(connection: sqlite3.Connection, job: _Job) -> bool | Exception:
     return outcome
 
 
-def _settle(outcomes: Sequence[tuple[_Job, bool | Exception]]) -> None:
+def _settle(outcomes: Sequence[tuple[_Job, Any]]) -> None:
     """Tell the event loop, once for all of them."""
     if outcomes:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_tell, outcomes)
 
 
-def _tell(outcomes: Sequence[tuple[_Job, bool | Exception]]) -> None:
+def _tell(outcomes: Sequence[tuple[_Job, Any]]) -> None:
     for job, outcome in outcomes:
         if job.outcome.done():  # cancelled, or told before
             continue

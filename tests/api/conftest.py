@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.admission import Door, Places
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, door_of, metrics_of
+from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
+from service.corrections import Corrector
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
@@ -29,6 +30,7 @@ from service.decoding.watched import WatchedEngine
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
+from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
@@ -36,8 +38,8 @@ from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import DialogueLocks
-from service.settings import Admission, Limits
+from service.sessions.turns import NamedLocks
+from service.settings import Admission, Limits, Sessions
 from service.turns import TurnTaker
 
 USUAL = Admission()
@@ -93,12 +95,19 @@ class Service:
     client: httpx.AsyncClient
     engine: ScriptedEngine
     store: EdgeStore
+    encoder: Encoder
     database: AsyncEngine
     sessions: SessionStore
     places: Places
     door: Door
     state: State
     watched: WatchedEngine
+    services: Services
+
+    async def keep_house(self, **settings: float) -> None:
+        """Do once what the running service does again and again."""
+        sessions, corrector = self.services.sessions, self.services.corrector
+        await Housekeeping(sessions, corrector, Sessions(**settings)).do()
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -117,6 +126,14 @@ class Service:
         answer = await self.client.post("/demonstrations", json={"demonstrations": [demonstration]})
         assert answer.status_code == 201, answer.text
 
+    def speak_for(self, name: str) -> None:
+        """From here on, requests are this tenant's."""
+
+        async def named() -> str:
+            return name
+
+        self.app.dependency_overrides[tenant] = named
+
     async def lose_demonstrations(self) -> None:
         """From here on, the demonstration store does not answer."""
         await self.store.close()
@@ -124,8 +141,8 @@ class Service:
     async def lose_database(self) -> None:
         """From here on, the database carries nothing out."""
         async with self.database.connect() as connection:
-            await connection.execute(sql("DROP TABLE utterances"))
-            await connection.execute(sql("DROP TABLE dialogues"))
+            for table in ("corrections", "answers", "utterances", "dialogues"):
+                await connection.execute(sql(f"DROP TABLE {table}"))
 
 
 class StartService(Protocol):
@@ -205,7 +222,8 @@ def start_service(
             places = Places(8, kept=4, most_waiting=admission.waiting)
             yield {
                 "services": Services(
-                    turns=TurnTaker(recognizer, sessions, DialogueLocks(), places),
+                    turns=TurnTaker(recognizer, sessions, NamedLocks(), places),
+                    corrector=Corrector(label_spaces, sessions, store, encoder, NamedLocks()),
                     recognizer=recognizer,
                     sessions=sessions,
                     store=store,
@@ -216,6 +234,7 @@ def start_service(
                     label_spaces=label_spaces,
                     limits=limits,
                     places=places,
+                    keys=NamedLocks(),
                 )
             }
 
@@ -228,12 +247,14 @@ def start_service(
                     client,
                     engine,
                     store,
+                    encoder,
                     database,
                     sessions,
                     services.places,
                     door_of(app),
                     state,
                     watched,
+                    services,
                 )
         finally:
             await store.close()

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.api.schemas import DemonstrationPage, DemonstrationsOut
+from service.conversation.dialogue import Demonstration
 from service.settings import Limits
 
 if TYPE_CHECKING:
@@ -205,3 +207,43 @@ async def test_without_the_store_every_call_of_demonstrations_is_refused(
     ]
 
     assert {problem(answer) for answer in answers} == {(503, "demonstrations-unavailable")}
+
+
+async def test_a_tenant_sees_and_is_shown_its_own_demonstrations_and_the_shared_ones(
+    service: "Service", problem: Any
+) -> None:
+    """What another has added is neither listed, nor read, nor deleted, nor in any prompt."""
+    await service.store.add(
+        [Demonstration("all", "meld", "joy", "We won the cup!")],
+        np.stack([await service.encoder.encode("We won the cup!")]),
+    )
+    service.speak_for("one")
+    await add(service, TEAM)
+
+    service.speak_for("two")
+
+    assert [each["id"] for each in (await listed(service))["demonstrations"]] == ["all"]
+    for method in ("GET", "DELETE"):
+        answer = await service.client.request(method, "/demonstrations/team")
+        assert problem(answer) == (404, "demonstration-not-found")
+    answer = await service.say("call-42", "Ann", "Our team won!", label_space="meld")
+    assert [each["id"] for each in answer.json()["demonstrations"]] == ["all"]
+    service.speak_for("one")
+    answer = await service.say("call-42", "Ann", "Our team won!", label_space="meld")
+    assert answer.json()["index"] == 0
+    assert [each["id"] for each in answer.json()["demonstrations"]] == ["team", "all"]
+
+
+async def test_a_shared_demonstration_is_deleted_by_nobody(
+    service: "Service", problem: Any
+) -> None:
+    """It would be gone for everybody."""
+    await service.store.add(
+        [Demonstration("all", "meld", "joy", "We won the cup!")],
+        np.stack([await service.encoder.encode("We won the cup!")]),
+    )
+
+    answer = await service.client.delete("/demonstrations/all")
+
+    assert problem(answer) == (403, "demonstration-shared")
+    assert (await service.client.get("/demonstrations/all")).status_code == 200

@@ -15,15 +15,26 @@ BUSY = {"503", "504"}
 
 # Every call, with all statuses that it documents.
 CALLS = {
-    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", *BUSY} | BODY,
-    ("get", "/dialogues/{dialogue_id}"): {"200", "404", "422", *BUSY},
+    ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "412", *BUSY} | BODY,
+    ("get", "/dialogues/{dialogue_id}"): {"200", "304", "404", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", *BUSY},
-    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "422", *BUSY},
-    ("post", "/batch"): {"200", *BUSY} | BODY,
+    ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "409", "412", "422", *BUSY},
+    ("put", "/dialogues/{dialogue_id}/utterances/{index}/label"): (
+        {"200", "404", "409", "412", *BUSY} | BODY
+    ),
+    ("delete", "/dialogues/{dialogue_id}/utterances/{index}/label"): {
+        "204",
+        "404",
+        "409",
+        "412",
+        "422",
+        *BUSY,
+    },
+    ("post", "/batch"): {"200", "409", *BUSY} | BODY,
     ("get", "/demonstrations"): {"200", "422", *BUSY},
-    ("post", "/demonstrations"): {"201", *BUSY} | BODY,
+    ("post", "/demonstrations"): {"201", "409", *BUSY} | BODY,
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
-    ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "422", *BUSY},
+    ("delete", "/demonstrations/{demonstration_id}"): {"204", "403", "404", "409", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
     ("get", "/livez"): {"200", "503"},
     ("get", "/readyz"): {"200", "503"},
@@ -100,12 +111,12 @@ async def test_the_example_of_every_body_is_a_good_request(
         name = schema["$ref"].rsplit("/", 1)[1]
         for example in document["components"]["schemas"][name]["examples"]:
             answer = await service.client.request(
-                method, path.format(dialogue_id="call-42"), json=example
+                method, path.format(dialogue_id="call-42", index=0), json=example
             )
             assert answer.is_success, answer.text
             sent += 1
 
-    assert sent == 3
+    assert sent == 4
 
 
 @pytest.mark.parametrize("answer", [UtteranceOut, ForecastOut])

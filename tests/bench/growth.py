@@ -80,7 +80,7 @@ async def fill(
         for name, turns in waiting:
             for _ in range(turns):
                 said = next(utterances)
-                tail = await store.tail(name, f"{said.speaker}", 0)
+                tail = await store.tail("default", name, f"{said.speaker}", 0)
                 await store.append(
                     tail, text=said.text, label_space=_LABEL_SPACE, prediction=_PREDICTION
                 )

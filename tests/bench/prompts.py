@@ -83,8 +83,10 @@ class _EncodedBefore:
     vectors: Mapping[str, Vector]
     store: DemonstrationStore
 
-    async def nearest(self, text: str, label_space: str, count: int) -> list[Match]:
-        return await self.store.nearest(self.vectors[text], label_space, count)
+    async def nearest(
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
+    ) -> list[Match]:
+        return await self.store.nearest(self.vectors[text], label_space, count, tenant)
 
 
 @asynccontextmanager

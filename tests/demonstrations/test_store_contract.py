@@ -89,11 +89,13 @@ async def store(open_store: Open) -> AsyncIterator[DemonstrationStore]:
     await store.close()
 
 
-async def listed(store: DemonstrationStore, label_space: str | None, limit: int) -> list[str]:
+async def listed(
+    store: DemonstrationStore, label_space: str | None, limit: int, tenant: str | None = None
+) -> list[str]:
     found: list[str] = []
     after: str | None = None
     while True:
-        page = await store.list(label_space, limit, after)
+        page = await store.list(label_space, limit, after, tenant)
         assert 0 < len(page.demonstrations) <= limit
         found += [d.id for d in page.demonstrations]
         if page.next is None:
@@ -186,6 +188,53 @@ async def test_deleted_is_gone_everywhere(
         await store.get("row-3")
     with pytest.raises(DemonstrationNotFound):
         await store.delete("row-3")
+
+
+async def test_a_tenant_finds_its_own_demonstrations_and_the_shared_ones(
+    store: DemonstrationStore, unit_vectors: Vectorise
+) -> None:
+    """And nobody else's: in a search as in a listing, over more rows than have no graph."""
+    rows, vectors = demonstrations(60), unit_vectors(60, 11)
+    owners = [(None, "one", "two")[number // 3 % 3] for number in range(60)]
+    for owner in (None, "one", "two"):
+        chosen = [number for number in range(60) if owners[number] == owner]
+        await store.add([rows[n] for n in chosen], vectors[chosen], tenant=owner)
+
+    for tenant in (None, "one", "two", "three"):
+        seen = [number for number in range(60) if owners[number] in (None, tenant)]
+        assert sorted(await listed(store, None, 7, tenant)) == sorted(rows[n].id for n in seen)
+        for query in unit_vectors(3, 12):
+            found = await store.nearest(query, "meld", 8, tenant)
+            expected = exhaustive([rows[n] for n in seen], vectors[seen], query, "meld", k=8)
+            assert [m.demonstration.id for m in found] == [name for name, _ in expected]
+
+
+async def test_an_id_is_a_tenants_own(store: DemonstrationStore, unit_vectors: Vectorise) -> None:
+    """Each reads its own under it, or else the shared one; each deletes its own alone."""
+    texts: dict[str | None, str] = {None: "everybody's", "one": "ours", "two": "theirs"}
+    for tenant, text in texts.items():
+        mine = Demonstration("a", "meld", "joy", text)
+        await store.add([mine], unit_vectors(1, 3), tenant=tenant)
+
+    assert await store.count() == 3
+    for tenant in texts:
+        assert (await store.get("a", tenant)).text == texts[tenant]
+    assert (await store.get("a", "three")).text == "everybody's"
+    with pytest.raises(DemonstrationNotFound):
+        await store.delete("a", "three")
+
+    await store.delete("a", "one")
+
+    with pytest.raises(DemonstrationNotFound):
+        await store.delete("a", "one")
+    assert (await store.get("a", "one")).text == "everybody's"
+    assert (await store.get("a", "two")).text == "theirs"
+
+
+async def test_a_listing_goes_on_only_from_a_page_before(store: DemonstrationStore) -> None:
+    """Anything else as `after` is refused."""
+    with pytest.raises(ValueError):
+        await store.list(None, 10, after="row-1")
 
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 11, 30, 50])

@@ -83,12 +83,12 @@ class ScriptedRetrieval:
 
     found: list[Match] = field(default_factory=list)
     failure: Exception | None = None
-    asked: list[tuple[str, str, int]] = field(default_factory=list)
+    asked: list[tuple[str, str, int, str | None]] = field(default_factory=list)
 
     async def nearest(
-        self, text: str, label_space: str, count: int, priority: Priority
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
     ) -> list[Match]:
-        self.asked.append((text, label_space, count))
+        self.asked.append((text, label_space, count, tenant))
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure

@@ -21,7 +21,7 @@ class Faulty:
         self.takes_s = 0.0
 
     async def nearest(
-        self, text: str, label_space: str, count: int, priority: Priority
+        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
     ) -> list[Match]:
         self.asked += 1
         await asyncio.sleep(self.takes_s)
@@ -36,7 +36,7 @@ def guarded() -> tuple[Faulty, GuardedRetrieval, list[Breaker]]:
 
 
 async def ask(retrieval: GuardedRetrieval) -> list[Match]:
-    return await retrieval.nearest("Hello.", "meld", 1, Priority.INTERACTIVE)
+    return await retrieval.nearest("Hello.", "meld", 1, None, Priority.INTERACTIVE)
 
 
 async def fail(retrieval: GuardedRetrieval, times: int) -> None:

@@ -47,10 +47,10 @@ async def test_model_reads_history_then_examples_then_the_cue(
 async def test_examples_are_sought_for_the_target_alone(
     recognizer: Recognizer, retrieval: ScriptedRetrieval
 ) -> None:
-    """By its text, in its label space, as many as the model was trained with."""
-    await recognizer.recognize(HELLO, recognizer.label_space("MELD"))
+    """By its text, in its label space, as many as the model was trained with, of its tenant."""
+    await recognizer.recognize(HELLO, recognizer.label_space("MELD"), tenant="one")
 
-    assert retrieval.asked == [("Where is it?", "meld", 2)]
+    assert retrieval.asked == [("Where is it?", "meld", 2, "one")]
 
 
 async def test_answer_says_how_the_model_saw_it(

@@ -15,7 +15,7 @@ from service.sessions.store import Conflict, SessionStore
 async def say(store: SessionStore, number: int, speaker: str, count: int) -> None:
     said = 0
     while said < count:
-        tail = await store.tail(f"call-{number}", speaker, lines=3)
+        tail = await store.tail("default", f"call-{number}", speaker, lines=3)
         try:
             stored = await store.append(
                 tail,
@@ -25,7 +25,7 @@ async def say(store: SessionStore, number: int, speaker: str, count: int) -> Non
             )
         except Conflict:
             continue
-        print(number, stored.index, flush=True)
+        print(number, stored.utterance.index, flush=True)
         said += 1
 
 

@@ -215,14 +215,14 @@ async def ask(store: SessionStore, question: str, index: int = 0) -> None:
         case "ping":
             await store.ping()
         case "tail":
-            await store.tail("call-42", "Ann", 5)
+            await store.tail("default", "call-42", "Ann", 5)
         case "timeline":
-            await store.timeline("call-42")
+            await store.timeline("default", "call-42")
         case "delete":
-            await store.delete("call-42")
+            await store.delete("default", "call-42")
         case _:
             await store.append(
-                Tail("call-42", 1, "Ann", 0, length=index, first=index, lines=()),
+                Tail("default", "call-42", 1, "Ann", 0, length=index, first=index, lines=()),
                 text="My door code is 4711.",
                 label_space="meld",
                 prediction={},

@@ -46,7 +46,7 @@ async def test_a_killed_process_loses_nothing_it_reported(
     store = SessionStore(engine)
     for number in range(dialogues):
         printed = [int(i) for n, i in map(bytes.split, lines) if int(n) == number]
-        timeline = (await store.timeline(f"call-{number}")).utterances
+        timeline = (await store.timeline("default", f"call-{number}")).utterances
         assert printed == list(range(len(printed)))
         assert [u.text for u in timeline] == [f"line {n} of Ann" for n in range(len(timeline))]
         # The last append may have been stored and not yet printed.
@@ -64,7 +64,7 @@ async def test_two_processes_share_dialogues_without_gap_or_double(
     printed = [line.split() for output, _ in outputs for line in output.splitlines()]
     store = SessionStore(engine)
     for number in range(3):
-        timeline = (await store.timeline(f"call-{number}")).utterances
+        timeline = (await store.timeline("default", f"call-{number}")).utterances
         indexes = sorted(int(index) for n, index in printed if int(n) == number)
         assert indexes == [u.index for u in timeline] == list(range(30))
         for speaker in ("Ann", "Ben"):

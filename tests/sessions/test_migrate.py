@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from service.sessions.database import open_database, transactional
 from service.sessions.migrate import migrate
-from service.sessions.schema import VERSION_TABLE, metadata
+from service.sessions.schema import VERSION_TABLE, dialogues, metadata
 from service.sessions.store import Conflict, SessionStore
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,8 @@ def statements(connection: Connection) -> list[str]:
     found.reflect(connection, only=list(metadata.tables))
     made: list[CreateTable | CreateIndex] = []
     for table in found.sorted_tables:
-        made += [CreateTable(table), *map(CreateIndex, table.indexes)]
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made += [CreateTable(table), *map(CreateIndex, indexes)]
     return [str(statement.compile(dialect=connection.dialect)) for statement in made]
 
 
@@ -75,34 +77,39 @@ async def test_the_versions_make_what_the_schema_makes(engine: AsyncEngine) -> N
 async def test_a_second_migration_changes_nothing(engine: AsyncEngine) -> None:
     """Every start of the service migrates; dialogues stay."""
     store = SessionStore(engine)
-    tail = await store.tail("d", "Ann", lines=2)
+    tail = await store.tail("default", "d", "Ann", lines=2)
     await store.append(tail, text="Hi.", label_space="meld", prediction={})
 
     await migrate(engine)
 
-    assert len((await store.timeline("d")).utterances) == 1
+    assert len((await store.timeline("default", "d")).utterances) == 1
 
 
 async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
-    """What was stored stays, the next line follows it, and an erased one's id is another's."""
+    """What was stored stays, the next line follows it, and an erased one's id is another's. It was
+    last written when its last line was, and belongs to the tenant of those who have no key.
+    """
     engine = open_database(url)
     async with transactional(engine).begin() as connection:
         await connection.run_sync(upgrade, "0001")
         for row in (
             "dialogues VALUES ('old', '2026-01-02 03:04:05+00', 1, 1)",
-            "utterances VALUES ('old', 0, 'Ann', 0, 'Hi.', 'meld', '{}', '2026-01-02 03:04:05+00')",
+            "utterances VALUES ('old', 0, 'Ann', 0, 'Hi.', 'meld', '{}', '2026-02-03 04:05:06+00')",
         ):
             await connection.exec_driver_sql(f"INSERT INTO {row}")
 
     await migrate(engine)
 
+    async with engine.connect() as connection:
+        (changed_at,) = (await connection.execute(select(dialogues.c.changed_at))).scalars()
+    assert changed_at == datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
     store = SessionStore(engine)
-    before = await store.tail("old", "Ann", lines=2)
+    before = await store.tail("default", "old", "Ann", lines=2)
     await store.append(before, text="Still me.", label_space="meld", prediction={})
-    said = (await store.timeline("old")).utterances
+    said = (await store.timeline("default", "old")).utterances
     assert [(u.text, u.description) for u in said] == [("Hi.", None), ("Still me.", None)]
-    await store.delete("old")
-    anew = await store.tail("old", "Ann", lines=2)
+    await store.delete("default", "old")
+    anew = await store.tail("default", "old", "Ann", lines=2)
     await store.append(anew, text="Anew.", label_space="meld", prediction={})
     with pytest.raises(Conflict):
         await store.append(before, text="Late.", label_space="meld", prediction={})

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import recent
+from service.sessions.answers import AnswerRow
 from service.sessions.database import open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
@@ -28,13 +29,15 @@ async def elsewhere(engine: AsyncEngine, url: str) -> AsyncIterator[SessionStore
 
 
 async def append(store: SessionStore, tail: Tail, text: str) -> StoredUtterance:
-    return await store.append(tail, text=text, label_space="meld", prediction={"label": "joy"})
+    return (
+        await store.append(tail, text=text, label_space="meld", prediction={"label": "joy"})
+    ).utterance
 
 
 async def say(
     store: SessionStore, text: str, speaker: str = "Ann", dialogue_id: str = "call-42"
 ) -> StoredUtterance:
-    return await append(store, await store.tail(dialogue_id, speaker, lines=20), text)
+    return await append(store, await store.tail("default", dialogue_id, speaker, lines=20), text)
 
 
 async def say_until_stored(
@@ -80,13 +83,13 @@ async def test_what_is_remembered_is_what_is_stored(
     speakers = [f"speaker {n}" for n in range(40)]
     for number in range(120):
         few = speakers[: 1 + number // 3]
-        tail = await store.tail("call-42", chance.choice(few), chance.choice([2, 3, 20]))
+        tail = await store.tail("default", "call-42", chance.choice(few), chance.choice([2, 3, 20]))
         await append(store, tail, f"line {number}")
         for speaker in (chance.choice(speakers), "somebody new"):
             for lines in (0, 1, 3, 20):
-                fresh = await SessionStore(engine).tail("call-42", speaker, lines)
-                assert await store.tail("call-42", speaker, lines) == fresh
-                assert await store.stored_tail("call-42", speaker, lines) == fresh
+                fresh = await SessionStore(engine).tail("default", "call-42", speaker, lines)
+                assert await store.tail("default", "call-42", speaker, lines) == fresh
+                assert await store.stored_tail("default", "call-42", speaker, lines) == fresh
 
 
 async def test_the_next_turn_of_a_dialogue_that_spoke_last_reads_nothing(
@@ -95,23 +98,24 @@ async def test_the_next_turn_of_a_dialogue_that_spoke_last_reads_nothing(
     """Neither for a speaker who was heard nor for one who was not."""
     await say(store, "One.")
     with counted_reads(engine) as statements:
-        await store.tail("call-42", "Ann", 20)
-        await store.tail("call-42", "Ben", 20)
-        await store.tail("call-42", "Ben", 3)
+        await store.tail("default", "call-42", "Ann", 20)
+        await store.tail("default", "call-42", "Ben", 20)
+        await store.tail("default", "call-42", "Ben", 3)
     assert statements == []
 
     with counted_reads(engine) as statements:
-        await store.tail("call-42", "Ben", 21)  # more than was remembered, had there been more
+        # More than was remembered, had there been more.
+        await store.tail("default", "call-42", "Ben", 21)
     assert statements == []
 
 
 async def test_lines_beyond_what_is_remembered_are_read(store: SessionStore) -> None:
     """A longer window than before sees the lines before it."""
     for number in range(5):
-        tail = await store.tail("call-42", "Ann", 2)
+        tail = await store.tail("default", "call-42", "Ann", 2)
         await append(store, tail, f"line {number}")
 
-    tail = await store.tail("call-42", "Ann", 4)
+    tail = await store.tail("default", "call-42", "Ann", 4)
 
     assert [line.text for line in tail.lines] == ["line 1", "line 2", "line 3", "line 4"]
 
@@ -123,10 +127,10 @@ async def test_a_dialogue_that_went_on_elsewhere_is_read_again(
     await say(store, "One.")
     await say(elsewhere, "Two.", "Ben")
 
-    stale = await store.tail("call-42", "Cem", 20)
+    stale = await store.tail("default", "call-42", "Cem", 20)
     with pytest.raises(Conflict):
         await append(store, stale, "Three.")
-    fresh = await store.tail("call-42", "Cem", 20)
+    fresh = await store.tail("default", "call-42", "Cem", 20)
 
     assert fresh.lines == (Line(0, "One."), Line(1, "Two."))
     assert (await append(store, fresh, "Three.")).speaker_index == 2
@@ -139,13 +143,13 @@ async def test_a_stored_tail_is_never_what_is_remembered(
     await say(store, "One.")
     await say(elsewhere, "Two.", "Ben")
 
-    tail = await store.stored_tail("call-42", "Cem", 20)
+    tail = await store.stored_tail("default", "call-42", "Cem", 20)
 
     assert (tail.length, tail.speaker_index) == (2, 2)
     assert tail.lines == (Line(0, "One."), Line(1, "Two."))
-    await elsewhere.delete("call-42")
+    await elsewhere.delete("default", "call-42")
     with pytest.raises(DialogueNotFound):
-        await store.stored_tail("call-42", "Cem", 20)
+        await store.stored_tail("default", "call-42", "Cem", 20)
 
 
 async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
@@ -155,16 +159,16 @@ async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
     await say(store, "One.")
     read = store._read_end
 
-    async def overtaken(dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
-        found = await read(dialogue_id, speaker, lines)
+    async def overtaken(tenant: str, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
+        found = await read(tenant, dialogue_id, speaker, lines)
         await say(store, "Two.")
         return found
 
     monkeypatch.setattr(store, "_read_end", overtaken)
-    assert (await store.stored_tail("call-42", "Ann", 20)).length == 1
+    assert (await store.stored_tail("default", "call-42", "Ann", 20)).length == 1
 
     with counted_reads(engine) as statements:
-        tail = await store.tail("call-42", "Ann", 20)
+        tail = await store.tail("default", "call-42", "Ann", 20)
     assert (statements, tail.length) == ([], 2)
 
 
@@ -174,9 +178,9 @@ async def test_an_append_behind_lines_that_are_not_remembered_is_not_remembered(
     """Its tail was fresher than what this store had seen."""
     await say(store, "One.")
     await say(elsewhere, "Two.")
-    await append(store, await elsewhere.tail("call-42", "Ann", 20), "Three.")
+    await append(store, await elsewhere.tail("default", "call-42", "Ann", 20), "Three.")
 
-    tail = await store.tail("call-42", "Ann", 20)
+    tail = await store.tail("default", "call-42", "Ann", 20)
 
     assert [line.text for line in tail.lines] == ["One.", "Two.", "Three."]
 
@@ -194,7 +198,7 @@ async def test_processes_that_take_turns_by_chance_label_in_vain_once(
                 )
 
     assert all(attempts[place] in (40, 41) for place in attempts)
-    assert len((await store.timeline("two")).utterances) == 40
+    assert len((await store.timeline("default", "two")).utterances) == 40
 
 
 async def test_two_stores_that_write_at_once_leave_no_gap_and_no_double(
@@ -211,7 +215,7 @@ async def test_two_stores_that_write_at_once_leave_no_gap_and_no_double(
     )
 
     for call in range(10):
-        said = (await store.timeline(f"call-{call}")).utterances
+        said = (await store.timeline("default", f"call-{call}")).utterances
         assert [u.index for u in said] == list(range(16))
         assert {u.text for u in said} == {f"{n} {k}" for n in ("here", "there") for k in range(8)}
         by_appearance = list(dict.fromkeys(u.speaker for u in said))
@@ -225,13 +229,13 @@ async def test_a_dialogue_erased_and_begun_anew_elsewhere_shows_nothing_of_the_o
     """It is as long as before, but another one: what was labelled with erased lines is refused."""
     writer = store if remembers else SessionStore(engine)
     await say(store, "My door code is 4711.")
-    old = await writer.tail("call-42", "Ben", 20)
-    await elsewhere.delete("call-42")
+    old = await writer.tail("default", "call-42", "Ben", 20)
+    await elsewhere.delete("default", "call-42")
     await say(elsewhere, "Good morning.", "Cem")
 
     with pytest.raises(Conflict):
         await append(writer, old, "I noted it.")
-    tail = await writer.tail("call-42", "Ben", 20)
+    tail = await writer.tail("default", "call-42", "Ben", 20)
 
     assert tail.lines == (Line(0, "Good morning."),)
     assert tail.speaker_index == 1
@@ -243,13 +247,13 @@ async def test_two_that_begin_the_same_dialogue_do_not_take_it_for_their_own(
     store: SessionStore, elsewhere: SessionStore
 ) -> None:
     """The one that loses goes on after the other's line, not beside it."""
-    lost = await store.tail("call-42", "Ann", 20)
+    lost = await store.tail("default", "call-42", "Ann", 20)
     await say(elsewhere, "First.", "Ben")
 
     with pytest.raises(Conflict):
         await append(store, lost, "Me first!")
 
-    assert (await store.tail("call-42", "Ann", 20)).lines == (Line(0, "First."),)
+    assert (await store.tail("default", "call-42", "Ann", 20)).lines == (Line(0, "First."),)
 
 
 async def test_an_erased_text_is_in_no_line_of_the_process(store: SessionStore) -> None:
@@ -257,7 +261,7 @@ async def test_an_erased_text_is_in_no_line_of_the_process(store: SessionStore) 
     await say(store, "My door code is 4711.")
     assert "My door code is 4711." in remembered_texts()
 
-    await store.delete("call-42")
+    await store.delete("default", "call-42")
 
     assert "My door code is 4711." not in remembered_texts()
 
@@ -266,10 +270,10 @@ async def erase_amid_turns(store: SessionStore, number: int) -> None:
     dialogue_id, secret = f"call-{number}", f"My door code is {number}."
     await say(store, secret, dialogue_id=dialogue_id)
     under_way = [
-        store.tail(dialogue_id, "Ben", 21),
-        append(store, await store.tail(dialogue_id, "Ann", 22), secret),
-        store.delete(dialogue_id),
-        store.tail(dialogue_id, "Ben", 23),
+        store.tail("default", dialogue_id, "Ben", 21),
+        append(store, await store.tail("default", dialogue_id, "Ann", 22), secret),
+        store.delete("default", dialogue_id),
+        store.tail("default", dialogue_id, "Ben", 23),
     ]
     random.Random(number).shuffle(under_way)
     for outcome in await asyncio.gather(*under_way, return_exceptions=True):
@@ -290,7 +294,7 @@ async def test_an_erased_text_stays_in_no_line_whatever_was_under_way(
     assert not [text for text in remembered_texts() if "door code" in text]
     await say(store, "One.")
     with counted_reads(engine) as statements:
-        await store.tail("call-42", "Ann", 20)
+        await store.tail("default", "call-42", "Ann", 20)
     assert statements == []
 
 
@@ -302,16 +306,16 @@ async def test_an_erasure_that_overtakes_an_append_is_no_sign_of_another_process
     await say(store, "One.")
     write = store._writer.append
 
-    async def overtaken(row: UtteranceRow) -> bool:
-        await store.delete(row["dialogue_id"])
-        return await write(row)
+    async def overtaken(row: UtteranceRow, answer: AnswerRow | None) -> int | None:
+        await store.delete(row["tenant"], row["dialogue_id"])
+        return await write(row, answer)
 
     monkeypatch.setattr(store._writer, "append", overtaken)
     with pytest.raises(Conflict):
         await say(store, "Two.")
 
     with counted_reads(engine) as statements:
-        await store.tail("other", "Ann", 20)
+        await store.tail("default", "other", "Ann", 20)
     assert statements == []
 
 
@@ -326,7 +330,7 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, engine: As
         await connection.exec_driver_sql("ALTER TABLE away RENAME TO utterances")
 
     with counted_reads(engine) as statements:
-        tail = await store.tail("call-42", "Ann", 20)
+        tail = await store.tail("default", "call-42", "Ann", 20)
 
     assert len(statements) == 1
     assert tail.lines == (Line(0, "One."),)
@@ -344,9 +348,9 @@ def test_memory_is_bounded_and_the_dialogues_idle_longest_go(text: str, lines: i
     room = 1_000_000
     dialogues = RecentDialogues(room)
     for number in range(3_000):
-        dialogues.keep(f"call-{number}", an_end(text, lines), 0)
+        dialogues.keep(("default", f"call-{number}"), an_end(text, lines), 0)
 
-    kept = [n for n in range(3_000) if dialogues.find(f"call-{n}") is not None]
+    kept = [n for n in range(3_000) if dialogues.find(("default", f"call-{n}")) is not None]
 
     assert kept == list(range(3_000 - len(kept), 3_000))
     assert len(kept) * lines * len(text) <= room
@@ -357,11 +361,11 @@ def test_a_dialogue_that_speaks_is_not_idle() -> None:
     """An end that is kept again is the youngest, and takes its room once."""
     dialogues = RecentDialogues(10_000)
     for number in range(100):
-        dialogues.keep("busy", an_end(lines=number % 5), 0)
-        dialogues.keep(f"call-{number}", an_end(), 0)
+        dialogues.keep(("default", "busy"), an_end(lines=number % 5), 0)
+        dialogues.keep(("default", f"call-{number}"), an_end(), 0)
 
-    assert dialogues.find("busy") is not None
-    assert dialogues.find("call-97") is not None
+    assert dialogues.find(("default", "busy")) is not None
+    assert dialogues.find(("default", "call-97")) is not None
 
 
 def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,27 +373,27 @@ def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None
     now = 1_000.0
     monkeypatch.setattr(recent, "monotonic", lambda: now)
     dialogues = RecentDialogues()
-    dialogues.keep("old", an_end(), 0)
+    dialogues.keep(("default", "old"), an_end(), 0)
     now += IDLE_S - 1
-    dialogues.keep("young", an_end(), 0)
-    assert dialogues.find("old") is not None
+    dialogues.keep(("default", "young"), an_end(), 0)
+    assert dialogues.find(("default", "old")) is not None
     now += 1
 
-    dialogues.keep("new", an_end(), 0)
+    dialogues.keep(("default", "new"), an_end(), 0)
 
-    assert dialogues.find("old") is None
-    assert dialogues.find("young") is not None
+    assert dialogues.find(("default", "old")) is None
+    assert dialogues.find(("default", "young")) is not None
 
 
 def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
     """It may be what was erased."""
     dialogues = RecentDialogues()
     erasures = dialogues.erasures
-    dialogues.erase("call-42")
+    dialogues.erase(("default", "call-42"))
 
-    dialogues.keep("call-42", an_end(), erasures)
+    dialogues.keep(("default", "call-42"), an_end(), erasures)
 
-    assert dialogues.find("call-42") is None
+    assert dialogues.find(("default", "call-42")) is None
 
 
 def test_once_distrusted_nothing_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,17 +401,17 @@ def test_once_distrusted_nothing_is_remembered_for_a_while(monkeypatch: pytest.M
     now = 1_000.0
     monkeypatch.setattr(recent, "monotonic", lambda: now)
     dialogues = RecentDialogues()
-    dialogues.keep("one", an_end(), 0)
+    dialogues.keep(("default", "one"), an_end(), 0)
     dialogues.distrust()
     now += DISTRUST_S - 1
-    dialogues.keep("two", an_end(), 0)
-    assert dialogues.find("one") is None
-    assert dialogues.find("two") is None
+    dialogues.keep(("default", "two"), an_end(), 0)
+    assert dialogues.find(("default", "one")) is None
+    assert dialogues.find(("default", "two")) is None
     now += 1
 
-    dialogues.keep("three", an_end(), 0)
+    dialogues.keep(("default", "three"), an_end(), 0)
 
-    assert dialogues.find("three") is not None
+    assert dialogues.find(("default", "three")) is not None
 
 
 def test_a_speaker_is_somebody_new_only_where_all_are_known() -> None:

@@ -24,8 +24,10 @@ async def say(
     store: SessionStore, speaker: str, text: str, dialogue_id: str = "call-42"
 ) -> StoredUtterance:
     """Append at the end; another writer may get in between."""
-    tail = await store.tail(dialogue_id, speaker, lines=2)
-    return await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
+    tail = await store.tail("default", dialogue_id, speaker, lines=2)
+    return (
+        await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
+    ).utterance
 
 
 async def append_at(
@@ -38,9 +40,11 @@ async def append_at(
     prediction: dict[str, Any] = PREDICTION,
 ) -> StoredUtterance:
     """Append to the dialogue there is, as if it ended before `index`."""
-    tail = await store.tail(dialogue_id, "Ann", lines=0)
+    tail = await store.tail("default", dialogue_id, "Ann", lines=0)
     there = replace(tail, speaker=speaker, speaker_index=0, length=index)
-    return await store.append(there, text=text, label_space="meld", prediction=prediction)
+    return (
+        await store.append(there, text=text, label_space="meld", prediction=prediction)
+    ).utterance
 
 
 def shown(tail: Tail) -> tuple[int, int, tuple[Line, ...], int]:
@@ -71,7 +75,7 @@ async def test_what_is_appended_is_read_back(store: SessionStore) -> None:
     first = await say(store, "Ann", "We won!")
     second = await say(store, "Ben", "No way.")
 
-    timeline = await store.timeline("call-42")
+    timeline = await store.timeline("default", "call-42")
 
     assert timeline.id == "call-42"
     assert timeline.utterances == (first, second)
@@ -100,7 +104,7 @@ async def test_any_text_comes_back_as_it_went_in(store: SessionStore, text: str)
     word = text[:40]
     await append_at(store, 0, word, text, f"d{word}", prediction={word: [word, None, True]})
 
-    (stored,) = (await store.timeline(f"d{word}")).utterances
+    (stored,) = (await store.timeline("default", f"d{word}")).utterances
 
     assert (stored.speaker, stored.text, stored.prediction) == (
         word,
@@ -134,7 +138,7 @@ async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) ->
     }
     await append_at(store, 0, prediction=prediction)
 
-    found = (await store.timeline("call-42")).utterances[0].prediction
+    found = (await store.timeline("default", "call-42")).utterances[0].prediction
 
     assert repr(found) == repr(prediction)
 
@@ -144,7 +148,7 @@ async def test_a_prediction_with_nan_is_refused(store: SessionStore) -> None:
     with pytest.raises(ValueError, match="JSON"):
         await append_at(store, 0, prediction={"confidence": float("nan")})
 
-    assert (await store.tail("call-42", "Ann", 1)).length == 0
+    assert (await store.tail("default", "call-42", "Ann", 1)).length == 0
 
 
 @pytest.mark.parametrize("broken", ["a\0b", "\ud83d"], ids=["nul", "lone surrogate"])
@@ -160,26 +164,26 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
     with pytest.raises(ValueError):
         await store.append(tail, text="Hi.", label_space="meld", prediction={}, description=broken)
     with pytest.raises(ValueError):
-        await store.tail(broken, "Ann", 1)
+        await store.tail("default", broken, "Ann", 1)
     with pytest.raises(ValueError):
-        await store.stored_tail("call-42", broken, 1)
+        await store.stored_tail("default", "call-42", broken, 1)
     with pytest.raises(ValueError):
-        await store.timeline(broken)
+        await store.timeline("default", broken)
     with pytest.raises(ValueError):
-        await store.delete(broken)
+        await store.delete("default", broken)
 
 
 async def test_an_unknown_dialogue_is_empty_to_a_writer_and_missing_to_a_reader(
     store: SessionStore,
 ) -> None:
     """A first utterance needs no dialogue; a timeline, a forecast and a deletion do."""
-    assert shown(await store.tail("nobody", "Ann", 8)) == (0, 0, (), 0)
+    assert shown(await store.tail("default", "nobody", "Ann", 8)) == (0, 0, (), 0)
     with pytest.raises(DialogueNotFound):
-        await store.stored_tail("nobody", "Ann", 8)
+        await store.stored_tail("default", "nobody", "Ann", 8)
     with pytest.raises(DialogueNotFound):
-        await store.timeline("nobody")
+        await store.timeline("default", "nobody")
     with pytest.raises(DialogueNotFound):
-        await store.delete("nobody")
+        await store.delete("default", "nobody")
 
 
 async def test_a_tail_is_the_last_lines_oldest_first(store: SessionStore) -> None:
@@ -187,15 +191,15 @@ async def test_a_tail_is_the_last_lines_oldest_first(store: SessionStore) -> Non
     for number in range(5):
         await say(store, "Ann", f"line {number}")
 
-    last_two = await store.tail("call-42", "Ann", 2)
+    last_two = await store.tail("default", "call-42", "Ann", 2)
     assert shown(last_two) == (5, 3, (Line(0, "line 3"), Line(0, "line 4")), 0)
     assert (last_two.dialogue_id, last_two.speaker) == ("call-42", "Ann")
 
-    whole = await store.tail("call-42", "Ann", 20)
+    whole = await store.tail("default", "call-42", "Ann", 20)
     assert (whole.length, whole.first) == (5, 0)
     assert [line.text for line in whole.lines] == [f"line {number}" for number in range(5)]
 
-    assert shown(await store.tail("call-42", "Ann", 0)) == (5, 5, (), 0)
+    assert shown(await store.tail("default", "call-42", "Ann", 0)) == (5, 5, (), 0)
 
 
 async def test_speakers_are_numbered_by_first_appearance_beyond_the_tail(
@@ -206,10 +210,13 @@ async def test_speakers_are_numbered_by_first_appearance_beyond_the_tail(
         await say(store, speaker, "Hm.")
 
     async def coming(speaker: str) -> int:
-        return (await store.tail("call-42", speaker, 2)).speaker_index
+        return (await store.tail("default", "call-42", speaker, 2)).speaker_index
 
     assert [await coming(name) for name in ["Ann", "Ben", "Cem", "Dan", "ann"]] == [0, 1, 2, 3, 3]
-    assert (await store.tail("call-42", "Ann", 2)).lines == (Line(1, "Hm."), Line(1, "Hm."))
+    assert (await store.tail("default", "call-42", "Ann", 2)).lines == (
+        Line(1, "Hm."),
+        Line(1, "Hm."),
+    )
 
 
 async def test_dialogues_do_not_see_each_other(store: SessionStore) -> None:
@@ -217,8 +224,37 @@ async def test_dialogues_do_not_see_each_other(store: SessionStore) -> None:
     await say(store, "Ann", "Here.", "one")
     await say(store, "Ben", "There.", "two")
 
-    assert shown(await store.tail("one", "Ben", 5)) == (1, 0, (Line(0, "Here."),), 1)
-    assert [u.text for u in (await store.timeline("two")).utterances] == ["There."]
+    assert shown(await store.tail("default", "one", "Ben", 5)) == (1, 0, (Line(0, "Here."),), 1)
+    assert [u.text for u in (await store.timeline("default", "two")).utterances] == ["There."]
+
+
+async def test_a_tenant_has_its_dialogues_to_itself(
+    store: SessionStore, engine: AsyncEngine
+) -> None:
+    """The same id names another dialogue, or none: to read, to forecast, to append to, to erase."""
+    for tenant, text in (("one", "Ours."), ("two", "Theirs."), ("two", "Theirs alone.")):
+        tail = await store.tail(tenant, "call-42", "Ann", 5)
+        await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
+
+    for reader in (store, SessionStore(engine)):  # with what is remembered and without
+        texts = [u.text for u in (await reader.timeline("one", "call-42")).utterances]
+        assert texts == ["Ours."]
+        assert shown(await reader.tail("one", "call-42", "Ann", 5)) == (
+            1,
+            0,
+            (Line(0, "Ours."),),
+            0,
+        )
+        assert (await reader.tail("three", "call-42", "Ann", 5)).length == 0
+        for missing in (reader.timeline, reader.delete):
+            with pytest.raises(DialogueNotFound):
+                await missing("three", "call-42")
+        with pytest.raises(DialogueNotFound):
+            await reader.stored_tail("three", "call-42", "Ann", 5)
+    await store.delete("two", "call-42")
+
+    assert await rows(engine) == (1, 1)
+    assert (await store.tail("one", "call-42", "Ann", 5)).length == 1
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, -1])
@@ -232,7 +268,10 @@ async def test_an_index_other_than_the_length_is_a_conflict(
     with pytest.raises(Conflict):
         await append_at(store, index, text="Me!")
 
-    assert [u.text for u in (await store.timeline("call-42")).utterances] == ["One.", "Two."]
+    assert [u.text for u in (await store.timeline("default", "call-42")).utterances] == [
+        "One.",
+        "Two.",
+    ]
     assert (await append_at(store, 2, text="Three.")).index == 2
 
 
@@ -241,8 +280,8 @@ async def test_appending_to_a_dialogue_deleted_in_between_is_a_conflict(
 ) -> None:
     """A late writer does not bring an erased dialogue back."""
     await say(store, "Ann", "One.")
-    tail = await store.tail("call-42", "Ben", 5)
-    await store.delete("call-42")
+    tail = await store.tail("default", "call-42", "Ben", 5)
+    await store.delete("default", "call-42")
 
     with pytest.raises(Conflict):
         await store.append(tail, text="Two.", label_space="meld", prediction=PREDICTION)
@@ -259,7 +298,7 @@ async def test_twenty_writers_leave_no_gap_and_no_double(store: SessionStore) ->
     )
 
     assert sorted(indexes) == list(range(20))
-    timeline = (await store.timeline("call-42")).utterances
+    timeline = (await store.timeline("default", "call-42")).utterances
     assert [u.index for u in timeline] == list(range(20))
     assert sorted(u.text for u in timeline) == sorted(texts)
     by_appearance = list(dict.fromkeys(u.speaker for u in timeline))
@@ -284,7 +323,7 @@ async def test_of_two_engines_that_race_for_one_index_one_wins(
         ]
     await other.close()
 
-    assert [u.index for u in (await store.timeline("call-42")).utterances] == [0, 1, 2]
+    assert [u.index for u in (await store.timeline("default", "call-42")).utterances] == [0, 1, 2]
 
 
 async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, engine: AsyncEngine) -> None:
@@ -293,11 +332,11 @@ async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, engine: Asy
     await say(store, "Ben", "Two.", "gone")
     await say(store, "Ann", "Here.", "kept")
 
-    await store.delete("gone")
+    await store.delete("default", "gone")
 
     assert await rows(engine) == (1, 1)
     with pytest.raises(DialogueNotFound):
-        await store.timeline("gone")
+        await store.timeline("default", "gone")
     assert (await say(store, "Ben", "Again.", "gone")).speaker_index == 0
 
 
@@ -316,7 +355,7 @@ async def test_a_deleted_text_is_gone_from_the_sqlite_files(
     await say(store, "Ann", "My door code is 4711.")
     assert b"door code" in bytes_on_disk()
 
-    await store.delete("call-42")
+    await store.delete("default", "call-42")
 
     assert b"door code" not in bytes_on_disk()
     await store.close()
@@ -327,12 +366,12 @@ async def test_everything_is_there_after_closing_and_reopening(
 ) -> None:
     """The dialogue goes on where it stopped."""
     await say(store, "Ann", "One.")
-    before = await store.timeline("call-42")
+    before = await store.timeline("default", "call-42")
     await store.close()
 
     reopened = SessionStore(open_database(url))
 
-    assert await reopened.timeline("call-42") == before
+    assert await reopened.timeline("default", "call-42") == before
     assert (await say(reopened, "Ben", "Two.")).speaker_index == 1
     await reopened.close()
 

@@ -5,16 +5,16 @@ import weakref
 
 import pytest
 
-from service.sessions.turns import DialogueLocks
+from service.sessions.turns import NamedLocks
 
 
 async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() -> None:
     """Nobody enters before the one ahead has left."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
     events: list[str] = []
 
     async def write(name: str) -> None:
-        async with locks.of("call-42"):
+        async with locks.of("default", "call-42"):
             events.append(f"{name} in")
             await asyncio.sleep(0)
             events.append(f"{name} out")
@@ -26,31 +26,31 @@ async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() ->
 
 async def test_writers_of_two_dialogues_do_not_wait_for_each_other() -> None:
     """Each dialogue has a lock of its own."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
-    async with locks.of("one"), locks.of("two"):
-        assert locks.of("one").locked()
-        assert locks.of("two").locked()
-        assert not locks.of("three").locked()
+    async with locks.of("default", "one"), locks.of("default", "two"):
+        assert locks.of("default", "one").locked()
+        assert locks.of("default", "two").locked()
+        assert not locks.of("default", "three").locked()
 
 
 async def test_a_failure_frees_the_dialogue() -> None:
     """An error in one turn does not block the next."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
     with pytest.raises(KeyError):
-        async with locks.of("call-42"):
+        async with locks.of("default", "call-42"):
             raise KeyError
 
-    assert not locks.of("call-42").locked()
+    assert not locks.of("default", "call-42").locked()
 
 
 async def test_a_lock_lives_while_somebody_holds_it_or_waits() -> None:
     """Idle dialogues take no memory."""
-    locks = DialogueLocks()
+    locks = NamedLocks()
 
-    async with locks.of("call-42"):
-        held = weakref.ref(locks.of("call-42"))
+    async with locks.of("default", "call-42"):
+        held = weakref.ref(locks.of("default", "call-42"))
         assert held() is not None
 
     assert held() is None

@@ -22,18 +22,18 @@ from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
 
 
 async def append(store: SessionStore, tail: Tail, text: str = "Hello.") -> StoredUtterance:
-    return await store.append(tail, text=text, label_space="meld", prediction={})
+    return (await store.append(tail, text=text, label_space="meld", prediction={})).utterance
 
 
 async def begin(store: SessionStore, *dialogue_ids: str) -> list[Tail]:
     """One line in each dialogue; the tails for the next."""
     for dialogue_id in dialogue_ids:
-        await append(store, await store.tail(dialogue_id, "Ann", 2))
-    return [await store.tail(dialogue_id, "Ann", 2) for dialogue_id in dialogue_ids]
+        await append(store, await store.tail("default", dialogue_id, "Ann", 2))
+    return [await store.tail("default", dialogue_id, "Ann", 2) for dialogue_id in dialogue_ids]
 
 
 async def length(store: SessionStore, dialogue_id: str) -> int:
-    return len((await store.timeline(dialogue_id)).utterances)
+    return len((await store.timeline("default", dialogue_id)).utterances)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def test_in_a_group_each_append_has_an_outcome_of_its_own(
     appends = [fine, went_on, broken, replace(fine, length=0)]
     tasks = [asyncio.create_task(append(sqlite_store, tail)) for tail in appends]
     await settled_loop(tasks)
-    erasure = asyncio.create_task(sqlite_store.delete("erased"))
+    erasure = asyncio.create_task(sqlite_store.delete("default", "erased"))
     await settled_loop(tasks)
     tasks += [asyncio.create_task(append(sqlite_store, tail)) for tail in (erased, fine_too)]
     await settled_loop(tasks)
@@ -217,7 +217,9 @@ async def test_closing_waits_for_what_was_begun(
 
     assert task.done()
     assert (await task).index == 1
-    assert (await append(sqlite_store, await sqlite_store.tail("call-42", "Ann", 2))).index == 2
+    assert (
+        await append(sqlite_store, await sqlite_store.tail("default", "call-42", "Ann", 2))
+    ).index == 2
     await sqlite_store.close()
 
 
@@ -248,12 +250,14 @@ async def test_a_dialogue_erased_twice_at_once_was_there_once(store: SessionStor
     await begin(store, "call-42")
 
     outcomes = await asyncio.gather(
-        store.delete("call-42"), store.delete("call-42"), return_exceptions=True
+        store.delete("default", "call-42"),
+        store.delete("default", "call-42"),
+        return_exceptions=True,
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == [
         DialogueNotFound.__name__,
-        "NoneType",
+        tuple.__name__,
     ]
 
 

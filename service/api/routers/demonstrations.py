@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
+from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
 from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
@@ -22,13 +23,16 @@ from service.api.schemas import (
     DemonstrationsOut,
     Identifier,
 )
-from service.api.services import Services, ServicesDep
+from service.api.services import Services, ServicesDep, TenantDep
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH
 from service.errors import (
+    DatabaseUnavailable,
     DemonstrationNotFound,
+    DemonstrationShared,
     DemonstrationsUnavailable,
+    IdempotencyKeyReused,
     InvalidLabel,
     UnsupportedLabelSpace,
 )
@@ -47,12 +51,16 @@ DemonstrationId = Annotated[Identifier, Path(examples=["flat-1"])]
     ),
 )
 async def list_demonstrations(
-    listing: Annotated[DemonstrationListing, Query()], services: ServicesDep
+    listing: Annotated[DemonstrationListing, Query()], tenant: TenantDep, services: ServicesDep
 ) -> Response:
-    """A page of the demonstrations; ask for the next one with its `next` as `after`."""
+    """A page of the demonstrations; ask for the next one with its `next` as `after`.
+
+    Of your own and of those that are shared, which ship with the service.
+    """
     name = listing.label_space
     space = None if name is None else _label_space(name, services.label_spaces).name
-    page = await services.store.list(space, listing.limit, listing.after)
+    after = None if listing.after is None else str(listing.after)
+    page = await services.store.list(space, listing.limit, after, tenant)
     return json_answer(
         {"demonstrations": [asdict(each) for each in page.demonstrations], "next": page.next}
     )
@@ -67,21 +75,30 @@ async def list_demonstrations(
         *ADMISSION_PROBLEMS,
         UnsupportedLabelSpace,
         InvalidLabel,
+        IdempotencyKeyReused,
         DemonstrationsUnavailable,
+        DatabaseUnavailable,
     ),
 )
-async def add_demonstrations(body: DemonstrationsIn, services: ServicesDep) -> Response:
+async def add_demonstrations(
+    body: DemonstrationsIn, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
+) -> Response:
     """Add demonstrations; the next answer may already show them.
 
-    Nothing is added when one of them is refused.
+    They are shown to the model for your utterances only. Nothing is added when one of them is
+    refused. The database is asked only for an `Idempotency-Key`.
     """
     check_demonstrations(body.demonstrations, services.limits)
     found = [
         _demonstration(given, n, services.label_spaces)
         for n, given in enumerate(body.demonstrations)
     ]
-    await _store(found, services)
-    return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
+
+    async def add() -> Response:
+        await _store(found, tenant, services)
+        return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
+
+    return await request.answer(add)
 
 
 @router.get(
@@ -91,27 +108,48 @@ async def add_demonstrations(body: DemonstrationsIn, services: ServicesDep) -> R
         INVALID_REQUEST, *ADMISSION_PROBLEMS, DemonstrationNotFound, DemonstrationsUnavailable
     ),
 )
-async def read_demonstration(demonstration_id: DemonstrationId, services: ServicesDep) -> Response:
-    """One demonstration."""
-    return json_answer(asdict(await services.store.get(demonstration_id)))
+async def read_demonstration(
+    demonstration_id: DemonstrationId, tenant: TenantDep, services: ServicesDep
+) -> Response:
+    """One demonstration: your own with this id, or else the shared one."""
+    return json_answer(asdict(await services.store.get(demonstration_id, tenant)))
 
 
 @router.delete(
     "/{demonstration_id}",
     status_code=204,
     responses=documented(
-        INVALID_REQUEST, *ADMISSION_PROBLEMS, DemonstrationNotFound, DemonstrationsUnavailable
+        INVALID_REQUEST,
+        *ADMISSION_PROBLEMS,
+        DemonstrationShared,
+        DemonstrationNotFound,
+        IdempotencyKeyReused,
+        DemonstrationsUnavailable,
+        DatabaseUnavailable,
     ),
 )
 async def delete_demonstration(
-    demonstration_id: DemonstrationId, services: ServicesDep
+    demonstration_id: DemonstrationId,
+    tenant: TenantDep,
+    services: ServicesDep,
+    request: RepeatableDep,
 ) -> Response:
-    """Delete a demonstration; no prompt shows it from then on."""
-    await services.store.delete(demonstration_id)
-    return Response(status_code=204)
+    """Delete one of your own demonstrations; no prompt shows it from then on."""
+
+    async def delete() -> Response:
+        try:
+            await services.store.delete(demonstration_id, tenant)
+        except DemonstrationNotFound:
+            await services.store.get(demonstration_id)
+            raise DemonstrationShared(
+                f"demonstration {demonstration_id!r} is shared: it comes with the service"
+            ) from None
+        return Response(status_code=204)
+
+    return await request.answer(delete)
 
 
-async def _store(demonstrations: list[Demonstration], services: Services) -> None:
+async def _store(demonstrations: list[Demonstration], tenant: str, services: Services) -> None:
     vectors = []
     # A batch at a time, so that the utterances of live dialogues get in between.
     for start in range(0, len(demonstrations), LARGEST_BATCH):
@@ -119,7 +157,7 @@ async def _store(demonstrations: list[Demonstration], services: Services) -> Non
         vectors += await asyncio.gather(
             *(services.encoder.encode(each.text, Priority.BATCH) for each in batch)
         )
-    await services.store.add(demonstrations, np.stack(vectors))
+    await services.store.add(demonstrations, np.stack(vectors), tenant=tenant)
 
 
 def _demonstration(

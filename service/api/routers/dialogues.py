@@ -1,39 +1,54 @@
 """Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
 from service.api.bodies import JsonRoute, json_answer
-from service.api.limits import check_forecast, check_said
+from service.api.conditions import ETAG, IfMatch, IfNoneMatch, etag
+from service.api.idempotency import RepeatableDep
+from service.api.limits import check_forecast, check_said, page_limit
 from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
 from service.api.schemas import (
+    CorrectedOut,
     ForecastAsked,
     ForecastOut,
     Identifier,
+    LabelIn,
+    TimelineAsked,
     TimelineOut,
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import MetricsDep, ServicesDep
+from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
+    CorrectionNotFound,
     DatabaseUnavailable,
     DialogueBusy,
+    DialogueChanged,
     DialogueNotFound,
     EngineUnavailable,
     ForecastNotSupported,
+    IdempotencyKeyReused,
+    InvalidLabel,
     UnsupportedLabelSpace,
+    UtteranceNotFound,
     UtteranceTooLong,
 )
 from service.recognition.document import forecast_document
-from service.sessions.store import StoredUtterance
+from service.sessions.corrections import Correction
+from service.sessions.store import StoredUtterance, Timeline
 from service.stages import listening
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
 DialogueId = Annotated[
     Identifier, Path(description="Your own id of the dialogue: printable characters other than /.")
+]
+UtteranceIndex = Annotated[
+    int, Path(ge=0, lt=2**31, description="Its place in the dialogue, from 0.")
 ]
 
 
@@ -46,13 +61,21 @@ DialogueId = Annotated[
         *ADMISSION_PROBLEMS,
         UnsupportedLabelSpace,
         UtteranceTooLong,
+        DialogueChanged,
+        IdempotencyKeyReused,
         EngineUnavailable,
         DatabaseUnavailable,
         DialogueBusy,
     ),
 )
 async def add_utterance(
-    dialogue_id: DialogueId, said: UtteranceIn, services: ServicesDep, metrics: MetricsDep
+    dialogue_id: DialogueId,
+    said: UtteranceIn,
+    tenant: TenantDep,
+    services: ServicesDep,
+    metrics: MetricsDep,
+    expected: IfMatch,
+    request: RepeatableDep,
 ) -> Response:
     """Append an utterance to a dialogue and answer what emotion it carries.
 
@@ -60,35 +83,81 @@ async def add_utterance(
     stored; after a refusal nothing is. The header `Server-Timing` says where the time went.
     """
     check_said(said, services.limits)
-    times = StageTimes(metrics)
-    with listening(times):
-        stored = await services.turns.take(
-            dialogue_id, said.speaker, said.text, said.label_space, said.description
-        )
-    emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
-    metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
-    answer = json_answer(_utterance(dialogue_id, stored), 201)
-    answer.headers[SERVER_TIMING] = times.header
-    return answer
+
+    def answered(stored: StoredUtterance) -> Response:
+        return json_answer(_utterance(dialogue_id, stored), 201)
+
+    async def take() -> Response:
+        times = StageTimes(metrics)
+        with listening(times):
+            appended = await services.turns.take(
+                tenant,
+                dialogue_id,
+                said.speaker,
+                said.text,
+                said.label_space,
+                said.description,
+                expected=expected,
+                once=request.once(answered),
+            )
+        stored = appended.utterance
+        emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
+        metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
+        answer = answered(stored)
+        answer.headers[SERVER_TIMING] = times.header
+        answer.headers[ETAG] = etag(appended.version)
+        return answer
+
+    return await request.answer(take, keeps=True)
 
 
 @router.get(
     "/{dialogue_id}",
     response_model=TimelineOut,
-    responses=documented(
-        INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable
-    ),
+    responses={
+        304: {"description": "It is still as you have it"},
+        **documented(INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable),
+    },
 )
-async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
-    """The timeline: every utterance with its emotion, in order."""
-    timeline = await services.sessions.timeline(dialogue_id)
-    utterances = [
-        _utterance(dialogue_id, stored) | {"created_at": stored.created_at}
-        for stored in timeline.utterances
-    ]
-    return json_answer(
-        {"id": timeline.id, "created_at": timeline.created_at, "utterances": utterances}
+async def read_dialogue(
+    dialogue_id: DialogueId,
+    asked: Annotated[TimelineAsked, Query()],
+    tenant: TenantDep,
+    services: ServicesDep,
+    known: IfNoneMatch,
+) -> Response:
+    """The timeline: every utterance with its emotion, in order.
+
+    A long one comes in pages: `next`, in the body and in the header `Link`, is where it goes on.
+    The header `ETag` is another one after every write to the dialogue.
+    """
+    limit = page_limit(asked, services.limits)
+    if known is not None:
+        version = await services.sessions.version(tenant, dialogue_id)
+        if version is not None and known.allows(version):
+            return Response(status_code=304, headers={ETAG: etag(version)})
+    after = -1 if asked.after is None else asked.after
+    timeline = await services.sessions.timeline(tenant, dialogue_id, after, limit)
+    following = _next(timeline, limit)
+    answer = json_answer(
+        {
+            "id": timeline.id,
+            "created_at": timeline.created_at,
+            "utterances": [
+                _utterance(dialogue_id, stored)
+                | {
+                    "created_at": stored.created_at,
+                    "correction": _correction(stored.correction, services),
+                }
+                for stored in timeline.utterances
+            ],
+            "next": following,
+        }
     )
+    answer.headers[ETAG] = etag(timeline.version)
+    if following is not None:
+        answer.headers["Link"] = f'<{following}>; rel="next"'
+    return answer
 
 
 @router.get(
@@ -108,6 +177,7 @@ async def read_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Respo
 async def forecast_turn(
     dialogue_id: DialogueId,
     asked: Annotated[ForecastAsked, Query()],
+    tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
 ) -> Response:
@@ -120,7 +190,9 @@ async def forecast_turn(
     check_forecast(asked, services.limits)
     times = StageTimes(metrics)
     with listening(times):
-        forecast = await services.turns.forecast(dialogue_id, asked.speaker, asked.label_space)
+        forecast = await services.turns.forecast(
+            tenant, dialogue_id, asked.speaker, asked.label_space
+        )
     found = forecast_document(forecast.recognition, services.recognizer.bundle)
     metrics.count_forecast(found["emotion"]["label_space"], found["emotion"]["label"])
     answer = json_answer(
@@ -134,13 +206,134 @@ async def forecast_turn(
     "/{dialogue_id}",
     status_code=204,
     responses=documented(
-        INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable
+        INVALID_REQUEST,
+        *ADMISSION_PROBLEMS,
+        DialogueNotFound,
+        DialogueChanged,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
     ),
 )
-async def erase_dialogue(dialogue_id: DialogueId, services: ServicesDep) -> Response:
-    """Erase a dialogue with all that was said."""
-    await services.sessions.delete(dialogue_id)
-    return Response(status_code=204)
+async def erase_dialogue(
+    dialogue_id: DialogueId,
+    tenant: TenantDep,
+    services: ServicesDep,
+    expected: IfMatch,
+    request: RepeatableDep,
+) -> Response:
+    """Erase a dialogue with all that was said, and the demonstrations made of corrections in it."""
+
+    def answered(_: None) -> Response:
+        return Response(status_code=204)
+
+    async def erase() -> Response:
+        await services.corrector.erase(tenant, dialogue_id, expected, request.once(answered))
+        return answered(None)
+
+    return await request.answer(erase, keeps=True)
+
+
+@router.put(
+    "/{dialogue_id}/utterances/{index}/label",
+    response_model=CorrectedOut,
+    responses=documented(
+        *BODY_PROBLEMS,
+        *ADMISSION_PROBLEMS,
+        DialogueNotFound,
+        UtteranceNotFound,
+        UnsupportedLabelSpace,
+        InvalidLabel,
+        DialogueChanged,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
+    ),
+)
+async def correct_label(
+    dialogue_id: DialogueId,
+    index: UtteranceIndex,
+    given: LabelIn,
+    tenant: TenantDep,
+    services: ServicesDep,
+    expected: IfMatch,
+    request: RepeatableDep,
+) -> Response:
+    """Say what an utterance carries; it replaces what was said before.
+
+    The timeline shows it beside the prediction. It becomes a demonstration: the next answer may
+    already show it to the model. While the demonstrations do not answer, it is stored all the same,
+    marked as degraded, and becomes one later.
+    """
+
+    async def correct() -> Response:
+        corrected, degraded = await services.corrector.correct(
+            tenant, dialogue_id, index, given.label_space, given.label, expected
+        )
+        found = _correction(corrected.correction, services) or {}
+        answer = json_answer(
+            {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
+        )
+        answer.headers[ETAG] = etag(corrected.version)
+        return answer
+
+    return await request.answer(correct)
+
+
+@router.delete(
+    "/{dialogue_id}/utterances/{index}/label",
+    status_code=204,
+    responses=documented(
+        INVALID_REQUEST,
+        *ADMISSION_PROBLEMS,
+        DialogueNotFound,
+        UtteranceNotFound,
+        CorrectionNotFound,
+        DialogueChanged,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
+    ),
+)
+async def take_label_back(
+    dialogue_id: DialogueId,
+    index: UtteranceIndex,
+    tenant: TenantDep,
+    services: ServicesDep,
+    expected: IfMatch,
+    request: RepeatableDep,
+) -> Response:
+    """Take a correction back, and the demonstration made of it."""
+
+    def answered(_: None) -> Response:
+        return Response(status_code=204)
+
+    async def take_back() -> Response:
+        removed = await services.corrector.take_back(
+            tenant, dialogue_id, index, expected, request.once(answered)
+        )
+        answer = answered(None)
+        answer.headers[ETAG] = etag(removed.version)
+        return answer
+
+    return await request.answer(take_back, keeps=True)
+
+
+def _correction(found: Correction | None, services: Services) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    space = services.label_spaces.get(found.label_space)  # which may since have been taken away
+    return {
+        "label_space": found.label_space,
+        "label": found.label,
+        "unified": found.label if space is None else space.label(found.label).unified,
+        "created_at": found.created_at,
+    }
+
+
+def _next(timeline: Timeline, limit: int) -> str | None:
+    """Where the timeline goes on."""
+    if not timeline.utterances or timeline.utterances[-1].index + 1 >= timeline.length:
+        return None
+    after = timeline.utterances[-1].index
+    return f"/dialogues/{quote(timeline.id, safe='')}?after={after}&limit={limit}"
 
 
 def _utterance(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""`ETag`, `If-Match`, `If-None-Match` (RFC 9110): which state of a dialogue a request is about."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+from service.api.problems import invalid
+from service.sessions.versions import Expected, Version
+
+ETAG = "ETag"
+
+_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
+
+
+def etag(version: Version) -> str:
+    """The header's value: strong, another one after every write."""
+    return f'"{version}"'
+
+
+async def _if_match(
+    if_match: Annotated[
+        str | None,
+        Header(
+            alias="If-Match",
+            description="The `ETag` of the dialogue as you know it, or `*`: refused if it is "
+            "another one by now.",
+        ),
+    ] = None,
+) -> Expected | None:
+    if if_match is None:
+        return None
+    if if_match.strip() == "*":
+        return Expected(None)
+    # A weak tag equals none, where equality is asked for.
+    return Expected(frozenset(tag for weak, tag in _tags("If-Match", if_match) if not weak))
+
+
+async def _if_none_match(
+    if_none_match: Annotated[
+        str | None,
+        Header(
+            alias="If-None-Match",
+            description="The `ETag` that you have: while it is the same, there is nothing to send.",
+        ),
+    ] = None,
+) -> Expected | None:
+    if if_none_match is None:
+        return None
+    if if_none_match.strip() == "*":
+        return Expected(None)
+    return Expected(frozenset(tag for _, tag in _tags("If-None-Match", if_none_match)))
+
+
+def _tags(header: str, value: str) -> list[tuple[bool, str]]:
+    found = [_TAG.fullmatch(part) for part in value.split(",")]
+    if None in found:
+        raise invalid(header, detail='must be entity tags such as "5f.3", or *', source="header")
+    return [(bool(match[1]), match[2]) for match in found if match is not None]
+
+
+IfMatch = Annotated[Expected | None, Depends(_if_match)]
+IfNoneMatch = Annotated[Expected | None, Depends(_if_none_match)]

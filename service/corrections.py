@@ -1,0 +1,153 @@
+"""What people say that utterances carry, and the demonstrations made of it.
+
+The database comes first: what it has stored is said to be stored, and what the demonstrations are
+still to be told is noted there. They are told at once, and where they do not answer, later: by
+`service.housekeeping`, which also begins with it when the service starts.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from service.conversation.labels import LabelSpace, UnknownLabel
+from service.demonstrations.encoder import Encoder
+from service.demonstrations.store import DemonstrationStore
+from service.errors import (
+    DemonstrationNotFound,
+    DemonstrationsUnavailable,
+    InvalidLabel,
+    UnsupportedLabelSpace,
+)
+from service.priority import Priority
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.sessions.answers import Once
+from service.sessions.corrections import Corrected
+from service.sessions.erasure import Pending
+from service.sessions.store import SessionStore
+from service.sessions.turns import NamedLocks
+from service.sessions.versions import Expected
+
+log = logging.getLogger(__name__)
+
+# Delivered one after the other, and read this many at a time.
+_PORTION = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Corrector:
+    """Stores corrections, and keeps the demonstrations as they say.
+
+    Attributes:
+        label_spaces: every known one, by name.
+        locks: of demonstrations, one of which is written at a time.
+    """
+
+    label_spaces: Mapping[str, LabelSpace]
+    sessions: SessionStore
+    store: DemonstrationStore
+    encoder: Encoder
+    locks: NamedLocks
+
+    async def correct(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        index: int,
+        label_space: str,
+        label: str,
+        expected: Expected | None = None,
+    ) -> tuple[Corrected, tuple[str, ...]]:
+        """Store what an utterance carries and make a demonstration of it.
+
+        Returns what is stored, and the parts that did not answer and are told later.
+
+        Raises:
+            UnsupportedLabelSpace, InvalidLabel: unknown.
+            DialogueNotFound, UtteranceNotFound: there is none.
+            DialogueChanged: the dialogue is another than expected.
+            DatabaseUnavailable: nothing is stored.
+        """
+        space = self.label_spaces.get(label_space.casefold())
+        if space is None:
+            known = ", ".join(self.label_spaces)
+            raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+        try:
+            name = space.label(label).name
+        except UnknownLabel as error:
+            raise InvalidLabel(str(error)) from None
+        stored = await self.sessions.corrections.put(
+            tenant, dialogue_id, index, space.name, name, expected
+        )
+        return stored, await self.deliver([stored.pending])
+
+    async def take_back(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        index: int,
+        expected: Expected | None = None,
+        once: Once[None] | None = None,
+    ) -> Corrected:
+        """Forget what a person said that an utterance carries, and the demonstration with it.
+
+        Raises:
+            DialogueNotFound, UtteranceNotFound, CorrectionNotFound: there is none.
+            DialogueChanged: the dialogue is another than expected.
+            AlreadyAnswered: the key has an answer.
+            DatabaseUnavailable: nothing is changed.
+        """
+        found = await self.sessions.corrections.remove(tenant, dialogue_id, index, expected, once)
+        await self.deliver([found.pending])
+        return found
+
+    async def erase(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Expected | None = None,
+        once: Once[None] | None = None,
+    ) -> None:
+        """Erase a dialogue with all that belongs to it, the demonstrations made of it too.
+
+        Raises:
+            As `SessionStore.delete`.
+        """
+        await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
+
+    async def deliver(self, pending: Iterable[Pending]) -> tuple[str, ...]:
+        """Have demonstrations as their corrections say; the parts that did not answer.
+
+        Raises:
+            DatabaseUnavailable: some are not delivered.
+        """
+        try:
+            for each in pending:
+                async with self.locks.of(each.tenant, each.demonstration_id):
+                    await self._deliver(each)
+        except DemonstrationsUnavailable as error:
+            log.warning("corrections are to be delivered later: %s", error)
+            return (DEGRADED_DEMONSTRATIONS,)
+        return ()
+
+    async def deliver_all(self) -> None:
+        """Deliver whatever could not be delivered before, as far as that is possible now.
+
+        Raises:
+            DatabaseUnavailable: some are not delivered.
+        """
+        while found := await self.sessions.corrections.pending(_PORTION):
+            if await self.deliver(found) or len(found) < _PORTION:
+                return
+
+    async def _deliver(self, pending: Pending) -> None:
+        following: Pending | None = pending
+        while following is not None:
+            wanted = await self.sessions.corrections.wanted(pending)
+            if wanted is not None:
+                vector = await self.encoder.encode(wanted.text, Priority.INTERACTIVE)
+                await self.store.add([wanted], vector[None], tenant=pending.tenant)
+            else:
+                with suppress(DemonstrationNotFound):
+                    await self.store.delete(pending.demonstration_id, pending.tenant)
+            following = await self.sessions.corrections.delivered(following)

@@ -1,0 +1,62 @@
+"""What the service does unasked: erase what is too old, deliver what could not be delivered.
+
+Each of several processes on one database does it; they do not get in each other's way.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from service.corrections import Corrector
+from service.errors import ServiceError
+from service.sessions.store import SessionStore
+from service.settings import Sessions
+
+log = logging.getLogger(__name__)
+
+# Erased in one transaction, which keeps other writers waiting on SQLite.
+_DIALOGUES = 20
+_ANSWERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """Keeps the database and the demonstrations as the settings say."""
+
+    sessions: SessionStore
+    corrector: Corrector
+    settings: Sessions
+
+    async def run(self) -> None:
+        """Do it at once and then again and again; never returns, and no failure ends it."""
+        while True:
+            try:
+                await self.do()
+            except ServiceError as error:
+                log.warning("housekeeping goes on later: %s", error)
+            except Exception:
+                log.exception("housekeeping failed; it goes on later")
+            await asyncio.sleep(self.settings.housekeeping_s)
+
+    async def do(self) -> None:
+        """Do all that is to be done by now.
+
+        Raises:
+            DatabaseUnavailable: some of it is not done.
+        """
+        await self.corrector.deliver_all()
+        now = datetime.now(UTC)
+        if self.settings.ttl_s is not None:
+            await self._erase_dialogues(now - timedelta(seconds=self.settings.ttl_s))
+        before = now - timedelta(seconds=self.settings.idempotency_s)
+        while await self.sessions.answers.erase_before(before, _ANSWERS) == _ANSWERS:
+            pass
+
+    async def _erase_dialogues(self, before: datetime) -> None:
+        while True:
+            erased = await self.sessions.erase_before(before, _DIALOGUES)
+            for each in erased:
+                await self.corrector.deliver(each.pending)
+            if len(erased) < _DIALOGUES:
+                return

@@ -1,0 +1,283 @@
+"""What people say that utterances carry, and which demonstrations are still to be told.
+
+A correction is stored with a note that its demonstration is to be delivered, in one transaction.
+The note says only that something changed: whoever delivers reads what the correction says by then,
+so a note may be delivered twice, and late, and a crash in between costs nothing.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import and_, bindparam, delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.conversation.dialogue import Demonstration
+from service.errors import (
+    CorrectionNotFound,
+    DialogueChanged,
+    DialogueNotFound,
+    UtteranceNotFound,
+)
+from service.sessions.answers import AlreadyAnswered, Answers, Once, answer_row
+from service.sessions.database import answering, transactional
+from service.sessions.erasure import Pending
+from service.sessions.schema import answers, corrections, deliveries, dialogues, utterances
+from service.sessions.versions import Expected, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person says that an utterance carries; `created_at` is in UTC."""
+
+    label_space: str
+    label: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """What a change left behind.
+
+    Attributes:
+        correction: as it is stored; None: it was taken back.
+        version: the dialogue's.
+        pending: what is to be delivered.
+    """
+
+    correction: Correction | None
+    version: Version
+    pending: Pending
+
+
+class Corrections:
+    """The corrections in one database; every method raises `DatabaseUnavailable`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._answers = Answers(engine)
+
+    async def put(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        index: int,
+        label_space: str,
+        label: str,
+        expected: Expected | None = None,
+    ) -> Corrected:
+        """Store what an utterance carries, in place of what was said of it before.
+
+        What is said already changes nothing, but is noted for delivery again.
+
+        Raises:
+            DialogueNotFound, UtteranceNotFound: there is none.
+            DialogueChanged: the dialogue is another than expected.
+        """
+        with answering():
+            async with transactional(self._engine).begin() as connection:
+                version = await _lock(connection, tenant, dialogue_id, index, expected)
+                before = await _read(connection, tenant, dialogue_id, index)
+                now = datetime.now(UTC)
+                found = Correction(label_space, label, now)
+                if before is None:
+                    demonstration_id = f"correction-{uuid4().hex}"
+                    await connection.execute(
+                        insert(corrections).values(
+                            tenant=tenant,
+                            dialogue_id=dialogue_id,
+                            index=index,
+                            label_space=label_space,
+                            label=label,
+                            created_at=now,
+                            demonstration_id=demonstration_id,
+                        )
+                    )
+                else:
+                    said, demonstration_id = before
+                    if (said.label_space, said.label) == (label_space, label):
+                        pending = await _note(connection, tenant, demonstration_id)
+                        return Corrected(said, version, pending)
+                    await connection.execute(
+                        update(corrections)
+                        .where(_is_of(tenant, dialogue_id, index))
+                        .values(label_space=label_space, label=label, created_at=now)
+                    )
+                version = await _touch(connection, tenant, dialogue_id, version, now)
+                pending = await _note(connection, tenant, demonstration_id)
+                return Corrected(found, version, pending)
+
+    async def remove(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        index: int,
+        expected: Expected | None = None,
+        once: Once[None] | None = None,
+    ) -> Corrected:
+        """Take back what was said of an utterance.
+
+        Args:
+            once: the request's key and what it will be answered, which is kept.
+
+        Raises:
+            DialogueNotFound, UtteranceNotFound, CorrectionNotFound: there is none.
+            DialogueChanged: the dialogue is another than expected.
+            AlreadyAnswered: the key has an answer.
+        """
+        try:
+            with answering():
+                async with transactional(self._engine).begin() as connection:
+                    version = await _lock(connection, tenant, dialogue_id, index, expected)
+                    before = await _read(connection, tenant, dialogue_id, index)
+                    if before is None:
+                        raise CorrectionNotFound(
+                            f"utterance {index} of {dialogue_id!r} has no correction"
+                        )
+                    await connection.execute(
+                        delete(corrections).where(_is_of(tenant, dialogue_id, index))
+                    )
+                    now = datetime.now(UTC)
+                    version = await _touch(connection, tenant, dialogue_id, version, now)
+                    pending = await _note(connection, tenant, before[1])
+                    if once is not None:
+                        await _keep(connection, once)
+                    return Corrected(None, version, pending)
+        except (DialogueNotFound, CorrectionNotFound, DialogueChanged, _KeyTaken):
+            # Another process may have done what is asked here.
+            found = None if once is None else await self._answers.find(once.key)
+            if found is None:
+                raise
+            raise AlreadyAnswered(found) from None
+
+    async def pending(self, limit: int) -> list[Pending]:
+        """At most so many of the demonstrations that are to be delivered."""
+        asked = select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
+        with answering():
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(asked.limit(limit))).all()
+        return [Pending(*row) for row in rows]
+
+    async def wanted(self, pending: Pending) -> Demonstration | None:
+        """The demonstration as the correction says it now; None: there is to be none."""
+        asked = (
+            select(corrections.c.label_space, corrections.c.label, utterances.c.text)
+            .join_from(corrections, utterances)
+            .where(
+                corrections.c.tenant == pending.tenant,
+                corrections.c.demonstration_id == pending.demonstration_id,
+            )
+        )
+        with answering():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(asked)).one_or_none()
+        return None if row is None else Demonstration(pending.demonstration_id, *row)
+
+    async def delivered(self, pending: Pending) -> Pending | None:
+        """Note that a demonstration is as it was wanted; what is to be delivered instead, if any.
+
+        It may have been noted again meanwhile. Or another process has delivered it, perhaps as it
+        was wanted later, and was then overtaken: it is noted anew.
+        """
+        the = and_(
+            deliveries.c.tenant == pending.tenant,
+            deliveries.c.demonstration_id == pending.demonstration_id,
+        )
+        done = delete(deliveries).where(the, deliveries.c.mark == pending.mark)
+        with answering():
+            async with self._engine.connect() as connection:
+                if (await connection.execute(done)).rowcount == 1:
+                    return None
+                asked = select(deliveries.c.mark).where(the)
+                mark = (await connection.execute(asked)).scalar_one_or_none()
+                if mark is None:
+                    return await _note(connection, pending.tenant, pending.demonstration_id)
+        return Pending(pending.tenant, pending.demonstration_id, mark)
+
+
+class _KeyTaken(Exception):
+    """Another process has answered the key meanwhile."""
+
+
+def _is_of(tenant: str, dialogue_id: str, index: int) -> Any:
+    return and_(
+        corrections.c.tenant == tenant,
+        corrections.c.dialogue_id == dialogue_id,
+        corrections.c.index == index,
+    )
+
+
+async def _lock(
+    connection: AsyncConnection,
+    tenant: str,
+    dialogue_id: str,
+    index: int,
+    expected: Expected | None,
+) -> Version:
+    """Keep other writers of the dialogue waiting until the transaction ends; its version."""
+    the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+    columns = (dialogues.c.generation, dialogues.c.version, dialogues.c.length)
+    asked = select(*columns).where(the).with_for_update()
+    row = (await connection.execute(asked)).one_or_none()
+    if row is None:
+        raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+    generation, number, length = row
+    version = Version(generation, number)
+    if expected is not None:
+        expected.check(version)
+    if not 0 <= index < length:
+        raise UtteranceNotFound(f"dialogue {dialogue_id!r} has {length} utterances, no {index}")
+    return version
+
+
+async def _read(
+    connection: AsyncConnection, tenant: str, dialogue_id: str, index: int
+) -> tuple[Correction, str] | None:
+    columns = (
+        corrections.c.label_space,
+        corrections.c.label,
+        corrections.c.created_at,
+        corrections.c.demonstration_id,
+    )
+    asked = select(*columns).where(_is_of(tenant, dialogue_id, index))
+    row = (await connection.execute(asked)).one_or_none()
+    return None if row is None else (Correction(*row[:3]), row[3])
+
+
+async def _touch(
+    connection: AsyncConnection, tenant: str, dialogue_id: str, version: Version, now: datetime
+) -> Version:
+    """Make another version of the dialogue."""
+    the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+    await connection.execute(
+        update(dialogues).where(the).values(version=version.number + 1, changed_at=now)
+    )
+    return Version(version.generation, version.number + 1)
+
+
+async def _keep(connection: AsyncConnection, once: Once[None]) -> None:
+    row = answer_row(once.key, once.answer(None))
+    try:
+        await connection.execute(insert(answers).values(**row))
+    except IntegrityError as error:
+        raise _KeyTaken from error
+
+
+async def _note(connection: AsyncConnection, tenant: str, demonstration_id: str) -> Pending:
+    """Note that a demonstration is to be delivered."""
+    pending = Pending(tenant, demonstration_id, secrets.randbits(63))
+    await connection.execute(
+        _NOTE,
+        {"tenant": tenant, "demonstration_id": demonstration_id, "mark": pending.mark},
+    )
+    return pending
+
+
+_NOTE = text(
+    """INSERT INTO deliveries (tenant, demonstration_id, mark)
+    VALUES (:tenant, :demonstration_id, :mark)
+    ON CONFLICT (tenant, demonstration_id) DO UPDATE SET mark = excluded.mark"""
+).bindparams(*(bindparam(column.name, type_=column.type) for column in deliveries.c))

@@ -1,0 +1,48 @@
+"""A process of its own that takes turns.
+
+`python -m tests.turns.poster URL SPEAKER` says 100 lines in the dialogue `one`, 100 lines over the
+dialogues `many-0` to `many-39`, all of them at once, and 20 lines in `shared` under keys that every
+such process sends. It prints the dialogue and the index of each line that is on disk.
+"""
+
+import asyncio
+import sys
+
+from service.errors import DialogueBusy
+from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
+from service.sessions.database import open_database
+from service.sessions.store import SessionStore, StoredUtterance
+from service.turns import TurnTaker
+from tests.turns.scripted import turns_on
+
+
+async def post(turns: TurnTaker, dialogue: str, speaker: str, text: str, key: str = "") -> None:
+    """As a client does that is told to come back later, under its key if it has one."""
+    once = Once(Key("one", key, text), _answer) if key else None
+    while True:
+        try:
+            found = await turns.take("one", dialogue, speaker, text, "meld", once=once)
+        except AlreadyAnswered as already:
+            print(dialogue, already.answer.body, flush=True)
+            return
+        except DialogueBusy:
+            continue
+        print(dialogue, found.utterance.index, flush=True)
+        return
+
+
+def _answer(stored: StoredUtterance) -> Answer:
+    return Answer(201, str(stored.index))
+
+
+async def main(url: str, speaker: str) -> None:
+    store = SessionStore(open_database(url))
+    turns = turns_on(store)
+    posts = [post(turns, "one", speaker, f"line {n} of {speaker}") for n in range(100)]
+    posts += [post(turns, f"many-{n % 40}", speaker, f"line {n} of {speaker}") for n in range(100)]
+    posts += [post(turns, "shared", "Cem", f"line {n}", f"key-{n}") for n in range(20)]
+    await asyncio.gather(*posts)
+    await store.close()
+
+
+asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,58 @@
+"""Turns on a real store, read by a recognizer whose engine finds every label as likely."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.conversation.labels import load_label_spaces
+from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer
+from service.recognition.pipeline import Recognizer, open_recognizer
+from service.sessions.store import SessionStore
+from service.sessions.turns import NamedLocks
+from service.turns import TurnTaker
+
+SPACES = load_label_spaces(Path(__file__).parents[2] / "data" / "label_spaces")
+
+
+class Undecided:
+    """A label engine for which everything is as likely."""
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        likely = math.log(1 / len(candidates))
+        return Reading(tuple(likely for _ in candidates), cached_tokens=0)
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def recognizer() -> Recognizer:
+    """Of MELD's labels, by the bytes of the prompt."""
+    bundle = Bundle(
+        format=1,
+        name="scripted",
+        version="1",
+        base=Base(name="none", revision="none"),
+        template="v2",
+        window=Window(lowest=2, highest=4),
+        max_tokens=100_000,
+        demonstrations=0,
+        label_spaces={"meld": trained_labels(SPACES["meld"])},
+        encoder="none",
+        data={},
+        code_version="test",
+    )
+    words: dict[str, int] = {}
+
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(words.setdefault(word, len(words) + 2) for word in text.split())
+
+    return open_recognizer(bundle, Tokenizer(encode, (0,), 1), SPACES, Undecided(), None)
+
+
+def turns_on(store: SessionStore) -> TurnTaker:
+    return TurnTaker(recognizer(), store, NamedLocks())
