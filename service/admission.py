@@ -6,6 +6,9 @@ Three bounds keep answers quick and memory flat, however much is asked of the se
 * Places    utterances under way, which share encoder and engine; conversations before batches
 * Patience  how long one request may take: to its deadline, and no longer than its client stays
 
+Streams, the answers that go on for as long as they are read, are bounded by themselves: they only
+wait, and take no request's room.
+
 What one caller may ask for is another question, which concerns the caller alone (429). It is to be
 decided before `Door.admit`, where the caller is known.
 """
@@ -33,6 +36,7 @@ class Rejection(StrEnum):
     """Why a request is not answered with what it asked for; metrics name them so."""
 
     REQUESTS = "requests"  # too many under way
+    STREAMS = "streams"  # too many are open
     QUEUE = "queue"  # too many utterances wait for a place
     DRAINING = "draining"
     DEADLINE = "deadline"
@@ -130,12 +134,82 @@ def to_the_end() -> Iterator[None]:
         yield
 
 
+class Stream:
+    """An answer that goes on for as long as it is read.
+
+    Attributes:
+        ended: it is to end now.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Have `wait` return, now or when it is next called."""
+        self._woken.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether it was woken within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+
+class Streams:
+    """The streams that are open."""
+
+    def __init__(self, most: int, count: CountRejection) -> None:
+        self._most = most
+        self._count = count
+        self._open: set[Stream] = set()
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def open(self) -> Iterator[Stream]:
+        """A stream for the time of the block.
+
+        Raises:
+            Overloaded: as many as may be are open.
+            ShuttingDown: the service is about to end.
+        """
+        if self._ended:
+            raise ShuttingDown("the service is about to end; another one takes the request")
+        if len(self._open) >= self._most:
+            self._count(Rejection.STREAMS)
+            raise Overloaded(f"{self._most} streams are open, as many as may be")
+        stream = Stream()
+        self._open.add(stream)
+        try:
+            yield stream
+        finally:
+            self._open.discard(stream)
+
+    def end_all(self) -> None:
+        """End all of them, and open none any more."""
+        self._ended = True
+        for stream in self._open:
+            stream.end()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorOptions:
-    """How many requests may be under way, and how long each, by priority."""
+    """How many requests may be under way, and how long each, by priority; how many streams."""
 
     most: Mapping[Priority, int]
     deadline_s: Mapping[Priority, float]
+    streams: int = 256
 
 
 class Door:
@@ -143,10 +217,12 @@ class Door:
 
     Attributes:
         draining: no request is admitted any more.
+        streams: those that are open.
     """
 
     def __init__(self, options: DoorOptions, count: CountRejection) -> None:
         self._options = options
+        self.streams = Streams(options.streams, count)
         self._count = count
         self._under_way: Mapping[Priority, set[Patience]] = {each: set() for each in Priority}
         self.draining = False
@@ -192,6 +268,12 @@ class Door:
         finally:
             under_way.discard(patience)
             _patience.reset(token)
+
+    def set_aside(self, patience: Patience) -> None:
+        """Take a request that has become a stream for one that is no longer under way."""
+        patience.begin_anew(forever=True)
+        for under_way in self._under_way.values():
+            under_way.discard(patience)
 
     def end_all(self, cause: ServiceError) -> None:
         """Break off everything that is under way."""

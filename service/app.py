@@ -26,6 +26,7 @@ from service.parts import Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
+from service.sessions.events import Events
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
@@ -93,6 +94,7 @@ def create_app(
                             corrector=corrector,
                             recognizer=parts.recognizer,
                             sessions=sessions,
+                            events=Events(database),
                             store=parts.store,
                             encoder=parts.encoder,
                             engine=parts.engine,

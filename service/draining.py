@@ -17,7 +17,8 @@ class DrainingServer(uvicorn.Server):
     """A server that, asked to end by SIGTERM or SIGINT, first finishes what it has begun.
 
     From the signal on the service is not ready, and new requests are refused with 503 and
-    `Connection: close`. What is under way is answered; after `grace_s` it is broken off with 503.
+    `Connection: close`. Streams end at once: whoever reads one goes on with another process. What
+    is under way is answered; after `grace_s` it is broken off with 503.
     Then the server ends. A second signal does not wait.
     """
 
@@ -53,6 +54,7 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._until is not None:
+            self._door.streams.end_all()
             over_s = monotonic() - self._until
             if self._door.empty or over_s > _LAST_ANSWERS_S:
                 self.should_exit = True

@@ -108,6 +108,7 @@ class Admission(Section):
 
     requests: PositiveInt = Field(256, description="requests under way at most, batches aside")
     batches: PositiveInt = Field(4, description="batches under way at most")
+    streams: PositiveInt = Field(256, description="streams of events that may be open")
     utterances: PositiveInt | None = Field(
         None,
         description="utterances under way at most, half of them of batches; unset: twice "

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Door, Patience
+from service.api.event_stream import EVENT_STREAM
 from service.api.problems import answer_of
 from service.errors import ClientLeft, ServiceError
 from service.priority import Priority
@@ -49,8 +50,10 @@ class AdmittedRequests:
                         if wait_s is not None:
                             answer["Preference-Applied"] = f"wait={wait_s}"
                         # A stream goes on as long as it is read.
-                        streams = answer.get("content-type", "").startswith("text/event-stream")
-                        patience.begin_anew(forever=streams)
+                        if answer.get("content-type", "").startswith(EVENT_STREAM):
+                            self.door.set_aside(patience)
+                        else:
+                            patience.begin_anew()
                     elif not message.get("more_body", False):
                         client.answered()
                     await send(message)

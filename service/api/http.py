@@ -12,7 +12,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
 from service.api.problems import HANDLERS
-from service.api.routers import batch, demonstrations, dialogues, label_spaces, operations
+from service.api.routers import batch, demonstrations, dialogues, events, label_spaces, operations
 from service.api.services import State
 from service.observability.metrics import Metrics, new_metrics
 from service.priority import Priority
@@ -77,7 +77,7 @@ def build_api(
     )
     app.state.metrics = metrics
     app.state.door = door
-    for part in (dialogues, batch, demonstrations, label_spaces, operations):
+    for part in (dialogues, events, batch, demonstrations, label_spaces, operations):
         app.include_router(part.router)
     return app
 
@@ -89,9 +89,11 @@ def _door(admission: Admission, metrics: Metrics) -> Door:
             Priority.INTERACTIVE: admission.deadline_s,
             Priority.BATCH: admission.batch_deadline_s,
         },
+        streams=admission.streams,
     )
     door = Door(options, metrics.count_rejection)
     metrics.show_requests(door.under_way)
+    metrics.open_streams.set_function(lambda: len(door.streams))
     return door
 
 

@@ -98,6 +98,7 @@ BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is larger than the servic
 NOT_JSON = Kind("unsupported-media-type", 415, "The body is not declared as JSON")
 NO_SUCH_PATH = Kind("no-such-path", 404, "There is nothing at this path")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The path does not take this method")
+NOT_ACCEPTABLE = Kind("not-acceptable", 406, "The answer has none of the accepted media types")
 NOT_READY = Kind("not-ready", 503, "A part of the service does not answer")
 NOT_ALIVE = Kind("not-alive", 503, "The service must be started anew")
 INTERNAL_ERROR = Kind("internal-error", 500, "The service failed")
@@ -108,7 +109,7 @@ BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
 # What any call but those of operations may be refused for, however good it is.
 ADMISSION_PROBLEMS = (errors.Overloaded, errors.ShuttingDown, errors.DeadlinePassed)
 
-_BY_STATUS = {kind.status: kind for kind in (BODY_TOO_LARGE, NOT_JSON)}
+_BY_STATUS = {kind.status: kind for kind in (BODY_TOO_LARGE, NOT_JSON, NOT_ACCEPTABLE)}
 
 
 def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:

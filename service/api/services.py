@@ -15,6 +15,7 @@ from service.demonstrations.store import DemonstrationStore
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
+from service.sessions.events import Events
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
 from service.settings import Limits
@@ -37,6 +38,7 @@ class Services:
     corrector: Corrector
     recognizer: Recognizer
     sessions: SessionStore
+    events: Events
     store: DemonstrationStore
     encoder: Encoder
     engine: WatchedEngine

@@ -37,6 +37,7 @@ class Metrics:
         prompt_tokens: tokens of the prompts given to the label engine.
         cached_tokens: those of them that came from the prefix cache.
         requests_in_flight: admitted and not answered, by priority.
+        open_streams: of events, that somebody reads.
         queue_length: utterances that wait for a place, by priority.
         rejections: requests not answered with what they asked for, by reason.
         event_loop_lag: how much later than planned the event loop goes on, fifty times a second.
@@ -55,6 +56,7 @@ class Metrics:
     prompt_tokens: Counter
     cached_tokens: Counter
     requests_in_flight: Gauge
+    open_streams: Gauge
     queue_length: Gauge
     rejections: Counter
     event_loop_lag: Histogram
@@ -156,6 +158,11 @@ def new_metrics() -> Metrics:
             "erc_requests_in_flight",
             "Requests that were admitted and are not answered yet.",
             ("priority",),
+            registry=registry,
+        ),
+        open_streams=Gauge(
+            "erc_open_streams",
+            "Streams of events that somebody reads.",
             registry=registry,
         ),
         queue_length=Gauge(

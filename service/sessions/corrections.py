@@ -25,7 +25,15 @@ from service.errors import (
 from service.sessions.answers import AlreadyAnswered, Answers, Once, answer_row
 from service.sessions.database import answering, transactional
 from service.sessions.erasure import Pending
-from service.sessions.schema import answers, corrections, deliveries, dialogues, utterances
+from service.sessions.following import Followed
+from service.sessions.schema import (
+    answers,
+    changes,
+    corrections,
+    deliveries,
+    dialogues,
+    utterances,
+)
 from service.sessions.versions import Expected, Version
 
 
@@ -56,8 +64,9 @@ class Corrected:
 class Corrections:
     """The corrections in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, followed: Followed) -> None:
         self._engine = engine
+        self._followed = followed
         self._answers = Answers(engine)
 
     async def put(
@@ -106,9 +115,10 @@ class Corrections:
                         .where(_is_of(tenant, dialogue_id, index))
                         .values(label_space=label_space, label=label, created_at=now)
                     )
-                version = await _touch(connection, tenant, dialogue_id, version, now)
+                version = await _change(connection, tenant, dialogue_id, version, index, found, now)
                 pending = await _note(connection, tenant, demonstration_id)
-                return Corrected(found, version, pending)
+        self._followed.tell(tenant, dialogue_id)
+        return Corrected(found, version, pending)
 
     async def remove(
         self,
@@ -141,17 +151,20 @@ class Corrections:
                         delete(corrections).where(_is_of(tenant, dialogue_id, index))
                     )
                     now = datetime.now(UTC)
-                    version = await _touch(connection, tenant, dialogue_id, version, now)
+                    version = await _change(
+                        connection, tenant, dialogue_id, version, index, None, now
+                    )
                     pending = await _note(connection, tenant, before[1])
                     if once is not None:
                         await _keep(connection, once)
-                    return Corrected(None, version, pending)
         except (DialogueNotFound, CorrectionNotFound, DialogueChanged, _KeyTaken):
             # Another process may have done what is asked here.
             found = None if once is None else await self._answers.find(once.key)
             if found is None:
                 raise
             raise AlreadyAnswered(found) from None
+        self._followed.tell(tenant, dialogue_id)
+        return Corrected(None, version, pending)
 
     async def pending(self, limit: int) -> list[Pending]:
         """At most so many of the demonstrations that are to be delivered."""
@@ -247,13 +260,30 @@ async def _read(
     return None if row is None else (Correction(*row[:3]), row[3])
 
 
-async def _touch(
-    connection: AsyncConnection, tenant: str, dialogue_id: str, version: Version, now: datetime
+async def _change(
+    connection: AsyncConnection,
+    tenant: str,
+    dialogue_id: str,
+    version: Version,
+    index: int,
+    correction: Correction | None,
+    now: datetime,
 ) -> Version:
-    """Make another version of the dialogue."""
+    """Make another version of the dialogue, and note what its correction has become with it."""
     the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     await connection.execute(
         update(dialogues).where(the).values(version=version.number + 1, changed_at=now)
+    )
+    await connection.execute(
+        insert(changes).values(
+            tenant=tenant,
+            dialogue_id=dialogue_id,
+            version=version.number + 1,
+            index=index,
+            label_space=correction and correction.label_space,
+            label=correction and correction.label,
+            created_at=now,
+        )
     )
     return Version(version.generation, version.number + 1)
 

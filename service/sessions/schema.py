@@ -86,6 +86,8 @@ utterances = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("description", Text),
     Column("tenant", Text, nullable=False),
+    # The dialogue's, when it was written.
+    Column("version", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
@@ -133,6 +135,24 @@ corrections = Table(
         ondelete="CASCADE",
     ),
     Index(None, "tenant", "demonstration_id", unique=True),
+)
+
+# What became of the corrections, one after the other; no label: it was taken back.
+changes = Table(
+    "changes",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("dialogue_id", Text, nullable=False),
+    # The dialogue's, when it was written.
+    Column("version", Integer, nullable=False, autoincrement=False),
+    Column("index", Integer, nullable=False),
+    Column("label_space", Text),
+    Column("label", Text),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("tenant", "dialogue_id", "version"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
 )
 
 # Demonstrations that may not be as their corrections say; no correction: none is to be.

@@ -23,6 +23,7 @@ from service.sessions.answers import (
 from service.sessions.corrections import Correction, Corrections
 from service.sessions.database import answering
 from service.sessions.erasure import Erased, Pending
+from service.sessions.following import Followed
 from service.sessions.recent import End, RecentDialogues
 from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.versions import Expected, Version
@@ -125,8 +126,9 @@ class SessionStore:
         self._engine = engine
         self._writer = open_writer(engine)
         self._recent = RecentDialogues()
+        self.followed = Followed(engine)
         self.answers = Answers(engine)
-        self.corrections = Corrections(engine)
+        self.corrections = Corrections(engine, self.followed)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -258,6 +260,7 @@ class SessionStore:
             self._recent.keep(
                 (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
             )
+        self.followed.tell(tail.tenant, tail.dialogue_id)
         return Appended(stored, Version(tail.generation, number))
 
     async def timeline(
@@ -324,6 +327,7 @@ class SessionStore:
             finally:
                 self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
             if deleted is not None:
+                self.followed.tell(tenant, dialogue_id)
                 return deleted.pending
             await self.raise_if_answered(once)
             if expected is None:
@@ -338,6 +342,7 @@ class SessionStore:
             found = await self._writer.erase_before(moment, limit)
         for each in found:
             self._recent.erase((each.tenant, each.dialogue_id))
+            self.followed.tell(each.tenant, each.dialogue_id)
         return found
 
     async def _expected(
@@ -377,6 +382,7 @@ class SessionStore:
 
     async def close(self) -> None:
         """Finish what was begun and close the connections to the database."""
+        await self.followed.close()
         await self._writer.close()
         await self._engine.dispose()
 
@@ -406,7 +412,7 @@ def _check(*strings: str) -> None:
         string.encode()  # a lone surrogate: UnicodeEncodeError, which is a ValueError
 
 
-_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
+UTTERANCE_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
 
 _IS_THE_DIALOGUE = and_(
     dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
@@ -454,7 +460,7 @@ _TIMELINE = (
         dialogues.c.generation,
         dialogues.c.version,
         dialogues.c.length,
-        *(utterances.c[name] for name in _FIELDS),
+        *(utterances.c[name] for name in UTTERANCE_FIELDS),
         corrections.c.label_space,
         corrections.c.label,
         corrections.c.created_at,

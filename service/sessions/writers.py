@@ -115,7 +115,7 @@ RETURNING version"""
 _ADD = """
 INSERT INTO utterances
     (tenant, dialogue_id, "index", speaker, speaker_index, text, label_space, prediction,
-    created_at, description)"""
+    created_at, description, version)"""
 
 
 def _the_dialogue(
@@ -210,7 +210,7 @@ def _typed(statement: str) -> TextClause:
 
 _ADD_WRITTEN = f"""added AS ({_ADD}
     SELECT :tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space,
-        CAST(:prediction AS json), :created_at, :description
+        CAST(:prediction AS json), :created_at, :description, version
     FROM written)"""
 
 
@@ -233,7 +233,7 @@ _POSTGRESQL_ERASE = _typed(ERASE)
 
 _SQLITE_ADD = f"""{_ADD}
 VALUES (:tenant, :dialogue_id, :index, :speaker, :speaker_index, :text, :label_space, :prediction,
-    :created_at, :description)"""
+    :created_at, :description, :version)"""
 
 _ANSWERED = "SELECT 1 FROM answers WHERE tenant = :tenant AND key = :key"
 
@@ -263,7 +263,7 @@ class SqliteWriter:
             version = connection.execute(_GROW if row["index"] else _CREATE, values).fetchone()
             if version is None:
                 return None
-            connection.execute(_SQLITE_ADD, values)
+            connection.execute(_SQLITE_ADD, {**values, "version": version[0]})
             _keep(connection, answer)
             return int(version[0])
 

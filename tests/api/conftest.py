@@ -36,6 +36,7 @@ from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
+from service.sessions.events import Events
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
@@ -141,7 +142,7 @@ class Service:
     async def lose_database(self) -> None:
         """From here on, the database carries nothing out."""
         async with self.database.connect() as connection:
-            for table in ("corrections", "answers", "utterances", "dialogues"):
+            for table in ("changes", "corrections", "answers", "utterances", "dialogues"):
                 await connection.execute(sql(f"DROP TABLE {table}"))
 
 
@@ -226,6 +227,7 @@ def start_service(
                     corrector=Corrector(label_spaces, sessions, store, encoder, NamedLocks()),
                     recognizer=recognizer,
                     sessions=sessions,
+                    events=Events(database),
                     store=store,
                     encoder=encoder,
                     engine=watched,

@@ -17,6 +17,7 @@ BUSY = {"503", "504"}
 CALLS = {
     ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "412", *BUSY} | BODY,
     ("get", "/dialogues/{dialogue_id}"): {"200", "304", "404", "422", *BUSY},
+    ("get", "/dialogues/{dialogue_id}/events"): {"200", "204", "404", "406", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", *BUSY},
     ("delete", "/dialogues/{dialogue_id}"): {"204", "404", "409", "412", "422", *BUSY},
     ("put", "/dialogues/{dialogue_id}/utterances/{index}/label"): (

@@ -139,6 +139,7 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
     assert await counts(engine) == {
         "dialogues": 0,
         "utterances": 0,
+        "changes": 0,
         "corrections": 0,
         "answers": 0,
         "deliveries": 2,

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from service.sessions.database import open_database, transactional
+from service.sessions.events import Events
 from service.sessions.migrate import migrate
 from service.sessions.schema import VERSION_TABLE, dialogues, metadata
 from service.sessions.store import Conflict, SessionStore
@@ -113,6 +114,36 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
     await store.append(anew, text="Anew.", label_space="meld", prediction={})
     with pytest.raises(Conflict):
         await store.append(before, text="Late.", label_space="meld", prediction={})
+    await store.close()
+
+
+async def test_what_was_written_before_versions_were_noted_has_an_order(url: str) -> None:
+    """Utterances first, then the corrections; what is written next comes after both."""
+    engine = open_database(url)
+    async with transactional(engine).begin() as connection:
+        await connection.run_sync(upgrade, "0006")
+        moment = "'2026-01-02 03:04:05+00'"
+        for row in (
+            f"dialogues (tenant, id, created_at, changed_at, length, speaker_count)"
+            f" VALUES ('one', 'd', {moment}, {moment}, 1, 1)",
+            f'utterances (tenant, dialogue_id, "index", speaker, speaker_index, text,'
+            f" label_space, prediction, created_at)"
+            f" VALUES ('one', 'd', 0, 'Ann', 0, 'Hi.', 'meld', '{{}}', {moment})",
+            f"corrections VALUES ('one', 'd', 0, 'meld', 'joy', {moment}, 'c1')",
+        ):
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+
+    await migrate(engine)
+
+    store, events = SessionStore(engine), Events(engine)
+    await store.append(
+        await store.tail("one", "d", "Bo", 2), text="Ho.", label_space="meld", prediction={}
+    )
+    start = await events.begin("one", "d")
+    assert start is not None
+    found = await events.after("one", "d", start, 10)
+    assert found is not None
+    assert [(each.version.number, each.what.index) for each in found] == [(1, 0), (2, 0), (3, 1)]
     await store.close()
 
 

@@ -1,6 +1,6 @@
 """Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
@@ -21,7 +21,8 @@ from service.api.schemas import (
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
+from service.api.services import MetricsDep, ServicesDep, TenantDep
+from service.api.stored import correction_document, utterance_document
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
     CorrectionNotFound,
@@ -38,7 +39,6 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.recognition.document import forecast_document
-from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance, Timeline
 from service.stages import listening
 
@@ -85,7 +85,7 @@ async def add_utterance(
     check_said(said, services.limits)
 
     def answered(stored: StoredUtterance) -> Response:
-        return json_answer(_utterance(dialogue_id, stored), 201)
+        return json_answer(utterance_document(dialogue_id, stored), 201)
 
     async def take() -> Response:
         times = StageTimes(metrics)
@@ -144,10 +144,10 @@ async def read_dialogue(
             "id": timeline.id,
             "created_at": timeline.created_at,
             "utterances": [
-                _utterance(dialogue_id, stored)
+                utterance_document(dialogue_id, stored)
                 | {
                     "created_at": stored.created_at,
-                    "correction": _correction(stored.correction, services),
+                    "correction": correction_document(stored.correction, services),
                 }
                 for stored in timeline.utterances
             ],
@@ -268,7 +268,7 @@ async def correct_label(
         corrected, degraded = await services.corrector.correct(
             tenant, dialogue_id, index, given.label_space, given.label, expected
         )
-        found = _correction(corrected.correction, services) or {}
+        found = correction_document(corrected.correction, services) or {}
         answer = json_answer(
             {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
         )
@@ -316,32 +316,9 @@ async def take_label_back(
     return await request.answer(take_back, keeps=True)
 
 
-def _correction(found: Correction | None, services: Services) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    space = services.label_spaces.get(found.label_space)  # which may since have been taken away
-    return {
-        "label_space": found.label_space,
-        "label": found.label,
-        "unified": found.label if space is None else space.label(found.label).unified,
-        "created_at": found.created_at,
-    }
-
-
 def _next(timeline: Timeline, limit: int) -> str | None:
     """Where the timeline goes on."""
     if not timeline.utterances or timeline.utterances[-1].index + 1 >= timeline.length:
         return None
     after = timeline.utterances[-1].index
     return f"/dialogues/{quote(timeline.id, safe='')}?after={after}&limit={limit}"
-
-
-def _utterance(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
-    return {
-        "dialogue_id": dialogue_id,
-        "index": stored.index,
-        "speaker": stored.speaker,
-        "text": stored.text,
-        "description": stored.description,
-        **stored.prediction,
-    }

@@ -1,0 +1,160 @@
+"""What happens to a dialogue, as it happens."""
+
+import re
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+
+from service.api.event_stream import EVENT_STREAM, HEARTBEAT, RETRY, EventStream, event
+from service.api.negotiation import accepted
+from service.api.problems import (
+    ADMISSION_PROBLEMS,
+    INVALID_REQUEST,
+    NOT_ACCEPTABLE,
+    documented,
+    invalid,
+)
+from service.api.routers.dialogues import DialogueId
+from service.api.services import Services, ServicesDep, TenantDep
+from service.api.stored import correction_document, utterance_document
+from service.errors import DatabaseUnavailable, DialogueNotFound
+from service.sessions.events import Event, Position
+from service.sessions.store import StoredUtterance
+from service.sessions.versions import Version
+
+router = APIRouter(prefix="/dialogues", tags=["dialogues"])
+
+HEARTBEAT_S = 15.0
+# Events read at once: as much as one stream holds in memory.
+_PAGE = 100
+
+_ERASED = "erased"
+_ID = re.compile(r"([0-9a-f]{1,16})\.([0-9]{1,10}|erased)")
+
+_EXAMPLE = """\
+retry: 1000
+
+id: 5f3a.1
+event: prediction
+data: {"dialogue_id":"call-42","index":0,"speaker":"Ann","text":"We won!","emotion":{...},...}
+
+id: 5f3a.2
+event: correction
+data: {"dialogue_id":"call-42","index":0,"correction":{"label_space":"meld","label":"surprise",...}}
+
+: still here
+
+id: 5f3a.erased
+event: erased
+data: {"dialogue_id":"call-42"}
+"""
+
+
+@router.get(
+    "/{dialogue_id}/events",
+    status_code=200,
+    response_class=EventStream,
+    responses={
+        200: {
+            "description": "The events, one after the other",
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        204: {"description": "The dialogue has been erased, as you know: do not come back"},
+        **documented(
+            INVALID_REQUEST,
+            NOT_ACCEPTABLE,
+            *ADMISSION_PROBLEMS,
+            DialogueNotFound,
+            DatabaseUnavailable,
+        ),
+    },
+)
+async def follow_dialogue(
+    dialogue_id: DialogueId,
+    tenant: TenantDep,
+    services: ServicesDep,
+    accept: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="The `id` of the last event that you have."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description="The same, for clients that cannot set headers; the header goes first. "
+            "The timeline's `ETag`, without its quotes, is one: the stream goes on from there."
+        ),
+    ] = None,
+) -> Response:
+    """Each prediction as it is made, as server-sent events; first those there are.
+
+    `prediction` has what the post was answered and `created_at`, `correction` what a person said
+    of an utterance, or null where that was taken back. `erased` is the last event of a dialogue.
+    A stream may end at any time, say because its process does: come back with `Last-Event-ID`, to
+    any replica, and no event is left out or sent twice. A comment is sent while nothing happens.
+    A client that reads nothing for half a minute is cut off.
+    """
+    accepted(accept, [EVENT_STREAM])
+    position: Position | str | None
+    if last_event_id is not None:
+        position = _position("Last-Event-ID", last_event_id, "header")
+    else:
+        position = None if after is None else _position("after", after, "query")
+    if isinstance(position, str):
+        return Response(status_code=204)
+    return EventStream(_events(tenant, dialogue_id, position, services))
+
+
+def _position(name: str, value: str, source: Literal["header", "query"]) -> Position | str:
+    found = _ID.fullmatch(value)
+    if found is None:
+        raise invalid(name, detail="is not the id of an event", source=source)
+    generation, number = found.groups()
+    return _ERASED if number == _ERASED else Position(Version(int(generation, 16), int(number)))
+
+
+async def _events(
+    tenant: str, dialogue_id: str, position: Position | None, services: Services
+) -> AsyncGenerator[bytes, None]:
+    """The stream, in chunks.
+
+    Raises:
+        DialogueNotFound: there is none, and the client has never seen one.
+        Overloaded, ShuttingDown: no stream can be opened.
+        DatabaseUnavailable: the database does not answer.
+    """
+    followed, events = services.sessions.followed, services.events
+    with (
+        services.door.streams.open() as stream,
+        followed.follow(tenant, dialogue_id, stream.wake),
+    ):
+        if position is None:
+            position = await events.begin(tenant, dialogue_id)
+        if position is None:
+            raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+        yield RETRY
+        while not stream.ended:
+            found = await events.after(tenant, dialogue_id, position, _PAGE)
+            if found is None:
+                identifier = f"{position.version.generation:x}.{_ERASED}"
+                yield event(identifier, _ERASED, {"dialogue_id": dialogue_id})
+                return
+            for each in found:
+                yield _chunk(dialogue_id, each, services)
+                position = position.past(each)
+            if len(found) == _PAGE:
+                continue
+            while not await stream.wait(HEARTBEAT_S):
+                yield HEARTBEAT
+
+
+def _chunk(dialogue_id: str, found: Event, services: Services) -> bytes:
+    data: dict[str, Any]
+    if isinstance(found.what, StoredUtterance):
+        data = utterance_document(dialogue_id, found.what)
+        data["created_at"] = found.what.created_at
+        return event(str(found.version), "prediction", data)
+    correction = correction_document(found.what.correction, services)
+    data = {"dialogue_id": dialogue_id, "index": found.what.index, "correction": correction}
+    return event(str(found.version), "correction", data)

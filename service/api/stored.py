@@ -1,0 +1,32 @@
+"""What is stored of a dialogue, as JSON."""
+
+from typing import Any
+
+from service.api.services import Services
+from service.sessions.corrections import Correction
+from service.sessions.store import StoredUtterance
+
+
+def correction_document(found: Correction | None, services: Services) -> dict[str, Any] | None:
+    """What a person said of an utterance; None where nobody has."""
+    if found is None:
+        return None
+    space = services.label_spaces.get(found.label_space)  # which may since have been taken away
+    return {
+        "label_space": found.label_space,
+        "label": found.label,
+        "unified": found.label if space is None else space.label(found.label).unified,
+        "created_at": found.created_at,
+    }
+
+
+def utterance_document(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
+    """An utterance with its emotion."""
+    return {
+        "dialogue_id": dialogue_id,
+        "index": stored.index,
+        "speaker": stored.speaker,
+        "text": stored.text,
+        "description": stored.description,
+        **stored.prediction,
+    }

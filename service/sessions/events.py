@@ -1,0 +1,127 @@
+"""What has happened to a dialogue, in the order it was written.
+
+Every write makes another version of the dialogue, and its event carries that version: a place in
+the order that any process on the database knows, also after a restart.
+"""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import and_, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.sessions.corrections import Correction
+from service.sessions.database import answering
+from service.sessions.schema import changes, dialogues, utterances
+from service.sessions.store import UTTERANCE_FIELDS, StoredUtterance
+from service.sessions.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionChange:
+    """What a person said that an utterance carries; None: it was taken back."""
+
+    index: int
+    correction: Correction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened, and the version of the dialogue that it made."""
+
+    version: Version
+    what: StoredUtterance | CorrectionChange
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far somebody has read.
+
+    Attributes:
+        version: of the last event that was read.
+        index: all utterances before it have been read; saves looking through them.
+    """
+
+    version: Version
+    index: int = 0
+
+    def past(self, event: Event) -> "Position":
+        """The position once an event was read."""
+        said = isinstance(event.what, StoredUtterance)
+        return Position(event.version, event.what.index + 1 if said else self.index)
+
+
+class Events:
+    """The events of the dialogues in one database."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def begin(self, tenant: str, dialogue_id: str) -> Position | None:
+        """The position before all events; None: there is no dialogue."""
+        found = await self._version(tenant, dialogue_id)
+        return None if found is None else Position(replace(found, number=0))
+
+    async def after(
+        self, tenant: str, dialogue_id: str, position: Position, limit: int
+    ) -> list[Event] | None:
+        """At most so many of the events after a position; None: the dialogue has been erased.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        # The version first: what it counts is there for those who ask later, save an erasure.
+        version = await self._version(tenant, dialogue_id)
+        if version is None or version.generation != position.version.generation:
+            return None
+        if version.number <= position.version.number:
+            return []
+        said = (
+            select(utterances.c.version, *(utterances.c[name] for name in UTTERANCE_FIELDS))
+            .where(
+                utterances.c.tenant == tenant,
+                utterances.c.dialogue_id == dialogue_id,
+                utterances.c.index >= position.index,
+                utterances.c.version > position.version.number,
+                utterances.c.version <= version.number,
+            )
+            .order_by(utterances.c.index)
+            .limit(limit)
+        )
+        changed = (
+            select(
+                changes.c.version,
+                changes.c.index,
+                changes.c.label_space,
+                changes.c.label,
+                changes.c.created_at,
+            )
+            .where(
+                changes.c.tenant == tenant,
+                changes.c.dialogue_id == dialogue_id,
+                changes.c.version > position.version.number,
+                changes.c.version <= version.number,
+            )
+            .order_by(changes.c.version)
+            .limit(limit)
+        )
+        with answering():
+            async with self._engine.connect() as connection:
+                predictions = (await connection.execute(said)).all()
+                corrections = (await connection.execute(changed)).all()
+        found = [
+            Event(replace(version, number=number), StoredUtterance(*fields))
+            for number, *fields in predictions
+        ]
+        for number, index, label_space, label, created_at in corrections:
+            correction = None if label is None else Correction(label_space, label, created_at)
+            what = CorrectionChange(index, correction)
+            found.append(Event(replace(version, number=number), what))
+        return sorted(found, key=lambda event: event.version.number)[:limit]
+
+    async def _version(self, tenant: str, dialogue_id: str) -> Version | None:
+        the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+        asked = select(dialogues.c.generation, dialogues.c.version).where(the)
+        with answering():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(asked)).one_or_none()
+        return None if row is None else Version(*row)

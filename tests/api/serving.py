@@ -1,0 +1,50 @@
+"""An application on a port, with the server that ends as the service does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+
+from service.draining import DrainingServer
+from tests.api.conftest import Service
+
+
+@dataclass
+class Served:
+    """A server, a client of it, and the task that ends with it."""
+
+    server: DrainingServer
+    client: httpx.AsyncClient
+    ends: "asyncio.Task[None]"
+    port: int
+
+
+@asynccontextmanager
+async def serving(service: Service, grace_s: float = 10) -> AsyncIterator[Served]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await service.app(scope | {"state": dict(service.state)}, receive, send)
+
+    ports: asyncio.Queue[int] = asyncio.Queue()
+    config = uvicorn.Config(
+        app,
+        port=0,
+        lifespan="off",
+        log_config=None,
+        http="httptools",
+        timeout_graceful_shutdown=1,
+    )
+    server = DrainingServer(config, service.door, grace_s, ports.put_nowait)
+    ends = asyncio.create_task(server._serve())
+    port = await asyncio.wait_for(ports.get(), 30)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            yield Served(server, client, ends, port)
+    finally:
+        server.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await ends
