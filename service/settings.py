@@ -96,6 +96,9 @@ class Limits(Section):
     """What one request may hold."""
 
     body_bytes: PositiveInt = Field(1_048_576, description="bytes of a request body")
+    lines_bytes: PositiveInt = Field(
+        268_435_456, description="bytes of a body of NDJSON, each line of which is a body's size"
+    )
     text_characters: PositiveInt = Field(2000, description="characters of an utterance")
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")

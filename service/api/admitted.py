@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Door, Patience
 from service.api.event_stream import EVENT_STREAM
+from service.api.ndjson import NDJSON
 from service.api.problems import answer_of
 from service.errors import ClientLeft, ServiceError
 from service.priority import Priority
@@ -38,12 +39,12 @@ class AdmittedRequests:
         large = (scope["method"], scope["path"]) in _LARGE
         headers = Headers(scope=scope)
         wait_s = preferred_wait(headers.getlist("prefer"))
-        started = False
+        started = in_lines = False
         try:
             async with self.door.admit(Priority(large), wait_s) as patience:
 
                 async def answering(message: Message) -> None:
-                    nonlocal started
+                    nonlocal started, in_lines
                     if message["type"] == "http.response.start":
                         started = True
                         answer = MutableHeaders(scope=message)
@@ -54,8 +55,11 @@ class AdmittedRequests:
                             self.door.set_aside(patience)
                         else:
                             patience.begin_anew()
+                        in_lines = answer.get("content-type", "").startswith(NDJSON)
                     elif not message.get("more_body", False):
                         client.answered()
+                    elif in_lines:  # each has the time of a whole answer
+                        patience.begin_anew()
                     await send(message)
 
                 async with _Connection(receive, patience, has_body=_has_body(headers)) as client:

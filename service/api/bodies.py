@@ -11,7 +11,10 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.ndjson import is_ndjson
 from service.api.problems import BODY_TOO_LARGE, NOT_JSON
+
+JSON = "application/json"
 
 _JSON = re.compile(r"application/(?:[^;\s]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
 
@@ -22,30 +25,39 @@ class LimitedBody:
     By its Content-Length, before the first byte, or else by its bytes as they are counted.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_of_lines: int) -> None:
+        """Set it up.
+
+        Args:
+            most_bytes_of_lines: the same for a body that is read a line at a time.
+        """
         self.app = app
         self.most_bytes = most_bytes
+        self.most_bytes_of_lines = most_bytes_of_lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         seen = 0
+        in_lines = scope["path"] == "/batch" and is_ndjson(scope)
+        most_bytes = self.most_bytes_of_lines if in_lines else self.most_bytes
 
         async def counting() -> Message:
             nonlocal seen
-            if seen == 0 and _declared_bytes(scope) > self.most_bytes:
-                raise self._refusal()
+            if seen == 0 and _declared_bytes(scope) > most_bytes:
+                raise _refusal(most_bytes)
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.most_bytes:
-                raise self._refusal()
+            if seen > most_bytes:
+                raise _refusal(most_bytes)
             return message
 
         await self.app(scope, counting, send)
 
-    def _refusal(self) -> HTTPException:
-        return HTTPException(BODY_TOO_LARGE.status, f"at most {self.most_bytes} bytes are taken")
+
+def _refusal(most_bytes: int) -> HTTPException:
+    return HTTPException(BODY_TOO_LARGE.status, f"at most {most_bytes} bytes are taken")
 
 
 def _declared_bytes(scope: Scope) -> int:

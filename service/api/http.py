@@ -72,7 +72,11 @@ def build_api(
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
             Middleware(AdmittedRequests, door=door),
-            Middleware(LimitedBody, most_bytes=limits.body_bytes),
+            Middleware(
+                LimitedBody,
+                most_bytes=limits.body_bytes,
+                most_bytes_of_lines=limits.lines_bytes,
+            ),
         ],
     )
     app.state.metrics = metrics

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.api.problems import invalid
-from service.api.schemas import BatchIn, DemonstrationIn, ForecastAsked, Said, TimelineAsked
+from service.api.schemas import (
+    BatchIn,
+    DemonstrationIn,
+    DialogueIn,
+    ForecastAsked,
+    Said,
+    TimelineAsked,
+)
 from service.settings import Limits
 
 
@@ -56,8 +63,22 @@ def check_batch(batch: BatchIn, limits: Limits) -> None:
     _check_count(utterances, limits.batch_utterances, "utterances", "dialogues")
     _check_ids([dialogue.id for dialogue in batch.dialogues], "dialogues")
     for n, dialogue in enumerate(batch.dialogues):
-        for m, said in enumerate(dialogue.utterances):
-            check_said(said, limits, "dialogues", n, "utterances", m)
+        _check_utterances(dialogue, limits, "dialogues", n)
+
+
+def check_dialogue(dialogue: DialogueIn, limits: Limits) -> None:
+    """Refuse a dialogue on a line of its own that holds too much.
+
+    Raises:
+        RequestValidationError: the first such thing, and where it stands in the line.
+    """
+    _check_count(len(dialogue.utterances), limits.batch_utterances, "utterances", "utterances")
+    _check_utterances(dialogue, limits)
+
+
+def _check_utterances(dialogue: DialogueIn, limits: Limits, *where: str | int) -> None:
+    for n, said in enumerate(dialogue.utterances):
+        check_said(said, limits, *where, "utterances", n)
 
 
 def check_demonstrations(demonstrations: Sequence[DemonstrationIn], limits: Limits) -> None:

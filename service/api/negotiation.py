@@ -13,13 +13,20 @@ def accepted(accept: str | None, offered: Sequence[str]) -> str:
     Raises:
         HTTPException: 406, it takes none of them.
     """
-    if accept is None or not accept.strip():
-        return offered[0]
-    ranges = [_range(part) for part in accept.split(",") if part.strip()]
-    best = max(offered, key=lambda media_type: _liking(media_type, ranges))
-    if _liking(best, ranges) <= 0:
+    best = preferred(accept, offered)
+    if accept is not None and _liking(best, _ranges(accept)) <= 0:
         raise HTTPException(NOT_ACCEPTABLE.status, f"there is {' or '.join(offered)}")
     return best
+
+
+def preferred(accept: str | None, offered: Sequence[str]) -> str:
+    """The same, for those who would rather have another form than none."""
+    ranges = _ranges(accept or "")
+    return max(offered, key=lambda media_type: _liking(media_type, ranges))
+
+
+def _ranges(accept: str) -> list[tuple[str, float]]:
+    return [_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
 
 
 def _range(part: str) -> tuple[str, float]:

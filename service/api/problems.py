@@ -190,12 +190,19 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     if found[0]["type"] == "json_invalid":
         detail = f"{found[0]['ctx']['error']} (at character {found[0]['loc'][1]})"
         return problem_answer(request.state.request_id, MALFORMED_JSON, detail)
+    members = invalid_problem(found)
+    detail, faults = members["detail"], members["errors"]
+    return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
+
+
+def invalid_problem(found: Sequence[Any], prefix: str = "") -> dict[str, Any]:
+    """The problem document of what is not valid, as pydantic says it."""
     faults = [_fault(one["loc"], one["msg"]) for one in found[:_FAULTS_SHOWN]]
     first = faults[0]
     detail = f"{first.get('pointer') or first.get('parameter') or 'body'}: {first['detail']}"
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
-    return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
+    return problem(INVALID_REQUEST, prefix + detail, errors=faults)
 
 
 def _fault(where: Sequence[str | int], detail: str) -> dict[str, str]:

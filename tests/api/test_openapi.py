@@ -31,7 +31,7 @@ CALLS = {
         "422",
         *BUSY,
     },
-    ("post", "/batch"): {"200", "409", *BUSY} | BODY,
+    ("post", "/batch"): {"200", "406", "409", *BUSY} | BODY,
     ("get", "/demonstrations"): {"200", "422", *BUSY},
     ("post", "/demonstrations"): {"201", "409", *BUSY} | BODY,
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},

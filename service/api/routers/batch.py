@@ -1,18 +1,28 @@
 """Whole dialogues at once; nothing of them is kept."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.api.bodies import JsonRoute, json_answer
+from service.api.batches import Given, answer_in_order, given_lines, score
+from service.api.bodies import JSON, JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_batch
-from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, documented, problem_of
-from service.api.schemas import BatchIn, BatchOut, DialogueIn
+from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
+from service.api.negotiation import accepted, preferred
+from service.api.problems import (
+    ADMISSION_PROBLEMS,
+    BODY_PROBLEMS,
+    NOT_ACCEPTABLE,
+    documented,
+    invalid,
+    problem_of,
+)
+from service.api.schemas import BatchIn, BatchOut, DialogueIn, LabelSpaceName
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
-from service.conversation.dialogue import Utterance
-from service.conversation.labels import LabelSpace
+from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
@@ -21,25 +31,64 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
-from service.priority import Priority
-from service.recognition.dialogues import recognize_dialogue
-from service.recognition.document import document
 from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
+
+_LINE_IN = '{"id":"a","utterances":[{"speaker":"Ann","text":"We won!"}]}\n'
+_LINE_OUT = (
+    '{"line":1,"id":"a","utterances":[{"index":0,"emotion":{...},...}]}\n'
+    '{"line":2,"error":{"type":"/problems/malformed-json","status":400,...}}\n'
+)
+
+Accept = Annotated[str | None, Header()]
+
+
+async def score_lines(
+    request: Request,
+    tenant: TenantDep,
+    services: ServicesDep,
+    metrics: MetricsDep,
+    accept: Accept = None,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    label_space: Annotated[LabelSpaceName, Query()] = UNIFIED,
+) -> Response:
+    accepted(accept, [NDJSON])
+    _refuse_key(idempotency_key)
+    space = services.recognizer.label_space(label_space)
+    return _streamed(given_lines(request, services.limits), space, tenant, services, metrics)
+
+
+router.add_api_route(
+    "/batch",
+    score_lines,
+    methods=["POST"],
+    include_in_schema=False,
+    route_class_override=NdjsonRoute,
+)
 
 
 @router.post(
     "/batch",
     response_model=BatchOut,
-    responses=documented(
-        *BODY_PROBLEMS,
-        *ADMISSION_PROBLEMS,
-        UnsupportedLabelSpace,
-        IdempotencyKeyReused,
-        EngineUnavailable,
-        DatabaseUnavailable,
-    ),
+    responses={
+        200: {
+            "description": "One result a dialogue, in the order given",
+            "content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_OUT}},
+        },
+        **documented(
+            *BODY_PROBLEMS,
+            NOT_ACCEPTABLE,
+            *ADMISSION_PROBLEMS,
+            UnsupportedLabelSpace,
+            IdempotencyKeyReused,
+            EngineUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
+    openapi_extra={
+        "requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_IN}}}
+    },
 )
 async def score_dialogues(
     batch: BatchIn,
@@ -47,29 +96,73 @@ async def score_dialogues(
     services: ServicesDep,
     metrics: MetricsDep,
     request: RepeatableDep,
+    accept: Accept = None,
+    label_space: Annotated[
+        LabelSpaceName | None, Query(description="Of a body of lines; `unified` if left out.")
+    ] = None,
 ) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.
 
     A dialogue that cannot be scored, say for an utterance longer than the model reads, gets an
     `error`; the others are answered. Where the label engine is away, the request fails as a whole.
     Nothing of it is kept, but for an `Idempotency-Key` its answer.
-    """
-    check_batch(batch, services.limits)
-    label_space = services.recognizer.label_space(batch.label_space)
 
-    async def score() -> Response:
+    With `application/x-ndjson` a line is a dialogue, and a line of the answer its result: in the
+    order given, each as soon as it is done. Lines are read no faster than they are scored and their
+    results read, so read while you send. A broken line gets an `error`, as does a dialogue that the
+    engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
+    far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
+    No `Idempotency-Key` is taken then.
+    """
+    if label_space is not None:
+        raise invalid("label_space", detail="is a member of a JSON body", source="query")
+    check_batch(batch, services.limits)
+    space = services.recognizer.label_space(batch.label_space)
+    if preferred(accept, [JSON, NDJSON]) == NDJSON:
+        _refuse_key(None if request.key is None else request.key.value)
+        return _streamed(_given(batch), space, tenant, services, metrics)
+
+    async def answer() -> Response:
         try:
             async with asyncio.TaskGroup() as group:
                 with listening(metrics.observe_stage):
                     tasks = [
-                        group.create_task(_result(dialogue, label_space, tenant, services, metrics))
+                        group.create_task(_result(dialogue, space, tenant, services, metrics))
                         for dialogue in batch.dialogues
                     ]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return json_answer({"results": [task.result() for task in tasks]})
 
-    return await request.answer(score)
+    return await request.answer(answer)
+
+
+async def _given(batch: BatchIn) -> AsyncIterator[Given]:
+    for number, dialogue in enumerate(batch.dialogues, start=1):
+        yield Given(number, dialogue)
+
+
+def _refuse_key(key: str | None) -> None:
+    if key is not None:
+        detail = f"is not taken with {NDJSON}: nothing of the answer is kept"
+        raise invalid("Idempotency-Key", detail=detail, source="header")
+
+
+def _streamed(
+    given: AsyncIterator[Given],
+    label_space: LabelSpace,
+    tenant: str,
+    services: Services,
+    metrics: Metrics,
+) -> Response:
+    async def one(dialogue: DialogueIn) -> dict[str, Any]:
+        return await score(dialogue, label_space, tenant, services, metrics)
+
+    async def produce(emit: Emit) -> None:
+        with listening(metrics.observe_stage):
+            await answer_in_order(given, one, emit)
+
+    return LineStream(produce)
 
 
 async def _result(
@@ -79,24 +172,7 @@ async def _result(
     services: Services,
     metrics: Metrics,
 ) -> dict[str, Any]:
-    recognizer = services.recognizer
-    utterances = [
-        Utterance(said.speaker, said.text, description=said.description)
-        for said in dialogue.utterances
-    ]
     try:
-        recognitions = await recognize_dialogue(
-            recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
-        )
+        return await score(dialogue, label_space, tenant, services, metrics)
     except UtteranceTooLong as error:
         return {"id": dialogue.id, "error": problem_of(error)}
-    for recognition in recognitions:
-        label = recognition.prediction.label.name
-        metrics.count_prediction(label_space.name, label, recognition.degraded)
-    return {
-        "id": dialogue.id,
-        "utterances": [
-            {"index": index, **document(recognition, recognizer.bundle)}
-            for index, recognition in enumerate(recognitions)
-        ],
-    }

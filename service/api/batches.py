@@ -1,0 +1,186 @@
+"""The dialogues of a batch: read from lines, scored, answered in the order given."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service.api.limits import check_dialogue
+from service.api.ndjson import Emit, lines_of
+from service.api.problems import (
+    BODY_TOO_LARGE,
+    MALFORMED_JSON,
+    invalid_problem,
+    problem,
+    problem_of,
+)
+from service.api.schemas import DialogueIn
+from service.api.services import Services
+from service.conversation.dialogue import Utterance
+from service.conversation.labels import LabelSpace
+from service.errors import ClientLeft, ServiceError
+from service.observability.metrics import Metrics
+from service.priority import Priority
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.document import document
+from service.settings import Limits
+
+# Utterances that have been read and not answered; so far reading goes ahead of scoring.
+_UNDER_WAY = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A dialogue of a batch, or what is wrong with its line.
+
+    Attributes:
+        number: of its line, from 1.
+        what: the dialogue, or a problem document.
+    """
+
+    number: int
+    what: DialogueIn | dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Roughly the work there is."""
+        return max(1, len(self.what.utterances)) if isinstance(self.what, DialogueIn) else 1
+
+
+async def given_lines(request: Request, limits: Limits) -> AsyncIterator[Given]:
+    """The dialogues of a body of lines; a broken line concerns no other.
+
+    Raises:
+        HTTPException: the body is declared as larger than is taken.
+        ClientLeft: the client broke off.
+    """
+    number = 0
+    try:
+        async for number, line in lines_of(request.stream(), limits.body_bytes):
+            yield Given(number, _dialogue(number, line, limits))
+    except ClientDisconnect:
+        raise ClientLeft("the client has closed its connection") from None
+    except HTTPException as error:
+        if not number:
+            raise
+        detail = f"after line {number}: {error.detail}; nothing after it is read"
+        yield Given(number + 1, problem(BODY_TOO_LARGE, detail))
+
+
+def _dialogue(number: int, line: bytes | None, limits: Limits) -> DialogueIn | dict[str, Any]:
+    if line is None:
+        detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
+        return problem(BODY_TOO_LARGE, detail)
+    try:
+        found = DialogueIn.model_validate(orjson.loads(line))
+        check_dialogue(found, limits)
+    except orjson.JSONDecodeError as error:
+        detail = f"line {number}: {error.msg} (at character {error.pos})"
+        return problem(MALFORMED_JSON, detail)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        where = [{"loc": ("body", *fault["loc"]), "msg": fault["msg"]} for fault in faults]
+        return invalid_problem(where, f"line {number}: ")
+    except RequestValidationError as error:
+        return invalid_problem(error.errors(), f"line {number}: ")
+    return found
+
+
+async def score(
+    dialogue: DialogueIn,
+    label_space: LabelSpace,
+    tenant: str,
+    services: Services,
+    metrics: Metrics,
+) -> dict[str, Any]:
+    """A dialogue's result.
+
+    Raises:
+        UtteranceTooLong, EngineUnavailable: as the recognizer says.
+    """
+    recognizer = services.recognizer
+    utterances = [
+        Utterance(said.speaker, said.text, description=said.description)
+        for said in dialogue.utterances
+    ]
+    recognitions = await recognize_dialogue(
+        recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
+    )
+    for recognition in recognitions:
+        label = recognition.prediction.label.name
+        metrics.count_prediction(label_space.name, label, recognition.degraded)
+    return {
+        "id": dialogue.id,
+        "utterances": [
+            {"index": index, **document(recognition, recognizer.bundle)}
+            for index, recognition in enumerate(recognitions)
+        ],
+    }
+
+
+async def answer_in_order(
+    given: AsyncIterator[Given],
+    score: Callable[[DialogueIn], Awaitable[dict[str, Any]]],
+    emit: Emit,
+    most: int = _UNDER_WAY,
+) -> None:
+    """Score dialogues and emit a line for each, in the order given, as soon as it is done.
+
+    While so many utterances have been read and their results have not been taken, nothing more is
+    read: neither a slow engine nor a slow client makes results or dialogues pile up.
+
+    Raises:
+        What `given` and `emit` raise; what is under way is cancelled.
+    """
+    room = _Room(most)
+    begun: asyncio.Queue[tuple[asyncio.Task[dict[str, Any]], int] | None] = asyncio.Queue()
+
+    async def one(each: Given) -> dict[str, Any]:
+        if isinstance(each.what, dict):
+            return {"line": each.number, "error": each.what}
+        try:
+            return {"line": each.number, **await score(each.what)}
+        except ServiceError as error:
+            return {"line": each.number, "id": each.what.id, "error": problem_of(error)}
+
+    async def read() -> None:
+        async for each in given:
+            await room.take(each.size)
+            begun.put_nowait((group.create_task(one(each)), each.size))
+        begun.put_nowait(None)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            while (first := await begun.get()) is not None:
+                task, size = first
+                await emit(await task)
+                room.leave(size)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+class _Room:
+    """For so many utterances; one dialogue alone may have more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._left = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        while self._taken and self._taken + size > self._most:
+            self._left.clear()
+            await self._left.wait()
+        self._taken += size
+
+    def leave(self, size: int) -> None:
+        self._taken -= size
+        self._left.set()

@@ -1,0 +1,90 @@
+"""JSON a line (`application/x-ndjson`), read and written a line at a time."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+NDJSON = "application/x-ndjson"
+
+_NDJSON = re.compile(r"application/(?:x-)?ndjson\s*(?:;|\Z)", re.IGNORECASE)
+
+Emit = Callable[[Any], Awaitable[None]]
+"""Sends a line; returns when the client may be sent another one."""
+
+
+def is_ndjson(scope: Scope) -> bool:
+    """Whether a request's body is declared as lines of JSON."""
+    return _NDJSON.match(Headers(scope=scope).get("content-type", "")) is not None
+
+
+class NdjsonRoute(APIRoute):
+    """A route for bodies of lines, beside another one at its path for all others."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return (match, found) if is_ndjson(scope) else (Match.NONE, {})
+
+
+async def lines_of(
+    chunks: AsyncIterator[bytes], most_bytes: int
+) -> AsyncIterator[tuple[int, bytes | None]]:
+    """The lines of a body, blank ones left out, with their numbers from 1.
+
+    None in place of a line: it has more than `most_bytes`, of which no more than that is kept.
+    """
+    number, line, too_long = 1, bytearray(), False
+    async for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            line += piece
+            if too_long or len(line) > most_bytes:
+                yield number, None
+            elif line.strip():
+                yield number, bytes(line)
+            number, line, too_long = number + 1, bytearray(), False
+        line += rest
+        if len(line) > most_bytes:
+            line, too_long = bytearray(), True
+    if too_long:
+        yield number, None
+    elif line.strip():
+        yield number, bytes(line)
+
+
+class LineStream(Response):
+    """Sends lines as they come; what is refused before the first one is answered as ever."""
+
+    media_type = NDJSON
+
+    def __init__(self, produce: Callable[[Emit], Awaitable[None]]) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._produce = produce
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def start() -> None:
+            nonlocal started
+            if not started:
+                started = True
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+
+        async def emit(content: Any) -> None:
+            await start()
+            options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+            body = content if isinstance(content, bytes) else orjson.dumps(content, option=options)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        await self._produce(emit)
+        await start()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,227 @@
+"""Batches of lines, through HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from service.api.batches import Given, answer_in_order
+from service.api.ndjson import lines_of
+from service.api.schemas import DialogueIn, Said
+from service.settings import Limits
+from tests.api.serving import serving
+from tests.api.test_admission import Held
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service, StartService
+
+NDJSON = "application/x-ndjson"
+HEADERS = {"Content-Type": NDJSON, "Accept": NDJSON}
+SAID = {"speaker": "Ann", "text": "We won!"}
+
+
+def line(identifier: str, *texts: str, speaker: str = "Ann") -> bytes:
+    said = [{"speaker": speaker, "text": text} for text in texts]
+    return json.dumps({"id": identifier, "utterances": said}).encode() + b"\n"
+
+
+def found(answer: httpx.Response) -> list[Any]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == NDJSON
+    return [json.loads(each) for each in answer.text.splitlines()]
+
+
+async def post(service: "Service", content: bytes, **params: str) -> httpx.Response:
+    return await service.client.post("/batch", content=content, headers=HEADERS, params=params)
+
+
+async def test_lines_are_answered_as_the_same_dialogues_in_json(service: "Service") -> None:
+    """In the order given, each with the number of its line."""
+    dialogues = [{"id": n, "utterances": [SAID] * 3} for n in "zay"]
+    batch = {"dialogues": dialogues, "label_space": "meld"}
+    whole = (await service.client.post("/batch", json=batch)).json()["results"]
+    content = b"\n".join(json.dumps(each).encode() for each in dialogues)
+
+    in_lines = found(await post(service, content, label_space="meld"))
+    out_lines = found(await service.client.post("/batch", json=batch, headers={"Accept": NDJSON}))
+
+    assert in_lines == out_lines == [{"line": n + 1, **each} for n, each in enumerate(whole)]
+
+
+async def test_a_broken_line_concerns_no_other(
+    start_service: "StartService", tmp_path: Path
+) -> None:
+    """It gets a problem that names it; blank lines get nothing."""
+    limits = Limits(body_bytes=200, text_characters=50, batch_utterances=2)
+    lines = [
+        line("a", "Hello?"),
+        b"{\n",
+        b"\r\n",
+        b'{"id": "b", "utterances": [{"speaker": "Ann"}]}\n',
+        line("c", "x" * 51),
+        line("d", "one", "two", "three"),
+        b"x" * 1000 + b"\n",
+        line("e", "Bye."),
+    ]
+    async with start_service(tmp_path, limits) as service:
+        results = found(await post(service, b"".join(lines).rstrip(b"\n")))
+
+    errors = {
+        each["line"]: (
+            each["error"]["type"],
+            [e["pointer"] for e in each["error"].get("errors", [])],
+        )
+        for each in results
+        if "error" in each
+    }
+    assert [each["line"] for each in results] == [1, 2, 4, 5, 6, 7, 8]
+    assert [each["id"] for each in results if "error" not in each] == ["a", "e"]
+    assert errors == {
+        2: ("/problems/malformed-json", []),
+        4: ("/problems/invalid-request", ["/utterances/0/text"]),
+        5: ("/problems/invalid-request", ["/utterances/0/text"]),
+        6: ("/problems/invalid-request", ["/utterances"]),
+        7: ("/problems/body-too-large", []),
+    }
+    assert all(
+        each["error"]["detail"].startswith(f"line {each['line']}: ")
+        for each in results
+        if "error" in each
+    )
+
+
+async def test_a_dialogue_that_the_engine_fails_at_gets_the_error(service: "Service") -> None:
+    """The lines after it may be answered again."""
+    service.engine.goes_away()
+
+    (result,) = found(await post(service, line("a", "Hello?")))
+
+    assert (result["id"], result["error"]["type"]) == ("a", "/problems/engine-unavailable")
+
+
+@pytest.mark.parametrize(
+    ("headers", "params", "expected"),
+    [
+        ({"Accept": "application/json"}, {}, (406, "not-acceptable")),
+        ({}, {"label_space": "nonsense"}, (422, "unsupported-label-space")),
+        ({"Idempotency-Key": "k"}, {}, (422, "invalid-request")),
+    ],
+)
+async def test_what_is_wrong_with_the_request_is_answered_as_a_problem(
+    service: "Service",
+    problem: Any,
+    headers: dict[str, str],
+    params: dict[str, str],
+    expected: tuple[int, str],
+) -> None:
+    """Before the first line."""
+    answer = await service.client.post(
+        "/batch", content=line("a", "Hi."), headers=HEADERS | headers, params=params
+    )
+
+    assert problem(answer) == expected
+
+
+async def test_lines_may_be_more_than_a_json_body_but_not_any_number(
+    start_service: "StartService", tmp_path: Path, problem: Any
+) -> None:
+    """Declared, it is refused; undeclared, what came before is answered."""
+    one = line("a", "Hello?")
+
+    async def undeclared() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield one
+
+    limits = Limits(body_bytes=len(one), lines_bytes=5 * len(one))
+    async with start_service(tmp_path, limits) as service:
+        within = found(await post(service, one * 5))
+        declared = await post(service, one * 6)
+        counted = await service.client.post("/batch", content=undeclared(), headers=HEADERS)
+
+    assert len(within) == 5
+    assert problem(declared) == (413, "body-too-large")
+    *answered, last = found(counted)
+    assert [each["id"] for each in answered] == ["a"] * 5
+    assert last["error"]["type"] == "/problems/body-too-large"
+
+
+async def test_a_result_leaves_before_the_next_line_comes(service: "Service") -> None:
+    """Over one connection, both ways at once."""
+    async with serving(service) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        head = (
+            f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
+        writer.write(head.encode())
+        async with asyncio.timeout(20):
+            for n in range(3):
+                content = line(str(n), "Hello?")
+                writer.write(b"%x\r\n%b\r\n" % (len(content), content))
+                if n == 0:
+                    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                size = int(await reader.readline(), 16)
+                assert json.loads((await reader.readexactly(size + 2)).strip())["id"] == str(n)
+            writer.write(b"0\r\n\r\n")
+            assert (await reader.readline()).strip() == b"0"
+        writer.close()
+
+
+async def test_a_client_that_goes_away_stops_the_work(service: "Service") -> None:
+    """What waits in the engine is given up."""
+    held = Held(service)
+    async with serving(service) as served:
+        with pytest.raises(httpx.ReadTimeout):
+            await served.client.post(
+                "/batch", content=line("a", "Hi.") * 20, headers=HEADERS, timeout=1
+            )
+        await held.reads(0)
+        assert service.door.empty
+
+
+async def test_reading_waits_for_scoring_and_for_the_client() -> None:
+    """Neither dialogues nor results pile up."""
+    read = emitted = 0
+    go_on = asyncio.Event()
+
+    async def given() -> AsyncIterator[Given]:
+        nonlocal read
+        for read in range(1, 101):
+            said = [Said(speaker="Ann", text="Hi.")] * 2
+            yield Given(read, DialogueIn(id=str(read), utterances=said))
+
+    async def score(dialogue: DialogueIn) -> dict[str, Any]:
+        return {"id": dialogue.id}
+
+    async def emit(_: Any) -> None:
+        nonlocal emitted
+        await go_on.wait()
+        emitted += 1
+
+    running = asyncio.create_task(answer_in_order(given(), score, emit, most=10))
+    await asyncio.sleep(0.05)
+    assert read == 6  # five have room, one waits for it
+    go_on.set()
+    await running
+    assert emitted == 100
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+async def test_lines_are_found_however_the_body_is_cut(size: int) -> None:
+    """With and without a last newline."""
+    body = b'{"a"}\n\n \r\n' + b"x" * 9 + b"\n{}\nlast"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+
+    assert [each async for each in lines_of(chunks(), 8)] == [
+        (1, b'{"a"}'),
+        (4, None),
+        (5, b"{}"),
+        (6, b"last"),
+    ]
