@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from service.admission import Places
 from service.api.http import build_api
+from service.api.job_documents import job_scorer
 from service.api.services import Services, State, door_of, metrics_of
 from service.corrections import Corrector
 from service.decoding.bundle import BundleError
@@ -19,6 +20,7 @@ from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
 from service.housekeeping import Housekeeping
+from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
@@ -27,6 +29,7 @@ from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
 from service.sessions.events import Events
+from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
@@ -83,29 +86,35 @@ def create_app(
                 corrector = Corrector(
                     parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
                 )
-                housekeeping = Housekeeping(sessions, corrector, settings.sessions)
+                jobs = Jobs(database)
+                housekeeping = Housekeeping(sessions, jobs, corrector, settings.sessions)
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)
-                async with _beside(lag.watch(), parts.engine.watch(lose), housekeeping.run()):
-                    yield {
-                        "services": Services(
-                            turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
-                            corrector=corrector,
-                            recognizer=parts.recognizer,
-                            sessions=sessions,
-                            events=Events(database),
-                            store=parts.store,
-                            encoder=parts.encoder,
-                            engine=parts.engine,
-                            label_spaces=parts.label_spaces,
-                            limits=settings.limits,
-                            door=door_of(app),
-                            lag=lag,
-                            places=places,
-                            keys=NamedLocks(),
-                        )
-                    }
+                services = Services(
+                    turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
+                    corrector=corrector,
+                    recognizer=parts.recognizer,
+                    sessions=sessions,
+                    events=Events(database),
+                    jobs=jobs,
+                    store=parts.store,
+                    encoder=parts.encoder,
+                    engine=parts.engine,
+                    label_spaces=parts.label_spaces,
+                    limits=settings.limits,
+                    door=door_of(app),
+                    lag=lag,
+                    places=places,
+                    keys=NamedLocks(),
+                )
+                async with _beside(
+                    lag.watch(),
+                    parts.engine.watch(lose),
+                    housekeeping.run(),
+                    JobRunner(jobs, job_scorer(services, metrics)).run(),
+                ):
+                    yield {"services": services}
         except _START_FAILURES as error:
             refuse(f"cannot start: {error}")
             raise

@@ -6,6 +6,8 @@
   + CorrectionNotFound
   + DemonstrationNotFound
   + DemonstrationShared       everybody's, so nobody may delete it
+  + JobNotFound
+  + TooManyJobs               of one tenant
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
@@ -42,6 +44,14 @@ class CorrectionNotFound(ServiceError):
 
 class DemonstrationNotFound(ServiceError):
     """No demonstration has this id."""
+
+
+class JobNotFound(ServiceError):
+    """No job has this id."""
+
+
+class TooManyJobs(ServiceError):
+    """The tenant has as many jobs as are kept."""
 
 
 class DemonstrationShared(ServiceError):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.corrections import Corrector
 from service.errors import ServiceError
+from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.settings import Sessions
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 # Erased in one transaction, which keeps other writers waiting on SQLite.
 _DIALOGUES = 20
 _ANSWERS = 200
+_JOBS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Housekeeping:
     """Keeps the database and the demonstrations as the settings say."""
 
     sessions: SessionStore
+    jobs: Jobs
     corrector: Corrector
     settings: Sessions
 
@@ -51,6 +54,9 @@ class Housekeeping:
             await self._erase_dialogues(now - timedelta(seconds=self.settings.ttl_s))
         before = now - timedelta(seconds=self.settings.idempotency_s)
         while await self.sessions.answers.erase_before(before, _ANSWERS) == _ANSWERS:
+            pass
+        before = now - timedelta(seconds=self.settings.jobs_s)
+        while await self.jobs.erase_before(before, _JOBS) == _JOBS:
             pass
 
     async def _erase_dialogues(self, before: datetime) -> None:

@@ -36,6 +36,9 @@ class Sessions(Section):
     idempotency_s: PositiveFloat = Field(
         86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
     )
+    jobs_s: PositiveFloat = Field(
+        86_400, description="seconds after its end that a job and its results are erased"
+    )
     housekeeping_s: PositiveFloat = Field(
         60, description="seconds between two looks for what is to be erased or delivered"
     )
@@ -103,6 +106,7 @@ class Limits(Section):
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+    jobs: PositiveInt = Field(20, description="jobs of one tenant that are kept")
     timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
 
 

@@ -120,6 +120,12 @@ class _Connection:
         self._patience.end(ClientLeft("the client has closed its connection"))
 
 
+def prefers_async(fields: Iterable[str]) -> bool:
+    """Whether `Prefer` headers ask for an answer before the work is done (RFC 7240)."""
+    preferences = (part.split(";")[0] for field in fields for part in field.split(","))
+    return any(each.strip().lower() == "respond-async" for each in preferences)
+
+
 def preferred_wait(fields: Iterable[str]) -> int | None:
     """The seconds of the first `wait=` among the preferences of `Prefer` headers."""
     for field in fields:

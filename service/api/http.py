@@ -12,7 +12,15 @@ from service.api.admitted import AdmittedRequests
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
 from service.api.problems import HANDLERS
-from service.api.routers import batch, demonstrations, dialogues, events, label_spaces, operations
+from service.api.routers import (
+    batch,
+    demonstrations,
+    dialogues,
+    events,
+    jobs,
+    label_spaces,
+    operations,
+)
 from service.api.services import State
 from service.observability.metrics import Metrics, new_metrics
 from service.priority import Priority
@@ -34,6 +42,7 @@ being stored is stored.
 _TAGS = [
     {"name": "dialogues", "description": "Dialogues that are kept, a turn at a time."},
     {"name": "batch", "description": "Whole dialogues at once; nothing is kept."},
+    {"name": "jobs", "description": "Batches that are scored while nobody waits."},
     {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
     {"name": "label spaces", "description": "Which labels there are."},
     {"name": "operations", "description": "For those who run the service."},
@@ -81,7 +90,7 @@ def build_api(
     )
     app.state.metrics = metrics
     app.state.door = door
-    for part in (dialogues, events, batch, demonstrations, label_spaces, operations):
+    for part in (dialogues, events, batch, jobs, demonstrations, label_spaces, operations):
         app.include_router(part.router)
     return app
 

@@ -74,6 +74,8 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
         (errors.UtteranceNotFound, 404, "No such utterance"),
         (errors.CorrectionNotFound, 404, "No such correction"),
         (errors.DemonstrationNotFound, 404, "No such demonstration"),
+        (errors.JobNotFound, 404, "No such job"),
+        (errors.TooManyJobs, 429, "There are too many jobs"),
         (errors.DemonstrationShared, 403, "The demonstration is everybody's"),
         (errors.UnsupportedLabelSpace, 422, "The label space cannot be used"),
         (errors.ForecastNotSupported, 422, "The model was not trained to forecast"),

@@ -457,6 +457,21 @@ class BatchOut(BaseModel):
     results: list[ScoredDialogue | RefusedDialogue]
 
 
+class JobOut(BaseModel):
+    """How far a job is."""
+
+    id: str
+    state: Literal["receiving", "queued", "running", "done"]
+    label_space: str
+    dialogues: int | None = Field(description="how many it has; null until all are received")
+    done: int = Field(description="those that have a result")
+    failed: int = Field(description="those whose result is an error")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    results: str = Field(description="where they are")
+
+
 class DemonstrationOut(BaseModel):
     """A labelled utterance that may be shown to the model."""
 

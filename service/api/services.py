@@ -16,6 +16,7 @@ from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.events import Events
+from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
 from service.settings import Limits
@@ -39,6 +40,7 @@ class Services:
     recognizer: Recognizer
     sessions: SessionStore
     events: Events
+    jobs: Jobs
     store: DemonstrationStore
     encoder: Encoder
     engine: WatchedEngine

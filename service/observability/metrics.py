@@ -38,6 +38,7 @@ class Metrics:
         cached_tokens: those of them that came from the prefix cache.
         requests_in_flight: admitted and not answered, by priority.
         open_streams: of events, that somebody reads.
+        jobs: batches that are scored while nobody waits, by state, of all processes together.
         queue_length: utterances that wait for a place, by priority.
         rejections: requests not answered with what they asked for, by reason.
         event_loop_lag: how much later than planned the event loop goes on, fifty times a second.
@@ -57,6 +58,7 @@ class Metrics:
     cached_tokens: Counter
     requests_in_flight: Gauge
     open_streams: Gauge
+    jobs: Gauge
     queue_length: Gauge
     rejections: Counter
     event_loop_lag: Histogram
@@ -163,6 +165,12 @@ def new_metrics() -> Metrics:
         open_streams=Gauge(
             "erc_open_streams",
             "Streams of events that somebody reads.",
+            registry=registry,
+        ),
+        jobs=Gauge(
+            "erc_jobs",
+            "Jobs in the database, which all processes share.",
+            ("state",),
             registry=registry,
         ),
         queue_length=Gauge(

@@ -165,3 +165,48 @@ deliveries = Table(
     Column("mark", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "demonstration_id"),
 )
+
+# Batches that are scored while nobody waits.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("tenant", Text, nullable=False, index=True),
+    Column("label_space", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    # How many there are; null until all of them have been received.
+    Column("dialogues", Integer),
+    Column("done", Integer, nullable=False),
+    # Those of them that have an error.
+    Column("failed", Integer, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+# What is still to be done of them, some dialogues at a time, and who is at it.
+job_work = Table(
+    "job_work",
+    metadata,
+    Column("job_id", Text, nullable=False),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    # JSON.
+    Column("dialogues", Text, nullable=False),
+    # Random: another one whenever it is claimed.
+    Column("owner", Text),
+    Column("leased_until", UtcTime),
+    PrimaryKeyConstraint("job_id", "number"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+# What has been done of them, under the same numbers.
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", Text, nullable=False),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    # Lines of JSON.
+    Column("results", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "number"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)

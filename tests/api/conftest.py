@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admission import Door, Places
 from service.api.http import build_api
+from service.api.job_documents import job_scorer
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.conversation.labels import LabelSpace, load_label_spaces
@@ -31,12 +32,14 @@ from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
 from service.errors import EngineUnavailable
 from service.housekeeping import Housekeeping
+from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
 from service.sessions.events import Events
+from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
@@ -108,7 +111,14 @@ class Service:
     async def keep_house(self, **settings: float) -> None:
         """Do once what the running service does again and again."""
         sessions, corrector = self.services.sessions, self.services.corrector
-        await Housekeeping(sessions, corrector, Sessions(**settings)).do()
+        await Housekeeping(sessions, self.services.jobs, corrector, Sessions(**settings)).do()
+
+    async def work(self) -> None:
+        """Do what there is to do of the jobs."""
+        metrics = metrics_of(self.app)
+        runner = JobRunner(self.services.jobs, job_scorer(self.services, metrics))
+        while await runner.work():
+            pass
 
     async def say(self, dialogue_id: str, speaker: str, text: str, **more: Any) -> httpx.Response:
         return await self.client.post(
@@ -228,6 +238,7 @@ def start_service(
                     recognizer=recognizer,
                     sessions=sessions,
                     events=Events(database),
+                    jobs=Jobs(database),
                     store=store,
                     encoder=encoder,
                     engine=watched,

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from service.api.admitted import prefers_async
 from service.api.batches import Given, answer_in_order, given_lines, score
 from service.api.bodies import JSON, JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
+from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
@@ -20,17 +22,19 @@ from service.api.problems import (
     invalid,
     problem_of,
 )
-from service.api.schemas import BatchIn, BatchOut, DialogueIn, LabelSpaceName
+from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut, LabelSpaceName
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
     IdempotencyKeyReused,
+    TooManyJobs,
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
+from service.sessions.jobs import Job
 from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
@@ -42,6 +46,10 @@ _LINE_OUT = (
 )
 
 Accept = Annotated[str | None, Header()]
+Prefer = Annotated[
+    list[str] | None,
+    Header(description="`respond-async`: answer 202 with a job that is done later."),
+]
 
 
 async def score_lines(
@@ -50,12 +58,16 @@ async def score_lines(
     services: ServicesDep,
     metrics: MetricsDep,
     accept: Accept = None,
+    prefer: Prefer = None,
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
     label_space: Annotated[LabelSpaceName, Query()] = UNIFIED,
 ) -> Response:
-    accepted(accept, [NDJSON])
     _refuse_key(idempotency_key)
     space = services.recognizer.label_space(label_space)
+    if prefers_async(prefer or ()):
+        given = given_lines(request, services.limits)
+        return _accepted(await store_job(given, space.name, tenant, services))
+    accepted(accept, [NDJSON])
     return _streamed(given_lines(request, services.limits), space, tenant, services, metrics)
 
 
@@ -76,12 +88,14 @@ router.add_api_route(
             "description": "One result a dialogue, in the order given",
             "content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_OUT}},
         },
+        202: {"description": "The job, which is also at `Location`", "model": JobOut},
         **documented(
             *BODY_PROBLEMS,
             NOT_ACCEPTABLE,
             *ADMISSION_PROBLEMS,
             UnsupportedLabelSpace,
             IdempotencyKeyReused,
+            TooManyJobs,
             EngineUnavailable,
             DatabaseUnavailable,
         ),
@@ -97,6 +111,7 @@ async def score_dialogues(
     metrics: MetricsDep,
     request: RepeatableDep,
     accept: Accept = None,
+    prefer: Prefer = None,
     label_space: Annotated[
         LabelSpaceName | None, Query(description="Of a body of lines; `unified` if left out.")
     ] = None,
@@ -113,11 +128,21 @@ async def score_dialogues(
     engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
     far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
     No `Idempotency-Key` is taken then.
+
+    With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
+    with 202 and its `Location`. It is done beside other work, also after the service was started
+    anew, and is erased some time after its end.
     """
     if label_space is not None:
         raise invalid("label_space", detail="is a member of a JSON body", source="query")
     check_batch(batch, services.limits)
     space = services.recognizer.label_space(batch.label_space)
+    if prefers_async(prefer or ()):
+
+        async def store() -> Response:
+            return _accepted(await store_job(_given(batch), space.name, tenant, services))
+
+        return await request.answer(store)
     if preferred(accept, [JSON, NDJSON]) == NDJSON:
         _refuse_key(None if request.key is None else request.key.value)
         return _streamed(_given(batch), space, tenant, services, metrics)
@@ -140,6 +165,13 @@ async def score_dialogues(
 async def _given(batch: BatchIn) -> AsyncIterator[Given]:
     for number, dialogue in enumerate(batch.dialogues, start=1):
         yield Given(number, dialogue)
+
+
+def _accepted(job: Job) -> Response:
+    answer = json_answer(job_document(job), 202)
+    answer.headers["Location"] = f"/jobs/{job.id}"
+    answer.headers["Preference-Applied"] = "respond-async"
+    return answer
 
 
 def _refuse_key(key: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -11,7 +12,7 @@ from service.api.bodies import json_answer
 from service.api.problems import NOT_ALIVE, NOT_READY, documented, problem_answer
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, ServicesDep
-from service.errors import Unavailable
+from service.errors import ServiceError, Unavailable
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
 
 router = APIRouter(tags=["operations"])
@@ -66,6 +67,10 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 async def metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's."""
     bundle = services.recognizer.bundle
+    with suppress(ServiceError, TimeoutError):
+        async with asyncio.timeout(_CHECK_S):
+            for state, count in (await services.jobs.counts()).items():
+                metrics.jobs.labels(state).set(count)
     metrics.show_bundle(bundle.name, bundle.version, bundle.template)
     # vLLM keeps its numbers in the library's own registry, beside Python's.
     text = generate_latest(metrics.registry) + generate_latest(REGISTRY)

@@ -1,0 +1,99 @@
+"""Jobs on their way in, and what is said of them."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from service.api.batches import Given, score
+from service.api.problems import INTERNAL_ERROR, problem, problem_of
+from service.api.schemas import DialogueIn
+from service.api.services import Services
+from service.errors import ServiceError, Unavailable
+from service.jobs import Score
+from service.observability.metrics import Metrics
+from service.sessions.jobs import Job
+
+log = logging.getLogger(__name__)
+
+# What one process takes at once; its results are stored together.
+_UTTERANCES = 256
+_DIALOGUES = 100
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """A job as JSON."""
+    return {
+        "id": job.id,
+        "state": job.state,
+        "label_space": job.label_space,
+        "dialogues": job.dialogues,
+        "done": job.done,
+        "failed": job.failed,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "results": f"/jobs/{job.id}/results",
+    }
+
+
+async def store_job(
+    given: AsyncIterator[Given], label_space: str, tenant: str, services: Services
+) -> Job:
+    """Store dialogues as a job, which may begin once all of them are stored.
+
+    Raises:
+        TooManyJobs: the tenant has as many as are kept.
+        DatabaseUnavailable: nothing is stored.
+        What `given` raises; nothing is stored.
+    """
+    jobs = services.jobs
+    job_id = await jobs.create(tenant, label_space, services.limits.jobs)
+    try:
+        number = count = size = 0
+        portion: list[dict[str, Any]] = []
+        async for each in given:
+            if portion and (size + each.size > _UTTERANCES or len(portion) == _DIALOGUES):
+                await jobs.add(job_id, number, orjson.dumps(portion).decode())
+                number, size, portion = number + 1, 0, []
+            portion.append(_stored(each))
+            count, size = count + 1, size + each.size
+        if portion:
+            await jobs.add(job_id, number, orjson.dumps(portion).decode())
+        await jobs.received(job_id, count)
+    except BaseException:
+        with suppress(ServiceError):
+            await jobs.delete(tenant, job_id)
+        raise
+    return await jobs.find(tenant, job_id)
+
+
+def job_scorer(services: Services, metrics: Metrics) -> Score:
+    """Scores what `store_job` has stored."""
+
+    async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
+        if "error" in stored:
+            return stored
+        line = stored.pop("line")
+        dialogue = DialogueIn.model_validate(stored)
+        try:
+            space = services.recognizer.label_space(label_space)
+            return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
+        except Unavailable:
+            raise
+        except ServiceError as error:
+            found = problem_of(error)
+        except Exception:
+            log.exception("line %d of a job failed", line)
+            found = problem(INTERNAL_ERROR, "the log has the cause")
+        return {"line": line, "id": dialogue.id, "error": found}
+
+    return one
+
+
+def _stored(each: Given) -> dict[str, Any]:
+    if isinstance(each.what, dict):
+        return {"line": each.number, "error": each.what}
+    return {"line": each.number, **each.what.model_dump()}

@@ -1,0 +1,67 @@
+"""Batches that are scored while nobody waits."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from service.api.bodies import json_answer
+from service.api.idempotency import RepeatableDep
+from service.api.job_documents import job_document
+from service.api.ndjson import NDJSON, Emit, LineStream
+from service.api.problems import ADMISSION_PROBLEMS, INVALID_REQUEST, documented
+from service.api.schemas import Identifier, JobOut
+from service.api.services import ServicesDep, TenantDep
+from service.errors import DatabaseUnavailable, IdempotencyKeyReused, JobNotFound
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+JobId = Annotated[Identifier, Path(description="As `POST /batch` answered.", examples=["5f3a"])]
+
+_PROBLEMS = (INVALID_REQUEST, *ADMISSION_PROBLEMS, JobNotFound, DatabaseUnavailable)
+
+
+@router.get("/{job_id}", response_model=JobOut, responses=documented(*_PROBLEMS))
+async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
+    """How far a job is."""
+    return json_answer(job_document(await services.jobs.find(tenant, job_id)))
+
+
+@router.get(
+    "/{job_id}/results",
+    response_class=LineStream,
+    status_code=200,
+    responses={
+        200: {
+            "description": "One result a dialogue, in the order given",
+            "content": {NDJSON: {"schema": {"type": "string"}}},
+        },
+        **documented(*_PROBLEMS),
+    },
+)
+async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
+    """The results there are, as lines of JSON: all of them once the job is done.
+
+    They are as those of a batch of lines. Before the job is done, some may be left out in between.
+    """
+    await services.jobs.find(tenant, job_id)
+
+    async def produce(emit: Emit) -> None:
+        after = -1
+        while (found := await services.jobs.results(job_id, after)) is not None:
+            after, lines = found
+            await emit(lines.encode())
+
+    return LineStream(produce)
+
+
+@router.delete("/{job_id}", status_code=204, responses=documented(*_PROBLEMS, IdempotencyKeyReused))
+async def delete_job(
+    job_id: JobId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
+) -> Response:
+    """Erase a job with its dialogues and results; what is under way of it is given up."""
+
+    async def erase() -> Response:
+        await services.jobs.delete(tenant, job_id)
+        return Response(status_code=204)
+
+    return await request.answer(erase)

@@ -1,0 +1,144 @@
+"""Jobs, through HTTP."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from service.api.schemas import JobOut
+from service.settings import Limits
+from tests.api.test_batch_lines import HEADERS, NDJSON, SAID, line
+from tests.api.test_operation_routes import at, numbers
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service, StartService
+
+LATER = {"Prefer": "respond-async"}
+BATCH = {
+    "label_space": "meld",
+    "dialogues": [{"id": n, "utterances": [SAID] * 3} for n in "zay"],
+}
+
+
+async def begun(service: "Service", **more: Any) -> httpx.Response:
+    arguments = {"json": BATCH, "headers": LATER} | more
+    answer = await service.client.post("/batch", **arguments)
+    assert answer.status_code == 202, answer.text
+    return answer
+
+
+async def results(service: "Service", job: Any) -> list[Any]:
+    answer = await service.client.get(job["results"])
+    assert answer.headers["content-type"] == NDJSON
+    return [json.loads(each) for each in answer.text.splitlines()]
+
+
+async def test_a_job_is_accepted_and_done_later(service: "Service") -> None:
+    """Its results are those that the batch would have been answered."""
+    answer = await begun(service)
+    where = answer.headers["location"]
+    assert answer.headers["preference-applied"] == "respond-async"
+    assert JobOut.model_validate(answer.json()).state == "queued"
+    assert await results(service, answer.json()) == []
+
+    await service.work()
+
+    job = (await service.client.get(where)).json()
+    at_once = (await service.client.post("/batch", json=BATCH)).json()["results"]
+    assert (job["state"], job["dialogues"], job["done"], job["failed"]) == ("done", 3, 3, 0)
+    assert await results(service, job) == [
+        {"line": n + 1, **each} for n, each in enumerate(at_once)
+    ]
+    assert (await numbers(service))[at("erc_jobs", state="done")] == 1
+
+
+async def test_a_job_of_lines_has_their_errors_in_its_results(service: "Service") -> None:
+    """More lines than are done at once; a dialogue that cannot be scored fails alone."""
+    content = b"".join(line(str(n), "Hi.") for n in range(250)) + b"{\n" + line("x", "? " * 900)
+
+    answer = await begun(service, json=None, content=content, headers=HEADERS | LATER)
+    await service.work()
+
+    job = (await service.client.get(answer.headers["location"])).json()
+    found = await results(service, job)
+    assert (job["state"], job["dialogues"], job["failed"]) == ("done", 252, 2)
+    assert [each["line"] for each in found] == [*range(1, 253)]
+    assert [each["error"]["status"] for each in found if "error" in each] == [400, 422]
+
+
+async def test_a_deleted_job_is_gone(service: "Service", problem: Any) -> None:
+    """With its results; nothing of it is done any more."""
+    where = (await begun(service)).headers["location"]
+
+    assert (await service.client.delete(where)).status_code == 204
+
+    await service.work()
+    assert service.engine.prompts == []
+    for path in (where, f"{where}/results"):
+        assert problem(await service.client.get(path)) == (404, "job-not-found")
+    assert problem(await service.client.delete(where)) == (404, "job-not-found")
+
+
+async def test_a_job_is_its_tenants_alone(service: "Service", problem: Any) -> None:
+    """To another one it does not exist."""
+    where = (await begun(service)).headers["location"]
+    service.speak_for("another")
+
+    for path in (where, f"{where}/results"):
+        assert problem(await service.client.get(path)) == (404, "job-not-found")
+    assert problem(await service.client.delete(where)) == (404, "job-not-found")
+
+
+async def test_a_repeated_request_makes_no_second_job(service: "Service") -> None:
+    """Under its key it is answered with the same one."""
+    headers = LATER | {"Idempotency-Key": "k"}
+
+    first, second = [await begun(service, headers=headers) for _ in range(2)]
+
+    assert first.json() == second.json()
+    assert sum((await service.services.jobs.counts()).values()) == 1
+
+
+async def test_one_job_too_many_is_refused(start_service: "StartService", tmp_path: Path) -> None:
+    """Until one is deleted, or was erased some time after its end."""
+    async with start_service(tmp_path, Limits(jobs=1)) as service:
+        await begun(service)
+        refused = await service.client.post("/batch", json=BATCH, headers=LATER)
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "/problems/too-many-jobs"
+        await service.work()
+        await service.keep_house(jobs_s=1e-6)
+        await begun(service)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"json": BATCH | {"label_space": "nonsense"}}, "unsupported-label-space"),
+        ({"json": {"dialogues": [{"id": "a"}]}}, "invalid-request"),
+    ],
+)
+async def test_what_would_be_refused_at_once_makes_no_job(
+    service: "Service", problem: Any, arguments: dict[str, Any], name: str
+) -> None:
+    """A job has only the errors of single dialogues."""
+    answer = await service.client.post("/batch", headers=LATER, **arguments)
+
+    assert problem(answer) == (422, name)
+    assert sum((await service.services.jobs.counts()).values()) == 0
+
+
+async def test_while_the_engine_is_away_a_job_waits(service: "Service") -> None:
+    """It goes on once the engine is back."""
+    answer = await begun(service)
+    service.engine.goes_away()
+    with pytest.raises(Exception, match="the label engine has died"):
+        await service.work()
+    service.engine.comes_back()
+
+    await service.work()
+
+    job = (await service.client.get(answer.headers["location"])).json()
+    assert (job["state"], job["failed"]) == ("done", 0)

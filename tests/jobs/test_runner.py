@@ -1,0 +1,226 @@
+"""Jobs that outlive those who do them, on both databases."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.errors import EngineUnavailable, JobNotFound, TooManyJobs
+from service.jobs import JobRunner
+from service.sessions.jobs import Jobs, JobState
+
+ROOT = Path(__file__).parents[2]
+
+
+async def stored(jobs: Jobs, portions: int = 3, size: int = 2, tenant: str = "one") -> str:
+    job_id = await jobs.create(tenant, "meld", most=5)
+    for number in range(portions):
+        lines = [{"line": number * size + n + 1} for n in range(size)]
+        await jobs.add(job_id, number, json.dumps(lines))
+    await jobs.received(job_id, portions * size)
+    return job_id
+
+
+async def lines(jobs: Jobs, job_id: str) -> list[Any]:
+    found, after = [], -1
+    while (portion := await jobs.results(job_id, after)) is not None:
+        after, text = portion
+        found += [json.loads(line) for line in text.splitlines()]
+    return found
+
+
+async def echo(tenant: str, label_space: str, dialogue: dict[str, Any]) -> dict[str, Any]:
+    return {"line": dialogue["line"], "for": tenant, "in": label_space}
+
+
+async def worker(url: str, name: str, lease_s: float = 2) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.jobs.worker", url, name, str(lease_s), stdout=PIPE, cwd=ROOT
+    )
+
+
+async def done(jobs: Jobs, job_id: str) -> None:
+    async with asyncio.timeout(120):
+        while (await jobs.find("one", job_id)).state is not JobState.DONE:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_job_is_done_portion_by_portion(engine: AsyncEngine) -> None:
+    """Its state and counts say how far it is; the results keep the order given."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs)
+    runner = JobRunner(jobs, echo)
+    states = [(await jobs.find("one", job_id)).state]
+    while await runner.work():
+        found = await jobs.find("one", job_id)
+        states.append(found.state)
+
+    assert states == [JobState.QUEUED, JobState.RUNNING, JobState.RUNNING, JobState.DONE]
+    assert (found.dialogues, found.done, found.failed) == (6, 6, 0)
+    assert await lines(jobs, job_id) == [
+        {"line": n + 1, "for": "one", "in": "meld"} for n in range(6)
+    ]
+    assert await jobs.counts() == dict.fromkeys(JobState, 0) | {JobState.DONE: 1}
+
+
+async def test_a_short_job_does_not_wait_for_a_long_one(engine: AsyncEngine) -> None:
+    """First portions go first."""
+    jobs = Jobs(engine)
+    await stored(jobs, portions=3)
+    short = await stored(jobs, portions=1)
+    runner = JobRunner(jobs, echo)
+
+    await runner.work()
+    await runner.work()
+
+    assert (await jobs.find("one", short)).state is JobState.DONE
+
+
+async def test_what_is_not_wholly_received_is_not_begun(engine: AsyncEngine) -> None:
+    """Nor is a job without dialogues ever begun: it is done."""
+    jobs = Jobs(engine)
+    job_id = await jobs.create("one", "meld", most=5)
+    await jobs.add(job_id, 0, "[]")
+    empty = await jobs.create("one", "meld", most=5)
+    await jobs.received(empty, 0)
+
+    assert await jobs.claim(10) is None
+    assert (await jobs.find("one", job_id)).state is JobState.RECEIVING
+    assert (await jobs.find("one", empty)).state is JobState.DONE
+
+
+async def test_a_portion_whose_lease_has_lapsed_is_anothers(engine: AsyncEngine) -> None:
+    """Whoever had it can store nothing of it any more."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs, portions=1)
+    late = await jobs.claim(0.05)
+    assert late is not None
+    await asyncio.sleep(0.1)
+
+    other = await jobs.claim(10)
+
+    assert other is not None
+    assert not await jobs.keep(late, 10)
+    assert not await jobs.finish(late, '{"by": "late"}\n', 2, 0)
+    assert await jobs.finish(other, '{"by": "other"}\n', 2, 0)
+    assert not await jobs.finish(other, '{"by": "other"}\n', 2, 0)
+    assert await lines(jobs, job_id) == [{"by": "other"}]
+
+
+async def test_while_a_part_is_away_the_job_waits(engine: AsyncEngine) -> None:
+    """Its portion is free again at once; nothing of it is an error."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs, portions=1)
+
+    async def away(*_: Any) -> dict[str, Any]:
+        raise EngineUnavailable("the label engine has died")
+
+    with pytest.raises(EngineUnavailable):
+        await JobRunner(jobs, away).work()
+
+    assert await JobRunner(jobs, echo).work()
+    found = await jobs.find("one", job_id)
+    assert (found.state, found.failed) == (JobState.DONE, 0)
+
+
+async def test_an_erased_job_is_given_up(engine: AsyncEngine) -> None:
+    """Whoever is at it stops, and nothing of it comes back."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs, portions=1)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(*_: Any) -> dict[str, Any]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    working = asyncio.create_task(JobRunner(jobs, endless, lease_s=0.3).work())
+    await asyncio.wait_for(begun.wait(), 10)
+    await jobs.delete("one", job_id)
+
+    assert await asyncio.wait_for(working, 10)
+    await asyncio.wait_for(ended.wait(), 1)
+    assert await lines(jobs, job_id) == []
+    with pytest.raises(JobNotFound):
+        await jobs.find("one", job_id)
+
+
+async def test_a_tenant_has_so_many_jobs_and_sees_no_others(engine: AsyncEngine) -> None:
+    """Another one's count for nothing."""
+    jobs = Jobs(engine)
+    made = [await stored(jobs, tenant="two") for _ in range(5)]
+    await stored(jobs)
+    with pytest.raises(TooManyJobs):
+        await jobs.create("two", "meld", most=5)
+    with pytest.raises(JobNotFound):
+        await jobs.find("one", made[0])
+    with pytest.raises(JobNotFound):
+        await jobs.delete("one", made[0])
+
+
+async def test_old_jobs_are_erased_once_they_have_ended(engine: AsyncEngine) -> None:
+    """Or were never received; those that wait are kept."""
+    jobs = Jobs(engine)
+    ended = await stored(jobs, portions=1)
+    await JobRunner(jobs, echo).work()
+    waiting = await stored(jobs)
+    await jobs.create("one", "meld", most=5)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+
+    assert [await jobs.erase_before(later, 1) for _ in range(3)] == [1, 1, 0]
+
+    assert await lines(jobs, ended) == []
+    assert (await jobs.find("one", waiting)).dialogues == 6
+
+
+async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
+    url: str, engine: AsyncEngine
+) -> None:
+    """The next one goes on: each dialogue is in the results exactly once."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs, portions=40, size=5)
+    first = await worker(url, "first")
+    assert first.stdout is not None
+    async with asyncio.timeout(120):
+        for _ in range(37):
+            await first.stdout.readline()
+    first.kill()
+    await first.wait()
+    before = await jobs.find("one", job_id)
+
+    second = await worker(url, "second")
+    await done(jobs, job_id)
+    second.kill()
+    await second.communicate()
+
+    found = await lines(jobs, job_id)
+    assert 0 < before.done < 200
+    assert [each["line"] for each in sorted(found, key=lambda each: each["line"])] == [
+        *range(1, 201)
+    ]
+    assert {each["by"] for each in found} == {"first", "second"}
+
+
+async def test_processes_share_one_job(url: str, engine: AsyncEngine) -> None:
+    """None of them does what another does; both have a part in it."""
+    jobs = Jobs(engine)
+    job_id = await stored(jobs, portions=60, size=5)
+    workers = [await worker(url, name, lease_s=30) for name in ("first", "second")]
+    await done(jobs, job_id)
+    said: list[int] = []
+    for each in workers:
+        each.kill()
+        output, _ = await each.communicate()
+        said += map(int, output.split())
+
+    assert sorted(said) == [*range(1, 301)]
+    assert [each["line"] for each in await lines(jobs, job_id)] == [*range(1, 301)]
