@@ -9,7 +9,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from service.access.keyring import is_loopback, open_keyring
 from service.admission import Places
+from service.api.auth import Access
 from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
 from service.corrections import Corrector
@@ -58,7 +60,11 @@ def create_app(
         report: told what is being done at the start.
         refuse: told why the service cannot start, where the cause can be mended.
         lose: told why the service cannot go on; it is to be ended and started anew.
+
+    Raises:
+        KeysError: the keys cannot be used, or the service would be open to all by oversight.
     """
+    access = _access(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -86,7 +92,10 @@ def create_app(
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)
-                async with _beside(lag.watch(), parts.engine.watch(lose), housekeeping.run()):
+                watches = [lag.watch(), parts.engine.watch(lose), housekeeping.run()]
+                if access.keyring is not None:
+                    watches.append(access.keyring.watch())
+                async with _beside(*watches):
                     yield {
                         "services": Services(
                             turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
@@ -110,7 +119,15 @@ def create_app(
         finally:
             await sessions.close()
 
-    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission)
+    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission, access)
+
+
+def _access(settings: Settings) -> Access:
+    keyring = open_keyring(
+        settings.keys_file, settings.host, allow_anonymous=settings.allow_anonymous
+    )
+    is_open = settings.open_operations
+    return Access(keyring, is_loopback(settings.host) if is_open is None else is_open)
 
 
 def _places(settings: Settings, metrics: Metrics) -> Places:

@@ -6,16 +6,22 @@ import logging
 import signal
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 
+from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
 from service.settings import Settings, UnknownSetting, load_settings, settings_table
 
 app = typer.Typer(
     help="Emotion recognition in conversation.", no_args_is_help=True, add_completion=False
 )
+keys = typer.Typer(help="Keys that callers need.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
@@ -39,7 +45,10 @@ def serve() -> None:
         losses.append(why)
         server.drain()
 
-    service = create_app(settings, _say, failures.append, lose)
+    try:
+        service = create_app(settings, _say, failures.append, lose)
+    except KeysError as error:
+        _fail(f"cannot start: {error}")
     server = DrainingServer(
         uvicorn.Config(
             service,
@@ -107,9 +116,47 @@ def settings() -> None:
     _say(settings_table())
 
 
-def _settings() -> Settings:
-    from pydantic import ValidationError
+@keys.command("new")
+def new(
+    tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],
+    scope: Annotated[list[Scope], typer.Option(help="What it is for; may be given again.")],
+    name: Annotated[
+        str | None, typer.Option("--id", help="Its name, no secret; by default a random one.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days it is good for; by default for ever.")
+    ] = None,
+) -> None:
+    """Make a key: it is shown once, on stderr, and its entry in the file of keys on stdout."""
+    made = new_key()
+    not_after = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    try:
+        entered = entry(
+            Key(
+                id=name or f"{tenant}-{token_hex(4)}",
+                tenant=tenant,
+                scopes=frozenset(scope),
+                sha256=hash_given(made),
+                not_after=not_after,
+            )
+        )
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        _fail(f"--{fault['loc'][0]}: {fault['msg']}")
+    _say(f"{entered}\n")
+    print(f"The key, which is shown only now: {made}", file=sys.stderr)
 
+
+@keys.command("hash")
+def hash_key() -> None:
+    """Print the hash of a key that was made elsewhere; the key is read from stdin."""
+    try:
+        _say(hash_given(sys.stdin.readline().strip()))
+    except KeysError as error:
+        _fail(str(error))
+
+
+def _settings() -> Settings:
     try:
         return load_settings()
     except UnknownSetting as error:

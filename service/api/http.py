@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from service.admission import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
+from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
 from service.api.problems import HANDLERS
@@ -45,6 +46,7 @@ def build_api(
     limits: Limits,
     version: str,
     admission: Admission,
+    access: Access,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -53,6 +55,7 @@ def build_api(
         limits: of which only the body's is kept here; the others come with the services.
         version: of the service, for its documentation.
         admission: how many requests are admitted; `door_of` gives who admits them.
+        access: who may ask for what.
     """
     metrics = new_metrics()
     door = _door(admission, metrics)
@@ -71,14 +74,16 @@ def build_api(
             Middleware(RequestIds),
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(KnownCallers, access=access, count=metrics.count_rejection),
             Middleware(AdmittedRequests, door=door),
             Middleware(LimitedBody, most_bytes=limits.body_bytes),
         ],
     )
     app.state.metrics = metrics
     app.state.door = door
-    for part in (dialogues, batch, demonstrations, label_spaces, operations):
-        app.include_router(part.router)
+    for part in (dialogues, batch, demonstrations, label_spaces):
+        app.include_router(part.router, dependencies=[Depends(BEARER)])
+    app.include_router(operations.router)
     return app
 
 

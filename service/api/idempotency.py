@@ -93,11 +93,11 @@ async def _repeatable(
 
 
 async def _fingerprint(request: Request) -> str:
-    """Of method, path and body; how the JSON is written does not matter."""
+    """Of method, path, query and body; how the JSON is written does not matter."""
     content = b"" if request.method == "DELETE" else await request.body()
     if content:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
-    head = f"{request.method} {request.url.path}\n".encode()
+    head = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     return hashlib.sha256(head + content).hexdigest()
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admission import Door, Places
+from service.api.auth import Access
 from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
@@ -43,6 +44,7 @@ from service.settings import Admission, Limits, Sessions
 from service.turns import TurnTaker
 
 USUAL = Admission()
+ANYBODY_GETS_IN = Access()
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
 
@@ -149,7 +151,12 @@ class StartService(Protocol):
     """From a folder to keep its data in, and limits, to a running service of a bundle."""
 
     def __call__(
-        self, folder: Path, limits: Limits, bundle: Bundle = ..., admission: Admission = ...
+        self,
+        folder: Path,
+        limits: Limits,
+        bundle: Bundle = ...,
+        admission: Admission = ...,
+        access: Access = ...,
     ) -> AbstractAsyncContextManager[Service]: ...
 
 
@@ -201,7 +208,11 @@ def start_service(
 ) -> StartService:
     @asynccontextmanager
     async def start(
-        folder: Path, limits: Limits, bundle: Bundle = bundle, admission: Admission = USUAL
+        folder: Path,
+        limits: Limits,
+        bundle: Bundle = bundle,
+        admission: Admission = USUAL,
+        access: Access = ANYBODY_GETS_IN,
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
         watched = WatchedEngine(engine)
@@ -238,7 +249,7 @@ def start_service(
                 )
             }
 
-        app = build_api(lifespan, limits, "0.0.0", admission)
+        app = build_api(lifespan, limits, "0.0.0", admission, access)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
                 services = state["services"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_batch
@@ -43,6 +44,7 @@ router = APIRouter(tags=["batch"], route_class=JsonRoute)
 )
 async def score_dialogues(
     batch: BatchIn,
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
@@ -54,10 +56,11 @@ async def score_dialogues(
     `error`; the others are answered. Where the label engine is away, the request fails as a whole.
     Nothing of it is kept, but for an `Idempotency-Key` its answer.
     """
-    check_batch(batch, services.limits)
+    count = check_batch(batch, services.limits, caller.batch_utterances)
     label_space = services.recognizer.label_space(batch.label_space)
 
     async def score() -> Response:
+        caller.spend_utterances(count)
         try:
             async with asyncio.TaskGroup() as group:
                 with listening(metrics.observe_stage):
