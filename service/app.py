@@ -23,6 +23,7 @@ from service.errors import ServiceError
 from service.housekeeping import Housekeeping
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
+from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
 from service.parts import Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
@@ -68,6 +69,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        log_lost_errors(asyncio.get_running_loop())
         report("opening the database")
         try:
             database = open_database(settings.database.url.get_secret_value())

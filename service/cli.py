@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
+from service.observability.logging import log_to
 from service.settings import Settings, UnknownSetting, load_settings, settings_table
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app.add_typer(keys, name="keys")
 def serve() -> None:
     """Start the service; environment variables ERC_... set it up."""
     settings = _settings()
-    _log_to_stderr(settings)
+    log_to(sys.stderr, settings.log_level)
     _refuse_taken_port(settings)
     import uvicorn
 
@@ -91,7 +92,7 @@ def score(
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
-    _log_to_stderr(settings)
+    log_to(sys.stderr, settings.log_level)
     from service.errors import ServiceError
     from service.offline import score_file
 
@@ -141,8 +142,8 @@ def new(
             )
         )
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        _fail(f"--{fault['loc'][0]}: {fault['msg']}")
+        faults = error.errors(include_input=False, include_url=False)
+        _fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
     _say(f"{entered}\n")
     print(f"The key, which is shown only now: {made}", file=sys.stderr)
 
@@ -191,17 +192,6 @@ def _greeting(host: str, port: int) -> str:
         f"curl -s {address}/dialogues/call-42/utterances "
         f"-H 'content-type: application/json' -d '{body}'"
     )
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # Libraries speak of every request and download at info.
-    for name in ("httpx", "sentence_transformers", "alembic", "transformers", "vllm"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _say(message: str) -> None:

@@ -151,7 +151,8 @@ class Settings(BaseSettings):
     bundle: Path = Field(Path("build/bundles/erc-mini"), description="folder of the model bundle")
     data: Path = Field(_REPOSITORY / "data", description="folder of label spaces, demonstrations")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level that is logged; utterance text is never logged"
+        "info",
+        description="least level that is logged; above `debug` neither utterance text nor keys are",
     )
     database: Database = Database()
     sessions: Sessions = Sessions()

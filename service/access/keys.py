@@ -123,7 +123,7 @@ def read_keys(file: Path) -> tuple[Key, ...]:
         steps = [str(step) for step in first["loc"]]
         where = ".".join(step if _NAME.fullmatch(step) else "..." for step in steps) or "keys"
         raise KeysError(f"{file}: {where}: {first['msg']}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where_in_file = re.search(r"line \d+,? column \d+", str(error))
         where = f" at {where_in_file[0]}" if where_in_file else ""
         kind = "JSON" if file.suffix == ".json" else "TOML"
