@@ -65,7 +65,7 @@ def serve() -> None:
         ),
         door_of(service),
         settings.admission.grace_s,
-        started=lambda port: _say(_greeting(settings.host, port)),
+        started=lambda port: _say(_greeting(settings, port)),
     )
     # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -184,13 +184,15 @@ def _refuse_taken_port(settings: Settings) -> None:
             _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
 
 
-def _greeting(host: str, port: int) -> str:
+def _greeting(settings: Settings, port: int) -> str:
+    host = settings.host
+    key = "" if settings.keys_file is None else '-H "Authorization: Bearer $KEY" '
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     body = json.dumps({"speaker": "Ann", "text": "We won!", "label_space": "meld"})
     return (
         f"ready at {address}, documentation at {address}/docs. Try:\n"
         f"curl -s {address}/dialogues/call-42/utterances "
-        f"-H 'content-type: application/json' -d '{body}'"
+        f"{key}-H 'content-type: application/json' -d '{body}'"
     )
 
 

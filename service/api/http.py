@@ -26,6 +26,10 @@ Post the utterances of a dialogue one by one; each answer takes those before it 
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
 `application/problem+json`. Every answer carries an `X-Request-Id`: yours, if you sent one.
 
+Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
+tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
+429 with `Retry-After`; `RateLimit-Remaining` says how many requests are left.
+
 There is room for so many requests at once: one too many is answered with 503, and one that is not
 done in time with 504, both with `Retry-After`; `Prefer: wait=5` asks for an answer in 5 seconds.
 A client that closes its connection ends what is under way for it; an utterance that was already
