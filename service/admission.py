@@ -9,8 +9,8 @@ Three bounds keep answers quick and memory flat, however much is asked of the se
 Streams, the answers that go on for as long as they are read, are bounded by themselves: they only
 wait, and take no request's room.
 
-What one caller may ask for is another question, which concerns the caller alone (429). It is to be
-decided before `Door.admit`, where the caller is known.
+What one caller may ask for is another question, which concerns the caller alone: `service.access`
+decides it before `Door.admit`.
 """
 
 import asyncio
@@ -35,6 +35,9 @@ from service.priority import Priority
 class Rejection(StrEnum):
     """Why a request is not answered with what it asked for; metrics name them so."""
 
+    KEY = "key"  # none, or none that is good
+    SCOPE = "scope"  # the key is not for this
+    QUOTA = "quota"  # the key has used it up
     REQUESTS = "requests"  # too many under way
     STREAMS = "streams"  # too many are open
     QUEUE = "queue"  # too many utterances wait for a place

@@ -9,7 +9,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from service.access.keyring import is_loopback, open_keyring
 from service.admission import Places
+from service.api.auth import Access
 from service.api.http import build_api
 from service.api.job_documents import job_scorer
 from service.api.services import Services, State, door_of, metrics_of
@@ -23,6 +25,7 @@ from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
+from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
 from service.parts import Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
@@ -62,10 +65,15 @@ def create_app(
         report: told what is being done at the start.
         refuse: told why the service cannot start, where the cause can be mended.
         lose: told why the service cannot go on; it is to be ended and started anew.
+
+    Raises:
+        KeysError: the keys cannot be used, or the service would be open to all by oversight.
     """
+    access = _access(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        log_lost_errors(asyncio.get_running_loop())
         report("opening the database")
         try:
             database = open_database(settings.database.url.get_secret_value())
@@ -108,12 +116,15 @@ def create_app(
                     places=places,
                     keys=NamedLocks(),
                 )
-                async with _beside(
+                beside = [
                     lag.watch(),
                     parts.engine.watch(lose),
                     housekeeping.run(),
                     JobRunner(jobs, job_scorer(services, metrics)).run(),
-                ):
+                ]
+                if access.keyring is not None:
+                    beside.append(access.keyring.watch())
+                async with _beside(*beside):
                     yield {"services": services}
         except _START_FAILURES as error:
             refuse(f"cannot start: {error}")
@@ -121,7 +132,15 @@ def create_app(
         finally:
             await sessions.close()
 
-    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission)
+    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission, access)
+
+
+def _access(settings: Settings) -> Access:
+    keyring = open_keyring(
+        settings.keys_file, settings.host, allow_anonymous=settings.allow_anonymous
+    )
+    is_open = settings.open_operations
+    return Access(keyring, is_loopback(settings.host) if is_open is None else is_open)
 
 
 def _places(settings: Settings, metrics: Metrics) -> Places:

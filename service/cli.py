@@ -6,23 +6,30 @@ import logging
 import signal
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 
+from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
+from service.observability.logging import log_to
 from service.settings import Settings, UnknownSetting, load_settings, settings_table
 
 app = typer.Typer(
     help="Emotion recognition in conversation.", no_args_is_help=True, add_completion=False
 )
+keys = typer.Typer(help="Keys that callers need.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
 def serve() -> None:
     """Start the service; environment variables ERC_... set it up."""
     settings = _settings()
-    _log_to_stderr(settings)
+    log_to(sys.stderr, settings.log_level)
     _refuse_taken_port(settings)
     import uvicorn
 
@@ -39,7 +46,10 @@ def serve() -> None:
         losses.append(why)
         server.drain()
 
-    service = create_app(settings, _say, failures.append, lose)
+    try:
+        service = create_app(settings, _say, failures.append, lose)
+    except KeysError as error:
+        _fail(f"cannot start: {error}")
     server = DrainingServer(
         uvicorn.Config(
             service,
@@ -55,7 +65,7 @@ def serve() -> None:
         ),
         door_of(service),
         settings.admission.grace_s,
-        started=lambda port: _say(_greeting(settings.host, port)),
+        started=lambda port: _say(_greeting(settings, port)),
     )
     # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,7 +92,7 @@ def score(
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
-    _log_to_stderr(settings)
+    log_to(sys.stderr, settings.log_level)
     from service.errors import ServiceError
     from service.offline import score_file
 
@@ -107,9 +117,47 @@ def settings() -> None:
     _say(settings_table())
 
 
-def _settings() -> Settings:
-    from pydantic import ValidationError
+@keys.command("new")
+def new(
+    tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],
+    scope: Annotated[list[Scope], typer.Option(help="What it is for; may be given again.")],
+    name: Annotated[
+        str | None, typer.Option("--id", help="Its name, no secret; by default a random one.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days it is good for; by default for ever.")
+    ] = None,
+) -> None:
+    """Make a key: it is shown once, on stderr, and its entry in the file of keys on stdout."""
+    made = new_key()
+    not_after = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    try:
+        entered = entry(
+            Key(
+                id=name or f"{tenant}-{token_hex(4)}",
+                tenant=tenant,
+                scopes=frozenset(scope),
+                sha256=hash_given(made),
+                not_after=not_after,
+            )
+        )
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        _fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
+    _say(f"{entered}\n")
+    print(f"The key, which is shown only now: {made}", file=sys.stderr)
 
+
+@keys.command("hash")
+def hash_key() -> None:
+    """Print the hash of a key that was made elsewhere; the key is read from stdin."""
+    try:
+        _say(hash_given(sys.stdin.readline().strip()))
+    except KeysError as error:
+        _fail(str(error))
+
+
+def _settings() -> Settings:
     try:
         return load_settings()
     except UnknownSetting as error:
@@ -136,25 +184,16 @@ def _refuse_taken_port(settings: Settings) -> None:
             _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
 
 
-def _greeting(host: str, port: int) -> str:
+def _greeting(settings: Settings, port: int) -> str:
+    host = settings.host
+    key = "" if settings.keys_file is None else '-H "Authorization: Bearer $KEY" '
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     body = json.dumps({"speaker": "Ann", "text": "We won!", "label_space": "meld"})
     return (
         f"ready at {address}, documentation at {address}/docs. Try:\n"
         f"curl -s {address}/dialogues/call-42/utterances "
-        f"-H 'content-type: application/json' -d '{body}'"
+        f"{key}-H 'content-type: application/json' -d '{body}'"
     )
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # Libraries speak of every request and download at info.
-    for name in ("httpx", "sentence_transformers", "alembic", "transformers", "vllm"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _say(message: str) -> None:

@@ -1,6 +1,9 @@
 """What the service refuses or fails at. No HTTP in here; `service.api.problems` gives the statuses.
 
 * ServiceError                str(error) is safe to show to a client
+  + Unauthenticated           no key, or none that is good
+  + ScopeMissing              the key is not for this
+  + QuotaExceeded             the key's caller has had enough for now; worth a retry
   + DialogueNotFound
   + UtteranceNotFound
   + CorrectionNotFound
@@ -28,6 +31,26 @@
 
 class ServiceError(Exception):
     """The service refuses a request or cannot carry it out."""
+
+
+class Unauthenticated(ServiceError):
+    """The request has no key, or none that is good."""
+
+
+class ScopeMissing(ServiceError):
+    """The key is not for this."""
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class QuotaExceeded(ServiceError):
+    """The key's caller has asked for as much as they may for now."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DialogueNotFound(ServiceError):

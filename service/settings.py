@@ -145,10 +145,22 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0: any free one")
+    keys_file: Path | None = Field(
+        None, description="file of the keys that callers need; unset: anybody may ask for anything"
+    )
+    allow_anonymous: bool = Field(
+        False, description="start without keys on an address that other machines can reach"
+    )
+    open_operations: bool | None = Field(
+        None,
+        description="`/metrics` and `/docs` need no key; unset: on a loopback address only, "
+        "elsewhere a key with the scope `admin`",
+    )
     bundle: Path = Field(Path("build/bundles/erc-mini"), description="folder of the model bundle")
     data: Path = Field(_REPOSITORY / "data", description="folder of label spaces, demonstrations")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level that is logged; utterance text is never logged"
+        "info",
+        description="least level that is logged; above `debug` neither utterance text nor keys are",
     )
     database: Database = Database()
     sessions: Sessions = Sessions()

@@ -1,15 +1,19 @@
 """What the application makes of its settings."""
 
+import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
+import httpx
 import pytest
 
 from service import app as wiring
+from service.access.keys import KeysError, digest, new_key
 from service.decoding.bundle import BundleError
 from service.settings import Database, Demonstrations, Settings
 
@@ -60,3 +64,78 @@ async def test_the_collector_passes_over_what_a_start_leaves(
 
     gc.unfreeze()
     assert left > 100_000
+
+
+def test_the_service_is_not_opened_to_other_machines_by_oversight() -> None:
+    """Before anything else is opened."""
+    with pytest.raises(KeysError, match="ERC_ALLOW_ANONYMOUS"):
+        wiring.create_app(Settings(host="0.0.0.0"))
+
+    wiring.create_app(Settings(host="0.0.0.0", allow_anonymous=True))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open", "status"),
+    [
+        ("127.0.0.1", None, 200),
+        ("127.0.0.1", False, 401),
+        ("0.0.0.0", None, 401),
+        ("0.0.0.0", True, 200),
+    ],
+)
+async def test_documentation_needs_a_key_where_other_machines_can_reach_it(
+    tmp_path: Path, host: str, is_open: bool | None, status: int
+) -> None:
+    """Unless the settings say otherwise."""
+    file = tmp_path / "keys.json"
+    write_keys(file, new_key())
+    app = wiring.create_app(Settings(host=host, keys_file=file, open_operations=is_open))
+
+    assert await asked(app, "/openapi.json") == status
+
+
+async def test_a_running_service_takes_up_new_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a restart, and drops those that are gone."""
+
+    @asynccontextmanager
+    async def parts(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        yield MagicMock(**{"engine.watch": AsyncMock()})
+
+    monkeypatch.setattr(wiring, "open_parts", parts)
+    old, new = new_key(), new_key()
+    file = tmp_path / "keys.json"
+    write_keys(file, old)
+    settings = Settings(
+        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),  # type: ignore[arg-type]
+        keys_file=file,
+    )
+    app = wiring.create_app(settings, lambda _: None, lambda _: None)
+
+    async with app.router.lifespan_context(app):
+        assert (await asked(app, "/nothing", old), await asked(app, "/nothing", new)) == (404, 401)
+        write_keys(file, new)
+        async with asyncio.timeout(30):
+            while await asked(app, "/nothing", new) != 404:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+        assert await asked(app, "/nothing", old) == 401
+
+    gc.unfreeze()
+
+
+def write_keys(file: Path, *keys: str) -> None:
+    found = [
+        {"id": f"k{n}", "tenant": "acme", "scopes": ["read"], "sha256": digest(key).hex()}
+        for n, key in enumerate(keys)
+    ]
+    file.write_text(json.dumps({"keys": found}))
+
+
+async def asked(app: Any, path: str, key: str | None = None) -> int:
+    """The status that a caller with a key is answered with."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return (await client.get(path, headers=headers)).status_code

@@ -1,8 +1,6 @@
 """Middleware that has requests admitted, and breaks off those that nobody waits for any more."""
 
 import asyncio
-import re
-from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.admission import Door, Patience
 from service.api.event_stream import EVENT_STREAM
 from service.api.ndjson import NDJSON
+from service.api.preferences import preferred_wait
 from service.api.problems import answer_of
 from service.errors import ClientLeft, ServiceError
 from service.priority import Priority
@@ -18,7 +17,6 @@ from service.priority import Priority
 _ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
 # Calls that hold many utterances.
 _LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations")})
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
 
 
 class AdmittedRequests:
@@ -118,21 +116,6 @@ class _Connection:
     def _leave(self) -> None:
         self._left.set()
         self._patience.end(ClientLeft("the client has closed its connection"))
-
-
-def prefers_async(fields: Iterable[str]) -> bool:
-    """Whether `Prefer` headers ask for an answer before the work is done (RFC 7240)."""
-    preferences = (part.split(";")[0] for field in fields for part in field.split(","))
-    return any(each.strip().lower() == "respond-async" for each in preferences)
-
-
-def preferred_wait(fields: Iterable[str]) -> int | None:
-    """The seconds of the first `wait=` among the preferences of `Prefer` headers."""
-    for field in fields:
-        for preference in field.split(","):
-            if found := _WAIT.fullmatch(preference.split(";")[0].strip()):
-                return int(found[1])
-    return None
 
 
 def _has_body(headers: Headers) -> bool:

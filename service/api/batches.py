@@ -54,8 +54,13 @@ class Given:
         return max(1, len(self.what.utterances)) if isinstance(self.what, DialogueIn) else 1
 
 
-async def given_lines(request: Request, limits: Limits) -> AsyncIterator[Given]:
+async def given_lines(
+    request: Request, limits: Limits, most: int | None = None
+) -> AsyncIterator[Given]:
     """The dialogues of a body of lines; a broken line concerns no other.
+
+    Args:
+        most: how many utterances of one dialogue the caller's quota allows, if it says.
 
     Raises:
         HTTPException: the body is declared as larger than is taken.
@@ -64,7 +69,7 @@ async def given_lines(request: Request, limits: Limits) -> AsyncIterator[Given]:
     number = 0
     try:
         async for number, line in lines_of(request.stream(), limits.body_bytes):
-            yield Given(number, _dialogue(number, line, limits))
+            yield Given(number, _dialogue(number, line, limits, most))
     except ClientDisconnect:
         raise ClientLeft("the client has closed its connection") from None
     except HTTPException as error:
@@ -74,13 +79,15 @@ async def given_lines(request: Request, limits: Limits) -> AsyncIterator[Given]:
         yield Given(number + 1, problem(BODY_TOO_LARGE, detail))
 
 
-def _dialogue(number: int, line: bytes | None, limits: Limits) -> DialogueIn | dict[str, Any]:
+def _dialogue(
+    number: int, line: bytes | None, limits: Limits, most: int | None
+) -> DialogueIn | dict[str, Any]:
     if line is None:
         detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
         return problem(BODY_TOO_LARGE, detail)
     try:
         found = DialogueIn.model_validate(orjson.loads(line))
-        check_dialogue(found, limits)
+        check_dialogue(found, limits, most)
     except orjson.JSONDecodeError as error:
         detail = f"line {number}: {error.msg} (at character {error.pos})"
         return problem(MALFORMED_JSON, detail)

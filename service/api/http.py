@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from service.admission import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
+from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
 from service.api.problems import HANDLERS
@@ -33,6 +34,10 @@ Post the utterances of a dialogue one by one; each answer takes those before it 
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
 `application/problem+json`. Every answer carries an `X-Request-Id`: yours, if you sent one.
 
+Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
+tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
+429 with `Retry-After`; `RateLimit-Remaining` says how many requests are left.
+
 There is room for so many requests at once: one too many is answered with 503, and one that is not
 done in time with 504, both with `Retry-After`; `Prefer: wait=5` asks for an answer in 5 seconds.
 A client that closes its connection ends what is under way for it; an utterance that was already
@@ -54,6 +59,7 @@ def build_api(
     limits: Limits,
     version: str,
     admission: Admission,
+    access: Access,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -62,6 +68,7 @@ def build_api(
         limits: of which only the body's is kept here; the others come with the services.
         version: of the service, for its documentation.
         admission: how many requests are admitted; `door_of` gives who admits them.
+        access: who may ask for what.
     """
     metrics = new_metrics()
     door = _door(admission, metrics)
@@ -80,6 +87,7 @@ def build_api(
             Middleware(RequestIds),
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(KnownCallers, access=access, count=metrics.count_rejection),
             Middleware(AdmittedRequests, door=door),
             Middleware(
                 LimitedBody,
@@ -90,8 +98,9 @@ def build_api(
     )
     app.state.metrics = metrics
     app.state.door = door
-    for part in (dialogues, events, batch, jobs, demonstrations, label_spaces, operations):
-        app.include_router(part.router)
+    for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
+        app.include_router(part.router, dependencies=[Depends(BEARER)])
+    app.include_router(operations.router)
     return app
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
+from service.api.preferences import prefers_async
 from service.api.services import Services, ServicesDep, TenantDep
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 
@@ -93,25 +94,29 @@ async def _repeatable(
 
 
 async def _fingerprint(request: Request) -> str:
-    """Of method, path and body; how the JSON is written does not matter."""
+    """Of method, path, query, body and whether the answer may come before the work is done.
+
+    How the JSON is written does not matter.
+    """
     content = b"" if request.method == "DELETE" else await request.body()
     if content:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
-    head = f"{request.method} {request.url.path}\n".encode()
+    later = "respond-async" if prefers_async(request.headers.getlist("prefer")) else ""
+    head = f"{request.method} {request.url.path}?{request.url.query} {later}\n".encode()
     return hashlib.sha256(head + content).hexdigest()
 
 
 def _kept(answer: Response) -> Answer:
-    return Answer(answer.status_code, bytes(answer.body).decode())
+    location = answer.headers.get("location")
+    return Answer(answer.status_code, bytes(answer.body).decode(), location)
 
 
 def _replayed(answer: Answer) -> Response:
-    return Response(
-        answer.body or None,
-        answer.status,
-        {REPLAYED: "true"},
-        "application/json" if answer.body else None,
-    )
+    headers = {REPLAYED: "true"}
+    if answer.location is not None:
+        headers["Location"] = answer.location
+    media_type = "application/json" if answer.body else None
+    return Response(answer.body or None, answer.status, headers, media_type)
 
 
 RepeatableDep = Annotated[Repeatable, Depends(_repeatable)]

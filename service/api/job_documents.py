@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
+from service.access.callers import Caller
 from service.api.batches import Given, score
+from service.api.limits import check_job
 from service.api.problems import INTERNAL_ERROR, problem, problem_of
 from service.api.schemas import DialogueIn
 from service.api.services import Services
@@ -40,21 +42,27 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 async def store_job(
-    given: AsyncIterator[Given], label_space: str, tenant: str, services: Services
+    given: AsyncIterator[Given], label_space: str, caller: Caller, services: Services
 ) -> Job:
     """Store dialogues as a job, which may begin once all of them are stored.
 
     Raises:
+        QuotaExceeded: the caller has not as many utterances left; nothing is stored.
+        RequestValidationError: there are more than the quota ever allows at once; nothing is
+            stored.
         TooManyJobs: the tenant has as many as are kept.
         DatabaseUnavailable: nothing is stored.
         What `given` raises; nothing is stored.
     """
-    jobs = services.jobs
+    jobs, tenant = services.jobs, caller.tenant
     job_id = await jobs.create(tenant, label_space, services.limits.jobs)
     try:
-        number = count = size = 0
+        number = count = size = utterances = 0
         portion: list[dict[str, Any]] = []
         async for each in given:
+            if isinstance(each.what, DialogueIn):
+                utterances += len(each.what.utterances)
+                check_job(utterances, caller.batch_utterances)
             if portion and (size + each.size > _UTTERANCES or len(portion) == _DIALOGUES):
                 await jobs.add(job_id, number, orjson.dumps(portion).decode())
                 number, size, portion = number + 1, 0, []
@@ -62,6 +70,7 @@ async def store_job(
             count, size = count + 1, size + each.size
         if portion:
             await jobs.add(job_id, number, orjson.dumps(portion).decode())
+        caller.spend_utterances(utterances)
         await jobs.received(job_id, count)
     except BaseException:
         with suppress(ServiceError):

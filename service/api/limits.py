@@ -52,28 +52,48 @@ def page_limit(asked: TimelineAsked, limits: Limits) -> int:
     return asked.limit
 
 
-def check_batch(batch: BatchIn, limits: Limits) -> None:
+def check_batch(batch: BatchIn, limits: Limits, most: int | None = None) -> int:
     """Refuse a batch that holds too much, or two dialogues with one id.
+
+    Args:
+        most: how many utterances the caller's quota allows, if it says.
+
+    Returns how many utterances it holds.
 
     Raises:
         RequestValidationError: the first such thing, and where it stands.
     """
     _check_count(len(batch.dialogues), limits.batch_dialogues, "dialogues", "dialogues")
     utterances = sum(len(dialogue.utterances) for dialogue in batch.dialogues)
-    _check_count(utterances, limits.batch_utterances, "utterances", "dialogues")
+    _check_count(utterances, _allowed(limits, most), "utterances", "dialogues")
     _check_ids([dialogue.id for dialogue in batch.dialogues], "dialogues")
     for n, dialogue in enumerate(batch.dialogues):
         _check_utterances(dialogue, limits, "dialogues", n)
+    return utterances
 
 
-def check_dialogue(dialogue: DialogueIn, limits: Limits) -> None:
+def check_dialogue(dialogue: DialogueIn, limits: Limits, most: int | None = None) -> None:
     """Refuse a dialogue on a line of its own that holds too much.
+
+    Args:
+        most: how many utterances the caller's quota allows, if it says.
 
     Raises:
         RequestValidationError: the first such thing, and where it stands in the line.
     """
-    _check_count(len(dialogue.utterances), limits.batch_utterances, "utterances", "utterances")
+    count = len(dialogue.utterances)
+    _check_count(count, _allowed(limits, most), "utterances", "utterances")
     _check_utterances(dialogue, limits)
+
+
+def check_job(utterances: int, most: int | None) -> None:
+    """Refuse a job of more utterances than the caller's quota allows at once, if it says.
+
+    Raises:
+        RequestValidationError: there are more.
+    """
+    if most is not None:
+        _check_count(utterances, most, "utterances", "dialogues")
 
 
 def _check_utterances(dialogue: DialogueIn, limits: Limits, *where: str | int) -> None:
@@ -81,19 +101,28 @@ def _check_utterances(dialogue: DialogueIn, limits: Limits, *where: str | int) -
         check_said(said, limits, *where, "utterances", n)
 
 
-def check_demonstrations(demonstrations: Sequence[DemonstrationIn], limits: Limits) -> None:
+def check_demonstrations(
+    demonstrations: Sequence[DemonstrationIn], limits: Limits, most: int | None = None
+) -> None:
     """Refuse demonstrations that are too many or too long, or two with one id.
 
     They may be as many as the utterances of a batch.
+
+    Args:
+        most: how many the caller's quota allows, if it says.
 
     Raises:
         RequestValidationError: the first such thing, and where it stands.
     """
     where = "demonstrations"
-    _check_count(len(demonstrations), limits.batch_utterances, where, where)
+    _check_count(len(demonstrations), _allowed(limits, most), where, where)
     _check_ids([each.id for each in demonstrations], where)
     for n, each in enumerate(demonstrations):
         _check_length(each.text, limits.text_characters, where, n, "text")
+
+
+def _allowed(limits: Limits, most: int | None) -> int:
+    return limits.batch_utterances if most is None else min(most, limits.batch_utterances)
 
 
 def _check_length(

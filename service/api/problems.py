@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Literal
 
 import orjson
@@ -70,6 +71,9 @@ def _of(error: type[errors.ServiceError], status: int, title: str) -> Kind:
 PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
     error: _of(error, status, title)
     for error, status, title in (
+        (errors.Unauthenticated, 401, "A key is needed"),
+        (errors.ScopeMissing, 403, "The key is not for this"),
+        (errors.QuotaExceeded, 429, "The key has used up its quota"),
         (errors.DialogueNotFound, 404, "No such dialogue"),
         (errors.UtteranceNotFound, 404, "No such utterance"),
         (errors.CorrectionNotFound, 404, "No such correction"),
@@ -108,8 +112,16 @@ INTERNAL_ERROR = Kind("internal-error", 500, "The service failed")
 # What any call with a body may be refused for, before it is looked at more closely.
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
 
+# What any call that is not open to all may be refused for, before it is looked at.
+KEY_PROBLEMS = (errors.Unauthenticated, errors.ScopeMissing, errors.QuotaExceeded)
+
 # What any call but those of operations may be refused for, however good it is.
-ADMISSION_PROBLEMS = (errors.Overloaded, errors.ShuttingDown, errors.DeadlinePassed)
+ADMISSION_PROBLEMS = (
+    *KEY_PROBLEMS,
+    errors.Overloaded,
+    errors.ShuttingDown,
+    errors.DeadlinePassed,
+)
 
 _BY_STATUS = {kind.status: kind for kind in (BODY_TOO_LARGE, NOT_JSON, NOT_ACCEPTABLE)}
 
@@ -179,11 +191,24 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
 
 def answer_of(request_id: str, error: errors.ServiceError) -> Response:
     """One of our errors as a whole answer."""
-    headers = {"Connection": "close"} if isinstance(error, errors.ShuttingDown) else None
-    return problem_answer(request_id, PROBLEMS[type(error)], str(error), headers)
+    return problem_answer(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+
+
+def _headers_of(error: errors.ServiceError) -> dict[str, str]:
+    match error:
+        case errors.ShuttingDown():
+            return {"Connection": "close"}
+        case errors.Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case errors.ScopeMissing(scope=scope):  # RFC 6750
+            return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+        case errors.QuotaExceeded(retry_after_s=seconds):
+            return {"Retry-After": str(max(1, ceil(seconds)))}
+    return {}
 
 
 async def _on_service_error(request: Request, error: errors.ServiceError) -> Response:
+    request.state.refusal = error
     return answer_of(request.state.request_id, error)
 
 

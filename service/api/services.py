@@ -7,6 +7,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, FastAPI, Request
 
 from service.admission import Door, Places
+from service.api.auth import CallerDep
 from service.conversation.labels import LabelSpace
 from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
@@ -21,8 +22,6 @@ from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
 from service.settings import Limits
 from service.turns import TurnTaker
-
-DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +78,9 @@ async def _metrics(request: Request) -> Metrics:
     return metrics_of(request.app)
 
 
-async def tenant() -> str:
-    """Whose dialogues and demonstrations a request is about.
-
-    Until callers have keys of their own, all of them are one tenant.
-    """
-    return DEFAULT_TENANT
+async def tenant(caller: CallerDep) -> str:
+    """Whose dialogues and demonstrations a request is about: its caller's, and nobody else's."""
+    return caller.tenant
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

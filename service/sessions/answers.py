@@ -35,10 +35,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered: a status, and JSON or nothing."""
+    """What was answered: a status, JSON or nothing, and where what was made is."""
 
     status: int
     body: str = ""
+    location: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class AnswerRow(TypedDict):
     request: str
     status: int
     body: str
+    location: str | None
     created_at: datetime
     dialogue_id: str | None
 
@@ -77,6 +79,7 @@ def answer_row(key: Key, answer: Answer, dialogue_id: str | None = None) -> Answ
         request=key.request,
         status=answer.status,
         body=answer.body,
+        location=answer.location,
         created_at=datetime.now(UTC),
         dialogue_id=dialogue_id,
     )
@@ -94,18 +97,17 @@ class Answers:
         Raises:
             IdempotencyKeyReused: the key has an answer to another request.
         """
-        asked = select(answers.c.request, answers.c.status, answers.c.body).where(
-            answers.c.tenant == key.tenant, answers.c.key == key.value
-        )
+        columns = (answers.c[name] for name in ("request", *Answer.__slots__))
+        asked = select(*columns).where(answers.c.tenant == key.tenant, answers.c.key == key.value)
         with answering():
             async with self._engine.connect() as connection:
                 row = (await connection.execute(asked)).one_or_none()
         if row is None:
             return None
-        request, status, body = row
+        request, *answer = row
         if request != key.request:
             raise IdempotencyKeyReused(f"key {key.value!r} was sent with another request")
-        return Answer(status, body)
+        return Answer(*answer)
 
     async def keep(self, key: Key, answer: Answer) -> None:
         """Keep the answer to a request that wrote nothing to the database.
@@ -137,8 +139,8 @@ class Answers:
 
 
 KEEP = """
-INSERT INTO answers (tenant, key, request, status, body, created_at, dialogue_id)
-VALUES (:tenant, :key, :request, :status, :body, :created_at, :dialogue_id)"""
+INSERT INTO answers (tenant, key, request, status, body, location, created_at, dialogue_id)
+VALUES (:tenant, :key, :request, :status, :body, :location, :created_at, :dialogue_id)"""
 
 _KEEP = text(f"{KEEP} ON CONFLICT (tenant, key) DO NOTHING").bindparams(
     *(bindparam(column.name, type_=column.type) for column in answers.c)

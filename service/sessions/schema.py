@@ -106,6 +106,7 @@ answers = Table(
     Column("request", Text, nullable=False),
     Column("status", Integer, nullable=False),
     Column("body", Text, nullable=False),
+    Column("location", Text),
     Column("created_at", UtcTime, nullable=False, index=True),
     # The dialogue that the answer tells of, and is erased with.
     Column("dialogue_id", Text),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.api.admitted import preferred_wait
 from service.decoding.engine import Priority, Reading
 from service.settings import Admission, Limits
 from tests.api.test_operation_routes import at, numbers
@@ -150,23 +149,6 @@ async def test_an_answer_says_which_wait_it_kept_to(service: "Service") -> None:
     answer = await service.client.get("/label-spaces", headers={"Prefer": "wait=5"})
 
     assert answer.headers["preference-applied"] == "wait=5"
-
-
-@pytest.mark.parametrize(
-    ("fields", "seconds"),
-    [
-        ([], None),
-        (["wait=5"], 5),
-        (["respond-async, WAIT = 10; foo=bar"], 10),
-        (["handling=lenient", 'wait="7"'], 7),
-        (["wait", "wait=", "wait=-1", "wait=soon", "waiter=3"], None),
-    ],
-)
-def test_the_wait_is_read_from_among_other_preferences(
-    fields: list[str], seconds: int | None
-) -> None:
-    """What is no number of seconds is passed over."""
-    assert preferred_wait(fields) == seconds
 
 
 @pytest.mark.parametrize(

@@ -234,10 +234,10 @@ async def test_a_tenant_sees_and_is_shown_its_own_demonstrations_and_the_shared_
     assert [each["id"] for each in answer.json()["demonstrations"]] == ["team", "all"]
 
 
-async def test_a_shared_demonstration_is_deleted_by_nobody(
+async def test_a_shared_demonstration_is_not_deleted_by_the_way(
     service: "Service", problem: Any
 ) -> None:
-    """It would be gone for everybody."""
+    """It would be gone for everybody: whoever means that says so."""
     await service.store.add(
         [Demonstration("all", "meld", "joy", "We won the cup!")],
         np.stack([await service.encoder.encode("We won the cup!")]),

@@ -257,7 +257,7 @@ async def test_an_utterance_longer_than_the_model_reads_is_refused(
 
 
 async def test_the_timeline_repeats_every_answer_in_order(service: "Service") -> None:
-    """An entry is the answer of its turn and the moment it was stored."""
+    """An entry is the answer of its turn, the moment it was stored, and what people said of it."""
     answers = [
         (await service.say("call-42", speaker, text, label_space=label_space)).json()
         for speaker, text, label_space in (
@@ -274,6 +274,7 @@ async def test_the_timeline_repeats_every_answer_in_order(service: "Service") ->
     moments = [timeline["created_at"], *(e.pop("created_at") for e in timeline["utterances"])]
     assert moments == sorted(moments)
     assert all(moment.endswith("Z") for moment in moments)
+    assert [e.pop("correction") for e in timeline["utterances"]] == [None] * 3
     assert timeline["utterances"] == answers
 
 

@@ -98,7 +98,17 @@ async def test_a_repeated_request_makes_no_second_job(service: "Service") -> Non
     first, second = [await begun(service, headers=headers) for _ in range(2)]
 
     assert first.json() == second.json()
+    assert first.headers["location"] == second.headers["location"]
     assert sum((await service.services.jobs.counts()).values()) == 1
+
+
+async def test_a_key_is_for_one_way_of_answering(service: "Service", problem: Any) -> None:
+    """The same dialogues answered at once are another request."""
+    await begun(service, headers=LATER | {"Idempotency-Key": "k"})
+
+    refused = await service.client.post("/batch", json=BATCH, headers={"Idempotency-Key": "k"})
+
+    assert problem(refused) == (409, "idempotency-key-reused")
 
 
 async def test_one_job_too_many_is_refused(start_service: "StartService", tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from tests.api.conftest import Service
 
 BODY = {"400", "413", "415", "422"}
-BUSY = {"503", "504"}
+# Of the callers, and of all that is asked.
+BUSY = {"401", "403", "429", "503", "504"}
 
 # Every call, with all statuses that it documents.
 CALLS = {
@@ -38,11 +39,11 @@ CALLS = {
     ("get", "/demonstrations"): {"200", "422", *BUSY},
     ("post", "/demonstrations"): {"201", "409", *BUSY} | BODY,
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
-    ("delete", "/demonstrations/{demonstration_id}"): {"204", "403", "404", "409", "422", *BUSY},
+    ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "409", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
     ("get", "/livez"): {"200", "503"},
     ("get", "/readyz"): {"200", "503"},
-    ("get", "/metrics"): {"200"},
+    ("get", "/metrics"): {"200", "401", "403", "429"},
 }
 
 
@@ -101,6 +102,13 @@ def test_every_call_has_words_a_tag_and_a_name_of_its_own(document: Any) -> None
     assert all(call["description"] for call in found)
     assert {tag for call in found for tag in call["tags"]} == tags
     assert len({call["operationId"] for call in found}) == len(found)
+
+
+def test_every_call_but_those_of_probes_says_that_it_takes_a_key(document: Any) -> None:
+    """Generated clients send one."""
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    without = {path for (_, path), call in calls(document) if "security" not in call}
+    assert without == {"/livez", "/readyz"}
 
 
 async def test_the_example_of_every_body_is_a_good_request(

@@ -28,6 +28,8 @@ def serve(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
         ("ERC_PORT", "eighty", "ERC_PORT: "),
         ("ERC_BUNDLE", "nowhere", "nowhere/bundle.json: No such file"),
         ("ERC_DATABASE__URL", "mysql://user:hunter2@host/name", "ERC_DATABASE__URL: "),
+        ("ERC_HOST", "0.0.0.0", "no keys: set ERC_KEYS_FILE"),
+        ("ERC_KEYS_FILE", "nowhere.toml", "cannot read nowhere.toml: No such file"),
         ("ERC_DEMONSTRATIONS__FILE", "nowhere.jsonl", "nowhere.jsonl"),
     ],
 )

@@ -1,12 +1,15 @@
 """Whole dialogues at once; nothing of them is kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.api.admitted import prefers_async
+from service.access.callers import Caller
+from service.access.keys import Scope
+from service.api.auth import CallerDep
 from service.api.batches import Given, answer_in_order, given_lines, score
 from service.api.bodies import JSON, JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
@@ -14,6 +17,7 @@ from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
+from service.api.preferences import prefers_async
 from service.api.problems import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
@@ -34,7 +38,6 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
-from service.sessions.jobs import Job
 from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
@@ -54,6 +57,7 @@ Prefer = Annotated[
 
 async def score_lines(
     request: Request,
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
@@ -64,11 +68,16 @@ async def score_lines(
 ) -> Response:
     _refuse_key(idempotency_key)
     space = services.recognizer.label_space(label_space)
+    given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
-        given = given_lines(request, services.limits)
-        return _accepted(await store_job(given, space.name, tenant, services))
+        return await _stored(given, space, caller, services)
     accepted(accept, [NDJSON])
-    return _streamed(given_lines(request, services.limits), space, tenant, services, metrics)
+
+    async def one(dialogue: DialogueIn) -> dict[str, Any]:
+        caller.spend_utterances(len(dialogue.utterances))
+        return await score(dialogue, space, tenant, services, metrics)
+
+    return _streamed(given, one, metrics)
 
 
 router.add_api_route(
@@ -106,6 +115,7 @@ router.add_api_route(
 )
 async def score_dialogues(
     batch: BatchIn,
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
@@ -127,27 +137,30 @@ async def score_dialogues(
     results read, so read while you send. A broken line gets an `error`, as does a dialogue that the
     engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
     far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
-    No `Idempotency-Key` is taken then.
+    No `Idempotency-Key` is taken then. Beyond the quota of a key each line gets an `error`.
 
     With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
     with 202 and its `Location`. It is done beside other work, also after the service was started
-    anew, and is erased some time after its end.
+    anew, and is erased some time after its end. It takes a key that may write.
     """
     if label_space is not None:
         raise invalid("label_space", detail="is a member of a JSON body", source="query")
-    check_batch(batch, services.limits)
+    count = check_batch(batch, services.limits, caller.batch_utterances)
     space = services.recognizer.label_space(batch.label_space)
     if prefers_async(prefer or ()):
 
         async def store() -> Response:
-            return _accepted(await store_job(_given(batch), space.name, tenant, services))
+            return await _stored(_given(batch), space, caller, services)
 
         return await request.answer(store)
     if preferred(accept, [JSON, NDJSON]) == NDJSON:
         _refuse_key(None if request.key is None else request.key.value)
-        return _streamed(_given(batch), space, tenant, services, metrics)
+        caller.spend_utterances(count)
+        one = partial(score, label_space=space, tenant=tenant, services=services, metrics=metrics)
+        return _streamed(_given(batch), one, metrics)
 
     async def answer() -> Response:
+        caller.spend_utterances(count)
         try:
             async with asyncio.TaskGroup() as group:
                 with listening(metrics.observe_stage):
@@ -167,7 +180,11 @@ async def _given(batch: BatchIn) -> AsyncIterator[Given]:
         yield Given(number, dialogue)
 
 
-def _accepted(job: Job) -> Response:
+async def _stored(
+    given: AsyncIterator[Given], label_space: LabelSpace, caller: Caller, services: Services
+) -> Response:
+    caller.require(Scope.WRITE)
+    job = await store_job(given, label_space.name, caller, services)
     answer = json_answer(job_document(job), 202)
     answer.headers["Location"] = f"/jobs/{job.id}"
     answer.headers["Preference-Applied"] = "respond-async"
@@ -182,14 +199,9 @@ def _refuse_key(key: str | None) -> None:
 
 def _streamed(
     given: AsyncIterator[Given],
-    label_space: LabelSpace,
-    tenant: str,
-    services: Services,
+    one: Callable[[DialogueIn], Awaitable[dict[str, Any]]],
     metrics: Metrics,
 ) -> Response:
-    async def one(dialogue: DialogueIn) -> dict[str, Any]:
-        return await score(dialogue, label_space, tenant, services, metrics)
-
     async def produce(emit: Emit) -> None:
         with listening(metrics.observe_stage):
             await answer_in_order(given, one, emit)

@@ -10,6 +10,9 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
+from service.access.callers import Caller
+from service.access.keys import Scope
+from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
@@ -41,6 +44,9 @@ from service.priority import Priority
 router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)
 
 DemonstrationId = Annotated[Identifier, Path(examples=["flat-1"])]
+Shared = Annotated[
+    bool, Query(description="Everybody's, which needs a key with the scope `admin`.")
+]
 
 
 @router.get(
@@ -81,21 +87,27 @@ async def list_demonstrations(
     ),
 )
 async def add_demonstrations(
-    body: DemonstrationsIn, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
+    body: DemonstrationsIn,
+    caller: CallerDep,
+    tenant: TenantDep,
+    services: ServicesDep,
+    request: RepeatableDep,
+    shared: Shared = False,
 ) -> Response:
     """Add demonstrations; the next answer may already show them.
 
-    They are shown to the model for your utterances only. Nothing is added when one of them is
-    refused. The database is asked only for an `Idempotency-Key`.
+    They are shown to the model for your utterances only, unless they are `shared`. Nothing is
+    added when one of them is refused. The database is asked only for an `Idempotency-Key`.
     """
-    check_demonstrations(body.demonstrations, services.limits)
+    owner = _owner(caller, tenant, shared)
+    check_demonstrations(body.demonstrations, services.limits, caller.batch_utterances)
     found = [
         _demonstration(given, n, services.label_spaces)
         for n, given in enumerate(body.demonstrations)
     ]
 
     async def add() -> Response:
-        await _store(found, tenant, services)
+        await _store(found, owner, services)
         return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
 
     return await request.answer(add)
@@ -130,26 +142,40 @@ async def read_demonstration(
 )
 async def delete_demonstration(
     demonstration_id: DemonstrationId,
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     request: RepeatableDep,
+    shared: Shared = False,
 ) -> Response:
     """Delete one of your own demonstrations; no prompt shows it from then on."""
+    owner = _owner(caller, tenant, shared)
 
     async def delete() -> Response:
         try:
-            await services.store.delete(demonstration_id, tenant)
+            await services.store.delete(demonstration_id, owner)
         except DemonstrationNotFound:
+            if shared:
+                raise
             await services.store.get(demonstration_id)
             raise DemonstrationShared(
-                f"demonstration {demonstration_id!r} is shared: it comes with the service"
+                f"demonstration {demonstration_id!r} is shared: shared=true deletes it for all"
             ) from None
         return Response(status_code=204)
 
     return await request.answer(delete)
 
 
-async def _store(demonstrations: list[Demonstration], tenant: str, services: Services) -> None:
+def _owner(caller: Caller, tenant: str, shared: bool) -> str | None:
+    if not shared:
+        return tenant
+    caller.require(Scope.ADMIN)
+    return None
+
+
+async def _store(
+    demonstrations: list[Demonstration], owner: str | None, services: Services
+) -> None:
     vectors = []
     # A batch at a time, so that the utterances of live dialogues get in between.
     for start in range(0, len(demonstrations), LARGEST_BATCH):
@@ -157,7 +183,7 @@ async def _store(demonstrations: list[Demonstration], tenant: str, services: Ser
         vectors += await asyncio.gather(
             *(services.encoder.encode(each.text, Priority.BATCH) for each in batch)
         )
-    await services.store.add(demonstrations, np.stack(vectors), tenant=tenant)
+    await services.store.add(demonstrations, np.stack(vectors), tenant=owner)
 
 
 def _demonstration(

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
+from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.conditions import ETAG, IfMatch, IfNoneMatch, etag
 from service.api.idempotency import RepeatableDep
@@ -71,6 +72,7 @@ UtteranceIndex = Annotated[
 async def add_utterance(
     dialogue_id: DialogueId,
     said: UtteranceIn,
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
@@ -88,6 +90,7 @@ async def add_utterance(
         return json_answer(utterance_document(dialogue_id, stored), 201)
 
     async def take() -> Response:
+        caller.spend_utterances(1)
         times = StageTimes(metrics)
         with listening(times):
             appended = await services.turns.take(
@@ -177,6 +180,7 @@ async def read_dialogue(
 async def forecast_turn(
     dialogue_id: DialogueId,
     asked: Annotated[ForecastAsked, Query()],
+    caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     metrics: MetricsDep,
@@ -188,6 +192,7 @@ async def forecast_turn(
     the time went.
     """
     check_forecast(asked, services.limits)
+    caller.spend_utterances(1)
     times = StageTimes(metrics)
     with listening(times):
         forecast = await services.turns.forecast(

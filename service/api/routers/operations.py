@@ -4,12 +4,19 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from service.api.auth import BEARER
 from service.api.bodies import json_answer
-from service.api.problems import NOT_ALIVE, NOT_READY, documented, problem_answer
+from service.api.problems import (
+    KEY_PROBLEMS,
+    NOT_ALIVE,
+    NOT_READY,
+    documented,
+    problem_answer,
+)
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, ServicesDep
 from service.errors import ServiceError, Unavailable
@@ -63,9 +70,18 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     return json_answer({"status": "ready", "checks": checks, "degraded": away})
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=documented(*KEY_PROBLEMS),
+    dependencies=[Depends(BEARER)],
+)
 async def metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
-    """Numbers for Prometheus: the service's own, Python's and vLLM's."""
+    """Numbers for Prometheus: the service's own, Python's and vLLM's.
+
+    A key with the scope `admin` is needed where `ERC_OPEN_OPERATIONS` is not set and other machines
+    can reach the service.
+    """
     bundle = services.recognizer.bundle
     with suppress(ServiceError, TimeoutError):
         async with asyncio.timeout(_CHECK_S):

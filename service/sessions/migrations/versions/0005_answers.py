@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("request", sa.Text, nullable=False),
         sa.Column("status", sa.Integer, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
+        sa.Column("location", sa.Text, nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("dialogue_id", sa.Text, nullable=True),
         sa.PrimaryKeyConstraint("tenant", "key", name="pk_answers"),

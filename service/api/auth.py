@@ -1,0 +1,134 @@
+"""Middleware that finds out who asks, before anything of the request is read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.callers import ANYBODY, Bucket, Caller
+from service.access.keyring import Keyring
+from service.access.keys import Scope as KeyScope
+from service.admission import CountRejection, Rejection
+from service.api.problems import answer_of
+from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
+
+# Of the documentation: which calls take a key. Nothing is checked there.
+BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    description="A key, as `instructerc keys new` makes it. Where the service has no keys, anybody "
+    "may ask for anything.",
+)
+
+# Whoever runs the service must be answered without a key.
+_OPEN = frozenset({"/livez", "/readyz"})
+_OPERATIONS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+# It asks with a body, and keeps nothing.
+_SCORING = ("POST", "/batch")
+
+_TOKEN = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+
+_REASONS: Mapping[type[ServiceError], Rejection] = {
+    Unauthenticated: Rejection.KEY,
+    ScopeMissing: Rejection.SCOPE,
+    QuotaExceeded: Rejection.QUOTA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who gets in.
+
+    Attributes:
+        keyring: the keys there are; None: anybody may ask for anything.
+        open_operations: `/metrics` and the documentation need no key.
+    """
+
+    keyring: Keyring | None = None
+    open_operations: bool = True
+
+
+class KnownCallers:
+    """Finds the caller by the key, `request.state.caller`, and refuses those who may not ask.
+
+    A refused request's body is not read. The answer to a caller with a quota of requests says how
+    much of it is left.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, count: CountRejection) -> None:
+        self.app = app
+        self.access = access
+        self.count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        wanted = self._scope_for(scope["method"], scope["path"])
+        keyring = self.access.keyring
+        if wanted is None or keyring is None:
+            scope["state"]["caller"] = ANYBODY
+            await self.app(scope, receive, send)
+            return
+        requests = None
+        try:
+            caller = keyring.caller(_key(Headers(scope=scope)))
+            requests = caller.requests
+            caller.spend_request()
+            caller.require(wanted)
+        except ServiceError as error:
+            self.count(_REASONS[type(error)])
+            answer = answer_of(scope["state"]["request_id"], error)
+            if requests is not None:
+                _tell(answer.headers, requests)
+            await answer(scope, receive, send)
+            return
+        scope["state"]["caller"] = caller
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # What a route refuses is an answer here already.
+                reason = _REASONS.get(type(scope["state"].get("refusal")))
+                if reason is not None:
+                    self.count(reason)
+                if requests is not None:
+                    _tell(MutableHeaders(scope=message), requests)
+            await send(message)
+
+        await self.app(scope, receive, telling)
+
+    def _scope_for(self, method: str, path: str) -> KeyScope | None:
+        """What a key must be for; None: no key is needed."""
+        if path in _OPEN or (path in _OPERATIONS and self.access.open_operations):
+            return None
+        if path in _OPERATIONS:
+            return KeyScope.ADMIN
+        return KeyScope.READ if method in _READING or (method, path) == _SCORING else KeyScope.WRITE
+
+
+def _key(headers: Headers) -> str:
+    given = headers.getlist("authorization")
+    found = _TOKEN.fullmatch(given[0].strip()) if len(given) == 1 else None
+    if found is None:
+        raise Unauthenticated("send a key: Authorization: Bearer KEY")
+    return found[1]
+
+
+def _tell(headers: MutableHeaders, requests: Bucket) -> None:
+    headers["RateLimit-Limit"] = str(requests.most)
+    headers["RateLimit-Remaining"] = str(int(requests.held))
+    headers["RateLimit-Reset"] = str(ceil(requests.seconds_to(requests.most)))
+
+
+async def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -1,0 +1,77 @@
+"""What is logged, and what never is: the words of the people who talk, and keys.
+
+Our own messages name no such thing. An error that nobody foresaw may hold anything in its message,
+so at the usual levels the log has its type and where it was raised, and no more; at `debug`, which
+is for development, it has all of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from itertools import chain
+from traceback import StackSummary, walk_tb
+from types import TracebackType
+from typing import Any, TextIO
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# Libraries speak of every request and download at info.
+_LOUD = ("httpx", "sentence_transformers", "alembic", "transformers", "vllm")
+
+
+class DiscreetFormatter(logging.Formatter):
+    """Leaves out what errors say; their types, their causes and the lines of code are enough."""
+
+    def formatException(  # noqa: N802
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
+    ) -> str:
+        return "" if ei[1] is None else "".join(_told(ei[1], set())).rstrip("\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Another handler may have left the whole error there.
+        record.exc_text = None
+        told = super().format(record)
+        record.exc_text = None
+        return told
+
+
+def log_to(stream: TextIO, level: str) -> logging.Handler:
+    """Log to a stream; at `debug`, errors say all they have to say."""
+    formatter = logging.Formatter if level == "debug" else DiscreetFormatter
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(_FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return handler
+
+
+def log_lost_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop log errors that nobody waits for as errors: its own words repeat theirs."""
+    loop.set_exception_handler(_log_lost_error)
+
+
+def _log_lost_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.error("nobody waited for this: %s", context["message"], exc_info=context.get("exception"))
+
+
+def _told(error: BaseException, seen: set[int]) -> Iterator[str]:
+    if id(error) in seen:
+        return
+    seen.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _told(before, seen)
+        yield "\nthen, because of it or meanwhile:\n\n"
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):\n"
+        yield from StackSummary.extract(walk_tb(error.__traceback__)).format()
+    kind = type(error)
+    yield f"{kind.__module__}.{kind.__qualname__}\n"
+    if isinstance(error, BaseExceptionGroup):
+        yield from chain.from_iterable(_told(each, seen) for each in error.exceptions)

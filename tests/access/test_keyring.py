@@ -1,0 +1,153 @@
+"""Keys come and go while the service runs."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.access import keyring as module
+from service.access.keyring import Keyring, is_loopback, open_keyring
+from service.access.keys import KeysError, digest, new_key
+from service.errors import QuotaExceeded, Unauthenticated
+
+OLD, NEW = new_key(), new_key()
+
+
+def key(secret: str, name: str = "one", **more: Any) -> dict[str, Any]:
+    made = {"id": name, "tenant": "acme", "scopes": ["read"], "sha256": digest(secret).hex()}
+    return made | more
+
+
+def write(file: Path, *keys: dict[str, Any]) -> Path:
+    """Put a file in the place of another, as Kubernetes does with a changed secret."""
+    unfinished = file.with_suffix(".new")
+    unfinished.write_text(json.dumps({"keys": list(keys)}))
+    return unfinished.replace(file)
+
+
+def spoil(file: Path, content: str | None) -> None:
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "keys.json", key(OLD))
+
+
+def is_known(ring: Keyring, secret: str) -> bool:
+    try:
+        ring.caller(secret)
+    except Unauthenticated:
+        return False
+    return True
+
+
+def test_only_the_key_itself_is_known(file: Path) -> None:
+    """Neither another, nor its hash."""
+    ring = Keyring(file)
+
+    assert ring.caller(OLD).tenant == "acme"
+    for other in (NEW, OLD[:-1], OLD + "A", OLD.upper(), digest(OLD).hex(), "", "\xff" * 50):
+        assert not is_known(ring, other)
+
+
+def test_a_key_is_refused_once_its_time_is_over(file: Path) -> None:
+    """With the same words as an unknown one."""
+    now = datetime.now(UTC)
+    over = key(OLD, not_after=str(now - timedelta(seconds=1)))
+    write(file, over, key(NEW, "two", not_after=str(now + timedelta(hours=1))))
+    ring = Keyring(file)
+
+    assert is_known(ring, NEW)
+    with pytest.raises(Unauthenticated) as refused:
+        ring.caller(OLD)
+    with pytest.raises(Unauthenticated, match=f"^{refused.value}$"):
+        ring.caller(new_key())
+
+
+async def test_keys_are_rotated_without_a_restart(file: Path) -> None:
+    """First both are good, then the new one alone."""
+    ring = Keyring(file)
+
+    write(file, key(OLD), key(NEW, "two"))
+    await ring.look()
+    assert (is_known(ring, OLD), is_known(ring, NEW)) == (True, True)
+
+    write(file, key(NEW, "two"))
+    await ring.look()
+    assert (is_known(ring, OLD), is_known(ring, NEW)) == (False, True)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"keys": []}', None])
+async def test_a_broken_file_changes_nothing_and_is_told_of_once(
+    file: Path, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    """An empty one is broken too: nobody locks everybody out by half a write."""
+    ring = Keyring(file)
+    spoil(file, content)
+
+    for _ in range(3):
+        await ring.look()
+
+    assert is_known(ring, OLD)
+    (record,) = (each for each in caplog.records if each.levelno == logging.ERROR)
+    assert "the keys stay as they were" in record.getMessage()
+
+    write(file, key(NEW))
+    await ring.look()
+    assert (is_known(ring, OLD), is_known(ring, NEW)) == (False, True)
+
+
+async def test_a_change_elsewhere_in_the_file_gives_nobody_a_quota_anew(file: Path) -> None:
+    """Only a key that has changed itself begins anew."""
+    limited = key(OLD, quota={"requests_per_s": 0.001})
+    write(file, limited)
+    ring = Keyring(file)
+    ring.caller(OLD).spend_request()
+
+    write(file, limited, key(NEW, "two"))
+    await ring.look()
+
+    with pytest.raises(QuotaExceeded):
+        ring.caller(OLD).spend_request()
+
+
+async def test_a_running_service_looks_by_itself(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a second."""
+    assert module._LOOK_S == 1.0
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    ring = Keyring(file)
+    watch = asyncio.create_task(ring.watch())
+
+    write(file, key(NEW))
+    async with asyncio.timeout(10):
+        while not is_known(ring, NEW):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    watch.cancel()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_on_this_machine_alone_no_keys_are_needed(host: str) -> None:
+    """To try it out."""
+    assert is_loopback(host)
+    assert open_keyring(None, host, allow_anonymous=False) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "", "example.org"])
+def test_nobody_opens_the_service_to_all_by_oversight(host: str, file: Path) -> None:
+    """What is to be done is in the message; anybody may ask where that is said to be meant."""
+    with pytest.raises(KeysError, match=r"ERC_KEYS_FILE.*ERC_ALLOW_ANONYMOUS=true"):
+        open_keyring(None, host, allow_anonymous=False)
+
+    assert open_keyring(None, host, allow_anonymous=True) is None
+    assert open_keyring(file, host, allow_anonymous=False) is not None
