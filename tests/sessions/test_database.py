@@ -10,7 +10,7 @@ import pytest
 from service.errors import DatabaseUnavailable
 from service.sessions.database import connect_to_sqlite, open_database, transactional
 from service.sessions.migrate import migrate
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.store import SessionStore, Tail
 
 
@@ -161,6 +161,7 @@ async def test_a_failed_statement_does_not_show_what_people_said(url: str) -> No
     engine = open_database(url)
     await migrate(engine)
     async with transactional(engine).begin() as connection:
+        await connection.run_sync(corrections.drop)
         await connection.run_sync(utterances.drop)
 
     with pytest.raises(DatabaseUnavailable) as error:

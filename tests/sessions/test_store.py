@@ -115,18 +115,21 @@ async def test_any_text_comes_back_as_it_went_in(store: SessionStore, text: str)
 
 async def test_what_the_scene_looked_like_is_kept_where_it_was_said(store: SessionStore) -> None:
     """It comes back as it went in, and is no part of a later turn's lines."""
-    tail = await store.tail("call-42", "Ann", 2)
-    seen = await store.append(
-        tail, text="Look.", label_space="meld", prediction={}, description="A kite,\n“high” 🪁"
-    )
+    tail = await store.tail("default", "call-42", "Ann", 2)
+    seen = (
+        await store.append(
+            tail, text="Look.", label_space="meld", prediction={}, description="A kite,\n“high” 🪁"
+        )
+    ).utterance
     unseen = await say(store, "Ben", "Where?")
 
-    timeline = await store.timeline("call-42")
+    timeline = await store.timeline("default", "call-42")
 
     assert seen.description == "A kite,\n“high” 🪁"
     assert unseen.description is None
     assert timeline.utterances == (seen, unseen)
-    for found in (await store.tail("call-42", "Ann", 1), await store.tail("call-42", "Ann", 2)):
+    for lines in (1, 2):
+        found = await store.tail("default", "call-42", "Ann", lines)
         assert {line.description for line in found.lines} == {None}
 
 
@@ -160,7 +163,7 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
         await append_at(store, 0, text=broken)
     with pytest.raises(ValueError):
         await append_at(store, 0, speaker=broken)
-    tail = await store.tail("call-42", "Ann", 1)
+    tail = await store.tail("default", "call-42", "Ann", 1)
     with pytest.raises(ValueError):
         await store.append(tail, text="Hi.", label_space="meld", prediction={}, description=broken)
     with pytest.raises(ValueError):

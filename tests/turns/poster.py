@@ -1,7 +1,7 @@
 """A process of its own that takes turns.
 
-`python -m tests.turns.poster URL SPEAKER` says 100 lines in the dialogue `one`, 100 lines over the
-dialogues `many-0` to `many-39`, all of them at once, and 20 lines in `shared` under keys that every
+`python -m tests.turns.poster URL SPEAKER` says 250 lines in the dialogue `one`, 250 lines over the
+dialogues `many-0` to `many-99`, all of them at once, and 20 lines in `shared` under keys that every
 such process sends. It prints the dialogue and the index of each line that is on disk.
 """
 
@@ -38,8 +38,8 @@ def _answer(stored: StoredUtterance) -> Answer:
 async def main(url: str, speaker: str) -> None:
     store = SessionStore(open_database(url))
     turns = turns_on(store)
-    posts = [post(turns, "one", speaker, f"line {n} of {speaker}") for n in range(100)]
-    posts += [post(turns, f"many-{n % 40}", speaker, f"line {n} of {speaker}") for n in range(100)]
+    posts = [post(turns, "one", speaker, f"line {n} of {speaker}") for n in range(250)]
+    posts += [post(turns, f"many-{n % 100}", speaker, f"line {n} of {speaker}") for n in range(250)]
     posts += [post(turns, "shared", "Cem", f"line {n}", f"key-{n}") for n in range(20)]
     await asyncio.gather(*posts)
     await store.close()

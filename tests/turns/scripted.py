@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.admission import Places
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -55,4 +56,4 @@ def recognizer() -> Recognizer:
 
 
 def turns_on(store: SessionStore) -> TurnTaker:
-    return TurnTaker(recognizer(), store, NamedLocks())
+    return TurnTaker(recognizer(), store, NamedLocks(), Places(64, kept=32, most_waiting=10_000))

@@ -31,6 +31,7 @@ from service.errors import (
     IdempotencyKeyReused,
     UtteranceNotFound,
 )
+from service.priority import Priority
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
@@ -77,7 +78,7 @@ class Shelf:
 class Blank:
     """An encoder for which all texts are alike."""
 
-    async def encode(self, text: str) -> Any:
+    async def encode(self, text: str, priority: Priority) -> Any:
         return np.zeros(384, np.float32)
 
 
@@ -291,7 +292,7 @@ def test_dialogues_are_what_a_plain_model_says(url: str) -> None:
     run_state_machine_as_test(
         lambda: Dialogues(url),
         settings=settings(
-            max_examples=12,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

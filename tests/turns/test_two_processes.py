@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str) -> None:
-    """200 turns of one dialogue and 200 over 40: each is stored once, with an index of its own.
+    """500 turns of one dialogue and 500 over 100: each is stored once, with an index of its own.
     What both send under the same key is stored once, and both are told the same index.
     """
     engine = open_database(postgres_url)
@@ -34,7 +34,7 @@ async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str)
             told[dialogue].append(int(index))
 
     store = SessionStore(engine)
-    assert sum(len(indexes) for name, indexes in told.items() if name != "shared") == 400
+    assert sum(len(indexes) for name, indexes in told.items() if name != "shared") == 1000
     for name, indexes in told.items():
         timeline = await store.timeline("one", name)
         length = 20 if name == "shared" else len(indexes)
