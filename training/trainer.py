@@ -67,7 +67,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             super().save_model(output_dir, _internal_call)
-            if _internal_call and output_dir is not None:  # of a checkpoint
+            of_a_checkpoint = _internal_call and output_dir is not None
+            if of_a_checkpoint and self.args.should_save:  # the processes have the same weights
                 average.save(Path(output_dir))
 
     class AfterEpoch(TrainerCallback):  # type: ignore[misc]

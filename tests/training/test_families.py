@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig, OPTConfig, Qwen3Config
 
+from service.conversation.calibration import Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import prediction_from_scores
@@ -203,7 +204,7 @@ async def test_vllm_reads_the_bundle_as_transformers_does(
         for a in asked:
             reading = plan_reading(a.space, bundle.prompt_template, tokenizer.encode, tokenizer.end)
             scores = await score_labels(engine, reading, a.ids, Priority.INTERACTIVE)
-            prediction = prediction_from_scores(a.space, scores.log_probabilities, 1.0)
+            prediction = prediction_from_scores(a.space, scores.log_probabilities, Temperature())
             found.append(np.asarray(prediction.probabilities))
             cached.append(scores.cached_tokens)
     finally:
