@@ -34,6 +34,11 @@ def qdrant() -> Iterator[Script]:
         script.port = server.sockets[0].getsockname()[1]
         listening.set()
 
+    async def end() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0.1)
+
     def run() -> None:
         loop.run_until_complete(serve())
         loop.run_forever()
@@ -42,8 +47,10 @@ def qdrant() -> Iterator[Script]:
     thread.start()
     assert listening.wait(10)
     yield script
+    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
+    loop.close()
 
 
 @pytest.fixture
