@@ -164,10 +164,11 @@ async def score_dialogues(
         try:
             async with asyncio.TaskGroup() as group:
                 with listening(metrics.observe_stage):
-                    tasks = [
-                        group.create_task(_result(dialogue, space, tenant, services, metrics))
-                        for dialogue in batch.dialogues
-                    ]
+                    tasks = []
+                    for dialogue in batch.dialogues:
+                        result = _result(dialogue, space, tenant, services, metrics)
+                        tasks.append(group.create_task(result))
+                        await asyncio.sleep(0)  # not all in one step of the event loop
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return json_answer({"results": [task.result() for task in tasks]})
