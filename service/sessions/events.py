@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sessions.corrections import Correction
 from service.sessions.database import answering
+from service.sessions.queries import SAID
 from service.sessions.schema import changes, dialogues, utterances
-from service.sessions.store import UTTERANCE_FIELDS, StoredUtterance
+from service.sessions.store import StoredUtterance
 from service.sessions.versions import Version
 
 
@@ -76,7 +77,7 @@ class Events:
         if version.number <= position.version.number:
             return []
         said = (
-            select(utterances.c.version, *(utterances.c[name] for name in UTTERANCE_FIELDS))
+            select(utterances.c.version, *(utterances.c[name] for name in SAID))
             .where(
                 utterances.c.tenant == tenant,
                 utterances.c.dialogue_id == dialogue_id,

@@ -3,15 +3,15 @@
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, and_, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
+from service.sessions import queries
 from service.sessions.answers import (
     AlreadyAnswered,
     AnswerRow,
@@ -25,7 +25,6 @@ from service.sessions.database import answering
 from service.sessions.erasure import Erased, Pending
 from service.sessions.following import Followed
 from service.sessions.recent import End, RecentDialogues
-from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.versions import Expected, Version
 from service.sessions.writers import UtteranceRow, open_writer
 
@@ -173,7 +172,7 @@ class SessionStore:
         }
         with answering():
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_END, values)).all()
+                rows = (await connection.execute(queries.END, values)).all()
         if not rows:
             return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
         generation, length, speaker_count, number = rows[0][:4]
@@ -275,7 +274,7 @@ class SessionStore:
         values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
         with answering():
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_TIMELINE, values)).all()
+                rows = (await connection.execute(queries.TIMELINE, values)).all()
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         created_at, generation, number, length = rows[0][:4]
@@ -288,7 +287,7 @@ class SessionStore:
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
         with answering():
             async with self._engine.connect() as connection:
-                row = (await connection.execute(_VERSION, values)).one_or_none()
+                row = (await connection.execute(queries.VERSION, values)).one_or_none()
         return None if row is None else Version(*row)
 
     async def delete(
@@ -378,7 +377,7 @@ class SessionStore:
         """Check that the database answers and has the tables."""
         with answering():
             async with self._engine.connect() as connection:
-                await connection.execute(_PING)
+                await connection.execute(queries.PING)
 
     async def close(self) -> None:
         """Finish what was begun and close the connections to the database."""
@@ -410,76 +409,3 @@ def _check(*strings: str) -> None:
         if "\0" in string:
             raise ValueError("a NUL character cannot be stored")
         string.encode()  # a lone surrogate: UnicodeEncodeError, which is a ValueError
-
-
-UTTERANCE_FIELDS = tuple(f.name for f in fields(StoredUtterance) if f.name != "correction")
-
-_IS_THE_DIALOGUE = and_(
-    dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
-)
-_OF_THE_DIALOGUE = and_(
-    utterances.c.tenant == bindparam("tenant"),
-    utterances.c.dialogue_id == bindparam("dialogue_id"),
-)
-
-# Both have an index that yields their order, so that no planner, whatever it believes about the
-# table, reads more rows than are asked for.
-_known_speaker = (
-    select(utterances.c.speaker_index)
-    .where(_OF_THE_DIALOGUE, utterances.c.speaker == bindparam("speaker"))
-    .order_by(utterances.c.speaker_index)
-    .limit(1)
-    .scalar_subquery()
-)
-_last = (
-    select(utterances.c.index, utterances.c.speaker, utterances.c.speaker_index, utterances.c.text)
-    .where(_OF_THE_DIALOGUE)
-    .order_by(utterances.c.index.desc())
-    .limit(bindparam("lines", type_=Integer))
-    .subquery()
-)
-# One statement sees one moment, without a transaction.
-_END = (
-    select(
-        dialogues.c.generation,
-        dialogues.c.length,
-        dialogues.c.speaker_count,
-        _known_speaker,
-        _last.c.speaker,
-        _last.c.speaker_index,
-        _last.c.text,
-    )
-    .outerjoin_from(dialogues, _last, true())
-    .where(_IS_THE_DIALOGUE)
-    .order_by(_last.c.index)
-)
-
-_TIMELINE = (
-    select(
-        dialogues.c.created_at,
-        dialogues.c.generation,
-        dialogues.c.version,
-        dialogues.c.length,
-        *(utterances.c[name] for name in UTTERANCE_FIELDS),
-        corrections.c.label_space,
-        corrections.c.label,
-        corrections.c.created_at,
-    )
-    .outerjoin_from(
-        dialogues,
-        utterances,
-        and_(
-            utterances.c.tenant == dialogues.c.tenant,
-            utterances.c.dialogue_id == dialogues.c.id,
-            utterances.c.index > bindparam("after", type_=Integer),
-        ),
-    )
-    .outerjoin(corrections)
-    .where(_IS_THE_DIALOGUE)
-    .order_by(utterances.c.index)
-    .limit(bindparam("limit", type_=BigInteger))
-)
-
-_VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
-
-_PING = select(dialogues.c.id).limit(1)

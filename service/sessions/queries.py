@@ -1,0 +1,86 @@
+"""The statements that read dialogues; each sees one moment, without a transaction."""
+
+from sqlalchemy import BigInteger, Integer, and_, bindparam, select, true
+
+from service.sessions.schema import corrections, dialogues, utterances
+
+# The fields of a `StoredUtterance`, in their order.
+SAID = (
+    "index",
+    "speaker",
+    "speaker_index",
+    "text",
+    "label_space",
+    "prediction",
+    "created_at",
+    "description",
+)
+
+_IS_THE_DIALOGUE = and_(
+    dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
+)
+_OF_THE_DIALOGUE = and_(
+    utterances.c.tenant == bindparam("tenant"),
+    utterances.c.dialogue_id == bindparam("dialogue_id"),
+)
+
+# Both have an index that yields their order, so that no planner, whatever it believes about the
+# table, reads more rows than are asked for.
+_known_speaker = (
+    select(utterances.c.speaker_index)
+    .where(_OF_THE_DIALOGUE, utterances.c.speaker == bindparam("speaker"))
+    .order_by(utterances.c.speaker_index)
+    .limit(1)
+    .scalar_subquery()
+)
+_last = (
+    select(utterances.c.index, utterances.c.speaker, utterances.c.speaker_index, utterances.c.text)
+    .where(_OF_THE_DIALOGUE)
+    .order_by(utterances.c.index.desc())
+    .limit(bindparam("lines", type_=Integer))
+    .subquery()
+)
+END = (
+    select(
+        dialogues.c.generation,
+        dialogues.c.length,
+        dialogues.c.speaker_count,
+        _known_speaker,
+        _last.c.speaker,
+        _last.c.speaker_index,
+        _last.c.text,
+    )
+    .outerjoin_from(dialogues, _last, true())
+    .where(_IS_THE_DIALOGUE)
+    .order_by(_last.c.index)
+)
+
+TIMELINE = (
+    select(
+        dialogues.c.created_at,
+        dialogues.c.generation,
+        dialogues.c.version,
+        dialogues.c.length,
+        *(utterances.c[name] for name in SAID),
+        corrections.c.label_space,
+        corrections.c.label,
+        corrections.c.created_at,
+    )
+    .outerjoin_from(
+        dialogues,
+        utterances,
+        and_(
+            utterances.c.tenant == dialogues.c.tenant,
+            utterances.c.dialogue_id == dialogues.c.id,
+            utterances.c.index > bindparam("after", type_=Integer),
+        ),
+    )
+    .outerjoin(corrections)
+    .where(_IS_THE_DIALOGUE)
+    .order_by(utterances.c.index)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+
+VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
+
+PING = select(dialogues.c.id).limit(1)
