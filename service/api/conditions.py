@@ -8,8 +8,6 @@ from fastapi import Depends, Header
 from service.api.problems import invalid
 from service.sessions.versions import Expected, Version
 
-ETAG = "ETag"
-
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
 
 

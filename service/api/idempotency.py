@@ -18,11 +18,10 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
+from service.api.headers import LOCATION, REPLAYED
 from service.api.preferences import prefers_async
 from service.api.services import Services, ServicesDep, TenantDep
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
-
-REPLAYED = "Idempotency-Replayed"
 
 Written = TypeVar("Written")
 
@@ -107,14 +106,14 @@ async def _fingerprint(request: Request) -> str:
 
 
 def _kept(answer: Response) -> Answer:
-    location = answer.headers.get("location")
+    location = answer.headers.get(LOCATION)
     return Answer(answer.status_code, bytes(answer.body).decode(), location)
 
 
 def _replayed(answer: Answer) -> Response:
     headers = {REPLAYED: "true"}
     if answer.location is not None:
-        headers["Location"] = answer.location
+        headers[LOCATION] = answer.location
     media_type = "application/json" if answer.body else None
     return Response(answer.body or None, answer.status, headers, media_type)
 

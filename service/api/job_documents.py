@@ -10,7 +10,8 @@ import orjson
 from service.access.callers import Caller
 from service.api.batches import Given, score
 from service.api.limits import check_job
-from service.api.problems import INTERNAL_ERROR, problem, problem_of
+from service.api.problem_kinds import INTERNAL_ERROR
+from service.api.problems import problem, problem_of
 from service.api.schemas import DialogueIn
 from service.api.services import Services
 from service.errors import ServiceError, Unavailable

@@ -12,22 +12,18 @@ from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.batches import Given, answer_in_order, given_lines, score
 from service.api.bodies import JSON, JsonRoute, json_answer
+from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
-from service.api.problems import (
-    ADMISSION_PROBLEMS,
-    BODY_PROBLEMS,
-    NOT_ACCEPTABLE,
-    documented,
-    invalid,
-    problem_of,
-)
+from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, NOT_ACCEPTABLE
+from service.api.problems import documented, invalid, problem_of
 from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut, LabelSpaceName
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
+from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
@@ -95,9 +91,24 @@ router.add_api_route(
     responses={
         200: {
             "description": "One result a dialogue, in the order given",
-            "content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_OUT}},
+            "content": {
+                NDJSON: {
+                    "schema": {"type": "string"},
+                    "itemSchema": RESULT_LINE,
+                    "example": _LINE_OUT,
+                }
+            },
+            **carrying(REPLAYED, *UNBUFFERED),
         },
-        202: {"description": "The job, which is also at `Location`", "model": JobOut},
+        202: {
+            "description": "The job, which is also at `Location`",
+            "model": JobOut,
+            "links": {
+                name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+                for name in ("read_job", "read_results", "delete_job")
+            },
+            **carrying(LOCATION, REPLAYED),
+        },
         **documented(
             *BODY_PROBLEMS,
             NOT_ACCEPTABLE,
@@ -110,7 +121,15 @@ router.add_api_route(
         ),
     },
     openapi_extra={
-        "requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_IN}}}
+        "requestBody": {
+            "content": {
+                NDJSON: {
+                    "schema": {"type": "string"},
+                    "itemSchema": DIALOGUE_LINE,
+                    "example": _LINE_IN,
+                }
+            }
+        }
     },
 )
 async def score_dialogues(
@@ -187,8 +206,8 @@ async def _stored(
     caller.require(Scope.WRITE)
     job = await store_job(given, label_space.name, caller, services)
     answer = json_answer(job_document(job), 202)
-    answer.headers["Location"] = f"/jobs/{job.id}"
-    answer.headers["Preference-Applied"] = "respond-async"
+    answer.headers[LOCATION] = f"/jobs/{job.id}"
+    answer.headers[APPLIED] = "respond-async"
     return answer
 
 
