@@ -4,15 +4,16 @@ import re
 from typing import Annotated
 
 from fastapi import Depends, Header
-from pydantic import JsonValue
 
 from service.api.problems import invalid
+from service.api.strings import Patterned
 from service.sessions.versions import Expected, Version
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _TAGS = re.compile(rf"\s*(?:\*|{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*)\s*")
-_PATTERN: dict[str, JsonValue] = {"pattern": f"^{_TAGS.pattern}$"}
 _ANY = "*"
+
+_Tags = Annotated[str, Patterned(f"^{_TAGS.pattern}$")]
 
 
 def etag(version: Version) -> str:
@@ -22,12 +23,11 @@ def etag(version: Version) -> str:
 
 async def _if_match(
     if_match: Annotated[
-        str | None,
+        _Tags | None,
         Header(
             alias="If-Match",
             description="The `ETag` of the dialogue as you know it, or `*`: refused if it is "
             "another one by now.",
-            json_schema_extra=_PATTERN,
         ),
     ] = None,
 ) -> Expected | None:
@@ -41,11 +41,10 @@ async def _if_match(
 
 async def _if_none_match(
     if_none_match: Annotated[
-        str | None,
+        _Tags | None,
         Header(
             alias="If-None-Match",
             description="The `ETag` that you have: while it is the same, there is nothing to send.",
-            json_schema_extra=_PATTERN,
         ),
     ] = None,
 ) -> Expected | None:

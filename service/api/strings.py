@@ -5,10 +5,12 @@ refusal is in words.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from service.settings import Limits
 
@@ -30,13 +32,23 @@ _UNREADABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _BREAKING = r"\n\r\x85\u2028\u2029"
 
-TEXT_PATTERN = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
-SPEAKER_PATTERN = (
-    f"^[^{_UNREADABLE}{_BREAKING}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}{_BREAKING}]*$"
-)
-IDENTIFIER_PATTERN = r"^(?!\.{1,2}$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
+_TEXT = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
+_SPEAKER = f"^[^{_UNREADABLE}{_BREAKING}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}{_BREAKING}]*$"
+_IDENTIFIER = r"^(?!\.{1,2}$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
 
 _DEFAULT = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Patterned:
+    """Has the documentation say by a pattern what is checked elsewhere."""
+
+    pattern: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
 
 
 def _readable(value: str) -> str:
@@ -72,8 +84,8 @@ Text = Annotated[
         f"and carriage return; {_DEFAULT.text_characters:,} characters unless the service is set "
         "otherwise.",
         examples=["We won!"],
-        json_schema_extra={"pattern": TEXT_PATTERN},
     ),
+    Patterned(_TEXT),
 ]
 Speaker = Annotated[
     str,
@@ -84,8 +96,8 @@ Speaker = Annotated[
         description="Who says it: any name on one line, always the same for the same person; "
         f"{_DEFAULT.speaker_characters:,} characters unless the service is set otherwise.",
         examples=["Ann"],
-        json_schema_extra={"pattern": SPEAKER_PATTERN},
     ),
+    Patterned(_SPEAKER),
 ]
 Scene = Annotated[
     str,
@@ -95,8 +107,8 @@ Scene = Annotated[
         description="What the scene looks like while it is said, in words; as long as a text may "
         "be. Comes back unchanged. The model is shown it where its template has a place for it.",
         examples=["She jumps up and hugs him."],
-        json_schema_extra={"pattern": TEXT_PATTERN},
     ),
+    Patterned(_TEXT),
 ]
 Identifier = Annotated[
     str,
@@ -106,8 +118,8 @@ Identifier = Annotated[
         max_length=200,
         description="Printable characters other than `/`.",
         examples=["call-42"],
-        json_schema_extra={"pattern": IDENTIFIER_PATTERN},
     ),
+    Patterned(_IDENTIFIER),
 ]
 LabelSpaceName = Annotated[
     str,

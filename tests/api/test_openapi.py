@@ -1,15 +1,21 @@
 """The documentation that the service gives of itself."""
 
+import json
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import service.api
 from service.api.problem_kinds import KINDS
 from service.api.schemas import ForecastOut, UtteranceOut
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
+
+COMMITTED = Path(service.api.__file__).with_name("openapi.json")
 
 BODY = {"400", "413", "415", "422"}
 # Of the callers, and of all that is asked.
@@ -56,6 +62,18 @@ CALLS = {
 @pytest.fixture
 def document(service: "Service") -> Any:
     return service.app.openapi()
+
+
+def test_the_committed_document_is_the_one_that_is_served(document: Any) -> None:
+    """After a change that is meant, `make openapi` writes it anew; what clients see is in the diff.
+
+    The version is the package's, which the application of this test has not.
+    """
+    committed = json.loads(COMMITTED.read_text("utf-8"))
+
+    assert committed["info"].pop("version") == version("instructerc")
+    del document["info"]["version"]
+    assert committed == document
 
 
 def calls(document: Any) -> Iterator[tuple[tuple[str, str], Any]]:

@@ -21,9 +21,10 @@ from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
 from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, NOT_ACCEPTABLE
 from service.api.problems import documented, invalid, problem_of
-from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut, LabelSpaceName
+from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
+from service.api.strings import LabelSpaceName
 from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,

@@ -26,9 +26,9 @@ from service.api.schemas import (
     DemonstrationPage,
     DemonstrationsIn,
     DemonstrationsOut,
-    Identifier,
 )
 from service.api.services import Services, ServicesDep, TenantDep
+from service.api.strings import Identifier
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH

@@ -17,7 +17,6 @@ from service.api.schemas import (
     CorrectedOut,
     ForecastAsked,
     ForecastOut,
-    Identifier,
     LabelIn,
     TimelineAsked,
     TimelineOut,
@@ -26,6 +25,7 @@ from service.api.schemas import (
 )
 from service.api.services import MetricsDep, ServicesDep, TenantDep
 from service.api.stored import correction_document, utterance_document
+from service.api.strings import Identifier
 from service.api.timing import StageTimes
 from service.errors import (
     CorrectionNotFound,
@@ -48,7 +48,11 @@ from service.stages import listening
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
 DialogueId = Annotated[
-    Identifier, Path(description="Your own id of the dialogue: printable characters other than /.")
+    Identifier,
+    Path(
+        description="Your own id of the dialogue: printable characters other than /.",
+        examples=["call-42"],
+    ),
 ]
 UtteranceIndex = Annotated[
     int, Path(ge=0, lt=2**31, description="Its place in the dialogue, from 0.")

@@ -15,6 +15,7 @@ from service.api.routers.dialogues import DialogueId
 from service.api.services import Services, ServicesDep, TenantDep
 from service.api.stored import correction_document, utterance_document
 from service.api.streamed import EVENT
+from service.api.strings import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
 from service.sessions.store import StoredUtterance
@@ -28,7 +29,7 @@ _PAGE = 100
 
 _ERASED = "erased"
 _ID = re.compile(r"([0-9a-f]{1,16})\.([0-9]{1,10}|erased)")
-_ID_PATTERN = {"pattern": f"^{_ID.pattern}$"}
+_EventId = Annotated[str, Patterned(f"^{_ID.pattern}$")]
 
 _EXAMPLE = """\
 retry: 1000
@@ -81,19 +82,17 @@ async def follow_dialogue(
     services: ServicesDep,
     accept: Annotated[str | None, Header()] = None,
     last_event_id: Annotated[
-        str | None,
+        _EventId | None,
         Header(
             alias="Last-Event-ID",
             description="The `id` of the last event that you have.",
-            json_schema_extra=_ID_PATTERN,
         ),
     ] = None,
     after: Annotated[
-        str | None,
+        _EventId | None,
         Query(
             description="The same, for clients that cannot set headers; the header goes first. "
             "The timeline's `ETag`, without its quotes, is one: the stream goes on from there.",
-            json_schema_extra=_ID_PATTERN,
         ),
     ] = None,
 ) -> Response:

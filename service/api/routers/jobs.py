@@ -11,9 +11,10 @@ from service.api.job_documents import job_document
 from service.api.ndjson import NDJSON, Emit, LineStream
 from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
-from service.api.schemas import Identifier, JobOut
+from service.api.schemas import JobOut
 from service.api.services import ServicesDep, TenantDep
 from service.api.streamed import RESULT_LINE
+from service.api.strings import Identifier
 from service.errors import DatabaseUnavailable, IdempotencyKeyReused, JobNotFound
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
