@@ -35,9 +35,14 @@ class DocumentedApi(FastAPI):
             components["headers"] = dict(HEADERS)
             components["schemas"] |= _schemas(ITEMS)
             for path, call in _calls(document):
+                for parameter in call.get("parameters", ()):
+                    parameter["schema"] = _never_null(parameter["schema"])
                 for status, answer in call["responses"].items():
                     added = carrying(*_of_every_answer(path, call, status))["headers"]
                     answer["headers"] = {**added, **answer.get("headers", {})}
+                    for content in answer.get("content", {}).values():
+                        if "itemSchema" in content:  # the framework's, of the stream as one text
+                            content.pop("schema", None)
         return self.openapi_schema or {}
 
 
@@ -48,6 +53,14 @@ def _schemas(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     )
     schemas: dict[str, Any] = found["$defs"]
     return schemas
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter may be left out; no header and no query can be null."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**kinds[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
 
 
 def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carryin
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
+from service.api.links import leading_to
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
@@ -45,10 +46,13 @@ _LINE_OUT = (
     '{"line":2,"error":{"type":"/problems/malformed-json","status":400,...}}\n'
 )
 
-Accept = Annotated[str | None, Header()]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
 Prefer = Annotated[
     list[str] | None,
-    Header(description="`respond-async`: answer 202 with a job that is done later."),
+    Header(
+        description="`respond-async`: answer 202 with a job that is done later.",
+        examples=[["respond-async"]],
+    ),
 ]
 
 
@@ -94,7 +98,6 @@ router.add_api_route(
             "description": "One result a dialogue, in the order given",
             "content": {
                 NDJSON: {
-                    "schema": {"type": "string"},
                     "itemSchema": RESULT_LINE,
                     "example": _LINE_OUT,
                 }
@@ -104,11 +107,8 @@ router.add_api_route(
         202: {
             "description": "The job, which is also at `Location`",
             "model": JobOut,
-            "links": {
-                name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-                for name in ("read_job", "read_results", "delete_job")
-            },
             **carrying(LOCATION, REPLAYED),
+            **leading_to("read_job", "read_results", "delete_job", job_id="id"),
         },
         **documented(
             *BODY_PROBLEMS,
@@ -125,7 +125,6 @@ router.add_api_route(
         "requestBody": {
             "content": {
                 NDJSON: {
-                    "schema": {"type": "string"},
                     "itemSchema": DIALOGUE_LINE,
                     "example": _LINE_IN,
                 }
@@ -143,7 +142,8 @@ async def score_dialogues(
     accept: Accept = None,
     prefer: Prefer = None,
     label_space: Annotated[
-        LabelSpaceName | None, Query(description="Of a body of lines; `unified` if left out.")
+        LabelSpaceName | None,
+        Query(description="Of a body of lines; `unified` if left out."),
     ] = None,
 ) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.

@@ -11,6 +11,7 @@ from service.api.conditions import IfMatch, IfNoneMatch, etag
 from service.api.headers import ETAG, LINK, REPLAYED, SERVER_TIMING, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
+from service.api.links import leading_to
 from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
 from service.api.schemas import (
@@ -64,7 +65,10 @@ UtteranceIndex = Annotated[
     status_code=201,
     response_model=UtteranceOut,
     responses={
-        201: carrying(ETAG, SERVER_TIMING, REPLAYED),
+        201: {
+            **carrying(ETAG, SERVER_TIMING, REPLAYED),
+            **leading_to("correct_label", dialogue_id="dialogue_id", index="index"),
+        },
         **documented(
             *BODY_PROBLEMS,
             *ADMISSION_PROBLEMS,
@@ -258,7 +262,10 @@ async def erase_dialogue(
     "/{dialogue_id}/utterances/{index}/label",
     response_model=CorrectedOut,
     responses={
-        200: carrying(ETAG, REPLAYED),
+        200: {
+            **carrying(ETAG, REPLAYED),
+            **leading_to("take_label_back", dialogue_id="dialogue_id", index="index"),
+        },
         **documented(
             *BODY_PROBLEMS,
             *ADMISSION_PROBLEMS,

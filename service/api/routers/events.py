@@ -59,7 +59,6 @@ data: {"dialogue_id":"call-42"}
             "description": "The events, one after the other",
             "content": {
                 EVENT_STREAM: {
-                    "schema": {"type": "string"},
                     "itemSchema": EVENT,
                     "example": _EXAMPLE,
                 }
@@ -80,7 +79,7 @@ async def follow_dialogue(
     dialogue_id: DialogueId,
     tenant: TenantDep,
     services: ServicesDep,
-    accept: Annotated[str | None, Header()] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
     last_event_id: Annotated[
         _EventId | None,
         Header(

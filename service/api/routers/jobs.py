@@ -39,7 +39,6 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
             "description": "One result a dialogue, in the order given",
             "content": {
                 NDJSON: {
-                    "schema": {"type": "string"},
                     "itemSchema": RESULT_LINE,
                 }
             },
