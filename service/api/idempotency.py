@@ -5,9 +5,9 @@ gets its answer. Another process may be at the same work at once; the database l
 write, and the other gives its answer. Only what succeeds is kept, so that a failure can be retried
 under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_S` says.
 
-The answer is kept in the transaction that writes a dialogue. Demonstrations lie elsewhere: their
-answer is kept once they are written, and a request that a crash cut off in between is done again,
-which changes nothing, save that what was deleted is then not found.
+The answer is kept in the transaction that writes a dialogue or a job. Demonstrations lie elsewhere:
+their answer is kept once they are written, and a request that a crash cut off in between is done
+again, which changes nothing, save that what was deleted is then not found.
 """
 
 import hashlib

@@ -105,6 +105,7 @@ async def test_a_repeated_request_makes_no_second_job(service: "Service") -> Non
     first, second = [await begun(service, headers=headers) for _ in range(2)]
 
     assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
     assert first.headers["location"] == second.headers["location"]
     assert sum((await service.services.jobs.counts()).values()) == 1
 

@@ -36,6 +36,8 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
+from service.sessions.answers import Once
+from service.sessions.jobs import Job
 from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
@@ -71,7 +73,7 @@ async def score_lines(
     space = services.recognizer.label_space(label_space)
     given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
-        return await _stored(given, space, caller, services)
+        return _accepted(await _stored(given, space, caller, services))
     accepted(accept, [NDJSON])
 
     async def one(dialogue: DialogueIn) -> dict[str, Any]:
@@ -170,9 +172,10 @@ async def score_dialogues(
     if prefers_async(prefer or ()):
 
         async def store() -> Response:
-            return await _stored(_given(batch), space, caller, services)
+            once = request.once(_accepted)
+            return _accepted(await _stored(_given(batch), space, caller, services, once))
 
-        return await request.answer(store)
+        return await request.answer(store, keeps=True)
     if preferred(accept, [JSON, NDJSON]) == NDJSON:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
@@ -202,10 +205,17 @@ async def _given(batch: BatchIn) -> AsyncIterator[Given]:
 
 
 async def _stored(
-    given: AsyncIterator[Given], label_space: LabelSpace, caller: Caller, services: Services
-) -> Response:
+    given: AsyncIterator[Given],
+    label_space: LabelSpace,
+    caller: Caller,
+    services: Services,
+    once: Once[Job] | None = None,
+) -> Job:
     caller.require(Scope.WRITE)
-    job = await store_job(given, label_space.name, caller, services)
+    return await store_job(given, label_space.name, caller, services, once)
+
+
+def _accepted(job: Job) -> Response:
     answer = json_answer(job_document(job), 202)
     answer.headers[LOCATION] = f"/jobs/{job.id}"
     answer.headers[APPLIED] = "respond-async"
