@@ -143,6 +143,9 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
         "corrections": 0,
         "answers": 0,
         "deliveries": 2,
+        "jobs": 0,
+        "job_work": 0,
+        "job_results": 0,
     }
 
 
