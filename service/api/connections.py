@@ -1,9 +1,10 @@
-"""Connections, of which there are only so many, and which must send something.
+"""Connections, of which there are only so many, and which must send and read something.
 
 A server that accepts every connection has its memory filled by clients that only connect.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from service.errors import Overloaded
 
 # A request's head is sent by then, from the connection's start or from the head's first byte.
 HEAD_S = 10.0
+# A client that is gone, or reads nothing, for so long loses its connection (tcp(7)).
+UNREAD_S = 60.0
 # Time to read the refusal: what arrives after the socket was closed would break it off.
 _LINGER_S = 1.0
 
@@ -25,11 +28,18 @@ class BoundedConnection(HttpToolsProtocol):
     """A connection that is refused where there are as many as there may be."""
 
     def __init__(
-        self, *arguments: Any, most: int, head_s: float, reject: CountRejection, **more: Any
+        self,
+        *arguments: Any,
+        most: int,
+        head_s: float,
+        unread_s: float,
+        reject: CountRejection,
+        **more: Any,
     ) -> None:
         super().__init__(*arguments, **more)
         self._most = most
         self._head_s = head_s
+        self._unread_s = unread_s
         self._reject = reject
         self._refused = False
         self._head_due: asyncio.TimerHandle | None = None
@@ -38,6 +48,7 @@ class BoundedConnection(HttpToolsProtocol):
         if len(self.connections) < self._most:
             super().connection_made(transport)
             self._expect_head()
+            self._expect_reading()
             return
         self._refused = True
         self.transport = transport
@@ -67,6 +78,13 @@ class BoundedConnection(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._head_due = self.loop.call_later(self._head_s, self.transport.close)
 
+    def _expect_reading(self) -> None:
+        # Closing alone would wait until what was written is read.
+        connection = self.transport.get_extra_info("socket")
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            milliseconds = round(self._unread_s * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
     def _head_came(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
@@ -74,15 +92,16 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def bounded(
-    most: int, reject: CountRejection, head_s: float = HEAD_S
+    most: int, reject: CountRejection, head_s: float = HEAD_S, unread_s: float = UNREAD_S
 ) -> Callable[..., BoundedConnection]:
     """What uvicorn makes for each connection.
 
     Args:
         most: connections that may be open.
         head_s: seconds in which a request's head is to be sent.
+        unread_s: seconds in which a client reads something of what it is sent.
     """
-    return partial(BoundedConnection, most=most, head_s=head_s, reject=reject)
+    return partial(BoundedConnection, most=most, head_s=head_s, unread_s=unread_s, reject=reject)
 
 
 def _refusal() -> bytes:

@@ -27,7 +27,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    service: Service, grace_s: float = 10, connections: int = 100, head_s: float = 10
+    service: Service,
+    grace_s: float = 10,
+    connections: int = 100,
+    head_s: float = 10,
+    unread_s: float = 10,
 ) -> AsyncIterator[Served]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
@@ -39,7 +43,7 @@ async def serving(
         lifespan="off",
         log_config=None,
         http=bounded(  # type: ignore[arg-type]  # it takes any callable
-            connections, metrics_of(service.app).count_rejection, head_s
+            connections, metrics_of(service.app).count_rejection, head_s, unread_s
         ),
         timeout_graceful_shutdown=1,
     )

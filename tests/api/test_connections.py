@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.api.serving import Served, serving
 from tests.api.test_operation_routes import at, numbers
 
@@ -64,3 +66,22 @@ async def test_a_body_may_take_longer_than_a_head(service: "Service") -> None:
         writer.write(body[10:])
 
         assert (await reader.read()).startswith(b"HTTP/1.1 201")
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(service: "Service") -> None:
+    """Though more lies ready for it than a connection holds."""
+    async with serving(service, unread_s=1) as served:
+        reader, writer = await connect(served)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_for_ever(writer), 30)
+
+        assert not served.server.server_state.connections
+
+
+async def ask_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\n\r\n" * 20)
+        await asyncio.sleep(0.1)
+        await writer.drain()
