@@ -23,7 +23,7 @@ def test_ten_times_the_rate_that_can_be_kept_up(service: Service) -> None:
     rate(service, 3)
     usual = rate(service, 5)
     process = psutil.Process(service.process.pid)
-    before = process.memory_info().rss
+    before = memory(process)
 
     late_before = late(service)
     load = Load()
@@ -54,6 +54,12 @@ def late(service: Service) -> float:
     return number(service, f"{name}_count", route=ROUTE) - in_time
 
 
+def memory(process: psutil.Process) -> int:
+    """The bytes that it holds."""
+    held: int = process.memory_info().rss
+    return held
+
+
 async def overload(service: Service, load: Load, per_second: float, process: psutil.Process) -> int:
     """Ask at a steady rate, whatever is answered; the most memory that the service took."""
     headers = {"Prefer": f"wait={DEADLINE_S}"}
@@ -68,10 +74,10 @@ async def overload(service: Service, load: Load, per_second: float, process: psu
                 task = asyncio.create_task(load.say(client, headers))
                 asked.add(task)
                 task.add_done_callback(asked.discard)
-            most = max(most, process.memory_info().rss)
+            most = max(most, memory(process))
             await asyncio.sleep(0.02)
         await asyncio.gather(*asked)
-    return max(most, process.memory_info().rss)
+    return max(most, memory(process))
 
 
 class Connections(httpx.AsyncBaseTransport):
