@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test faults bench check format install bundle lock clean
+.PHONY: serve test faults bench openapi check format install bundle lock clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -31,6 +31,10 @@ faults: $(BUNDLE)/bundle.json
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+# The document that tests compare with what the service says of itself.
+openapi: $(INSTALLED)
+	$(BIN)/instructerc openapi > service/api/openapi.json
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -95,7 +95,13 @@ def create_app(
                     parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
                 )
                 jobs = Jobs(database)
-                housekeeping = Housekeeping(sessions, jobs, corrector, settings.sessions)
+                housekeeping = Housekeeping(
+                    sessions,
+                    jobs,
+                    corrector,
+                    settings.sessions,
+                    receiving_s=2 * settings.admission.batch_deadline_s,
+                )
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)

@@ -120,6 +120,16 @@ def settings() -> None:
     _say(settings_table())
 
 
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document, as `/openapi.json` has it."""
+    from service.app import create_app
+
+    # Of the usual settings, with none of which it changes.
+    document = create_app(Settings.model_construct()).openapi()
+    _say(json.dumps(document, indent=2, ensure_ascii=False))
+
+
 @keys.command("new")
 def new(
     tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],

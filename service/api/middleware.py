@@ -8,12 +8,13 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import INTERNAL_ERROR, problem_answer
+from service.api.headers import REQUEST_ID
+from service.api.problem_kinds import INTERNAL_ERROR
+from service.api.problems import problem_answer
 from service.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID = "X-Request-Id"
 UNMATCHED = "unmatched"
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

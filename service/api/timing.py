@@ -3,8 +3,6 @@
 from service.observability.metrics import Metrics
 from service.stages import Stage
 
-SERVER_TIMING = "Server-Timing"
-
 
 class StageTimes:
     """Adds up the seconds of each stage of one request, and passes them on to the metrics."""

@@ -338,12 +338,12 @@ async def test_a_job_counts_as_what_it_holds(service: "Service", problem: Any) -
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
 async def test_operations_are_for_an_admin_or_open(start: Start, problem: Any, path: str) -> None:
-    """As is set; probes are open always."""
+    """As is set; probes are open always, and so is what refusals mean."""
     async with start() as service:
         assert problem(await service.client.get(path)) == (401, "unauthenticated")
         assert problem(await ask(service, "writer", "GET", path)) == (403, "scope-missing")
         assert (await ask(service, "admin", "GET", path)).status_code == 200
-        for probe in ("/livez", "/readyz"):
+        for probe in ("/livez", "/readyz", "/problems", "/problems/unauthenticated"):
             assert (await service.client.get(probe)).status_code == 200
     async with start(open_operations=True) as service:
         assert (await service.client.get(path)).status_code == 200

@@ -54,6 +54,13 @@ async def test_a_job_is_accepted_and_done_later(service: "Service") -> None:
     assert (await numbers(service))[at("erc_jobs", state="done")] == 1
 
 
+async def test_whoever_has_two_preferences_is_told_of_both(service: "Service") -> None:
+    """In one header."""
+    answer = await begun(service, headers={"Prefer": "respond-async, wait=5"})
+
+    assert answer.headers["preference-applied"] == "respond-async, wait=5"
+
+
 async def test_a_job_of_lines_has_their_errors_in_its_results(service: "Service") -> None:
     """More lines than are done at once; a dialogue that cannot be scored fails alone."""
     content = b"".join(line(str(n), "Hi.") for n in range(250)) + b"{\n" + line("x", "? " * 900)
@@ -98,6 +105,7 @@ async def test_a_repeated_request_makes_no_second_job(service: "Service") -> Non
     first, second = [await begun(service, headers=headers) for _ in range(2)]
 
     assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
     assert first.headers["location"] == second.headers["location"]
     assert sum((await service.services.jobs.counts()).values()) == 1
 

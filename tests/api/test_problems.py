@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.api.problems import PROBLEMS
+from service.api.problem_kinds import PROBLEMS
 from service.errors import DialogueBusy, ServiceError
 
 if TYPE_CHECKING:

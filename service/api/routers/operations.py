@@ -10,13 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
-from service.api.problems import (
-    KEY_PROBLEMS,
-    NOT_ALIVE,
-    NOT_READY,
-    documented,
-    problem_answer,
-)
+from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
+from service.api.problems import documented, problem_answer
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, ServicesDep
 from service.errors import ServiceError, Unavailable
