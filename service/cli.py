@@ -33,7 +33,8 @@ def serve() -> None:
     _refuse_taken_port(settings)
     import uvicorn
 
-    from service.api.services import door_of
+    from service.api.connections import bounded
+    from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
 
@@ -56,7 +57,9 @@ def serve() -> None:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools",
+            http=bounded(  # type: ignore[arg-type]  # it takes any callable
+                settings.admission.connections, metrics_of(service).count_rejection
+            ),
             log_config=None,
             log_level=settings.log_level,
             access_log=False,

@@ -23,7 +23,7 @@ BATCH = {
 
 
 async def begun(service: "Service", **more: Any) -> httpx.Response:
-    arguments = {"json": BATCH, "headers": LATER} | more
+    arguments: dict[str, Any] = {"json": BATCH, "headers": LATER} | more
     answer = await service.client.post("/batch", **arguments)
     assert answer.status_code == 202, answer.text
     return answer

@@ -59,7 +59,7 @@ def read_lines(context: DeserializationContext, response: Response) -> Any:
 
 
 @schemathesis.check
-def documented_headers(context: CheckContext, response: Response, case: Case) -> None:
+def documented_headers(context: CheckContext, response: Response, case: Case[Any]) -> None:
     """An answer carries the headers that the document names, and no others."""
     definition = case.operation.responses.find_by_status_code(response.status_code)
     if definition is None:
@@ -70,7 +70,9 @@ def documented_headers(context: CheckContext, response: Response, case: Case) ->
 
 
 @schemathesis.hook
-def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+def filter_failure(
+    context: HookContext, failure: Failure, case: Case[Any], response: Response
+) -> bool:
     """Whether a failure is the service's."""
     if isinstance(failure, RejectedPositiveData):
         # Where a pattern is beyond schemathesis, it makes values that the pattern refuses.
@@ -81,12 +83,12 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
     return True
 
 
-def parameters(case: Case) -> list[Any]:
+def parameters(case: Case[Any]) -> list[Any]:
     found: list[Any] = case.operation.definition.raw.get("parameters", [])
     return found
 
 
-def is_documented(parameter: Any, case: Case) -> bool:
+def is_documented(parameter: Any, case: Case[Any]) -> bool:
     """Whether what a case has for a parameter is as its schema says."""
     values = {"path": case.path_parameters, "query": case.query, "header": case.headers}
     given = (values[parameter["in"]] or {}).get(parameter["name"])
