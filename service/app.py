@@ -96,6 +96,8 @@ def create_app(
                 )
                 jobs = Jobs(database)
                 housekeeping = Housekeeping(sessions, jobs, corrector, settings.sessions)
+                metrics.show_bundle(parts.bundle)
+                metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)
@@ -145,13 +147,11 @@ def _access(settings: Settings) -> Access:
 
 def _places(settings: Settings, metrics: Metrics) -> Places:
     count = settings.utterance_places
+    most_waiting = settings.admission.waiting
     places = Places(
-        count,
-        kept=count // 2,
-        most_waiting=settings.admission.waiting,
-        reject=metrics.count_rejection,
+        count, kept=count // 2, most_waiting=most_waiting, reject=metrics.count_rejection
     )
-    metrics.show_queue(places.waiting)
+    metrics.show_places(places, most_waiting)
     return places
 
 

@@ -16,11 +16,13 @@ from typing import Self
 class Stage(StrEnum):
     """The stages of one utterance; metrics and the `Server-Timing` header name them so."""
 
+    ADMIT = "admit"  # the wait for the dialogue's turn before, and for a place
     STORE = "store"  # reading the dialogue's end, and writing the turn
     ENCODE = "encode"  # the text's vector, the wait for its batch included
     RETRIEVE = "retrieve"  # the nearest demonstrations
     RENDER = "render"  # prompt and tokens
-    DECODE = "decode"  # the label's probabilities, the wait in the engine's queue included
+    QUEUE = "queue"  # the wait in the engine's queue
+    DECODE = "decode"  # the label's probabilities
 
 
 Listener = Callable[[Stage, float], None]

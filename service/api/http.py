@@ -12,7 +12,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
-from service.api.problems import HANDLERS
+from service.api.problems import HANDLERS, KINDS
 from service.api.routers import (
     batch,
     demonstrations,
@@ -23,7 +23,7 @@ from service.api.routers import (
     operations,
 )
 from service.api.services import State
-from service.observability.metrics import Metrics, new_metrics
+from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.settings import Admission, Limits
 
@@ -70,7 +70,9 @@ def build_api(
         admission: how many requests are admitted; `door_of` gives who admits them.
         access: who may ask for what.
     """
-    metrics = new_metrics()
+    metrics = Metrics()
+    metrics.show_problems(kind.type for kind in KINDS)
+    metrics.build_info.labels(version).set(1)
     door = _door(admission, metrics)
     app = FastAPI(
         title="InstructERC",
@@ -114,7 +116,7 @@ def _door(admission: Admission, metrics: Metrics) -> Door:
         streams=admission.streams,
     )
     door = Door(options, metrics.count_rejection)
-    metrics.show_requests(door.under_way)
+    metrics.show_requests(door.under_way, options.most)
     metrics.open_streams.set_function(lambda: len(door.streams))
     return door
 

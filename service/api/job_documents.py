@@ -84,6 +84,7 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
 
     async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
         if "error" in stored:
+            metrics.count_result(stored)
             return stored
         line = stored.pop("line")
         dialogue = DialogueIn.model_validate(stored)
@@ -97,7 +98,9 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         except Exception:
             log.exception("line %d of a job failed", line)
             found = problem(INTERNAL_ERROR, "the log has the cause")
-        return {"line": line, "id": dialogue.id, "error": found}
+        result = {"line": line, "id": dialogue.id, "error": found}
+        metrics.count_result(result)
+        return result
 
     return one
 

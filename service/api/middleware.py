@@ -8,7 +8,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import INTERNAL_ERROR, problem_answer
+from service.api.problems import INTERNAL_ERROR, PROBLEM, problem_answer
 from service.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class RequestIds:
 
 
 class CountedRequests:
-    """Counts requests and times them, by route template."""
+    """Counts requests and times them, by route template; and problems, by type."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -76,6 +76,9 @@ class CountedRequests:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.requests.labels(method, route, status).inc()
             self.metrics.request_seconds.labels(route).observe(perf_counter() - start)
+            problem = scope["state"].get(PROBLEM)
+            if problem is not None:
+                self.metrics.count_problem(problem)
 
 
 class AnsweredFailures:

@@ -241,7 +241,11 @@ def start_service(
                 CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
+            metrics = metrics_of(app)
             places = Places(8, kept=4, most_waiting=admission.waiting)
+            metrics.show_bundle(bundle)
+            metrics.show_places(places, admission.waiting)
+            metrics.engine_silent_seconds.set_function(lambda: watched.silent_s)
             yield {
                 "services": Services(
                     turns=TurnTaker(recognizer, sessions, NamedLocks(), places),

@@ -23,7 +23,7 @@ from service.api.schemas import (
     UtteranceOut,
 )
 from service.api.services import MetricsDep, ServicesDep, TenantDep
-from service.api.stored import correction_document, utterance_document
+from service.api.stored import correction_document, count_agreement, utterance_document
 from service.api.timing import SERVER_TIMING, StageTimes
 from service.errors import (
     CorrectionNotFound,
@@ -104,8 +104,7 @@ async def add_utterance(
                 once=request.once(answered),
             )
         stored = appended.utterance
-        emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
-        metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
+        metrics.count_prediction(stored.prediction)
         answer = answered(stored)
         answer.headers[SERVER_TIMING] = times.header
         answer.headers[ETAG] = etag(appended.version)
@@ -259,6 +258,7 @@ async def correct_label(
     given: LabelIn,
     tenant: TenantDep,
     services: ServicesDep,
+    metrics: MetricsDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
@@ -274,6 +274,8 @@ async def correct_label(
             tenant, dialogue_id, index, given.label_space, given.label, expected
         )
         found = correction_document(corrected.correction, services) or {}
+        if corrected.prediction is not None:
+            count_agreement(corrected.prediction["emotion"], found, metrics)
         answer = json_answer(
             {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
         )
