@@ -30,6 +30,7 @@ from service.errors import (
     ShuttingDown,
 )
 from service.priority import Priority
+from service.stages import Stage, stage
 
 
 class Rejection(StrEnum):
@@ -391,7 +392,8 @@ class Place:
     priority: Priority
 
     async def __aenter__(self) -> None:
-        await self.places.take(self.priority)
+        with stage(Stage.ADMIT):
+            await self.places.take(self.priority)
 
     async def __aexit__(
         self,

@@ -17,6 +17,7 @@ from service.errors import ServiceError, Unavailable
 from service.jobs import Score
 from service.observability.metrics import Metrics
 from service.sessions.jobs import Job
+from service.stages import listening
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         dialogue = DialogueIn.model_validate(stored)
         try:
             space = services.recognizer.label_space(label_space)
-            return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
+            with listening(metrics.observe_stage):
+                return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
         except Unavailable:
             raise
         except ServiceError as error:

@@ -21,6 +21,7 @@ from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.stages import Stage
+from service.traces import current_exemplar
 
 # A turn takes milliseconds, a batch minutes.
 _REQUEST_BUCKETS = (
@@ -229,7 +230,7 @@ class Metrics:
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
-        self.stage_seconds.labels(stage).observe(seconds)
+        self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
 
     def count_problem(self, problem_type: str) -> None:
         """Count an answer that is a problem document of this type."""

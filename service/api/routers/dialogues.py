@@ -24,7 +24,7 @@ from service.api.schemas import (
 )
 from service.api.services import MetricsDep, ServicesDep, TenantDep
 from service.api.stored import correction_document, count_agreement, utterance_document
-from service.api.timing import SERVER_TIMING, StageTimes
+from service.api.timing import SERVER_TIMING, timed
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
@@ -41,7 +41,6 @@ from service.errors import (
 )
 from service.recognition.document import forecast_document
 from service.sessions.store import StoredUtterance, Timeline
-from service.stages import listening
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
@@ -91,8 +90,7 @@ async def add_utterance(
 
     async def take() -> Response:
         caller.spend_utterances(1)
-        times = StageTimes(metrics)
-        with listening(times):
+        with timed(metrics) as times:
             appended = await services.turns.take(
                 tenant,
                 dialogue_id,
@@ -192,8 +190,7 @@ async def forecast_turn(
     """
     check_forecast(asked, services.limits)
     caller.spend_utterances(1)
-    times = StageTimes(metrics)
-    with listening(times):
+    with timed(metrics) as times:
         forecast = await services.turns.forecast(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
