@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test faults bench check format install bundle lock clean
+.PHONY: serve test faults bench dashboards check format install bundle lock clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -28,6 +28,10 @@ faults: $(BUNDLE)/bundle.json
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+# Grafana's files, of which helm/grafana is the source.
+dashboards: $(INSTALLED)
+	$(BIN)/python -m helm.grafana
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
