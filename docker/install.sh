@@ -43,7 +43,7 @@ case $step in
     # libnuma: of vLLM's CPU build. A compiler: Triton compiles its kernels' launchers when it runs.
     case $flavour in
       cpu) set -- libnuma1 ;;
-      gpu) set -- libnuma1 gcc g++ libc6-dev ;;
+      gpu) set -- gcc g++ libc6-dev ;;
     esac
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@"
