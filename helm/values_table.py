@@ -18,10 +18,8 @@ def values_table() -> str:
         ValueError: a value there has no comment above it.
     """
     text = VALUES.read_text("utf-8")
-    tree = yaml.compose(text, yaml.SafeLoader)
-    assert isinstance(tree, yaml.MappingNode)
     rows = ["| value | default | sets |", "|---|---|---|"]
-    for path, default, comment in _values(tree, text.splitlines(), ""):
+    for path, default, comment in _values(yaml.compose(text), text.splitlines(), ""):
         rows.append(f"| `{path}` | {default and f'`{default}`'} | {comment} |")
     return "\n".join(rows)
 
@@ -54,12 +52,11 @@ def _comment(lines: Sequence[str], key: yaml.Node) -> str:
 
 
 def _default(value: yaml.Node) -> str:
-    if isinstance(value, yaml.ScalarNode):
-        return value.value
+    if isinstance(value, yaml.MappingNode):
+        return ", ".join(f"{k.value}: {_default(v)}" for k, v in value.value) or "{}"
     if isinstance(value, yaml.SequenceNode):
         return ", ".join(map(_default, value.value)) or "[]"
-    assert isinstance(value, yaml.MappingNode)
-    return ", ".join(f"{k.value}: {_default(v)}" for k, v in value.value) or "{}"
+    return str(value.value)
 
 
 if __name__ == "__main__":
