@@ -13,10 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from service import errors
 
 PROBLEM_JSON = "application/problem+json"
+PROBLEM = "problem"
+"""Where a request's state has the type of the problem that it was answered with."""
 RETRY_AFTER_S = 1
 
 _WORTH_A_RETRY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
@@ -109,6 +112,20 @@ NOT_READY = Kind("not-ready", 503, "A part of the service does not answer")
 NOT_ALIVE = Kind("not-alive", 503, "The service must be started anew")
 INTERNAL_ERROR = Kind("internal-error", 500, "The service failed")
 
+KINDS = (
+    *PROBLEMS.values(),
+    MALFORMED_JSON,
+    INVALID_REQUEST,
+    BODY_TOO_LARGE,
+    NOT_JSON,
+    NO_SUCH_PATH,
+    METHOD_NOT_ALLOWED,
+    NOT_ACCEPTABLE,
+    NOT_READY,
+    NOT_ALIVE,
+    INTERNAL_ERROR,
+)
+
 # What any call with a body may be refused for, before it is looked at more closely.
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
 
@@ -154,7 +171,19 @@ def problem_answer(
     if kind.status in _WORTH_A_RETRY:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     body = problem(kind, detail, request_id=request_id, **members)
-    return Response(orjson.dumps(body), kind.status, headers, PROBLEM_JSON)
+    return _ProblemAnswer(kind, orjson.dumps(body), headers)
+
+
+class _ProblemAnswer(Response):
+    """Leaves the problem's type in the state of the request that it answers, for who counts."""
+
+    def __init__(self, kind: Kind, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(body, kind.status, headers, PROBLEM_JSON)
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][PROBLEM] = self._kind.type
+        await super().__call__(scope, receive, send)
 
 
 def invalid(

@@ -1,12 +1,15 @@
 """What an operator's machinery asks: is it alive, is it ready, what does it count."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import REGISTRY
 
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
@@ -18,15 +21,20 @@ from service.api.problems import (
     problem_answer,
 )
 from service.api.schemas import Alive, Ready
-from service.api.services import MetricsDep, ServicesDep
+from service.api.services import MetricsDep, Services, ServicesDep
 from service.errors import ServiceError, Unavailable
+from service.observability.exposition import exposition
+from service.observability.metrics import Metrics
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.sessions.jobs import JobState
 
 router = APIRouter(tags=["operations"])
 
 _WELL = "ok"
 _DONE_WITHOUT = (DEGRADED_DEMONSTRATIONS,)
 _CHECK_S = 2.0
+# So long after its last write a dialogue is taken for one that goes on.
+_OPEN = timedelta(minutes=5)
 
 
 @router.get("/livez", response_model=Alive, responses=documented(NOT_ALIVE))
@@ -76,21 +84,37 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     responses=documented(*KEY_PROBLEMS),
     dependencies=[Depends(BEARER)],
 )
-async def metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
+async def metrics(
+    services: ServicesDep, metrics: MetricsDep, accept: Annotated[str, Header()] = ""
+) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's.
+
+    In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
 
     A key with the scope `admin` is needed where `ERC_OPEN_OPERATIONS` is not set and other machines
     can reach the service.
     """
-    bundle = services.recognizer.bundle
+    await _count_stored(services, metrics)
+    # vLLM keeps its numbers in the library's own registry, beside Python's.
+    text, media_type = await exposition(accept, metrics.registry, REGISTRY)
+    return Response(text, media_type=media_type)
+
+
+async def _count_stored(services: Services, metrics: Metrics) -> None:
+    """Count what lies in the database; nothing is said of it while that does not answer."""
+    sessions, since = services.sessions, datetime.now(UTC) - _OPEN
+    jobs: dict[JobState, float] = dict.fromkeys(JobState, math.nan)
+    dialogues = deliveries = math.nan
     with suppress(ServiceError, TimeoutError):
         async with asyncio.timeout(_CHECK_S):
-            for state, count in (await services.jobs.counts()).items():
-                metrics.jobs.labels(state).set(count)
-    metrics.show_bundle(bundle.name, bundle.version, bundle.template)
-    # vLLM keeps its numbers in the library's own registry, beside Python's.
-    text = generate_latest(metrics.registry) + generate_latest(REGISTRY)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+            counts = await services.jobs.counts()
+            dialogues = await sessions.count_changed_since(since)
+            deliveries = await sessions.corrections.count_pending()
+            jobs.update(counts)
+    for state, count in jobs.items():
+        metrics.jobs.labels(state).set(count)
+    metrics.dialogues_open.set(dialogues)
+    metrics.deliveries_pending.set(deliveries)
 
 
 async def _check(answer: Awaitable[None]) -> str:
