@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.observability.metrics import new_metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.helm.rendering import INSTALLATIONS, installation, of_kind, render, the
 
@@ -14,7 +14,7 @@ TARGET_LABELS = {"namespace", "service"}
 
 def families() -> set[str]:
     """Names of the service's own numbers."""
-    return {family.name for family in new_metrics().registry.collect()}
+    return {family.name for family in Metrics().registry.collect()}
 
 
 def test_kubernetes_scales_by_a_number_there_is() -> None:
@@ -23,7 +23,7 @@ def test_kubernetes_scales_by_a_number_there_is() -> None:
 
     (metric,) = scaler["spec"]["metrics"]
 
-    gauges = {f.name for f in new_metrics().registry.collect() if f.type == "gauge"}
+    gauges = {f.name for f in Metrics().registry.collect() if f.type == "gauge"}
     assert metric["pods"]["metric"]["name"] in gauges
 
 

@@ -121,7 +121,7 @@ def test_the_service_reaches_its_servers() -> None:
         policy = the(installation(name), "NetworkPolicy")["spec"]
         return {p["port"] for rule in policy["egress"] for p in rule["ports"]}
 
-    assert ports("production") == {53, 5432, 6333, 443, 4317}
+    assert ports("production") == {53, 5432, 6333, 443, 4317, 8126}
     assert ports("scaled by KEDA, behind a gateway") == {53, 5432, 6333}
     assert ports("one process, everything on a volume") == {53}
 

@@ -42,3 +42,9 @@ labels:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The port of an address, or the one that its client takes; takes (list "address" port). */}}
+{{- define "erc.port" -}}
+{{- $host := urlParse (index . 0) | dig "host" "" -}}
+{{ regexFind ":[0-9]+$" $host | trimPrefix ":" | default (index . 1) }}
+{{- end -}}
