@@ -54,8 +54,7 @@ case $step in
     folder=${3:?the folder to install into}
     uv venv --quiet --python "$python" "$folder/venv"
     # The locks are complete: nothing is resolved, and nothing without a hash is taken.
-    set -- pip install --quiet --python "$folder/venv/bin/python" --no-deps --require-hashes \
-      --compile-bytecode --link-mode copy
+    set -- pip install --quiet --python "$folder/venv/bin/python" --no-deps --require-hashes
     if [ "$flavour" = cpu ]; then
       # Few package indexes have the CPU build of torch; PyTorch's own does.
       uv "$@" -r requirements/torch-cpu.txt 2>/dev/null \
@@ -66,8 +65,7 @@ case $step in
 
   service)
     # The locked setuptools builds it: nothing is fetched here.
-    uv pip install --quiet --python "$folder/venv/bin/python" --no-deps --no-build-isolation \
-      --compile-bytecode .
+    uv pip install --quiet --python "$folder/venv/bin/python" --no-deps --no-build-isolation .
     mkdir -p "$folder/data"
     cp -R data/label_spaces data/demonstrations.jsonl "$folder/data/"
     cp docker/health.py "$folder/"

@@ -8,9 +8,6 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.helm.rendering import INSTALLATIONS, installation, of_kind, render, the
 
-# What prometheus-operator writes on every series that a ServiceMonitor has scraped.
-TARGET_LABELS = {"namespace", "service"}
-
 
 def families() -> set[str]:
     """Names of the service's own numbers."""
@@ -39,18 +36,18 @@ def test_keda_scales_by_numbers_there_are() -> None:
     for selector in re.findall(r"{(.*?)}", query):
         assert dict(re.findall(r'(\w+)="(.*?)"', selector)) == {
             "namespace": "emotions",
-            "service": "erc-instructerc",
+            "job": "erc-instructerc",
         }
-        assert set(re.findall(r'(\w+)="', selector)) == TARGET_LABELS
 
 
 def test_the_service_that_is_asked_about_is_the_one_that_is_scraped() -> None:
-    """The label `service` is the name of the Service that the monitor selects."""
+    """prometheus-operator's label `job` is the name of the Service that a monitor selects."""
     manifests = installation("scaled by KEDA, behind a gateway")
     service = the(manifests, "Service")
     monitor = the(manifests, "ServiceMonitor")["spec"]
 
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert "jobLabel" not in monitor
     assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
     assert service["metadata"]["name"] == "erc-instructerc"
 
