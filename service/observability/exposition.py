@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 _OPENMETRICS = "application/openmetrics-text"
@@ -32,6 +34,9 @@ async def exposition(accept: str, *registries: CollectorRegistry) -> tuple[bytes
         accept: the request's header.
     """
     encode, media_type = choose_encoder(accept)
+    if media_type.startswith(_OPENMETRICS):
+        # No name here needs to be escaped, but prometheus-client 0.26 makes `vllm:` into `vllm_`.
+        encode = partial(encode, escaping=ALLOWUTF8)
     parts = []
     for family in chain.from_iterable(registry.collect() for registry in registries):
         parts.append(encode(_Family(family)).removesuffix(_END))
