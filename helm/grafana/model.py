@@ -235,11 +235,7 @@ def _panel(panel: Panel) -> Json:
     }
     if panel.kind == "table":
         shown = {"include": {"names": list(panel.columns)}}
-        written["transformations"] = [
-            {"id": "labelsToFields", "options": {"mode": "columns"}},
-            {"id": "merge", "options": {}},
-            {"id": "filterFieldsByName", "options": shown},
-        ]
+        written["transformations"] = [{"id": "filterFieldsByName", "options": shown}]
     return written
 
 
