@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test faults bench dashboards check format install bundle lock clean
+.PHONY: serve test faults bench dashboards pictures check format install bundle lock clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -32,6 +32,10 @@ bench: $(BUNDLE)/bundle.json
 # Grafana's files, of which helm/grafana is the source.
 dashboards: $(INSTALLED)
 	$(BIN)/python -m helm.grafana
+
+# The README's, from nine minutes of a service at work; needs `prometheus`.
+pictures: $(BUNDLE)/bundle.json
+	$(BIN)/python -m tests.watching
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
