@@ -46,6 +46,7 @@ async def open_parts(
     *,
     index: Path | None = None,
     demonstrations: bool = True,
+    traces_endpoint: str | None = None,
     around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
     around_retrieval: Callable[[Retrieval], Retrieval] = lambda retrieval: retrieval,
 ) -> AsyncIterator[Parts]:
@@ -55,6 +56,7 @@ async def open_parts(
         report: told what is being done, for people who wait.
         index: a folder for the embedded index in place of the settings' one.
         demonstrations: whether prompts show any.
+        traces_endpoint: where vLLM sends spans of what is traced; None: nowhere.
         around_engine: wraps the label engine, say to count what goes through it.
         around_retrieval: wraps the retrieval of demonstrations.
 
@@ -96,6 +98,7 @@ async def open_parts(
                 threads=settings.engine.threads or max(1, cores - 1),
                 max_sequences=settings.engine.max_sequences,
                 gpu_memory=settings.engine.gpu_memory,
+                traces_endpoint=traces_endpoint,
             ),
         )
         engine = WatchedEngine(
