@@ -1,4 +1,4 @@
-"""The `instructerc` command: serve, or score a file."""
+"""The `instructerc` command: serve, prepare a start, or score a file."""
 
 import asyncio
 import json
@@ -124,6 +124,39 @@ def score(
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables to the newest version; a start does so too."""
+    settings = _settings()
+    log_to(sys.stderr, settings.log_level)
+    from service.errors import ServiceError
+    from service.preparing import prepare_database
+
+    try:
+        asyncio.run(prepare_database(settings))
+    except ValueError as error:
+        _fail(f"ERC_DATABASE__URL: {error}")
+    except ServiceError as error:
+        _fail(str(error))
+    _say("the tables are the newest")
+
+
+@app.command()
+def index() -> None:
+    """Index the shipped demonstrations where they are not yet; a start does so too."""
+    settings = _settings()
+    log_to(sys.stderr, settings.log_level)
+    from service.demonstrations.encoder import WrongWeights
+    from service.demonstrations.store import IndexMismatch
+    from service.errors import ServiceError
+    from service.preparing import prepare_index
+
+    try:
+        asyncio.run(prepare_index(settings, _say))
+    except (ValueError, WrongWeights, IndexMismatch, ServiceError, OSError) as error:
+        _fail(str(error))
 
 
 @app.command()
