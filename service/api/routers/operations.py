@@ -5,9 +5,8 @@ import math
 from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
@@ -84,9 +83,7 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     responses=documented(*KEY_PROBLEMS),
     dependencies=[Depends(BEARER)],
 )
-async def metrics(
-    services: ServicesDep, metrics: MetricsDep, accept: Annotated[str, Header()] = ""
-) -> Response:
+async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's.
 
     In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
@@ -96,6 +93,7 @@ async def metrics(
     """
     await _count_stored(services, metrics)
     # vLLM keeps its numbers in the library's own registry, beside Python's.
+    accept = ",".join(request.headers.getlist("accept"))
     text, media_type = await exposition(accept, metrics.registry, REGISTRY)
     return Response(text, media_type=media_type)
 
