@@ -12,13 +12,8 @@ from prometheus_client import REGISTRY
 
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
-from service.api.problems import (
-    KEY_PROBLEMS,
-    NOT_ALIVE,
-    NOT_READY,
-    documented,
-    problem_answer,
-)
+from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
+from service.api.problems import documented, problem_answer
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, Services, ServicesDep
 from service.errors import ServiceError, Unavailable
@@ -80,7 +75,13 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=documented(*KEY_PROBLEMS),
+    responses={
+        200: {
+            "description": "The numbers",
+            "content": {"application/openmetrics-text": {"schema": {"type": "string"}}},
+        },
+        **documented(*KEY_PROBLEMS),
+    },
     dependencies=[Depends(BEARER)],
 )
 async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) -> Response:
@@ -93,8 +94,9 @@ async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) 
     """
     await _count_stored(services, metrics)
     # vLLM keeps its numbers in the library's own registry, beside Python's.
-    accept = ",".join(request.headers.getlist("accept"))
-    text, media_type = await exposition(accept, metrics.registry, REGISTRY)
+    text, media_type = await exposition(
+        request.headers.get("accept", ""), metrics.registry, REGISTRY
+    )
     return Response(text, media_type=media_type)
 
 
