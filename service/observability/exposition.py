@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 _OPENMETRICS = "application/openmetrics-text"
@@ -32,6 +34,10 @@ async def exposition(accept: str, *registries: CollectorRegistry) -> tuple[bytes
         accept: the request's header.
     """
     encode, media_type = choose_encoder(accept)
+    if media_type.startswith(_OPENMETRICS):
+        # The library's choice for a Prometheus before 3 makes `vllm:x` into `vllm_x`.
+        encode = partial(openmetrics.generate_latest, escaping=openmetrics.ALLOWUTF8)
+        media_type = openmetrics.CONTENT_TYPE_LATEST
     parts = []
     for family in chain.from_iterable(registry.collect() for registry in registries):
         parts.append(encode(_Family(family)).removesuffix(_END))

@@ -1,7 +1,7 @@
 """Spans of requests and their stages, and what leads to them."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanContext, SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
-from service.decoding.engine import Priority, Reading
 from service.observability.correlation import Correlation
 from service.observability.tracing import Traces
 from service.settings import Limits
-from service.traces import current_trace
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -56,14 +54,10 @@ def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in found}
 
 
-def context(span: ReadableSpan) -> SpanContext:
-    found = span.get_span_context()
-    assert found is not None
-    return found
-
-
 def trace_id(span: ReadableSpan) -> str:
-    return f"{context(span).trace_id:032x}"
+    context = span.get_span_context()
+    assert context is not None
+    return f"{context.trace_id:032x}"
 
 
 def parent_id(span: ReadableSpan) -> str | None:
@@ -71,7 +65,9 @@ def parent_id(span: ReadableSpan) -> str | None:
 
 
 def own_id(span: ReadableSpan) -> str:
-    return f"{context(span).span_id:016x}"
+    context = span.get_span_context()
+    assert context is not None
+    return f"{context.span_id:016x}"
 
 
 async def test_a_request_is_the_child_of_its_caller_and_the_parent_of_its_stages(
@@ -189,22 +185,11 @@ async def test_what_is_not_sampled_is_handed_on_and_leaves_nothing(
     traced: "Service", exporter: InMemorySpanExporter
 ) -> None:
     """Whom the service calls is told not to sample it either."""
-    handed: list[Any] = []
-    read = traced.engine.read
-
-    async def reading(
-        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
-    ) -> Reading:
-        trace = current_trace()
-        handed.append(None if trace is None else trace.headers())
-        return await read(prompt, candidates, priority)
-
-    traced.engine.read = reading  # type: ignore[method-assign]  # of this engine
-
     await say(traced, NOT_SAMPLED)
 
     assert exporter.get_finished_spans() == ()
-    (headers,) = handed
+    (headers,) = traced.engine.handed
+    assert headers is not None
     assert re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-00", headers["traceparent"])
     page = await traced.client.get("/metrics", headers=OPENMETRICS)
     assert TRACE not in page.text
@@ -214,22 +199,10 @@ async def test_whoever_is_called_is_told_the_stage_as_its_parent(
     traced: "Service", exporter: InMemorySpanExporter
 ) -> None:
     """As vLLM is within decode."""
-    handed: list[Any] = []
-    read = traced.engine.read
-
-    async def reading(
-        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
-    ) -> Reading:
-        trace = current_trace()
-        handed.append(None if trace is None else trace.headers())
-        return await read(prompt, candidates, priority)
-
-    traced.engine.read = reading  # type: ignore[method-assign]  # of this engine
-
     await say(traced, SAMPLED)
 
     decode = own_id(spans(exporter)["decode"])
-    assert handed == [{"traceparent": f"00-{TRACE}-{decode}-01"}]
+    assert traced.engine.handed == [{"traceparent": f"00-{TRACE}-{decode}-01"}]
 
 
 async def test_latencies_lead_to_traces(traced: "Service") -> None:
@@ -262,18 +235,7 @@ async def test_probes_and_scrapes_have_no_spans(
 
 async def test_without_traces_nothing_is_handed_on(service: "Service") -> None:
     """And no number leads anywhere."""
-    handed: list[Any] = []
-    read = service.engine.read
-
-    async def reading(
-        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
-    ) -> Reading:
-        handed.append(current_trace())
-        return await read(prompt, candidates, priority)
-
-    service.engine.read = reading  # type: ignore[method-assign]  # of this engine
-
     await say(service, SAMPLED)
 
-    assert handed == [None]
+    assert service.engine.handed == [None]
     assert TRACE not in (await service.client.get("/metrics", headers=OPENMETRICS)).text

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from service.observability.exposition import exposition
 
@@ -39,6 +39,30 @@ async def test_openmetrics_has_exemplars_and_one_end(
     assert written.count(b"# EOF") == 1
     assert written.endswith(b"\n# EOF\n")
     assert f'alone_total 3.0 # {{trace_id="{"1" * 32}"}} 3.0'.encode() in written
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        OPENMETRICS,
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+        "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",  # Prometheus 2.42
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,*/*;q=0.2",  # Prometheus 3
+    ],
+)
+async def test_names_are_the_same_whoever_asks(accept: str) -> None:
+    """vLLM's have colons, which dashboards ask for."""
+    registry = CollectorRegistry()
+    Counter("vllm:hits", "Of vLLM.", registry=registry).inc(2)
+    Histogram("vllm:wait_seconds", "Of vLLM.", registry=registry).observe(2)
+
+    written, _ = await exposition(accept, registry)
+
+    lines = written.decode().splitlines()
+    assert {"vllm:hits_total 2.0", "vllm:wait_seconds_count 1.0"} <= set(lines)
+    assert "vllm_" not in written.decode()
 
 
 async def test_others_go_on_while_it_is_written(
