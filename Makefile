@@ -8,6 +8,7 @@ BASE := build/base/minilm-causal
 ADAPTER := data/adapters/erc-mini
 BUNDLE := build/bundles/erc-mini
 PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+TIMED := tests/api/test_event_loop.py
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes
 
 export TOKENIZERS_PARALLELISM := false
@@ -17,14 +18,16 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench check format install bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench openapi check format install bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
 	@exec $(BIN)/instructerc serve
 
+# Two at a time, but for those that measure how long things take.
 test: $(BUNDLE)/bundle.json $(CHECKOV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --deselect $(TIMED)
+	$(BIN)/python -m pytest tests/faults $(TIMED)
 
 # What becomes of the running service when a part of it, a server or a client fails: ten minutes.
 faults: $(BUNDLE)/bundle.json
@@ -33,6 +36,10 @@ faults: $(BUNDLE)/bundle.json
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+# The document that tests compare with what the service says of itself.
+openapi: $(INSTALLED)
+	$(BIN)/instructerc openapi > service/api/openapi.json
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Thread
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import extract, inject
@@ -39,7 +40,7 @@ from service.observability.correlation import Correlation
 from service.traces import NoteBeginning, Trace, traced
 
 _NAME = "instructerc"
-_FLUSH_S = 5.0
+_CLOSE_S = 5.0
 
 TellAnswer = Callable[[str, int], None]
 """Says of a request by which route it was answered, and with which status."""
@@ -91,11 +92,19 @@ class Traces:
         return own or f"{base.removesuffix('/')}/v1/traces"
 
     async def close(self) -> None:
-        """Send what has not been sent, if that takes no more than seconds."""
+        """Send what has not been sent, if that takes no more than five seconds."""
+        loop, sent = asyncio.get_running_loop(), asyncio.Event()
+
+        def send() -> None:
+            self.provider.shutdown()
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(sent.set)
+
+        # A thread that nobody waits for at the end: where nobody takes traces, it takes a minute.
+        Thread(target=send, daemon=True).start()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FLUSH_S):
-                await asyncio.to_thread(self.provider.force_flush)
-        await asyncio.to_thread(self.provider.shutdown)
+            async with asyncio.timeout(_CLOSE_S):
+                await sent.wait()
 
     def _tell_answer(self, span: Span, method: str, route: str, status: int) -> None:
         span.update_name(f"{method} {route}")

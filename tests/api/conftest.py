@@ -344,11 +344,12 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
         assert found.title
         assert found.detail
         assert found.type.startswith("/problems/")
+        name = found.type.removeprefix("/problems/")
         when = answer.headers.get("retry-after")
         if found.status == 429:
             assert int(when or 0) >= 1
         else:
             assert when == ("1" if found.status in (503, 504) else None)
-        return found.status, found.type.removeprefix("/problems/")
+        return found.status, name
 
     return read

@@ -197,7 +197,7 @@ async def test_openmetrics_is_answered_to_whoever_accepts_it(service: "Service")
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("\n# EOF\n")
     assert answer.text.count("# EOF") == 1
-    families = [family.name for family in openmetrics.text_string_to_metric_families(answer.text)]
+    families = [family.name for family in openmetrics.text_string_to_metric_families(answer.text)]  # type: ignore[no-untyped-call]
     assert len(set(families)) == len(families)
     assert {"erc_requests", "erc_stage_seconds", "process_cpu_seconds"} <= set(families)
 

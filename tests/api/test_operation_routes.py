@@ -216,6 +216,7 @@ async def test_the_bundle_that_is_served_is_shown(service: "Service") -> None:
     found = await numbers(service)
 
     assert found[at("erc_bundle_info", name="erc-test", version="1", template="v2")] == 1
+    assert found[at("erc_build_info", version="0.0.0")] == 1
 
 
 async def test_stages_of_every_utterance_are_counted(service: "Service") -> None:

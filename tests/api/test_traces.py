@@ -1,7 +1,7 @@
 """Spans of requests and their stages, and what leads to them."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,10 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from pydantic import SecretStr
 
+from service.decoding.engine import Priority, Reading
 from service.observability.correlation import Correlation
 from service.observability.tracing import Traces
 from service.settings import Limits
@@ -55,8 +56,14 @@ def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in found}
 
 
+def context(span: ReadableSpan) -> SpanContext:
+    found = span.get_span_context()
+    assert found is not None
+    return found
+
+
 def trace_id(span: ReadableSpan) -> str:
-    return f"{span.get_span_context().trace_id:032x}"
+    return f"{context(span).trace_id:032x}"
 
 
 def parent_id(span: ReadableSpan) -> str | None:
@@ -64,7 +71,7 @@ def parent_id(span: ReadableSpan) -> str | None:
 
 
 def own_id(span: ReadableSpan) -> str:
-    return f"{span.get_span_context().span_id:016x}"
+    return f"{context(span).span_id:016x}"
 
 
 async def test_a_request_is_the_child_of_its_caller_and_the_parent_of_its_stages(
@@ -86,7 +93,8 @@ async def test_a_request_is_the_child_of_its_caller_and_the_parent_of_its_stages
     queue, decode = found["queue"], found["decode"]
     assert parent_id(queue) == own_id(decode)
     assert queue.start_time == decode.start_time
-    assert queue.end_time - queue.start_time == 1_000_000
+    assert queue.start_time is not None
+    assert queue.end_time == queue.start_time + 1_000_000
 
 
 async def test_a_request_of_nobody_s_trace_begins_one(
@@ -116,7 +124,7 @@ async def test_a_span_says_of_a_request_what_the_log_says(
     assert said["http.response.status_code"] == 201
     assert said["erc.request_id"] == answer.headers["x-request-id"]
     every = [
-        dict(span.attributes or {})["erc.dialogue"]
+        str(dict(span.attributes or {})["erc.dialogue"])
         for span in exporter.get_finished_spans()
         if span.kind is SpanKind.SERVER
     ]
@@ -184,12 +192,14 @@ async def test_what_is_not_sampled_is_handed_on_and_leaves_nothing(
     handed: list[Any] = []
     read = traced.engine.read
 
-    async def reading(*asked: Any) -> Any:
+    async def reading(
+        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
         trace = current_trace()
         handed.append(None if trace is None else trace.headers())
-        return await read(*asked)
+        return await read(prompt, candidates, priority)
 
-    traced.engine.read = reading  # type: ignore[method-assign]
+    traced.engine.read = reading  # type: ignore[method-assign]  # of this engine
 
     await say(traced, NOT_SAMPLED)
 
@@ -207,12 +217,14 @@ async def test_whoever_is_called_is_told_the_stage_as_its_parent(
     handed: list[Any] = []
     read = traced.engine.read
 
-    async def reading(*asked: Any) -> Any:
+    async def reading(
+        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
         trace = current_trace()
         handed.append(None if trace is None else trace.headers())
-        return await read(*asked)
+        return await read(prompt, candidates, priority)
 
-    traced.engine.read = reading  # type: ignore[method-assign]
+    traced.engine.read = reading  # type: ignore[method-assign]  # of this engine
 
     await say(traced, SAMPLED)
 
@@ -253,11 +265,13 @@ async def test_without_traces_nothing_is_handed_on(service: "Service") -> None:
     handed: list[Any] = []
     read = service.engine.read
 
-    async def reading(*asked: Any) -> Any:
+    async def reading(
+        prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
         handed.append(current_trace())
-        return await read(*asked)
+        return await read(prompt, candidates, priority)
 
-    service.engine.read = reading  # type: ignore[method-assign]
+    service.engine.read = reading  # type: ignore[method-assign]  # of this engine
 
     await say(service, SAMPLED)
 

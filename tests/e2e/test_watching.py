@@ -15,6 +15,7 @@ import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Service, environment
@@ -164,6 +165,9 @@ def test_the_numbers_of_vllm_are_on_the_page(watched: Service) -> None:
         if sample.name.endswith("_count")
     )
     assert answered >= 1
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+    page = watched.client.get("/metrics", headers=accept).text
+    assert len(list(openmetrics.text_string_to_metric_families(page))) == len(families)  # type: ignore[no-untyped-call]
 
 
 def test_promtool_finds_no_fault_with_the_page(watched: Service) -> None:

@@ -1,13 +1,18 @@
 """What OpenTelemetry's own variables say of traces, and what traces cost where there are none."""
 
+import asyncio
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.observability.correlation import Correlation
+from service.observability.event_loop import LoopLag
 from service.observability.tracing import Traces
 from service.traces import current_exemplar, current_trace
 
@@ -53,8 +58,6 @@ def test_vllm_sends_where_the_exporter_does(
     endpoint: str,
 ) -> None:
     """It has to be told: it reads one of the variables only."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -104,6 +107,38 @@ def test_how_many_are_sampled_is_a_variable_too(
     (span,) = exporter.get_finished_spans()
     assert span.name == "GET /batch"
     assert current_trace() is None
+
+
+async def test_what_was_not_sent_is_sent_at_the_end(exporter: InMemorySpanExporter) -> None:
+    """The spans of the last seconds too."""
+    traces = Traces(BatchSpanProcessor(exporter), "1.2.3", Correlation(None))
+    with traces.request("GET", {}) as tell_answer:
+        tell_answer("/batch", 200)
+    assert exporter.get_finished_spans() == ()
+
+    await traces.close()
+
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET /batch"]
+
+
+async def test_a_collector_that_does_not_answer_holds_nobody_up() -> None:
+    """What it does not take in five seconds is given up, and the event loop is free meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=url))
+        traces = Traces(processor, "1.2.3", Correlation(None))
+        with traces.request("GET", {}) as tell_answer:
+            tell_answer("/batch", 200)
+        lags: list[float] = []
+        watching = asyncio.create_task(LoopLag(lags.append).watch())
+        begun = time.monotonic()
+
+        await traces.close()
+
+        watching.cancel()
+        assert 4 < time.monotonic() - begun < 8
+        assert len(lags) > 50
+        assert max(lags) < 1
 
 
 def test_opentelemetry_is_not_imported_where_there_are_no_traces() -> None:
