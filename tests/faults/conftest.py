@@ -31,6 +31,11 @@ def engine_of(service: Service) -> psutil.Process:
     return max(children, key=lambda child: child.memory_info().rss)
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; nobody may have asked for its status yet."""
+    return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
+
+
 def number(service: Service, name: str, /, **labels: str) -> float:
     """One of the service's numbers; 0 where it has not been counted yet."""
     page = httpx.get(f"{service.url}/metrics", timeout=30).text

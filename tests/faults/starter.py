@@ -1,9 +1,9 @@
 """A process that starts services in half the time: it has imported what they import, and forks.
 
 `python -m tests.faults.starter` reads one start after the other from stdin, as a line of JSON with
-`environment`, `folder` and `output`, and prints the process that it has started. What it starts is
-`instructerc serve`, with an engine process of its own; it is killed when this one ends. Its exit
-status is written beside its output.
+`environment`, `folder`, `output` and `status`, and prints the process that it has started. What it
+starts is `instructerc serve`, with an engine process of its own; it is killed when this one ends.
+Once it has ended, its exit status is in the file `status`.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ LIBRARIES = {
 }
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-outputs: dict[int, Path] = {}
+files: dict[int, Path] = {}  # for the statuses
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
         process = os.fork()
         if not process:
             serve(start)
-        outputs[process] = Path(start["output"])
+        files[process] = Path(start["status"])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         print(process, flush=True)
 
@@ -54,9 +54,10 @@ def tell_statuses(*_: object) -> None:
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             process, status = found
-            told = outputs.pop(process).with_suffix(".status")
-            told.with_suffix(".part").write_text(str(os.waitstatus_to_exitcode(status)))
-            told.with_suffix(".part").rename(told)
+            told = files.pop(process)
+            unfinished = told.with_suffix(".unfinished")
+            unfinished.write_text(str(os.waitstatus_to_exitcode(status)))
+            unfinished.rename(told)
 
 
 def serve(start: Any) -> None:
@@ -66,7 +67,7 @@ def serve(start: Any) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    output = os.open(start["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(start["output"], os.O_WRONLY)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for ours, wanted in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(ours, wanted)

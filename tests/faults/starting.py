@@ -1,27 +1,28 @@
 """Services that start in half the time, for tests that start many."""
 
 import json
-import re
+import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
-import httpx
 import psutil
-import pytest
 
-from tests.e2e.conftest import REPOSITORY, START_S, Service, environment
+from tests.e2e.conftest import REPOSITORY, Service, environment
+
+_numbers = count()
 
 
 class Starter:
     """A process that starts services; they end with it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.starter"],
             cwd=REPOSITORY,
@@ -31,13 +32,21 @@ class Starter:
             text=True,
         )
 
-    def start(self, settings: dict[str, str], folder: Path, output: Path) -> "Started":
+    def start(self, settings: dict[str, str], folder: Path) -> "Started":
         asked, told = self.process.stdin, self.process.stdout
         assert asked is not None
         assert told is not None
-        start = {"environment": settings, "folder": str(folder), "output": str(output)}
+        output = self.folder / f"output-{next(_numbers)}"
+        status = output.with_suffix(".status")
+        os.mkfifo(output)
+        start = {
+            "environment": settings,
+            "folder": str(folder),
+            "output": str(output),
+            "status": str(status),
+        }
         print(json.dumps(start), file=asked, flush=True)
-        return Started(int(told.readline()), output)
+        return Started(int(told.readline()), output.open(), status)
 
     def close(self) -> None:
         self.process.kill()
@@ -46,10 +55,15 @@ class Starter:
 
 @dataclass
 class Started:
-    """A process that a starter has started, used as one of `subprocess`."""
+    """A process that a starter has started, with what is used of `subprocess.Popen`.
+
+    Attributes:
+        status: a file that has the exit status, once there is one.
+    """
 
     pid: int
-    output: Path
+    stdout: IO[str]
+    status: Path
 
     def send_signal(self, number: signal.Signals) -> None:
         psutil.Process(self.pid).send_signal(number)
@@ -58,8 +72,7 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
     def poll(self) -> int | None:
-        status = self.output.with_suffix(".status")
-        return int(status.read_text()) if status.exists() else None
+        return int(self.status.read_text()) if self.status.exists() else None
 
     def wait(self, timeout: float = 60) -> int:
         deadline = time.monotonic() + timeout
@@ -69,31 +82,12 @@ class Started:
             time.sleep(0.02)
         return status
 
-    def said(self) -> list[str]:
-        if not self.output.exists():
-            return []
-        return self.output.read_text().splitlines(keepends=True)
-
 
 @dataclass
 class QuickService(Service):
     """A service that a starter starts."""
 
     starter: Starter
-    starts: Any = field(default_factory=count)
 
-    def start(self) -> None:
-        output = self.folder / f"output-{next(self.starts)}.txt"
-        started = self.starter.start(self.environment, self.folder, output)
-        self.process = started  # type: ignore[assignment]
-        deadline = time.monotonic() + START_S
-        while not (found := re.search(r"ready at (\S+),.*\ncurl ", "".join(self.output))):
-            if time.monotonic() > deadline or started.poll() is not None:
-                pytest.fail("the service did not start:\n" + "".join(self.output))
-            time.sleep(0.05)
-        self.url = found[1]
-        self.client = httpx.Client(base_url=self.url, timeout=60)
-
-    @property
-    def output(self) -> list[str]:  # type: ignore[override]
-        return self.process.said()  # type: ignore[attr-defined]
+    def launch(self) -> subprocess.Popen[str]:
+        return cast(subprocess.Popen[str], self.starter.start(self.environment, self.folder))
