@@ -50,9 +50,8 @@ def pinned(lock: str) -> dict[str, str]:
 
 def licence(package: PackageMetadata) -> str:
     """An SPDX expression where there is one (PEP 639), else classifiers, else the free text."""
-    expression = package.get("License-Expression")
-    if expression:
-        return str(expression)
+    if "License-Expression" in package:
+        return package["License-Expression"]
     classifiers = [
         classifier.rpartition(" :: ")[2]
         for classifier in package.get_all("Classifier") or []
@@ -60,8 +59,8 @@ def licence(package: PackageMetadata) -> str:
     ]
     if classifiers:
         return ", ".join(classifiers)
-    text = str(package.get("License") or "").strip()
-    first = text.partition("\n")[0].strip()
+    text = package["License"] or ""
+    first = text.strip().partition("\n")[0].strip()
     return first or "not stated"
 
 
