@@ -30,8 +30,6 @@ PROBLEM_JSON = "application/problem+json"
 PROBLEM = "problem"
 """Where a request's state has the type of the problem that it was answered with."""
 RETRY_AFTER_S = 1
-# By then another job may have been erased.
-_JOBS_RETRY_AFTER_S = 60
 
 # A body may hold thousands of faults; the first ones tell enough.
 _FAULTS_SHOWN = 20
@@ -155,8 +153,6 @@ def _headers_of(error: errors.ServiceError) -> dict[str, str]:
             return {AUTHENTICATE: "Bearer"}
         case errors.ScopeMissing(scope=scope):  # RFC 6750
             return {AUTHENTICATE: f'Bearer error="insufficient_scope", scope="{scope}"'}
-        case errors.TooManyJobs():
-            return {RETRY_AFTER: str(_JOBS_RETRY_AFTER_S)}
         case errors.QuotaExceeded(retry_after_s=seconds):
             return {RETRY_AFTER: str(max(1, ceil(seconds)))}
     return {}
