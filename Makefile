@@ -18,7 +18,7 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench openapi check format install bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench openapi dashboards check format install bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -40,6 +40,10 @@ bench: $(BUNDLE)/bundle.json
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
+
+# Grafana's files, of which helm/grafana is the source.
+dashboards: $(INSTALLED)
+	$(BIN)/python -m helm.grafana
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

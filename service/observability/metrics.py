@@ -20,6 +20,7 @@ from service.admission import Places, Rejection
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
 from service.stages import Stage
 from service.traces import current_exemplar
 
@@ -194,6 +195,7 @@ class Metrics:
         self.build_info = gauge("erc_build_info", "1 for the service's version.", ("version",))
 
         self._drifts: dict[str, LabelDrift] = {}
+        self.degraded.labels(DEGRADED_DEMONSTRATIONS)
         for reason in Rejection:
             self.rejections.labels(reason)
         for stage in Stage:

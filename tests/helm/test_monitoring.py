@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from tests.helm.rendering import CHART, INSTALLATIONS, installation, of_kind, render, the
+from tests.helm.test_rules import ALERTS
 from tests.helm.test_schemas import OPERATORS
 
 PRODUCTION = INSTALLATIONS["production"]
@@ -57,6 +58,24 @@ def test_rules_arrive_unchanged(tmp_path: Path) -> None:
     assert found["spec"] == yaml.safe_load(RULES)
     assert found["metadata"]["labels"]["release"] == "prometheus"
     jsonschema.validate(found, OPERATORS["PrometheusRule"])
+
+
+def test_alerts_lead_to_the_runbook_where_the_operator_keeps_it() -> None:
+    """Each to its own section."""
+    address = "https://wiki.example/erc"
+    rules = of_kind(
+        tuple(render({**PRODUCTION, "metrics": {"rules": {"enabled": True, "runbook": address}}})),
+        "PrometheusRule",
+    )
+
+    led = {
+        rule["alert"]: rule["annotations"]["runbook_url"]
+        for manifest in rules
+        for group in manifest["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert led == {name: f"{address}#{name.lower()}" for name in ALERTS}
 
 
 def test_a_chart_without_any_is_whole(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_what_a_bundle_can_answer_is_there_at_zero() -> None:
     before = series(metrics)
 
     metrics.count_prediction(answered(demonstrations=[{"similarity": 0.5}]))
+    metrics.count_prediction(answered(degraded=["demonstrations"]))
     metrics.count_correction("meld", "fear", agreed=False)
 
     assert series(metrics) == before
