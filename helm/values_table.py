@@ -16,10 +16,14 @@ def values_table() -> str:
 
     Raises:
         ValueError: a value there has no comment above it.
+        TypeError: the file is not what it should be.
     """
     text = VALUES.read_text("utf-8")
     rows = ["| value | default | sets |", "|---|---|---|"]
-    for path, default, comment in _values(yaml.compose(text), text.splitlines(), ""):
+    section = yaml.compose(text)
+    if not isinstance(section, yaml.MappingNode):
+        raise TypeError(f"{VALUES}: is no mapping")
+    for path, default, comment in _values(section, text.splitlines(), ""):
         rows.append(f"| `{path}` | {default and f'`{default}`'} | {comment} |")
     return "\n".join(rows)
 

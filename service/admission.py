@@ -39,6 +39,7 @@ class Rejection(StrEnum):
     KEY = "key"  # none, or none that is good
     SCOPE = "scope"  # the key is not for this
     QUOTA = "quota"  # the key has used it up
+    CONNECTIONS = "connections"  # too many are open
     REQUESTS = "requests"  # too many under way
     STREAMS = "streams"  # too many are open
     QUEUE = "queue"  # too many utterances wait for a place

@@ -105,7 +105,13 @@ def create_app(
                     parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
                 )
                 jobs = Jobs(database)
-                housekeeping = Housekeeping(sessions, jobs, corrector, settings.sessions)
+                housekeeping = Housekeeping(
+                    sessions,
+                    jobs,
+                    corrector,
+                    settings.sessions,
+                    receiving_s=2 * settings.admission.batch_deadline_s,
+                )
                 metrics.show_bundle(parts.bundle)
                 metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
                 _exempt_from_collection()

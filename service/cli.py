@@ -39,7 +39,8 @@ def serve() -> None:
     _refuse_taken_port(settings)
     import uvicorn
 
-    from service.api.services import door_of
+    from service.api.connections import bounded
+    from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
 
@@ -68,7 +69,9 @@ def serve() -> None:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools",
+            http=bounded(  # type: ignore[arg-type]  # it takes any callable
+                settings.admission.connections, metrics_of(service).count_rejection
+            ),
             log_config=None,
             log_level=settings.log_level,
             access_log=False,
@@ -160,6 +163,16 @@ def index() -> None:
 def settings() -> None:
     """Print every setting as a table."""
     _say(settings_table())
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document, as `/openapi.json` has it."""
+    from service.app import create_app
+
+    # Of the usual settings, with none of which it changes.
+    document = create_app(Settings.model_construct()).openapi()
+    _say(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @keys.command("new")

@@ -24,12 +24,18 @@ _JOBS = 5
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """Keeps the database and the demonstrations as the settings say."""
+    """Keeps the database and the demonstrations as the settings say.
+
+    Attributes:
+        receiving_s: so long a job may be received; one that is not received by then never will be,
+            as its process has ended.
+    """
 
     sessions: SessionStore
     jobs: Jobs
     corrector: Corrector
     settings: Sessions
+    receiving_s: float = 600.0
 
     async def run(self) -> None:
         """Do it at once and then again and again; never returns, and no failure ends it."""
@@ -55,8 +61,9 @@ class Housekeeping:
         before = now - timedelta(seconds=self.settings.idempotency_s)
         while await self.sessions.answers.erase_before(before, _ANSWERS) == _ANSWERS:
             pass
-        before = now - timedelta(seconds=self.settings.jobs_s)
-        while await self.jobs.erase_before(before, _JOBS) == _JOBS:
+        ended = now - timedelta(seconds=self.settings.jobs_s)
+        begun = now - timedelta(seconds=self.receiving_s)
+        while await self.jobs.erase_before(ended, begun, _JOBS) == _JOBS:
             pass
 
     async def _erase_dialogues(self, before: datetime) -> None:

@@ -113,6 +113,7 @@ class Limits(Section):
 class Admission(Section):
     """How much is taken on at once, and how long it may take."""
 
+    connections: PositiveInt = Field(2048, description="connections that may be open")
     requests: PositiveInt = Field(256, description="requests under way at most, batches aside")
     batches: PositiveInt = Field(4, description="batches under way at most")
     streams: PositiveInt = Field(256, description="streams of events that may be open")

@@ -1,7 +1,7 @@
 """Who gets in, how long they may wait, and who goes first."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -32,9 +32,9 @@ async def wait_long() -> None:
     await asyncio.sleep(30)
 
 
-async def ended(patience: Patience, work: Callable[[], object] = wait_long) -> None:
+async def ended(patience: Patience, work: Callable[[], Awaitable[object]] = wait_long) -> None:
     async with patience:
-        await work()  # type: ignore[misc]
+        await work()
 
 
 async def test_one_request_too_many_is_refused_and_a_batch_takes_no_others_room() -> None:

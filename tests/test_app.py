@@ -33,7 +33,7 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
 
     monkeypatch.setattr(wiring, "open_parts", parts)
     settings = Settings(
-        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),  # type: ignore[arg-type]
+        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),
         demonstrations=Demonstrations(shown=shown),
     )
     app = wiring.create_app(settings, lambda _: None, lambda _: None)
@@ -55,7 +55,7 @@ async def test_the_collector_passes_over_what_a_start_leaves(
         yield MagicMock(**{"engine.watch": AsyncMock()})
 
     monkeypatch.setattr(wiring, "open_parts", parts)
-    settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"))  # type: ignore[arg-type]
+    settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"))
     app = wiring.create_app(settings, lambda _: None, lambda _: None)
     gc.unfreeze()
 
@@ -108,7 +108,7 @@ async def test_a_running_service_takes_up_new_keys(
     file = tmp_path / "keys.json"
     write_keys(file, old)
     settings = Settings(
-        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),  # type: ignore[arg-type]
+        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),
         keys_file=file,
     )
     app = wiring.create_app(settings, lambda _: None, lambda _: None)

@@ -152,9 +152,11 @@ def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
 def reads_trees(causal: "PreTrainedModel") -> bool:
     """Whether the model takes positions and a mask for each token, so that examples can share rows.
 
-    A model with relative positions of its own making, such as BLOOM, reads one example a row.
+    A model with relative positions of its own making, such as BLOOM or a Falcon with ALiBi, reads
+    one example a row.
     """
-    return "position_ids" in signature(causal.forward).parameters
+    takes_positions = "position_ids" in signature(causal.forward).parameters
+    return takes_positions and not getattr(causal.config, "alibi", False)
 
 
 def development_scores(

@@ -67,8 +67,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             super().save_model(output_dir, _internal_call)
-            of_a_checkpoint = _internal_call and output_dir is not None
-            if of_a_checkpoint and self.args.should_save:  # the processes have the same weights
+            # Of a checkpoint, and by one process: all of them have the same weights.
+            if _internal_call and output_dir is not None and self.args.should_save:
                 average.save(Path(output_dir))
 
     class AfterEpoch(TrainerCallback):  # type: ignore[misc]

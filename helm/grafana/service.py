@@ -60,8 +60,8 @@ _REQUESTS = Row(
     (
         Panel(
             "Requests by route",
-            "HTTP requests answered in a second; `unmatched` are unknown paths, and what is "
-            "refused at the door.",
+            "HTTP requests answered in a second; `unmatched` are unknown paths "
+            "and what is refused at the door.",
             "reqps",
             (Query(f"sum by (route) (rate(erc_requests_total{OURS}{EACH}))", "{{route}}"),),
             stacked=True,

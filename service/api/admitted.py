@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Door, Patience
 from service.api.event_stream import EVENT_STREAM
+from service.api.headers import APPLIED
 from service.api.ndjson import NDJSON
 from service.api.preferences import preferred_wait
 from service.api.problems import answer_of
@@ -14,7 +15,7 @@ from service.errors import ClientLeft, ServiceError
 from service.priority import Priority
 
 # Whoever runs the service must be answered however much there is to do.
-_ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
+ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
 # Calls that hold many utterances.
 _LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations")})
 
@@ -31,7 +32,7 @@ class AdmittedRequests:
         self.door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _ALWAYS_ADMITTED:
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ADMITTED:
             await self.app(scope, receive, send)
             return
         large = (scope["method"], scope["path"]) in _LARGE
@@ -47,7 +48,8 @@ class AdmittedRequests:
                         started = True
                         answer = MutableHeaders(scope=message)
                         if wait_s is not None:
-                            answer["Preference-Applied"] = f"wait={wait_s}"
+                            others = answer.getlist(APPLIED)
+                            answer[APPLIED] = ", ".join([*others, f"wait={wait_s}"])
                         # A stream goes on as long as it is read.
                         if answer.get("content-type", "").startswith(EVENT_STREAM):
                             self.door.set_aside(patience)

@@ -15,6 +15,7 @@ from service.access.callers import ANYBODY, Bucket, Caller
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
 from service.admission import CountRejection, Rejection
+from service.api.headers import QUOTA
 from service.api.problems import answer_of
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
 
@@ -28,6 +29,8 @@ BEARER = HTTPBearer(
 
 # Whoever runs the service must be answered without a key.
 _OPEN = frozenset({"/livez", "/readyz"})
+# And whoever was refused for the lack of one must be able to read why.
+_EXPLAINING = "/problems"
 _OPERATIONS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # It asks with a body, and keeps nothing.
@@ -106,7 +109,9 @@ class KnownCallers:
 
     def _scope_for(self, method: str, path: str) -> KeyScope | None:
         """What a key must be for; None: no key is needed."""
-        if path in _OPEN or (path in _OPERATIONS and self.access.open_operations):
+        if path in _OPEN or path.startswith(_EXPLAINING):
+            return None
+        if path in _OPERATIONS and self.access.open_operations:
             return None
         if path in _OPERATIONS:
             return KeyScope.ADMIN
@@ -122,9 +127,9 @@ def _key(headers: Headers) -> str:
 
 
 def _tell(headers: MutableHeaders, requests: Bucket) -> None:
-    headers["RateLimit-Limit"] = str(requests.most)
-    headers["RateLimit-Remaining"] = str(int(requests.held))
-    headers["RateLimit-Reset"] = str(ceil(requests.seconds_to(requests.most)))
+    told = (requests.most, int(requests.held), ceil(requests.seconds_to(requests.most)))
+    for name, value in zip(QUOTA, told, strict=True):
+        headers[name] = str(value)
 
 
 async def _caller(request: Request) -> Caller:

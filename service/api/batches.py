@@ -14,13 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from service.api.limits import check_dialogue
 from service.api.ndjson import Emit, lines_of
-from service.api.problems import (
-    BODY_TOO_LARGE,
-    MALFORMED_JSON,
-    invalid_problem,
-    problem,
-    problem_of,
-)
+from service.api.problem_kinds import BODY_TOO_LARGE, MALFORMED_JSON
+from service.api.problems import invalid_problem, problem, problem_of
 from service.api.schemas import DialogueIn
 from service.api.services import Services
 from service.conversation.dialogue import Utterance

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.ndjson import is_ndjson
-from service.api.problems import BODY_TOO_LARGE, NOT_JSON
+from service.api.problem_kinds import BODY_TOO_LARGE, NOT_JSON
 
 JSON = "application/json"
 

@@ -6,11 +6,14 @@ from typing import Annotated
 from fastapi import Depends, Header
 
 from service.api.problems import invalid
+from service.api.strings import Patterned
 from service.sessions.versions import Expected, Version
 
-ETAG = "ETag"
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_TAGS = re.compile(rf"\s*(?:\*|{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*)\s*")
+_ANY = "*"
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
+_Tags = Annotated[str, Patterned(f"^{_TAGS.pattern}$")]
 
 
 def etag(version: Version) -> str:
@@ -20,7 +23,7 @@ def etag(version: Version) -> str:
 
 async def _if_match(
     if_match: Annotated[
-        str | None,
+        _Tags | None,
         Header(
             alias="If-Match",
             description="The `ETag` of the dialogue as you know it, or `*`: refused if it is "
@@ -30,7 +33,7 @@ async def _if_match(
 ) -> Expected | None:
     if if_match is None:
         return None
-    if if_match.strip() == "*":
+    if if_match.strip() == _ANY:
         return Expected(None)
     # A weak tag equals none, where equality is asked for.
     return Expected(frozenset(tag for weak, tag in _tags("If-Match", if_match) if not weak))
@@ -38,7 +41,7 @@ async def _if_match(
 
 async def _if_none_match(
     if_none_match: Annotated[
-        str | None,
+        _Tags | None,
         Header(
             alias="If-None-Match",
             description="The `ETag` that you have: while it is the same, there is nothing to send.",
@@ -47,16 +50,15 @@ async def _if_none_match(
 ) -> Expected | None:
     if if_none_match is None:
         return None
-    if if_none_match.strip() == "*":
+    if if_none_match.strip() == _ANY:
         return Expected(None)
     return Expected(frozenset(tag for _, tag in _tags("If-None-Match", if_none_match)))
 
 
 def _tags(header: str, value: str) -> list[tuple[bool, str]]:
-    found = [_TAG.fullmatch(part) for part in value.split(",")]
-    if None in found:
+    if not _TAGS.fullmatch(value):
         raise invalid(header, detail='must be entity tags such as "5f.3", or *', source="header")
-    return [(bool(match[1]), match[2]) for match in found if match is not None]
+    return [(bool(weak), tag) for weak, tag in _TAG.findall(value)]
 
 
 IfMatch = Annotated[Expected | None, Depends(_if_match)]

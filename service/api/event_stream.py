@@ -10,6 +10,7 @@ import orjson
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from service.api.headers import UNBUFFERED
 from service.errors import ClientLeft, ServiceError
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class EventStream(Response):
     media_type = EVENT_STREAM
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], slow_s: float = SLOW_S) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(headers=dict(UNBUFFERED))
         del self.headers["content-length"]
         self._chunks = chunks
         self._slow_s = slow_s

@@ -12,8 +12,10 @@ from service.admission import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
+from service.api.documentation import DocumentedApi
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds, TracedRequests
-from service.api.problems import HANDLERS, KINDS
+from service.api.problem_kinds import KINDS
+from service.api.problems import HANDLERS
 from service.api.routers import (
     batch,
     demonstrations,
@@ -22,6 +24,7 @@ from service.api.routers import (
     jobs,
     label_spaces,
     operations,
+    problems,
 )
 from service.api.services import State
 from service.observability.metrics import Metrics
@@ -36,7 +39,10 @@ Reads a conversation as it happens and says, for each utterance, what emotion it
 
 Post the utterances of a dialogue one by one; each answer takes those before it into account.
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
-`application/problem+json`. Every answer carries an `X-Request-Id`: yours, if you sent one.
+`application/problem+json`; at the `type` of one, a path of this service, its cause and remedy are.
+Any request may be answered with `bad-request`, `no-such-path`, `method-not-allowed` or, where the
+service is at fault, `internal-error`; `client-left` is only counted.
+Every answer carries an `X-Request-Id`: yours, if you sent one.
 
 Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
 tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
@@ -54,6 +60,7 @@ _TAGS = [
     {"name": "jobs", "description": "Batches that are scored while nobody waits."},
     {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
     {"name": "label spaces", "description": "Which labels there are."},
+    {"name": "problems", "description": "What refusals mean, and what to do then."},
     {"name": "operations", "description": "For those who run the service."},
 ]
 
@@ -77,11 +84,11 @@ def build_api(
         traces: where requests are to have spans.
     """
     metrics = Metrics()
-    metrics.show_problems(kind.type for kind in KINDS)
+    metrics.show_problems(kind.type for kind in KINDS.values())
     metrics.build_info.labels(version).set(1)
     door = _door(admission, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
-    app = FastAPI(
+    app = DocumentedApi(
         title="InstructERC",
         summary="Emotion recognition in conversation",
         description=_DESCRIPTION,
@@ -110,6 +117,7 @@ def build_api(
     app.state.door = door
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
+    app.include_router(problems.router)
     app.include_router(operations.router)
     return app
 

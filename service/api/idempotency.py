@@ -5,9 +5,9 @@ gets its answer. Another process may be at the same work at once; the database l
 write, and the other gives its answer. Only what succeeds is kept, so that a failure can be retried
 under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_S` says.
 
-The answer is kept in the transaction that writes a dialogue. Demonstrations lie elsewhere: their
-answer is kept once they are written, and a request that a crash cut off in between is done again,
-which changes nothing, save that what was deleted is then not found.
+The answer is kept in the transaction that writes a dialogue or a job. Demonstrations lie elsewhere:
+their answer is kept once they are written, and a request that a crash cut off in between is done
+again, which changes nothing, save that what was deleted is then not found.
 """
 
 import hashlib
@@ -18,11 +18,10 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
+from service.api.headers import LOCATION, REPLAYED
 from service.api.preferences import prefers_async
 from service.api.services import Services, ServicesDep, TenantDep
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
-
-REPLAYED = "Idempotency-Replayed"
 
 Written = TypeVar("Written")
 
@@ -107,14 +106,14 @@ async def _fingerprint(request: Request) -> str:
 
 
 def _kept(answer: Response) -> Answer:
-    location = answer.headers.get("location")
+    location = answer.headers.get(LOCATION)
     return Answer(answer.status_code, bytes(answer.body).decode(), location)
 
 
 def _replayed(answer: Answer) -> Response:
     headers = {REPLAYED: "true"}
     if answer.location is not None:
-        headers["Location"] = answer.location
+        headers[LOCATION] = answer.location
     media_type = "application/json" if answer.body else None
     return Response(answer.body or None, answer.status, headers, media_type)
 

@@ -10,12 +10,14 @@ import orjson
 from service.access.callers import Caller
 from service.api.batches import Given, score
 from service.api.limits import check_job
-from service.api.problems import INTERNAL_ERROR, problem, problem_of
+from service.api.problem_kinds import INTERNAL_ERROR
+from service.api.problems import problem, problem_of
 from service.api.schemas import DialogueIn
 from service.api.services import Services
 from service.errors import ServiceError, Unavailable
 from service.jobs import Score
 from service.observability.metrics import Metrics
+from service.sessions.answers import Once
 from service.sessions.jobs import Job
 from service.stages import listening
 
@@ -43,14 +45,22 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 async def store_job(
-    given: AsyncIterator[Given], label_space: str, caller: Caller, services: Services
+    given: AsyncIterator[Given],
+    label_space: str,
+    caller: Caller,
+    services: Services,
+    once: Once[Job] | None = None,
 ) -> Job:
     """Store dialogues as a job, which may begin once all of them are stored.
+
+    Args:
+        once: the request's key and what it will be answered, which is kept with the job.
 
     Raises:
         QuotaExceeded: the caller has not as many utterances left; nothing is stored.
         RequestValidationError: there are more than the quota ever allows at once; nothing is
             stored.
+        AlreadyAnswered: the key has an answer; nothing is stored.
         TooManyJobs: the tenant has as many as are kept.
         DatabaseUnavailable: nothing is stored.
         What `given` raises; nothing is stored.
@@ -72,12 +82,13 @@ async def store_job(
         if portion:
             await jobs.add(job_id, number, orjson.dumps(portion).decode())
         caller.spend_utterances(utterances)
-        await jobs.received(job_id, count)
+        while (job := await jobs.received(job_id, count, once)) is None:
+            await services.sessions.raise_if_answered(once)
     except BaseException:
         with suppress(ServiceError):
             await jobs.delete(tenant, job_id)
         raise
-    return await jobs.find(tenant, job_id)
+    return job
 
 
 def job_scorer(services: Services, metrics: Metrics) -> Score:

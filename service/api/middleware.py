@@ -9,7 +9,9 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import INTERNAL_ERROR, PROBLEM, problem_answer
+from service.api.headers import REQUEST_ID
+from service.api.problem_kinds import INTERNAL_ERROR
+from service.api.problems import PROBLEM, problem_answer
 from service.observability.correlation import about
 from service.observability.metrics import Metrics
 from service.traces import current_exemplar
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID = "X-Request-Id"
 UNMATCHED = "unmatched"
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from service.api.headers import UNBUFFERED
+
 NDJSON = "application/x-ndjson"
 
 _NDJSON = re.compile(r"application/(?:x-)?ndjson\s*(?:;|\Z)", re.IGNORECASE)
@@ -64,7 +66,7 @@ class LineStream(Response):
     media_type = NDJSON
 
     def __init__(self, produce: Callable[[Emit], Awaitable[None]]) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(headers=dict(UNBUFFERED))
         del self.headers["content-length"]
         self._produce = produce
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 
-from service.api.problems import NOT_ACCEPTABLE
+from service.api.problem_kinds import NOT_ACCEPTABLE
 
 
 def accepted(accept: str | None, offered: Sequence[str]) -> str:

@@ -4,108 +4,18 @@ Those of answers document them; the routes write plain dicts. Lengths that are s
 in `service.api.limits`.
 """
 
-import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.problems import Problem
+from service.api.strings import Identifier, LabelSpaceName, Scene, Speaker, Text
 from service.conversation.labels import UNIFIED
 from service.settings import Limits
 
-# Tab, newline and carriage return are text. C1 is let through: it is common in text that once was
-# read in the wrong encoding.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is no character: no encoding holds it
-_LINE_BREAK = re.compile(r"[\n\r\x85\u2028\u2029]")
-
-# What a server puts in the place of a path's bytes that are not UTF-8: ids would be mixed up.
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-# Clients and proxies take them out of a path, so that nobody could read such a dialogue again.
-_STEPS = (".", "..")
-
 _DEFAULT = Limits()
-
-
-def _readable(value: str) -> str:
-    if not value.strip():
-        raise PydanticCustomError("blank", "must not be blank")
-    if _CONTROL.search(value):
-        raise PydanticCustomError("control_character", "must not hold control characters")
-    if _SURROGATE.search(value):
-        raise PydanticCustomError("surrogate", "must not hold lone surrogates")
-    return value
-
-
-def _on_one_line(value: str) -> str:
-    if _LINE_BREAK.search(value):
-        raise PydanticCustomError("line_break", "must be on one line")
-    return value
-
-
-def _identifying(value: str) -> str:
-    if value in _STEPS:
-        raise PydanticCustomError("identifier", "must not be a step of a path")
-    if not value.isprintable() or "/" in value or _REPLACEMENT in value:
-        raise PydanticCustomError("identifier", "must be printable characters other than /")
-    return value
-
-
-Text = Annotated[
-    str,
-    AfterValidator(_readable),
-    Field(
-        min_length=1,
-        description="What is said; comes back unchanged. No control characters but tab, newline "
-        f"and carriage return; {_DEFAULT.text_characters:,} characters unless the service is set "
-        "otherwise.",
-        examples=["We won!"],
-    ),
-]
-Speaker = Annotated[
-    str,
-    AfterValidator(_readable),
-    AfterValidator(_on_one_line),
-    Field(
-        min_length=1,
-        description="Who says it: any name on one line, always the same for the same person; "
-        f"{_DEFAULT.speaker_characters:,} characters unless the service is set otherwise.",
-        examples=["Ann"],
-    ),
-]
-Scene = Annotated[
-    str,
-    AfterValidator(_readable),
-    Field(
-        min_length=1,
-        description="What the scene looks like while it is said, in words; as long as a text may "
-        "be. Comes back unchanged. The model is shown it where its template has a place for it.",
-        examples=["She jumps up and hugs him."],
-    ),
-]
-Identifier = Annotated[
-    str,
-    AfterValidator(_identifying),
-    Field(
-        min_length=1,
-        max_length=200,
-        description="Printable characters other than `/`.",
-        examples=["call-42"],
-    ),
-]
-LabelSpaceName = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=100,
-        description="Which labels to answer with, in any case; `/label-spaces` lists them.",
-        examples=["meld"],
-    ),
-]
 
 
 class Input(BaseModel):
@@ -515,6 +425,22 @@ class LabelSpacesOut(BaseModel):
     """Every label space that is known."""
 
     label_spaces: list[LabelSpaceOut]
+
+
+class ProblemKindOut(BaseModel):
+    """A kind of problem: what its documents have in common."""
+
+    type: str = Field(examples=["/problems/dialogue-not-found"])
+    status: int
+    title: str
+    cause: str = Field(description="why a request is answered so")
+    remedy: str = Field(description="what to do then")
+
+
+class ProblemKindsOut(BaseModel):
+    """Every kind of problem."""
+
+    problems: list[ProblemKindOut]
 
 
 class Alive(BaseModel):

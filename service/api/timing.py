@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from service.observability.metrics import Metrics
 from service.stages import Stage, listening
 
-SERVER_TIMING = "Server-Timing"
-
 
 class StageTimes:
     """The seconds that one utterance has spent in each stage, which it may go through twice."""

@@ -8,7 +8,7 @@ from itertools import chain
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.openmetrics.exposition import ALLOWUTF8
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 _OPENMETRICS = "application/openmetrics-text"
@@ -35,8 +35,9 @@ async def exposition(accept: str, *registries: CollectorRegistry) -> tuple[bytes
     """
     encode, media_type = choose_encoder(accept)
     if media_type.startswith(_OPENMETRICS):
-        # No name here needs to be escaped, but prometheus-client 0.26 makes `vllm:` into `vllm_`.
-        encode = partial(encode, escaping=ALLOWUTF8)
+        # The library's choice for a Prometheus before 3 makes `vllm:x` into `vllm_x`.
+        encode = partial(openmetrics.generate_latest, escaping=openmetrics.ALLOWUTF8)
+        media_type = openmetrics.CONTENT_TYPE_LATEST
     parts = []
     for family in chain.from_iterable(registry.collect() for registry in registries):
         parts.append(encode(_Family(family)).removesuffix(_END))

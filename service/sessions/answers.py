@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Generic, TypedDict, TypeVar
 
 from sqlalchemy import bindparam, delete, select, text, tuple_
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.errors import IdempotencyKeyReused
 from service.sessions.database import answering
@@ -85,6 +85,11 @@ def answer_row(key: Key, answer: Answer, dialogue_id: str | None = None) -> Answ
     )
 
 
+async def keep_answer(connection: AsyncConnection, key: Key, answer: Answer) -> bool:
+    """Keep an answer in a transaction; False: the key has one already."""
+    return (await connection.execute(_KEEP, answer_row(key, answer))).rowcount == 1
+
+
 class Answers:
     """The kept answers in one database; every method raises `DatabaseUnavailable`."""
 
@@ -118,8 +123,8 @@ class Answers:
         """
         with answering():
             async with self._engine.connect() as connection:
-                kept = await connection.execute(_KEEP, answer_row(key, answer))
-        if kept.rowcount != 1:
+                kept = await keep_answer(connection, key, answer)
+        if not kept:
             found = await self.find(key)
             if found is not None:
                 raise AlreadyAnswered(found)

@@ -17,6 +17,7 @@ from sqlalchemy import Select, and_, case, delete, func, insert, or_, select, up
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.errors import JobNotFound, TooManyJobs
+from service.sessions.answers import Once, keep_answer
 from service.sessions.database import answering, transactional
 from service.sessions.schema import job_results, job_work, jobs
 
@@ -75,6 +76,9 @@ class Work:
     owner: str
 
 
+_JOB = tuple(jobs.c[name] for name in Job.__slots__)
+
+
 class Jobs:
     """The jobs in one database; every method raises `DatabaseUnavailable`."""
 
@@ -116,14 +120,38 @@ class Jobs:
             async with self._engine.connect() as connection:
                 await connection.execute(row)
 
-    async def received(self, job_id: str, dialogues: int) -> None:
-        """A job has all of its dialogues, so many."""
+    async def received(
+        self, job_id: str, dialogues: int, once: Once[Job] | None = None
+    ) -> Job | None:
+        """A job has all of its dialogues, so many, and may begin.
+
+        Returns the job; None: the request's key has an answer already, and the job may not begin.
+
+        Args:
+            once: the request's key and what it will be answered, which is kept.
+
+        Raises:
+            JobNotFound: it has been erased meanwhile.
+        """
         values: dict[str, Any] = {"dialogues": dialogues}
         if not dialogues:
             values["started_at"] = values["finished_at"] = datetime.now(UTC)
+        changed = update(jobs).where(jobs.c.id == job_id).values(**values).returning(*_JOB)
         with answering():
-            async with self._engine.connect() as connection:
-                await connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            async with (
+                transactional(self._engine).connect() as connection,
+                connection.begin() as transaction,
+            ):
+                row = (await connection.execute(changed)).one_or_none()
+                if row is None:
+                    raise JobNotFound(f"no job {job_id!r}")
+                job = Job(*row)
+                if once is not None and not await keep_answer(
+                    connection, once.key, once.answer(job)
+                ):
+                    await transaction.rollback()
+                    return None
+        return job
 
     async def find(self, tenant: str, job_id: str) -> Job:
         """A job.
@@ -131,8 +159,7 @@ class Jobs:
         Raises:
             JobNotFound: the tenant has none with this id.
         """
-        columns = (jobs.c[name] for name in Job.__slots__)
-        asked = select(*columns).where(jobs.c.tenant == tenant, jobs.c.id == job_id)
+        asked = select(*_JOB).where(jobs.c.tenant == tenant, jobs.c.id == job_id)
         with answering():
             async with self._engine.connect() as connection:
                 row = (await connection.execute(asked)).one_or_none()
@@ -162,11 +189,15 @@ class Jobs:
         if not await self._erase(and_(jobs.c.tenant == tenant, jobs.c.id == job_id)):
             raise JobNotFound(f"no job {job_id!r}")
 
-    async def erase_before(self, moment: datetime, limit: int) -> int:
-        """Erase at most `limit` of the jobs that ended, or were never received, before a moment."""
+    async def erase_before(self, ended: datetime, begun: datetime, limit: int) -> int:
+        """Erase at most `limit` of the jobs that ended before a moment or were never received.
+
+        Args:
+            begun: the moment before which those not yet received must have been begun.
+        """
         old = or_(
-            jobs.c.finished_at < moment,
-            and_(jobs.c.dialogues.is_(None), jobs.c.created_at < moment),
+            jobs.c.finished_at < ended,
+            and_(jobs.c.dialogues.is_(None), jobs.c.created_at < begun),
         )
         return await self._erase(jobs.c.id.in_(select(jobs.c.id).where(old).limit(limit)))
 

@@ -96,7 +96,7 @@ batch_utterances = 100
         ([], "keys: Tuple should have at least 1 item"),
         ([key(sha256=SECRET)], "keys.0.sha256: String should match"),
         ([key(scope=["read"])], "keys.0.scope: Extra inputs are not permitted"),
-        ([key(**{SECRET: 1})], "keys.0....: Extra inputs are not permitted"),
+        ([key() | {SECRET: 1}], "keys.0....: Extra inputs are not permitted"),
         ([key(scopes=[SECRET])], "keys.0.scopes.0: Input should be 'read', 'write' or 'admin'"),
         ([key(scopes=[])], "keys.0.scopes: "),
         ([key(tenant=f"a b {SECRET}")], "keys.0.tenant: String should match"),

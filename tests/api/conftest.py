@@ -46,6 +46,7 @@ from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
 from service.settings import Admission, Limits, Sessions
+from service.traces import current_trace
 from service.turns import TurnTaker
 
 USUAL = Admission()
@@ -62,12 +63,14 @@ class ScriptedEngine:
         queue_s: how long it says that a prompt waited.
         failure: what it raises in place of an answer.
         prompts: the token ids that it was asked with.
+        handed: what it was handed of a trace each time; None where there was none.
     """
 
     choice: int = 0
     queue_s: float = 0.0
     failure: Exception | None = None
     prompts: list[tuple[int, ...]] = field(default_factory=list)
+    handed: list[Mapping[str, str] | None] = field(default_factory=list)
 
     async def read(
         self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
@@ -75,6 +78,8 @@ class ScriptedEngine:
         await asyncio.sleep(0)  # as a real one, it lets others go on meanwhile
         await self.check()
         self.prompts.append(tuple(prompt))
+        trace = current_trace()
+        self.handed.append(None if trace is None else trace.headers())
         others = math.log(0.1 / (len(candidates) - 1))
         chosen = self.choice % len(candidates)
         return Reading(
@@ -344,11 +349,12 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
         assert found.title
         assert found.detail
         assert found.type.startswith("/problems/")
+        name = found.type.removeprefix("/problems/")
         when = answer.headers.get("retry-after")
         if found.status == 429:
             assert int(when or 0) >= 1
         else:
             assert when == ("1" if found.status in (503, 504) else None)
-        return found.status, found.type.removeprefix("/problems/")
+        return found.status, name
 
     return read

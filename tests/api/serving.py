@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import uvicorn
 
+from service.api.connections import bounded
+from service.api.services import metrics_of
 from service.draining import DrainingServer
 from tests.api.conftest import Service
 
@@ -24,7 +26,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(service: Service, grace_s: float = 10) -> AsyncIterator[Served]:
+async def serving(
+    service: Service,
+    grace_s: float = 10,
+    connections: int = 100,
+    head_s: float = 10,
+    unread_s: float = 10,
+) -> AsyncIterator[Served]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
 
@@ -34,7 +42,9 @@ async def serving(service: Service, grace_s: float = 10) -> AsyncIterator[Served
         port=0,
         lifespan="off",
         log_config=None,
-        http="httptools",
+        http=bounded(  # type: ignore[arg-type]  # it takes any callable
+            connections, metrics_of(service.app).count_rejection, head_s, unread_s
+        ),
         timeout_graceful_shutdown=1,
     )
     server = DrainingServer(config, service.door, grace_s, ports.put_nowait)

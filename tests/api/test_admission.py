@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.types import Message, Scope
 
 from service.decoding.engine import Priority, Reading
 from service.settings import Admission, Limits
@@ -27,7 +28,7 @@ class Held:
         self.reading = 0
         self.let_go = asyncio.Event()
         self._read = service.engine.read
-        service.engine.read = self.read  # type: ignore[method-assign]
+        service.engine.read = self.read  # type: ignore[method-assign]  # of this object alone
 
     async def read(
         self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
@@ -53,7 +54,7 @@ class Leaving:
         self.leave = asyncio.Event()
         self.status: int | None = None
         content = json.dumps(body).encode()
-        scope = {
+        scope: Scope = {
             "type": "http",
             "method": method,
             "path": path,
@@ -65,19 +66,21 @@ class Leaving:
             ],
             "state": dict(service.state),
         }
-        messages = iter([{"type": "http.request", "body": content, "more_body": False}])
+        messages: Iterator[Message] = iter(
+            [{"type": "http.request", "body": content, "more_body": False}]
+        )
 
-        async def receive() -> Any:
+        async def receive() -> Message:
             for message in messages:
                 return message
             await self.leave.wait()
             return {"type": "http.disconnect"}
 
-        async def send(message: Any) -> None:
+        async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
 
-        self.answered = asyncio.create_task(service.app(scope, receive, send))  # type: ignore[arg-type]
+        self.answered = asyncio.create_task(service.app(scope, receive, send))
 
 
 async def test_one_request_too_many_is_told_to_come_again(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.types import Message, Scope
 
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.auth import Access
+from service.sessions.jobs import JobState
 from service.settings import Limits
 from tests.api.test_operation_routes import at, numbers
 
@@ -123,7 +125,7 @@ async def test_the_body_of_a_request_that_is_refused_is_not_read(
     service: "Service", problem: Any, name: str | None
 ) -> None:
     """Neither without a key nor without the scope."""
-    scope = {
+    scope: Scope = {
         "type": "http",
         "method": "POST",
         "path": "/dialogues/call-42/utterances",
@@ -133,16 +135,16 @@ async def test_the_body_of_a_request_that_is_refused_is_not_read(
         "state": dict(service.state),
     }
     if name is not None:
-        scope["headers"].append((b"authorization", bearer(name)["Authorization"].encode()))  # type: ignore[attr-defined]
-    sent: list[Any] = []
+        scope["headers"].append((b"authorization", bearer(name)["Authorization"].encode()))
+    sent: list[Message] = []
 
-    async def receive() -> Any:
+    async def receive() -> Message:
         raise AssertionError("somebody reads")
 
-    async def send(message: Any) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
-    await service.app(scope, receive, send)  # type: ignore[arg-type]
+    await service.app(scope, receive, send)
 
     assert sent[0]["status"] == (401 if name is None else 403)
 
@@ -322,7 +324,7 @@ async def test_a_job_counts_as_what_it_holds(service: "Service", problem: Any) -
 
     never = await post_lines(service, "talkative", two * 2, **later)
     assert problem(never) == (422, "invalid-request")
-    assert (await service.services.jobs.counts())["queued"] == 0
+    assert (await service.services.jobs.counts())[JobState.QUEUED] == 0
 
     for _ in range(2):
         taken = await post_lines(service, "talkative", two, **later)
@@ -331,17 +333,17 @@ async def test_a_job_counts_as_what_it_holds(service: "Service", problem: Any) -
         "/batch", json={"dialogues": two}, headers=later | bearer("talkative")
     )
     assert problem(refused) == (429, "quota-exceeded")
-    assert (await service.services.jobs.counts())["queued"] == 2
+    assert (await service.services.jobs.counts())[JobState.QUEUED] == 2
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
 async def test_operations_are_for_an_admin_or_open(start: Start, problem: Any, path: str) -> None:
-    """As is set; probes are open always."""
+    """As is set; probes are open always, and so is what refusals mean."""
     async with start() as service:
         assert problem(await service.client.get(path)) == (401, "unauthenticated")
         assert problem(await ask(service, "writer", "GET", path)) == (403, "scope-missing")
         assert (await ask(service, "admin", "GET", path)).status_code == 200
-        for probe in ("/livez", "/readyz"):
+        for probe in ("/livez", "/readyz", "/problems", "/problems/unauthenticated"):
             assert (await service.client.get(probe)).status_code == 200
     async with start(open_operations=True) as service:
         assert (await service.client.get(path)).status_code == 200

@@ -1,6 +1,6 @@
 """Whole dialogues at once, through HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
 
 # Who says what, and what is seen meanwhile.
-Lines = list[tuple[str, str] | tuple[str, str, str]]
+Lines = Sequence[tuple[str, str] | tuple[str, str, str]]
 
-PARCEL: Lines = [("Ann", "Did the parcel arrive?"), ("Bo", "It was empty."), ("Ann", "Oh no.")]
-LONG: Lines = [("Ann", "? " * 900)]
+PARCEL = [("Ann", "Did the parcel arrive?"), ("Bo", "It was empty."), ("Ann", "Oh no.")]
+LONG = [("Ann", "? " * 900)]
 
 
 async def score(

@@ -40,7 +40,7 @@ async def test_a_reader_who_has_the_timeline_is_sent_nothing(service: "Service")
     await service.say("call-42", "Ann", "We won!")
     known = await tag(service)
 
-    for asked in (known, f"W/{known}", f'"other", {known}', "*"):
+    for asked in (known, f"W/{known}", f'"other", {known}', f'"a,b" , {known}', " *"):
         answer = await service.client.get(PATH, headers={"If-None-Match": asked})
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == known

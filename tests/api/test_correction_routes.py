@@ -18,7 +18,10 @@ JOY = {"label": "joy", "label_space": "meld"}
 
 
 async def correct(
-    service: "Service", body: dict[str, str] = JOY, path: str = PATH, **headers: str
+    service: "Service",
+    body: dict[str, str] = JOY,
+    path: str = PATH,
+    headers: dict[str, str] | None = None,
 ) -> httpx.Response:
     return await service.client.put(path, json=body, headers=headers)
 
@@ -131,10 +134,10 @@ async def test_what_cannot_be_corrected_so_is_refused(
 async def test_a_correction_is_a_write_to_the_dialogue(service: "Service", problem: Any) -> None:
     """It makes another tag, and is refused by those who saw another."""
     first = (await service.say("call-42", "Ann", "We won!")).headers["etag"]
-    second = (await correct(service, **{"If-Match": first})).headers["etag"]
+    second = (await correct(service, headers={"If-Match": first})).headers["etag"]
 
     refused = await correct(
-        service, {"label": "anger", "label_space": "meld"}, **{"If-Match": first}
+        service, {"label": "anger", "label_space": "meld"}, headers={"If-Match": first}
     )
 
     assert problem(refused) == (412, "dialogue-changed")

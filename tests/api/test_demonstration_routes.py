@@ -86,7 +86,8 @@ async def test_pages_visit_each_demonstration_once(service: "Service") -> None:
     sent = [TEAM | {"id": f"row-{n}"} for n in range(45)]
     assert (await add(service, *sent)).status_code == 201
 
-    found, after = [], {}
+    found: list[Any] = []
+    after: dict[str, str] = {}
     while True:
         page = await listed(service, limit=20, **after)
         assert DemonstrationPage.model_validate(page).model_dump() == page

@@ -139,7 +139,7 @@ def unforeseen() -> Iterator[Exception]:
         text: int
 
     try:
-        Words(text=MARK)  # type: ignore[arg-type]
+        Words(text=MARK)
     except ValueError as error:
         yield error
         caused = RuntimeError("failed on %s" % MARK)  # noqa: UP031

@@ -49,8 +49,9 @@ async def test_no_step_of_the_event_loop_is_long_while_a_batch_and_conversations
         for n in range(8):
             assert (await service.say(dialogue, "Ann", f"Line {n}.")).status_code == 201
 
-    answer, *_ = await asyncio.gather(
-        service.client.post("/batch", json=batch), *(converse(f"call-{n}") for n in range(8))
+    answer, _ = await asyncio.gather(
+        service.client.post("/batch", json=batch),
+        asyncio.gather(*(converse(f"call-{n}") for n in range(8))),
     )
     watch.cancel()
     gc.unfreeze()

@@ -4,13 +4,14 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.types import Message
 
 from service.api.event_stream import EventStream
 from service.api.routers import events
@@ -145,7 +146,12 @@ async def test_what_another_process_writes_is_sent_soon(service: "Service") -> N
     async with serving(service) as served, following(served) as lines:
         await take(lines, 1)
         tail = await other.tail("default", "call-42", "Bo", 4)
-        prediction = {"emotion": {}, "demonstrations": [], "model": {}, "degraded": []}
+        prediction: dict[str, Any] = {
+            "emotion": {},
+            "demonstrations": [],
+            "model": {},
+            "degraded": [],
+        }
         start = time.monotonic()
         await other.append(tail, text="No way.", label_space="unified", prediction=prediction)
         (found,) = await take(lines, 1)
@@ -153,7 +159,7 @@ async def test_what_another_process_writes_is_sent_soon(service: "Service") -> N
 
         assert found.data["text"] == "No way."
         assert passed_s < 5
-    assert await served.ends is None
+    await served.ends
 
 
 async def test_while_nothing_happens_a_comment_is_sent(
@@ -209,18 +215,21 @@ async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
     """It is given up after a while; nothing was made for it beyond what it did not take."""
     made = 0
 
-    async def chunks() -> Any:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         nonlocal made
         while True:
             made += 1
             yield b"x"
 
-    async def send(message: Any) -> None:
+    async def receive() -> Message:
+        raise AssertionError("somebody reads")
+
+    async def send(message: Message) -> None:
         if made > 3:
             await asyncio.Event().wait()
 
     with pytest.raises(ClientLeft):
-        await EventStream(chunks(), slow_s=0.05)({}, None, send)  # type: ignore[arg-type]
+        await EventStream(chunks(), slow_s=0.05)({}, receive, send)
 
     assert made == 4
 

@@ -23,7 +23,7 @@ BATCH = {
 
 
 async def begun(service: "Service", **more: Any) -> httpx.Response:
-    arguments = {"json": BATCH, "headers": LATER} | more
+    arguments: dict[str, Any] = {"json": BATCH, "headers": LATER} | more
     answer = await service.client.post("/batch", **arguments)
     assert answer.status_code == 202, answer.text
     return answer
@@ -52,6 +52,13 @@ async def test_a_job_is_accepted_and_done_later(service: "Service") -> None:
         {"line": n + 1, **each} for n, each in enumerate(at_once)
     ]
     assert (await numbers(service))[at("erc_jobs", state="done")] == 1
+
+
+async def test_whoever_has_two_preferences_is_told_of_both(service: "Service") -> None:
+    """In one header."""
+    answer = await begun(service, headers={"Prefer": "respond-async, wait=5"})
+
+    assert answer.headers["preference-applied"] == "respond-async, wait=5"
 
 
 async def test_a_job_of_lines_has_their_errors_in_its_results(service: "Service") -> None:
@@ -98,6 +105,7 @@ async def test_a_repeated_request_makes_no_second_job(service: "Service") -> Non
     first, second = [await begun(service, headers=headers) for _ in range(2)]
 
     assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
     assert first.headers["location"] == second.headers["location"]
     assert sum((await service.services.jobs.counts()).values()) == 1
 

@@ -7,7 +7,9 @@ from asyncio.subprocess import PIPE, STDOUT
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 
 from tests.api.test_operation_routes import Labels, at, numbers
 
@@ -197,7 +199,8 @@ async def test_openmetrics_is_answered_to_whoever_accepts_it(service: "Service")
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("\n# EOF\n")
     assert answer.text.count("# EOF") == 1
-    families = [family.name for family in openmetrics.text_string_to_metric_families(answer.text)]
+    read = openmetrics_families(answer.text)  # type: ignore[no-untyped-call]
+    families = [family.name for family in read]
     assert len(set(families)) == len(families)
     assert {"erc_requests", "erc_stage_seconds", "process_cpu_seconds"} <= set(families)
 

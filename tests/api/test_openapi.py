@@ -1,18 +1,28 @@
 """The documentation that the service gives of itself."""
 
+import json
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import service.api
+from service.api.problem_kinds import KINDS
 from service.api.schemas import ForecastOut, UtteranceOut
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
 
+COMMITTED = Path(service.api.__file__).with_name("openapi.json")
+
 BODY = {"400", "413", "415", "422"}
 # Of the callers, and of all that is asked.
 BUSY = {"401", "403", "429", "503", "504"}
+
+# Of no call, or of all.
+ANY_REQUEST = {"bad-request", "method-not-allowed", "internal-error", "client-left"}
 
 # Every call, with all statuses that it documents.
 CALLS = {
@@ -41,6 +51,8 @@ CALLS = {
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
     ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "409", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
+    ("get", "/problems"): {"200", "503", "504"},
+    ("get", "/problems/{name}"): {"200", "404", "422", "503", "504"},
     ("get", "/livez"): {"200", "503"},
     ("get", "/readyz"): {"200", "503"},
     ("get", "/metrics"): {"200", "401", "403", "429"},
@@ -50,6 +62,18 @@ CALLS = {
 @pytest.fixture
 def document(service: "Service") -> Any:
     return service.app.openapi()
+
+
+def test_the_committed_document_is_the_one_that_is_served(document: Any) -> None:
+    """After a change that is meant, `make openapi` writes it anew; what clients see is in the diff.
+
+    The version is the package's, which the application of this test has not.
+    """
+    committed = json.loads(COMMITTED.read_text("utf-8"))
+
+    assert committed["info"].pop("version") == version("instructerc")
+    del document["info"]["version"]
+    assert committed == document
 
 
 def calls(document: Any) -> Iterator[tuple[tuple[str, str], Any]]:
@@ -87,9 +111,25 @@ def test_every_problem_is_documented_as_one(document: Any) -> None:
                     assert str(example["value"]["status"]) == status
 
 
+def test_every_kind_of_problem_is_documented_somewhere(document: Any) -> None:
+    """But those that any request may meet, whatever its call."""
+    named = {
+        name
+        for _, found in calls(document)
+        for status, answer in found["responses"].items()
+        if status >= "400"
+        for name in answer["content"]["application/problem+json"]["examples"]
+    }
+
+    assert set(KINDS) - named == ANY_REQUEST
+    for name in ANY_REQUEST:
+        assert f"`{name}`" in document["info"]["description"]
+
+
 def test_every_reference_leads_somewhere(document: Any) -> None:
     """The document stands for itself."""
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    components = document["components"]
+    known = {f"#/components/{kind}/{name}" for kind in components for name in components[kind]}
 
     assert set(references(document)) <= known
 
@@ -108,7 +148,7 @@ def test_every_call_but_those_of_probes_says_that_it_takes_a_key(document: Any) 
     """Generated clients send one."""
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     without = {path for (_, path), call in calls(document) if "security" not in call}
-    assert without == {"/livez", "/readyz"}
+    assert without == {"/livez", "/readyz", "/problems", "/problems/{name}"}
 
 
 async def test_the_example_of_every_body_is_a_good_request(

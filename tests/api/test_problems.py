@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.api.problems import PROBLEMS
+from service.api.problem_kinds import PROBLEMS
 from service.errors import DialogueBusy, ServiceError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def test_a_request_without_a_usable_id_is_given_one(
     service: "Service", given: bytes | None
 ) -> None:
     """One that could break a log line is not usable; each request gets its own."""
-    headers = {} if given is None else {ID: given}
+    headers = {} if given is None else {ID.encode(): given}
 
     ids = [(await service.client.get("/livez", headers=headers)).headers[ID] for _ in range(2)]
 

@@ -208,7 +208,7 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
     answer = await standing_service.client.post(
         path,
         content=json.dumps(SAID).encode(),
-        headers={} if content_type is None else {"Content-Type": content_type.encode("latin-1")},
+        headers={} if content_type is None else {b"Content-Type": content_type.encode("latin-1")},
     )
 
     assert problem(answer) == (415, "unsupported-media-type")

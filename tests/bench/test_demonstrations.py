@@ -21,7 +21,8 @@ from tests.bench.demonstrations import (
 @pytest.fixture(scope="module")
 def base() -> Vectors:
     vectors = np.random.default_rng(1).standard_normal((50, DIMENSIONS), np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def test_exhaustive_search_finds_the_nearest_of_all_portions(base: Vectors) -> None:

@@ -138,8 +138,10 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> Non
         rows.append({"input_ids": [*prompt, *example.target], "labels": labels})
     stage = recipe.stages[0]
     model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32)
+    if recipe.lora is not None:
+        model = peft.get_peft_model(model, lora_config(recipe.lora))
     Trainer(
-        model=peft.get_peft_model(model, lora_config(recipe.lora)),
+        model=model,
         args=TrainingArguments(
             output_dir=str(out),
             num_train_epochs=1,

@@ -11,6 +11,7 @@ from service.conversation.prompts import (
     DialoguellmV1,
     InstructercPlainV1,
     InstructercV1,
+    PredictionTemplate,
     Task,
     Template,
 )
@@ -158,7 +159,7 @@ def test_prediction_drops_the_oldest_history_and_keeps_the_last_line(
 
 @pytest.mark.parametrize("template", [V2(), InstructercV1()])
 def test_prediction_whose_last_line_does_not_fit_is_refused(
-    template: Template, spaces: Mapping[str, LabelSpace]
+    template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Without it there is nothing to predict from; no other prompt is made in its place."""
     shortest = len(template.prediction(spaces["meld"], LINES[10:11], LINES[11]).text)

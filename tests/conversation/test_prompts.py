@@ -256,8 +256,8 @@ def test_token_ids_are_those_bundles_were_trained_on(
     """Segment by segment, BOS before the first alone."""
     v1 = {name: (task, space, target) for name, task, space, target in V1_FILES}
     plains = {name: (space, target) for name, space, target in PLAIN_FILES}
-    records = {name: row for name, *row in DIALOGUELLM_FILES}
-    predictions = {name: row for name, *row in V2_PREDICTION_FILES}
+    records = {row[0]: row[1:] for row in DIALOGUELLM_FILES}
+    predictions = {row[0]: row[1:] for row in V2_PREDICTION_FILES}
     if file in v1:
         task, name, target = v1[file]
         prompt = published(task, spaces[name], ladder, target)

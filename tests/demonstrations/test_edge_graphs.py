@@ -40,7 +40,8 @@ def related_vectors(unit_vectors: Vectorise) -> Vectorise:
     def make(n: int, seed: int) -> Vectors:
         rng = np.random.default_rng(seed)
         vectors = topics[rng.integers(0, len(topics), n)] + 0.8 * unit_vectors(n, seed)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
     return make
 

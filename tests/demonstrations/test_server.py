@@ -311,7 +311,7 @@ class Points(qdrant.PointsServicer):
 async def test_a_server_is_told_so_by_grpc_too() -> None:
     """In the call's metadata."""
     points, server = Points(), grpc.aio.server()
-    qdrant.add_PointsServicer_to_server(points, server)
+    qdrant.add_PointsServicer_to_server(points, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     client = AsyncQdrantClient(

@@ -28,7 +28,7 @@ def clean() -> dict[str, str]:
 
 def copy_what_the_build_copies(source: Path) -> None:
     """The files of the Dockerfile's first stage, and no others."""
-    stage = []
+    stage: list[list[list[str]]] = []
     for word, rest in instructions():
         if word == "FROM":
             stage.append([])

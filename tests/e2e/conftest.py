@@ -32,9 +32,8 @@ class Service:
     client: httpx.Client = field(init=False)
     url: str = field(init=False)
 
-    def start(self) -> None:
-        self.output = []
-        self.process = subprocess.Popen(
+    def launch(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "service.cli", "serve"],
             cwd=self.folder,
             env=self.environment,
@@ -42,6 +41,10 @@ class Service:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def start(self) -> None:
+        self.output = []
+        self.process = self.launch()
         ready = threading.Event()
         threading.Thread(target=self._follow, args=(ready,), daemon=True).start()
         deadline = time.monotonic() + START_S

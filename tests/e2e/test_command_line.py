@@ -8,7 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import REPOSITORY, environment
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +53,15 @@ def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
     assert scored[2]["utterances"][0]["id"] == "c_u1"
     assert [len(d["utterances"]) for d in scored] == [1, 0, 2]
     assert "3 utterances scored" in done.stdout
+
+
+def test_openapi_prints_the_committed_document(tmp_path: Path) -> None:
+    """Byte for byte, whatever the settings."""
+    done = run(tmp_path, "openapi")
+
+    assert done.returncode == 0, done.stderr
+    committed = REPOSITORY / "service" / "api" / "openapi.json"
+    assert done.stdout == committed.read_text("utf-8")
 
 
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:

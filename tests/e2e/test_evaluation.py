@@ -15,7 +15,7 @@ from training.calibration import calibrated, fit_isotonic, fitted
 from training.evaluate import uncalibrated
 from training.predictions import read_predictions
 
-TALKS = {
+TALKS: dict[str, list[tuple[str, str, str | None]]] = {
     "match": [("Ann", "We won, I am so happy!", "joy"), ("Bo", "No way! Really?", "surprise")],
     "vet": [("Cy", "My cat died yesterday.", "sadness"), ("Di", "Oh.", None)],
     "queue": [("Ed", "How dare you!", "anger"), ("Flo", "I was here first.", "anger")],

@@ -21,7 +21,7 @@ def test_each_utterance_of_a_conversation_comes_back_with_its_emotion(
 ) -> None:
     """The answer has the documented shape, and its probabilities are a distribution."""
     first = service.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
-    second = service.say(dialogue, "Bob", "I hate this. Get out of my sight, I am furious!")
+    second = service.say(dialogue, "Bob", "Get out of my house! How dare you!")
 
     assert [first["index"], second["index"]] == [0, 1]
     assert first["dialogue_id"] == dialogue

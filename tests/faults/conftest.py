@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Service, environment
+from tests.faults.starting import QuickService, Starter
 
 NOTICED_S = 15  # from a fault of the engine to the refusals
 REMARKS = ("We won! I am so happy!", "That is awful.", "Who are you?", "Fine. Whatever you say.")
@@ -28,6 +29,11 @@ def engine_of(service: Service) -> psutil.Process:
     """The process that vLLM computes in."""
     children = psutil.Process(service.process.pid).children(recursive=True)
     return max(children, key=lambda child: child.memory_info().rss)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; nobody may have asked for its status yet."""
+    return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
 
 
 def number(service: Service, name: str, /, **labels: str) -> float:
@@ -124,10 +130,17 @@ def rate(service: Service, seconds: float, callers: int = 16) -> float:
     return load.answers[201] / (time.monotonic() - start)
 
 
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    starter = Starter(tmp_path_factory.mktemp("starter"))
+    yield starter
+    starter.close()
+
+
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Service]:
+def mortal(starter: Starter, tmp_path: Path) -> Iterator[Service]:
     """A service for a test that ends it, or sets it up; it is not started yet."""
-    running = Service(tmp_path, environment(tmp_path))
+    running = QuickService(tmp_path, environment(tmp_path), starter)
     yield running
     if hasattr(running, "process") and running.process.poll() is None:
         for child in psutil.Process(running.process.pid).children(recursive=True):

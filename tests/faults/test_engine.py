@@ -6,7 +6,7 @@ import time
 import httpx
 
 from tests.e2e.conftest import Service
-from tests.faults.conftest import NOTICED_S, engine_of, eventually, is_refused
+from tests.faults.conftest import NOTICED_S, engine_of, eventually, has_ended, is_refused
 
 
 def post(service: Service, dialogue: str) -> httpx.Response:
@@ -65,7 +65,7 @@ def test_an_engine_that_hangs_for_good_ends_the_service(mortal: Service) -> None
     engine.suspend()
 
     assert mortal.process.wait(60) == 1
-    assert not engine.is_running()
+    eventually(lambda: has_ended(engine), 5)
     assert "instructerc: the label engine has not answered for 12 s" in "".join(mortal.output)
 
 

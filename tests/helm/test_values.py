@@ -46,6 +46,15 @@ def test_the_readme_shows_the_values_there_are() -> None:
     assert shown == values_table()
 
 
+def test_helm_s_own_linter_finds_nothing() -> None:
+    """Strictly; that a chart may have an icon is no finding."""
+    report = helm_python.lint(CHART, dict(INSTALLATIONS["production"]), strict=True)
+
+    assert report["total_charts_linted"] == 1
+    assert not report["errors"]
+    assert {message["error"] for message in report["messages"]} <= {"icon is recommended"}
+
+
 def test_the_schema_is_closed() -> None:
     """Every object says what else it may hold: nothing, or values of one shape."""
     for schema in objects(SCHEMA):

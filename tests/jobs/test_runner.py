@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import EngineUnavailable, JobNotFound, TooManyJobs
 from service.jobs import JobRunner
-from service.sessions.jobs import Jobs, JobState
+from service.sessions.answers import Answer, Answers, Key, Once
+from service.sessions.jobs import Job, Jobs, JobState
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +96,27 @@ async def test_what_is_not_wholly_received_is_not_begun(engine: AsyncEngine) -> 
     assert (await jobs.find("one", empty)).state is JobState.DONE
 
 
+async def test_a_job_and_what_its_request_was_answered_are_there_together(
+    engine: AsyncEngine,
+) -> None:
+    """Or neither is: of two processes with one request, one alone has a job that may begin."""
+    jobs, answers = Jobs(engine), Answers(engine)
+    key = Key("one", "k", "batch")
+    once: Once[Job] = Once(key, lambda job: Answer(202, job.id))
+    first, second = [await jobs.create("one", "meld", most=5) for _ in range(2)]
+
+    made = await jobs.received(first, 3, once)
+
+    assert made is not None
+    assert made == await jobs.find("one", first)
+    assert await jobs.received(second, 3, once) is None
+    assert (await jobs.find("one", second)).state is JobState.RECEIVING
+    assert await answers.find(key) == Answer(202, first)
+    await jobs.delete("one", second)
+    with pytest.raises(JobNotFound):
+        await jobs.received(second, 3)
+
+
 async def test_a_portion_whose_lease_has_lapsed_is_anothers(engine: AsyncEngine) -> None:
     """Whoever had it can store nothing of it any more."""
     jobs = Jobs(engine)
@@ -173,10 +195,13 @@ async def test_old_jobs_are_erased_once_they_have_ended(engine: AsyncEngine) -> 
     ended = await stored(jobs, portions=1)
     await JobRunner(jobs, echo).work()
     waiting = await stored(jobs)
-    await jobs.create("one", "meld", most=5)
-    later = datetime.now(UTC) + timedelta(seconds=1)
+    abandoned = await jobs.create("one", "meld", most=5)
+    now = datetime.now(UTC)
+    earlier, later = now - timedelta(seconds=60), now + timedelta(seconds=1)
 
-    assert [await jobs.erase_before(later, 1) for _ in range(3)] == [1, 1, 0]
+    assert [await jobs.erase_before(later, earlier, 1) for _ in range(2)] == [1, 0]
+    assert (await jobs.find("one", abandoned)).state is JobState.RECEIVING
+    assert [await jobs.erase_before(earlier, later, 1) for _ in range(2)] == [1, 0]
 
     assert await lines(jobs, ended) == []
     assert (await jobs.find("one", waiting)).dialogues == 6

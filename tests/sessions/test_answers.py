@@ -97,7 +97,7 @@ async def test_an_erasure_keeps_its_answer_and_takes_those_of_the_dialogue(
 ) -> None:
     """Asked again by another process, it is told."""
     await say(store, "One.")
-    erasure = Once(replace(KEY, value="k-2"), lambda _: Answer(204))
+    erasure: Once[None] = Once(replace(KEY, value="k-2"), lambda _: Answer(204))
 
     await store.delete("default", "call-42", once=erasure)
 

@@ -14,7 +14,7 @@ from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.schema import answers, corrections, dialogues, metadata
-from service.sessions.store import SessionStore
+from service.sessions.store import SessionStore, StoredUtterance
 from service.sessions.versions import Expected
 
 
@@ -109,7 +109,7 @@ async def test_of_processes_that_take_back_the_same_under_one_key_each_is_answer
     other = SessionStore(open_database(url))
     await say(store, "We won!")
     await store.corrections.put("one", "call-42", 0, "meld", "joy")
-    once = Once(Key("one", "k-1", "hash"), lambda _: Answer(204))
+    once: Once[None] = Once(Key("one", "k-1", "hash"), lambda _: Answer(204))
 
     outcomes = await asyncio.gather(
         *(s.corrections.remove("one", "call-42", 0, None, once) for s in (store, other)),
@@ -143,6 +143,9 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
         "corrections": 0,
         "answers": 0,
         "deliveries": 2,
+        "jobs": 0,
+        "job_work": 0,
+        "job_results": 0,
     }
 
 
@@ -182,7 +185,9 @@ async def test_what_expired_is_gone_from_the_sqlite_files(sqlite_url: str, tmp_p
         return b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
     tail = await store.tail("one", "secret-call", "Ann", 2)
-    once = Once(Key("one", "k-1", "hash"), lambda stored: Answer(201, stored.text))
+    once: Once[StoredUtterance] = Once(
+        Key("one", "k-1", "hash"), lambda stored: Answer(201, stored.text)
+    )
     await store.append(
         tail, text="My door code is 4711. " * 300, label_space="meld", prediction={}, once=once
     )

@@ -90,7 +90,7 @@ async def test_who_follows_is_woken_by_every_write(
             writer.delete("one", "d"),
         ):
             woken.clear()
-            await write  # type: ignore[misc]
+            await write
             assert woken.is_set() is here
             await asyncio.wait_for(woken.wait(), 10)
 

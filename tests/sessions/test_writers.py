@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from time import monotonic
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import text as sql
@@ -50,7 +50,7 @@ class Traced(sqlite3.Connection):
     said: ClassVar[list[str]] = []
     fails_at: ClassVar[str] = ""
 
-    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         if statement == Traced.fails_at:
             Traced.fails_at = ""
             raise sqlite3.OperationalError("disk I/O error")

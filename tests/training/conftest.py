@@ -79,7 +79,7 @@ OTHER_TALKS = {
     ],
 }
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "name": "tiny",
     "version": "9",
     "base": "tiny-base",

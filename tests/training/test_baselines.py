@@ -20,7 +20,8 @@ def encode(texts: Sequence[str]) -> Vectors:
     for row, text in enumerate(texts):
         vectors[row, WORDS.index(text.split()[0])] = 1.0
         vectors[row, -1] = 0.1 * len(text.split())
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def dialogue(name: str, *said: tuple[str, str | None]) -> Dialogue:

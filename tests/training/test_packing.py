@@ -317,6 +317,7 @@ def test_padding_sees_itself_and_is_seen_by_nothing() -> None:
     """A token that saw nothing would turn its row into NaN."""
     batch = collate([row_of(5), row_of(3)])
 
+    assert batch.positions is not None
     assert batch.ids.shape == batch.positions.shape == (2, 5)
     assert batch.visible[1, 0].tolist() == [
         [True, False, False, False, False],

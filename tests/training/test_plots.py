@@ -46,6 +46,11 @@ def written(plot: ElementTree.Element) -> ElementTree.Element:
     return ElementTree.fromstring(ElementTree.tostring(plot))
 
 
+def part(of: ElementTree.Element, tag: str) -> ElementTree.Element:
+    """The first such element right inside another."""
+    return next(one for one in of if one.tag == f"{SVG}{tag}")
+
+
 def texts(plot: ElementTree.Element) -> list[str]:
     return [one.text or "" for one in written(plot).iter(f"{SVG}text")]
 
@@ -118,7 +123,7 @@ def test_lines_are_told_apart_without_colours() -> None:
 
     drawn = [line.attrib["stroke-dasharray"] for line in svg.iter(f"{SVG}polyline")]
     legend = [
-        group.find(f"{SVG}line").attrib["stroke-dasharray"]
+        part(group, "line").attrib["stroke-dasharray"]
         for group in svg.iter(f"{SVG}g")
         if "legend" in group.attrib["class"].split()
     ]
@@ -135,7 +140,7 @@ def test_spans_are_named_and_lie_about_zero() -> None:
     groups = list(svg.iter(f"{SVG}g"))
     ends = [
         [float(line.attrib[end]) for end in ("x1", "x2")]
-        for line in (group.find(f"{SVG}line") for group in groups)
+        for line in (part(group, "line") for group in groups)
     ]
 
     assert ends[0][0] < float(zero.attrib["x1"]) < ends[0][1]
@@ -209,12 +214,12 @@ def test_everything_can_be_read_in_light_and_dark(theme: dict[str, str]) -> None
         row = [[float(share), 100.0 - share], [1.0, 1.0]]
         svg = written(heat_map("k", "t", "d", ["a", "b"], row, "down", "across"))
         cell = next(one for one in svg.iter(f"{SVG}g"))
-        opacity = float(cell.find(f"{SVG}rect").attrib["fill-opacity"])
+        opacity = float(part(cell, "rect").attrib["fill-opacity"])
         ground = [
             opacity * heat + (1 - opacity) * page
             for heat, page in zip(channels(theme["heat"]), back, strict=True)
         ]
-        written_in = channels(theme[cell.find(f"{SVG}text").attrib["class"]])
+        written_in = channels(theme[part(cell, "text").attrib["class"]])
         assert contrast(written_in, ground) >= 4.5, share
 
 

@@ -63,6 +63,7 @@ def test_recipe_is_what_the_file_says(recipe: Path) -> None:
     assert (found.window.lowest, found.window.highest) == (2, 3)
     assert [stage.name for stage in found.stages] == ["first", "second"]
     assert found.stages[1].demonstrations.pools == ("train", "shipped")
+    assert found.lora is not None
     assert found.lora.targets == ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 

@@ -14,8 +14,7 @@ from service.conversation.dialogue import (
     Utterance,
 )
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES
-from service.conversation.prompts.v2 import V2
+from service.conversation.prompts import TEMPLATES, V2, InstructercV1, PredictionTemplate
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
@@ -117,12 +116,12 @@ def test_demonstrations_are_in_the_prompt_of_the_utterance_they_are_for(
     )
 
 
-@pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
+@pytest.mark.parametrize("template", [V2(), InstructercV1()], ids=lambda template: template.id)
 def test_prediction_asks_for_a_turn_that_is_not_shown(
-    template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+    template: PredictionTemplate, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its label, from what was said before; a first turn has nothing before it."""
-    asked = replace(prompts, template=TEMPLATES[template])
+    asked = replace(prompts, template=template)
 
     found = prediction_task(SAID, spaces["meld"], asked)
 
@@ -131,7 +130,7 @@ def test_prediction_asks_for_a_turn_that_is_not_shown(
         (3, "sadness", PREDICTION),
     ]
     tokens = [token for segment in found[0].example.segments for token in segment]
-    expected = asked.template.prediction(
+    expected = template.prediction(
         spaces["meld"], [Line(0, "We caught the ferry!"), Line(1, "So we did.")], Line(0, "?")
     )
     encode = asked.tokenizer.encode

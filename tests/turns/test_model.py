@@ -1,11 +1,12 @@
 """Whatever is asked, in whatever order and of whichever process, a plain model answers the same."""
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
-from typing import Any, TypeVar, cast
+from itertools import count, product
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -13,25 +14,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from service.conversation.dialogue import Demonstration
 from service.corrections import Corrector
-from service.demonstrations.encoder import Encoder
-from service.demonstrations.store import DemonstrationStore
+from service.demonstrations.edge import open_edge
+from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
 from service.errors import (
     CorrectionNotFound,
-    DemonstrationNotFound,
-    DemonstrationsUnavailable,
     DialogueNotFound,
     IdempotencyKeyReused,
     UtteranceNotFound,
 )
-from service.priority import Priority
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
@@ -40,46 +38,24 @@ from service.sessions.turns import NamedLocks
 from tests.turns.scripted import SPACES, turns_on
 
 T = TypeVar("T")
-Name = tuple[str, str]
+Name = tuple[str, str]  # a letter that stands for the tenant, a dialogue
 
-_tenants = count()
+_runs = count()
 
-TENANTS = st.sampled_from("ab")
-DIALOGUES = st.sampled_from(["call-1", "call-2"])
+LETTERS = "ab"
+EVERY_NAME = [(letter, dialogue) for letter in LETTERS for dialogue in ("call-1", "call-2")]
+NAMES = st.sampled_from(EVERY_NAME)
+PLACES = st.tuples(NAMES, st.integers(0, 3))
 SPEAKERS = st.sampled_from(["Ann", "Ben", "Cem"])
 TEXTS = st.sampled_from(["We won!", "We lost.", "Who knows?"])
-INDEXES = st.integers(0, 3)
 LABELS = st.sampled_from(["joy", "sadness", "anger"])
-KEYS = st.sampled_from(["k-1", "k-2", "k-3"])
+REQUESTS = st.tuples(NAMES, TEXTS, st.sampled_from(["k-1", "k-2", "k-3"]))
 PROCESSES = st.integers(0, 1)
 
 
-@dataclass
-class Shelf:
-    """Demonstrations in a dictionary; while `away`, it does not answer."""
-
-    held: dict[Name, Demonstration] = field(default_factory=dict)
-    away: bool = False
-
-    async def add(self, demonstrations: list[Demonstration], _: Any, tenant: str) -> None:
-        self._answer()
-        self.held.update({(tenant, each.id): each for each in demonstrations})
-
-    async def delete(self, demonstration_id: str, tenant: str) -> None:
-        self._answer()
-        if self.held.pop((tenant, demonstration_id), None) is None:
-            raise DemonstrationNotFound(demonstration_id)
-
-    def _answer(self) -> None:
-        if self.away:
-            raise DemonstrationsUnavailable("away")
-
-
-class Blank:
-    """An encoder for which all texts are alike."""
-
-    async def encode(self, text: str, priority: Priority) -> Any:
-        return np.zeros(384, np.float32)
+def alike(texts: list[str]) -> Vectors:
+    """The same unit vector for every text: which is near does not matter here."""
+    return np.full((len(texts), DIMENSIONS), DIMENSIONS**-0.5, np.float32)
 
 
 @dataclass
@@ -97,117 +73,150 @@ class Call:
 
     lines: list[Line]
     changed: int
-    keys: set[str] = field(default_factory=set)
+
+
+def mostly(
+    known: Callable[["Dialogues"], Sequence[T]], anything: st.SearchStrategy[T]
+) -> st.SearchStrategy[T]:
+    """What is there, or anything: of what is drawn blindly next to nothing is there."""
+
+    def drawn(dialogues: "Dialogues") -> st.SearchStrategy[T]:
+        found = known(dialogues)
+        return st.sampled_from(found) | anything if found else anything
+
+    return st.runner().flatmap(drawn)
 
 
 class Dialogues(RuleBasedStateMachine):
     """Two processes on one database, and the model of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.stores = [SessionStore(open_database(url)) for _ in range(2)]
         self.turns = [turns_on(store) for store in self.stores]
-        self.shelf = Shelf()
-        self.correctors = [
-            Corrector(
-                SPACES,
-                store,
-                cast(DemonstrationStore, self.shelf),
-                cast(Encoder, Blank()),
-                NamedLocks(),
-            )
-            for store in self.stores
-        ]
-        self.run_of = next(_tenants)
+        self.encoder = Encoder(alike, "alike")
+        self.run_of = next(_runs)
+        self.folder = folder / str(self.run_of)
+        self.open_demonstrations()
         self.calls: dict[Name, Call] = {}
-        self.answers: dict[tuple[str, str], tuple[str, str, Answer]] = {}
+        self.answers: dict[tuple[str, str], tuple[str, str, Answer]] = {}  # of a letter, a key
         self.time = 0
         self.marks: list[tuple[int, datetime]] = []
+
+    def open_demonstrations(self) -> None:
+        self.demonstrations = self.do(open_edge(self.folder, self.encoder.identity))
+        self.away = False
+        self.correctors = [
+            Corrector(SPACES, store, self.demonstrations, self.encoder, NamedLocks())
+            for store in self.stores
+        ]
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
     def tenant(self, letter: str) -> str:
+        """Of this run alone."""
         return f"{letter}-{self.run_of}"
+
+    def at(self, name: Name) -> tuple[str, str]:
+        letter, dialogue = name
+        return self.tenant(letter), dialogue
+
+    def spoken(self) -> list[tuple[Name, int]]:
+        return [(name, n) for name, call in self.calls.items() for n in range(len(call.lines))]
+
+    def corrected(self) -> list[tuple[Name, int]]:
+        return [(name, n) for name, n in self.spoken() if self.calls[name].lines[n].label]
+
+    def answered(self) -> list[tuple[Name, str, str]]:
+        return [
+            ((letter, dialogue), text, value)
+            for (letter, value), (dialogue, text, _) in self.answers.items()
+        ]
 
     def changed(self, name: Name) -> None:
         self.time += 1
         self.calls[name].changed = self.time
 
     def take(self, process: int, name: Name, line: Line, once: Once[StoredUtterance] | None) -> int:
-        found = self.do(self.turns[process].take(*name, line.speaker, line.text, "meld", once=once))
+        work = self.turns[process].take(*self.at(name), line.speaker, line.text, "meld", once=once)
+        found = self.do(work)
         call = self.calls.setdefault(name, Call([], 0))
         assert found.utterance.index == len(call.lines)
         call.lines.append(line)
         self.changed(name)
         return found.utterance.index
 
-    @rule(process=PROCESSES, letter=TENANTS, dialogue=DIALOGUES, speaker=SPEAKERS, text=TEXTS)
-    def post(self, process: int, letter: str, dialogue: str, speaker: str, text: str) -> None:
-        self.take(process, (self.tenant(letter), dialogue), Line(speaker, text), None)
+    @initialize()
+    def say_what_can_be_corrected(self) -> None:
+        for letter in LETTERS:
+            self.post(0, (letter, "call-1"), "Ann", "We won!")
 
-    @rule(process=PROCESSES, letter=TENANTS, dialogue=DIALOGUES, text=TEXTS, value=KEYS)
-    def post_under_a_key(
-        self, process: int, letter: str, dialogue: str, text: str, value: str
-    ) -> None:
-        name = (self.tenant(letter), dialogue)
-        key = Key(name[0], value, f"{dialogue} {text}")
-        once = Once(key, lambda stored: Answer(201, f"{stored.index} {stored.text}"))
-        known = self.answers.get((name[0], value))
+    @rule(process=PROCESSES, name=NAMES, speaker=SPEAKERS, text=TEXTS)
+    def post(self, process: int, name: Name, speaker: str, text: str) -> None:
+        self.take(process, name, Line(speaker, text), None)
+
+    @rule(process=PROCESSES, request=mostly(lambda run: run.answered(), REQUESTS))
+    def post_under_a_key(self, process: int, request: tuple[Name, str, str]) -> None:
+        name, text, value = request
+        letter, dialogue = name
+        once: Once[StoredUtterance] = Once(
+            Key(self.tenant(letter), value, f"{dialogue} {text}"),
+            lambda stored: Answer(201, f"{stored.index} {stored.text}"),
+        )
+        known = self.answers.get((letter, value))
         if known is None:
             index = self.take(process, name, Line("Ann", text), once)
-            self.answers[name[0], value] = (dialogue, key.request, Answer(201, f"{index} {text}"))
+            self.answers[letter, value] = (dialogue, text, Answer(201, f"{index} {text}"))
             return
-        _, request, answer = known
-        if request != key.request:
+        work = self.turns[process].take(*self.at(name), "Ann", text, "meld", once=once)
+        if known[:2] != (dialogue, text):
             with pytest.raises(IdempotencyKeyReused):
-                self.do(self.turns[process].take(*name, "Ann", text, "meld", once=once))
+                self.do(work)
         else:
             with pytest.raises(AlreadyAnswered) as told:
-                self.do(self.turns[process].take(*name, "Ann", text, "meld", once=once))
-            assert told.value.answer == answer
+                self.do(work)
+            assert told.value.answer == known[2]
 
-    @rule(process=PROCESSES, letter=TENANTS, dialogue=DIALOGUES, index=INDEXES, label=LABELS)
-    def correct(self, process: int, letter: str, dialogue: str, index: int, label: str) -> None:
-        name = (self.tenant(letter), dialogue)
-        work = self.correctors[process].correct(*name, index, "meld", label)
-        if name not in self.calls or index >= len(self.calls[name].lines):
+    @rule(process=PROCESSES, place=mostly(lambda run: run.spoken(), PLACES), label=LABELS)
+    def correct(self, process: int, place: tuple[Name, int], label: str) -> None:
+        name, index = place
+        work = self.correctors[process].correct(*self.at(name), index, "meld", label)
+        if place not in self.spoken():
             with pytest.raises((DialogueNotFound, UtteranceNotFound)):
                 self.do(work)
             return
         _, degraded = self.do(work)
-        assert bool(degraded) == self.shelf.away
+        assert bool(degraded) == self.away
         line = self.calls[name].lines[index]
         if line.label != label:
             line.label = label
             self.changed(name)
 
-    @rule(process=PROCESSES, letter=TENANTS, dialogue=DIALOGUES, index=INDEXES)
-    def take_back(self, process: int, letter: str, dialogue: str, index: int) -> None:
-        name = (self.tenant(letter), dialogue)
-        work = self.correctors[process].take_back(*name, index)
-        lines = self.calls[name].lines if name in self.calls else []
-        if index >= len(lines) or lines[index].label is None:
+    @rule(process=PROCESSES, place=mostly(lambda run: run.corrected(), PLACES))
+    def take_back(self, process: int, place: tuple[Name, int]) -> None:
+        name, index = place
+        work = self.correctors[process].take_back(*self.at(name), index)
+        if place not in self.corrected():
             with pytest.raises((DialogueNotFound, UtteranceNotFound, CorrectionNotFound)):
                 self.do(work)
             return
         self.do(work)
-        lines[index].label = None
+        self.calls[name].lines[index].label = None
         self.changed(name)
 
     def forget(self, name: Name) -> None:
         del self.calls[name]
         self.answers = {
-            (tenant, key): known
-            for (tenant, key), known in self.answers.items()
-            if (tenant, known[0]) != name
+            (letter, value): known
+            for (letter, value), known in self.answers.items()
+            if (letter, known[0]) != name
         }
 
-    @rule(process=PROCESSES, letter=TENANTS, dialogue=DIALOGUES)
-    def erase(self, process: int, letter: str, dialogue: str) -> None:
-        name = (self.tenant(letter), dialogue)
-        work = self.correctors[process].erase(*name)
+    @rule(process=PROCESSES, name=NAMES)
+    def erase(self, process: int, name: Name) -> None:
+        work = self.correctors[process].erase(*self.at(name))
         if name not in self.calls:
             with pytest.raises(DialogueNotFound):
                 self.do(work)
@@ -230,55 +239,61 @@ class Dialogues(RuleBasedStateMachine):
 
     @rule()
     def lose_the_demonstrations(self) -> None:
-        self.shelf.away = True
+        self.do(self.demonstrations.close())
+        self.away = True
 
     @rule(process=PROCESSES)
     def find_the_demonstrations(self, process: int) -> None:
-        self.shelf.away = False
+        if self.away:
+            self.open_demonstrations()
         self.do(self.correctors[process].deliver_all())
 
     @invariant()
     def every_process_reads_what_the_model_holds(self) -> None:
-        for letter in "ab":
-            for dialogue in ("call-1", "call-2"):
-                name = (self.tenant(letter), dialogue)
-                for store in self.stores:
-                    if name not in self.calls:
-                        assert self.do(store.version(*name)) is None
-                        continue
-                    lines = self.calls[name].lines
-                    timeline = self.do(store.timeline(*name))
-                    assert timeline.length == len(lines)
-                    assert [u.index for u in timeline.utterances] == list(range(len(lines)))
-                    assert [
-                        Line(u.speaker, u.text, u.correction and u.correction.label)
-                        for u in timeline.utterances
-                    ] == lines
+        for name, store in product(EVERY_NAME, self.stores):
+            if name not in self.calls:
+                assert self.do(store.version(*self.at(name))) is None
+                continue
+            lines = self.calls[name].lines
+            timeline = self.do(store.timeline(*self.at(name)))
+            assert timeline.length == len(lines)
+            assert [u.index for u in timeline.utterances] == list(range(len(lines)))
+            assert [
+                Line(u.speaker, u.text, u.correction.label if u.correction else None)
+                for u in timeline.utterances
+            ] == lines
 
     @invariant()
     def demonstrations_are_as_the_corrections_say(self) -> None:
-        if self.shelf.away:
+        if self.away:
             return
         wanted = [
-            (tenant, line.label, line.text)
-            for (tenant, _), call in self.calls.items()
+            (letter, line.label, line.text)
+            for (letter, _), call in self.calls.items()
             for line in call.lines
             if line.label is not None
         ]
-        held = [(tenant, d.label, d.text) for (tenant, _), d in self.shelf.held.items()]
+        held = [
+            (letter, d.label, d.text)
+            for letter in LETTERS
+            for d in self.do(self.demonstrations.list(tenant=self.tenant(letter))).demonstrations
+        ]
         assert sorted(held) == sorted(wanted)
 
     def teardown(self) -> None:
-        self.shelf.away = False
+        if self.away:
+            self.open_demonstrations()
         for name in list(self.calls):
-            self.do(self.correctors[0].erase(*name))
+            self.do(self.correctors[0].erase(*self.at(name)))
         self.do(self.correctors[0].deliver_all())
         for store in self.stores:
             self.do(store.close())
+        self.do(self.demonstrations.close())
+        self.do(self.encoder.close())
         self.loop.close()
 
 
-def test_dialogues_are_what_a_plain_model_says(url: str) -> None:
+def test_dialogues_are_what_a_plain_model_says(url: str, tmp_path: Path) -> None:
     """Turns, repeated requests, corrections, erasures and expiry, by two processes that share
     nothing but the database.
     """
@@ -290,7 +305,7 @@ def test_dialogues_are_what_a_plain_model_says(url: str) -> None:
 
     asyncio.run(prepare())
     run_state_machine_as_test(
-        lambda: Dialogues(url),
+        lambda: Dialogues(url, tmp_path),  # type: ignore[arg-type]  # a function does, as its docstring says
         settings=settings(
             max_examples=40,
             stateful_step_count=25,

@@ -12,22 +12,20 @@ from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.batches import Given, answer_in_order, given_lines, score
 from service.api.bodies import JSON, JsonRoute, json_answer
+from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
+from service.api.links import leading_to
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
-from service.api.problems import (
-    ADMISSION_PROBLEMS,
-    BODY_PROBLEMS,
-    NOT_ACCEPTABLE,
-    documented,
-    invalid,
-    problem_of,
-)
-from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut, LabelSpaceName
+from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, NOT_ACCEPTABLE
+from service.api.problems import documented, invalid, problem_of
+from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
+from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
+from service.api.strings import LabelSpaceName
 from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
@@ -38,6 +36,8 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
+from service.sessions.answers import Once
+from service.sessions.jobs import Job
 from service.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
@@ -48,10 +48,13 @@ _LINE_OUT = (
     '{"line":2,"error":{"type":"/problems/malformed-json","status":400,...}}\n'
 )
 
-Accept = Annotated[str | None, Header()]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
 Prefer = Annotated[
     list[str] | None,
-    Header(description="`respond-async`: answer 202 with a job that is done later."),
+    Header(
+        description="`respond-async`: answer 202 with a job that is done later.",
+        examples=[["respond-async"]],
+    ),
 ]
 
 
@@ -70,7 +73,7 @@ async def score_lines(
     space = services.recognizer.label_space(label_space)
     given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
-        return await _stored(given, space, caller, services)
+        return _accepted(await _stored(given, space, caller, services))
     accepted(accept, [NDJSON])
 
     async def one(dialogue: DialogueIn) -> dict[str, Any]:
@@ -95,9 +98,20 @@ router.add_api_route(
     responses={
         200: {
             "description": "One result a dialogue, in the order given",
-            "content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_OUT}},
+            "content": {
+                NDJSON: {
+                    "itemSchema": RESULT_LINE,
+                    "example": _LINE_OUT,
+                }
+            },
+            **carrying(REPLAYED, *UNBUFFERED),
         },
-        202: {"description": "The job, which is also at `Location`", "model": JobOut},
+        202: {
+            "description": "The job, which is also at `Location`",
+            "model": JobOut,
+            **carrying(LOCATION, REPLAYED),
+            **leading_to("read_job", "read_results", "delete_job", job_id="id"),
+        },
         **documented(
             *BODY_PROBLEMS,
             NOT_ACCEPTABLE,
@@ -110,7 +124,14 @@ router.add_api_route(
         ),
     },
     openapi_extra={
-        "requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE_IN}}}
+        "requestBody": {
+            "content": {
+                NDJSON: {
+                    "itemSchema": DIALOGUE_LINE,
+                    "example": _LINE_IN,
+                }
+            }
+        }
     },
 )
 async def score_dialogues(
@@ -123,7 +144,8 @@ async def score_dialogues(
     accept: Accept = None,
     prefer: Prefer = None,
     label_space: Annotated[
-        LabelSpaceName | None, Query(description="Of a body of lines; `unified` if left out.")
+        LabelSpaceName | None,
+        Query(description="Of a body of lines; `unified` if left out."),
     ] = None,
 ) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.
@@ -150,9 +172,10 @@ async def score_dialogues(
     if prefers_async(prefer or ()):
 
         async def store() -> Response:
-            return await _stored(_given(batch), space, caller, services)
+            once = request.once(_accepted)
+            return _accepted(await _stored(_given(batch), space, caller, services, once))
 
-        return await request.answer(store)
+        return await request.answer(store, keeps=True)
     if preferred(accept, [JSON, NDJSON]) == NDJSON:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
@@ -182,13 +205,20 @@ async def _given(batch: BatchIn) -> AsyncIterator[Given]:
 
 
 async def _stored(
-    given: AsyncIterator[Given], label_space: LabelSpace, caller: Caller, services: Services
-) -> Response:
+    given: AsyncIterator[Given],
+    label_space: LabelSpace,
+    caller: Caller,
+    services: Services,
+    once: Once[Job] | None = None,
+) -> Job:
     caller.require(Scope.WRITE)
-    job = await store_job(given, label_space.name, caller, services)
+    return await store_job(given, label_space.name, caller, services, once)
+
+
+def _accepted(job: Job) -> Response:
     answer = json_answer(job_document(job), 202)
-    answer.headers["Location"] = f"/jobs/{job.id}"
-    answer.headers["Preference-Applied"] = "respond-async"
+    answer.headers[LOCATION] = f"/jobs/{job.id}"
+    answer.headers[APPLIED] = "respond-async"
     return answer
 
 

@@ -14,9 +14,11 @@ from service.access.callers import Caller
 from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
+from service.api.headers import REPLAYED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
-from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST
+from service.api.problems import documented
 from service.api.schemas import (
     DemonstrationIn,
     DemonstrationListing,
@@ -24,9 +26,9 @@ from service.api.schemas import (
     DemonstrationPage,
     DemonstrationsIn,
     DemonstrationsOut,
-    Identifier,
 )
 from service.api.services import Services, ServicesDep, TenantDep
+from service.api.strings import Identifier
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH
@@ -76,15 +78,18 @@ async def list_demonstrations(
     "",
     status_code=201,
     response_model=DemonstrationsOut,
-    responses=documented(
-        *BODY_PROBLEMS,
-        *ADMISSION_PROBLEMS,
-        UnsupportedLabelSpace,
-        InvalidLabel,
-        IdempotencyKeyReused,
-        DemonstrationsUnavailable,
-        DatabaseUnavailable,
-    ),
+    responses={
+        201: carrying(REPLAYED),
+        **documented(
+            *BODY_PROBLEMS,
+            *ADMISSION_PROBLEMS,
+            UnsupportedLabelSpace,
+            InvalidLabel,
+            IdempotencyKeyReused,
+            DemonstrationsUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def add_demonstrations(
     body: DemonstrationsIn,
@@ -130,15 +135,18 @@ async def read_demonstration(
 @router.delete(
     "/{demonstration_id}",
     status_code=204,
-    responses=documented(
-        INVALID_REQUEST,
-        *ADMISSION_PROBLEMS,
-        DemonstrationShared,
-        DemonstrationNotFound,
-        IdempotencyKeyReused,
-        DemonstrationsUnavailable,
-        DatabaseUnavailable,
-    ),
+    responses={
+        204: carrying(REPLAYED),
+        **documented(
+            INVALID_REQUEST,
+            *ADMISSION_PROBLEMS,
+            DemonstrationShared,
+            DemonstrationNotFound,
+            IdempotencyKeyReused,
+            DemonstrationsUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def delete_demonstration(
     demonstration_id: DemonstrationId,

@@ -7,15 +7,17 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
-from service.api.conditions import ETAG, IfMatch, IfNoneMatch, etag
+from service.api.conditions import IfMatch, IfNoneMatch, etag
+from service.api.headers import ETAG, LINK, REPLAYED, SERVER_TIMING, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
-from service.api.problems import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST, documented
+from service.api.links import leading_to
+from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST
+from service.api.problems import documented
 from service.api.schemas import (
     CorrectedOut,
     ForecastAsked,
     ForecastOut,
-    Identifier,
     LabelIn,
     TimelineAsked,
     TimelineOut,
@@ -24,7 +26,8 @@ from service.api.schemas import (
 )
 from service.api.services import MetricsDep, ServicesDep, TenantDep
 from service.api.stored import correction_document, count_agreement, utterance_document
-from service.api.timing import SERVER_TIMING, timed
+from service.api.strings import Identifier
+from service.api.timing import timed
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
@@ -45,7 +48,11 @@ from service.sessions.store import StoredUtterance, Timeline
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
 DialogueId = Annotated[
-    Identifier, Path(description="Your own id of the dialogue: printable characters other than /.")
+    Identifier,
+    Path(
+        description="Your own id of the dialogue: printable characters other than /.",
+        examples=["call-42"],
+    ),
 ]
 UtteranceIndex = Annotated[
     int, Path(ge=0, lt=2**31, description="Its place in the dialogue, from 0.")
@@ -56,17 +63,23 @@ UtteranceIndex = Annotated[
     "/{dialogue_id}/utterances",
     status_code=201,
     response_model=UtteranceOut,
-    responses=documented(
-        *BODY_PROBLEMS,
-        *ADMISSION_PROBLEMS,
-        UnsupportedLabelSpace,
-        UtteranceTooLong,
-        DialogueChanged,
-        IdempotencyKeyReused,
-        EngineUnavailable,
-        DatabaseUnavailable,
-        DialogueBusy,
-    ),
+    responses={
+        201: {
+            **carrying(ETAG, SERVER_TIMING, REPLAYED),
+            **leading_to("correct_label", dialogue_id="dialogue_id", index="index"),
+        },
+        **documented(
+            *BODY_PROBLEMS,
+            *ADMISSION_PROBLEMS,
+            UnsupportedLabelSpace,
+            UtteranceTooLong,
+            DialogueChanged,
+            IdempotencyKeyReused,
+            EngineUnavailable,
+            DatabaseUnavailable,
+            DialogueBusy,
+        ),
+    },
 )
 async def add_utterance(
     dialogue_id: DialogueId,
@@ -115,7 +128,8 @@ async def add_utterance(
     "/{dialogue_id}",
     response_model=TimelineOut,
     responses={
-        304: {"description": "It is still as you have it"},
+        200: carrying(ETAG, LINK),
+        304: {"description": "It is still as you have it", **carrying(ETAG)},
         **documented(INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable),
     },
 )
@@ -156,23 +170,26 @@ async def read_dialogue(
     )
     answer.headers[ETAG] = etag(timeline.version)
     if following is not None:
-        answer.headers["Link"] = f'<{following}>; rel="next"'
+        answer.headers[LINK] = f'<{following}>; rel="next"'
     return answer
 
 
 @router.get(
     "/{dialogue_id}/forecast",
     response_model=ForecastOut,
-    responses=documented(
-        INVALID_REQUEST,
-        *ADMISSION_PROBLEMS,
-        DialogueNotFound,
-        UnsupportedLabelSpace,
-        ForecastNotSupported,
-        UtteranceTooLong,
-        EngineUnavailable,
-        DatabaseUnavailable,
-    ),
+    responses={
+        200: carrying(SERVER_TIMING),
+        **documented(
+            INVALID_REQUEST,
+            *ADMISSION_PROBLEMS,
+            DialogueNotFound,
+            UnsupportedLabelSpace,
+            ForecastNotSupported,
+            UtteranceTooLong,
+            EngineUnavailable,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def forecast_turn(
     dialogue_id: DialogueId,
@@ -206,14 +223,17 @@ async def forecast_turn(
 @router.delete(
     "/{dialogue_id}",
     status_code=204,
-    responses=documented(
-        INVALID_REQUEST,
-        *ADMISSION_PROBLEMS,
-        DialogueNotFound,
-        DialogueChanged,
-        IdempotencyKeyReused,
-        DatabaseUnavailable,
-    ),
+    responses={
+        204: carrying(REPLAYED),
+        **documented(
+            INVALID_REQUEST,
+            *ADMISSION_PROBLEMS,
+            DialogueNotFound,
+            DialogueChanged,
+            IdempotencyKeyReused,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def erase_dialogue(
     dialogue_id: DialogueId,
@@ -237,17 +257,23 @@ async def erase_dialogue(
 @router.put(
     "/{dialogue_id}/utterances/{index}/label",
     response_model=CorrectedOut,
-    responses=documented(
-        *BODY_PROBLEMS,
-        *ADMISSION_PROBLEMS,
-        DialogueNotFound,
-        UtteranceNotFound,
-        UnsupportedLabelSpace,
-        InvalidLabel,
-        DialogueChanged,
-        IdempotencyKeyReused,
-        DatabaseUnavailable,
-    ),
+    responses={
+        200: {
+            **carrying(ETAG, REPLAYED),
+            **leading_to("take_label_back", dialogue_id="dialogue_id", index="index"),
+        },
+        **documented(
+            *BODY_PROBLEMS,
+            *ADMISSION_PROBLEMS,
+            DialogueNotFound,
+            UtteranceNotFound,
+            UnsupportedLabelSpace,
+            InvalidLabel,
+            DialogueChanged,
+            IdempotencyKeyReused,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def correct_label(
     dialogue_id: DialogueId,
@@ -285,16 +311,19 @@ async def correct_label(
 @router.delete(
     "/{dialogue_id}/utterances/{index}/label",
     status_code=204,
-    responses=documented(
-        INVALID_REQUEST,
-        *ADMISSION_PROBLEMS,
-        DialogueNotFound,
-        UtteranceNotFound,
-        CorrectionNotFound,
-        DialogueChanged,
-        IdempotencyKeyReused,
-        DatabaseUnavailable,
-    ),
+    responses={
+        204: carrying(ETAG, REPLAYED),
+        **documented(
+            INVALID_REQUEST,
+            *ADMISSION_PROBLEMS,
+            DialogueNotFound,
+            UtteranceNotFound,
+            CorrectionNotFound,
+            DialogueChanged,
+            IdempotencyKeyReused,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def take_label_back(
     dialogue_id: DialogueId,

@@ -7,17 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from service.api.event_stream import EVENT_STREAM, HEARTBEAT, RETRY, EventStream, event
+from service.api.headers import UNBUFFERED, carrying
 from service.api.negotiation import accepted
-from service.api.problems import (
-    ADMISSION_PROBLEMS,
-    INVALID_REQUEST,
-    NOT_ACCEPTABLE,
-    documented,
-    invalid,
-)
+from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
+from service.api.problems import documented, invalid
 from service.api.routers.dialogues import DialogueId
 from service.api.services import Services, ServicesDep, TenantDep
 from service.api.stored import correction_document, utterance_document
+from service.api.streamed import EVENT
+from service.api.strings import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
 from service.sessions.store import StoredUtterance
@@ -31,6 +29,7 @@ _PAGE = 100
 
 _ERASED = "erased"
 _ID = re.compile(r"([0-9a-f]{1,16})\.([0-9]{1,10}|erased)")
+_EventId = Annotated[str, Patterned(f"^{_ID.pattern}$")]
 
 _EXAMPLE = """\
 retry: 1000
@@ -58,7 +57,13 @@ data: {"dialogue_id":"call-42"}
     responses={
         200: {
             "description": "The events, one after the other",
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {
+                EVENT_STREAM: {
+                    "itemSchema": EVENT,
+                    "example": _EXAMPLE,
+                }
+            },
+            **carrying(*UNBUFFERED),
         },
         204: {"description": "The dialogue has been erased, as you know: do not come back"},
         **documented(
@@ -74,16 +79,19 @@ async def follow_dialogue(
     dialogue_id: DialogueId,
     tenant: TenantDep,
     services: ServicesDep,
-    accept: Annotated[str | None, Header()] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
     last_event_id: Annotated[
-        str | None,
-        Header(alias="Last-Event-ID", description="The `id` of the last event that you have."),
+        _EventId | None,
+        Header(
+            alias="Last-Event-ID",
+            description="The `id` of the last event that you have.",
+        ),
     ] = None,
     after: Annotated[
-        str | None,
+        _EventId | None,
         Query(
             description="The same, for clients that cannot set headers; the header goes first. "
-            "The timeline's `ETag`, without its quotes, is one: the stream goes on from there."
+            "The timeline's `ETag`, without its quotes, is one: the stream goes on from there.",
         ),
     ] = None,
 ) -> Response:

@@ -5,12 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from service.api.bodies import json_answer
+from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document
 from service.api.ndjson import NDJSON, Emit, LineStream
-from service.api.problems import ADMISSION_PROBLEMS, INVALID_REQUEST, documented
-from service.api.schemas import Identifier, JobOut
+from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST
+from service.api.problems import documented
+from service.api.schemas import JobOut
 from service.api.services import ServicesDep, TenantDep
+from service.api.streamed import RESULT_LINE
+from service.api.strings import Identifier
 from service.errors import DatabaseUnavailable, IdempotencyKeyReused, JobNotFound
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -33,7 +37,12 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
     responses={
         200: {
             "description": "One result a dialogue, in the order given",
-            "content": {NDJSON: {"schema": {"type": "string"}}},
+            "content": {
+                NDJSON: {
+                    "itemSchema": RESULT_LINE,
+                }
+            },
+            **carrying(*UNBUFFERED),
         },
         **documented(*_PROBLEMS),
     },
@@ -54,7 +63,11 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
     return LineStream(produce)
 
 
-@router.delete("/{job_id}", status_code=204, responses=documented(*_PROBLEMS, IdempotencyKeyReused))
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses={204: carrying(REPLAYED), **documented(*_PROBLEMS, IdempotencyKeyReused)},
+)
 async def delete_job(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
 ) -> Response:

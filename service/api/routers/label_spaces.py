@@ -5,7 +5,8 @@ from dataclasses import asdict
 from fastapi import APIRouter, Response
 
 from service.api.bodies import json_answer
-from service.api.problems import ADMISSION_PROBLEMS, documented
+from service.api.problem_kinds import ADMISSION_PROBLEMS
+from service.api.problems import documented
 from service.api.schemas import LabelSpacesOut
 from service.api.services import ServicesDep
 

@@ -5,21 +5,15 @@ import math
 from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
-from service.api.problems import (
-    KEY_PROBLEMS,
-    NOT_ALIVE,
-    NOT_READY,
-    documented,
-    problem_answer,
-)
+from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
+from service.api.problems import documented, problem_answer
 from service.api.schemas import Alive, Ready
 from service.api.services import MetricsDep, Services, ServicesDep
 from service.errors import ServiceError, Unavailable
@@ -81,12 +75,16 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=documented(*KEY_PROBLEMS),
+    responses={
+        200: {
+            "description": "The numbers",
+            "content": {"application/openmetrics-text": {"schema": {"type": "string"}}},
+        },
+        **documented(*KEY_PROBLEMS),
+    },
     dependencies=[Depends(BEARER)],
 )
-async def metrics(
-    services: ServicesDep, metrics: MetricsDep, accept: Annotated[str, Header()] = ""
-) -> Response:
+async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's.
 
     In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
@@ -96,7 +94,9 @@ async def metrics(
     """
     await _count_stored(services, metrics)
     # vLLM keeps its numbers in the library's own registry, beside Python's.
-    text, media_type = await exposition(accept, metrics.registry, REGISTRY)
+    text, media_type = await exposition(
+        request.headers.get("accept", ""), metrics.registry, REGISTRY
+    )
     return Response(text, media_type=media_type)
 
 

@@ -1,0 +1,83 @@
+"""The OpenAPI document, completed by what no route says of itself."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api.admitted import ALWAYS_ADMITTED
+from service.api.headers import (
+    APPLIED,
+    AUTHENTICATE,
+    CONNECTION,
+    HEADERS,
+    QUOTA,
+    REQUEST_ID,
+    RETRY_AFTER,
+    carrying,
+)
+from service.api.streamed import ITEMS
+
+# Those that say when to come again, and those that say what is missing.
+_LATER = {"429", "503", "504"}
+_NOT_LET_IN = {"401", "403"}
+
+
+class DocumentedApi(FastAPI):
+    """An application whose document also has what middleware answers with."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            components = document["components"]
+            components["headers"] = dict(HEADERS)
+            components["schemas"] |= _schemas(ITEMS)
+            for path, call in _calls(document):
+                for parameter in call.get("parameters", ()):
+                    parameter["schema"] = _never_null(parameter["schema"])
+                for status, answer in call["responses"].items():
+                    added = carrying(*_of_every_answer(path, call, status))["headers"]
+                    answer["headers"] = {**added, **answer.get("headers", {})}
+                    for content in answer.get("content", {}).values():
+                        if "itemSchema" in content:  # the framework's, of the stream as one text
+                            content.pop("schema", None)
+        return self.openapi_schema or {}
+
+
+def _schemas(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    _, found = models_json_schema(
+        [(model, "serialization") for model in models],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter may be left out; no header and no query can be null."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**kinds[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
+
+
+def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[str]:
+    yield REQUEST_ID
+    if "security" in call:
+        yield from QUOTA
+    if path not in ALWAYS_ADMITTED:
+        yield APPLIED
+    if status in _LATER:
+        yield RETRY_AFTER
+    if status in _NOT_LET_IN:
+        yield AUTHENTICATE
+    if status == "503":
+        yield CONNECTION
+
+
+def _calls(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for call in methods.values():
+            yield path, call

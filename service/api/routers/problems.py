@@ -1,0 +1,52 @@
+"""What the types of problem documents mean: their URIs lead here."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from starlette.exceptions import HTTPException
+
+from service.api.bodies import json_answer
+from service.api.problem_kinds import INVALID_REQUEST, KINDS, NO_SUCH_PATH, OPEN_PROBLEMS, Kind
+from service.api.problems import documented
+from service.api.schemas import ProblemKindOut, ProblemKindsOut
+
+router = APIRouter(prefix="/problems", tags=["problems"])
+
+Name = Annotated[
+    str,
+    Path(
+        pattern="^[a-z-]{1,50}$",
+        description="The end of the type.",
+        examples=["dialogue-not-found"],
+    ),
+]
+
+
+@router.get("", response_model=ProblemKindsOut, responses=documented(*OPEN_PROBLEMS))
+async def list_problems() -> Response:
+    """Every kind of problem that there is: why it comes, and what to do then."""
+    return json_answer({"problems": [_document(kind) for kind in KINDS.values()]})
+
+
+@router.get(
+    "/{name}",
+    response_model=ProblemKindOut,
+    responses=documented(INVALID_REQUEST, NO_SUCH_PATH, *OPEN_PROBLEMS),
+)
+async def read_problem(name: Name) -> Response:
+    """The kind of problem that a problem document's `type` leads to."""
+    kind = KINDS.get(name)
+    if kind is None:
+        raise HTTPException(NO_SUCH_PATH.status)
+    return json_answer(_document(kind))
+
+
+def _document(kind: Kind) -> Mapping[str, str | int]:
+    return {
+        "type": kind.type,
+        "status": kind.status,
+        "title": kind.title,
+        "cause": kind.cause,
+        "remedy": kind.remedy,
+    }
