@@ -18,7 +18,7 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench openapi dashboards check format install bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench openapi dashboards pictures check format install bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -44,6 +44,10 @@ openapi: $(INSTALLED)
 # Grafana's files, of which helm/grafana is the source.
 dashboards: $(INSTALLED)
 	$(BIN)/python -m helm.grafana
+
+# The README's, from nine minutes of a service at work; needs `prometheus`.
+pictures: $(BUNDLE)/bundle.json
+	$(BIN)/python -m tests.watching
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

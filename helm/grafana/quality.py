@@ -40,6 +40,7 @@ _PREDICTIONS = Row(
             most=1,
             stacked=True,
             width=12,
+            height=12,
         ),
         Panel(
             "Labels in 6 h",
@@ -57,6 +58,7 @@ _PREDICTIONS = Row(
             kind="bargauge",
             most=1,
             width=12,
+            height=12,
         ),
         Panel(
             "Drift in 6 h",
@@ -82,7 +84,7 @@ _PREDICTIONS = Row(
         Panel(
             "Utterances by label space",
             "Utterances answered in a second.",
-            "suffix: utterances/s",
+            "suffix:/s",
             (
                 Query(
                     f"sum by (label_space) (rate(erc_predictions_total{OURS}{EACH}))",
@@ -94,7 +96,7 @@ _PREDICTIONS = Row(
         Panel(
             "Forecasts by label",
             "Forecasts answered in a second, where the bundle was trained to make them.",
-            "suffix: forecasts/s",
+            "suffix:/s",
             (Query(f"sum by (label) (rate(erc_forecasts_total{_SPACE}{EACH}))", "{{label}}"),),
             stacked=True,
             width=24,
@@ -207,7 +209,7 @@ _PEOPLE = Row(
         Panel(
             "Corrections",
             "Predictions in a second that people agree or disagree with.",
-            "suffix: corrections/s",
+            "suffix:/s",
             (
                 Query(
                     f"sum by (verdict) (rate(erc_corrections_total{_SPACE}{EACH}))", "{{verdict}}"

@@ -76,7 +76,7 @@ _REQUESTS = Row(
         Panel(
             "Utterances",
             "Utterances answered in a second: turns, and those of batches and jobs.",
-            "suffix: utterances/s",
+            "suffix:/s",
             (Query(f"sum(rate(erc_predictions_total{OURS}{EACH}))", "utterances"),),
         ),
         Panel(
@@ -105,7 +105,7 @@ _REQUESTS = Row(
             "Problems by type",
             "Requests, and dialogues of batches and jobs, answered with a problem document in a "
             "second.",
-            "suffix: problems/s",
+            "suffix:/s",
             (
                 Query(f"sum by (type) (rate(erc_problems_total{OURS}{EACH})) > 0", "{{type}}"),
                 Query(
@@ -305,7 +305,7 @@ _ENGINE = Row(
         Panel(
             "Prompt tokens",
             "Tokens in a second that are computed, and that come from the prefix cache.",
-            "suffix: tokens/s",
+            "suffix:/s",
             (
                 Query(
                     f"sum(rate(erc_prompt_tokens_total{OURS}{EACH})) - "

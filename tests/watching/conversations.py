@@ -86,6 +86,10 @@ class _Load:
     def goes_on(self) -> bool:
         return self.so_far_s < self.seconds
 
+    async def rest(self, seconds: float) -> None:
+        """Do nothing for a while, but not beyond the end."""
+        await asyncio.sleep(max(0.0, min(seconds, self.seconds - self.so_far_s)))
+
     async def talk(self, number: int) -> None:
         rng = random.Random(number)
         said = chain.from_iterable(dialogues(f"{number}-{n}") for n in range(100))
@@ -108,7 +112,7 @@ class _Load:
                     break
                 else:
                     assert answer.status_code == 201, answer.text
-                await asyncio.sleep(self.crowd.pause_s(self.so_far_s) * rng.uniform(0.5, 1.5))
+                await self.rest(self.crowd.pause_s(self.so_far_s) * rng.uniform(0.5, 1.5))
 
     async def _correct(self, path: str, emotion: dict[str, Any], rng: random.Random) -> None:
         label = emotion["label"]
@@ -124,13 +128,13 @@ class _Load:
             if not self.goes_on:
                 return
             await self._batch(f"batch-{number}", {} if number % 3 else {"Prefer": "respond-async"})
-            await asyncio.sleep(self.crowd.batch_s)
+            await self.rest(self.crowd.batch_s)
 
     async def bursts(self) -> None:
         while self.goes_on:
             burst = (self._batch(f"burst-{n}", {}) for n in range(8))
             await asyncio.gather(*burst)
-            await asyncio.sleep(self.crowd.burst_s)
+            await self.rest(self.crowd.burst_s)
 
     async def _batch(self, seed: str, headers: dict[str, str]) -> None:
         """One of the dialogues is refused."""
@@ -164,7 +168,7 @@ class _Load:
                 (await self.client.post("/dialogues/a/utterances", json={})).status_code,
             ]
             assert statuses == [404, 404, 422]
-            await asyncio.sleep(1)
+            await self.rest(1)
 
     async def follow(self, dialogue_id: str) -> None:
         while self.goes_on:
