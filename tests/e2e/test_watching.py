@@ -31,7 +31,7 @@ class Collector:
     """Takes traces by OTLP over HTTP.
 
     Attributes:
-        spans: those of `TRACE`, by name; of several with one name, the last.
+        spans: those of `TRACE`, by name.
         services: whose they are.
     """
 
@@ -101,11 +101,9 @@ def watched(
         running.stop()
 
 
-def say(service: Service, text: str = "We won!") -> None:
+def say(service: Service, text: str = "We won!", **headers: str) -> None:
     answer = service.client.post(
-        f"/dialogues/{MARK}/utterances",
-        json={"speaker": MARK, "text": text},
-        headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
+        f"/dialogues/{MARK}/utterances", json={"speaker": MARK, "text": text}, headers=headers
     )
     assert answer.status_code == 201, answer.text
 
@@ -115,8 +113,7 @@ def test_a_trace_goes_from_the_caller_through_the_stages_into_vllm(
 ) -> None:
     """One tree, which the caller's span is the root of, and nobody's words are in it."""
     found, _ = collector
-    for _ in range(2):
-        say(watched, f"We won! Said {MARK}.")
+    say(watched, f"We won! Said {MARK}.", traceparent=f"00-{TRACE}-{PARENT}-01")
     found.wait("llm_request")
     found.wait("POST /dialogues/{dialogue_id}/utterances")
 
