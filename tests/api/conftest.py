@@ -351,7 +351,7 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
         assert found.type.startswith("/problems/")
         name = found.type.removeprefix("/problems/")
         when = answer.headers.get("retry-after")
-        if found.status == 429:
+        if name == "quota-exceeded":
             assert int(when or 0) >= 1
         else:
             assert when == ("1" if found.status in (503, 504) else None)
