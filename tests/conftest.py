@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,9 @@ import pytest
 _numbers = count()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Any]:
-    """A PostgreSQL server of its own, reached through a socket.
+@contextmanager
+def postgresql_server() -> Iterator[Any]:
+    """A PostgreSQL server, reached through a socket.
 
     Not below pytest's temporary folder: each run of pytest closes that to other users, and the
     server, which does not run as root, would lose its files.
@@ -26,6 +27,13 @@ def postgres() -> Iterator[Any]:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
         yield server
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """The server of the tests that leave it alone."""
+    with postgresql_server() as server:
+        yield server
 
 
 @pytest.fixture
