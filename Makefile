@@ -13,14 +13,19 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-dep
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: serve test faults bench openapi check format install bundle lock clean
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE := instructerc
+CHECKOV := build/checkov/.installed
+CYCLONEDX := build/cyclonedx/.installed
+
+.PHONY: serve test faults bench openapi dashboards pictures check format install bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
 	@exec $(BIN)/instructerc serve
 
 # Two at a time, but for those that measure how long things take.
-test: $(BUNDLE)/bundle.json
+test: $(BUNDLE)/bundle.json $(CHECKOV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --deselect $(TIMED)
 	$(BIN)/python -m pytest tests/faults $(TIMED)
 
@@ -35,6 +40,14 @@ bench: $(BUNDLE)/bundle.json
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
+
+# Grafana's files, of which helm/grafana is the source.
+dashboards: $(INSTALLED)
+	$(BIN)/python -m helm.grafana
+
+# The README's, from nine minutes of a service at work; needs `prometheus`.
+pictures: $(BUNDLE)/bundle.json
+	$(BIN)/python -m tests.watching
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -72,15 +85,65 @@ $(BASE)/base.json: training/bases.py | $(INSTALLED)
 $(BUNDLE)/bundle.json: $(BASE)/base.json $(wildcard $(ADAPTER)/*) training/merge.py | $(INSTALLED)
 	$(BIN)/instructerc-train merge $(ADAPTER) --base $(BASE) --out $(BUNDLE)
 
-# Resolves anew. UV_FIND_LINKS or UV_TORCH_BACKEND=cpu tells uv where the CPU build of torch is.
+# Both are built with the default model; MODEL=build/bundles/mine bakes in another.
+MODEL := $(BUNDLE)
+images: image-cpu image-gpu
+
+image-%: $(BUNDLE)/bundle.json
+	docker build --file docker/Dockerfile --build-arg FLAVOUR=$* --build-arg MODEL=$(MODEL) \
+	  --build-arg VERSION=$(VERSION) --tag $(IMAGE):$(VERSION)-$* .
+
+# As it is run in earnest: a read-only root, no capabilities.
+try-image:
+	docker run --rm --detach --name instructerc-trial --read-only --cap-drop ALL \
+	  --tmpfs /tmp:exec --tmpfs /var/lib/instructerc:uid=10001,gid=10001 \
+	  --env ERC_ALLOW_ANONYMOUS=true $(IMAGE):$(VERSION)-cpu
+	@for i in $$(seq 60); do \
+	  docker exec instructerc-trial python /opt/instructerc/health.py && break; sleep 5; done; \
+	  docker exec instructerc-trial python /opt/instructerc/health.py; status=$$?; \
+	  docker logs instructerc-trial; docker stop instructerc-trial; exit $$status
+
+# What each image is made of, as CycloneDX.
+sbom: $(CYCLONEDX)
+	@mkdir -p build/sbom
+	cat requirements/torch-cpu.txt requirements/cpu.txt | $(SBOM)-cpu.cdx.json -
+	$(SBOM)-gpu.cdx.json requirements/gpu.txt
+SBOM := build/cyclonedx/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml \
+  --output-reproducible --output-format JSON --output-file build/sbom/instructerc-$(VERSION)
+
+licences: $(INSTALLED)
+	$(BIN)/python requirements/licences.py > requirements/LICENCES.md
+
+version:
+	@echo $(VERSION)
+
+# Tools with dependencies of their own, which the service's must not meet.
+build/%/.installed: requirements/%.txt
+	@rm -rf build/$*
+	@$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+# Resolves anew, or with UPGRADE= only what has changed here. UV_FIND_LINKS or UV_TORCH_BACKEND=cpu
+# tells uv where the CPU build of torch is; the GPU's is the one of the package index.
+UPGRADE := --upgrade
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --generate-hashes \
+  --no-header --no-annotate --no-emit-find-links --no-emit-index-url
+WITHOUT_TORCH := --no-emit-package torch --no-emit-package torchvision \
+  --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade \
-	  --extra cpu --extra training --extra dev \
-	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
-	  --no-header --no-annotate --no-emit-find-links --no-emit-index-url \
-	  --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio \
-	  --no-emit-package torchcodec --no-emit-package triton \
-	  --output-file requirements/locked.txt
+	$(COMPILE) pyproject.toml $(UPGRADE) --extra cpu --extra training --extra dev \
+	  $(WITHOUT_TORCH) --output-file requirements/locked.txt
+	$(COMPILE) pyproject.toml --extra cpu --constraint requirements/locked.txt \
+	  $(WITHOUT_TORCH) --output-file requirements/cpu.txt
+	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
+	cp requirements/locked.txt requirements/gpu.txt
+	env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(COMPILE) pyproject.toml --extra gpu \
+	  --output-file requirements/gpu.txt
+	echo uv | $(COMPILE) - --constraint requirements/locked.txt --output-file requirements/uv.txt
+	echo checkov | $(COMPILE) - $(UPGRADE) --output-file requirements/checkov.txt
+	echo cyclonedx-bom | $(COMPILE) - $(UPGRADE) --output-file requirements/cyclonedx.txt
 
 clean:
 	rm -rf $(VENV) build

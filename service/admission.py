@@ -30,6 +30,7 @@ from service.errors import (
     ShuttingDown,
 )
 from service.priority import Priority
+from service.stages import Stage, stage
 
 
 class Rejection(StrEnum):
@@ -324,6 +325,15 @@ class Places:
         """How many utterances wait for a place."""
         return len(self._waiting[priority])
 
+    def taken(self, priority: Priority) -> int:
+        """How many utterances have one."""
+        batches = self._taken_by_batches
+        return batches if priority is Priority.BATCH else self._taken - batches
+
+    def most(self, priority: Priority) -> int:
+        """How many utterances may have one; of conversations, where no batch has any."""
+        return self._most[priority]
+
     def of(self, priority: Priority) -> "Place":
         """A place for the time of an `async with`; Overloaded where too many wait already."""
         return Place(self, priority)
@@ -383,7 +393,8 @@ class Place:
     priority: Priority
 
     async def __aenter__(self) -> None:
-        await self.places.take(self.priority)
+        with stage(Stage.ADMIT):
+            await self.places.take(self.priority)
 
     async def __aexit__(
         self,

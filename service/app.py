@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -23,6 +24,7 @@ from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
 from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
+from service.observability.correlation import Correlation
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
@@ -39,8 +41,12 @@ from service.sessions.turns import NamedLocks
 from service.settings import Settings
 from service.turns import TurnTaker
 
+if TYPE_CHECKING:
+    from service.observability.tracing import Traces
+
 log = logging.getLogger(__name__)
 
+_VERSION = version("instructerc")
 
 # What stands in the way of a start and can be mended by whoever starts it.
 _START_FAILURES = (
@@ -58,6 +64,7 @@ def create_app(
     report: Report = log.info,
     refuse: Report = log.critical,
     lose: Report = log.critical,
+    correlation: Correlation | None = None,
 ) -> FastAPI:
     """The service as an ASGI application; its parts open with its lifespan.
 
@@ -65,11 +72,13 @@ def create_app(
         report: told what is being done at the start.
         refuse: told why the service cannot start, where the cause can be mended.
         lose: told why the service cannot go on; it is to be ended and started anew.
+        correlation: how the log names dialogues, for traces to do the same.
 
     Raises:
         KeysError: the keys cannot be used, or the service would be open to all by oversight.
     """
     access = _access(settings)
+    traces = _traces(settings, correlation)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -88,6 +97,7 @@ def create_app(
                 settings,
                 report,
                 demonstrations=settings.demonstrations.shown,
+                traces_endpoint=None if traces is None else traces.endpoint,
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
@@ -102,6 +112,8 @@ def create_app(
                     settings.sessions,
                     receiving_s=2 * settings.admission.batch_deadline_s,
                 )
+                metrics.show_bundle(parts.bundle)
+                metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
                 _exempt_from_collection()
                 places = _places(settings, metrics)
                 lag = LoopLag(metrics.event_loop_lag.observe)
@@ -137,8 +149,18 @@ def create_app(
             raise
         finally:
             await sessions.close()
+            if traces is not None:
+                await traces.close()
 
-    return build_api(lifespan, settings.limits, version("instructerc"), settings.admission, access)
+    return build_api(lifespan, settings.limits, _VERSION, settings.admission, access, traces)
+
+
+def _traces(settings: Settings, correlation: Correlation | None) -> "Traces | None":
+    if not settings.traces:
+        return None
+    from service.observability.tracing import open_traces
+
+    return open_traces(_VERSION, correlation or Correlation(settings.dialogue_key))
 
 
 def _access(settings: Settings) -> Access:
@@ -151,13 +173,11 @@ def _access(settings: Settings) -> Access:
 
 def _places(settings: Settings, metrics: Metrics) -> Places:
     count = settings.utterance_places
+    most_waiting = settings.admission.waiting
     places = Places(
-        count,
-        kept=count // 2,
-        most_waiting=settings.admission.waiting,
-        reject=metrics.count_rejection,
+        count, kept=count // 2, most_waiting=most_waiting, reject=metrics.count_rejection
     )
-    metrics.show_queue(places.waiting)
+    metrics.show_places(places, most_waiting)
     return places
 
 

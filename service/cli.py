@@ -1,4 +1,4 @@
-"""The `instructerc` command: serve, or score a file."""
+"""The `instructerc` command: serve, prepare a start, or score a file."""
 
 import asyncio
 import json
@@ -15,8 +15,11 @@ import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
+from service.observability.correlation import Correlation
 from service.observability.logging import log_to
 from service.settings import Settings, UnknownSetting, load_settings, settings_table
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     help="Emotion recognition in conversation.", no_args_is_help=True, add_completion=False
@@ -29,7 +32,10 @@ app.add_typer(keys, name="keys")
 def serve() -> None:
     """Start the service; environment variables ERC_... set it up."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    correlation = Correlation(settings.dialogue_key)
+    in_json = settings.log_format == "json"
+    log_to(sys.stderr, settings.log_level, correlation if in_json else None)
+    say = log.info if in_json else _say
     _refuse_taken_port(settings)
     import uvicorn
 
@@ -37,6 +43,12 @@ def serve() -> None:
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
+
+    def end(why: str, status: int = 2) -> NoReturn:
+        if not in_json:
+            _fail(why, status)
+        log.critical(why)
+        raise typer.Exit(status)
 
     failures: list[str] = []
     logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)
@@ -48,9 +60,9 @@ def serve() -> None:
         server.drain()
 
     try:
-        service = create_app(settings, _say, failures.append, lose)
+        service = create_app(settings, say, failures.append, lose, correlation)
     except KeysError as error:
-        _fail(f"cannot start: {error}")
+        end(f"cannot start: {error}")
     server = DrainingServer(
         uvicorn.Config(
             service,
@@ -68,7 +80,7 @@ def serve() -> None:
         ),
         door_of(service),
         settings.admission.grace_s,
-        started=lambda port: _say(_greeting(settings, port)),
+        started=lambda port: say(_greeting(settings, port)),
     )
     # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,9 +91,9 @@ def serve() -> None:
         if not failures:
             raise
     if failures:
-        _fail(failures[0])
+        end(failures[0])
     if losses:
-        _fail(losses[0], status=1)
+        end(losses[0], status=1)
 
 
 @app.command()
@@ -112,6 +124,39 @@ def score(
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables to the newest version; a start does so too."""
+    settings = _settings()
+    log_to(sys.stderr, settings.log_level)
+    from service.errors import ServiceError
+    from service.preparing import prepare_database
+
+    try:
+        asyncio.run(prepare_database(settings))
+    except ValueError as error:
+        _fail(f"ERC_DATABASE__URL: {error}")
+    except ServiceError as error:
+        _fail(str(error))
+    _say("the tables are the newest")
+
+
+@app.command()
+def index() -> None:
+    """Index the shipped demonstrations where they are not yet; a start does so too."""
+    settings = _settings()
+    log_to(sys.stderr, settings.log_level)
+    from service.demonstrations.encoder import WrongWeights
+    from service.demonstrations.store import IndexMismatch
+    from service.errors import ServiceError
+    from service.preparing import prepare_index
+
+    try:
+        asyncio.run(prepare_index(settings, _say))
+    except (ValueError, WrongWeights, IndexMismatch, ServiceError, OSError) as error:
+        _fail(str(error))
 
 
 @app.command()

@@ -46,6 +46,7 @@ async def open_parts(
     *,
     index: Path | None = None,
     demonstrations: bool = True,
+    traces_endpoint: str | None = None,
     around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
     around_retrieval: Callable[[Retrieval], Retrieval] = lambda retrieval: retrieval,
 ) -> AsyncIterator[Parts]:
@@ -55,6 +56,7 @@ async def open_parts(
         report: told what is being done, for people who wait.
         index: a folder for the embedded index in place of the settings' one.
         demonstrations: whether prompts show any.
+        traces_endpoint: where vLLM sends spans of what is traced; None: nowhere.
         around_engine: wraps the label engine, say to count what goes through it.
         around_retrieval: wraps the retrieval of demonstrations.
 
@@ -77,16 +79,9 @@ async def open_parts(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, "
                 f"the service has {encoder.identity}"
             )
-        store = await _open_store(settings, encoder, index)
-        stack.push_async_callback(store.close)
-        shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
-        built = await build_index(
-            store,
-            encoder,
-            shipped,
-            lambda done, total: report(f"indexing demonstrations: {done} of {total}"),
+        store = await stack.enter_async_context(
+            open_index(settings, label_spaces, encoder, report, index=index)
         )
-        report(f"demonstrations: {built or len(shipped)} {'indexed' if built else 'ready'}")
         report(f"starting vLLM on {settings.bundle}")
         started = await start_engine(
             settings.bundle,
@@ -96,6 +91,7 @@ async def open_parts(
                 threads=settings.engine.threads or max(1, cores - 1),
                 max_sequences=settings.engine.max_sequences,
                 gpu_memory=settings.engine.gpu_memory,
+                traces_endpoint=traces_endpoint,
             ),
         )
         engine = WatchedEngine(
@@ -117,6 +113,41 @@ async def open_parts(
         report("warming up")
         await recognizer.warm_up()
         yield Parts(label_spaces, bundle, encoder, store, engine, recognizer)
+
+
+@asynccontextmanager
+async def open_index(
+    settings: Settings,
+    label_spaces: Mapping[str, LabelSpace],
+    encoder: Encoder,
+    report: Report,
+    *,
+    index: Path | None = None,
+) -> AsyncIterator[DemonstrationStore]:
+    """Open the store of demonstrations and have it hold the ones that ship.
+
+    Args:
+        report: told what is being done, for people who wait.
+        index: a folder for the embedded index in place of the settings' one.
+
+    Raises:
+        IndexMismatch, DemonstrationFormatError: what is there cannot be used; the message says why.
+        DemonstrationsUnavailable: the encoder or the store fails.
+        OSError: the file of demonstrations cannot be read.
+    """
+    store = await _open_store(settings, encoder, index)
+    try:
+        shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
+        built = await build_index(
+            store,
+            encoder,
+            shipped,
+            lambda done, total: report(f"indexing demonstrations: {done} of {total}"),
+        )
+        report(f"demonstrations: {built or len(shipped)} {'indexed' if built else 'ready'}")
+        yield store
+    finally:
+        await store.close()
 
 
 async def _open_store(

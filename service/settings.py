@@ -163,6 +163,18 @@ class Settings(BaseSettings):
         "info",
         description="least level that is logged; above `debug` neither utterance text nor keys are",
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`json`: an object a line, with the ids of request, dialogue and trace"
+    )
+    dialogue_key: SecretStr | None = Field(
+        None,
+        description="key that dialogues are hashed with, for logs and traces; unset: a random one",
+    )
+    traces: bool = Field(
+        False,
+        description="send OpenTelemetry traces, by OTLP over HTTP; the variables `OTEL_...` say "
+        "where and how many",
+    )
     database: Database = Database()
     sessions: Sessions = Sessions()
     demonstrations: Demonstrations = Demonstrations()

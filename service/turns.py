@@ -69,7 +69,10 @@ class TurnTaker:
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = self.recognizer.label_space(label_space)
-        async with self.locks.of(tenant, dialogue_id):
+        lock = self.locks.of(tenant, dialogue_id)
+        with stage(Stage.ADMIT):
+            await lock.acquire()
+        try:
             for _ in range(_ATTEMPTS):
                 with stage(Stage.STORE):
                     version = None
@@ -100,6 +103,8 @@ class TurnTaker:
                         )
                 except Conflict:
                     await self.sessions.raise_if_answered(once)
+        finally:
+            lock.release()
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
 
     async def forecast(

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from tqdm import tqdm
 
 from service.conversation.calibration import Calibration, Temperature
@@ -44,6 +45,8 @@ class Scores:
             dialogues.
         demonstration_agreement: in percent, how often the nearest demonstration shown has the gold
             label; None where none was shown.
+        predicted: each label's share of the answers when calibrated by `fitted`, which live ones
+            are compared with; by label name.
         label_mass: mean share of the vocabulary's probability that goes to the labels.
         label_order_flip_rate: share of the answers that another order of the prompt's labels
             changes, the mean over the orders; None where none was asked in.
@@ -67,14 +70,15 @@ class Scores:
     calibrated_error: float
     label_mass: float
     demonstration_agreement: float | None
+    predicted: dict[str, float]
     label_order_flip_rate: float | None = None
     invalid_rate: float | None = None
     free_decode_agreement: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Of curves, only that there are some: `bundle.json` has them."""
+        """Of curves, only that there are some: `bundle.json` has them, and the labels' shares."""
         found = asdict(self)
-        del found["fitted"]
+        del found["fitted"], found["predicted"]
         if isinstance(self.fitted, Temperature):
             return found | {"calibration": "temperature", "temperature": self.fitted.value}
         return found | {"calibration": "isotonic"}
@@ -228,7 +232,7 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
         spaces[score.label_space] = (
             spaces[score.label_space]
             .calibrated(score.fitted)
-            .model_copy(update={"development": development})
+            .model_copy(update={"development": development, "predicted": score.predicted})
         )
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
 
@@ -251,6 +255,7 @@ def score(
     served, mended = measure(answered), measure(cross_fitted(said, FITS[kind]))
     reordered = [calibrated(other, own) for other in asked.reordered]
     shown = served.demonstration_agreement
+    fit = fitted(said, FITS[kind])
     return Scores(
         label_space=said.label_space,
         utterances=served.utterances,
@@ -259,7 +264,7 @@ def score(
         accuracy=round(100 * served.accuracy, 2),
         brier=round(served.brier, 4),
         calibration_error=round(served.calibration_error, 4),
-        fitted=fitted(said, FITS[kind]),
+        fitted=fit,
         calibrated_weighted_f1=round(100 * mended.weighted_f1, 2),
         calibrated_macro_f1=round(100 * mended.macro_f1, 2),
         calibrated_accuracy=round(100 * mended.accuracy, 2),
@@ -267,12 +272,20 @@ def score(
         calibrated_error=round(mended.calibration_error, 4),
         label_mass=round(served.label_mass, 4),
         demonstration_agreement=None if shown is None else round(100 * shown, 2),
+        predicted=_shares(calibrated(said, fit)),
         label_order_flip_rate=round(flip_rate(answered, reordered), 4) if reordered else None,
         invalid_rate=None if texts is None else round(invalid_rate(texts, words), 4),
         free_decode_agreement=(
             None if texts is None else round(agreement(texts, answered, words), 4)
         ),
     )
+
+
+def _shares(said: Predictions) -> dict[str, float]:
+    """Each label's share of the answers."""
+    counts = np.bincount(said.probabilities.argmax(axis=1), minlength=len(said.labels))
+    shares = (counts / len(said.answers)).round(4).tolist()
+    return dict(zip(said.labels, shares, strict=True))
 
 
 def _answer(

@@ -115,15 +115,12 @@ async def score(
     recognitions = await recognize_dialogue(
         recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
     )
-    for recognition in recognitions:
-        label = recognition.prediction.label.name
-        metrics.count_prediction(label_space.name, label, recognition.degraded)
+    found = [document(recognition, recognizer.bundle) for recognition in recognitions]
+    for each in found:
+        metrics.count_prediction(each)
     return {
         "id": dialogue.id,
-        "utterances": [
-            {"index": index, **document(recognition, recognizer.bundle)}
-            for index, recognition in enumerate(recognitions)
-        ],
+        "utterances": [{"index": index, **each} for index, each in enumerate(found)],
     }
 
 

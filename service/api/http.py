@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -12,7 +13,8 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
-from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds
+from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds, TracedRequests
+from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
 from service.api.routers import (
     batch,
@@ -25,9 +27,12 @@ from service.api.routers import (
     problems,
 )
 from service.api.services import State
-from service.observability.metrics import Metrics, new_metrics
+from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.settings import Admission, Limits
+
+if TYPE_CHECKING:
+    from service.observability.tracing import Traces
 
 _DESCRIPTION = """\
 Reads a conversation as it happens and says, for each utterance, what emotion it carries.
@@ -66,6 +71,7 @@ def build_api(
     version: str,
     admission: Admission,
     access: Access,
+    traces: "Traces | None" = None,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -75,9 +81,13 @@ def build_api(
         version: of the service, for its documentation.
         admission: how many requests are admitted; `door_of` gives who admits them.
         access: who may ask for what.
+        traces: where requests are to have spans.
     """
-    metrics = new_metrics()
+    metrics = Metrics()
+    metrics.show_problems(kind.type for kind in KINDS.values())
+    metrics.build_info.labels(version).set(1)
     door = _door(admission, metrics)
+    tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
     app = DocumentedApi(
         title="InstructERC",
         summary="Emotion recognition in conversation",
@@ -91,6 +101,7 @@ def build_api(
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
             Middleware(RequestIds),
+            *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
             Middleware(KnownCallers, access=access, count=metrics.count_rejection),
@@ -121,7 +132,7 @@ def _door(admission: Admission, metrics: Metrics) -> Door:
         streams=admission.streams,
     )
     door = Door(options, metrics.count_rejection)
-    metrics.show_requests(door.under_way)
+    metrics.show_requests(door.under_way, options.most)
     metrics.open_streams.set_function(lambda: len(door.streams))
     return door
 

@@ -19,6 +19,7 @@ from service.jobs import Score
 from service.observability.metrics import Metrics
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
+from service.stages import listening
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +96,14 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
 
     async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
         if "error" in stored:
+            metrics.count_result(stored)
             return stored
         line = stored.pop("line")
         dialogue = DialogueIn.model_validate(stored)
         try:
             space = services.recognizer.label_space(label_space)
-            return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
+            with listening(metrics.observe_stage):
+                return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
         except Unavailable:
             raise
         except ServiceError as error:
@@ -108,7 +111,9 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         except Exception:
             log.exception("line %d of a job failed", line)
             found = problem(INTERNAL_ERROR, "the log has the cause")
-        return {"line": line, "id": dialogue.id, "error": found}
+        result = {"line": line, "id": dialogue.id, "error": found}
+        metrics.count_result(result)
+        return result
 
     return one
 

@@ -1,8 +1,9 @@
-"""What happens around every request: its id, its count, and the answer when the service fails."""
+"""What happens around every request: its id, its span, its count, its answer when all fails."""
 
 import logging
 import re
 from time import perf_counter
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,8 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.headers import REQUEST_ID
 from service.api.problem_kinds import INTERNAL_ERROR
-from service.api.problems import problem_answer
+from service.api.problems import PROBLEM, problem_answer
+from service.observability.correlation import about
 from service.observability.metrics import Metrics
+from service.traces import current_exemplar
+
+if TYPE_CHECKING:
+    from service.observability.tracing import Traces
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +27,8 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
+# Asked all the time by whoever runs the service.
+_OPERATIONS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestIds:
@@ -46,11 +54,38 @@ class RequestIds:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        await self.app(scope, receive, naming)
+        with about(scope):
+            await self.app(scope, receive, naming)
+
+
+class TracedRequests:
+    """Gives every request a span, but for those that operators' machinery sends all the time."""
+
+    def __init__(self, app: ASGIApp, traces: "Traces") -> None:
+        self.app = app
+        self.traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _OPERATIONS:
+            await self.app(scope, receive, send)
+            return
+        method, status = _method(scope), 500
+
+        async def watching(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self.traces.request(method, Headers(scope=scope)) as tell_answer:
+            try:
+                await self.app(scope, receive, watching)
+            finally:
+                tell_answer(_route(scope), status)
 
 
 class CountedRequests:
-    """Counts requests and times them, by route template."""
+    """Counts requests and times them, by route template; and problems, by type."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -72,11 +107,13 @@ class CountedRequests:
         try:
             await self.app(scope, receive, watching)
         finally:
-            # The router has left its route in the scope, if it found one.
-            route = getattr(scope.get("route"), "path", UNMATCHED)
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.metrics.requests.labels(method, route, status).inc()
-            self.metrics.request_seconds.labels(route).observe(perf_counter() - start)
+            route = _route(scope)
+            self.metrics.requests.labels(_method(scope), route, status).inc()
+            seconds = perf_counter() - start
+            self.metrics.request_seconds.labels(route).observe(seconds, current_exemplar())
+            problem = scope["state"].get(PROBLEM)
+            if problem is not None:
+                self.metrics.count_problem(problem)
 
 
 class AnsweredFailures:
@@ -106,3 +143,14 @@ class AnsweredFailures:
             detail = "the log has the cause, under the request's id"
             answer = problem_answer(request_id, INTERNAL_ERROR, detail)
             await answer(scope, receive, watching)
+
+
+def _route(scope: Scope) -> str:
+    """The template that the router has left in the scope, if it found one."""
+    route: str = getattr(scope.get("route"), "path", UNMATCHED)
+    return route
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"

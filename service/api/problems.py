@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from service import errors
 from service.api.headers import AUTHENTICATE, CONNECTION, RETRY_AFTER
@@ -26,6 +27,8 @@ from service.api.problem_kinds import (
 )
 
 PROBLEM_JSON = "application/problem+json"
+PROBLEM = "problem"
+"""Where a request's state has the type of the problem that it was answered with."""
 RETRY_AFTER_S = 1
 
 # A body may hold thousands of faults; the first ones tell enough.
@@ -86,7 +89,19 @@ def problem_answer(
     if kind.status in WORTH_A_RETRY:
         headers[RETRY_AFTER] = str(RETRY_AFTER_S)
     body = problem(kind, detail, request_id=request_id, **members)
-    return Response(orjson.dumps(body), kind.status, headers, PROBLEM_JSON)
+    return _ProblemAnswer(kind, orjson.dumps(body), headers)
+
+
+class _ProblemAnswer(Response):
+    """Leaves the problem's type in the state of the request that it answers, for who counts."""
+
+    def __init__(self, kind: Kind, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(body, kind.status, headers, PROBLEM_JSON)
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][PROBLEM] = self._kind.type
+        await super().__call__(scope, receive, send)
 
 
 def invalid(

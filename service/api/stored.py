@@ -1,8 +1,10 @@
 """What is stored of a dialogue, as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from service.api.services import Services
+from service.observability.metrics import Metrics
 from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance
 
@@ -18,6 +20,22 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
         "unified": found.label if space is None else space.label(found.label).unified,
         "created_at": found.created_at,
     }
+
+
+def count_agreement(emotion: Mapping[str, Any], said: Mapping[str, Any], metrics: Metrics) -> None:
+    """Count whether a person agrees with what was predicted, in one label space or as unified.
+
+    Args:
+        emotion: as an answer has it.
+        said: the correction's document.
+    """
+    space, label = emotion["label_space"], emotion["label"]
+    agreed = (
+        label == said["label"]
+        if space == said["label_space"]
+        else emotion["unified"] == said["unified"]
+    )
+    metrics.count_correction(space, label, agreed=agreed)
 
 
 def utterance_document(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:

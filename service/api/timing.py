@@ -1,23 +1,36 @@
 """The `Server-Timing` header: where the time of an answer went."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from service.observability.metrics import Metrics
-from service.stages import Stage
+from service.stages import Stage, listening
 
 
 class StageTimes:
-    """Adds up the seconds of each stage of one request, and passes them on to the metrics."""
+    """The seconds that one utterance has spent in each stage, which it may go through twice."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._seconds: dict[Stage, float] = {}
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
 
     def __call__(self, stage: Stage, seconds: float) -> None:
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
-        self._metrics.observe_stage(stage, seconds)
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @property
     def header(self) -> str:
         """As the header's value says it, in milliseconds (W3C Server Timing)."""
         return ", ".join(
-            f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self._seconds.items()
+            f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.seconds.items()
         )
+
+
+@contextmanager
+def timed(metrics: Metrics) -> Iterator[StageTimes]:
+    """Time the stages of the one utterance that the block is about, and tell the metrics."""
+    times = StageTimes()
+    try:
+        with listening(times):
+            yield times
+    finally:
+        for stage, seconds in times.seconds.items():
+            metrics.observe_stage(stage, seconds)

@@ -5,6 +5,7 @@ tokenizer, and `bundle.json`, which this module defines.
 """
 
 from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -74,12 +75,15 @@ class TrainedLabels(Part):
         verbalizers: by label name, in the order prompts list them.
         temperature, isotonic: see `service.conversation.calibration`; curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` printed them.
+        predicted: each label's share of the predictions there, which live ones are compared with;
+            empty where nobody has measured it.
     """
 
     verbalizers: dict[str, str]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     isotonic: dict[str, Curve] | None = None
     development: dict[str, float] = {}
+    predicted: dict[str, Share] = {}
 
     @model_validator(mode="after")
     def is_calibrated_in_one_way(self) -> Self:
@@ -88,6 +92,14 @@ class TrainedLabels(Part):
                 raise ValueError("holds a temperature and isotonic curves; it may have one of them")
             if self.isotonic.keys() != self.verbalizers.keys():
                 raise ValueError("needs an isotonic curve for each label, and no other")
+        return self
+
+    @model_validator(mode="after")
+    def expects_each_label(self) -> Self:
+        if self.predicted and self.predicted.keys() != self.verbalizers.keys():
+            raise ValueError("needs the predicted share of each label, and of no other")
+        if self.predicted and not isclose(sum(self.predicted.values()), 1, abs_tol=0.001):
+            raise ValueError("needs predicted shares that sum to 1")
         return self
 
     @property

@@ -15,10 +15,12 @@ class Reading:
         log_probabilities: natural logarithms under the whole vocabulary, one a candidate token, in
             the order asked.
         cached_tokens: how many of the prompt's tokens came from the prefix cache.
+        queue_s: seconds that the prompt waited for its pass.
     """
 
     log_probabilities: tuple[float, ...]
     cached_tokens: int
+    queue_s: float = 0.0
 
 
 class LabelEngine(Protocol):

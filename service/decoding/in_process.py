@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
 from service.errors import EngineUnavailable
+from service.traces import current_trace
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.stats import RequestStateStats
 
 # Only whole blocks of the cache are shared; 32 is the smallest the CPU backend takes.
 _CPU_BLOCK_TOKENS = 32
@@ -28,12 +30,14 @@ class EngineOptions:
         threads: cores that one step computes on, where vLLM runs on a CPU.
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
+        traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
     kv_cache_gib: int = 1
     threads: int = 1
     max_sequences: int = 128
     gpu_memory: float = 0.9
+    traces_endpoint: str | None = None
 
 
 class InProcessEngine:
@@ -52,7 +56,7 @@ class InProcessEngine:
 
         if self._llm is None:
             raise EngineUnavailable("the label engine is closed")
-        wanted = list(candidates)
+        wanted, trace = list(candidates), current_trace()
         sampling = SamplingParams(
             max_tokens=1,
             temperature=0,
@@ -67,6 +71,7 @@ class InProcessEngine:
                 sampling,
                 f"read-{next(self._numbers)}",
                 priority=priority,
+                trace_headers=None if trace is None else trace.headers(),
             ):
                 found = output.outputs[0].logprobs
                 if found is None:
@@ -74,6 +79,7 @@ class InProcessEngine:
                 return Reading(
                     tuple(found[0][token].logprob for token in wanted),
                     output.num_cached_tokens or 0,
+                    _queue_s(output.metrics),
                 )
         except Exception as error:  # vLLM's errors have no common root
             raise EngineUnavailable("the label engine failed") from error
@@ -89,6 +95,11 @@ class InProcessEngine:
             # On the loop, which has nothing else left to do: vLLM's own task must not run between
             # the engine's end and its own, or it reports the end as a failure.
             llm.shutdown(_SHUTDOWN_S)
+
+
+def _queue_s(times: "RequestStateStats | None") -> float:
+    """Both moments are the engine process's; scheduled is 0 where it was not noted."""
+    return 0.0 if times is None else max(0.0, float(times.scheduled_ts - times.queued_ts))
 
 
 @contextmanager
@@ -136,6 +147,8 @@ async def start_engine(
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if options.traces_endpoint is not None:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
 
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
@@ -161,6 +174,7 @@ async def start_engine(
         seed=seed,
         enable_log_requests=False,
         use_tqdm_on_load=False,
+        otlp_traces_endpoint=options.traces_endpoint,
     )
     try:
         with _computing_in_the_engine_process(options.threads) if on_cpu else nullcontext():

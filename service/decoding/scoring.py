@@ -37,10 +37,18 @@ class LabelReading:
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """The labels' log-probabilities, in the label space's order, and the prompt's cached tokens."""
+    """What was found of every label.
+
+    Attributes:
+        log_probabilities: in the label space's order.
+        cached_tokens: of the prompt.
+        queue_s: seconds that the prompt waited for its pass, or the one of its continuations that
+            waited longest.
+    """
 
     log_probabilities: tuple[float, ...]
     cached_tokens: int
+    queue_s: float = 0.0
 
 
 def plan_reading(
@@ -88,7 +96,7 @@ async def score_labels(
     if len(reading.questions) == 1:
         # The common case, without a task for it.
         first = await engine.read(prompt, reading.questions[()], priority)
-        return LabelScores(first.log_probabilities, first.cached_tokens)
+        return LabelScores(first.log_probabilities, first.cached_tokens, first.queue_s)
     readings = await asyncio.gather(
         *(
             engine.read((*prompt, *continuation), tokens, priority)
@@ -103,4 +111,5 @@ async def score_labels(
     return LabelScores(
         tuple(sum(found[step] for step in path) for path in reading.paths),
         readings[0].cached_tokens,
+        max(each.queue_s for each in readings),
     )

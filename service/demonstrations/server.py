@@ -8,12 +8,14 @@ and then misses a near one. It builds the graphs by itself, beside serving.
 import asyncio
 import math
 from collections.abc import Awaitable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
 import httpx
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.context_headers import headers
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from service.conversation.dialogue import Demonstration
@@ -37,6 +39,7 @@ from service.demonstrations.points import (
 )
 from service.demonstrations.store import IndexMismatch, Match, Page
 from service.errors import DemonstrationsUnavailable
+from service.traces import current_trace
 
 T = TypeVar("T")
 
@@ -261,9 +264,11 @@ class ServerStore:
 
 async def _ask(call: Awaitable[T], timeout_s: float) -> T:
     """A server's answer. The error names no address: clients of the service may see it."""
+    trace = current_trace()
     try:
         async with asyncio.timeout(timeout_s):
-            return await call
+            with nullcontext() if trace is None else headers(dict(trace.headers())):
+                return await call
     except TimeoutError as error:
         raise DemonstrationsUnavailable(
             f"the demonstration server did not answer in {timeout_s:g} s"

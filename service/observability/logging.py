@@ -6,12 +6,16 @@ is for development, it has all of it.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import chain
 from traceback import StackSummary, walk_tb
 from types import TracebackType
 from typing import Any, TextIO
+
+from service.observability.correlation import Correlation
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +42,45 @@ class DiscreetFormatter(logging.Formatter):
         return told
 
 
-def log_to(stream: TextIO, level: str) -> logging.Handler:
-    """Log to a stream; at `debug`, errors say all they have to say."""
-    formatter = logging.Formatter if level == "debug" else DiscreetFormatter
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record, with the ids of the request that it is about.
+
+    Members: `time` (RFC 3339, UTC), `level`, `logger`, `message`, where there is one `error`, and
+    what `Correlation.ids` has.
+    """
+
+    def __init__(self, correlation: Correlation, errors: logging.Formatter) -> None:
+        """Format records.
+
+        Args:
+            errors: says of errors what is to be said.
+        """
+        super().__init__()
+        self._correlation = correlation
+        self._errors = errors
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._correlation.ids(),
+        }
+        if record.exc_info:
+            line["error"] = self._errors.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def log_to(stream: TextIO, level: str, correlation: Correlation | None = None) -> logging.Handler:
+    """Log to a stream; at `debug`, errors say all they have to say.
+
+    Args:
+        correlation: where lines are to be JSON.
+    """
+    text = (logging.Formatter if level == "debug" else DiscreetFormatter)(_FORMAT)
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter(_FORMAT))
+    handler.setFormatter(text if correlation is None else JsonFormatter(correlation, text))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())

@@ -1,8 +1,12 @@
-"""Which numbers the service exports to Prometheus."""
+"""Which numbers the service exports to Prometheus.
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+One family, `erc_*`. No label takes a value that clients choose, and a label whose values are known
+has all of them from the start, at zero: a rate then sees the first event too.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,194 +16,288 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.admission import Places, Rejection
+from service.decoding.bundle import Bundle
+from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
 from service.stages import Stage
+from service.traces import current_exemplar
 
+# A turn takes milliseconds, a batch minutes.
+_REQUEST_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60, 300,
+)  # fmt: skip
 # A stage takes from tens of microseconds to seconds.
-_STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
-
+_STAGE_BUCKETS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+)  # fmt: skip
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_CONFIDENCE_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+_MASS_BUCKETS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
+_SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+_VERDICTS = {True: "agreed", False: "disagreed"}
 
 
-@dataclass(frozen=True, slots=True)
 class Metrics:
-    """The numbers of one service, in a registry of their own. Made by `new_metrics`.
+    """The numbers of one service, in a registry of their own; what each is, its help says."""
 
-    No label takes a value that clients choose.
+    def __init__(self) -> None:
+        # A series beside each one, saying when it began, is read by nobody.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
 
-    Attributes:
-        requests: by method, route and status.
-        request_seconds: from the request's head to the end of the answer, by route.
-        stage_seconds: by stage of an utterance (`service.stages`).
-        predictions: by label space and predicted label.
-        forecasts: of turns not yet spoken, by label space and predicted label.
-        degraded: answers that went on without a part, by part.
-        prompt_tokens: tokens of the prompts given to the label engine.
-        cached_tokens: those of them that came from the prefix cache.
-        requests_in_flight: admitted and not answered, by priority.
-        open_streams: of events, that somebody reads.
-        jobs: batches that are scored while nobody waits, by state, of all processes together.
-        queue_length: utterances that wait for a place, by priority.
-        rejections: requests not answered with what they asked for, by reason.
-        event_loop_lag: how much later than planned the event loop goes on, fifty times a second.
-        demonstrations_breaker: 0 while demonstrations are asked for, 2 while they are left alone,
-            1 while one answer tries again (`service.recognition.breaker`).
-        bundle_info: 1, for the bundle that is served.
-    """
+        self.requests = counter(
+            "erc_requests", "HTTP requests answered.", ("method", "route", "status")
+        )
+        self.request_seconds = histogram(
+            "erc_request_seconds",
+            "Seconds from a request's head to the end of its answer.",
+            ("route",),
+            buckets=_REQUEST_BUCKETS,
+        )
+        self.requests_in_flight = gauge(
+            "erc_requests_in_flight",
+            "Requests that were admitted and are not answered yet.",
+            ("priority",),
+        )
+        self.requests_limit = gauge(
+            "erc_requests_limit", "Requests that may be in flight.", ("priority",)
+        )
+        self.utterances_in_flight = gauge(
+            "erc_utterances_in_flight",
+            "Utterances that have a place in the encoder and the engine.",
+            ("priority",),
+        )
+        self.utterances_limit = gauge(
+            "erc_utterances_limit",
+            "Places that utterances may have; those of batches are among the others.",
+            ("priority",),
+        )
+        self.queue_length = gauge(
+            "erc_queue_length",
+            "Utterances that wait for a place in the encoder and the engine.",
+            ("priority",),
+        )
+        self.queue_limit = gauge(
+            "erc_queue_limit", "Utterances of conversations that may wait for a place."
+        )
+        self.open_streams = gauge("erc_open_streams", "Streams of events that somebody reads.")
+        self.rejections = counter(
+            "erc_rejections",
+            "Requests refused for lack of room, time or rights, or given up, by reason.",
+            ("reason",),
+        )
+        self.problems = counter(
+            "erc_problems", "Requests answered with a problem document, by its type.", ("type",)
+        )
+        self.dialogue_problems = counter(
+            "erc_dialogue_problems",
+            "Dialogues of batches and jobs that were answered with a problem, by its type.",
+            ("type",),
+        )
+        self.stage_seconds = histogram(
+            "erc_stage_seconds",
+            "Seconds that an utterance spends in a stage.",
+            ("stage",),
+            buckets=_STAGE_BUCKETS,
+        )
 
-    registry: CollectorRegistry
-    requests: Counter
-    request_seconds: Histogram
-    stage_seconds: Histogram
-    predictions: Counter
-    forecasts: Counter
-    degraded: Counter
-    prompt_tokens: Counter
-    cached_tokens: Counter
-    requests_in_flight: Gauge
-    open_streams: Gauge
-    jobs: Gauge
-    queue_length: Gauge
-    rejections: Counter
-    event_loop_lag: Histogram
-    demonstrations_breaker: Gauge
-    bundle_info: Gauge
+        self.event_loop_lag = histogram(
+            "erc_event_loop_lag_seconds",
+            "How much later than planned the event loop goes on, fifty times a second.",
+            buckets=_LAG_BUCKETS,
+        )
+        self.engine_silent_seconds = gauge(
+            "erc_engine_silent_seconds",
+            "Seconds that the label engine has been asked without an answer to anybody.",
+        )
+        self.demonstrations_breaker = gauge(
+            "erc_demonstrations_breaker",
+            "0: demonstrations are asked for; 1: one answer tries; 2: they are left alone.",
+        )
+        self.jobs = gauge(
+            "erc_jobs", "Jobs in the database, which all processes share.", ("state",)
+        )
+        self.dialogues_open = gauge(
+            "erc_dialogues_open",
+            "Dialogues written to within 5 minutes, in the database that all processes share.",
+        )
+        self.deliveries_pending = gauge(
+            "erc_deliveries_pending",
+            "Corrections that the demonstrations have not been told yet, of all processes.",
+        )
 
-    def count_prediction(self, label_space: str, label: str, degraded: Iterable[str]) -> None:
-        """Count one answered utterance."""
-        self.predictions.labels(label_space, label).inc()
-        for part in degraded:
+        self.prompt_tokens = counter(
+            "erc_prompt_tokens", "Tokens of the prompts given to the label engine."
+        )
+        self.cached_tokens = counter(
+            "erc_cached_tokens", "Prompt tokens that came from the prefix cache."
+        )
+
+        self.predictions = counter(
+            "erc_predictions",
+            "Utterances answered, by predicted label.",
+            ("label_space", "label"),
+        )
+        self.forecasts = counter(
+            "erc_forecasts",
+            "Forecasts answered, by predicted label; they are not among the predictions.",
+            ("label_space", "label"),
+        )
+        self.prediction_confidence = histogram(
+            "erc_prediction_confidence",
+            "Calibrated probability of the predicted label.",
+            ("label_space",),
+            buckets=_CONFIDENCE_BUCKETS,
+        )
+        self.prediction_label_mass = histogram(
+            "erc_prediction_label_mass",
+            "Share of the vocabulary's probability that goes to the labels.",
+            ("label_space",),
+            buckets=_MASS_BUCKETS,
+        )
+        self.demonstration_similarity = histogram(
+            "erc_demonstration_similarity",
+            "Cosine similarity of an utterance to the nearest demonstration in its prompt.",
+            ("label_space",),
+            buckets=_SIMILARITY_BUCKETS,
+        )
+        self.degraded = counter(
+            "erc_degraded", "Utterances answered without a part that did not answer.", ("part",)
+        )
+        self.corrections = counter(
+            "erc_corrections",
+            "What people said of predictions, by predicted label and whether it is theirs.",
+            ("label_space", "label", "verdict"),
+        )
+        self.label_drift = gauge(
+            "erc_label_drift",
+            f"Total variation distance of this process's last {WINDOW} predicted labels from those "
+            f"that the bundle expects; from the {LEAST}th on.",
+            ("label_space",),
+        )
+        self.expected_label_share = gauge(
+            "erc_expected_label_share",
+            "Share of the label among the bundle's predictions on its development split.",
+            ("label_space", "label"),
+        )
+
+        self.bundle_info = gauge(
+            "erc_bundle_info",
+            "1 for the model bundle that is served.",
+            ("name", "version", "template"),
+        )
+        self.build_info = gauge("erc_build_info", "1 for the service's version.", ("version",))
+
+        self._drifts: dict[str, LabelDrift] = {}
+        self.degraded.labels(DEGRADED_DEMONSTRATIONS)
+        for reason in Rejection:
+            self.rejections.labels(reason)
+        for stage in Stage:
+            self.stage_seconds.labels(stage)
+
+    def count_prediction(self, found: Mapping[str, Any]) -> None:
+        """Count one answered utterance, from what is answered (`service.recognition.document`)."""
+        emotion = found["emotion"]
+        space, label = emotion["label_space"], emotion["label"]
+        self.predictions.labels(space, label).inc()
+        self.prediction_confidence.labels(space).observe(emotion["confidence"])
+        self.prediction_label_mass.labels(space).observe(emotion["label_mass"])
+        if found["demonstrations"]:
+            nearest = max(shown["similarity"] for shown in found["demonstrations"])
+            self.demonstration_similarity.labels(space).observe(nearest)
+        for part in found["degraded"]:
             self.degraded.labels(part).inc()
+        drift = self._drifts.get(space)
+        if drift is not None and drift.count(label) == LEAST:
+            self.label_drift.labels(space).set_function(drift.distance)
 
     def count_forecast(self, label_space: str, label: str) -> None:
         """Count one answered forecast; it is not among the predictions, as nothing was said."""
         self.forecasts.labels(label_space, label).inc()
 
+    def count_correction(self, label_space: str, label: str, *, agreed: bool) -> None:
+        """Count what a person said of a prediction.
+
+        Args:
+            label_space, label: of the prediction.
+            agreed: whether it is the person's label too.
+        """
+        self.corrections.labels(label_space, label, _VERDICTS[agreed]).inc()
+
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
-        self.stage_seconds.labels(stage).observe(seconds)
+        self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
+
+    def count_problem(self, problem_type: str) -> None:
+        """Count an answer that is a problem document of this type."""
+        self.problems.labels(_name_of(problem_type)).inc()
 
     def count_rejection(self, reason: str) -> None:
         """Count a request that is refused, or given up."""
         self.rejections.labels(reason).inc()
 
-    def show_requests(self, under_way: Callable[[Priority], int]) -> None:
-        """Have `requests_in_flight` show what is under way when it is read."""
+    def count_result(self, result: Mapping[str, Any]) -> None:
+        """Count the problem that a dialogue of a batch is answered with, if it is."""
+        problem = result.get("error")
+        if problem is not None:
+            self.dialogue_problems.labels(_name_of(problem["type"])).inc()
+
+    def show_problems(self, types: Iterable[str]) -> None:
+        """Begin both counts of problems at zero.
+
+        Args:
+            types: of problem documents, "/problems/overloaded".
+        """
+        for name in map(_name_of, types):
+            self.problems.labels(name)
+            self.dialogue_problems.labels(name)
+
+    def show_requests(
+        self, under_way: Callable[[Priority], int], most: Mapping[Priority, int]
+    ) -> None:
+        """Have `requests_in_flight` show what is under way when it is read, and the limits."""
         _show(self.requests_in_flight, under_way)
+        _show(self.requests_limit, most.__getitem__)
 
-    def show_queue(self, waiting: Callable[[Priority], int]) -> None:
-        """Have `queue_length` show how many wait when it is read."""
-        _show(self.queue_length, waiting)
+    def show_places(self, places: Places, most_waiting: int) -> None:
+        """Have utterances under way and waiting shown when they are read, and the limits."""
+        _show(self.utterances_in_flight, places.taken)
+        _show(self.utterances_limit, places.most)
+        _show(self.queue_length, places.waiting)
+        self.queue_limit.set(most_waiting)
 
-    def show_bundle(self, name: str, version: str, template: str) -> None:
-        """Say which bundle is served; any other one no longer is."""
-        self.bundle_info.clear()
-        self.bundle_info.labels(name, version, template).set(1)
+    def show_bundle(self, bundle: Bundle) -> None:
+        """Say which bundle is served, what it expects, and begin the counts of its labels."""
+        self.bundle_info.labels(bundle.name, bundle.version, bundle.template).set(1)
+        for space, trained in bundle.label_spaces.items():
+            for histogram in (
+                self.prediction_confidence,
+                self.prediction_label_mass,
+                self.demonstration_similarity,
+            ):
+                histogram.labels(space)
+            for label in trained.verbalizers:
+                self.predictions.labels(space, label)
+                if "prediction" in bundle.tasks:
+                    self.forecasts.labels(space, label)
+                for verdict in _VERDICTS.values():
+                    self.corrections.labels(space, label, verdict)
+            if trained.predicted:
+                self._drifts[space] = LabelDrift(trained.predicted)
+                for label, share in trained.predicted.items():
+                    self.expected_label_share.labels(space, label).set(share)
+
+
+def _name_of(problem_type: str) -> str:
+    return problem_type.rpartition("/")[2]
 
 
 def _show(gauge: Gauge, count: Callable[[Priority], int]) -> None:
     for priority in Priority:
         gauge.labels(priority.name.lower()).set_function(partial(count, priority))
-
-
-def new_metrics() -> Metrics:
-    """All numbers, at zero."""
-    # A series beside each one, saying when it began, is read by nobody.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    return Metrics(
-        registry=registry,
-        requests=Counter(
-            "erc_requests",
-            "HTTP requests answered.",
-            ("method", "route", "status"),
-            registry=registry,
-        ),
-        request_seconds=Histogram(
-            "erc_request_seconds",
-            "Seconds from a request's head to the end of its answer.",
-            ("route",),
-            registry=registry,
-        ),
-        stage_seconds=Histogram(
-            "erc_stage_seconds",
-            "Seconds that an utterance spends in a stage.",
-            ("stage",),
-            buckets=_STAGE_BUCKETS,
-            registry=registry,
-        ),
-        predictions=Counter(
-            "erc_predictions",
-            "Utterances answered, by predicted label.",
-            ("label_space", "label"),
-            registry=registry,
-        ),
-        forecasts=Counter(
-            "erc_forecasts",
-            "Forecasts answered, by predicted label.",
-            ("label_space", "label"),
-            registry=registry,
-        ),
-        degraded=Counter(
-            "erc_degraded",
-            "Utterances answered without a part that did not answer.",
-            ("part",),
-            registry=registry,
-        ),
-        prompt_tokens=Counter(
-            "erc_prompt_tokens",
-            "Tokens of the prompts given to the label engine.",
-            registry=registry,
-        ),
-        cached_tokens=Counter(
-            "erc_cached_tokens",
-            "Prompt tokens that came from the prefix cache.",
-            registry=registry,
-        ),
-        requests_in_flight=Gauge(
-            "erc_requests_in_flight",
-            "Requests that were admitted and are not answered yet.",
-            ("priority",),
-            registry=registry,
-        ),
-        open_streams=Gauge(
-            "erc_open_streams",
-            "Streams of events that somebody reads.",
-            registry=registry,
-        ),
-        jobs=Gauge(
-            "erc_jobs",
-            "Jobs in the database, which all processes share.",
-            ("state",),
-            registry=registry,
-        ),
-        queue_length=Gauge(
-            "erc_queue_length",
-            "Utterances that wait for a place in the encoder and the engine.",
-            ("priority",),
-            registry=registry,
-        ),
-        rejections=Counter(
-            "erc_rejections",
-            "Requests refused or given up, by reason.",
-            ("reason",),
-            registry=registry,
-        ),
-        event_loop_lag=Histogram(
-            "erc_event_loop_lag_seconds",
-            "How much later than planned the event loop goes on.",
-            buckets=_LAG_BUCKETS,
-            registry=registry,
-        ),
-        demonstrations_breaker=Gauge(
-            "erc_demonstrations_breaker",
-            "0: demonstrations are asked for; 1: one answer tries; 2: they are left alone.",
-            registry=registry,
-        ),
-        bundle_info=Gauge(
-            "erc_bundle_info",
-            "1 for the model bundle that is served.",
-            ("name", "version", "template"),
-            registry=registry,
-        ),
-    )

@@ -201,8 +201,9 @@ class Recognizer:
     ) -> tuple[Prediction, int]:
         """The calibrated labels after a prompt, and how many of its tokens were cached."""
         reading = self._readings[label_space.name]
-        with stage(Stage.DECODE):
+        with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority)
+            decoding.began_with(Stage.QUEUE, scores.queue_s)
         calibration = self._calibrations[label_space.name]
         try:
             prediction = prediction_from_scores(label_space, scores.log_probabilities, calibration)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -54,11 +54,13 @@ class Corrected:
         correction: as it is stored; None: it was taken back.
         version: the dialogue's.
         pending: what is to be delivered.
+        prediction: what was predicted of the utterance, where a person said something new of it.
     """
 
     correction: Correction | None
     version: Version
     pending: Pending
+    prediction: dict[str, Any] | None = None
 
 
 class Corrections:
@@ -117,8 +119,14 @@ class Corrections:
                     )
                 version = await _change(connection, tenant, dialogue_id, version, index, found, now)
                 pending = await _note(connection, tenant, demonstration_id)
+                asked = select(utterances.c.prediction).where(
+                    utterances.c.tenant == tenant,
+                    utterances.c.dialogue_id == dialogue_id,
+                    utterances.c.index == index,
+                )
+                prediction = (await connection.execute(asked)).scalar_one()
         self._followed.tell(tenant, dialogue_id)
-        return Corrected(found, version, pending)
+        return Corrected(found, version, pending, prediction)
 
     async def remove(
         self,
@@ -165,6 +173,13 @@ class Corrections:
             raise AlreadyAnswered(found) from None
         self._followed.tell(tenant, dialogue_id)
         return Corrected(None, version, pending)
+
+    async def count_pending(self) -> int:
+        """How many demonstrations are to be delivered."""
+        with answering():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(select(func.count()).select_from(deliveries))
+                return found.scalar_one()
 
     async def pending(self, limit: int) -> list[Pending]:
         """At most so many of the demonstrations that are to be delivered."""

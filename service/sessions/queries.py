@@ -1,6 +1,6 @@
 """The statements that read dialogues; each sees one moment, without a transaction."""
 
-from sqlalchemy import BigInteger, Integer, and_, bindparam, select, true
+from sqlalchemy import BigInteger, Integer, and_, bindparam, func, select, true
 
 from service.sessions.schema import corrections, dialogues, utterances
 
@@ -82,5 +82,7 @@ TIMELINE = (
 )
 
 VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
+
+CHANGED_SINCE = select(func.count()).where(dialogues.c.changed_at >= bindparam("moment"))
 
 PING = select(dialogues.c.id).limit(1)

@@ -344,6 +344,13 @@ class SessionStore:
             self.followed.tell(each.tenant, each.dialogue_id)
         return found
 
+    async def count_changed_since(self, moment: datetime) -> int:
+        """How many dialogues of all tenants were last written at a moment or later."""
+        with answering():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(queries.CHANGED_SINCE, {"moment": moment})
+                return found.scalar_one()
+
     async def _expected(
         self,
         tenant: str,

@@ -36,6 +36,7 @@ from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
+from service.observability.tracing import Traces
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
@@ -45,6 +46,7 @@ from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.sessions.turns import NamedLocks
 from service.settings import Admission, Limits, Sessions
+from service.traces import current_trace
 from service.turns import TurnTaker
 
 USUAL = Admission()
@@ -58,13 +60,17 @@ class ScriptedEngine:
 
     Attributes:
         choice: the place of the label that it finds most probable, at 0.8; the label mass is 0.9.
+        queue_s: how long it says that a prompt waited.
         failure: what it raises in place of an answer.
         prompts: the token ids that it was asked with.
+        handed: what it was handed of a trace each time; None where there was none.
     """
 
     choice: int = 0
+    queue_s: float = 0.0
     failure: Exception | None = None
     prompts: list[tuple[int, ...]] = field(default_factory=list)
+    handed: list[Mapping[str, str] | None] = field(default_factory=list)
 
     async def read(
         self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
@@ -72,11 +78,14 @@ class ScriptedEngine:
         await asyncio.sleep(0)  # as a real one, it lets others go on meanwhile
         await self.check()
         self.prompts.append(tuple(prompt))
+        trace = current_trace()
+        self.handed.append(None if trace is None else trace.headers())
         others = math.log(0.1 / (len(candidates) - 1))
         chosen = self.choice % len(candidates)
         return Reading(
             tuple(math.log(0.8) if n == chosen else others for n in range(len(candidates))),
             cached_tokens=len(prompt) // 2,
+            queue_s=self.queue_s,
         )
 
     async def check(self) -> None:
@@ -168,6 +177,7 @@ class StartService(Protocol):
         bundle: Bundle = ...,
         admission: Admission = ...,
         access: Access = ...,
+        traces: Traces | None = ...,
     ) -> AbstractAsyncContextManager[Service]: ...
 
 
@@ -224,6 +234,7 @@ def start_service(
         bundle: Bundle = bundle,
         admission: Admission = USUAL,
         access: Access = ANYBODY_GETS_IN,
+        traces: Traces | None = None,
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
         watched = WatchedEngine(engine)
@@ -241,7 +252,11 @@ def start_service(
                 CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
+            metrics = metrics_of(app)
             places = Places(8, kept=4, most_waiting=admission.waiting)
+            metrics.show_bundle(bundle)
+            metrics.show_places(places, admission.waiting)
+            metrics.engine_silent_seconds.set_function(lambda: watched.silent_s)
             yield {
                 "services": Services(
                     turns=TurnTaker(recognizer, sessions, NamedLocks(), places),
@@ -262,7 +277,7 @@ def start_service(
                 )
             }
 
-        app = build_api(lifespan, limits, "0.0.0", admission, access)
+        app = build_api(lifespan, limits, "0.0.0", admission, access, traces)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
                 services = state["services"]

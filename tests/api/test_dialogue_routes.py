@@ -39,7 +39,7 @@ async def test_an_answer_says_where_its_time_went(service: "Service") -> None:
     answer = await service.say("call-42", "Ann", "We won!")
 
     timing = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
-    assert set(timing) == {"store", "encode", "retrieve", "render", "decode"}
+    assert set(timing) == {"admit", "store", "encode", "retrieve", "render", "queue", "decode"}
     assert all(float(milliseconds) >= 0 for milliseconds in timing.values())
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.auth import Access
+from service.observability.correlation import Correlation
 from service.observability.logging import log_lost_errors, log_to
 from service.settings import Limits
 
@@ -27,13 +28,13 @@ WRONG = f"erc_{MARK}{new_key()}"
 SAID = {"speaker": MARK, "text": f"I say {MARK}.", "description": MARK}
 
 
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
+@pytest.fixture(params=["text", "json"])
+def logged(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """All that the process logs at the usual level, as `instructerc serve` has it written."""
     stream = io.StringIO()
     root = logging.getLogger()
     level = root.level
-    handler = log_to(stream, "info")
+    handler = log_to(stream, "info", Correlation(None) if request.param == "json" else None)
     yield stream
     root.removeHandler(handler)
     root.setLevel(level)

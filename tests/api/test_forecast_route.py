@@ -131,7 +131,7 @@ async def test_a_forecast_says_where_its_time_went(service: "Service") -> None:
     answer = await service.forecast("call-42", speaker="Ann")
 
     timing = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
-    assert set(timing) == {"store", "render", "decode"}
+    assert set(timing) == {"admit", "store", "render", "queue", "decode"}
     assert all(float(milliseconds) >= 0 for milliseconds in timing.values())
 
 

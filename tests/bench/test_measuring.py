@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.observability.metrics import new_metrics
+from service.observability.metrics import Metrics
 from tests.bench.measuring import (
     Percentiles,
     ProcessorTime,
@@ -61,7 +61,7 @@ def test_tokens_are_read_from_the_metrics_of_the_service() -> None:
     """As the service writes them; and the difference of two readings."""
     from prometheus_client import generate_latest
 
-    metrics = new_metrics()
+    metrics = Metrics()
     metrics.prompt_tokens.inc(100)
     before = tokens_of(generate_latest(metrics.registry).decode())
     metrics.prompt_tokens.inc(200)

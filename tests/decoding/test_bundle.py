@@ -25,6 +25,8 @@ from service.decoding.bundle import (
     write_bundle,
 )
 
+MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+
 
 @pytest.fixture
 def bundle(spaces: Mapping[str, LabelSpace]) -> Bundle:
@@ -111,6 +113,41 @@ def test_bundle_names_the_tasks_it_was_trained_on(
 
 def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -> None:
     assert bundle.label_spaces["unified"].temperature == 1.0
+
+
+SHARES = dict(zip(MELD, (0.5, 0.1, 0.05, 0.1, 0.15, 0.02, 0.08), strict=True))
+
+
+def test_shares_of_the_labels_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
+    """A bundle from before there were any says nothing of them."""
+    assert bundle.label_spaces["meld"].predicted == {}
+    meld = bundle.label_spaces["meld"].model_copy(update={"predicted": SHARES})
+    spaces = {**bundle.label_spaces, "meld": meld}
+
+    write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
+
+    assert read_bundle(folder).label_spaces["meld"].predicted == SHARES
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"joy": 1.0}, "share of each label, and of no other"),
+        (SHARES | {"joyful": 0.0}, "share of each label, and of no other"),
+        (SHARES | {"joy": 0.2}, "shares that sum to 1"),
+        (SHARES | {"joy": -0.15}, "greater than or equal to 0"),
+    ],
+)
+def test_shares_that_are_no_distribution_are_refused(
+    shares: dict[str, float], message: str, bundle: Bundle, folder: Path
+) -> None:
+    """Answers could not be compared with them."""
+    spaces = bundle.model_dump(mode="json")["label_spaces"]
+    spaces["meld"]["predicted"] = shares
+    described(folder, label_spaces=spaces)
+
+    with pytest.raises(BundleError, match=message):
+        read_bundle(folder)
 
 
 @pytest.mark.parametrize(

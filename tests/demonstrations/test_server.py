@@ -11,12 +11,16 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from qdrant_client import AsyncQdrantClient
+from qdrant_client import grpc as qdrant
 
 from service.demonstrations.server import Limits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationsUnavailable
+from service.traces import Trace, traced
 
 ENCODER = "reference@00000000"
 # Long enough for a busy machine, short enough to wait for.
@@ -34,6 +38,7 @@ class Script:
         hangs: reads requests and never answers.
         hnsw: configuration of the collection's graphs.
         requests: those that had a body, as ("PUT /path", body).
+        traces: the traceparent of each request, None where it had none.
         connections: how many have been made.
     """
 
@@ -45,6 +50,7 @@ class Script:
         self.hangs = False
         self.hnsw = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000}
         self.requests: list[tuple[str, Any]] = []
+        self.traces: list[str | None] = []
         self.connections = 0
         self.port = 0
 
@@ -58,6 +64,8 @@ class Script:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 method, path = head.split("?")[0].split()[:2]
+                parent = re.search(r"traceparent: (\S+)", head.lower())
+                self.traces.append(None if parent is None else parent[1])
                 length = re.search(r"content-length: (\d+)", head.lower())
                 if length is not None:
                     asked = await reader.readexactly(int(length[1]))
@@ -270,3 +278,51 @@ async def test_server_that_hangs_is_given_up_and_taken_up_again(
     script.hangs = False
 
     assert await store.count() == 0
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE = Trace(TRACEPARENT[3:35], TRACEPARENT[36:52], lambda: {"traceparent": TRACEPARENT}, None)
+
+
+async def test_the_server_is_told_the_trace_of_what_is_asked(
+    script: Script, store: ServerStore
+) -> None:
+    """And nothing where there is none, not even the one before."""
+    script.traces.clear()
+
+    with traced(TRACE):
+        await store.nearest(np.ones(384, np.float32), "meld", 1)
+    await store.nearest(np.ones(384, np.float32), "meld", 1)
+
+    assert script.traces == [TRACEPARENT, None]
+
+
+class Points(qdrant.PointsServicer):
+    """Finds nothing, and keeps what came with the question."""
+
+    def __init__(self) -> None:
+        self.traces: list[object] = []
+
+    async def Query(self, request: object, context: Any) -> Any:  # noqa: N802
+        self.traces.append(dict(context.invocation_metadata()).get("traceparent"))
+        return qdrant.QueryResponse()
+
+
+async def test_a_server_is_told_so_by_grpc_too() -> None:
+    """In the call's metadata."""
+    points, server = Points(), grpc.aio.server()
+    qdrant.add_PointsServicer_to_server(points, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    client = AsyncQdrantClient(
+        "http://127.0.0.1:9", prefer_grpc=True, grpc_port=port, check_compatibility=False
+    )
+    store = ServerStore(client, "c", IMPATIENT)
+
+    with traced(TRACE):
+        await store.nearest(np.ones(384, np.float32), "meld", 1)
+    await store.nearest(np.ones(384, np.float32), "meld", 1)
+
+    assert points.traces == [TRACEPARENT, None]
+    await store.close()
+    await server.stop(None)

@@ -61,7 +61,7 @@ class Service:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output.append(line)
-            if line.startswith("curl "):
+            if "curl " in line:
                 ready.set()
 
     def kill(self) -> None:

@@ -1,18 +1,21 @@
 """The `instructerc` command without a server."""
 
 import json
+import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.e2e.conftest import REPOSITORY, environment
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service.cli", *arguments],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder) | changes,
         capture_output=True,
         text=True,
         timeout=300,
@@ -71,3 +74,40 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{source}:2: utterances[0].speaker is missing" in done.stderr
     assert not target.exists()
+
+
+def test_migrate_makes_the_tables_and_can_be_repeated(tmp_path: Path) -> None:
+    """What a job does before the processes start; the second time there is nothing to do."""
+    first, second = run(tmp_path, "migrate"), run(tmp_path, "migrate")
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    with closing(sqlite3.connect(tmp_path / "erc.sqlite3")) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
+    assert {"dialogues", "utterances", "jobs"} <= tables
+
+
+def test_migrate_says_which_variable_is_wrong(tmp_path: Path) -> None:
+    """And does not print it: it may hold a password."""
+    done = run(tmp_path, "migrate", ERC_DATABASE__URL="mysql://user:hunter2@host/name")
+
+    assert done.returncode == 2
+    assert "ERC_DATABASE__URL: " in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_index_builds_the_index_that_a_start_finds(tmp_path: Path) -> None:
+    """No model is needed for it; the second time nothing is encoded."""
+    first, second = (run(tmp_path, "index", ERC_BUNDLE="nowhere") for _ in range(2))
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert re.search(r"demonstrations: \d+ indexed", first.stdout)
+    assert re.search(r"demonstrations: \d+ ready", second.stdout)
+
+
+def test_index_names_the_server_that_does_not_answer(tmp_path: Path) -> None:
+    """So that a job's log says which address is wrong."""
+    done = run(tmp_path, "index", ERC_QDRANT__URL="http://127.0.0.1:9")
+
+    assert done.returncode == 2
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr

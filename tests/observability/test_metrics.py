@@ -1,26 +1,101 @@
 """The numbers of a service."""
 
-from service.observability.metrics import Metrics, new_metrics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.conversation.labels import load_label_spaces
+from service.decoding.bundle import Base, Bundle, TrainedLabels, Window, trained_labels
+from service.observability.drift import LEAST, WINDOW
+from service.observability.metrics import Metrics
+
+README = Path(__file__).parents[2] / "README.md"
+LABEL_SPACES = load_label_spaces(Path(__file__).parents[2] / "data" / "label_spaces")
+# Of the predictions on a development split, in the order of MELD's labels.
+SHARES = (0.5, 0.1, 0.05, 0.1, 0.15, 0.02, 0.08)
 
 
 def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
+def series(metrics: Metrics) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    return {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in metrics.registry.collect()
+        for sample in family.samples
+    }
+
+
+def bundle(meld: TrainedLabels) -> Bundle:
+    return Bundle(
+        format=1,
+        name="erc-test",
+        version="2",
+        base=Base(name="none", revision="none"),
+        template="v2",
+        window=Window(lowest=4, highest=8),
+        max_tokens=512,
+        demonstrations=2,
+        label_spaces={"meld": meld},
+        encoder="none",
+        data={},
+        code_version="test",
+    )
+
+
+def expecting() -> Bundle:
+    """A bundle that says what it predicted on its development split."""
+    meld = trained_labels(LABEL_SPACES["meld"])
+    shares = dict(zip(meld.verbalizers, SHARES, strict=True))
+    return bundle(meld.model_copy(update={"predicted": shares}))
+
+
+def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
+    emotion = {"label_space": "meld", "label": label, "confidence": 0.75, "label_mass": 0.97}
+    return {"emotion": emotion, "demonstrations": [], "degraded": [], **more}
+
+
 def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:
     """A part that answered is not counted."""
-    metrics = new_metrics()
+    metrics = Metrics()
 
-    metrics.count_prediction("meld", "joy", [])
-    metrics.count_prediction("meld", "joy", ["demonstrations"])
+    metrics.count_prediction(answered())
+    metrics.count_prediction(answered(degraded=["demonstrations"]))
 
     assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") == 2
     assert value(metrics, "erc_degraded_total", part="demonstrations") == 1
 
 
+def test_a_prediction_tells_how_sure_it_is() -> None:
+    """Confidence and label mass fall into the buckets that hold them."""
+    metrics = Metrics()
+
+    metrics.count_prediction(answered())
+
+    confidence, mass = "erc_prediction_confidence", "erc_prediction_label_mass"
+    assert value(metrics, f"{confidence}_sum", label_space="meld") == 0.75
+    assert value(metrics, f"{confidence}_bucket", label_space="meld", le="0.7") == 0
+    assert value(metrics, f"{confidence}_bucket", label_space="meld", le="0.8") == 1
+    assert value(metrics, f"{mass}_sum", label_space="meld") == 0.97
+
+
+def test_the_nearest_demonstration_tells_how_near_it_is() -> None:
+    """Of several only the nearest; without any nothing is observed."""
+    metrics = Metrics()
+
+    metrics.count_prediction(answered(demonstrations=[{"similarity": 0.25}, {"similarity": 0.5}]))
+    metrics.count_prediction(answered())
+
+    similarity = "erc_demonstration_similarity"
+    assert value(metrics, f"{similarity}_sum", label_space="meld") == 0.5
+    assert value(metrics, f"{similarity}_count", label_space="meld") == 1
+
+
 def test_a_forecast_is_no_prediction() -> None:
     """What was said and what might have been are counted apart."""
-    metrics = new_metrics()
+    metrics = Metrics()
 
     metrics.count_forecast("meld", "joy")
 
@@ -28,22 +103,94 @@ def test_a_forecast_is_no_prediction() -> None:
     assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") is None
 
 
-def test_one_bundle_is_shown_at_a_time() -> None:
-    """Showing another one takes the place of the one before."""
-    metrics = new_metrics()
+def test_people_agree_or_do_not() -> None:
+    """Under the label that was predicted."""
+    metrics = Metrics()
 
-    metrics.show_bundle("erc-mini", "1", "v2")
-    metrics.show_bundle("erc-mini", "2", "v2")
+    metrics.count_correction("meld", "joy", agreed=True)
+    metrics.count_correction("meld", "joy", agreed=False)
+    metrics.count_correction("meld", "joy", agreed=False)
 
-    shown = {"name": "erc-mini", "template": "v2"}
-    assert value(metrics, "erc_bundle_info", **shown, version="1") is None
-    assert value(metrics, "erc_bundle_info", **shown, version="2") == 1
+    said = {"label_space": "meld", "label": "joy"}
+    assert value(metrics, "erc_corrections_total", **said, verdict="agreed") == 1
+    assert value(metrics, "erc_corrections_total", **said, verdict="disagreed") == 2
+
+
+def test_what_a_bundle_can_answer_is_there_at_zero() -> None:
+    """So that a rate sees the first one; and a bundle's answers then make no new series."""
+    metrics = Metrics()
+    metrics.show_bundle(expecting())
+    before = series(metrics)
+
+    metrics.count_prediction(answered(demonstrations=[{"similarity": 0.5}]))
+    metrics.count_prediction(answered(degraded=["demonstrations"]))
+    metrics.count_correction("meld", "fear", agreed=False)
+
+    assert series(metrics) == before
+    assert value(metrics, "erc_predictions_total", label_space="meld", label="fear") == 0
+    shown = {"name": "erc-test", "template": "v2", "version": "2"}
+    assert value(metrics, "erc_bundle_info", **shown) == 1
+    assert not any(name == "erc_forecasts_total" for name, _ in before)
+
+
+def test_drift_is_none_while_labels_come_as_expected() -> None:
+    """And is told only once there are enough of them."""
+    metrics = Metrics()
+    metrics.show_bundle(expecting())
+    labels = [
+        label
+        for label, share in zip(LABEL_SPACES["meld"].names, SHARES, strict=True)
+        for _ in range(round(share * LEAST))
+    ]
+    assert len(labels) == LEAST
+
+    for label in labels[:-1]:
+        metrics.count_prediction(answered(label))
+    assert value(metrics, "erc_label_drift", label_space="meld") is None
+    metrics.count_prediction(answered(labels[-1]))
+
+    assert value(metrics, "erc_label_drift", label_space="meld") == pytest.approx(0)
+    assert value(metrics, "erc_expected_label_share", label_space="meld", label="joy") == 0.15
+
+
+def test_drift_is_the_share_of_labels_that_moved() -> None:
+    """Where all are "fear", expected of 5%, all others have moved; old ones are forgotten."""
+    metrics = Metrics()
+    metrics.show_bundle(expecting())
+
+    for _ in range(WINDOW):
+        metrics.count_prediction(answered("fear"))
+    assert value(metrics, "erc_label_drift", label_space="meld") == pytest.approx(0.95)
+    for _ in range(WINDOW):
+        metrics.count_prediction(answered("neutral"))
+
+    assert value(metrics, "erc_label_drift", label_space="meld") == pytest.approx(0.5)
+
+
+def test_a_bundle_that_expects_nothing_has_no_drift() -> None:
+    """There is nothing to compare with."""
+    metrics = Metrics()
+    metrics.show_bundle(bundle(trained_labels(LABEL_SPACES["meld"])))
+
+    for _ in range(LEAST):
+        metrics.count_prediction(answered())
+
+    names = {name for name, _ in series(metrics)}
+    assert not names & {"erc_label_drift", "erc_expected_label_share"}
 
 
 def test_two_services_in_one_process_count_apart() -> None:
     """Numbers are in a registry of their own, not in the library's."""
-    one, other = new_metrics(), new_metrics()
+    one, other = Metrics(), Metrics()
 
-    one.count_prediction("meld", "joy", [])
+    one.count_prediction(answered())
 
     assert value(other, "erc_predictions_total", label_space="meld", label="joy") is None
+
+
+def test_every_family_is_in_the_readme() -> None:
+    """Under the name that it has on the page."""
+    table = README.read_text("utf-8")
+    for family in Metrics().registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        assert f"`{family.name}{suffix}`" in table, family.name

@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import connect_to_sqlite, open_database, transactional
+from service.sessions.database import (
+    answering,
+    connect_to_sqlite,
+    open_database,
+    transactional,
+)
 from service.sessions.migrate import migrate
 from service.sessions.schema import corrections, dialogues, utterances
 from service.sessions.store import SessionStore, Tail
@@ -48,6 +55,29 @@ async def test_a_sqlite_file_is_made_with_its_folders(tmp_path: Path, scheme: st
     await engine.dispose()
 
     assert file.stat().st_size > 0
+
+
+async def test_a_password_may_come_apart_from_the_url(
+    postgres: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpq's PGPASSWORD, for deployments where the password alone is a secret."""
+    access = Path(postgres.pgdata) / "pg_hba.conf"
+    rules = access.read_text()
+    access.write_text("local all guarded scram-sha-256\n" + rules)
+    postgres.psql("CREATE ROLE guarded LOGIN PASSWORD 'hunter2'; SELECT pg_reload_conf()")
+    name = make_url(postgres_url)
+    engine = open_database(name.set(username="guarded", password=None))
+    try:
+        monkeypatch.setenv("PGPASSWORD", "hunter1")
+        with pytest.raises(DatabaseUnavailable):
+            await ask_for_nothing(engine)
+
+        monkeypatch.setenv("PGPASSWORD", "hunter2")
+        await ask_for_nothing(engine)
+    finally:
+        await engine.dispose()
+        access.write_text(rules)
+        postgres.psql("DROP ROLE guarded; SELECT pg_reload_conf()")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
@@ -209,6 +239,13 @@ async def test_a_server_that_restarts_between_two_requests_is_not_noticed(
     await ask(store, "append")
     await asyncio.gather(*(store.ping() for _ in range(4)))
     await engine.dispose()
+
+
+async def ask_for_nothing(engine: AsyncEngine) -> None:
+    """Connect, and ask something that needs no tables."""
+    with answering():
+        async with engine.connect() as connection:
+            await connection.execute(select(1))
 
 
 async def ask(store: SessionStore, question: str, index: int = 0) -> None:

@@ -152,6 +152,8 @@ def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
     return Scores(
         *(label_space, 100, 55.5, 44.4, 66.6, 0.6, 0.2, fitted),
         *(54.4, 43.3, 65.5, 0.5, 0.05, 0.98, None),
+        dict.fromkeys(("neutral", "surprise", "fear", "sadness", "disgust"), 0.0)
+        | {"joy": 0.75, "anger": 0.25},
     )
 
 
@@ -173,6 +175,7 @@ def test_scores_are_written_where_the_service_reads_the_calibration(
         "accuracy": 65.5,
         "calibration_error": 0.05,
     }
+    assert after.label_spaces["meld"].predicted["joy"] == 0.75
     assert after.label_spaces["meld"].verbalizers == before.label_spaces["meld"].verbalizers
     assert after.label_spaces["unified"] == before.label_spaces["unified"]
     assert after.model_copy(update={"label_spaces": before.label_spaces}) == before
@@ -304,3 +307,7 @@ def test_service_answers_with_the_probabilities_that_were_measured(
     assert served.probabilities != pytest.approx(raw.probabilities, rel=0.01)
     again = said(uncalibrated(recorded))
     assert score(Asked(again), recorded.label_spaces["meld"], kind).fitted == scored.fitted
+    labels = [served.labels[place] for place in served.probabilities.argmax(axis=1)]
+    assert recorded.label_spaces["meld"].predicted == pytest.approx(
+        {name: labels.count(name) / len(labels) for name in served.labels}, abs=0.0001
+    )

@@ -234,8 +234,12 @@ def _streamed(
     metrics: Metrics,
 ) -> Response:
     async def produce(emit: Emit) -> None:
+        async def counting(result: Any) -> None:
+            metrics.count_result(result)
+            await emit(result)
+
         with listening(metrics.observe_stage):
-            await answer_in_order(given, one, emit)
+            await answer_in_order(given, one, counting)
 
     return LineStream(produce)
 
@@ -250,4 +254,6 @@ async def _result(
     try:
         return await score(dialogue, label_space, tenant, services, metrics)
     except UtteranceTooLong as error:
-        return {"id": dialogue.id, "error": problem_of(error)}
+        result = {"id": dialogue.id, "error": problem_of(error)}
+        metrics.count_result(result)
+        return result

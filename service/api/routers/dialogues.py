@@ -25,9 +25,9 @@ from service.api.schemas import (
     UtteranceOut,
 )
 from service.api.services import MetricsDep, ServicesDep, TenantDep
-from service.api.stored import correction_document, utterance_document
+from service.api.stored import correction_document, count_agreement, utterance_document
 from service.api.strings import Identifier
-from service.api.timing import StageTimes
+from service.api.timing import timed
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
@@ -44,7 +44,6 @@ from service.errors import (
 )
 from service.recognition.document import forecast_document
 from service.sessions.store import StoredUtterance, Timeline
-from service.stages import listening
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
@@ -104,8 +103,7 @@ async def add_utterance(
 
     async def take() -> Response:
         caller.spend_utterances(1)
-        times = StageTimes(metrics)
-        with listening(times):
+        with timed(metrics) as times:
             appended = await services.turns.take(
                 tenant,
                 dialogue_id,
@@ -117,8 +115,7 @@ async def add_utterance(
                 once=request.once(answered),
             )
         stored = appended.utterance
-        emotion, degraded = stored.prediction["emotion"], stored.prediction["degraded"]
-        metrics.count_prediction(emotion["label_space"], emotion["label"], degraded)
+        metrics.count_prediction(stored.prediction)
         answer = answered(stored)
         answer.headers[SERVER_TIMING] = times.header
         answer.headers[ETAG] = etag(appended.version)
@@ -210,8 +207,7 @@ async def forecast_turn(
     """
     check_forecast(asked, services.limits)
     caller.spend_utterances(1)
-    times = StageTimes(metrics)
-    with listening(times):
+    with timed(metrics) as times:
         forecast = await services.turns.forecast(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
@@ -285,6 +281,7 @@ async def correct_label(
     given: LabelIn,
     tenant: TenantDep,
     services: ServicesDep,
+    metrics: MetricsDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
@@ -300,6 +297,8 @@ async def correct_label(
             tenant, dialogue_id, index, given.label_space, given.label, expected
         )
         found = correction_document(corrected.correction, services) or {}
+        if corrected.prediction is not None:
+            count_agreement(corrected.prediction["emotion"], found, metrics)
         answer = json_answer(
             {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
         )

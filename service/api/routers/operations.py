@@ -1,27 +1,34 @@
 """What an operator's machinery asks: is it alive, is it ready, what does it count."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import REGISTRY
 
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
 from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
 from service.api.problems import documented, problem_answer
 from service.api.schemas import Alive, Ready
-from service.api.services import MetricsDep, ServicesDep
+from service.api.services import MetricsDep, Services, ServicesDep
 from service.errors import ServiceError, Unavailable
+from service.observability.exposition import exposition
+from service.observability.metrics import Metrics
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.sessions.jobs import JobState
 
 router = APIRouter(tags=["operations"])
 
 _WELL = "ok"
 _DONE_WITHOUT = (DEGRADED_DEMONSTRATIONS,)
 _CHECK_S = 2.0
+# So long after its last write a dialogue is taken for one that goes on.
+_OPEN = timedelta(minutes=5)
 
 
 @router.get("/livez", response_model=Alive, responses=documented(NOT_ALIVE))
@@ -68,24 +75,46 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=documented(*KEY_PROBLEMS),
+    responses={
+        200: {
+            "description": "The numbers",
+            "content": {"application/openmetrics-text": {"schema": {"type": "string"}}},
+        },
+        **documented(*KEY_PROBLEMS),
+    },
     dependencies=[Depends(BEARER)],
 )
-async def metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
+async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's.
+
+    In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
 
     A key with the scope `admin` is needed where `ERC_OPEN_OPERATIONS` is not set and other machines
     can reach the service.
     """
-    bundle = services.recognizer.bundle
+    await _count_stored(services, metrics)
+    # vLLM keeps its numbers in the library's own registry, beside Python's.
+    text, media_type = await exposition(
+        request.headers.get("accept", ""), metrics.registry, REGISTRY
+    )
+    return Response(text, media_type=media_type)
+
+
+async def _count_stored(services: Services, metrics: Metrics) -> None:
+    """Count what lies in the database; nothing is said of it while that does not answer."""
+    sessions, since = services.sessions, datetime.now(UTC) - _OPEN
+    jobs: dict[JobState, float] = dict.fromkeys(JobState, math.nan)
+    dialogues = deliveries = math.nan
     with suppress(ServiceError, TimeoutError):
         async with asyncio.timeout(_CHECK_S):
-            for state, count in (await services.jobs.counts()).items():
-                metrics.jobs.labels(state).set(count)
-    metrics.show_bundle(bundle.name, bundle.version, bundle.template)
-    # vLLM keeps its numbers in the library's own registry, beside Python's.
-    text = generate_latest(metrics.registry) + generate_latest(REGISTRY)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+            counts = await services.jobs.counts()
+            dialogues = await sessions.count_changed_since(since)
+            deliveries = await sessions.corrections.count_pending()
+            jobs.update(counts)
+    for state, count in jobs.items():
+        metrics.jobs.labels(state).set(count)
+    metrics.dialogues_open.set(dialogues)
+    metrics.deliveries_pending.set(deliveries)
 
 
 async def _check(answer: Awaitable[None]) -> str:

@@ -1,0 +1,64 @@
+{{/* What the schema cannot say of values that go together; each message says what to set. */}}
+
+{{- define "erc.most" -}}
+{{ ternary .Values.replicas .Values.autoscaling.max (eq .Values.autoscaling.kind "none") }}
+{{- end -}}
+
+{{- define "erc.checks" -}}
+{{- $most := include "erc.most" . | int -}}
+{{- if and (gt $most 1) (eq .Values.database.kind "sqlite") -}}
+{{- fail (printf "%d processes cannot share a SQLite file: set database.kind to postgresql" $most) -}}
+{{- end -}}
+{{- if and (gt $most 1) (eq .Values.qdrant.kind "embedded") -}}
+{{- fail (printf "%d processes cannot share an embedded index: set qdrant.kind to server" $most) -}}
+{{- end -}}
+{{- if and (ne .Values.autoscaling.kind "none") (lt .Values.autoscaling.max .Values.autoscaling.min) -}}
+{{- fail "autoscaling.max is less than autoscaling.min" -}}
+{{- end -}}
+{{- if and (eq .Values.autoscaling.kind "keda") (not .Values.autoscaling.prometheus) -}}
+{{- fail "autoscaling.kind is keda: set autoscaling.prometheus, the address it asks" -}}
+{{- end -}}
+{{- if and (not .Values.keys.secret.name) (not .Values.keys.anonymous) -}}
+{{- fail "callers need keys: set keys.secret.name (`instructerc keys new` makes a key), or keys.anonymous if anybody may ask" -}}
+{{- end -}}
+{{- if and (eq .Values.database.kind "postgresql") (not .Values.database.secret.name) -}}
+{{- fail "database.kind is postgresql: set database.secret.name, the secret of its URL" -}}
+{{- end -}}
+{{- if and (eq .Values.database.kind "trial") (not .Values.database.trial.secret.name) -}}
+{{- fail "database.kind is trial: set database.trial.secret.name, the secret of its password" -}}
+{{- end -}}
+{{- if and (eq .Values.qdrant.kind "server") (not .Values.qdrant.url) -}}
+{{- fail "qdrant.kind is server: set qdrant.url" -}}
+{{- end -}}
+{{- if and (eq .Values.qdrant.kind "trial") (not .Values.qdrant.secret.name) -}}
+{{- fail "qdrant.kind is trial: set qdrant.secret.name, the secret of its key" -}}
+{{- end -}}
+{{- with .Values.model -}}
+{{- if and (eq .source "volume") (not .volume.claim) -}}
+{{- fail "model.source is volume: set model.volume.claim" -}}
+{{- end -}}
+{{- if and (eq .source "objectStore") (not (and .objectStore.path .objectStore.secret)) -}}
+{{- fail "model.source is objectStore: set model.objectStore.path and model.objectStore.secret" -}}
+{{- end -}}
+{{- if and (eq .source "hub") (not (and .hub.repository .hub.revision)) -}}
+{{- fail "model.source is hub: set model.hub.repository and model.hub.revision" -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.metrics -}}
+{{- if and .monitor.enabled (not .open) (not .monitor.secret.name) (not $.Values.keys.anonymous) -}}
+{{- fail "metrics.monitor is enabled and /metrics needs a key: set metrics.monitor.secret.name, or metrics.open" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
+{{- fail "ingress is enabled: set ingress.host" -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled (not (and .Values.gateway.parents .Values.gateway.host)) -}}
+{{- fail "gateway is enabled: set gateway.parents and gateway.host" -}}
+{{- end -}}
+{{- if and .Values.batch.enabled (not (and .Values.batch.claim .Values.batch.input .Values.batch.output)) -}}
+{{- fail "batch is enabled: set batch.claim, batch.input and batch.output" -}}
+{{- end -}}
+{{- if not (or .Values.rollout.unavailable .Values.rollout.surge) -}}
+{{- fail "an upgrade needs a pod more or a pod less: set rollout.surge or rollout.unavailable" -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,50 @@
+{{/* Names and labels. */}}
+
+{{- define "erc.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the pods of a component; takes (list . "component"). */}}
+{{- define "erc.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "erc.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "erc.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end -}}
+
+{{/* The metadata of an object; takes (list . "component" "name"). */}}
+{{- define "erc.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ index . 2 }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "erc.labels" (list $root (index . 1)) | nindent 2 }}
+{{- end -}}
+
+{{- define "erc.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default (printf "%s-%s" $.Chart.AppVersion (ternary "gpu" "cpu" $.Values.gpu.enabled)) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The port of an address, or the one that its client takes; takes (list "address" port). */}}
+{{- define "erc.port" -}}
+{{- $host := urlParse (index . 0) | dig "host" "" -}}
+{{ regexFind ":[0-9]+$" $host | trimPrefix ":" | default (index . 1) }}
+{{- end -}}

@@ -1,0 +1,118 @@
+"""Dashboards as pictures."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from helm.grafana.files import DASHBOARDS
+from helm.grafana.model import Dashboard, Panel, Query, Row
+from tests.watching.__main__ import path_of
+from tests.watching.drawing import picture
+from tests.watching.recording import Drawn
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(panel: Panel, *series: Drawn) -> ElementTree.Element:
+    """A dashboard of one panel."""
+    dashboard = Dashboard("one", "One", "One panel.", (), (Row("Row", (panel,)),))
+    return ElementTree.fromstring(picture(dashboard, {panel.title: series}))
+
+
+def panel(**more: object) -> Panel:
+    query = Query("erc_queue_length", "{{priority}}")
+    return Panel("Queue", "How many wait.", "short", (query,), **more)  # type: ignore[arg-type]
+
+
+def texts(svg: ElementTree.Element) -> list[str]:
+    return [text.text or "" for text in svg.iter(f"{SVG}text")]
+
+
+def heights(svg: ElementTree.Element) -> list[list[float]]:
+    """Of each curve, how far down its points are."""
+    return [
+        [float(point.split(",")[1]) for point in curve.attrib["points"].split()]
+        for curve in svg.iter(f"{SVG}polyline")
+    ]
+
+
+LOW = Drawn("low", {}, ((0, 1), (60, 1), (120, 1)))
+RISING = Drawn("rising", {}, ((0, 0), (60, 1), (120, 3)))
+
+
+def test_a_curve_goes_up_where_its_values_do() -> None:
+    (curve,) = heights(drawn(panel(), RISING))
+    bottom, middle, top = curve
+    assert bottom - top == pytest.approx(3 * (bottom - middle), abs=0.2)
+    assert bottom > middle > top
+
+
+def test_stacked_curves_lie_on_each_other() -> None:
+    """The upper one is their sum."""
+    lower, upper = heights(drawn(panel(stacked=True), LOW, RISING))
+    one = upper[0] - upper[1]  # it rises by one, and by two more
+    assert lower == pytest.approx([upper[0]] * 3, abs=0.2)
+    assert upper[1] - upper[2] == pytest.approx(2 * one, abs=0.2)
+
+
+def test_a_curve_is_broken_where_there_was_nothing() -> None:
+    """No value is not the last one."""
+    broken = Drawn("broken", {}, ((0, 1), (120, 1)))
+    assert [len(run) for run in heights(drawn(panel(), RISING, broken))] == [3, 1, 1]
+
+
+def test_axes_and_names_say_what_is_seen() -> None:
+    found = texts(drawn(panel(), LOW, RISING))
+    assert {"Queue", "low", "rising", "0", "1", "2", "3", "0 min", "2 min"} <= set(found)
+
+
+def test_a_line_is_drawn_where_the_values_come_near() -> None:
+    near, far = drawn(panel(lines=(2,)), RISING), drawn(panel(lines=(50,)), RISING)
+    due = f"{SVG}line[@class='due']"
+    assert len(near.findall(f".//{due}")) == 1
+    assert far.findall(f".//{due}") == []
+
+
+def test_a_number_is_its_word_where_it_has_one() -> None:
+    assert "open" in texts(drawn(panel(kind="stat", words=((3, "open"),)), RISING))
+    assert "3" in texts(drawn(panel(kind="stat"), RISING))
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    svg = drawn(panel(kind="bargauge", most=4), LOW, RISING)
+    bars = [float(r.attrib["width"]) for r in svg.iter(f"{SVG}rect") if "fill" in r.attrib]
+    assert bars[1] == pytest.approx(3 * bars[0], abs=0.2)
+
+
+def test_cells_are_darker_where_more_fell_between_two_bounds() -> None:
+    """Buckets count what is below them, too."""
+    points = [(5.0 * n, 1.0) for n in range(8)]
+    low = Drawn("0.5", {"le": "0.5"}, tuple(points))
+    all_of_them = Drawn("+Inf", {"le": "+Inf"}, tuple((at, 3.0) for at, _ in points))
+    svg = drawn(panel(kind="heatmap"), low, all_of_them)
+    shades = [
+        r.attrib["fill-opacity"] for r in svg.iter(f"{SVG}rect") if "fill-opacity" in r.attrib
+    ]
+    assert shades == ["0.55", "0.55", "1", "1"]
+
+
+def test_a_panel_without_an_answer_says_so() -> None:
+    assert "No data" in texts(drawn(panel()))
+
+
+@pytest.mark.parametrize("dashboard", [pytest.param(one, id=one.name) for one in DASHBOARDS])
+def test_the_readme_has_pictures_of_these_dashboards(dashboard: Dashboard) -> None:
+    """`make pictures` draws them anew, after a panel changed; only what needs a GPU has no data."""
+    path = path_of(dashboard)
+    text = path.read_text("utf-8")
+    shown = texts(ElementTree.fromstring(text))
+    assert [said for said in shown if said in {panel.title for panel in dashboard.panels}] == [
+        panel.title for panel in dashboard.panels
+    ]
+    assert (
+        shown.count("No data")
+        == {"instructerc-service": 2, "instructerc-quality": 1}[dashboard.name]
+    )
+    assert len(text) < 200_000
+    readme = (path.parents[2] / "README.md").read_text("utf-8")
+    assert f"](helm/pictures/{path.name})" in readme
