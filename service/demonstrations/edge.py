@@ -44,6 +44,7 @@ from service.demonstrations.points import (
 )
 from service.demonstrations.shard import (
     Card,
+    check_room,
     copy_shard,
     open_shard,
     read_card,
@@ -99,8 +100,7 @@ async def open_edge(
     try:
         await store._catch_up()
     except BaseException:
-        with contextlib.suppress(DemonstrationsUnavailable):
-            await store.close()
+        await store.close()
         raise
     return store
 
@@ -197,7 +197,7 @@ class EdgeStore:
             await asyncio.wait([self._renewal])
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, _guarded, self._shut)
+            await loop.run_in_executor(self._thread, self._shut)
         finally:
             self._thread.shutdown(wait=False)
 
@@ -331,6 +331,7 @@ class EdgeStore:
 
     def _update(self, operation: qdrant.UpdateOperation) -> None:
         """Apply a change and have it on the disk, in the log that the next `load` replays."""
+        check_room(self._folder)
         self._shard.update(operation)
         missed = self._missed
         if missed is not None:
@@ -342,7 +343,11 @@ class EdgeStore:
 
     def _shut(self) -> None:
         try:
+            check_room(self._folder)
             self._close_shard()
+        except BaseException as error:  # as in `_guarded`
+            # Nothing is lost: the next `load` replays the log.
+            log.warning("what was added last stays in the index's log: %s", error)
         finally:
             os.close(self._lock)
 

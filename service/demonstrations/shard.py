@@ -23,6 +23,11 @@ from service.demonstrations.points import (
     kilobytes,
 )
 from service.demonstrations.store import IndexMismatch
+from service.errors import DemonstrationsUnavailable
+
+# As much as a portion of rows takes in the log and, when that is flushed, in the segments, several
+# times over.
+ROOM_BYTES = 64 * 2**20
 
 _CARD = "index.json"
 _SHARD = "shard"
@@ -123,6 +128,19 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
     return shard
 
 
+def check_room(folder: Path) -> None:
+    """Refuse to write where the disk is almost full.
+
+    The library writes to files that are mapped into memory and have no room on the disk of their
+    own: where there is none when a page is first written, the kernel kills the process.
+
+    Raises:
+        DemonstrationsUnavailable: there is too little room.
+    """
+    if shutil.disk_usage(folder).free < ROOM_BYTES:
+        raise DemonstrationsUnavailable("the disk has no room for more demonstrations")
+
+
 def copy_shard(shard: Path) -> Path:
     """Copy a shard that is open, flushed and not written meanwhile; the copy is on the disk."""
     copy = shard.with_name(f"{_SHARD}-{uuid.uuid4()}")
@@ -133,10 +151,14 @@ def copy_shard(shard: Path) -> Path:
             shutil.copyfile(source, target)
             sync(Path(target))
 
-    shutil.copytree(shard, copy, copy_function=copy_file)
-    for path in (copy, *copy.rglob("*")):
-        if path.is_dir():
-            sync(path)
+    try:
+        shutil.copytree(shard, copy, copy_function=copy_file)
+        for path in (copy, *copy.rglob("*")):
+            if path.is_dir():
+                sync(path)
+    except BaseException:  # the disk is full, as a rule, and must not stay so
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
     return copy
 
 

@@ -76,6 +76,9 @@ class Work:
     owner: str
 
 
+# Times the usual lease; clocks of several machines may differ.
+_NEVER_LEASED = 10
+
 _JOB = tuple(jobs.c[name] for name in Job.__slots__)
 
 
@@ -224,10 +227,10 @@ class Jobs:
         """
         with answering():
             async with self._engine.connect() as connection:  # which keeps no writer waiting
-                if (await connection.execute(_free())).one_or_none() is None:
+                if (await connection.execute(_free(lease_s))).one_or_none() is None:
                     return None
             async with transactional(self._engine).begin() as connection:
-                asked = _free().with_for_update(skip_locked=True, of=job_work)
+                asked = _free(lease_s).with_for_update(skip_locked=True, of=job_work)
                 row = (await connection.execute(asked)).one_or_none()
                 if row is None:
                     return None
@@ -312,8 +315,12 @@ def _is(work: Work) -> Any:
     )
 
 
-def _free() -> Select[Any]:
+def _free(lease_s: float) -> Select[Any]:
     """The next portion that nobody is at."""
+    now = datetime.now(UTC)
+    # Nobody takes a lease so long: the clock has been set back since.
+    never = now + timedelta(seconds=_NEVER_LEASED * lease_s)
+    until = job_work.c.leased_until
     return (
         select(
             job_work.c.job_id,
@@ -325,7 +332,7 @@ def _free() -> Select[Any]:
         .join_from(job_work, jobs)
         .where(
             jobs.c.dialogues.is_not(None),
-            or_(job_work.c.leased_until.is_(None), job_work.c.leased_until <= datetime.now(UTC)),
+            or_(until.is_(None), until <= now, until > never),
         )
         .order_by(job_work.c.number, jobs.c.created_at)
         .limit(1)

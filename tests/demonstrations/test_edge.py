@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import Vectors
+from service.demonstrations.shard import copy_shard
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationsUnavailable
 
@@ -159,5 +162,47 @@ async def test_failure_of_the_library_is_our_error(tmp_path: Path, unit_vectors:
     assert caught.value.__cause__ is not None
     with pytest.raises(DemonstrationsUnavailable, match="does not answer"):
         await store.ping()
-    with pytest.raises(DemonstrationsUnavailable):
-        await store.close()
+    await store.close()  # all that was added is in the log
+    again = await open_edge(tmp_path, ENCODER)
+    assert await again.count() == 0
+    await again.close()
+
+
+async def test_nothing_is_written_to_a_disk_that_is_almost_full(
+    tmp_path: Path, unit_vectors: Vectorise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would kill the process. What is there is found."""
+    store = await open_edge(tmp_path, ENCODER)
+    await store.add([ROW], unit_vectors(1, 1))
+    monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
+
+    with pytest.raises(DemonstrationsUnavailable, match="no room"):
+        await store.add([replace(ROW, id="b")], unit_vectors(1, 2))
+    with pytest.raises(DemonstrationsUnavailable, match="no room"):
+        await store.delete("a")
+
+    assert [row.id for row in (await store.list()).demonstrations] == ["a"]
+    monkeypatch.undo()
+    await store.add([replace(ROW, id="b")], unit_vectors(1, 2))
+    await store.close()
+
+
+def copies_in(folder: Path) -> list[Path]:
+    return [*folder.glob("shard-*")]
+
+
+async def test_a_copy_that_cannot_be_finished_leaves_the_disk_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would stay full."""
+    store = await open_edge(tmp_path, ENCODER)
+    await store.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("service.demonstrations.shard.sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        copy_shard(tmp_path / "shard")
+
+    assert copies_in(tmp_path) == []

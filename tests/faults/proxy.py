@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -21,7 +22,7 @@ class Proxy:
         self._connect = connect
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._served: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.mend()
@@ -49,35 +50,31 @@ class Proxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        for each in self._served:
+            each.cancel()
+        await asyncio.gather(*self._served, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
+        task = asyncio.current_task()
+        assert task is not None
+        self._served.add(task)
+        writers = [writer]
+        with suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await self._connect()
-        except OSError:
-            writer.transport.abort()
-            return
-        finally:
-            self._writers.discard(writer)
-        ways = ((reader, far_writer), (far_reader, writer))
-        self._writers |= {writer, far_writer}
-        try:
-            await asyncio.gather(*(self._pass_on(*way) for way in ways))
-        finally:
-            self._writers -= {writer, far_writer}
+            writers.append(far_writer)
+            await asyncio.gather(
+                self._pass_on(reader, far_writer), self._pass_on(far_reader, writer)
+            )
+        for each in writers:
+            each.transport.abort()
+        self._served.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(2**16):
-                await asyncio.sleep(self.delay_s)
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
+        while data := await reader.read(2**16):
+            await asyncio.sleep(self.delay_s)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
 
 
 def to_port(port: int) -> Connect:

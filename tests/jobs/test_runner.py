@@ -176,6 +176,21 @@ async def test_an_erased_job_is_given_up(engine: AsyncEngine) -> None:
         await jobs.find("one", job_id)
 
 
+async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(engine: AsyncEngine) -> None:
+    """A lease of an hour was never taken, where leases take seconds."""
+    jobs = Jobs(engine)
+    await stored(jobs, portions=1)
+    lost = await jobs.claim(3600)
+    assert lost is not None
+    assert await jobs.claim(3600) is None
+
+    found = await jobs.claim(30)
+
+    assert found is not None
+    assert found.number == lost.number
+    assert not await jobs.finish(lost, "", 1, 0)
+
+
 async def test_a_tenant_has_so_many_jobs_and_sees_no_others(engine: AsyncEngine) -> None:
     """Another one's count for nothing."""
     jobs = Jobs(engine)
