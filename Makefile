@@ -29,9 +29,10 @@ test: $(BUNDLE)/bundle.json $(CHECKOV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --deselect $(TIMED)
 	$(BIN)/python -m pytest tests/faults $(TIMED)
 
-# What becomes of the running service when a part of it, a server or a client fails: ten minutes.
+# What becomes of the running service when a part of it, a server, a client or the machine fails:
+# half an hour on two cores, most of it 40 kills.
 faults: $(BUNDLE)/bundle.json
-	ERC_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest -v -rP tests/faults
+	ERC_TEST_OVERLOAD_S=60 ERC_TEST_KILLS=20 $(BIN)/python -m pytest -v -rP tests/faults
 
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json
