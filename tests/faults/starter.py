@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ LIBRARIES = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+IMPORTED = (
+    "uvicorn",
+    "sentence_transformers",
+    "qdrant_client",
+    "vllm.engine.arg_utils",
+    "vllm.v1.engine.async_llm",
+    "service.app",
+    "service.cli",
+)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 files: dict[int, Path] = {}  # for the statuses
@@ -33,10 +43,8 @@ files: dict[int, Path] = {}  # for the statuses
 
 def main() -> None:
     os.environ.update(LIBRARIES)
-
-    import service.app
-    import service.cli  # noqa: F401
-
+    for name in IMPORTED:
+        import_module(name)
     signal.signal(signal.SIGCHLD, tell_statuses)
     for line in sys.stdin:
         start = json.loads(line)
