@@ -168,7 +168,7 @@ def test_a_server_that_is_killed_costs_nothing_that_was_acknowledged(
     itself, and each utterance that callers insisted on is stored once.
     """
 
-    def kill_and_start(_: Insistence) -> None:
+    def kill_and_start(_insistence: Insistence) -> None:
         killed = processes(server)
         for each in killed:
             each.kill()
@@ -208,7 +208,7 @@ def test_a_server_that_hangs_keeps_nobody_waiting_for_ever(stored: Service, serv
 def test_connections_that_are_cut_are_made_anew(stored: Service, way: Proxy) -> None:
     """As by a failover, or a restart of what stands between: refused meanwhile, then as before."""
 
-    def cut(_: Insistence) -> None:
+    def cut(_insistence: Insistence) -> None:
         way.cut()
         check_refusals(stored)
         way.mend()
@@ -224,7 +224,7 @@ def test_connections_that_are_cut_are_made_anew(stored: Service, way: Proxy) -> 
 def test_a_slow_server_makes_answers_slow_and_nothing_else(stored: Service, way: Proxy) -> None:
     """Each statement takes 100 ms longer: nobody is refused, and the service stays ready."""
 
-    def slow(_: Insistence) -> None:
+    def slow(_insistence: Insistence) -> None:
         way.delay_s = SLOW_S
         try:
             for _ in range(5):
