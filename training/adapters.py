@@ -8,7 +8,7 @@ from training.recipe import Lora, Recipe, RecipeError
 if TYPE_CHECKING:
     from peft import LoraConfig
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def lora_config(lora: Lora) -> "LoraConfig":
@@ -44,6 +44,8 @@ def check_base(recipe: Recipe, base: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name}: max_tokens: {recipe.max_tokens}, {base} reads {positions}"
         )
+    if recipe.dropout and dropout_key(config) is None:
+        raise RecipeError(f"recipe {recipe.name}: dropout: {base} has none to set")
     if recipe.lora is None:
         return
     with torch.device("meta"):
@@ -53,6 +55,12 @@ def check_base(recipe: Recipe, base: Path) -> None:
             problem = _problem(model, name, linear=key == "targets")
             if problem:
                 raise RecipeError(f"recipe {recipe.name}: lora.{key}: {name} {problem}")
+
+
+def dropout_key(config: "PretrainedConfig") -> str | None:
+    """What a base's configuration calls the dropout of its hidden states, if it has one."""
+    known = (key for key in ("dropout", "hidden_dropout", "resid_pdrop") if hasattr(config, key))
+    return next(known, None)
 
 
 def _problem(model: "PreTrainedModel", name: str, linear: bool) -> str | None:

@@ -131,23 +131,36 @@ def _best_count(train: Split, label_space: LabelSpace) -> int:
 
 
 def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:
-    from sklearn.linear_model import LogisticRegression
-
-    def fit(strength: float, rows: npt.NDArray[np.bool_]) -> LogisticRegression:
-        model = LogisticRegression(C=strength, max_iter=300)
-        return model.fit(train.contexts[rows], train.gold[rows])
-
     held_out = train.dialogues % _HELD_OUT == _HELD_OUT - 1
     labels = len(label_space.names)
 
     def score(strength: float) -> float:
-        said = fit(strength, ~held_out).predict(train.contexts[held_out])
-        return float(weighted_f1(confusion(train.gold[held_out], said, labels)))
+        said = classified(train, ~held_out, train.contexts[held_out], labels, strength)
+        return float(weighted_f1(confusion(train.gold[held_out], said.argmax(1), labels)))
 
     best = max(_STRENGTHS, key=score) if held_out.any() and not held_out.all() else 1.0
-    model = fit(best, np.ones_like(held_out))
-    probabilities = np.zeros((len(asked.gold), labels))
-    probabilities[:, model.classes_] = model.predict_proba(asked.contexts)
+    return classified(train, np.ones_like(held_out), asked.contexts, labels, best)
+
+
+def classified(
+    train: Split,
+    rows: npt.NDArray[np.bool_],
+    contexts: Vectors,
+    labels: int,
+    strength: float = 1.0,
+) -> Floats:
+    """What logistic regression says of contexts, shape (contexts, labels).
+
+    Args:
+        rows: those of `train` that it is fitted on.
+        strength: the inverse of the penalty.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, max_iter=300)
+    model.fit(train.contexts[rows], train.gold[rows])
+    probabilities = np.zeros((len(contexts), labels))
+    probabilities[:, model.classes_] = model.predict_proba(contexts)
     return probabilities
 
 

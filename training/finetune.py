@@ -20,7 +20,7 @@ from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
 from service.files import written_whole
-from training.adapters import check_base, lora_config
+from training.adapters import check_base, dropout_key, lora_config
 from training.bases import base_revision
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
@@ -29,6 +29,7 @@ from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
 from training.tasks import LabelledExample, PromptSettings
+from training.teacher import soft_labels
 from training.trainer import Run, kept_weights, run_stage
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def train(
             model, causal = _model(recipe, base, before)
             trees = reads_trees(causal)
             pools = Pools(sources, read, recipe.seed)
+            soft = soft_labels(read, stage, sources)
             examples = [
                 example
                 for epoch in range(stage.epochs)
-                for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch)
+                for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch, soft)
             ]
             record["agreement"][stage.name] = _agreement(stage.name, examples)
 
@@ -294,13 +296,15 @@ def _model(recipe: Recipe, base: Path, finished: Path | None) -> tuple[Any, "Pre
     """The model to train, from a finished stage if there is one, and the language model in it."""
     import peft
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     whole = recipe.lora is None
+    folder = finished if whole and finished else base
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if recipe.dropout and (key := dropout_key(config)) is not None:
+        setattr(config, key, recipe.dropout)
     causal = AutoModelForCausalLM.from_pretrained(
-        finished if whole and finished else base,
-        local_files_only=True,
-        dtype=getattr(torch, recipe.dtype),
+        folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
     )
     if reads_trees(causal):
         # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.

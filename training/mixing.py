@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
@@ -31,6 +32,10 @@ from training.tasks import (
 
 Shown = tuple[Demonstration, ...]
 Place = tuple[int, int, int]
+Soft = Mapping[tuple[str, Path, str], Mapping[int, Sequence[float]]]
+"""Soft labels: by label space, corpus and dialogue id, for each utterance index a probability for
+each label, in the label space's order.
+"""
 
 TRAIN_POOL = "train"
 SHIPPED_POOL = "shipped"
@@ -135,6 +140,7 @@ def mix(
     settings: PromptSettings,
     seed: int,
     epoch: int = 0,
+    soft: Soft = MappingProxyType({}),
 ) -> list[LabelledExample]:
     """One epoch of a stage: every corpus in its own label space, in the unified one, or in both.
 
@@ -143,12 +149,13 @@ def mix(
 
     Args:
         seed: draws the sample of utterances, alike for every epoch; with `epoch`, all else.
+        soft: what the main task should answer, where that is not an utterance's label alone.
     """
     random = Random(f"{seed} {epoch}")
     sample = _sample(corpora, stage.sample, seed)
     examples: list[LabelledExample] = []
     for number, corpus in enumerate(corpora):
-        for space, share in _spaces(corpus, stage, sources):
+        for space, share in trained_spaces(corpus, stage, sources):
             found = _found(corpus, space, stage.demonstrations, pools)
             position = 0
             for place, dialogue in enumerate(in_label_space(corpus, space)):
@@ -158,7 +165,14 @@ def mix(
                     continue
                 asked = [
                     example
-                    for example in _of_dialogue(dialogue, space, stage, settings, shown)
+                    for example in _of_dialogue(
+                        dialogue,
+                        space,
+                        stage,
+                        settings,
+                        shown,
+                        soft.get((space.name, corpus.path, dialogue.id), {}),
+                    )
                     if (number, place, example.index) in sample
                 ]
                 # Tasks of one utterance side by side: their prompts may begin alike.
@@ -247,7 +261,9 @@ def _sample(corpora: Sequence[Corpus], sample: Sample, seed: int) -> Container[P
     }
 
 
-def _spaces(corpus: Corpus, stage: Stage, sources: Sources) -> list[tuple[LabelSpace, float]]:
+def trained_spaces(
+    corpus: Corpus, stage: Stage, sources: Sources
+) -> list[tuple[LabelSpace, float]]:
     """The label spaces a corpus trains in, with the share of its dialogues."""
     if corpus.label_space.name == UNIFIED:
         return [(corpus.label_space, max(stage.own, stage.unified))]
@@ -281,10 +297,11 @@ def _of_dialogue(
     stage: Stage,
     settings: PromptSettings,
     shown: Mapping[int, Shown],
+    soft: Mapping[int, Sequence[float]],
 ) -> Iterator[LabelledExample]:
     """Every task's examples of a dialogue."""
     if stage.tasks.main:
-        yield from main_task(dialogue, space, settings, shown)
+        yield from main_task(dialogue, space, settings, shown, soft)
     if stage.tasks.speaker:
         yield from speaker_task(dialogue, space, settings)
     if stage.tasks.prediction:

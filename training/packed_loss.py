@@ -27,7 +27,8 @@ def packed_loss(
     """Sum over the tasks of weight times mean cross-entropy, in nats, of the targets' tokens.
 
     With the main task and emotion prediction this is L_main + alpha L_pred (InstructERC, arXiv
-    2309.11911, section 3.3): two means over tokens, however many tokens each task has.
+    2309.11911, section 3.3): two means over tokens, however many tokens each task has. Of a soft
+    target it is the cross-entropy with its shares.
 
     Args:
         model: what is called: `causal` under an adapter, or under what shards it.
@@ -47,12 +48,22 @@ def packed_loss(
     logits = logits_at(model, causal, batch, asked)
     losses = cross_entropy(logits, following.to(device), reduction="none")
     answers, prompt = losses[: len(batch.predicting)], losses[len(batch.predicting) :]
+    if len(batch.soft):
+        answers = _softened(answers, logits[: len(answers)], batch)
     tasks = batch.tasks.to(device)
     loss = losses.new_zeros(())
     for number, task in enumerate(TASKS):
         if weights.get(task) and (of_task := tasks == number).any():
             loss = loss + weights[task] * answers[of_task].mean()
     return loss + prompt_loss * prompt.mean() if prompt_loss else loss
+
+
+def _softened(losses: "torch.Tensor", logits: "torch.Tensor", batch: Batch) -> "torch.Tensor":
+    """The losses of tokens, shape (T,), where a target is soft with that target's instead."""
+    at, tokens = batch.soft.to(losses.device).unbind(1)
+    said = logits[at, tokens] - logits.logsumexp(-1)[at]
+    soft = losses.new_zeros(losses.shape).index_add(0, at, -batch.shares.to(losses.device) * said)
+    return losses.index_fill(0, at, 0.0) + soft
 
 
 def logits_at(

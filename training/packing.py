@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Ints = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float32]
 Tokens = tuple[int, ...]
 
 
@@ -26,11 +27,14 @@ class Example:
 
     Attributes:
         task: the number of the task it is of (`training.tasks.TASKS`).
+        soft: tokens that the target may begin with, and how probable each should be; empty: the
+            target's own first token, and no other.
     """
 
     segments: tuple[Tokens, ...]
     target: Tokens
     task: int = 0
+    soft: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Row:
         tasks: shape (T,), the task that each is of.
         first: shape (examples,), where in `predicting` each example's first token is, in the
             order they were given.
+        soft: shape (S, 2), where in `predicting` a token should be expected, and which token.
+        shares: shape (S,), how probable each of them should be.
     """
 
     ids: Ints
@@ -57,6 +63,8 @@ class Row:
     targets: Ints
     tasks: Ints
     first: Ints
+    soft: Ints
+    shares: Shares
 
     def visible(self) -> npt.NDArray[np.bool_]:
         """Shape (L, L): whether the first token attends to the second."""
@@ -120,7 +128,11 @@ class _Tree:
         predicting: list[int] = []
         tasks: list[int] = []
         first: list[int] = []
+        soft: list[tuple[int, int]] = []
+        shares: list[float] = []
         for leaf, example in self.leaves:
+            soft.extend((len(predicting), token) for token, _ in example.soft)
+            shares.extend(share for _, share in example.soft)
             first.append(len(predicting))
             end = int(offsets[leaf + 1])
             predicting.extend(range(end - len(example.target) - 1, end - 1))
@@ -137,6 +149,8 @@ class _Tree:
             targets=ids[at + 1],
             tasks=np.asarray(tasks, np.int64),
             first=np.asarray(first, np.int64),
+            soft=np.asarray(soft, np.int64).reshape(-1, 2),
+            shares=np.asarray(shares, np.float32),
         )
 
 
@@ -172,6 +186,8 @@ class Batch:
         targets, tasks: shape (T,).
         prompt: shape (P,), flat indexes of tokens whose successor is of the same segment.
         first: shape (examples,), indexes into `predicting`.
+        soft: shape (S, 2), indexes into `predicting`, and the tokens to expect there.
+        shares: shape (S,), float32.
     """
 
     ids: "torch.Tensor"
@@ -182,6 +198,8 @@ class Batch:
     tasks: "torch.Tensor"
     prompt: "torch.Tensor"
     first: "torch.Tensor"
+    soft: "torch.Tensor"
+    shares: "torch.Tensor"
 
 
 def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
@@ -203,7 +221,7 @@ def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
     visible = np.zeros((len(rows), 1, length, length) if trees else ids.shape, np.bool_)
     if trees:
         visible[:, :, range(length), range(length)] = True
-    predicting, targets, tasks, prompt, first = [], [], [], [], []
+    predicting, targets, tasks, prompt, first, soft = [], [], [], [], [], []
     before = 0
     for number, row in enumerate(rows):
         size = len(row.ids)
@@ -218,6 +236,7 @@ def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
         tasks.append(row.tasks)
         prompt.append(row.prompt_tokens() + number * length)
         first.append(row.first + before)
+        soft.append(row.soft + np.asarray((before, 0)))
         before += len(row.predicting)
 
     def tensor(parts: Sequence[Ints]) -> torch.Tensor:
@@ -232,6 +251,8 @@ def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
         tensor(tasks),
         tensor(prompt),
         tensor(first),
+        tensor(soft),
+        torch.from_numpy(np.concatenate([row.shares for row in rows])),
     )
 
 

@@ -1,7 +1,9 @@
 """What a model is asked to learn: prompts, and the tokens that should follow them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, lines_of
 from service.conversation.labels import LabelSpace
@@ -77,11 +79,14 @@ def main_task(
     label_space: LabelSpace,
     settings: PromptSettings,
     demonstrations: Mapping[int, Sequence[Demonstration]],
+    soft: Mapping[int, Sequence[float]] = MappingProxyType({}),
 ) -> list[LabelledExample]:
     """An example for each labelled utterance; one that serving would refuse has none.
 
     Args:
         demonstrations: by utterance index; an utterance without any may be left out.
+        soft: by utterance index, how probable each label should be, in the label space's order;
+            where there is none, its own label should be certain.
     """
     lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
     examples = []
@@ -103,7 +108,13 @@ def main_task(
             )
         except PromptTooLong:
             continue
-        example = Example(prompt.segments, target, MAIN)
+        likely = soft.get(index)
+        example = Example(
+            prompt.segments,
+            target,
+            MAIN,
+            _first_tokens(settings, label_space, likely) if likely is not None else (),
+        )
         examples.append(
             LabelledExample(example, label_space, label.name, index, prompt.demonstrations)
         )
@@ -175,6 +186,16 @@ def speaker_task(
             example = Example(segments, target, SPEAKER)
             examples.append(LabelledExample(example, label_space, answer, index))
     return examples
+
+
+def _first_tokens(
+    settings: PromptSettings, label_space: LabelSpace, shares: Sequence[float]
+) -> tuple[tuple[int, float], ...]:
+    """The labels' shares, by the first tokens of their verbalizers."""
+    tokens: dict[int, float] = defaultdict(float)
+    for verbalizer, share in zip(label_space.verbalizers, shares, strict=True):
+        tokens[_verbalizer(settings, verbalizer)[0]] += share
+    return tuple(tokens.items())
 
 
 def _verbalizer(settings: PromptSettings, verbalizer: str) -> Tokens:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from training.adapters import check_base
 from training.recipe import Lora, RecipeError
@@ -51,6 +52,18 @@ def test_prompt_longer_than_the_base_reads_is_refused(recipe_file: Path, tiny_ba
 
     with pytest.raises(RecipeError, match=r"tiny: max_tokens: 161, .* reads 160"):
         check_base(recipe, tiny_base)
+
+
+def test_dropout_that_a_base_does_not_have_is_refused(
+    recipe_file: Path, tmp_path: Path, tiny_base: Path
+) -> None:
+    """Llama has none on its hidden states; OPT does."""
+    LlamaConfig(num_hidden_layers=1, vocab_size=8).save_pretrained(tmp_path)
+    recipe = load_recipe(recipe_file).model_copy(update={"dropout": 0.1, "lora": None})
+
+    check_base(recipe, tiny_base)
+    with pytest.raises(RecipeError, match=r"recipe tiny: dropout: .* has none to set"):
+        check_base(recipe, tmp_path)
 
 
 def test_all_parameters_need_no_adapter(recipe_file: Path, tiny_base: Path) -> None:

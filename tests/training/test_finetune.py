@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,28 @@ def test_training_lowers_the_loss(
     trained = peft.PeftModel.from_pretrained(base, str(adapter))
 
     assert loss(trained.get_base_model(), sources, recipe_file, prompts) < 0.9 * before
+
+
+def test_dropout_and_soft_labels_change_what_is_learned(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Each by itself, from the same seed; and what is written is a base without dropout still."""
+    recipe = load_recipe(recipe_file)
+    first, second = recipe.stages
+    soft = second.model_copy(update={"distillation": 0.5})
+    found = {"plain": load_file(adapter / WEIGHTS)}
+    changed: dict[str, dict[str, Any]] = {
+        "dropout": {"dropout": 0.5},
+        "soft": {"stages": (first, soft)},
+    }
+    for name, changes in changed.items():
+        out = tmp_path / name
+        finetune.train(recipe.model_copy(update=changes), tiny_base, sources, "words@1", out)
+        found[name] = load_file(out / WEIGHTS)
+
+    names = ("plain", "dropout", "soft")
+    for one, other in combinations(names, 2):
+        assert any((found[one][key] != found[other][key]).any() for key in found[one])
 
 
 def test_adapter_says_what_a_bundle_of_it_will_be(

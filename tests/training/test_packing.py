@@ -219,6 +219,30 @@ def test_packed_loss_is_the_mean_over_the_targets_tokens(
 
 
 @settings(max_examples=20)
+@given(examples=example_lists(), row_tokens=st.integers(1, 60), share=st.floats(0, 1))
+def test_loss_of_a_soft_target_is_the_cross_entropy_with_its_shares(
+    model: Any, examples: list[Example], row_tokens: int, share: float
+) -> None:
+    """Of its first token, in every other example; the other tokens are as they were."""
+    some = [
+        replace(e, soft=((1, share), (2, 1 - share))) if n % 2 else e
+        for n, e in enumerate(examples)
+    ]
+    batch = collate(list(pack(some, row_tokens)))
+
+    with torch.no_grad():
+        found = packed_loss(model, model, batch, {"main": 1.0}).item()
+
+    expected, said = 0.0, iter(of_targets(model, examples).log_softmax(-1))
+    for example in some:
+        for place, token in enumerate(example.target):
+            row = next(said)
+            likely = example.soft if example.soft and not place else ((token, 1.0),)
+            expected -= sum(part * row[each].item() for each, part in likely)
+    assert found == pytest.approx(expected / sum(len(e.target) for e in some), abs=EXACT)
+
+
+@settings(max_examples=20)
 @given(examples=example_lists(), row_tokens=st.integers(20, 60))
 def test_prompt_loss_is_that_of_the_prompts_own_tokens(
     model: Any, examples: list[Example], row_tokens: int

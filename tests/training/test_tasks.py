@@ -116,6 +116,36 @@ def test_demonstrations_are_in_the_prompt_of_the_utterance_they_are_for(
     )
 
 
+def test_soft_labels_are_shares_of_the_verbalizers_first_tokens(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Of the utterances that have some; the target itself is the label's own in any case."""
+    shares = (0.1, 0.2, 0.0, 0.4, 0.3, 0.0, 0.0)
+
+    found = main_task(SAID, spaces["meld"], prompts, {}, {2: shares})
+
+    first = [prompts.tokenizer.encode(v)[0] for v in spaces["meld"].verbalizers]
+    assert [labelled.example.soft for labelled in found] == [
+        (),
+        tuple(zip(first, shares, strict=True)),
+        (),
+    ]
+    plain = main_task(SAID, spaces["meld"], prompts, {})
+    assert [e.example.target for e in found] == [e.example.target for e in plain]
+
+
+def test_labels_that_begin_alike_share_what_is_expected_of_their_token(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """To a tokenizer that knows characters alone, every verbalizer begins with the space."""
+    characters = Tokenizer(lambda text: tuple(map(ord, text)), (), None)
+    alike = replace(prompts, tokenizer=characters, limit=10_000)
+
+    found = main_task(SAID, spaces["meld"], alike, {}, {0: (0.25, 0.25, 0.5, 0, 0, 0, 0)})
+
+    assert found[0].example.soft == ((ord(" "), 1.0),)
+
+
 @pytest.mark.parametrize("template", [V2(), InstructercV1()], ids=lambda template: template.id)
 def test_prediction_asks_for_a_turn_that_is_not_shown(
     template: PredictionTemplate, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]

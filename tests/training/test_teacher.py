@@ -1,0 +1,120 @@
+"""What a teacher makes of the utterances that a model trains on."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts.v2 import V2
+from service.decoding.tokenizer import Tokenizer
+from training.baselines import Split, classified, encode_split
+from training.mixing import Pools, Sources, mix
+from training.pairing import Vectors
+from training.recipe import Stage
+from training.tasks import PromptSettings
+from training.teacher import cross_fitted, soft_labels
+
+STAGE = Stage.model_validate(
+    {
+        "name": "taught",
+        "corpora": [
+            {"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"},
+            {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"},
+        ],
+        "unified": 1.0,
+        "distillation": 0.4,
+        "epochs": 1,
+        "learning_rate": 0.01,
+    }
+)
+
+
+@pytest.fixture
+def prompts(tokenizer: Tokenizer) -> PromptSettings:
+    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
+
+
+@pytest.fixture
+def split(
+    sources: Sources, spaces: Mapping[str, LabelSpace], encode: Callable[[Sequence[str]], Vectors]
+) -> Split:
+    (talks,) = sources.corpora(STAGE.corpora[:1])
+    return encode_split(talks.dialogues, spaces["meld"], encode)
+
+
+def test_no_dialogue_is_answered_by_a_teacher_that_knows_it(split: Split) -> None:
+    """With another label on every utterance of one dialogue, what is said of it stays the same."""
+    changed = split.gold.copy()
+    own = split.dialogues == 0
+    changed[own] = (changed[own] + 1) % 7
+    other = Split(split.places, split.dialogues, changed, split.vectors, split.contexts)
+
+    said, after = cross_fitted(split, 7), cross_fitted(other, 7)
+
+    assert said[own] == pytest.approx(after[own])
+    assert said[~own] != pytest.approx(after[~own])
+    assert said.sum(1) == pytest.approx(1.0)
+
+
+def test_what_is_said_is_what_the_baseline_says(split: Split) -> None:
+    """The classifier of `training.baselines`, fitted on four fifths of the dialogues."""
+    said = cross_fitted(split, 7)
+
+    asked = split.dialogues % 5 == 1
+    assert said[asked] == pytest.approx(classified(split, ~asked, split.contexts[asked], 7))
+
+
+def test_teacher_that_knows_one_label_at_most_says_nothing(split: Split) -> None:
+    alone = split.dialogues == 0
+    single = Split(
+        tuple(place for place, kept in zip(split.places, alone, strict=True) if kept),
+        *(part[alone] for part in (split.dialogues, split.gold, split.vectors, split.contexts)),
+    )
+
+    assert cross_fitted(single, 7) == pytest.approx(1 / 7)
+
+
+def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
+    sources: Sources, spaces: Mapping[str, LabelSpace], split: Split
+) -> None:
+    """0.6 to the label itself, 0.4 as the teacher says, for each utterance and label space."""
+    corpora = sources.corpora(STAGE.corpora)
+
+    found = soft_labels(corpora, STAGE, sources)
+
+    talks, others = corpora
+    assert {name for name, _, _ in found} == {"meld", "emorynlp", "unified"}
+    assert {path for name, path, _ in found if name == "meld"} == {talks.path}
+    assert {path for name, path, _ in found if name == "unified"} == {talks.path, others.path}
+    expected = 0.4 * cross_fitted(split, 7) + 0.6 * np.eye(7)[split.gold]
+    for (dialogue, index, _), row in zip(split.places, expected, strict=True):
+        assert found["meld", talks.path, dialogue][index] == pytest.approx(row)
+
+
+def test_a_stage_without_distillation_has_no_teacher(sources: Sources) -> None:
+    stage = STAGE.model_copy(update={"distillation": 0.0})
+
+    assert not soft_labels(sources.corpora(stage.corpora), stage, sources)
+
+
+def test_main_task_is_taught_what_the_teacher_says(
+    sources: Sources, prompts: PromptSettings
+) -> None:
+    """In each label space, at the first token of each label's verbalizer."""
+    corpora = sources.corpora(STAGE.corpora)
+    soft = soft_labels(corpora, STAGE, sources)
+
+    examples = mix(
+        corpora, STAGE, Pools(sources, corpora, 7), sources, prompts, seed=7, epoch=0, soft=soft
+    )
+
+    assert {example.label_space.name for example in examples} == {"meld", "emorynlp", "unified"}
+    for example in examples:
+        space = example.label_space
+        own = space.verbalizers[space.names.index(example.label)]
+        shares = dict(example.example.soft)
+        assert sum(shares.values()) == pytest.approx(1.0)
+        assert shares.keys() == {prompts.tokenizer.encode(v)[0] for v in space.verbalizers}
+        assert shares[prompts.tokenizer.encode(own)[0]] >= 0.6
