@@ -44,8 +44,11 @@ def check_base(recipe: Recipe, base: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name}: max_tokens: {recipe.max_tokens}, {base} reads {positions}"
         )
-    if recipe.dropout and dropout_key(config) is None:
-        raise RecipeError(f"recipe {recipe.name}: dropout: {base} has none to set")
+    for stage in recipe.stages:
+        if stage.dropout is not None and dropout_key(config) is None:
+            raise RecipeError(
+                f"recipe {recipe.name}: stage {stage.name}: dropout: {base} has none to set"
+            )
     if recipe.lora is None:
         return
     with torch.device("meta"):

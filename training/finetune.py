@@ -101,7 +101,7 @@ def train(
     for stage, read in stages:
         folder = out / _CHECKPOINTS / stage.name
         if stage.name not in record["finished"]:
-            model, causal = _model(recipe, base, before)
+            model, causal = _model(recipe, base, before, stage.dropout)
             trees = reads_trees(causal)
             pools = Pools(sources, read, recipe.seed)
             soft = soft_labels(read, stage, sources)
@@ -292,7 +292,9 @@ def _write(record: Mapping[str, Any], out: Path) -> None:
         file.write(json.dumps(record, indent=2) + "\n")
 
 
-def _model(recipe: Recipe, base: Path, finished: Path | None) -> tuple[Any, "PreTrainedModel"]:
+def _model(
+    recipe: Recipe, base: Path, finished: Path | None, dropout: float | None = None
+) -> tuple[Any, "PreTrainedModel"]:
     """The model to train, from a finished stage if there is one, and the language model in it."""
     import peft
     import torch
@@ -301,8 +303,8 @@ def _model(recipe: Recipe, base: Path, finished: Path | None) -> tuple[Any, "Pre
     whole = recipe.lora is None
     folder = finished if whole and finished else base
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if recipe.dropout and (key := dropout_key(config)) is not None:
-        setattr(config, key, recipe.dropout)
+    if dropout is not None and (key := dropout_key(config)) is not None:
+        setattr(config, key, dropout)
     causal = AutoModelForCausalLM.from_pretrained(
         folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
     )

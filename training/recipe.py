@@ -122,6 +122,8 @@ class Stage(Section):
             raise ValueError("average: the mean is of the last steps, keep: best is another choice")
         return self
 
+    # Of the base's hidden states, the share that is set to 0; null: what the base itself says.
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     # Of each target of the main task, the share that is not its label but what a classifier, which
     # was fitted on other dialogues, makes of the utterance.
     distillation: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -145,8 +147,6 @@ class Recipe(Section):
     development: tuple[CorpusFile, ...] = ()
     test: tuple[CorpusFile, ...] = ()  # read once, when everything has been chosen
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the base's weights
-    # Of the base's hidden states while it trains, the share that is set to 0.
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # Computes activations again in the backward pass: less memory, a third more time.
     gradient_checkpointing: bool = False
     seed: int

@@ -59,11 +59,13 @@ def test_dropout_that_a_base_does_not_have_is_refused(
 ) -> None:
     """Llama has none on its hidden states; OPT does."""
     LlamaConfig(num_hidden_layers=1, vocab_size=8).save_pretrained(tmp_path)
-    recipe = load_recipe(recipe_file).model_copy(update={"dropout": 0.1, "lora": None})
+    recipe = load_recipe(recipe_file)
+    stages = (recipe.stages[0], recipe.stages[1].model_copy(update={"dropout": 0.1}))
+    changed = recipe.model_copy(update={"stages": stages, "lora": None})
 
-    check_base(recipe, tiny_base)
-    with pytest.raises(RecipeError, match=r"recipe tiny: dropout: .* has none to set"):
-        check_base(recipe, tmp_path)
+    check_base(changed, tiny_base)
+    with pytest.raises(RecipeError, match=r"tiny: stage second: dropout: .* has none to set"):
+        check_base(changed, tmp_path)
 
 
 def test_all_parameters_need_no_adapter(recipe_file: Path, tiny_base: Path) -> None:
