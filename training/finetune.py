@@ -28,8 +28,8 @@ from training.mixing import Pools, Sources, check_apart, held_out, mix
 from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
+from training.targets import soft_labels
 from training.tasks import LabelledExample, PromptSettings
-from training.teacher import soft_labels
 from training.trainer import Run, kept_weights, run_stage
 
 if TYPE_CHECKING:

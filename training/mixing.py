@@ -33,8 +33,8 @@ from training.tasks import (
 Shown = tuple[Demonstration, ...]
 Place = tuple[int, int, int]
 Soft = Mapping[tuple[str, Path, str], Mapping[int, Sequence[float]]]
-"""Soft labels: by label space, corpus and dialogue id, for each utterance index a probability for
-each label, in the label space's order.
+"""Soft labels: by label space, corpus and dialogue id, for each utterance index how much each label
+counts, in the label space's order.
 """
 
 TRAIN_POOL = "train"

@@ -27,8 +27,8 @@ class Example:
 
     Attributes:
         task: the number of the task it is of (`training.tasks.TASKS`).
-        soft: tokens that the target may begin with, and how probable each should be; empty: the
-            target's own first token, and no other.
+        soft: tokens that the target may begin with, and how much each counts; empty: the target's
+            own first token, once.
     """
 
     segments: tuple[Tokens, ...]
@@ -52,7 +52,7 @@ class Row:
         first: shape (examples,), where in `predicting` each example's first token is, in the
             order they were given.
         soft: shape (S, 2), where in `predicting` a token should be expected, and which token.
-        shares: shape (S,), how probable each of them should be.
+        shares: shape (S,), how much each of them counts.
     """
 
     ids: Ints

@@ -127,6 +127,9 @@ class Stage(Section):
     # Of each target of the main task, the share that is not its label but what a classifier, which
     # was fitted on other dialogues, makes of the utterance.
     distillation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # By label space: a label counts in proportion to its frequency to the power of minus this, 1 in
+    # the mean. 0: every utterance alike; 1: every label alike.
+    balance: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     # Weight of the language-model loss on random prompt tokens; turns an encoder causal.
     prompt_loss: Annotated[float, Field(ge=0)] = 0.0
 

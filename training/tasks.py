@@ -85,8 +85,8 @@ def main_task(
 
     Args:
         demonstrations: by utterance index; an utterance without any may be left out.
-        soft: by utterance index, how probable each label should be, in the label space's order;
-            where there is none, its own label should be certain.
+        soft: by utterance index, how much each label counts, in the label space's order; where
+            there is none, its own label does, once.
     """
     lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
     examples = []

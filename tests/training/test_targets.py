@@ -1,4 +1,4 @@
-"""What a teacher makes of the utterances that a model trains on."""
+"""What the main task is taught where that is more than a label."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,9 +12,9 @@ from service.decoding.tokenizer import Tokenizer
 from training.baselines import Split, classified, encode_split
 from training.mixing import Pools, Sources, mix
 from training.pairing import Vectors
-from training.recipe import Stage
+from training.recipe import RecipeError, Stage
+from training.targets import cross_fitted, soft_labels, weights
 from training.tasks import PromptSettings
-from training.teacher import cross_fitted, soft_labels
 
 STAGE = Stage.model_validate(
     {
@@ -93,10 +93,42 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
         assert found["meld", talks.path, dialogue][index] == pytest.approx(row)
 
 
-def test_a_stage_without_distillation_has_no_teacher(sources: Sources) -> None:
+def test_a_stage_that_asks_for_nothing_is_taught_its_labels(sources: Sources) -> None:
     stage = STAGE.model_copy(update={"distillation": 0.0})
 
     assert not soft_labels(sources.corpora(stage.corpora), stage, sources)
+
+
+def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sources) -> None:
+    """By their frequency alone; a label space that is not named is as it was."""
+    stage = STAGE.model_copy(update={"distillation": 0.0, "balance": {"emorynlp": 0.5}})
+    corpora = sources.corpora(stage.corpora)
+
+    found = soft_labels(corpora, stage, sources)
+
+    assert {name for name, _, _ in found} == {"emorynlp"}
+    rows = [row for of_dialogue in found.values() for row in of_dialogue.values()]
+    assert sum(map(sum, rows)) == pytest.approx(len(rows))  # 1 in the mean
+    assert all(sum(share > 0 for share in row) == 1 for row in rows)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_label_counts_by_a_power_of_its_frequency(power: float) -> None:
+    """Four, one and none of five; with the power 1 each label counts as much as another."""
+    gold = np.asarray([0, 0, 1, 0, 0])
+
+    found = weights(gold, 3, power)
+
+    assert found[1] / found[0] == pytest.approx(4**power)
+    assert found[gold].mean() == pytest.approx(1)
+    assert found[2] == 0
+
+
+def test_balance_of_a_label_space_that_is_not_trained_is_refused(sources: Sources) -> None:
+    stage = STAGE.model_copy(update={"balance": {"iemocap": 0.5}})
+
+    with pytest.raises(RecipeError, match="stage taught: balance: iemocap: not trained"):
+        soft_labels(sources.corpora(stage.corpora), stage, sources)
 
 
 def test_main_task_is_taught_what_the_teacher_says(

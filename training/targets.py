@@ -1,9 +1,12 @@
-"""What a teacher makes of the utterances that a model trains on.
+"""What the main task is taught of each utterance, where that is more than its label.
 
 Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531, section 2): a share of each target is
 a teacher's probabilities, which say what else an utterance sounds like. The teacher is the
 classifier that a model is compared with (`training.baselines`), and it is asked about no dialogue
 that it was fitted on: of those it would repeat the labels.
+
+Class-balanced loss (Cui et al. 2019, arXiv 1901.05555, section 3, with a power of the label's
+frequency for its weight): rare labels count for more, or a model hardly ever says them.
 """
 
 import logging
@@ -17,8 +20,8 @@ from service.conversation.labels import LabelSpace
 from training.baselines import Split, classified, encode_split
 from training.datasets.reading import Corpus
 from training.mixing import Soft, Sources, in_label_space, trained_spaces
-from training.predictions import Floats
-from training.recipe import Stage
+from training.predictions import Floats, Ints
+from training.recipe import RecipeError, Stage
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +31,34 @@ _FOLDS = 5
 def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> Soft:
     """The targets of a stage's utterances in each label space that they train in.
 
-    A share of each is its own label, the rest (`stage.distillation`) the teacher's. Empty where the
-    stage has no teacher.
+    A share of each is its own label, the rest (`stage.distillation`) the teacher's; both are
+    weighed by label (`stage.balance`). Empty where each target is the label alone.
+
+    Raises:
+        RecipeError: the stage balances a label space that it does not train.
     """
     made: dict[tuple[str, Path, str], dict[int, tuple[float, ...]]] = defaultdict(dict)
-    if not stage.distillation:
-        return made
     trained: dict[str, list[Corpus]] = defaultdict(list)
     spaces: dict[str, LabelSpace] = {}
     for corpus in corpora:
         for space, _ in trained_spaces(corpus, stage, sources):
             trained[space.name].append(corpus)
             spaces[space.name] = space
+    if unknown := stage.balance.keys() - spaces.keys():
+        raise RecipeError(f"stage {stage.name}: balance: {', '.join(sorted(unknown))}: not trained")
     for name, space in spaces.items():
+        if not stage.distillation and not stage.balance.get(name):
+            continue
         whose = [(c, dialogue) for c in trained[name] for dialogue in in_label_space(c, space)]
         split = encode_split([dialogue for _, dialogue in whose], space, sources.encode_texts)
-        said = cross_fitted(split, len(space.names))
-        agreement = float((said.argmax(1) == split.gold).mean())
-        log.info("the teacher agrees with %.1f%% of the labels of %s", 100 * agreement, name)
-        targets = stage.distillation * said
-        targets[np.arange(len(split.gold)), split.gold] += 1 - stage.distillation
+        labels = len(space.names)
+        targets = np.eye(labels)[split.gold]
+        if stage.distillation:
+            said = cross_fitted(split, labels)
+            agreement = float((said.argmax(1) == split.gold).mean())
+            log.info("the teacher agrees with %.1f%% of the labels of %s", 100 * agreement, name)
+            targets = (1 - stage.distillation) * targets + stage.distillation * said
+        targets *= weights(split.gold, labels, stage.balance.get(name, 0.0))
         for (dialogue, index, _), number, row in zip(
             split.places, split.dialogues, targets, strict=True
         ):
@@ -72,3 +83,18 @@ def cross_fitted(split: Split, labels: int) -> Floats:
             continue
         said[asked] = classified(split, ~asked, split.contexts[asked], labels)
     return said
+
+
+def weights(gold: Ints, labels: int, power: float) -> Floats:
+    """How much each label counts: its frequency to the power of minus `power`; 1 in the mean.
+
+    Args:
+        gold: shape (utterances,), places in the label space.
+
+    Returns:
+        Shape (labels,); 0 for a label that no utterance has.
+    """
+    shares = np.bincount(gold, minlength=labels) / len(gold)
+    found: Floats = np.zeros(labels)
+    found[shares > 0] = shares[shares > 0] ** -power
+    return found / (found @ shares)
