@@ -24,7 +24,8 @@ from training.adapters import check_base, dropout_key, lora_config
 from training.bases import base_revision
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
-from training.mixing import Pools, Sources, check_apart, held_out, mix
+from training.leakage import without_held_out
+from training.mixing import Pools, Sources, held_out, mix
 from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
@@ -76,11 +77,14 @@ def train(
 
     set_seed(recipe.seed)
     settings = prompt_settings(recipe, base)
-    stages = [(stage, sources.corpora(stage.corpora)) for stage in recipe.stages]
-    corpora = [corpus for _, read in stages for corpus in read]
     development = sources.corpora(recipe.development)
-    _check_label_spaces(recipe, corpora)
-    check_apart(corpora, development)
+    # A test split that is not here yet cannot be left out.
+    tests = [file for file in recipe.test if (sources.data / file.path).exists()]
+    apart = [*development, *sources.corpora(tests)]
+    stages = [
+        (stage, without_held_out(sources.corpora(stage.corpora), apart)) for stage in recipe.stages
+    ]
+    _check_label_spaces(recipe, [corpus for _, read in stages for corpus in read])
     check_base(recipe, base)
     record = _begun(recipe, out)
     if record["complete"]:

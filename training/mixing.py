@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
-from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus, read_corpus
 from training.pairing import (
     EncodeTexts,
@@ -216,28 +215,6 @@ def held_out(
                 made[f"{space.name}, prediction"] += prediction_task(dialogue, space, settings)
             position += size
     return made
-
-
-def check_apart(corpora: Sequence[Corpus], development: Sequence[Corpus]) -> None:
-    """Training, and the demonstration pools made of it, must know nothing of a held-out split.
-
-    Raises:
-        DatasetError: they share a file, or a dialogue of three utterances or more word by word.
-    """
-    known = {_words(d): c.path for c in corpora for d in c.dialogues if len(d.utterances) > 2}
-    paths = {corpus.path.resolve() for corpus in corpora}
-    for corpus in development:
-        if corpus.path.resolve() in paths:
-            raise DatasetError(f"{corpus.path}: is a training corpus, and held out")
-        for dialogue in corpus.dialogues:
-            if (where := known.get(_words(dialogue))) is not None:
-                raise DatasetError(
-                    f"{corpus.path}: dialogue {dialogue.id!r} is held out, and is also in {where}"
-                )
-
-
-def _words(dialogue: Dialogue) -> tuple[str, ...]:
-    return tuple(utterance.text for utterance in dialogue.utterances)
 
 
 def _sample(corpora: Sequence[Corpus], sample: Sample, seed: int) -> Container[Place]:

@@ -314,3 +314,21 @@ def test_examples_share_rows_where_a_token_says_its_position(
 ) -> None:
     """Not where the model makes positions of its own from the mask."""
     assert finetune.reads_trees(AutoModelForCausalLM.from_config(config)) == reads
+
+
+def test_what_is_held_out_for_the_test_does_not_train_either(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """The split is named in the recipe; until it is there, nothing can be left out for it."""
+    recipe = load_recipe(recipe_file)
+    talks = recipe.stages[1].corpora[0]
+    absent = talks.model_copy(update={"path": Path("absent.jsonl")})
+
+    def refusal(*test: Any) -> str:
+        changed = recipe.model_copy(update={"test": test, "max_tokens": 10_000})
+        with pytest.raises((DatasetError, RecipeError)) as refused:
+            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        return str(refused.value)
+
+    assert "talks.jsonl: is a training corpus, and held out" in refusal(absent, talks)
+    assert "max_tokens" in refusal(absent)  # the next thing that is wrong with it

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
-from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
-from training.mixing import Pools, Sources, check_apart, held_out, mix
+from training.mixing import Pools, Sources, held_out, mix
 from training.pairing import Vectors
 from training.recipe import CorpusFile, Demonstrations, Stage
 from training.tasks import MAIN, PREDICTION, LabelledExample, PromptSettings
@@ -364,28 +362,3 @@ def test_held_out_split_is_asked_as_serving_asks(sources: Sources, prompts: Prom
         "meld, prediction": 6,
     }
     assert agreement(found["meld, with demonstrations"]) < 1
-
-
-def test_held_out_dialogue_that_also_trains_is_refused(sources: Sources) -> None:
-    """Also under another id, in another file: the pool would know its labels."""
-    (talks,) = sources.corpora([TALKS])
-    copied = Corpus(
-        Path("copy.jsonl"),
-        talks.label_space,
-        (replace(talks.dialogues[1], id="elsewhere"),),
-    )
-
-    with pytest.raises(
-        DatasetError, match=r"copy\.jsonl: dialogue 'elsewhere' is held out, and is"
-    ):
-        check_apart([talks], [copied])
-    with pytest.raises(DatasetError, match=r"talks\.jsonl: is a training corpus, and held out"):
-        check_apart([talks], [talks])
-
-
-def test_short_dialogue_may_occur_twice(sources: Sources) -> None:
-    """ "Hey." and "Hey!" is said in many."""
-    (talks,) = sources.corpora([TALKS])
-    short = Corpus(Path("dev.jsonl"), talks.label_space, (talks.dialogues[2],))
-
-    check_apart([talks], [short])
