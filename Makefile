@@ -30,7 +30,7 @@ test: $(BUNDLE)/bundle.json $(CHECKOV)
 	$(BIN)/python -m pytest tests/faults $(TIMED)
 
 # What becomes of the running service when a part of it, a server, a client or the machine fails:
-# half an hour on two cores, most of it 40 kills.
+# twenty minutes on two cores, half of it 40 kills.
 faults: $(BUNDLE)/bundle.json
 	ERC_TEST_OVERLOAD_S=60 ERC_TEST_KILLS=20 $(BIN)/python -m pytest -v -rP tests/faults
 
