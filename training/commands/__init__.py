@@ -1,0 +1,1 @@
+"""What `instructerc-train` can be told to do."""

@@ -1,0 +1,78 @@
+"""Commands that come by corpora, and write them otherwise."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.conversation.labels import UNIFIED, load_label_spaces
+from training.commands.terminal import DATA, LabelData, errors, say
+
+
+def fetch(
+    corpora: Annotated[list[str], typer.Argument(help="meld, emorynlp, goemotions, ...")],
+    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    label_data: LabelData = DATA,
+) -> None:
+    """Download corpora from their public homes, with checked hashes; goes on where it ended."""
+    from training import download
+
+    with errors():
+        manifests = [download.load_manifest(label_data / "corpora", name) for name in corpora]
+        for manifest in manifests:
+            download.fetch(manifest, data, say)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A shared pickle of IEMOCAP, MELD or EmoryNLP.")],
+    label_space: Annotated[str, typer.Option(help="iemocap, meld or emorynlp.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl.")],
+    label_data: LabelData = DATA,
+) -> None:
+    """Write the dialogues of a shared pickle as JSONL, without running what is in it."""
+    from service.conversation.dialogue import write_dialogues
+    from training.datasets import pickles
+
+    with errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        if label_space not in spaces:
+            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+        splits = pickles.read(source, spaces[label_space])
+        out.mkdir(parents=True, exist_ok=True)
+        for split, dialogues in splits.items():
+            write_dialogues(dialogues, out / f"{split}.jsonl")
+            say(f"{out / f'{split}.jsonl'}: {len(dialogues)} dialogues")
+
+
+def prompts(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
+    template: Annotated[
+        str, typer.Option(help="v2, instructerc-v1, instructerc-plain-v1 or dialoguellm-v1.")
+    ] = "v2",
+    task: Annotated[str, typer.Option(help="main, speaker or prediction.")] = "main",
+    label_space: Annotated[
+        str, typer.Option(help="meld, emorynlp, iemocap, dailydialog, unified.")
+    ] = UNIFIED,
+    window: Annotated[
+        int | None, typer.Option(min=0, help="History lines; by default the template's own.")
+    ] = None,
+    label_data: LabelData = DATA,
+) -> None:
+    """Write the prompts and targets of a file of dialogues."""
+    from typing import get_args
+
+    from service.conversation.dialogue import HistoryWindow
+    from training.prompt_files import Task, known_template, write_prompts
+
+    with errors():
+        if task not in get_args(Task):
+            raise ValueError(f"no task {task!r}: {', '.join(get_args(Task))}")
+        spaces = load_label_spaces(label_data / "label_spaces")
+        if label_space.casefold() not in spaces:
+            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+        chosen = known_template(template)
+        shown = chosen.window if window is None else HistoryWindow(window, window)
+        space = spaces[label_space.casefold()]
+        rows = write_prompts(source, target, chosen, task, space, shown)  # type: ignore[arg-type]
+    say(f"{rows} prompts written to {target}")

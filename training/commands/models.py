@@ -1,0 +1,99 @@
+"""Commands that make a model: base, adapter, merged bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.conversation.labels import load_label_spaces
+from training.bases import MINILM_CAUSAL, build_base
+from training.commands.terminal import DATA, LabelData, errors, say
+
+
+def base(
+    out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
+    name: Annotated[str, typer.Option(help="Which base.")] = MINILM_CAUSAL,
+) -> None:
+    """Build a base model from packaged weights, without a model hub."""
+    with errors():
+        build_base(name, out)
+    say(f"base {name} written to {out}")
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
+    data: Annotated[Path, typer.Option(help="Folder that the recipe's corpus paths begin at.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints: what a kill can lose.")
+    ] = 200,
+    label_data: LabelData = DATA,
+) -> None:
+    """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
+    from training.recipe_files import load_recipe, recipe_path
+
+    with errors():
+        resolved = load_recipe(recipe_path(recipe))
+        spaces = load_label_spaces(label_data / "label_spaces")
+        from service.demonstrations.corpus import read_demonstrations
+        from service.demonstrations.encoder import load_encoder
+        from training import finetune
+        from training.mixing import Sources
+
+        encoder = load_encoder()
+        sources = Sources(
+            data=data,
+            label_spaces=spaces,
+            shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
+            encode_texts=encoder.encode_now,
+        )
+        finetune.train(resolved, base, sources, encoder.identity, out, save_every)
+    say(f"adapter written to {out}")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one for each run.")],
+    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model, if it cannot be built here.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run of the recipe to do; repeatable.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed to use; repeatable.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That train one run together.")] = 1,
+    test: Annotated[
+        bool, typer.Option("--test", help="Read the test splits, when everything is chosen.")
+    ] = False,
+) -> None:
+    """Train, merge and score every run of a recipe; started again, it goes on where it was.
+
+    A run of its own is made of each change that the recipe varies, and of each seed.
+    """
+    from training.experiment import Options, described, run_experiment
+    from training.recipe_files import load_runs, recipe_path
+
+    with errors():
+        runs = load_runs(recipe_path(recipe))
+        if unknown := set(only or ()) - runs.keys():
+            known = ", ".join(runs)
+            raise ValueError(f"{recipe} has no run {', '.join(sorted(unknown))}: {known}")
+        chosen = {name: runs[name] for name in only or runs}
+        out.mkdir(parents=True, exist_ok=True)
+        options = Options(data, base, out, tuple(seed or ()), processes, test)
+        say(described(run_experiment(chosen, options)))
+
+
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder that `train` wrote.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+) -> None:
+    """Merge what was trained into its base: the bundle that the service loads."""
+    from training.merge import merge as merge_adapter
+
+    with errors():
+        merge_adapter(adapter, base, out)
+    say(f"bundle written to {out}")

@@ -1,0 +1,200 @@
+"""Commands that say what a model is worth."""
+
+import asyncio
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.conversation.labels import UNIFIED, load_label_spaces
+from training.commands.terminal import DATA, LabelData, errors, say, say_aside
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option(
+            help="meld:PATH, emorynlp:PATH, iemocap:FOLDER, dailydialog:FOLDER or "
+            "jsonl/LABEL_SPACE:PATH; repeatable."
+        ),
+    ],
+    unified: Annotated[
+        bool, typer.Option(help="Score all corpora in the unified label space too.")
+    ] = False,
+    demonstrations: Annotated[
+        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+    ] = True,
+    record: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
+    ] = None,
+    calibration: Annotated[
+        Literal["temperature", "isotonic"],
+        typer.Option(help="What to fit: one temperature, or a curve for each label."),
+    ] = "temperature",
+    predictions: Annotated[
+        Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="main, or prediction: turns are forecast, not shown.")
+    ] = "main",
+    label_orders: Annotated[
+        int,
+        typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
+    ] = 0,
+    free_decode: Annotated[
+        bool,
+        typer.Option(
+            "--free-decode", help="Let the model speak too: is what it says a label, and the same?"
+        ),
+    ] = False,
+) -> None:
+    """Score a bundle through the parts that serve; one JSON line a label space."""
+    os.environ["ERC_BUNDLE"] = str(bundle)
+    with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
+        from service.decoding.bundle import read_bundle
+        from service.settings import load_settings
+        from training import evaluate as evaluation
+        from training.calibration import calibrated
+        from training.datasets.reading import read_named
+        from training.free_decoding import open_speaker
+        from training.predictions import write_predictions
+        from training.tasks import with_unified_labels
+
+        if task not in ("main", "prediction"):
+            raise ValueError(f"no task {task!r} to score: main, prediction")
+        if task == "prediction" and (record or label_orders or free_decode):
+            raise ValueError("a forecast has no calibration, order or speech of its own to score")
+        settings = load_settings()
+        spaces = load_label_spaces(settings.data / "label_spaces")
+        corpora = [read_named(entry, spaces) for entry in corpus]
+        trained = read_bundle(bundle).label_spaces
+        # A bundle of unified labels alone is asked in those alone.
+        labelled = [
+            (c.label_space, c.dialogues)
+            for c in corpora
+            if not unified or c.label_space.name in trained
+        ]
+        if unified:
+            together = [
+                dialogue
+                for c in corpora
+                for dialogue in with_unified_labels(c.dialogues, c.label_space)
+            ]
+            labelled.append((spaces[UNIFIED], tuple(together)))
+        found = asyncio.run(
+            evaluation.evaluate(
+                settings,
+                labelled,
+                Path(index),
+                demonstrations,
+                say_aside,
+                task=task,  # type: ignore[arg-type]
+                label_orders=label_orders,
+                prompts=free_decode,
+            )
+        )
+        known = [(asked, trained[asked.said.label_space]) for asked in found]
+        if predictions is not None:
+            served = [calibrated(asked.said, own.calibration) for asked, own in known]
+            write_predictions(served, predictions)
+        texts: list[list[str] | None] = [None] * len(known)
+        if free_decode:
+            say_aside("letting the model speak")
+            speak = open_speaker(bundle)
+            texts = [speak(asked.prompts, [*own.verbalizers.values()]) for asked, own in known]
+        scores = [
+            evaluation.score(asked, own, calibration, said)
+            for (asked, own), said in zip(known, texts, strict=True)
+        ]
+        for score in scores:
+            say(json.dumps(score.to_json()))
+        for folder in record or ():
+            evaluation.record(scores, folder)
+
+
+def baselines(
+    train: Annotated[str, typer.Option(help="What they may know, as FORMAT:PATH.")],
+    corpus: Annotated[str, typer.Option(help="What they are asked, as FORMAT:PATH.")],
+    out: Annotated[Path, typer.Option(help="Folder for each one's predictions, as JSONL.")],
+    label_data: LabelData = DATA,
+) -> None:
+    """Answer with what needs no language model: majority, copied, neighbours, classifier."""
+    from training import baselines as simple
+    from training.datasets.reading import read_named
+    from training.predictions import write_predictions
+
+    with errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        known, asked = read_named(train, spaces), read_named(corpus, spaces)
+        space = known.label_space
+        if asked.label_space.name != space.name:
+            raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
+        from service.demonstrations.encoder import load_encoder
+
+        encode = load_encoder().encode_now
+        say_aside("encoding; fitting the classifier takes a minute or two")
+        splits = [simple.encode_split(c.dialogues, space, encode) for c in (known, asked)]
+        out.mkdir(parents=True, exist_ok=True)
+        for name, predictions in simple.baselines(splits[0], splits[1], space).items():
+            write_predictions([predictions], out / f"{name}.jsonl")
+            say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
+
+
+def compare(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Files of `evaluate --predictions`; the first is compared.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="File for every measure, as JSON.")] = None,
+) -> None:
+    """Measure predictions, with 95% intervals, and the first file's lead over each other one.
+
+    Intervals and leads are of weighted F1, in percent, by drawing dialogues with replacement.
+    """
+    from training.comparing import compared, described
+    from training.predictions import read_predictions
+
+    with errors():
+        short = len({path.stem for path in predictions}) == len(predictions)
+        read = [(path.stem if short else str(path), read_predictions(path)) for path in predictions]
+        found = compared(read)
+        if out is not None:
+            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    say(described(found))
+
+
+def report(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl are runs of "
+            "one model."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file; every measure is in a .json beside it.")],
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Predictions of other utterances, as of a development split, under the same name, "
+            "to fit calibrations on; repeatable. Without: cross-fitted by dialogue."
+        ),
+    ] = None,
+) -> None:
+    """Write a page of tables and plots about models, and everything measured as JSON."""
+    from service.files import written_whole
+    from training.page import page
+    from training.report import read_runs, reported
+
+    with errors():
+        if out.suffix == ".json":
+            raise ValueError(f"{out}: is where the measures go; name the page .html")
+        spaces = reported(read_runs(predictions, fit or ()))
+        measures = out.with_suffix(".json")
+        with written_whole(out) as html, written_whole(measures) as file:
+            html.write(page(spaces))
+            json.dump({space.label_space: space.to_json() for space in spaces}, file, indent=1)
+    say(f"{out} and {measures} written")

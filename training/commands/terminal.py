@@ -1,0 +1,45 @@
+"""How commands speak: results on stdout, all else on stderr, an error as one line."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+LabelData = Annotated[
+    Path, typer.Option(help="Folder of label spaces, demonstrations and corpora's homes.")
+]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and exit status 2."""
+    from service.errors import ServiceError
+
+    # Of several processes that train together, the first speaks.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
+    for name in ("httpx", "sentence_transformers", "vllm"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    except (ValueError, OSError, ServiceError) as error:
+        fail(str(error))
+
+
+def say(message: str) -> None:
+    print(message, flush=True)
+
+
+def say_aside(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def fail(message: str) -> NoReturn:
+    print(f"instructerc-train: {message}", file=sys.stderr)
+    raise typer.Exit(2)
