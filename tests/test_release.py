@@ -100,9 +100,11 @@ def test_workflows_write_nothing_unless_they_publish() -> None:
     """The token of a check can read; no expression is put into a script, where it would run."""
     for workflow in WORKFLOWS:
         content = yaml.safe_load(workflow.read_text("utf-8"))
-        packages = content["permissions"].get("packages")
-        assert content["permissions"]["contents"] == "read"
-        assert packages == ("write" if workflow.stem == "release" else None)
+        assert content["permissions"] == {"contents": "read"}
+        may_push = workflow.stem == "release"
+        for job in content["jobs"].values():
+            wanted = {"contents": "read", "packages": "write"} if may_push else None
+            assert job.get("permissions") == wanted
         assert not any("${{" in step.get("run", "") for step in steps(workflow))
 
 
