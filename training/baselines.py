@@ -49,7 +49,11 @@ def encode_split(
 ) -> Split:
     """Encode every utterance; those without a label are context only."""
     texts = [u.text for dialogue in dialogues for u in dialogue.utterances]
-    encoded = encode(texts)
+    return split_of(dialogues, label_space, encode(texts))
+
+
+def split_of(dialogues: Sequence[Dialogue], label_space: LabelSpace, encoded: Vectors) -> Split:
+    """The same, of vectors that are there: one for every utterance, in order."""
     width = encoded.shape[1]
     places, numbers, gold, rows, contexts = [], [], [], [], []
     start = 0

@@ -16,7 +16,6 @@ import numpy as np
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import UNIFIED
 from service.conversation.prompts import TEMPLATES
-from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
 from service.files import written_whole
@@ -29,8 +28,8 @@ from training.mixing import Pools, Sources, held_out, mix
 from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
-from training.targets import soft_labels
-from training.tasks import LabelledExample, PromptSettings
+from training.targets import check_balance, soft_labels
+from training.tasks import LabelledExample, PromptSettings, first_tokens
 from training.trainer import Run, kept_weights, run_stage
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def train(
         (stage, without_held_out(sources.corpora(stage.corpora), apart)) for stage in recipe.stages
     ]
     _check_label_spaces(recipe, [corpus for _, read in stages for corpus in read])
+    for stage, read in stages:
+        check_balance(read, stage, sources)
     check_base(recipe, base)
     record = _begun(recipe, out)
     if record["complete"]:
@@ -108,7 +109,7 @@ def train(
             model, causal = _model(recipe, base, before, stage.dropout)
             trees = reads_trees(causal)
             pools = Pools(sources, read, recipe.seed)
-            soft = soft_labels(read, stage, sources)
+            soft = soft_labels(read, stage, sources, pools)
             examples = [
                 example
                 for epoch in range(stage.epochs)
@@ -208,11 +209,7 @@ def _said(
             logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu().numpy()
         for scores in logits:
             space = examples[len(said)].label_space
-            first = [
-                verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)[0]
-                for verbalizer in space.verbalizers
-            ]
-            said.append(space.names[int(np.argmax(scores[first]))])
+            said.append(space.names[int(np.argmax(scores[first_tokens(settings, space)]))])
     return said
 
 

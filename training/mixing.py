@@ -94,16 +94,20 @@ class Pools:
         """The nearest of a pool for each utterance of a corpus; searched once, asked each epoch."""
         key = (corpus.path, name, label_space.name, asked)
         if key not in self._found:
-            if corpus.path not in self._vectors:
-                texts = [u.text for d in corpus.dialogues for u in d.utterances]
-                self._vectors[corpus.path] = self._sources.encode_texts(texts)
             self._found[key] = self.get(name, label_space, asked.balanced).nearest(
-                self._vectors[corpus.path],
+                self.vectors(corpus),
                 self._queries(in_label_space(corpus, label_space), asked),
                 asked.count,
                 same_text=asked.same_text,
             )
         return self._found[key]
+
+    def vectors(self, corpus: Corpus) -> Vectors:
+        """Of every utterance of a corpus, in order; encoded once."""
+        if corpus.path not in self._vectors:
+            texts = [u.text for d in corpus.dialogues for u in d.utterances]
+            self._vectors[corpus.path] = self._sources.encode_texts(texts)
+        return self._vectors[corpus.path]
 
     def _queries(self, dialogues: Sequence[Dialogue], asked: Demonstrations) -> list[Query]:
         random = Random(self._seed)

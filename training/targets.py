@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from service.conversation.labels import LabelSpace
-from training.baselines import Split, classified, encode_split
+from training.baselines import Split, classified, split_of
 from training.datasets.reading import Corpus
-from training.mixing import Soft, Sources, in_label_space, trained_spaces
+from training.mixing import Pools, Soft, Sources, in_label_space, trained_spaces
 from training.predictions import Floats, Ints
 from training.recipe import RecipeError, Stage
 
@@ -28,14 +28,25 @@ log = logging.getLogger(__name__)
 _FOLDS = 5
 
 
-def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> Soft:
+def check_balance(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> None:
+    """See that a stage trains the label spaces that it balances.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    trained = {space.name for c in corpora for space, _ in trained_spaces(c, stage, sources)}
+    if unknown := stage.balance.keys() - trained:
+        raise RecipeError(f"stage {stage.name}: balance: {', '.join(sorted(unknown))}: not trained")
+
+
+def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools: Pools) -> Soft:
     """The targets of a stage's utterances in each label space that they train in.
 
     A share of each is its own label, the rest (`stage.distillation`) the teacher's; both are
     weighed by label (`stage.balance`). Empty where each target is the label alone.
 
-    Raises:
-        RecipeError: the stage balances a label space that it does not train.
+    Args:
+        pools: has the corpora's vectors.
     """
     made: dict[tuple[str, Path, str], dict[int, tuple[float, ...]]] = defaultdict(dict)
     trained: dict[str, list[Corpus]] = defaultdict(list)
@@ -44,13 +55,12 @@ def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> So
         for space, _ in trained_spaces(corpus, stage, sources):
             trained[space.name].append(corpus)
             spaces[space.name] = space
-    if unknown := stage.balance.keys() - spaces.keys():
-        raise RecipeError(f"stage {stage.name}: balance: {', '.join(sorted(unknown))}: not trained")
     for name, space in spaces.items():
         if not stage.distillation and not stage.balance.get(name):
             continue
         whose = [(c, dialogue) for c in trained[name] for dialogue in in_label_space(c, space)]
-        split = encode_split([dialogue for _, dialogue in whose], space, sources.encode_texts)
+        vectors = np.concatenate([pools.vectors(corpus) for corpus in trained[name]])
+        split = split_of([dialogue for _, dialogue in whose], space, vectors)
         labels = len(space.names)
         targets = np.eye(labels)[split.gold]
         if stage.distillation:

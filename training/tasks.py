@@ -89,6 +89,7 @@ def main_task(
             there is none, its own label does, once.
     """
     lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
+    tokens = first_tokens(settings, label_space) if soft else ()
     examples = []
     for index, utterance in enumerate(dialogue.utterances):
         if utterance.label is None:
@@ -113,7 +114,7 @@ def main_task(
             prompt.segments,
             target,
             MAIN,
-            _first_tokens(settings, label_space, likely) if likely is not None else (),
+            _by_token(tokens, likely) if likely is not None else (),
         )
         examples.append(
             LabelledExample(example, label_space, label.name, index, prompt.demonstrations)
@@ -188,14 +189,17 @@ def speaker_task(
     return examples
 
 
-def _first_tokens(
-    settings: PromptSettings, label_space: LabelSpace, shares: Sequence[float]
-) -> tuple[tuple[int, float], ...]:
-    """The labels' shares, by the first tokens of their verbalizers."""
-    tokens: dict[int, float] = defaultdict(float)
-    for verbalizer, share in zip(label_space.verbalizers, shares, strict=True):
-        tokens[_verbalizer(settings, verbalizer)[0]] += share
-    return tuple(tokens.items())
+def first_tokens(settings: PromptSettings, label_space: LabelSpace) -> list[int]:
+    """The tokens that the labels' verbalizers begin with, in the label space's order."""
+    return [_verbalizer(settings, verbalizer)[0] for verbalizer in label_space.verbalizers]
+
+
+def _by_token(tokens: Sequence[int], shares: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """The labels' shares by their tokens, which several may have in common."""
+    sums: dict[int, float] = defaultdict(float)
+    for token, share in zip(tokens, shares, strict=True):
+        sums[token] += share
+    return tuple(sums.items())
 
 
 def _verbalizer(settings: PromptSettings, verbalizer: str) -> Tokens:

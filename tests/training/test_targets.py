@@ -9,26 +9,15 @@ from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
+from tests.training.conftest import RECIPE
 from training.baselines import Split, classified, encode_split
 from training.mixing import Pools, Sources, mix
 from training.pairing import Vectors
 from training.recipe import RecipeError, Stage
-from training.targets import cross_fitted, soft_labels, weights
+from training.targets import check_balance, cross_fitted, soft_labels, weights
 from training.tasks import PromptSettings
 
-STAGE = Stage.model_validate(
-    {
-        "name": "taught",
-        "corpora": [
-            {"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"},
-            {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"},
-        ],
-        "unified": 1.0,
-        "distillation": 0.4,
-        "epochs": 1,
-        "learning_rate": 0.01,
-    }
-)
+STAGE = Stage.model_validate(RECIPE["stages"][0] | {"name": "taught", "distillation": 0.4})
 
 
 @pytest.fixture
@@ -82,7 +71,7 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
     """0.6 to the label itself, 0.4 as the teacher says, for each utterance and label space."""
     corpora = sources.corpora(STAGE.corpora)
 
-    found = soft_labels(corpora, STAGE, sources)
+    found = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7))
 
     talks, others = corpora
     assert {name for name, _, _ in found} == {"meld", "emorynlp", "unified"}
@@ -96,7 +85,9 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
 def test_a_stage_that_asks_for_nothing_is_taught_its_labels(sources: Sources) -> None:
     stage = STAGE.model_copy(update={"distillation": 0.0})
 
-    assert not soft_labels(sources.corpora(stage.corpora), stage, sources)
+    corpora = sources.corpora(stage.corpora)
+
+    assert not soft_labels(corpora, stage, sources, Pools(sources, corpora, 7))
 
 
 def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sources) -> None:
@@ -104,7 +95,7 @@ def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sou
     stage = STAGE.model_copy(update={"distillation": 0.0, "balance": {"emorynlp": 0.5}})
     corpora = sources.corpora(stage.corpora)
 
-    found = soft_labels(corpora, stage, sources)
+    found = soft_labels(corpora, stage, sources, Pools(sources, corpora, 7))
 
     assert {name for name, _, _ in found} == {"emorynlp"}
     rows = [row for of_dialogue in found.values() for row in of_dialogue.values()]
@@ -128,7 +119,7 @@ def test_balance_of_a_label_space_that_is_not_trained_is_refused(sources: Source
     stage = STAGE.model_copy(update={"balance": {"iemocap": 0.5}})
 
     with pytest.raises(RecipeError, match="stage taught: balance: iemocap: not trained"):
-        soft_labels(sources.corpora(stage.corpora), stage, sources)
+        check_balance(sources.corpora(stage.corpora), stage, sources)
 
 
 def test_main_task_is_taught_what_the_teacher_says(
@@ -136,7 +127,7 @@ def test_main_task_is_taught_what_the_teacher_says(
 ) -> None:
     """In each label space, at the first token of each label's verbalizer."""
     corpora = sources.corpora(STAGE.corpora)
-    soft = soft_labels(corpora, STAGE, sources)
+    soft = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7))
 
     examples = mix(
         corpora, STAGE, Pools(sources, corpora, 7), sources, prompts, seed=7, epoch=0, soft=soft
