@@ -1,13 +1,20 @@
-"""The mean of a model's weights over the end of a stage.
+"""Means of weights: over the end of a stage, and over runs that began at the same weights.
 
 Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, section 3): the steps wander
 around a better place than the last of them is at.
+
+Model soups (Wortsman et al. 2022, arXiv 2203.05482, section 2): so do runs that differ by their
+seed. The mean answers about as the runs would together, and costs what one of them costs.
 """
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from service.files import folder_written_whole
 
 if TYPE_CHECKING:
     import torch
@@ -67,3 +74,33 @@ class WeightAverage:
         for name, weights in self._model.named_parameters():
             if weights.requires_grad:
                 yield name, weights
+
+
+def write_mean(folders: Sequence[Path], out: Path) -> None:
+    """Write the mean of weights that were saved in several folders, tensor by tensor.
+
+    What is not weights is taken from the first folder.
+
+    Raises:
+        OSError: a folder lacks a file that the first one has.
+        KeyError: a file lacks a tensor that the first one has.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with folder_written_whole(out) as folder:
+        for path in sorted(p for p in folders[0].iterdir() if p.is_file()):
+            if path.suffix != ".safetensors":
+                shutil.copyfile(path, folder / path.name)
+                continue
+            with ExitStack() as opened:
+                files = [
+                    opened.enter_context(safe_open(f / path.name, framework="pt")) for f in folders
+                ]
+                mean = {
+                    name: sum(file.get_tensor(name).double() for file in files)
+                    .div(len(files))
+                    .to(files[0].get_tensor(name).dtype)
+                    for name in files[0].keys()  # noqa: SIM118  # is no mapping
+                }
+                save_file(mean, folder / path.name, metadata=files[0].metadata())

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -18,8 +19,8 @@ from service.conversation.labels import UNIFIED
 from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
-from service.files import written_whole
 from training.adapters import check_base, dropout_key, lora_config
+from training.averaging import write_mean
 from training.bases import base_revision
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
@@ -28,6 +29,8 @@ from training.mixing import Pools, Sources, held_out, mix
 from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
+from training.run_record import begun, put_scores, write_record
+from training.shared_stages import identity, share, take
 from training.targets import check_balance, soft_labels
 from training.tasks import LabelledExample, PromptSettings, first_tokens
 from training.trainer import Run, kept_weights, run_stage
@@ -42,7 +45,6 @@ log = logging.getLogger(__name__)
 ROW_TOKENS = 448
 SAVE_EVERY = 200
 _EVALUATION_ROWS = 8
-_RECORD = "training.json"
 _CHECKPOINTS = "checkpoints"
 
 
@@ -53,6 +55,7 @@ def train(
     encoder: str,
     out: Path,
     save_every: int = SAVE_EVERY,
+    shared: Path | None = None,
 ) -> None:
     """Run every stage of a recipe and write the adapter, or the weights where all are trained.
 
@@ -65,6 +68,7 @@ def train(
             `training.json`, which keeps the recipe, the development scores of each epoch, which
             epoch's weights were kept, and how often demonstrations agreed with the label.
         save_every: steps between two checkpoints.
+        shared: a folder of stages that runs begin with; those that are there are not trained again.
 
     Raises:
         DatasetError: a corpus file is not what the recipe says, or is held out.
@@ -75,6 +79,7 @@ def train(
     from transformers import set_seed
 
     set_seed(recipe.seed)
+    revision = base_revision(base)
     settings = prompt_settings(recipe, base)
     development = sources.corpora(recipe.development)
     # A test split that is not here yet cannot be left out.
@@ -87,13 +92,13 @@ def train(
     for stage, read in stages:
         check_balance(read, stage, sources)
     check_base(recipe, base)
-    record = _begun(recipe, out)
+    record = begun(recipe, out)
     if record["complete"]:
         log.info("%s: is trained already", out)
         return
     out.mkdir(parents=True, exist_ok=True)
     if _is_first_process():
-        write_bundle(_bundle(recipe, base, sources, encoder), out)
+        write_bundle(_bundle(recipe, revision, sources, encoder), out)
     held: Mapping[str, Sequence[LabelledExample]] = {}
     if stages and development:
         last, last_corpora = stages[-1]
@@ -102,48 +107,138 @@ def train(
         log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
     for what, of_split in held.items():
         record["agreement"][what] = _agreement(what, of_split)
+    training = _Training(recipe, base, sources, settings, held, record, out, save_every)
     before: Path | None = None
-    for stage, read in stages:
-        folder = out / _CHECKPOINTS / stage.name
+    for number, (stage, read) in enumerate(stages, 1):
+        kept = kept_weights(training.checkpoints(stage.name))
         if stage.name not in record["finished"]:
-            model, causal = _model(recipe, base, before, stage.dropout)
-            trees = reads_trees(causal)
-            pools = Pools(sources, read, recipe.seed)
-            soft = soft_labels(read, stage, sources, pools)
-            examples = [
-                example
-                for epoch in range(stage.epochs)
-                for example in mix(read, stage, pools, sources, settings, recipe.seed, epoch, soft)
-            ]
-            record["agreement"][stage.name] = _agreement(stage.name, examples)
-
-            def after_epoch(
-                wrapped: Any,
-                epoch: int,
-                stage: Stage = stage,
-                causal: "PreTrainedModel" = causal,
-                trees: bool = trees,
-            ) -> tuple[dict[str, float], bool]:
-                scores = development_scores(wrapped, causal, held, settings, trees)
-                log.info("stage %s, epoch %d: %s", stage.name, epoch, json.dumps(scores))
-                best = _is_best(record, stage, epoch, scores)
-                _write(record, out)
-                return scores, best
-
-            logs = out / "logs" / stage.name if _is_first_process() else None
-            run = Run(model, causal, trees, folder, logs, save_every, after_epoch)
-            run_stage(recipe, stage, _rows(stage, examples, trees), run)
-            record["finished"].append(stage.name)
-            _write(record, out)
-        before = kept_weights(folder)
+            common = None
+            if shared is not None and number < len(stages):
+                common = shared / identity(recipe, number, revision)
+            if common is None or not _taken(training, stage, common, kept):
+                _train_stage(training, stage, read, before)
+            if common is not None and _is_first_process():
+                share(kept, stage.name, record, common)
+            training.is_finished(stage.name)
+        before = kept
     if not _is_first_process():
         return
     if before is not None:
         _move_weights(before, out)
     else:
         _model(recipe, base, None)[0].save_pretrained(out)
-    _write(record | {"complete": True}, out)
+    write_record(record | {"complete": True}, out)
     shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What all stages of a run have in common."""
+
+    recipe: Recipe
+    base: Path
+    sources: Sources
+    settings: PromptSettings
+    held: Mapping[str, Sequence[LabelledExample]]
+    record: dict[str, Any]
+    out: Path
+    save_every: int
+
+    def checkpoints(self, name: str) -> Path:
+        """The folder of those of a stage, or of one of its runs."""
+        return self.out / _CHECKPOINTS / name
+
+    def is_finished(self, what: str) -> None:
+        self.record["finished"].append(what)
+        self.write_record()
+
+    def write_record(self) -> None:
+        if _is_first_process():
+            write_record(self.record, self.out)
+
+
+def _taken(training: _Training, stage: Stage, common: Path, kept: Path) -> bool:
+    """Take a stage from another run that shared it; whether there is one."""
+    there = common.is_dir()
+    if there and _is_first_process():
+        take(common, stage.name, training.record, kept)
+    if there:
+        _wait_for_all()
+    return there
+
+
+def _train_stage(
+    training: _Training, stage: Stage, corpora: Sequence[Corpus], before: Path | None
+) -> None:
+    """Run a stage as often as it says, and keep the weights, or the mean of them."""
+    if stage.runs == 1:
+        _run_once(training, stage, corpora, before, stage.name, training.recipe.seed)
+        return
+    names = [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
+    for number, name in enumerate(names):  # the first is the run that a stage of one would be
+        if name not in training.record["finished"]:
+            _run_once(training, stage, corpora, before, name, training.recipe.seed + number)
+            training.is_finished(name)
+    if _is_first_process():
+        kept = kept_weights(training.checkpoints(stage.name))
+        write_mean([kept_weights(training.checkpoints(name)) for name in names], kept)
+        model, causal = _model(training.recipe, training.base, kept)
+        model.to(_device()).eval()
+        trees = reads_trees(causal)
+        scores = development_scores(model, causal, training.held, training.settings, trees)
+        log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
+        put_scores(training.record, stage.name, stage.epochs, scores, stage.keep)
+    _wait_for_all()
+
+
+def _run_once(
+    training: _Training,
+    stage: Stage,
+    corpora: Sequence[Corpus],
+    before: Path | None,
+    name: str,
+    seed: int,
+) -> None:
+    """Train on a stage's corpora, from the weights of the stage before.
+
+    Args:
+        name: of the stage, or "STAGE/RUN"; it is known by it on record and in the folders.
+    """
+    from transformers import set_seed
+
+    set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
+    model, causal = _model(training.recipe, training.base, before, stage.dropout)
+    trees = reads_trees(causal)
+    pools = Pools(training.sources, corpora, seed)
+    soft = soft_labels(corpora, stage, training.sources, pools)
+    examples = [
+        example
+        for epoch in range(stage.epochs)
+        for example in mix(
+            corpora, stage, pools, training.sources, training.settings, seed, epoch, soft
+        )
+    ]
+    training.record["agreement"][name] = _agreement(name, examples)
+
+    def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
+        scores = development_scores(wrapped, causal, training.held, training.settings, trees)
+        log.info("stage %s, epoch %d: %s", name, epoch, json.dumps(scores))
+        best = put_scores(training.record, name, epoch, scores, stage.keep)
+        training.write_record()
+        return scores, best
+
+    logs = training.out / "logs" / name if _is_first_process() else None
+    run = Run(
+        model,
+        causal,
+        trees,
+        seed,
+        training.checkpoints(name),
+        logs,
+        training.save_every,
+        after_epoch,
+    )
+    run_stage(training.recipe, stage, _rows(stage, examples, trees), run)
 
 
 def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
@@ -225,22 +320,6 @@ def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> lis
     return rows
 
 
-def _is_best(record: dict[str, Any], stage: Stage, epoch: int, scores: Mapping[str, float]) -> bool:
-    """Whether an epoch's scores are the stage's best so far; they are put on record."""
-    # A run that goes on may have scored this epoch before.
-    rows = [r for r in record["development"] if r["stage"] != stage.name or r["epoch"] < epoch]
-    best = all(_mean(scores) > _mean(r["weighted_f1"]) for r in rows if r["stage"] == stage.name)
-    if best or stage.keep == "last":
-        record["kept"][stage.name] = epoch
-    row = {"stage": stage.name, "epoch": epoch, "weighted_f1": scores}
-    record["development"] = [*rows, row]
-    return best
-
-
-def _mean(scores: Mapping[str, float]) -> float:
-    return sum(scores.values()) / len(scores) if scores else 0.0
-
-
 def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, float]:
     """By label space, how often the nearest demonstration has the utterance's own label, 0 to 1."""
     found: dict[str, list[bool]] = defaultdict(list)
@@ -253,30 +332,21 @@ def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, floa
     return shares
 
 
-def _begun(recipe: Recipe, out: Path) -> dict[str, Any]:
-    """The record of the run in a folder, which a new run begins with nothing in it."""
-    described = recipe.model_dump(mode="json")
-    path = out / _RECORD
-    if not path.is_file():
-        return {
-            "recipe": described,
-            "agreement": {},
-            "development": [],
-            "kept": {},
-            "finished": [],
-            "complete": False,
-        }
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("recipe") != described or "complete" not in record:
-        raise RecipeError(
-            f"{out}: holds a run of another recipe; remove it or choose another folder"
-        )
-    return record
-
-
 def _is_first_process() -> bool:
     """Of those that `torchrun` or `accelerate launch` started; it alone writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _device() -> Any:
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def _wait_for_all() -> None:
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
 
 
 def _move_weights(finished: Path, out: Path) -> None:
@@ -284,13 +354,6 @@ def _move_weights(finished: Path, out: Path) -> None:
     for path in sorted(finished.iterdir()):
         if path.is_file() and path.suffix in {".safetensors", ".json"}:
             path.replace(out / path.name)
-
-
-def _write(record: Mapping[str, Any], out: Path) -> None:
-    if not _is_first_process():
-        return
-    with written_whole(out / _RECORD) as file:
-        file.write(json.dumps(record, indent=2) + "\n")
 
 
 def _model(
@@ -336,14 +399,14 @@ def _check_label_spaces(recipe: Recipe, corpora: Sequence[Corpus]) -> None:
         )
 
 
-def _bundle(recipe: Recipe, base: Path, sources: Sources, encoder: str) -> Bundle:
+def _bundle(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> Bundle:
     predicts = any(stage.tasks.prediction for stage in recipe.stages)
     files = {f.path for stage in recipe.stages for f in stage.corpora}
     return Bundle(
         format=1,
         name=recipe.name,
         version=recipe.version,
-        base=Base(name=recipe.base, revision=base_revision(base)),
+        base=Base(name=recipe.base, revision=revision),
         template=recipe.template,
         window=Window(lowest=recipe.window.lowest, highest=recipe.window.highest),
         max_tokens=recipe.max_tokens,

@@ -122,6 +122,8 @@ class Stage(Section):
             raise ValueError("average: the mean is of the last steps, keep: best is another choice")
         return self
 
+    # How often the stage is run, each time with another seed; kept is the mean of their weights.
+    runs: PositiveInt = 1
     # Of the base's hidden states, the share that is set to 0; null: what the base itself says.
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     # Of each target of the main task, the share that is not its label but what a classifier, which

@@ -31,6 +31,7 @@ class Run:
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
         trees: whether the model reads rows of several examples.
+        seed: decides the order of the batches, and what dropout drops.
         checkpoints: the stage's folder of them.
         logs: a folder for TensorBoard; None in all processes but the first.
         save_every: steps between two checkpoints, the most that a kill can lose.
@@ -41,6 +42,7 @@ class Run:
     model: Any
     causal: "PreTrainedModel"
     trees: bool
+    seed: int
     checkpoints: Path
     logs: Path | None
     save_every: int
@@ -113,7 +115,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             bf16=True,
             gradient_checkpointing=recipe.gradient_checkpointing,
             use_cpu=not torch.cuda.is_available(),
-            seed=recipe.seed,
+            seed=run.seed,
             logging_steps=20,
             save_strategy="steps",
             save_steps=run.save_every,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -32,10 +32,11 @@ from training.datasets.errors import DatasetError
 from training.merge import merge
 from training.mixing import Pools, Sources, held_out
 from training.packed_loss import packed_loss
-from training.packing import collate, pack
-from training.recipe import RecipeError
+from training.packing import Row, collate, pack
+from training.recipe import Recipe, RecipeError, Stage
 from training.recipe_files import load_recipe
 from training.tasks import PromptSettings, main_task
+from training.trainer import Run, run_stage
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
 WEIGHTS = "adapter_model.safetensors"
@@ -196,6 +197,62 @@ def test_same_seed_gives_the_same_adapter(
     assert first.keys() == same.keys() == different.keys()
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not any(torch.equal(first[n], different[n]) for n in first if ".lora_" in n)
+
+
+def test_stage_of_several_runs_keeps_the_mean_of_them(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """They begin at the same weights, each has a seed of its own, and the mean is scored too."""
+    recipe = load_recipe(recipe_file)
+    stage = recipe.stages[0]
+    once = recipe.model_copy(update={"lora": None, "stages": (stage,)})
+    for seed in (7, 8):
+        alone = once.model_copy(update={"seed": seed})
+        finetune.train(alone, tiny_base, sources, "words@1", tmp_path / str(seed))
+    twice = once.model_copy(update={"stages": (stage.model_copy(update={"runs": 2}),)})
+
+    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "mean")
+
+    first, second, mean = (
+        load_file(tmp_path / run / "model.safetensors") for run in ("7", "8", "mean")
+    )
+    assert first.keys() == second.keys() == mean.keys()
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    for name in first:
+        torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
+    record = json.loads((tmp_path / "mean" / "training.json").read_text())
+    assert [row["stage"] for row in record["development"]] == ["first/1", "first/2", "first"]
+    assert record["finished"] == ["first/1", "first/2", "first"]
+
+
+def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the adapter's own first weights, which are drawn: the runs' must be the same ones."""
+    recipe = load_recipe(recipe_file)
+    stages = (recipe.stages[0].model_copy(update={"runs": 2}),)
+    twice = recipe.model_copy(update={"stages": stages})
+    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "whole")
+    begun: list[Path] = []
+
+    def killed_in_the_second(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
+        begun.append(run.checkpoints)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        run_stage(recipe, stage, rows, run)
+
+    monkeypatch.setattr(finetune, "run_stage", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
+    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
+
+    assert [path.name for path in begun] == ["1", "2", "2"]
+    whole, killed = (load_file(tmp_path / run / WEIGHTS) for run in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
 @contextmanager

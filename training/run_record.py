@@ -1,0 +1,71 @@
+"""What a training run keeps of itself in its folder: `training.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.files import written_whole
+from training.recipe import Recipe, RecipeError
+
+FILE = "training.json"
+
+
+def begun(recipe: Recipe, out: Path) -> dict[str, Any]:
+    """The record of the run in a folder, which a new run begins with nothing in it.
+
+    It has the recipe, each epoch's development scores, which epoch's weights were kept, how often
+    demonstrations agreed with the label, and what is finished: stages, and runs of stages.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe.
+    """
+    described = recipe.model_dump(mode="json")
+    path = out / FILE
+    if not path.is_file():
+        return {
+            "recipe": described,
+            "agreement": {},
+            "development": [],
+            "kept": {},
+            "finished": [],
+            "complete": False,
+        }
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("recipe") != described or "complete" not in record:
+        raise RecipeError(
+            f"{out}: holds a run of another recipe; remove it or choose another folder"
+        )
+    return record
+
+
+def write_record(record: Mapping[str, Any], out: Path) -> None:
+    """Replace the record of the run in a folder."""
+    with written_whole(out / FILE) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+
+
+def put_scores(
+    record: dict[str, Any], what: str, epoch: int, scores: Mapping[str, float], keep: str
+) -> bool:
+    """Put an epoch's development scores on record.
+
+    Args:
+        what: the stage, or "STAGE/RUN" where it is run several times.
+        keep: "last" or "best", as the stage says.
+
+    Returns:
+        Whether they are its best so far.
+    """
+    # A run that goes on may have scored this epoch before.
+    rows = [r for r in record["development"] if r["stage"] != what or r["epoch"] < epoch]
+    best = all(_mean(scores) > _mean(r["weighted_f1"]) for r in rows if r["stage"] == what)
+    if best or keep == "last":
+        record["kept"][what] = epoch
+    row = {"stage": what, "epoch": epoch, "weighted_f1": dict(scores)}
+    record["development"] = [*rows, row]
+    return best
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores) if scores else 0.0

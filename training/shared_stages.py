@@ -1,0 +1,66 @@
+"""Stages that several runs of an experiment begin with: trained by the first, taken by the others.
+
+Where a recipe varies its last stage, all runs of a seed have the stages before it in common.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from service.files import folder_written_whole
+from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+_RECORD = "stage.json"
+# What a run is called and what it says it can do changes nothing of what is trained.
+_NAMES = {"name", "version", "label_spaces", "stages"}
+
+
+def identity(recipe: Recipe, stages: int, revision: str) -> str:
+    """Names the weights that a run has after its first stages: a hash of what decides them.
+
+    Args:
+        revision: the base's.
+    """
+    decides = {
+        "recipe": recipe.model_dump(mode="json", exclude=_NAMES),
+        "stages": [stage.model_dump(mode="json") for stage in recipe.stages[:stages]],
+        # They are what held-out prompts show, by which the best epoch is told.
+        "demonstrations": recipe.stages[-1].demonstrations.model_dump(mode="json"),
+        "base": revision,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def share(weights: Path, stage: str, record: dict[str, Any], folder: Path) -> None:
+    """Keep a finished stage's weights, and what is on record of it, in a folder for other runs."""
+    if folder.is_dir():
+        return
+    of_stage = {
+        "development": [row for row in record["development"] if _is_of(stage, row["stage"])],
+        "agreement": {k: v for k, v in record["agreement"].items() if _is_of(stage, k)},
+        "kept": {k: v for k, v in record["kept"].items() if _is_of(stage, k)},
+    }
+    with folder_written_whole(folder) as whole:
+        shutil.copytree(weights, whole, dirs_exist_ok=True)
+        (whole / _RECORD).write_text(json.dumps(of_stage), encoding="utf-8")
+
+
+def take(folder: Path, stage: str, record: dict[str, Any], weights: Path) -> None:
+    """Take a stage's weights, and what is on record of it, that another run has shared."""
+    log.info("stage %s: is trained already, in %s", stage, folder)
+    of_stage = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    record["development"].extend(of_stage["development"])
+    for what in ("agreement", "kept"):
+        record[what].update(of_stage[what])
+    with folder_written_whole(weights) as whole:
+        shutil.copytree(folder, whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_RECORD))
+
+
+def _is_of(stage: str, what: str) -> bool:
+    """Whether a name on record is the stage's, or that of one of its runs."""
+    return what.partition("/")[0] == stage
