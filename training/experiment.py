@@ -6,11 +6,15 @@ done again, so that an experiment that was stopped goes on where it was.
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import mean, stdev
 from typing import Any
 
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 
 RESULTS = "results.json"
 _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
+_STAGES, _LOG = "stages", "log.txt"
 _DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
 
 
@@ -43,6 +48,7 @@ class Options:
         out: gets a folder for each run.
         seeds: each run is done once with each; empty: with its recipe's own.
         processes: that train one run together.
+        jobs: runs that are done at the same time; what they print goes to a file in their folders.
         test: whether the test splits are read, which is done once.
     """
 
@@ -51,6 +57,7 @@ class Options:
     out: Path
     seeds: Sequence[int] = ()
     processes: int = 1
+    jobs: int = 1
     test: bool = False
 
 
@@ -65,15 +72,25 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
         ExperimentError: a step failed.
         ValueError: a base that cannot be built here, and no folder of one.
     """
-    for name, recipe in recipes.items():
-        base = _base(recipe, options)
-        for seed in options.seeds or (recipe.seed,):
-            one_run(
-                recipe.model_copy(update={"seed": seed}),
-                base,
-                _folder(name, seed, options),
-                options,
-            )
+    runs = [
+        (recipe.model_copy(update={"seed": seed}), _base(recipe, options), name)
+        for name, recipe in recipes.items()
+        for seed in options.seeds or (recipe.seed,)
+    ]
+    cores = shares_of_cores(options.jobs)
+    # A thread's cores are those of the processes that it starts.
+    with ThreadPoolExecutor(
+        options.jobs, initializer=lambda: os.sched_setaffinity(0, cores.get())
+    ) as pool:
+        begun = [
+            pool.submit(one_run, recipe, base, _folder(name, recipe.seed, options), options)
+            for recipe, base, name in runs
+        ]
+        try:
+            for run in as_completed(begun):
+                run.result()
+        finally:  # after a failure, those that have not begun are left
+            pool.shutdown(wait=True, cancel_futures=True)
     found = results(recipes, options)
     (options.out / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
@@ -86,9 +103,10 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     described.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
     arguments = ["train", str(described), "--data", str(options.data), "--base", str(base)]
-    _step(folder, [*arguments, "--out", str(trained)], options.processes)
+    shared = ["--shared", str(options.out / _STAGES)]
+    _step(folder, [*arguments, "--out", str(trained), *shared], options, options.processes)
     if not (bundle / FILE).is_file():
-        _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)])
+        _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)], options)
     if recipe.development and not (folder / _DEVELOPMENT).is_file():
         record = ["--record", str(bundle)]
         _score(recipe, bundle, recipe.development, folder / _DEVELOPMENT, options, record)
@@ -116,6 +134,18 @@ def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
             one["mean"] = round(mean(scores), 2)
             one["deviation"] = round(stdev(scores), 2) if len(scores) > 1 else None
     return found
+
+
+def shares_of_cores(jobs: int) -> "SimpleQueue[Sequence[int]]":
+    """Cores for each of some jobs: apart from each other's, where there are enough.
+
+    Threads of several runs on the same cores wait for each other.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    shares: SimpleQueue[Sequence[int]] = SimpleQueue()
+    for job in range(jobs):
+        shares.put(cores[len(cores) * job // jobs : len(cores) * (job + 1) // jobs] or cores)
+    return shares
 
 
 def described(found: Mapping[str, Any]) -> str:
@@ -163,18 +193,23 @@ def _score(
     if "unified" in recipe.label_spaces:
         named.append("--unified")
     arguments = ["evaluate", str(bundle), *named, "--predictions", str(predictions), *extra]
-    _step(predictions.parent, arguments)
+    _step(predictions.parent, arguments, options)
 
 
-def _step(folder: Path, arguments: Sequence[str], processes: int = 1) -> None:
+def _step(folder: Path, arguments: Sequence[str], options: Options, processes: int = 1) -> None:
     """Run a command of `instructerc-train` in a process of its own, which gives back its memory.
 
-    Its progress is on the terminal.
+    Its progress is on the terminal, or in a file where others run at the same time.
     """
     together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     several = together if processes > 1 else []
     log.info("%s: %s", folder.name, arguments[0])
     command = [sys.executable, *several, "-m", "training.cli", *arguments]
-    ended = subprocess.run(command, check=False)  # noqa: S603
+    alone = options.jobs == 1
+    with nullcontext() if alone else (folder / _LOG).open("ab") as output:
+        ended = subprocess.run(command, check=False, stdout=output, stderr=output)  # noqa: S603
     if ended.returncode:
-        raise ExperimentError(f"{folder}: {arguments[0]} ended with status {ended.returncode}")
+        where = "" if alone else f", see {folder / _LOG}"
+        raise ExperimentError(
+            f"{folder}: {arguments[0]} ended with status {ended.returncode}{where}"
+        )

@@ -12,7 +12,7 @@ import yaml
 
 from service.decoding.bundle import read_bundle
 from training.bases import MINILM_CAUSAL
-from training.experiment import Options, described, results
+from training.experiment import Options, described, results, shares_of_cores
 from training.mixing import Sources
 from training.predictions import Answer, Predictions, read_predictions, write_predictions
 from training.recipe_files import load_recipe
@@ -82,6 +82,35 @@ def test_run_is_trained_merged_and_scored_once(
     assert (folder / "bundle" / "model.safetensors").stat().st_mtime_ns == before
     assert (folder / "test.jsonl").exists()
     assert "test, meld" in json.loads((out / "results.json").read_text())
+
+
+def test_runs_at_the_same_time_have_cores_of_their_own() -> None:
+    """All of them together; more runs than cores share."""
+    cores = os.sched_getaffinity(0)
+    for jobs in (1, 2, len(cores) + 1):
+        queue = shares_of_cores(jobs)
+        shares = [set(queue.get_nowait()) for _ in range(jobs)]
+        assert set.union(*shares) == cores
+        assert all(shares)
+        if jobs <= len(cores):
+            assert sum(map(len, shares)) == len(cores)
+
+
+def test_failing_run_among_several_is_named_with_its_log(
+    experiment: Path, sources: Sources, tmp_path: Path
+) -> None:
+    """What it printed is in a file, for the terminal would mix it with what others print."""
+    out = tmp_path / "runs"
+
+    ended = run(
+        *(str(experiment), "--data", str(sources.data), "--base", str(tmp_path)),
+        *("--out", str(out), "--jobs", "2"),
+    )
+
+    assert ended.returncode == 2
+    log = out / "trial-slow@7" / "log.txt"
+    assert f"train ended with status 2, see {log}" in ended.stderr.replace("fast", "slow")
+    assert f"{tmp_path}: holds no weights" in log.read_text()
 
 
 def test_run_that_the_recipe_does_not_have_is_named(

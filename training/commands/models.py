@@ -28,6 +28,9 @@ def train(
     save_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints: what a kill can lose.")
     ] = 200,
+    shared: Annotated[
+        Path | None, typer.Option(help="Folder of first stages that several runs have in common.")
+    ] = None,
     label_data: LabelData = DATA,
 ) -> None:
     """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
@@ -48,7 +51,7 @@ def train(
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=encoder.encode_now,
         )
-        finetune.train(resolved, base, sources, encoder.identity, out, save_every)
+        finetune.train(resolved, base, sources, encoder.identity, out, save_every, shared)
     say(f"adapter written to {out}")
 
 
@@ -64,6 +67,9 @@ def run(
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed to use; repeatable.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="That train one run together.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time, each on its share of the cores.")
+    ] = 1,
     test: Annotated[
         bool, typer.Option("--test", help="Read the test splits, when everything is chosen.")
     ] = False,
@@ -82,7 +88,7 @@ def run(
             raise ValueError(f"{recipe} has no run {', '.join(sorted(unknown))}: {known}")
         chosen = {name: runs[name] for name in only or runs}
         out.mkdir(parents=True, exist_ok=True)
-        options = Options(data, base, out, tuple(seed or ()), processes, test)
+        options = Options(data, base, out, tuple(seed or ()), processes, jobs, test)
         say(described(run_experiment(chosen, options)))
 
 
