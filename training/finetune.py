@@ -30,6 +30,7 @@ from training.packed_loss import logits_at
 from training.packing import Row, collate, pack
 from training.recipe import Recipe, RecipeError, Stage
 from training.run_record import begun, put_scores, write_record
+from training.sampling import sampled
 from training.shared_stages import identity, share, take
 from training.targets import check_balance, soft_labels
 from training.tasks import LabelledExample, PromptSettings, first_tokens
@@ -85,9 +86,10 @@ def train(
     # A test split that is not here yet cannot be left out.
     tests = [file for file in recipe.test if (sources.data / file.path).exists()]
     apart = [*development, *sources.corpora(tests)]
-    stages = [
-        (stage, without_held_out(sources.corpora(stage.corpora), apart)) for stage in recipe.stages
-    ]
+    stages = []
+    for stage in recipe.stages:
+        read = without_held_out(sources.corpora(stage.corpora), apart)
+        stages.append((stage, sampled(read, stage.sample, recipe.seed)))
     _check_label_spaces(recipe, [corpus for _, read in stages for corpus in read])
     for stage, read in stages:
         check_balance(read, stage, sources)

@@ -1,7 +1,7 @@
 """Which examples a stage trains on: corpora, labels, tasks and demonstrations, mixed as it says."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ from training.pairing import (
     pool_of_corpora,
     pool_of_demonstrations,
 )
-from training.recipe import CorpusFile, Demonstrations, Sample, Stage
+from training.recipe import CorpusFile, Demonstrations, Stage
 from training.tasks import (
     LabelledExample,
     PromptSettings,
@@ -30,7 +30,6 @@ from training.tasks import (
 )
 
 Shown = tuple[Demonstration, ...]
-Place = tuple[int, int, int]
 Soft = Mapping[tuple[str, Path, str], Mapping[int, Sequence[float]]]
 """Soft labels: by label space, corpus and dialogue id, for each utterance index how much each label
 counts, in the label space's order.
@@ -151,33 +150,22 @@ def mix(
     random.
 
     Args:
-        seed: draws the sample of utterances, alike for every epoch; with `epoch`, all else.
+        seed: draws, with `epoch`, what is chosen at random.
         soft: what the main task should answer, where that is not an utterance's label alone.
     """
     random = Random(f"{seed} {epoch}")
-    sample = _sample(corpora, stage.sample, seed)
     examples: list[LabelledExample] = []
-    for number, corpus in enumerate(corpora):
+    for corpus in corpora:
         for space, share in trained_spaces(corpus, stage, sources):
             found = _found(corpus, space, stage.demonstrations, pools)
             position = 0
-            for place, dialogue in enumerate(in_label_space(corpus, space)):
+            for dialogue in in_label_space(corpus, space):
                 shown = _drawn(found, len(dialogue.utterances), position, stage, random)
                 position += len(dialogue.utterances)
                 if random.random() >= share:
                     continue
-                asked = [
-                    example
-                    for example in _of_dialogue(
-                        dialogue,
-                        space,
-                        stage,
-                        settings,
-                        shown,
-                        soft.get((space.name, corpus.path, dialogue.id), {}),
-                    )
-                    if (number, place, example.index) in sample
-                ]
+                known = soft.get((space.name, corpus.path, dialogue.id), {})
+                asked = _of_dialogue(dialogue, space, stage, settings, shown, known)
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
     return examples
@@ -219,27 +207,6 @@ def held_out(
                 made[f"{space.name}, prediction"] += prediction_task(dialogue, space, settings)
             position += size
     return made
-
-
-def _sample(corpora: Sequence[Corpus], sample: Sample, seed: int) -> Container[Place]:
-    """Which utterances train: (corpus, dialogue, utterance), each by its place."""
-    rows = [
-        [
-            (number, place, index)
-            for place, dialogue in enumerate(corpus.dialogues)
-            for index, utterance in enumerate(dialogue.utterances)
-            if utterance.label is not None
-        ]
-        for number, corpus in enumerate(corpora)
-    ]
-    if sample.of == "all":
-        rows = [[row for of_corpus in rows for row in of_corpus]]
-    random = Random(seed)
-    return {
-        row
-        for of_corpus in rows
-        for row in random.sample(of_corpus, max(1, int(len(of_corpus) * sample.share)))
-    }
 
 
 def trained_spaces(

@@ -86,7 +86,7 @@ class Tasks(Section):
 
 
 class Sample(Section):
-    """A share of the labelled utterances, drawn once for all epochs; the others stay context."""
+    """A share of the labelled utterances, drawn once; of the others the text alone is known."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     # Of each corpus as much ("ratio mix"), or of all corpora together ("total mix").

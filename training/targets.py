@@ -59,6 +59,8 @@ def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools
         if not stage.distillation and not stage.balance.get(name):
             continue
         whose = [(c, dialogue) for c in trained[name] for dialogue in in_label_space(c, space)]
+        if all(u.label is None for _, dialogue in whose for u in dialogue.utterances):
+            continue  # the stage's sample has none of them
         vectors = np.concatenate([pools.vectors(corpus) for corpus in trained[name]])
         split = split_of([dialogue for _, dialogue in whose], space, vectors)
         labels = len(space.names)

@@ -1,7 +1,6 @@
 """What one epoch of a stage consists of."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -275,23 +274,6 @@ def test_corpora_can_be_taught_in_unified_labels_alone(mixed: Mixed) -> None:
 
     assert {e.label_space.name for e in found} == {"unified"}
     assert len(found) == 14
-
-
-@pytest.mark.parametrize("of", ["each", "all"])
-def test_sample_is_a_share_of_the_utterances_alike_in_every_epoch(of: str, mixed: Mixed) -> None:
-    """Of each corpus, or of all together; the others are still context."""
-    epochs = [mixed(sample={"share": 0.5, "of": of}, epoch=n) for n in range(3)]
-
-    assert len({frozenset(map(target_line, epoch)) for epoch in epochs}) == 1
-    sizes = Counter(e.label_space.name for e in epochs[0])
-    if of == "each":
-        assert sizes == {"meld": 4, "emorynlp": 2}
-    else:
-        assert sizes.total() == 7
-
-
-def test_smallest_sample_is_an_utterance(mixed: Mixed) -> None:
-    assert len(mixed(sample={"share": 0.001, "of": "all"})) == 1
 
 
 def test_tasks_of_an_utterance_stand_side_by_side(mixed: Mixed, prompts: PromptSettings) -> None:
