@@ -20,20 +20,22 @@ from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
 from training.adapters import check_base, dropout_key, lora_config
+from training.asking import development_scores, probabilities
 from training.averaging import write_mean
 from training.bases import base_revision
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.leakage import without_held_out
 from training.mixing import Pools, Sources, held_out, mix
-from training.packed_loss import logits_at
-from training.packing import Row, collate, pack
+from training.packing import ROW_TOKENS, Row, pack
+from training.predictions import Floats
+from training.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
 from training.recipe import Recipe, RecipeError, Stage
 from training.run_record import begun, put_scores, write_record
 from training.sampling import sampled
 from training.shared_stages import identity, share, take
 from training.targets import check_balance, soft_labels
-from training.tasks import LabelledExample, PromptSettings, first_tokens
+from training.tasks import LabelledExample, PromptSettings
 from training.trainer import Run, kept_weights, run_stage
 
 if TYPE_CHECKING:
@@ -41,11 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Short rows keep the attention's square small beside the rest of the work: on two cores 448 tokens
-# a row trained 1.3 times as fast as 640.
-ROW_TOKENS = 448
 SAVE_EVERY = 200
-_EVALUATION_ROWS = 8
 _CHECKPOINTS = "checkpoints"
 
 
@@ -93,6 +91,7 @@ def train(
     _check_label_spaces(recipe, [corpus for _, read in stages for corpus in read])
     for stage, read in stages:
         check_balance(read, stage, sources)
+        check_pseudo_labels(read, stage)
     check_base(recipe, base)
     record = begun(recipe, out)
     if record["complete"]:
@@ -115,7 +114,7 @@ def train(
         kept = kept_weights(training.checkpoints(stage.name))
         if stage.name not in record["finished"]:
             common = None
-            if shared is not None and number < len(stages):
+            if shared is not None and number < len(stages) and not _teaches(stage, recipe):
                 common = shared / identity(recipe, number, revision)
             if common is None or not _taken(training, stage, common, kept):
                 _train_stage(training, stage, read, before)
@@ -176,7 +175,7 @@ def _train_stage(
     if stage.runs == 1:
         _run_once(training, stage, corpora, before, stage.name, training.recipe.seed)
         return
-    names = [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
+    names = _runs(stage)
     for number, name in enumerate(names):  # the first is the run that a stage of one would be
         if name not in training.record["finished"]:
             _run_once(training, stage, corpora, before, name, training.recipe.seed + number)
@@ -191,6 +190,35 @@ def _train_stage(
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
         put_scores(training.record, stage.name, stage.epochs, scores, stage.keep)
     _wait_for_all()
+
+
+def _runs(stage: Stage) -> list[str]:
+    """The names of a stage's runs, by which they are on record and in the folders."""
+    if stage.runs == 1:
+        return [stage.name]
+    return [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
+
+
+def _teaches(stage: Stage, recipe: Recipe) -> bool:
+    """Whether a later stage asks its runs, which are not shared with other recipes' runs."""
+    return any(s.pseudo_labels and s.pseudo_labels.teacher == stage.name for s in recipe.stages)
+
+
+def _ask(training: _Training, name: str) -> Ask:
+    """What a finished stage's runs say together: the mean of their probabilities."""
+    (teacher,) = (stage for stage in training.recipe.stages if stage.name == name)
+
+    def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
+        said = []
+        for run in _runs(teacher):
+            kept = kept_weights(training.checkpoints(run))
+            model, causal = _model(training.recipe, training.base, kept)
+            model.to(_device()).eval()
+            trees = reads_trees(causal)
+            said.append(probabilities(model, causal, examples, training.settings, trees))
+        return [np.mean(rows, axis=0) for rows in zip(*said, strict=True)]
+
+    return ask
 
 
 def _run_once(
@@ -208,11 +236,12 @@ def _run_once(
     """
     from transformers import set_seed
 
-    set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
-    model, causal = _model(training.recipe, training.base, before, stage.dropout)
-    trees = reads_trees(causal)
     pools = Pools(training.sources, corpora, seed)
     soft = soft_labels(corpora, stage, training.sources, pools)
+    if stage.pseudo_labels is not None:
+        ask = _ask(training, stage.pseudo_labels.teacher)
+        more, taught = pseudo_labelled(corpora, stage, training.settings, ask)
+        corpora, soft = [*corpora, *more], {**soft, **taught}
     examples = [
         example
         for epoch in range(stage.epochs)
@@ -221,6 +250,9 @@ def _run_once(
         )
     ]
     training.record["agreement"][name] = _agreement(name, examples)
+    set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
+    model, causal = _model(training.recipe, training.base, before, stage.dropout)
+    trees = reads_trees(causal)
 
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
         scores = development_scores(wrapped, causal, training.held, training.settings, trees)
@@ -261,53 +293,6 @@ def reads_trees(causal: "PreTrainedModel") -> bool:
     """
     takes_positions = "position_ids" in signature(causal.forward).parameters
     return takes_positions and not getattr(causal.config, "alibi", False)
-
-
-def development_scores(
-    model: Any,
-    causal: "PreTrainedModel",
-    held: Mapping[str, Sequence[LabelledExample]],
-    settings: PromptSettings,
-    trees: bool = True,
-) -> dict[str, float]:
-    """Weighted F1 in percent, by what is asked.
-
-    A look at the run as it goes, by first tokens on transformers; `instructerc-train evaluate`
-    reports what the service would answer.
-
-    Args:
-        model: what is called, `causal` or what wraps it.
-    """
-    from sklearn.metrics import f1_score
-
-    scores = {}
-    for what, examples in held.items():
-        said = _said(model, causal, examples, settings, trees)
-        gold = [example.label for example in examples]
-        scores[what] = round(100 * float(f1_score(gold, said, average="weighted")), 2)
-    return scores
-
-
-def _said(
-    model: Any,
-    causal: "PreTrainedModel",
-    examples: Sequence[LabelledExample],
-    settings: PromptSettings,
-    trees: bool,
-) -> list[str]:
-    """The label whose verbalizer's first token is likeliest, for each example."""
-    import torch
-
-    said: list[str] = []
-    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
-    for start in range(0, len(rows), _EVALUATION_ROWS):
-        batch = collate(rows[start : start + _EVALUATION_ROWS], trees)
-        with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
-            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu().numpy()
-        for scores in logits:
-            space = examples[len(said)].label_space
-            said.append(space.names[int(np.argmax(scores[first_tokens(settings, space)]))])
-    return said
 
 
 def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> list[Row]:

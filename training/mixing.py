@@ -213,6 +213,8 @@ def trained_spaces(
     corpus: Corpus, stage: Stage, sources: Sources
 ) -> list[tuple[LabelSpace, float]]:
     """The label spaces a corpus trains in, with the share of its dialogues."""
+    if corpus.pseudo_labelled:
+        return [(corpus.label_space, stage.pseudo_labels.share if stage.pseudo_labels else 0.0)]
     if corpus.label_space.name == UNIFIED:
         return [(corpus.label_space, max(stage.own, stage.unified))]
     both = ((corpus.label_space, stage.own), (sources.label_spaces[UNIFIED], stage.unified))

@@ -20,6 +20,10 @@ Ints = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float32]
 Tokens = tuple[int, ...]
 
+# Short rows keep the attention's square small beside the rest of the work: on two cores 448 tokens
+# a row trained 1.3 times as fast as 640.
+ROW_TOKENS = 448
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

@@ -93,6 +93,13 @@ class Sample(Section):
     of: Literal["each", "all"] = "each"
 
 
+class PseudoLabels(Section):
+    """What an earlier stage's runs together make of the corpora in each other's label spaces."""
+
+    teacher: str  # the stage
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the dialogues, in each epoch
+
+
 class Stage(Section):
     """Passes over some corpora."""
 
@@ -129,6 +136,7 @@ class Stage(Section):
     # Of each target of the main task, the share that is not its label but what a classifier, which
     # was fitted on other dialogues, makes of the utterance.
     distillation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pseudo_labels: PseudoLabels | None = None
     # By label space: a label counts in proportion to its frequency to the power of minus this, 1 in
     # the mean. 0: every utterance alike; 1: every label alike.
     balance: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
@@ -180,6 +188,15 @@ class Recipe(Section):
     def best_is_told_on_a_development_split(self) -> Self:
         if not self.development and any(stage.keep == "best" for stage in self.stages):
             raise ValueError("development: keep: best needs one")
+        return self
+
+    @model_validator(mode="after")
+    def teachers_are_trained_before(self) -> Self:
+        for place, stage in enumerate(self.stages):
+            before = [earlier.name for earlier in self.stages[:place]]
+            if stage.pseudo_labels and stage.pseudo_labels.teacher not in before:
+                teacher = stage.pseudo_labels.teacher
+                raise ValueError(f"stage {stage.name}: pseudo_labels: {teacher} is no stage before")
         return self
 
     @model_validator(mode="after")

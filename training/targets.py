@@ -20,7 +20,7 @@ from service.conversation.labels import LabelSpace
 from training.baselines import Split, classified, split_of
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Soft, Sources, in_label_space, trained_spaces
-from training.predictions import Floats, Ints
+from training.predictions import Floats
 from training.recipe import RecipeError, Stage
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools
             agreement = float((said.argmax(1) == split.gold).mean())
             log.info("the teacher agrees with %.1f%% of the labels of %s", 100 * agreement, name)
             targets = (1 - stage.distillation) * targets + stage.distillation * said
-        targets *= weights(split.gold, labels, stage.balance.get(name, 0.0))
+        shares = np.bincount(split.gold, minlength=labels) / len(split.gold)
+        targets *= weights(shares, stage.balance.get(name, 0.0))
         for (dialogue, index, _), number, row in zip(
             split.places, split.dialogues, targets, strict=True
         ):
@@ -97,16 +98,15 @@ def cross_fitted(split: Split, labels: int) -> Floats:
     return said
 
 
-def weights(gold: Ints, labels: int, power: float) -> Floats:
+def weights(shares: Floats, power: float) -> Floats:
     """How much each label counts: its frequency to the power of minus `power`; 1 in the mean.
 
     Args:
-        gold: shape (utterances,), places in the label space.
+        shares: shape (labels,), of the utterances; 1 in all.
 
     Returns:
         Shape (labels,); 0 for a label that no utterance has.
     """
-    shares = np.bincount(gold, minlength=labels) / len(gold)
-    found: Floats = np.zeros(labels)
+    found: Floats = np.zeros(len(shares))
     found[shares > 0] = shares[shares > 0] ** -power
     return found / (found @ shares)

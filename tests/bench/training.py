@@ -27,9 +27,9 @@ from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
 from training.adapters import lora_config
-from training.finetune import ROW_TOKENS, prompt_settings
+from training.finetune import prompt_settings
 from training.mixing import Pools, Sources, mix
-from training.packing import Example, pack
+from training.packing import ROW_TOKENS, Example, pack
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 

@@ -27,15 +27,18 @@ from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Base, Window, load_bundle, read_bundle, trained_labels
 from service.decoding.tokenizer import Tokenizer
 from training import finetune
+from training.asking import development_scores, probabilities
 from training.bases import base_revision
 from training.datasets.errors import DatasetError
 from training.merge import merge
 from training.mixing import Pools, Sources, held_out
 from training.packed_loss import packed_loss
 from training.packing import Row, collate, pack
-from training.recipe import Recipe, RecipeError, Stage
+from training.predictions import Floats
+from training.pseudo_labels import Ask, pseudo_labelled
+from training.recipe import PseudoLabels, Recipe, RecipeError, Stage
 from training.recipe_files import load_recipe
-from training.tasks import PromptSettings, main_task
+from training.tasks import LabelledExample, PromptSettings, main_task
 from training.trainer import Run, run_stage
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -161,7 +164,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     development = sources.corpora(recipe.development)
     pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed)
     held = held_out(development, longer, pools, sources, settings)
-    scores = finetune.development_scores(model.eval(), model, held, settings)
+    scores = development_scores(model.eval(), model, held, settings)
     assert sum(scores.values()) == pytest.approx(max(means.values()), abs=0.02)
 
 
@@ -253,6 +256,48 @@ def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
     assert [path.name for path in begun] == ["1", "2", "2"]
     whole, killed = (load_file(tmp_path / run / WEIGHTS) for run in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_stage_is_taught_by_the_runs_of_an_earlier_one(
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Together: what is likely is the mean of what they say, each with the weights that it kept."""
+    recipe = load_recipe(recipe_file)
+    first = recipe.stages[0].model_copy(update={"runs": 2})
+    taught = recipe.stages[0].model_copy(
+        update={"name": "taught", "pseudo_labels": PseudoLabels(teacher="first")}
+    )
+    changed = recipe.model_copy(update={"stages": (first, taught)})
+    asked: list[tuple[Sequence[LabelledExample], list[list[Floats]]]] = []
+    answered: list[list[Floats]] = []
+
+    def noted(*arguments: Any) -> list[Floats]:
+        answered.append(probabilities(*arguments))
+        return answered[-1]
+
+    def asking(corpora: Any, stage: Stage, settings: PromptSettings, ask: Ask) -> Any:
+        def once(examples: Sequence[LabelledExample]) -> Sequence[Floats]:
+            answered.clear()
+            means = ask(examples)
+            for mean, rows in zip(means, zip(*answered, strict=True), strict=True):
+                assert mean == pytest.approx(sum(rows) / 2)
+                assert mean.sum() == pytest.approx(1)
+            asked.append((examples, list(answered)))
+            return means
+
+        return pseudo_labelled(corpora, stage, settings, once)
+
+    monkeypatch.setattr(finetune, "probabilities", noted)
+    monkeypatch.setattr(finetune, "pseudo_labelled", asking)
+    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+    assert {e.label_space.name for examples, _ in asked for e in examples} == {"meld", "emorynlp"}
+    for _, (one, two) in asked:
+        assert not all(a == pytest.approx(b) for a, b in zip(one, two, strict=True))
 
 
 @contextmanager

@@ -115,6 +115,16 @@ def test_error_names_file_and_key(way: str, value: Any, message: str, recipe: Pa
         load_recipe(recipe)
 
 
+@pytest.mark.parametrize("teacher", ["second", "third"])
+def test_a_teacher_is_a_stage_before(teacher: str, recipe: Path) -> None:
+    changed(recipe, "stages.1.pseudo_labels", {"teacher": "first"})
+    load_recipe(recipe)
+    changed(recipe, "stages.1.pseudo_labels", {"teacher": teacher})
+
+    with pytest.raises(RecipeError, match=f"stage second: pseudo_labels: {teacher} is no stage"):
+        load_recipe(recipe)
+
+
 def test_recipe_asks_for_no_task_that_its_template_lacks(recipe: Path) -> None:
     """Two keys, neither of them wrong alone."""
     changed(recipe, "template", "instructerc-plain-v1")

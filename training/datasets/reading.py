@@ -23,11 +23,16 @@ FORMATS: Mapping[str, tuple[Reader, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Labelled dialogues of one file, or of one folder."""
+    """Labelled dialogues of one file, or of one folder.
+
+    Attributes:
+        pseudo_labelled: whether the labels are what models said.
+    """
 
     path: Path
     label_space: LabelSpace
     dialogues: tuple[Dialogue, ...]
+    pseudo_labelled: bool = False
 
 
 def read_corpus(

@@ -1,0 +1,77 @@
+"""What a model makes of examples of the main task, on transformers, as training looks at it.
+
+By the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the service
+would answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.packed_loss import logits_at
+from training.packing import ROW_TOKENS, collate, pack
+from training.predictions import Floats
+from training.tasks import LabelledExample, PromptSettings, first_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROWS = 8
+
+
+def development_scores(
+    model: Any,
+    causal: "PreTrainedModel",
+    held: Mapping[str, Sequence[LabelledExample]],
+    settings: PromptSettings,
+    trees: bool = True,
+) -> dict[str, float]:
+    """Weighted F1 in percent, by what is asked.
+
+    Args:
+        model: what is called, `causal` or what wraps it.
+        trees: whether it reads rows of several examples.
+    """
+    from sklearn.metrics import f1_score
+
+    scores = {}
+    for what, examples in held.items():
+        rows = probabilities(model, causal, examples, settings, trees)
+        said = [
+            example.label_space.names[int(row.argmax())]
+            for example, row in zip(examples, rows, strict=True)
+        ]
+        gold = [example.label for example in examples]
+        scores[what] = round(100 * float(f1_score(gold, said, average="weighted")), 2)
+    return scores
+
+
+def probabilities(
+    model: Any,
+    causal: "PreTrainedModel",
+    examples: Sequence[LabelledExample],
+    settings: PromptSettings,
+    trees: bool = True,
+) -> list[Floats]:
+    """How likely each label is, for each example, shape (labels,) in its label space's order.
+
+    Args:
+        model: what is called, `causal` or what wraps it.
+        trees: whether it reads rows of several examples.
+    """
+    import torch
+
+    spaces = {example.label_space.name: example.label_space for example in examples}
+    first = {name: first_tokens(settings, space) for name, space in spaces.items()}
+    said: list[Floats] = []
+    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
+    for start in range(0, len(rows), _ROWS):
+        batch = collate(rows[start : start + _ROWS], trees)
+        with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
+            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu().numpy()
+        for scores in logits:
+            of_labels = scores[first[examples[len(said)].label_space.name]].astype(float)
+            likely = np.exp(of_labels - of_labels.max())
+            said.append(likely / likely.sum())
+    return said
