@@ -48,14 +48,23 @@ def base_revision(folder: Path) -> str:
     made = folder / _MADE
     if made.is_file():
         return str(json.loads(made.read_text(encoding="utf-8"))["revision"])
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder}: holds no weights (*.safetensors)")
     whole = hashlib.sha256()
-    for path in files:
+    for path in weights_of(folder):
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{whole.hexdigest()}"
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The files of a base's weights, of which there is one at least.
+
+    Raises:
+        FileNotFoundError: the folder holds no safetensors.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: holds no weights (*.safetensors)")
+    return files
 
 
 def _minilm_causal(folder: Path) -> None:

@@ -22,11 +22,11 @@ from service.decoding.tokenizer import load_tokenizer
 from training.adapters import check_base, dropout_key, lora_config
 from training.asking import development_scores, probabilities
 from training.averaging import write_mean
-from training.bases import base_revision
+from training.bases import base_revision, weights_of
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.leakage import without_held_out
-from training.mixing import Pools, Sources, held_out, mix
+from training.mixing import Pools, Soft, Sources, held_out, mix
 from training.packing import ROW_TOKENS, Row, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
@@ -78,7 +78,7 @@ def train(
     from transformers import set_seed
 
     set_seed(recipe.seed)
-    revision = base_revision(base)
+    weights_of(base)
     settings = prompt_settings(recipe, base)
     development = sources.corpora(recipe.development)
     # A test split that is not here yet cannot be left out.
@@ -97,6 +97,7 @@ def train(
     if record["complete"]:
         log.info("%s: is trained already", out)
         return
+    revision = base_revision(base)
     out.mkdir(parents=True, exist_ok=True)
     if _is_first_process():
         write_bundle(_bundle(recipe, revision, sources, encoder), out)
@@ -172,13 +173,21 @@ def _train_stage(
     training: _Training, stage: Stage, corpora: Sequence[Corpus], before: Path | None
 ) -> None:
     """Run a stage as often as it says, and keep the weights, or the mean of them."""
+    pools = Pools(training.sources, corpora, training.recipe.seed)
+    soft = soft_labels(corpora, stage, training.sources, pools)
+    if stage.pseudo_labels is not None:
+        ask = _ask(training, stage.pseudo_labels.teacher)
+        more, taught = pseudo_labelled(corpora, stage, training.settings, ask)
+        corpora, soft = [*corpora, *more], {**soft, **taught}
     if stage.runs == 1:
-        _run_once(training, stage, corpora, before, stage.name, training.recipe.seed)
+        _run_once(training, stage, corpora, pools, soft, before, stage.name, training.recipe.seed)
         return
     names = _runs(stage)
     for number, name in enumerate(names):  # the first is the run that a stage of one would be
         if name not in training.record["finished"]:
-            _run_once(training, stage, corpora, before, name, training.recipe.seed + number)
+            seed = training.recipe.seed + number
+            drawn = pools.with_seed(seed)
+            _run_once(training, stage, corpora, drawn, soft, before, name, seed)
             training.is_finished(name)
     if _is_first_process():
         kept = kept_weights(training.checkpoints(stage.name))
@@ -225,6 +234,8 @@ def _run_once(
     training: _Training,
     stage: Stage,
     corpora: Sequence[Corpus],
+    pools: Pools,
+    soft: Soft,
     before: Path | None,
     name: str,
     seed: int,
@@ -236,12 +247,6 @@ def _run_once(
     """
     from transformers import set_seed
 
-    pools = Pools(training.sources, corpora, seed)
-    soft = soft_labels(corpora, stage, training.sources, pools)
-    if stage.pseudo_labels is not None:
-        ask = _ask(training, stage.pseudo_labels.teacher)
-        more, taught = pseudo_labelled(corpora, stage, training.settings, ask)
-        corpora, soft = [*corpora, *more], {**soft, **taught}
     examples = [
         example
         for epoch in range(stage.epochs)

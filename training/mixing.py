@@ -80,6 +80,12 @@ class Pools:
         self._vectors: dict[Path, Vectors] = {}
         self._found: dict[tuple[Path, str, str, Demonstrations], list[Shown]] = {}
 
+    def with_seed(self, seed: int) -> "Pools":
+        """The same corpora's, drawn anew; what is encoded already is not encoded again."""
+        pools = Pools(self._sources, self._corpora, seed)
+        pools._vectors = self._vectors
+        return pools
+
     def get(self, name: str, label_space: LabelSpace, balanced: bool = True) -> Pool:
         """The pool called `name` ("train" or "shipped") in a label space."""
         key = (name, label_space.name, balanced)
