@@ -7,8 +7,6 @@ would answer.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from training.packed_loss import logits_at
 from training.packing import ROW_TOKENS, collate, pack
 from training.predictions import Floats
@@ -69,9 +67,8 @@ def probabilities(
     for start in range(0, len(rows), _ROWS):
         batch = collate(rows[start : start + _ROWS], trees)
         with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
-            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu().numpy()
+            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
         for scores in logits:
-            of_labels = scores[first[examples[len(said)].label_space.name]].astype(float)
-            likely = np.exp(of_labels - of_labels.max())
-            said.append(likely / likely.sum())
+            of_labels = scores[first[examples[len(said)].label_space.name]]
+            said.append(of_labels.double().softmax(-1).numpy())
     return said

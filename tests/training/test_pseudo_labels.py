@@ -8,8 +8,6 @@ import pytest
 
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.v2 import V2
-from service.decoding.tokenizer import Tokenizer
 from tests.training.conftest import RECIPE
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Sources, mix
@@ -21,11 +19,6 @@ from training.tasks import LabelledExample, PromptSettings
 STAGE = Stage.model_validate(
     RECIPE["stages"][0] | {"pseudo_labels": {"teacher": "earlier"}, "unified": 0.0}
 )
-
-
-@pytest.fixture
-def prompts(tokenizer: Tokenizer) -> PromptSettings:
-    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
 
 
 @pytest.fixture

@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.v2 import V2
-from service.decoding.tokenizer import Tokenizer
 from tests.training.conftest import RECIPE
 from training.baselines import Split, classified, encode_split
 from training.mixing import Pools, Sources, mix
@@ -18,11 +15,6 @@ from training.targets import check_balance, cross_fitted, soft_labels, weights
 from training.tasks import PromptSettings
 
 STAGE = Stage.model_validate(RECIPE["stages"][0] | {"name": "taught", "distillation": 0.4})
-
-
-@pytest.fixture
-def prompts(tokenizer: Tokenizer) -> PromptSettings:
-    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 150)
 
 
 @pytest.fixture
