@@ -173,23 +173,21 @@ def _train_stage(
     training: _Training, stage: Stage, corpora: Sequence[Corpus], before: Path | None
 ) -> None:
     """Run a stage as often as it says, and keep the weights, or the mean of them."""
-    pools = Pools(training.sources, corpora, training.recipe.seed)
-    soft = soft_labels(corpora, stage, training.sources, pools)
-    if stage.pseudo_labels is not None:
-        ask = _ask(training, stage.pseudo_labels.teacher)
-        more, taught = pseudo_labelled(corpora, stage, training.settings, ask)
-        corpora, soft = [*corpora, *more], {**soft, **taught}
-    if stage.runs == 1:
-        _run_once(training, stage, corpora, pools, soft, before, stage.name, training.recipe.seed)
-        return
     names = _runs(stage)
-    for number, name in enumerate(names):  # the first is the run that a stage of one would be
-        if name not in training.record["finished"]:
-            seed = training.recipe.seed + number
-            drawn = pools.with_seed(seed)
-            _run_once(training, stage, corpora, drawn, soft, before, name, seed)
-            training.is_finished(name)
-    if _is_first_process():
+    seeds = {name: training.recipe.seed + number for number, name in enumerate(names)}
+    if left := [name for name in names if name not in training.record["finished"]]:
+        pools = Pools(training.sources, corpora, training.recipe.seed)
+        soft = soft_labels(corpora, stage, training.sources, pools)
+        if stage.pseudo_labels is not None:
+            ask = _ask(training, stage.pseudo_labels.teacher)
+            more, taught = pseudo_labelled(corpora, stage, training.settings, ask)
+            corpora, soft = [*corpora, *more], {**soft, **taught}
+        for name in left:  # the first is the run that a stage of one would be
+            drawn = pools.with_seed(seeds[name])
+            _run_once(training, stage, corpora, drawn, soft, before, name, seeds[name])
+            if stage.runs > 1:
+                training.is_finished(name)
+    if stage.runs > 1 and _is_first_process():
         kept = kept_weights(training.checkpoints(stage.name))
         write_mean([kept_weights(training.checkpoints(name)) for name in names], kept)
         model, causal = _model(training.recipe, training.base, kept)
