@@ -85,6 +85,8 @@ def write_run(folder: Path, passes: int) -> None:
     stage = recipe["stages"][-1] | {
         "corpora": [{"format": "jsonl", "path": CORPUS, "label_space": _LABEL_SPACE}],
         "epochs": 1,
+        "runs": 1,
+        "pseudo_labels": None,
         "unified": 0.0,
         "prompt_loss": 0.0,
     }
