@@ -190,9 +190,7 @@ def _train_stage(
     if stage.runs > 1 and _is_first_process():
         kept = kept_weights(training.checkpoints(stage.name))
         write_mean([kept_weights(training.checkpoints(name)) for name in names], kept)
-        model, causal = _model(training.recipe, training.base, kept)
-        model.to(_device()).eval()
-        trees = reads_trees(causal)
+        model, causal, trees = _trained(training, kept)
         scores = development_scores(model, causal, training.held, training.settings, trees)
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
         put_scores(training.record, stage.name, stage.epochs, scores, stage.keep)
@@ -218,14 +216,18 @@ def _ask(training: _Training, name: str) -> Ask:
     def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
         said = []
         for run in _runs(teacher):
-            kept = kept_weights(training.checkpoints(run))
-            model, causal = _model(training.recipe, training.base, kept)
-            model.to(_device()).eval()
-            trees = reads_trees(causal)
+            model, causal, trees = _trained(training, kept_weights(training.checkpoints(run)))
             said.append(probabilities(model, causal, examples, training.settings, trees))
         return [np.mean(rows, axis=0) for rows in zip(*said, strict=True)]
 
     return ask
+
+
+def _trained(training: _Training, kept: Path) -> tuple[Any, "PreTrainedModel", bool]:
+    """The model with weights that were kept, to be asked, and whether it reads trees."""
+    model, causal = _model(training.recipe, training.base, kept)
+    model.to(_device()).eval()
+    return model, causal, reads_trees(causal)
 
 
 def _run_once(
