@@ -22,7 +22,7 @@ import yaml
 
 from service.decoding.bundle import FILE
 from training.bases import BUILT_HERE, build_base
-from training.metrics import measure
+from training.metrics import Metrics, measure
 from training.predictions import read_predictions
 from training.recipe import CorpusFile, Recipe
 
@@ -32,6 +32,14 @@ RESULTS = "results.json"
 _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
 _STAGES, _LOG = "stages", "log.txt"
 _DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
+# By their names in `training.metrics.Metrics`: heading, what a score is multiplied by, digits.
+_MEASURES = {
+    "weighted_f1": ("weighted F1", 100, 2),
+    "macro_f1": ("macro F1", 100, 2),
+    "micro_f1": ("micro F1 without neutral", 100, 2),
+    "accuracy": ("accuracy", 100, 2),
+    "brier": ("Brier score", 1, 3),
+}
 
 
 class ExperimentError(ValueError):
@@ -65,8 +73,9 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
     """Do every run, and write what came of them as `results.json`.
 
     Returns:
-        By split and label space, for each recipe the weighted F1 in percent of each seed, with
-        their mean and standard deviation.
+        By split and label space, for each recipe and measure what each seed scored, with the mean
+        and the standard deviation of the seeds: F1 and accuracy in percent, and the Brier score
+        from 0, the best, to 2 (see `training.metrics.Metrics`).
 
     Raises:
         ExperimentError: a step failed.
@@ -116,7 +125,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
 
 def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
     """What the runs that are done scored; see `run_experiment`."""
-    found: dict[str, Any] = {}
+    scored: dict[str, dict[str, dict[str, Metrics]]] = {}
     for split in (_DEVELOPMENT, _TEST):
         for name, recipe in recipes.items():
             for seed in options.seeds or (recipe.seed,):
@@ -124,16 +133,24 @@ def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
                 if not path.is_file():
                     continue
                 for space, predictions in read_predictions(path).items():
-                    key = f"{path.stem}, {space}"
-                    of_recipe = found.setdefault(key, {}).setdefault(name, {"seeds": {}})
-                    score = round(100 * measure(predictions).weighted_f1, 2)
-                    of_recipe["seeds"][str(seed)] = score
-    for of_split in found.values():
-        for one in of_split.values():
-            scores = list(one["seeds"].values())
-            one["mean"] = round(mean(scores), 2)
-            one["deviation"] = round(stdev(scores), 2) if len(scores) > 1 else None
-    return found
+                    of_split = scored.setdefault(f"{path.stem}, {space}", {})
+                    of_split.setdefault(name, {})[str(seed)] = measure(predictions)
+    return {
+        what: {name: _summed_up(by_seed) for name, by_seed in runs.items()}
+        for what, runs in scored.items()
+    }
+
+
+def _summed_up(by_seed: Mapping[str, Metrics]) -> dict[str, Any]:
+    summary = {}
+    for name, (_, unit, _) in _MEASURES.items():
+        scores = {seed: getattr(metrics, name) * unit for seed, metrics in by_seed.items()}
+        summary[name] = {
+            "seeds": {seed: round(score, 4) for seed, score in scores.items()},
+            "mean": round(mean(scores.values()), 4),
+            "deviation": round(stdev(scores.values()), 4) if len(scores) > 1 else None,
+        }
+    return summary
 
 
 def shares_of_cores(jobs: int) -> "SimpleQueue[Sequence[int]]":
@@ -149,16 +166,24 @@ def shares_of_cores(jobs: int) -> "SimpleQueue[Sequence[int]]":
 
 
 def described(found: Mapping[str, Any]) -> str:
-    """The results as tables in Markdown."""
+    """The results as tables in Markdown: means of the seeds, and their standard deviations."""
+    headings = [heading for heading, _, _ in _MEASURES.values()]
+    head = f"| run | {' | '.join(headings)} | seeds |\n|{'---|' * (len(headings) + 2)}"
     parts = []
     for what, runs in found.items():
-        lines = [what, "", "| run | weighted F1 | deviation | seeds |", "|---|---|---|---|"]
+        lines = [what, "", head]
         for name, one in runs.items():
-            spread = "" if one["deviation"] is None else f"{one['deviation']:.2f}"
-            seeds = ", ".join(f"{seed}: {score:.2f}" for seed, score in one["seeds"].items())
-            lines.append(f"| {name} | {one['mean']:.2f} | {spread} | {seeds} |")
+            cells = [_cell(one[key], digits) for key, (_, _, digits) in _MEASURES.items()]
+            seeds = ", ".join(one["weighted_f1"]["seeds"])
+            lines.append(f"| {name} | {' | '.join(cells)} | {seeds} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _cell(of_measure: Mapping[str, Any], digits: int) -> str:
+    deviation = of_measure["deviation"]
+    spread = "" if deviation is None else f" ± {deviation:.{digits}f}"
+    return f"{of_measure['mean']:.{digits}f}{spread}"
 
 
 def _folder(name: str, seed: int, options: Options) -> Path:

@@ -71,7 +71,7 @@ def test_run_is_trained_merged_and_scored_once(
     assert bundle.label_spaces["meld"].development["utterances"] == 3
     assert len(read_predictions(folder / "development.jsonl")["meld"].answers) == 3
     found = json.loads((out / "results.json").read_text())
-    score = found["development, meld"]["trial-fast"]
+    score = found["development, meld"]["trial-fast"]["weighted_f1"]
     assert score["seeds"].keys() == {"3"}
     assert f"| trial-fast | {score['mean']:.2f} |" in ended.stdout
     # Test is read when it is asked for, and no other step is done again.
@@ -139,15 +139,18 @@ def test_base_that_cannot_be_built_here_has_to_be_named(
 
 
 def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None:
-    """Mean and standard deviation of weighted F1; runs that are not done are left out."""
-    for seed, said in ((1, 0), (2, 1)):
+    """Mean and standard deviation of each measure; runs that are not done are left out."""
+    # All are said to be neutral; then all but one are right, and all with less certainty.
+    for seed, right, certainty in ((1, {0}, 1.0), (2, {0, 1, 3}, 0.8)):
         answers = tuple(
-            Answer("d", index, index % 2, (1.0 - said, float(said))) for index in range(4)
+            Answer("d", index, gold, _certain(gold if index in right else 0, certainty))
+            for index, gold in enumerate((0, 1, 1, 2))
         )
         folder = tmp_path / f"tiny@{seed}"
         folder.mkdir()
         write_predictions(
-            [Predictions("meld", ("up", "down"), answers)], folder / "development.jsonl"
+            [Predictions("meld", ("neutral", "joy", "anger"), answers)],
+            folder / "development.jsonl",
         )
     recipe = load_recipe(recipe_file)
     options = Options(tmp_path, None, tmp_path, seeds=(1, 2, 3))
@@ -155,5 +158,27 @@ def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None
     found = results({"tiny": recipe}, options)
 
     one = found["development, meld"]["tiny"]
-    assert one == {"seeds": {"1": 33.33, "2": 33.33}, "mean": 33.33, "deviation": 0.0}
-    assert "| tiny | 33.33 | 0.00 | 1: 33.33, 2: 33.33 |" in described(found)
+    # By hand: F1 of neutral, joy, anger is 2/5, 0, 0, then 2/3, 2/3, 1, of 1, 2, 1 utterances; the
+    # squared distance of a wrong answer is 2, then 0.8**2 + 0.9**2 + 0.1**2, of a right one 0.06.
+    assert one["weighted_f1"] == summary(10.0, 75.0)
+    assert one["macro_f1"] == summary(100 * 2 / 15, 100 * 7 / 9)
+    assert one["micro_f1"] == summary(0.0, 80.0)
+    assert one["accuracy"] == summary(25.0, 75.0)
+    assert one["brier"] == summary(1.5, (3 * 0.06 + 1.46) / 4)
+    said = "| tiny | 42.50 ± 45.96 | 45.56 ± 45.57 | 40.00 ± 56.57 | 50.00 ± 35.36 |"
+    assert f"{said} 0.955 ± 0.771 | 1, 2 |" in described(found)
+
+
+def _certain(place: int, certainty: float) -> tuple[float, ...]:
+    """Of three labels, one with a certainty and the others alike."""
+    rest = (1 - certainty) / 2
+    return tuple(certainty if place == other else rest for other in range(3))
+
+
+def summary(first: float, second: float) -> dict[str, Any]:
+    """What is kept of the scores of seeds 1 and 2."""
+    return {
+        "seeds": {"1": pytest.approx(first, abs=1e-4), "2": pytest.approx(second, abs=1e-4)},
+        "mean": pytest.approx((first + second) / 2, abs=1e-4),
+        "deviation": pytest.approx(abs(first - second) / 2**0.5, abs=1e-4),
+    }
