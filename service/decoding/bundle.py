@@ -23,6 +23,7 @@ from service.conversation.calibration import Calibration, Isotonic, Temperature,
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
+from service.files import written_whole
 
 FILE = "bundle.json"
 
@@ -189,10 +190,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write `bundle.json`."""
-    (folder / FILE).write_text(
-        bundle.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
-    )
+    """Write `bundle.json`, whole."""
+    with written_whole(folder / FILE) as file:
+        file.write(bundle.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
