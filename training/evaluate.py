@@ -28,7 +28,7 @@ from training.calibration import FITS, calibrated, cross_fitted, fitted
 from training.free_decoding import Prompt, agreement, invalid_rate, prompts_of
 from training.label_orders import flip_rate, in_order, other_orders
 from training.metrics import measure
-from training.predictions import Answer, Predictions
+from training.predictions import Answer, Predictions, write_predictions
 
 Kind = Literal["temperature", "isotonic"]
 
@@ -209,6 +209,28 @@ async def ask_ahead(
                 gold = space.names.index(space.label(utterance.label).name)
                 answers.append(_answer(dialogue.id, place + 1, gold, said, utterance.id))
     return Predictions(space.name, space.names, tuple(answers))
+
+
+def keep(
+    said: Sequence[Predictions],
+    scores: Sequence[Scores],
+    bundles: Sequence[Path],
+    predictions: Path | None,
+) -> None:
+    """Write scores and calibrations into bundles or adapters, and then what was said to a file.
+
+    The file says that all is done: an experiment that was stopped goes on by it.
+
+    Args:
+        said: without a calibration, so that others can be fitted and judged by it.
+
+    Raises:
+        BundleError: as `record`.
+    """
+    for folder in bundles:
+        record(scores, folder)
+    if predictions is not None:
+        write_predictions(said, predictions)
 
 
 def record(scores: Sequence[Scores], folder: Path) -> None:

@@ -1,5 +1,8 @@
 """What a model said of labelled utterances, and the file that keeps it.
 
+A file keeps probabilities as the model said them, before any calibration: one that was fitted on
+the same utterances would make them look better than they are.
+
 One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3,
 "utterance": "dia0_utt3", "gold": "joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99,
 "demonstrations": ["joy"]}`; `utterance` only where the corpus has a name for it.

@@ -1,5 +1,6 @@
 """Everything that is measured of models, by label space; several seeds of a model together.
 
+All is of what the models said, which no calibration has changed, but where it says otherwise.
 Calibrations are never judged by the utterances that they were fitted on: they are fitted on other
 predictions of the same model, as of a development split, or else each dialogue is calibrated by
 what fits others.

@@ -26,10 +26,13 @@ TALKS: dict[str, list[tuple[str, str, str | None]]] = {
 
 
 def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -> None:
-    """What is recorded fits what was said; the model speaks as it is read."""
+    """What is recorded fits what was said, which the bundle's own temperature has not changed."""
     bundle, talks = tmp_path / "bundle", tmp_path / "talks.jsonl"
     shutil.copytree(BUNDLE, bundle)
-    write_bundle(uncalibrated(read_bundle(bundle)), bundle)
+    warm = uncalibrated(read_bundle(bundle))
+    meld = warm.label_spaces["meld"].calibrated(Temperature(2.0))
+    spaces = {**warm.label_spaces, "meld": meld}
+    write_bundle(warm.model_copy(update={"label_spaces": spaces}), bundle)
     with talks.open("w") as file:
         for name, spoken in TALKS.items():
             lines = [{"speaker": who, "text": text, "label": label} for who, text, label in spoken]

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,18 @@ from service.errors import ForecastNotSupported, UtteranceTooLong
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.calibration import calibrated, calibration_error, cross_fitted, fit_isotonic
-from training.evaluate import Asked, Kind, Scores, ask, ask_ahead, record, score, uncalibrated
-from training.predictions import Answer, Predictions
+from training.evaluate import (
+    Asked,
+    Kind,
+    Scores,
+    ask,
+    ask_ahead,
+    keep,
+    record,
+    score,
+    uncalibrated,
+)
+from training.predictions import Answer, Predictions, read_predictions
 
 UP_AND_DOWN = TrainedLabels(verbalizers={"up": "up", "down": "down"})
 
@@ -189,6 +200,26 @@ def test_scores_of_another_bundle_are_refused(folder: Path) -> None:
         record([scores("meld"), scores("emorynlp")], folder)
 
     assert (folder / FILE).read_bytes() == before
+
+
+def test_predictions_are_kept_as_the_model_said_them(folder: Path, tmp_path: Path) -> None:
+    """Whatever calibration the bundle has, or gets."""
+    said = replace(surely(6), label_space="meld")
+    path = tmp_path / "said.jsonl"
+
+    keep([said], [scores("meld")], [folder], path)
+
+    assert read_predictions(path) == {"meld": said}
+
+
+def test_file_of_predictions_means_that_scores_are_recorded(folder: Path, tmp_path: Path) -> None:
+    """An experiment that was stopped before the file was there does the step again."""
+    said = replace(surely(6), label_space="meld")
+
+    with pytest.raises(OSError, match="nowhere"):
+        keep([said], [scores("meld")], [folder], tmp_path / "nowhere" / "said.jsonl")
+
+    assert read_bundle(folder).label_spaces["meld"].calibration == WARM
 
 
 class Moody:

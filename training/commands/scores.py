@@ -37,7 +37,11 @@ def evaluate(
         typer.Option(help="What to fit: one temperature, or a curve for each label."),
     ] = "temperature",
     predictions: Annotated[
-        Path | None, typer.Option(help="File for what was said of each utterance, as JSONL.")
+        Path | None,
+        typer.Option(
+            help="File for what the model said of each utterance, without any calibration, as "
+            "JSONL; written last, when all else is done."
+        ),
     ] = None,
     task: Annotated[
         str, typer.Option(help="main, or prediction: turns are forecast, not shown.")
@@ -59,10 +63,8 @@ def evaluate(
         from service.decoding.bundle import read_bundle
         from service.settings import load_settings
         from training import evaluate as evaluation
-        from training.calibration import calibrated
         from training.datasets.reading import read_named
         from training.free_decoding import open_speaker
-        from training.predictions import write_predictions
         from training.tasks import with_unified_labels
 
         if task not in ("main", "prediction"):
@@ -99,22 +101,19 @@ def evaluate(
             )
         )
         known = [(asked, trained[asked.said.label_space]) for asked in found]
-        if predictions is not None:
-            served = [calibrated(asked.said, own.calibration) for asked, own in known]
-            write_predictions(served, predictions)
         texts: list[list[str] | None] = [None] * len(known)
         if free_decode:
             say_aside("letting the model speak")
             speak = open_speaker(bundle)
             texts = [speak(asked.prompts, [*own.verbalizers.values()]) for asked, own in known]
         scores = [
-            evaluation.score(asked, own, calibration, said)
-            for (asked, own), said in zip(known, texts, strict=True)
+            evaluation.score(asked, own, calibration, spoken)
+            for (asked, own), spoken in zip(known, texts, strict=True)
         ]
         for score in scores:
             say(json.dumps(score.to_json()))
-        for folder in record or ():
-            evaluation.record(scores, folder)
+        said = [asked.said for asked in found]
+        evaluation.keep(said, scores, record or (), predictions)
 
 
 def baselines(
@@ -153,8 +152,10 @@ def compare(
 ) -> None:
     """Measure predictions, with 95% intervals, and the first file's lead over each other one.
 
-    Intervals and leads are of weighted F1, in percent, by drawing dialogues with replacement.
+    All is of what the models said, which no calibration has changed. Intervals and leads are of
+    weighted F1, in percent, by drawing dialogues with replacement.
     """
+    from service.files import written_whole
     from training.comparing import compared, described
     from training.predictions import read_predictions
 
@@ -163,7 +164,8 @@ def compare(
         read = [(path.stem if short else str(path), read_predictions(path)) for path in predictions]
         found = compared(read)
         if out is not None:
-            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            with written_whole(out) as file:
+                file.write(json.dumps(found, indent=1) + "\n")
     say(described(found))
 
 
@@ -184,7 +186,10 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a page of tables and plots about models, and everything measured as JSON."""
+    """Write a page of tables and plots about models, and everything measured as JSON.
+
+    All is of what the models said, and beside it what calibrations would make of that.
+    """
     from service.files import written_whole
     from training.page import page
     from training.report import read_runs, reported
