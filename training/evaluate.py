@@ -239,11 +239,9 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     Raises:
         BundleError: no bundle, or one without a label space that was scored; nothing is written.
     """
-    bundle = read_bundle(folder)
+    bundle = recordable(folder, [score.label_space for score in scores])
     spaces = dict(bundle.label_spaces)
     for score in scores:
-        if score.label_space not in spaces:
-            raise BundleError(f"{folder}: was not trained on {score.label_space}")
         development = {
             "utterances": float(score.utterances),
             "weighted_f1": score.calibrated_weighted_f1,
@@ -257,6 +255,19 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
             .model_copy(update={"development": development, "predicted": score.predicted})
         )
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
+
+
+def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
+    """The bundle or adapter in a folder, if scores in all of these label spaces may go there.
+
+    Raises:
+        BundleError: no bundle, or one that was not trained on a label space.
+    """
+    bundle = read_bundle(folder)
+    for name in label_spaces:
+        if name not in bundle.label_spaces:
+            raise BundleError(f"{folder}: was not trained on {name}")
+    return bundle
 
 
 def score(

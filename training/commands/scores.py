@@ -19,7 +19,7 @@ def evaluate(
         list[str],
         typer.Option(
             help="meld:PATH, emorynlp:PATH, iemocap:FOLDER, dailydialog:FOLDER or "
-            "jsonl/LABEL_SPACE:PATH; repeatable."
+            "jsonl/LABEL_SPACE:PATH; repeatable, those of one label space are scored together."
         ),
     ],
     unified: Annotated[
@@ -44,7 +44,8 @@ def evaluate(
         ),
     ] = None,
     task: Annotated[
-        str, typer.Option(help="main, or prediction: turns are forecast, not shown.")
+        Literal["main", "prediction"],
+        typer.Option(help="main, or prediction: turns are forecast, not shown."),
     ] = "main",
     label_orders: Annotated[
         int,
@@ -60,34 +61,29 @@ def evaluate(
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
-        from service.decoding.bundle import read_bundle
+        from service.decoding.bundle import load_bundle
+        from service.recognition.pipeline import supported_label_space
         from service.settings import load_settings
         from training import evaluate as evaluation
         from training.datasets.reading import read_named
         from training.free_decoding import open_speaker
-        from training.tasks import with_unified_labels
+        from training.questions import by_label_space, check_labelled
 
-        if task not in ("main", "prediction"):
-            raise ValueError(f"no task {task!r} to score: main, prediction")
+        # What cannot be scored or recorded is said before anything is started.
         if task == "prediction" and (record or label_orders or free_decode):
             raise ValueError("a forecast has no calibration, order or speech of its own to score")
         settings = load_settings()
         spaces = load_label_spaces(settings.data / "label_spaces")
         corpora = [read_named(entry, spaces) for entry in corpus]
-        trained = read_bundle(bundle).label_spaces
-        # A bundle of unified labels alone is asked in those alone.
-        labelled = [
-            (c.label_space, c.dialogues)
-            for c in corpora
-            if not unified or c.label_space.name in trained
-        ]
-        if unified:
-            together = [
-                dialogue
-                for c in corpora
-                for dialogue in with_unified_labels(c.dialogues, c.label_space)
-            ]
-            labelled.append((spaces[UNIFIED], tuple(together)))
+        for read in corpora:
+            check_labelled(read, task)
+        loaded = load_bundle(bundle, spaces)
+        trained = loaded.label_spaces
+        labelled = by_label_space(corpora, trained, spaces[UNIFIED] if unified else None)
+        for space, _ in labelled:
+            supported_label_space(loaded, spaces, space.name)
+        for folder in record or ():
+            evaluation.recordable(folder, [space.name for space, _ in labelled])
         found = asyncio.run(
             evaluation.evaluate(
                 settings,
@@ -95,7 +91,7 @@ def evaluate(
                 Path(index),
                 demonstrations,
                 say_aside,
-                task=task,  # type: ignore[arg-type]
+                task=task,
                 label_orders=label_orders,
                 prompts=free_decode,
             )
@@ -126,11 +122,14 @@ def baselines(
     from training import baselines as simple
     from training.datasets.reading import read_named
     from training.predictions import write_predictions
+    from training.questions import check_labelled
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
         known, asked = read_named(train, spaces), read_named(corpus, spaces)
         space = known.label_space
+        for read in (known, asked):
+            check_labelled(read)
         if asked.label_space.name != space.name:
             raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
         from service.demonstrations.encoder import load_encoder
