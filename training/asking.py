@@ -7,6 +7,9 @@ would answer.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from training.metrics import confusion, own_measure
 from training.packed_loss import logits_at
 from training.packing import ROW_TOKENS, collate, pack
 from training.predictions import Floats
@@ -25,23 +28,23 @@ def development_scores(
     settings: PromptSettings,
     trees: bool = True,
 ) -> dict[str, float]:
-    """Weighted F1 in percent, by what is asked.
+    """By what is asked, the measure by which models are compared in its label space, in percent.
 
     Args:
         model: what is called, `causal` or what wraps it.
+        held: examples of one label space each.
         trees: whether it reads rows of several examples.
     """
-    from sklearn.metrics import f1_score
-
     scores = {}
     for what, examples in held.items():
+        if not examples:  # as where no dialogue has a second turn to forecast
+            scores[what] = 0.0
+            continue
+        space = examples[0].label_space
         rows = probabilities(model, causal, examples, settings, trees)
-        said = [
-            example.label_space.names[int(row.argmax())]
-            for example, row in zip(examples, rows, strict=True)
-        ]
-        gold = [example.label for example in examples]
-        scores[what] = round(100 * float(f1_score(gold, said, average="weighted")), 2)
+        gold = np.asarray([space.names.index(example.label) for example in examples])
+        matrix = confusion(gold, np.stack(rows).argmax(1), len(space.names))
+        scores[what] = round(100 * float(own_measure(space.name, space.names)(matrix)), 2)
     return scores
 
 

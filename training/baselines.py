@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from training.metrics import confusion, weighted_f1
+from training.metrics import confusion, own_measure
 from training.pairing import EncodeTexts, Vectors, nearest_places
 from training.predictions import Answer, Floats, Ints, Predictions
 
@@ -116,6 +116,7 @@ def _before_the_vote(train: Split, rows: int, label_space: LabelSpace) -> Floats
 def _best_count(train: Split, label_space: LabelSpace) -> int:
     """How many neighbours label the training split best, each from other dialogues."""
     labels = len(label_space.names)
+    score = own_measure(label_space.name, label_space.names)
     own = [np.flatnonzero(train.dialogues == n) for n in range(train.dialogues.max() + 1)]
     excluded = [own[dialogue] for dialogue in train.dialogues]
     said = {count: np.zeros(len(train.gold), np.int64) for count in _NEIGHBOURS}
@@ -129,18 +130,17 @@ def _best_count(train: Split, label_space: LabelSpace) -> int:
         for count in _NEIGHBOURS:
             if count > len(nearest):  # there are no more
                 said[count][number] = votes[number].argmax()
-    return max(
-        said, key=lambda count: float(weighted_f1(confusion(train.gold, said[count], labels)))
-    )
+    return max(said, key=lambda count: float(score(confusion(train.gold, said[count], labels))))
 
 
 def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:
     held_out = train.dialogues % _HELD_OUT == _HELD_OUT - 1
     labels = len(label_space.names)
+    own = own_measure(label_space.name, label_space.names)
 
     def score(strength: float) -> float:
         said = classified(train, ~held_out, train.contexts[held_out], labels, strength)
-        return float(weighted_f1(confusion(train.gold[held_out], said.argmax(1), labels)))
+        return float(own(confusion(train.gold[held_out], said.argmax(1), labels)))
 
     best = max(_STRENGTHS, key=score) if held_out.any() and not held_out.all() else 1.0
     return classified(train, np.ones_like(held_out), asked.contexts, labels, best)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from training.bootstrap import difference, interval
-from training.metrics import measure, weighted_f1
+from training.metrics import TITLES, compared_by, measure, own_measure
 from training.predictions import Predictions
 
 Named = tuple[str, Mapping[str, Predictions]]  # a model, and its predictions by label space
@@ -15,8 +15,9 @@ def compared(models: Sequence[Named]) -> dict[str, Any]:
     """Every measure of every model, and the first model's lead over each other one.
 
     Returns:
-        By label space: `models`, with all measures and the interval of weighted F1 by name, and
-        `leads` of the first model by the other's name. Shares are from 0 to 1.
+        By label space: `compared_by`, which measure counts in it; `models`, with all measures and
+        that one's interval by name, and `leads` of the first model by the other's name. Shares are
+        from 0 to 1.
 
     Raises:
         NotTheSameUtterances: the models were asked about different utterances.
@@ -24,16 +25,17 @@ def compared(models: Sequence[Named]) -> dict[str, Any]:
     (first, ours), *others = models
     found: dict[str, Any] = {}
     for space, predictions in ours.items():
+        own, counts = compared_by(space), own_measure(space, predictions.labels)
         asked = [(name, said[space]) for name, said in models if space in said]
         found[space] = {
+            "compared_by": own,
             "models": {
-                name: measure(said).to_json()
-                | {"weighted_f1_interval": asdict(interval(said, weighted_f1))}
+                name: measure(said).to_json() | {f"{own}_interval": asdict(interval(said, counts))}
                 for name, said in asked
             },
             "first": first,
             "leads": {
-                name: asdict(difference(predictions, said[space], weighted_f1))
+                name: asdict(difference(predictions, said[space], counts))
                 for name, said in others
                 if space in said
             },
@@ -45,16 +47,17 @@ def described(found: Mapping[str, Any]) -> str:
     """A table in Markdown for each label space, in percent."""
     parts = []
     for space, one in found.items():
+        own = one["compared_by"]
         lines = [
             f"{space}, {next(iter(one['models'].values()))['utterances']:,} utterances",
             "",
-            "| model | weighted F1 | 95% | macro F1 | accuracy | Brier | calibration error |",
+            f"| model | {TITLES[own]} | 95% | macro F1 | accuracy | Brier | calibration error |",
             "|---|---|---|---|---|---|---|",
         ]
         for name, m in one["models"].items():
-            span = m["weighted_f1_interval"]
+            span = m[f"{own}_interval"]
             lines.append(
-                f"| {name} | {100 * m['weighted_f1']:.2f} | {100 * span['low']:.1f} to "
+                f"| {name} | {100 * m[own]:.2f} | {100 * span['low']:.1f} to "
                 f"{100 * span['high']:.1f} | {100 * m['macro_f1']:.2f} | {100 * m['accuracy']:.2f} "
                 f"| {m['brier']:.3f} | {m['calibration_error']:.3f} |"
             )

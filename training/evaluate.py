@@ -39,6 +39,7 @@ class Scores:
 
     Attributes:
         weighted_f1, macro_f1, accuracy: in percent, every label counted, neutral included.
+        micro_f1: in percent, of all labels but neutral together.
         brier, calibration_error: see `training.metrics`.
         fitted: what calibrates these utterances best.
         calibrated_*: by calibrations of that kind, each utterance by one that was fitted on other
@@ -59,12 +60,14 @@ class Scores:
     utterances: int
     weighted_f1: float
     macro_f1: float
+    micro_f1: float
     accuracy: float
     brier: float
     calibration_error: float
     fitted: Calibration
     calibrated_weighted_f1: float
     calibrated_macro_f1: float
+    calibrated_micro_f1: float
     calibrated_accuracy: float
     calibrated_brier: float
     calibrated_error: float
@@ -246,6 +249,7 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
             "utterances": float(score.utterances),
             "weighted_f1": score.calibrated_weighted_f1,
             "macro_f1": score.calibrated_macro_f1,
+            "micro_f1": score.calibrated_micro_f1,
             "accuracy": score.calibrated_accuracy,
             "calibration_error": score.calibrated_error,
         }
@@ -294,12 +298,14 @@ def score(
         utterances=served.utterances,
         weighted_f1=round(100 * served.weighted_f1, 2),
         macro_f1=round(100 * served.macro_f1, 2),
+        micro_f1=round(100 * served.micro_f1, 2),
         accuracy=round(100 * served.accuracy, 2),
         brier=round(served.brier, 4),
         calibration_error=round(served.calibration_error, 4),
         fitted=fit,
         calibrated_weighted_f1=round(100 * mended.weighted_f1, 2),
         calibrated_macro_f1=round(100 * mended.macro_f1, 2),
+        calibrated_micro_f1=round(100 * mended.micro_f1, 2),
         calibrated_accuracy=round(100 * mended.accuracy, 2),
         calibrated_brier=round(mended.brier, 4),
         calibrated_error=round(mended.calibration_error, 4),

@@ -5,7 +5,10 @@ once. MELD, EmoryNLP and IEMOCAP are compared by weighted F1, DailyDialog by mic
 neutral (Ghosal et al. 2020, COSMIC, arXiv 2010.02795, section 4.3).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,17 @@ from training.predictions import Floats, Ints, Predictions
 
 # Labels that say there is no emotion; micro F1 leaves them out.
 NEUTRAL = ("neutral", "no emotion")
+# How the measures of labels are called, by their names in `Metrics`.
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "weighted_f1": "weighted F1",
+        "macro_f1": "macro F1",
+        "micro_f1": "micro F1 without neutral",
+        "accuracy": "accuracy",
+    }
+)
+# Label spaces whose corpora are not compared by weighted F1.
+_COMPARED_BY: Mapping[str, str] = MappingProxyType({"dailydialog": "micro_f1"})
 _COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -57,6 +71,22 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def compared_by(label_space: str) -> str:
+    """The name in `Metrics` of the measure by which models are compared in a label space."""
+    return _COMPARED_BY.get(label_space, "weighted_f1")
+
+
+def own_measure(label_space: str, labels: tuple[str, ...]) -> Callable[[Floats], Floats]:
+    """That measure of confusion matrices, shape (..., labels, labels).
+
+    Args:
+        labels: the label space's, in its order.
+    """
+    if compared_by(label_space) == "micro_f1":
+        return partial(micro_f1, without=neutral_places(labels))
+    return weighted_f1
 
 
 def measure(predictions: Predictions) -> Metrics:

@@ -6,14 +6,10 @@ from importlib.resources import files
 from xml.etree.ElementTree import Element, tostring
 
 from training.markup import element
+from training.metrics import TITLES
 from training.plots import Axis, Series, Span, heat_map, line_chart, span_chart
 from training.report import ModelReport, SpaceReport, Spread
 
-_SHARES = {
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1 without neutral",
-    "accuracy": "accuracy",
-}
 _HOW_TO_READ = (
     "F1, accuracy and agreement are in percent. Neutral counts where nothing else is said.",
     "An interval holds 95 of 100 draws of whole dialogues. A lead is of the same draws for both "
@@ -84,15 +80,16 @@ def _space(key: str, space: SpaceReport) -> Element:
 
 
 def _scores(space: SpaceReport) -> Element:
+    own, others = space.compared_by, [name for name in TITLES if name != space.compared_by]
     rows = []
     for name, model in space.models.items():
-        m, span = model.measures, model.weighted_f1_interval
+        m, span = model.measures, model.interval
         agreement = model.demonstration_agreement
         rows.append(
             [
-                *(name, str(len(model.runs)), _percent(m["weighted_f1"])),
+                *(name, str(len(model.runs)), _percent(m[own])),
                 f"{100 * span.low:.1f} to {100 * span.high:.1f}",
-                *(_percent(m[share]) for share in _SHARES),
+                *(_percent(m[share]) for share in others),
                 *(_plain(m["brier"]), _plain(m["calibration_error"])),
                 _plain(model.calibrations["temperature"].calibration_error),
                 "none shown" if agreement is None else _percent(agreement),
@@ -100,24 +97,25 @@ def _scores(space: SpaceReport) -> Element:
             ]
         )
     heads = [
-        *("model", "runs", "weighted F1", "95%", *_SHARES.values(), "Brier", "calibration error"),
-        *("calibration error, temperature", "nearest demonstration agrees", "label mass"),
+        *("model", "runs", TITLES[own], "95%", *(TITLES[share] for share in others)),
+        *("Brier", "calibration error", "calibration error, temperature"),
+        *("nearest demonstration agrees", "label mass"),
     ]
     return _table("Scores", heads, rows)
 
 
 def _score_chart(key: str, space: SpaceReport) -> Element:
-    spans = []
+    spans, own = [], TITLES[space.compared_by]
     for number, (name, model) in enumerate(space.models.items()):
-        one = model.weighted_f1_interval
+        one = model.interval
         spans.append(Span(name, one.value, one.low, one.high, number))
     low, high = _round_ends([end for span in spans for end in (span.low, span.high)])
     return span_chart(
         f"{key}-scores",
-        f"Weighted F1 in {space.label_space}, with 95% intervals",
+        f"{own[0].upper()}{own[1:]} in {space.label_space}, with 95% intervals",
         _spans_said(spans),
         spans,
-        Axis("weighted F1, %", low, high),
+        Axis(f"{own}, %", low, high),
     )
 
 
@@ -129,7 +127,7 @@ def _leads(space: SpaceReport) -> Element:
         ]
         for name, lead in space.leads.items()
     ]
-    heads = [f"lead of {space.first} over", "weighted F1", "95%", "by chance"]
+    heads = [f"lead of {space.first} over", TITLES[space.compared_by], "95%", "by chance"]
     return _table("Paired leads", heads, rows)
 
 
@@ -144,7 +142,7 @@ def _lead_chart(key: str, space: SpaceReport) -> Element:
         f"Lead of {space.first} over each other model, with 95% intervals",
         _spans_said(spans),
         spans,
-        Axis(f"lead of {space.first} in weighted F1, points", low, high),
+        Axis(f"lead of {space.first} in {TITLES[space.compared_by]}, points", low, high),
         zero=True,
     )
 
@@ -159,12 +157,12 @@ def _calibrations(space: SpaceReport) -> Element:
                 *(name, _fitted_on(model)),
                 *(_plain(one.calibration_error) for one in found),
                 *(_plain(one.brier) for one in found),
-                *(_percent(one.weighted_f1) for one in found),
+                *(_percent(getattr(one, space.compared_by)) for one in found),
             ]
         )
     heads = [
         f"{measure}, {kind}"
-        for measure in ("calibration error", "Brier", "weighted F1")
+        for measure in ("calibration error", "Brier", TITLES[space.compared_by])
         for kind in kinds
     ]
     return _table("Before and after calibration", ["model", "fitted on", *heads], rows)

@@ -22,14 +22,11 @@ from training.calibration import (
     fitted,
     reliability,
 )
-from training.metrics import LabelMetrics, Metrics, measure, weighted_f1
+from training.metrics import TITLES, LabelMetrics, Metrics, compared_by, measure, own_measure
 from training.predictions import Predictions, read_predictions
 
 # The measures of `Metrics` that are one number.
-MEASURES = (
-    *("weighted_f1", "macro_f1", "micro_f1", "accuracy"),
-    *("brier", "calibration_error", "label_mass"),
-)
+MEASURES = (*TITLES, "brier", "calibration_error", "label_mass")
 AS_SAID = "as said"
 
 
@@ -71,6 +68,7 @@ class CalibrationReport:
     """Answers as said, or by one kind of calibration; `reliability` is of all runs together."""
 
     weighted_f1: Spread
+    micro_f1: Spread
     brier: Spread
     calibration_error: Spread
     reliability: list[Bin]
@@ -82,6 +80,7 @@ class ModelReport:
 
     Attributes:
         runs: every measure of each run, by seed, or by "" where it has none.
+        interval: of the measure by which models are compared in the label space.
         measures: by the names in `MEASURES`.
         confusion: means over the runs, gold labels down, said labels across.
         fitted_on: how many other utterances calibrations were fitted on; None: cross-fitted.
@@ -89,7 +88,7 @@ class ModelReport:
     """
 
     runs: dict[str, Metrics]
-    weighted_f1_interval: Interval
+    interval: Interval
     measures: dict[str, Spread]
     demonstration_agreement: Spread | None
     labels: dict[str, LabelReport]
@@ -101,17 +100,26 @@ class ModelReport:
 
 @dataclass(frozen=True, slots=True)
 class SpaceReport:
-    """Models in one label space, and the lead of the first one's weighted F1 over each other's."""
+    """Models in one label space, and the first one's lead over each other one.
+
+    Attributes:
+        compared_by: the name in `Metrics` of the measure that intervals and leads are of.
+    """
 
     label_space: str
     labels: tuple[str, ...]
     utterances: int
+    compared_by: str
     models: dict[str, ModelReport]
     first: str
     leads: dict[str, Difference]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """With the name of the measure in that of its interval."""
+        found = asdict(self)
+        for model in found["models"].values():
+            model[f"{self.compared_by}_interval"] = model.pop("interval")
+        return found
 
 
 def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
@@ -157,14 +165,16 @@ def reported(runs: Sequence[Run]) -> list[SpaceReport]:
                 models.setdefault(run.model, []).append(run)
         said = {name: [run.said[space] for run in model] for name, model in models.items()}
         (first, ours), *others = said.items()
+        own = own_measure(space, ours[0].labels)
         found.append(
             SpaceReport(
                 label_space=space,
                 labels=ours[0].labels,
                 utterances=len(ours[0].answers),
+                compared_by=compared_by(space),
                 models={name: _model(space, model) for name, model in models.items()},
                 first=first,
-                leads={name: mean_difference(ours, theirs, weighted_f1) for name, theirs in others},
+                leads={name: mean_difference(ours, theirs, own) for name, theirs in others},
             )
         )
     return found
@@ -191,7 +201,7 @@ def _model(space: str, runs: Sequence[Run]) -> ModelReport:
     shown = [m.demonstration_agreement for m in metrics if m.demonstration_agreement is not None]
     return ModelReport(
         runs={run.seed or "": m for run, m in zip(runs, metrics, strict=True)},
-        weighted_f1_interval=mean_interval(said, weighted_f1),
+        interval=mean_interval(said, own_measure(space, said[0].labels)),
         measures={name: _spread([getattr(m, name) for m in metrics]) for name in MEASURES},
         demonstration_agreement=_spread(shown) if shown else None,
         labels={label: _label([m.labels[label] for m in metrics]) for label in said[0].labels},
@@ -228,6 +238,7 @@ def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
     metrics = [measure(each) for each in said]
     return CalibrationReport(
         weighted_f1=_spread([m.weighted_f1 for m in metrics]),
+        micro_f1=_spread([m.micro_f1 for m in metrics]),
         brier=_spread([m.brier for m in metrics]),
         calibration_error=_spread([m.calibration_error for m in metrics]),
         reliability=reliability(

@@ -59,10 +59,10 @@ def put_scores(
     """
     # A run that goes on may have scored this epoch before.
     rows = [r for r in record["development"] if r["stage"] != what or r["epoch"] < epoch]
-    best = all(_mean(scores) > _mean(r["weighted_f1"]) for r in rows if r["stage"] == what)
+    best = all(_mean(scores) > _mean(r["scores"]) for r in rows if r["stage"] == what)
     if best or keep == "last":
         record["kept"][what] = epoch
-    row = {"stage": what, "epoch": epoch, "weighted_f1": dict(scores)}
+    row = {"stage": what, "epoch": epoch, "scores": dict(scores)}
     record["development"] = [*rows, row]
     return best
 

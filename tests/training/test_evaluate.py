@@ -66,6 +66,7 @@ def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
 
     assert (found.utterances, found.accuracy, found.label_mass) == (24, 75.0, 0.98)
     assert found.calibration_error == pytest.approx(0.15)
+    assert found.micro_f1 == found.to_json()["micro_f1"] == 75.0  # no label is neutral
     assert isinstance(found.fitted, Temperature)
     assert found.calibrated_error == pytest.approx(0.0, abs=0.005)
     assert found.brier == pytest.approx((3 * 0.02 + 1.62) / 4)
@@ -159,10 +160,10 @@ WARM = Temperature(1.5)
 
 
 def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
-    """54.4, 43.3, 65.5 and 0.05 when calibrated."""
+    """54.4, 43.3, 50.5, 65.5 and 0.05 when calibrated."""
     return Scores(
-        *(label_space, 100, 55.5, 44.4, 66.6, 0.6, 0.2, fitted),
-        *(54.4, 43.3, 65.5, 0.5, 0.05, 0.98, None),
+        *(label_space, 100, 55.5, 44.4, 51.5, 66.6, 0.6, 0.2, fitted),
+        *(54.4, 43.3, 50.5, 65.5, 0.5, 0.05, 0.98, None),
         dict.fromkeys(("neutral", "surprise", "fear", "sadness", "disgust"), 0.0)
         | {"joy": 0.75, "anger": 0.25},
     )
@@ -183,6 +184,7 @@ def test_scores_are_written_where_the_service_reads_the_calibration(
         "utterances": 100,
         "weighted_f1": 54.4,
         "macro_f1": 43.3,
+        "micro_f1": 50.5,
         "accuracy": 65.5,
         "calibration_error": 0.05,
     }

@@ -124,11 +124,11 @@ def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:
     assert [row["stage"] for row in rows] == ["first", "second", "second"]
     assert [round(row["epoch"]) for row in rows] == [1, 1, 2]
     for row in rows:
-        assert row["weighted_f1"].keys() == {
+        assert row["scores"].keys() == {
             "meld, without demonstrations",
             "meld, with demonstrations",
         }
-        assert all(0 <= score <= 100 for score in row["weighted_f1"].values())
+        assert all(0 <= score <= 100 for score in row["scores"].values())
 
 
 def test_best_epoch_is_kept_where_the_recipe_says_so(
@@ -144,7 +144,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
 
     record = json.loads((tmp_path / "run" / "training.json").read_text())
     means = {
-        row["epoch"]: sum(row["weighted_f1"].values())
+        row["epoch"]: sum(row["scores"].values())
         for row in record["development"]
         if row["stage"] == "second"
     }

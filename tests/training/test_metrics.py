@@ -9,11 +9,13 @@ from training.metrics import (
     accuracy_at_coverage,
     brier,
     by_label,
+    compared_by,
     confusion,
     macro_f1,
     measure,
     micro_f1,
     neutral_places,
+    own_measure,
     weighted_f1,
 )
 from training.predictions import Answer, Floats, Ints, Predictions
@@ -76,6 +78,18 @@ def test_micro_f1_leaves_out_what_says_there_is_no_emotion() -> None:
     assert micro_f1(matrix, neutral_places(("neutral", "joy", "anger"))) == pytest.approx(4 / 6)
     assert neutral_places(("anger", "no emotion")).tolist() == [1]
     assert neutral_places(("happy", "sad")).tolist() == []
+
+
+def test_corpora_are_compared_by_the_measure_that_papers_compare_them_by() -> None:
+    """DailyDialog, four fifths of which carry no emotion, by micro F1 of the others."""
+    matrix = np.array([[80.0, 0.0, 0.0], [5.0, 5.0, 0.0], [10.0, 0.0, 0.0]])
+    labels = ("no emotion", "joy", "anger")
+
+    assert own_measure("dailydialog", labels)(matrix) == pytest.approx(2 * 5 / (5 + 20))
+    assert own_measure("meld", labels)(matrix) == weighted_f1(matrix)
+    found = measure(Predictions("dailydialog", labels, (Answer("d", 0, 1, (0.1, 0.8, 0.1)),)))
+    assert getattr(found, compared_by("dailydialog")) == found.micro_f1 == 1.0
+    assert [compared_by(space) for space in ("meld", "mine")] == ["weighted_f1"] * 2
 
 
 def test_brier_score_is_the_squared_distance_from_the_truth() -> None:

@@ -117,6 +117,32 @@ def test_models_are_compared_side_by_side(tmp_path: Path) -> None:
     assert found["leads"]["theirs"]["value"] == pytest.approx(1 / 3)
 
 
+def test_dailydialog_is_compared_by_micro_f1(tmp_path: Path) -> None:
+    """Ours finds an emotion that theirs misses; the neutral ones, which both know, are no help."""
+
+    def said(*labels: int) -> Predictions:
+        rows = ((1.0, 0.0), (0.0, 1.0))
+        golds = (0, 0, 0, 1, 1)
+        answers = (Answer(f"d{n}", 0, golds[n], rows[m]) for n, m in enumerate(labels))
+        return Predictions("dailydialog", ("no emotion", "anger"), tuple(answers))
+
+    for name, found in (("ours", said(0, 0, 0, 1, 1)), ("theirs", said(0, 0, 0, 1, 0))):
+        write_predictions([found], tmp_path / f"{name}.jsonl")
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("ours", "theirs")]
+
+    result = CliRunner().invoke(app, ["compare", *files, "--out", str(tmp_path / "out.json")])
+
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[2].startswith("| model | micro F1 without neutral | 95% |")
+    assert lines[5].startswith("| theirs | 66.67 |")
+    assert lines[7].startswith("ours leads theirs by 33.33 (")
+    compared = json.loads((tmp_path / "out.json").read_text())["dailydialog"]
+    assert compared["compared_by"] == "micro_f1"
+    assert compared["models"]["theirs"]["micro_f1_interval"]["value"] == pytest.approx(2 / 3)
+    assert "weighted_f1" in compared["models"]["theirs"]
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     """As runs leave them."""
     paths = [tmp_path / folder / "said.jsonl" for folder in ("one", "two")]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from training.bootstrap import NotTheSameUtterances, mean_difference
 from training.calibration import FITS, calibrated, cross_fitted, fitted
 from training.cli import app
-from training.metrics import measure, weighted_f1
+from training.metrics import measure, micro_f1, weighted_f1
 from training.page import page
 from training.predictions import Answer, Predictions, PredictionsError, write_predictions
 from training.report import AS_SAID, Run, read_runs, reported
@@ -70,7 +70,7 @@ def test_seeds_of_a_model_are_one_model(runs: list[Run]) -> None:
     )
     assert ours.labels["joy"].support == each[0].labels["joy"].support
     assert np.array(ours.confusion) == pytest.approx(np.mean([m.confusion for m in each], axis=0))
-    assert ours.weighted_f1_interval.value == pytest.approx(np.mean(f1))
+    assert ours.interval.value == pytest.approx(np.mean(f1))
     assert theirs.runs == {"": measure(drawn(3))}
     assert theirs.measures["weighted_f1"].deviation is None
 
@@ -250,12 +250,32 @@ def test_page_has_every_table_and_plot(runs: list[Run]) -> None:
     ]
     assert len(outline.ids) == len(set(outline.ids))
     ours = found[0].models["ours"]
-    f1, span = ours.measures["weighted_f1"], ours.weighted_f1_interval
+    f1, span = ours.measures["weighted_f1"], ours.interval
     assert outline.rows[1][:4] == [
         *("ours", "2", f"{100 * f1.mean:.2f} ± {100 * (f1.deviation or 0):.2f}"),
         f"{100 * span.low:.1f} to {100 * span.high:.1f}",
     ]
     assert all(len(row) == len(outline.rows[0]) for row in outline.rows[1:3])
+
+
+def test_dailydialog_is_compared_by_micro_f1() -> None:
+    """In the first column, the intervals, the leads and the titles; the file says so."""
+    runs = [Run(f"m{n}", None, {"dailydialog": drawn(n, space="dailydialog")}) for n in range(2)]
+
+    (found,) = reported(runs)
+
+    outline = Outline(page([found]))
+    value = found.models["m0"].measures["micro_f1"].mean
+    assert found.models["m0"].interval.value == pytest.approx(value)
+    assert found.leads["m1"] == mean_difference(
+        [drawn(0)], [drawn(1)], lambda matrix: micro_f1(matrix, np.array([0]))
+    )
+    assert outline.rows[0][2] == "micro F1 without neutral"
+    assert outline.rows[1][2] == f"{100 * value:.2f}"
+    assert "Micro F1 without neutral in dailydialog, with 95% intervals" in str(outline.texts)
+    model = found.to_json()["models"]["m0"]
+    assert (found.compared_by, model["micro_f1_interval"]["value"]) == ("micro_f1", value)
+    assert "interval" not in model
 
 
 def test_page_says_what_calibrations_were_fitted_on(tmp_path: Path) -> None:
@@ -320,6 +340,8 @@ def test_command_writes_page_and_measures(tmp_path: Path) -> None:
     assert found["models"]["a"]["runs"][""]["confusion"] == measure(drawn(0)).confusion
     assert found["models"]["a"]["fitted_on"] == 60
     assert found["leads"]["b"]["value"] == spaces[0].leads["b"].value
+    value = found["models"]["a"]["weighted_f1_interval"]["value"]
+    assert value == spaces[0].models["a"].interval.value
     assert found["models"]["b"]["calibrations"]["isotonic"]["brier"]["deviation"] is None
 
 

@@ -152,7 +152,7 @@ def compare(
     """Measure predictions, with 95% intervals, and the first file's lead over each other one.
 
     All is of what the models said, which no calibration has changed. Intervals and leads are of
-    weighted F1, in percent, by drawing dialogues with replacement.
+    the measure by which the corpus is compared, in percent, by drawing dialogues with replacement.
     """
     from service.files import written_whole
     from training.comparing import compared, described
