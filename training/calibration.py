@@ -77,12 +77,12 @@ FITS: Mapping[str, Fit] = MappingProxyType(
 
 def fitted(predictions: Predictions, fit: Fit) -> Calibration:
     """The calibration that fits predictions best."""
-    return fit(_log_probabilities(predictions), predictions.gold)
+    return fit(_logarithms(predictions.probabilities), predictions.gold)
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> Predictions:
     """The same answers, calibrated as the service would."""
-    return _with(predictions, calibration(_log_probabilities(predictions)))
+    return _with(predictions, calibration(_logarithms(_in_all_orders(predictions))))
 
 
 def cross_fitted(predictions: Predictions, fit: Fit) -> Predictions:
@@ -92,13 +92,14 @@ def cross_fitted(predictions: Predictions, fit: Fit) -> Predictions:
     measured is what a calibration is worth on utterances that it was not fitted on. Where there is
     one dialogue only, it stays as it is.
     """
-    scores, gold = _log_probabilities(predictions), predictions.gold
-    found = predictions.probabilities.copy()
+    scores, gold = _logarithms(predictions.probabilities), predictions.gold
+    found = _in_all_orders(predictions)
+    asked = _logarithms(found)
     parts = predictions.dialogues % _PARTS
     for part in np.unique(parts):
         judged = parts == part
         if not judged.all():
-            found[judged] = fit(scores[~judged], gold[~judged])(scores[judged])
+            found[judged] = fit(scores[~judged], gold[~judged])(asked[judged])
     return _with(predictions, found)
 
 
@@ -133,16 +134,28 @@ def _thinned(knots: list[Knot]) -> tuple[Knot, ...]:
     return tuple(knots[n] for n in np.linspace(0, len(knots) - 1, kept).round().astype(int))
 
 
-def _log_probabilities(predictions: Predictions) -> Floats:
-    found: Floats = np.log(np.clip(predictions.probabilities, 1e-30, 1))
+def _in_all_orders(predictions: Predictions) -> Floats:
+    """Probabilities by the published order of the prompt's labels, and then by the others.
+
+    Shape (utterances, 1 + others, labels).
+    """
+    published = predictions.probabilities[:, np.newaxis]
+    return np.concatenate([published, predictions.reordered], axis=1)
+
+
+def _logarithms(probabilities: Floats) -> Floats:
+    found: Floats = np.log(np.clip(probabilities, 1e-30, 1))
     return found
 
 
 def _with(predictions: Predictions, probabilities: Floats) -> Predictions:
+    """The same answers with others of such probabilities."""
     return replace(
         predictions,
         answers=tuple(
-            replace(answer, probabilities=tuple(row))
-            for answer, row in zip(predictions.answers, probabilities.tolist(), strict=True)
+            replace(answer, probabilities=tuple(row), reordered=tuple(map(tuple, others)))
+            for answer, (row, *others) in zip(
+                predictions.answers, probabilities.tolist(), strict=True
+            )
         ),
     )

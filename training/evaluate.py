@@ -25,8 +25,8 @@ from service.recognition.pipeline import Recognition, Recognizer, open_recognize
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 from training.calibration import FITS, calibrated, cross_fitted, fitted
-from training.free_decoding import Prompt, agreement, invalid_rate, prompts_of
-from training.label_orders import flip_rate, in_order, other_orders
+from training.free_decoding import Prompt, prompts_of
+from training.label_orders import in_order, other_orders, with_other_orders
 from training.metrics import measure
 from training.predictions import Answer, Predictions, write_predictions
 
@@ -92,13 +92,12 @@ class Asked:
     """What a bundle's model said in one label space, without the bundle's calibration.
 
     Attributes:
-        said: with the prompt that the bundle was trained on.
-        reordered: with prompts that list the labels in other orders.
+        said: with the prompt that the bundle was trained on, and with those that list the labels
+            in other orders.
         prompts: of each answer, in token ids, where they were asked for.
     """
 
     said: Predictions
-    reordered: tuple[Predictions, ...] = ()
     prompts: tuple[Prompt, ...] = ()
 
 
@@ -152,7 +151,7 @@ async def evaluate(
             if prompts:
                 report(f"{space.name}: keeping the prompts")
                 kept = await prompts_of(partial(recognizer, space), space, dialogues)
-            found.append(Asked(said, tuple(reordered), tuple(kept)))
+            found.append(Asked(with_other_orders(said, reordered), tuple(kept)))
     return found
 
 
@@ -274,23 +273,16 @@ def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
     return bundle
 
 
-def score(
-    asked: Asked,
-    trained: TrainedLabels,
-    kind: Kind = "temperature",
-    texts: Sequence[str] | None = None,
-) -> Scores:
+def score(said: Predictions, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
     """The scores of what a bundle's model said.
 
     Args:
+        said: without the bundle's calibration.
         trained: the label space as the bundle has it.
         kind: which calibration to fit.
-        texts: what the model freely said behind each prompt.
     """
-    said, own, words = asked.said, trained.calibration, trained.verbalizers
-    answered = calibrated(said, own)
-    served, mended = measure(answered), measure(cross_fitted(said, FITS[kind]))
-    reordered = [calibrated(other, own) for other in asked.reordered]
+    served = measure(calibrated(said, trained.calibration))
+    mended = measure(cross_fitted(said, FITS[kind]))
     shown = served.demonstration_agreement
     fit = fitted(said, FITS[kind])
     return Scores(
@@ -312,12 +304,14 @@ def score(
         label_mass=round(served.label_mass, 4),
         demonstration_agreement=None if shown is None else round(100 * shown, 2),
         predicted=_shares(calibrated(said, fit)),
-        label_order_flip_rate=round(flip_rate(answered, reordered), 4) if reordered else None,
-        invalid_rate=None if texts is None else round(invalid_rate(texts, words), 4),
-        free_decode_agreement=(
-            None if texts is None else round(agreement(texts, answered, words), 4)
-        ),
+        label_order_flip_rate=_rounded(served.label_order_flip_rate),
+        invalid_rate=_rounded(served.invalid_rate),
+        free_decode_agreement=_rounded(served.free_decode_agreement),
     )
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 4)
 
 
 def _shares(said: Predictions) -> dict[str, float]:

@@ -7,11 +7,10 @@ behind the very prompts that were scored; nothing of it is part of the service.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from service.conversation.dialogue import Dialogue
@@ -22,7 +21,7 @@ from service.decoding.engine import LabelEngine, Priority, Reading
 from service.decoding.tokenizer import load_tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
-from training.predictions import Predictions
+from training.predictions import Predictions, Spoken
 
 Prompt = tuple[int, ...]
 # Texts that follow prompts, for the verbalizers of a label space.
@@ -148,19 +147,20 @@ def _batches(
         yield batch, room
 
 
-def invalid_rate(texts: Sequence[str], verbalizers: Mapping[str, str]) -> float:
-    """How often a text is none of the verbalizers, 0 to 1."""
-    known = set(verbalizers.values())
-    return float(np.mean([text not in known for text in texts]))
-
-
-def agreement(texts: Sequence[str], scored: Predictions, verbalizers: Mapping[str, str]) -> float:
-    """How often a text is the verbalizer of the label that was scored highest, 0 to 1.
+def with_spoken(
+    predictions: Predictions, texts: Sequence[str], verbalizers: Mapping[str, str]
+) -> Predictions:
+    """The answers with what the model said, and which label's verbalizer that is and no more.
 
     Args:
+        texts: of each answer.
         verbalizers: by label name.
     """
-    labels = [scored.labels[place] for place in scored.probabilities.argmax(1)]
-    return float(
-        np.mean([text == verbalizers[label] for text, label in zip(texts, labels, strict=True)])
+    labels = {verbalizer: label for label, verbalizer in verbalizers.items()}
+    return replace(
+        predictions,
+        answers=tuple(
+            replace(answer, spoken=Spoken(text, labels.get(text)))
+            for answer, text in zip(predictions.answers, texts, strict=True)
+        ),
     )

@@ -38,12 +38,29 @@ def in_order(predictions: Predictions, labels: tuple[str, ...]) -> Predictions:
     )
 
 
-def flip_rate(published: Predictions, reordered: Sequence[Predictions]) -> float:
+def with_other_orders(published: Predictions, others: Sequence[Predictions]) -> Predictions:
+    """The answers in the published order of the prompt's labels, with those in other orders.
+
+    Args:
+        others: of the same utterances; the labels' probabilities in the published order.
+    """
+    if not others:
+        return published
+    rows = zip(*(other.answers for other in others), strict=True)
+    return replace(
+        published,
+        answers=tuple(
+            replace(answer, reordered=tuple(other.probabilities for other in row))
+            for answer, row in zip(published.answers, rows, strict=True)
+        ),
+    )
+
+
+def flip_rate(predictions: Predictions) -> float:
     """How often another order of the prompt's labels changes the answer, 0 to 1.
 
     Args:
-        published: asked in the published order.
-        reordered: asked in others, one at least; the answers themselves are in the published one.
+        predictions: asked in one other order at least.
     """
-    said = published.probabilities.argmax(1)
-    return float(np.mean([(other.probabilities.argmax(1) != said).mean() for other in reordered]))
+    said = predictions.probabilities.argmax(1)[:, np.newaxis]
+    return float((predictions.reordered.argmax(2) != said).mean())

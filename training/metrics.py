@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.calibration import calibration_error
+from training.label_orders import flip_rate
 from training.predictions import Floats, Ints, Predictions
 
 # Labels that say there is no emotion; micro F1 leaves them out.
@@ -53,6 +54,11 @@ class Metrics:
         accuracy_at_coverage: when only the most confident share of the utterances is answered.
         demonstration_agreement: how often the nearest demonstration shown has the gold label; None
             where none was shown.
+        label_order_flip_rate: how often another order of the prompt's labels changes the answer;
+            None where none was asked in.
+        invalid_rate: how often what the model says, let speak, is no verbalizer and nothing else.
+        free_decode_agreement: how often that is the verbalizer of the label scored highest; None,
+            both of them, where it was not let speak.
         confusion: gold labels down, said labels across.
     """
 
@@ -65,6 +71,9 @@ class Metrics:
     calibration_error: float
     label_mass: float
     demonstration_agreement: float | None
+    label_order_flip_rate: float | None
+    invalid_rate: float | None
+    free_decode_agreement: float | None
     accuracy_at_coverage: dict[float, float]
     labels: dict[str, LabelMetrics]
     confusion: list[list[int]]
@@ -95,6 +104,10 @@ def measure(predictions: Predictions) -> Metrics:
     matrix = confusion(gold, probabilities.argmax(1), len(predictions.labels))
     precision, recall, f1 = by_label(matrix)
     support = matrix.sum(1)
+    best = [predictions.labels[place] for place in probabilities.argmax(1)]
+    spoken = [
+        (a.spoken.label, b) for a, b in zip(predictions.answers, best, strict=True) if a.spoken
+    ]
     shown = [(a.demonstrations[0], a.gold) for a in predictions.answers if a.demonstrations]
     return Metrics(
         utterances=len(gold),
@@ -109,6 +122,11 @@ def measure(predictions: Predictions) -> Metrics:
             float(np.mean([label == predictions.labels[place] for label, place in shown]))
             if shown
             else None
+        ),
+        label_order_flip_rate=flip_rate(predictions) if predictions.reordered.size else None,
+        invalid_rate=float(np.mean([said is None for said, _ in spoken])) if spoken else None,
+        free_decode_agreement=(
+            float(np.mean([said == label for said, label in spoken])) if spoken else None
         ),
         accuracy_at_coverage=accuracy_at_coverage(probabilities, gold),
         labels={

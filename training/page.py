@@ -65,6 +65,7 @@ def _space(key: str, space: SpaceReport) -> Element:
         _scores(space),
         _figures(_score_chart(key, space)),
         *leads,
+        *_other_ways(space),
         element("h3", "Calibration"),
         element("p", _CALIBRATED),
         _calibrations(space),
@@ -145,6 +146,25 @@ def _lead_chart(key: str, space: SpaceReport) -> Element:
         Axis(f"lead of {space.first} in {TITLES[space.compared_by]}, points", low, high),
         zero=True,
     )
+
+
+def _other_ways(space: SpaceReport) -> list[Element]:
+    """What was measured by asking in other ways, if it was of any model."""
+    found = {
+        name: (model.label_order_flip_rate, model.invalid_rate, model.free_decode_agreement)
+        for name, model in space.models.items()
+    }
+    if not any(rate for rates in found.values() for rate in rates):
+        return []
+    rows = [
+        [name, *("not asked" if rate is None else _percent(rate) for rate in rates)]
+        for name, rates in found.items()
+    ]
+    heads = [
+        *("model", "another order of the prompt's labels changes the answer"),
+        *("let speak, says no label", "let speak, says the label that is scored highest"),
+    ]
+    return [_table("Asked in other ways, % of the answers", heads, rows)]
 
 
 def _calibrations(space: SpaceReport) -> Element:

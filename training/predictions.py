@@ -5,12 +5,14 @@ the same utterances would make them look better than they are.
 
 One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3,
 "utterance": "dia0_utt3", "gold": "joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99,
-"demonstrations": ["joy"]}`; `utterance` only where the corpus has a name for it.
+"demonstrations": ["joy"]}`; `utterance` only where the corpus has a name for it. Where the model
+was asked in other ways too, there are `"reordered": [[0.1, ...]]`, a list of probabilities for each
+other order of the prompt's labels, and `"spoken": {"text": "joyful", "label": "joy"}`.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,14 @@ class PredictionsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a model said that might say anything, and the label that it is the verbalizer of."""
+
+    text: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What was said of one labelled utterance.
 
@@ -39,6 +49,9 @@ class Answer:
         label_mass: the vocabulary's share that went to the labels; 1 where there is no vocabulary.
         demonstrations: labels of those the prompt showed, nearest first.
         utterance: the utterance's own id, where it has one.
+        reordered: probabilities by prompts that list the labels in other orders; themselves in the
+            label space's.
+        spoken: where the model was let speak.
     """
 
     dialogue: str
@@ -48,6 +61,8 @@ class Answer:
     label_mass: float = 1.0
     demonstrations: tuple[str, ...] = ()
     utterance: str | None = None
+    reordered: tuple[tuple[float, ...], ...] = ()
+    spoken: Spoken | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,13 @@ class Predictions:
     def probabilities(self) -> Floats:
         """Shape (utterances, labels)."""
         return np.asarray([answer.probabilities for answer in self.answers], np.float64)
+
+    @cached_property
+    def reordered(self) -> Floats:
+        """Shape (utterances, other orders of the prompt's labels, labels)."""
+        shape = len(self.answers), -1 if self.answers[0].reordered else 0, len(self.labels)
+        rows = [answer.reordered for answer in self.answers]
+        return np.asarray(rows, np.float64).reshape(shape)
 
     @cached_property
     def dialogues(self) -> Ints:
@@ -91,6 +113,8 @@ def write_predictions(found: Sequence[Predictions], path: Path) -> None:
                     ),
                     "label_mass": answer.label_mass,
                     "demonstrations": answer.demonstrations,
+                    **({"reordered": answer.reordered} if answer.reordered else {}),
+                    **({} if answer.spoken is None else {"spoken": asdict(answer.spoken)}),
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -117,17 +141,30 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
                 label_mass=row["label_mass"],
                 demonstrations=tuple(row["demonstrations"]),
                 utterance=row.get("utterance"),
+                reordered=tuple(tuple(map(float, one)) for one in row.get("reordered", ())),
+                spoken=Spoken(**row["spoken"]) if "spoken" in row else None,
             )
+            above = answers.setdefault(space, [])
+            _check_other_ways(answer, above[0] if above else answer, names)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PredictionsError(
                 f"{path}:{number}: not a prediction: {type(error).__name__}: {error}"
             ) from None
-        answers.setdefault(space, []).append(answer)
+        above.append(answer)
     if not answers:
         raise PredictionsError(f"{path}: holds no prediction")
     return {
         space: Predictions(space, labels[space], tuple(said)) for space, said in answers.items()
     }
+
+
+def _check_other_ways(answer: Answer, first: Answer, labels: tuple[str, ...]) -> None:
+    if len(answer.reordered) != len(first.reordered):
+        raise ValueError("reordered: asked in more or fewer orders than above")
+    if any(len(row) != len(labels) for row in answer.reordered):
+        raise ValueError(f"reordered: not {len(labels)} probabilities in each order")
+    if answer.spoken is not None and answer.spoken.label not in (None, *labels):
+        raise ValueError(f"spoken: {answer.spoken.label!r} is no label")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -82,6 +82,8 @@ class ModelReport:
         runs: every measure of each run, by seed, or by "" where it has none.
         interval: of the measure by which models are compared in the label space.
         measures: by the names in `MEASURES`.
+        demonstration_agreement, label_order_flip_rate, invalid_rate, free_decode_agreement: of the
+            runs that it was measured of; None where it was of none.
         confusion: means over the runs, gold labels down, said labels across.
         fitted_on: how many other utterances calibrations were fitted on; None: cross-fitted.
         calibrations: `AS_SAID`, then by the names in `training.calibration.FITS`.
@@ -91,6 +93,9 @@ class ModelReport:
     interval: Interval
     measures: dict[str, Spread]
     demonstration_agreement: Spread | None
+    label_order_flip_rate: Spread | None
+    invalid_rate: Spread | None
+    free_decode_agreement: Spread | None
     labels: dict[str, LabelReport]
     confusion: list[list[float]]
     accuracy_at_coverage: dict[float, float]
@@ -198,12 +203,14 @@ def _model(space: str, runs: Sequence[Run]) -> ModelReport:
     if others and len(others) < len(runs):
         raise ValueError(f"{runs[0].model}: some of its runs have predictions to fit, some not")
     metrics = [measure(each) for each in said]
-    shown = [m.demonstration_agreement for m in metrics if m.demonstration_agreement is not None]
     return ModelReport(
         runs={run.seed or "": m for run, m in zip(runs, metrics, strict=True)},
         interval=mean_interval(said, own_measure(space, said[0].labels)),
         measures={name: _spread([getattr(m, name) for m in metrics]) for name in MEASURES},
-        demonstration_agreement=_spread(shown) if shown else None,
+        demonstration_agreement=_of_some([m.demonstration_agreement for m in metrics]),
+        label_order_flip_rate=_of_some([m.label_order_flip_rate for m in metrics]),
+        invalid_rate=_of_some([m.invalid_rate for m in metrics]),
+        free_decode_agreement=_of_some([m.free_decode_agreement for m in metrics]),
         labels={label: _label([m.labels[label] for m in metrics]) for label in said[0].labels},
         confusion=np.mean([m.confusion for m in metrics], axis=0).tolist(),
         accuracy_at_coverage={
@@ -246,6 +253,11 @@ def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
             np.concatenate([each.gold for each in said]),
         ),
     )
+
+
+def _of_some(values: Sequence[float | None]) -> Spread | None:
+    there = [value for value in values if value is not None]
+    return _spread(there) if there else None
 
 
 def _spread(values: Sequence[float]) -> Spread:

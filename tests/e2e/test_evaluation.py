@@ -13,6 +13,7 @@ from service.decoding.bundle import read_bundle, write_bundle
 from tests.e2e.conftest import BUNDLE, environment
 from training.calibration import calibrated, fit_isotonic, fitted
 from training.evaluate import uncalibrated
+from training.metrics import measure
 from training.predictions import read_predictions
 
 TALKS: dict[str, list[tuple[str, str, str | None]]] = {
@@ -59,6 +60,8 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
     assert scores["invalid_rate"] < 0.2
     assert scores["free_decode_agreement"] > 0.8
     said = read_predictions(tmp_path / "said.jsonl")["meld"]
+    assert said.reordered.shape == (11, 1, 7)
+    assert measure(said).invalid_rate == pytest.approx(scores["invalid_rate"], abs=1e-4)
     recorded = read_bundle(bundle).label_spaces
     assert isinstance(recorded["meld"].calibration, Isotonic)
     assert calibrated(said, recorded["meld"].calibration).probabilities == pytest.approx(

@@ -49,6 +49,18 @@ def test_temperature_makes_the_odds_true(
     assert fit_temperature(said, gold(right, wrong)) == pytest.approx(expected, rel=0.01)
 
 
+def test_answers_in_other_orders_are_calibrated_alike() -> None:
+    """9 to 1 becomes 3 to 1, in whatever order the prompt lists the labels."""
+    said = Predictions(
+        "mine", ("up", "down"), (Answer("d", 0, 0, (0.9, 0.1), reordered=((0.1, 0.9),)),)
+    )
+
+    found = calibrated(said, Temperature(2.0))
+
+    assert found.probabilities[0] == pytest.approx([0.75, 0.25])
+    assert found.reordered[0, 0] == pytest.approx([0.25, 0.75])
+
+
 def test_temperature_needs_logarithms_up_to_a_constant_only() -> None:
     """A softmax does not say how much of the vocabulary went to the labels."""
     said = np.log(rows(0.9, 4)) + np.array([[0.0], [-3.0], [5.0], [-20.0]])

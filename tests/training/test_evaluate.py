@@ -30,7 +30,6 @@ from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.calibration import calibrated, calibration_error, cross_fitted, fit_isotonic
 from training.evaluate import (
-    Asked,
     Kind,
     Scores,
     ask,
@@ -40,6 +39,8 @@ from training.evaluate import (
     score,
     uncalibrated,
 )
+from training.free_decoding import with_spoken
+from training.label_orders import with_other_orders
 from training.predictions import Answer, Predictions, read_predictions
 
 UP_AND_DOWN = TrainedLabels(verbalizers={"up": "up", "down": "down"})
@@ -62,7 +63,7 @@ def surely(dialogues: int) -> Predictions:
 
 def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
     """81 to 1 is 9 to 1 at 2, and 3 to 1 at 4."""
-    found = score(Asked(surely(6)), UP_AND_DOWN.calibrated(Temperature(2.0)))
+    found = score(surely(6), UP_AND_DOWN.calibrated(Temperature(2.0)))
 
     assert (found.utterances, found.accuracy, found.label_mass) == (24, 75.0, 0.98)
     assert found.calibration_error == pytest.approx(0.15)
@@ -86,7 +87,7 @@ def test_scores_may_be_by_a_curve_for_each_label() -> None:
     )
     expected = cross_fitted(said, fit_isotonic)
 
-    found = score(Asked(said), UP_AND_DOWN, "isotonic")
+    found = score(said, UP_AND_DOWN, "isotonic")
 
     assert isinstance(found.fitted, Isotonic)
     assert found.calibrated_error == round(
@@ -107,11 +108,11 @@ def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
     # Up is said from 0.45 on.
     curves = Isotonic((((0.4, 0.1), (0.45, 0.6)), ((0.4, 0.1), (0.55, 0.1), (0.6, 0.4))))
 
-    asked = Asked(said, (other, said))
+    asked = with_other_orders(said, [other, said])
 
     assert score(asked, UP_AND_DOWN).label_order_flip_rate == 0.25
     assert score(asked, UP_AND_DOWN.calibrated(curves)).label_order_flip_rate == 0.125
-    assert score(Asked(said), UP_AND_DOWN).label_order_flip_rate is None
+    assert score(said, UP_AND_DOWN).label_order_flip_rate is None
 
 
 def test_what_the_model_freely_says_is_held_against_what_the_service_would() -> None:
@@ -120,17 +121,17 @@ def test_what_the_model_freely_says_is_held_against_what_the_service_would() -> 
     curves = Isotonic((((0.5, 0.2),), ((0.5, 0.3),)))
     texts = ["up", "down", "upwards", "up"]
 
-    asked = Asked(said)
+    asked = with_spoken(said, texts, UP_AND_DOWN.verbalizers)
 
-    found = score(asked, UP_AND_DOWN, texts=texts)
+    found = score(asked, UP_AND_DOWN)
     assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.5)
-    found = score(asked, UP_AND_DOWN.calibrated(curves), texts=texts)
+    found = score(asked, UP_AND_DOWN.calibrated(curves))
     assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.25)
-    assert score(asked, UP_AND_DOWN).to_json()["invalid_rate"] is None
+    assert score(said, UP_AND_DOWN).to_json()["invalid_rate"] is None
 
 
 def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
-    found = score(Asked(predictions(Answer("d", 0, 0, (0.9, 0.1)))), UP_AND_DOWN)
+    found = score(predictions(Answer("d", 0, 0, (0.9, 0.1))), UP_AND_DOWN)
 
     assert found.demonstration_agreement is None
 
@@ -329,7 +330,7 @@ def test_service_answers_with_the_probabilities_that_were_measured(
         return asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
     raw = said(uncalibrated(read_bundle(folder)))
-    scored = score(Asked(raw), trained_labels(spaces["meld"]), kind)
+    scored = score(raw, trained_labels(spaces["meld"]), kind)
     record([scored], folder)
     recorded = read_bundle(folder)
 
@@ -339,7 +340,7 @@ def test_service_answers_with_the_probabilities_that_were_measured(
     assert served.probabilities == pytest.approx(expected.probabilities, rel=1e-9)
     assert served.probabilities != pytest.approx(raw.probabilities, rel=0.01)
     again = said(uncalibrated(recorded))
-    assert score(Asked(again), recorded.label_spaces["meld"], kind).fitted == scored.fitted
+    assert score(again, recorded.label_spaces["meld"], kind).fitted == scored.fitted
     labels = [served.labels[place] for place in served.probabilities.argmax(axis=1)]
     assert recorded.label_spaces["meld"].predicted == pytest.approx(
         {name: labels.count(name) / len(labels) for name in served.labels}, abs=0.0001

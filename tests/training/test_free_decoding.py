@@ -24,7 +24,8 @@ from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from tests.training.conftest import WriteBase
-from training.free_decoding import agreement, invalid_rate, open_speaker, prompts_of
+from training.free_decoding import open_speaker, prompts_of, with_spoken
+from training.metrics import measure
 from training.predictions import Answer, Predictions
 
 TALKS = (
@@ -177,7 +178,7 @@ def test_answer_that_ends_in_time_is_its_verbalizer(folder: Path, meld: LabelSpa
     assert speak([prompt], ["sad", "of some more words"]) == [answer]
 
 
-def test_rates_are_shares_of_texts() -> None:
+def test_rates_are_shares_of_what_was_said() -> None:
     """A verbalizer and nothing else is valid; it agrees where its label was scored highest."""
     words = {"joy": "joyful", "sadness": "sad"}
     rows = [(0.9, 0.1), (0.2, 0.8), (0.9, 0.1), (0.9, 0.1)]
@@ -186,5 +187,9 @@ def test_rates_are_shares_of_texts() -> None:
     )
     texts = ["joyful", "joyful", "joyful joyful", "joy"]
 
-    assert invalid_rate(texts, words) == 0.5
-    assert agreement(texts, scored, words) == 0.25
+    said = with_spoken(scored, texts, words)
+
+    assert [a.spoken.text for a in said.answers if a.spoken] == texts
+    assert [a.spoken.label for a in said.answers if a.spoken] == ["joy", "joy", None, None]
+    assert (measure(said).invalid_rate, measure(said).free_decode_agreement) == (0.5, 0.25)
+    assert (measure(scored).invalid_rate, measure(scored).free_decode_agreement) == (None, None)

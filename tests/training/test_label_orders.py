@@ -14,7 +14,7 @@ from service.decoding.tokenizer import Tokenizer
 from service.recognition.pipeline import open_recognizer
 from tests.recognition.conftest import Words
 from training.evaluate import ask
-from training.label_orders import flip_rate, in_order, other_orders
+from training.label_orders import flip_rate, in_order, other_orders, with_other_orders
 from training.predictions import Answer, Predictions
 
 
@@ -61,8 +61,10 @@ def test_flip_rate_is_the_mean_share_of_answers_that_change() -> None:
 
     published = saying(0, 0, 1, 1)
 
-    assert flip_rate(published, [saying(0, 0, 1, 0), saying(1, 1, 0, 1)]) == pytest.approx(0.5)
-    assert flip_rate(published, [published]) == 0.0
+    others = [saying(0, 0, 1, 0), saying(1, 1, 0, 1)]
+    assert flip_rate(with_other_orders(published, others)) == pytest.approx(0.5)
+    assert flip_rate(with_other_orders(published, [published])) == 0.0
+    assert with_other_orders(published, []) == published
 
 
 class FirstListed:
@@ -125,6 +127,6 @@ def test_recognizer_is_asked_in_each_order(
     others = [other for other in other_orders(meld, 6) if other.names[0] != meld.names[0]]
     published, reordered = said(meld), [said(other) for other in others]
 
-    assert flip_rate(published, reordered) == share
+    assert flip_rate(with_other_orders(published, reordered)) == share
     assert [a.gold for a in reordered[0].answers] == [a.gold for a in published.answers]
     assert len(others) > 2

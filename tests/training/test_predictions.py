@@ -11,6 +11,7 @@ from training.predictions import (
     Answer,
     Predictions,
     PredictionsError,
+    Spoken,
     read_predictions,
     write_predictions,
 )
@@ -32,6 +33,65 @@ def test_file_holds_what_was_said(tmp_path: Path) -> None:
     write_predictions([MELD, MINE], tmp_path / "said.jsonl")
 
     assert read_predictions(tmp_path / "said.jsonl") == {"meld": MELD, "mine": MINE}
+
+
+def test_file_holds_what_the_model_said_when_it_was_asked_in_other_ways(tmp_path: Path) -> None:
+    """Where it was: in two other orders of the labels, and free to say anything."""
+    asked = Predictions(
+        "mine",
+        ("up", "down"),
+        (
+            Answer(
+                *("x", 0, 1, (0.25, 0.75)),
+                reordered=((0.5, 0.5), (0.125, 0.875)),
+                spoken=Spoken("downwards", None),
+            ),
+            Answer(
+                *("x", 1, 0, (0.75, 0.25)),
+                reordered=((0.5, 0.5), (0.625, 0.375)),
+                spoken=Spoken("going up", "up"),
+            ),
+        ),
+    )
+    path = tmp_path / "said.jsonl"
+
+    write_predictions([asked, MELD], path)
+
+    assert read_predictions(path) == {"mine": asked, "meld": MELD}
+    assert asked.reordered.shape == (2, 2, 2)
+    assert asked.reordered[0].tolist() == [[0.5, 0.5], [0.125, 0.875]]
+    assert MELD.reordered.shape == (3, 0, 2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert ["spoken" in row or "reordered" in row for row in rows] == [True] * 2 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reordered": [[0.5, 0.5]]}, "reordered: asked in more or fewer orders than above"),
+        ({"spoken": {"text": "up", "label": "up"}}, "spoken: 'up' is no label"),
+        ({"spoken": "up"}, "TypeError"),
+    ],
+)
+def test_broken_answer_in_another_way_is_named(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MELD], path)
+    first, second, third = path.read_text().splitlines()
+    path.write_text("\n".join([first, json.dumps(json.loads(second) | changes), third]))
+
+    with pytest.raises(PredictionsError, match=f":2: not a prediction: .*{said}"):
+        read_predictions(path)
+
+
+def test_orders_with_too_few_labels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MINE], path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reordered": [[1.0]]}))
+
+    with pytest.raises(PredictionsError, match=r":1: .*reordered: not 2 probabilities"):
+        read_predictions(path)
 
 
 def test_utterance_without_an_id_has_none_in_the_file(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from training.bootstrap import NotTheSameUtterances, mean_difference
 from training.calibration import FITS, calibrated, cross_fitted, fitted
 from training.cli import app
+from training.free_decoding import with_spoken
+from training.label_orders import with_other_orders
 from training.metrics import measure, micro_f1, weighted_f1
 from training.page import page
 from training.predictions import Answer, Predictions, PredictionsError, write_predictions
-from training.report import AS_SAID, Run, read_runs, reported
+from training.report import AS_SAID, Run, Spread, read_runs, reported
 
 LABELS = ("neutral", "joy", "anger")
 
@@ -276,6 +278,38 @@ def test_dailydialog_is_compared_by_micro_f1() -> None:
     model = found.to_json()["models"]["m0"]
     assert (found.compared_by, model["micro_f1_interval"]["value"]) == ("micro_f1", value)
     assert "interval" not in model
+
+
+def test_what_was_asked_in_other_ways_has_a_table(runs: list[Run]) -> None:
+    """Of the models and the runs that were asked so; without any, there is none."""
+    ours = drawn(1, utterances=12)
+    other = drawn(2, utterances=12)
+    flips = (other.probabilities.argmax(1) != ours.probabilities.argmax(1)).mean()
+    texts = ["happy", "happy", "hm", "angry"] * 3
+    spoken = with_spoken(ours, texts, {"joy": "happy", "anger": "angry"})
+    asked = with_other_orders(spoken, [ours, other])
+    theirs = drawn(3, utterances=12)
+
+    (found,) = reported(
+        [
+            Run("ours", "1", {"mine": asked}),
+            Run("ours", "2", {"mine": theirs}),
+            Run("theirs", None, {"mine": theirs}),
+        ]
+    )
+
+    model = found.models["ours"]
+    agreement = measure(asked).free_decode_agreement
+    assert 0 < flips < 1
+    assert model.label_order_flip_rate == Spread(flips / 2, None)
+    assert model.invalid_rate == Spread(0.25, None)
+    assert model.free_decode_agreement == Spread(agreement or 0.0, None)
+    rates = [f"{100 * rate:.2f}" for rate in (flips / 2, 0.25, agreement or 0.0)]
+    outline = Outline(page([found]))
+    assert ["ours", *rates] in outline.rows
+    assert ["theirs", *["not asked"] * 3] in outline.rows
+    assert found.to_json()["models"]["ours"]["invalid_rate"]["mean"] == 0.25
+    assert "Asked in other ways" not in page(reported(runs))
 
 
 def test_page_says_what_calibrations_were_fitted_on(tmp_path: Path) -> None:

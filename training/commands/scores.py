@@ -66,7 +66,7 @@ def evaluate(
         from service.settings import load_settings
         from training import evaluate as evaluation
         from training.datasets.reading import read_named
-        from training.free_decoding import open_speaker
+        from training.free_decoding import open_speaker, with_spoken
         from training.questions import by_label_space, check_labelled
 
         # What cannot be scored or recorded is said before anything is started.
@@ -96,19 +96,18 @@ def evaluate(
                 prompts=free_decode,
             )
         )
-        known = [(asked, trained[asked.said.label_space]) for asked in found]
-        texts: list[list[str] | None] = [None] * len(known)
+        said = [asked.said for asked in found]
         if free_decode:
             say_aside("letting the model speak")
             speak = open_speaker(bundle)
-            texts = [speak(asked.prompts, [*own.verbalizers.values()]) for asked, own in known]
-        scores = [
-            evaluation.score(asked, own, calibration, spoken)
-            for (asked, own), spoken in zip(known, texts, strict=True)
-        ]
+            words = [trained[one.label_space].verbalizers for one in said]
+            said = [
+                with_spoken(one, speak(asked.prompts, [*own.values()]), own)
+                for one, asked, own in zip(said, found, words, strict=True)
+            ]
+        scores = [evaluation.score(one, trained[one.label_space], calibration) for one in said]
         for score in scores:
             say(json.dumps(score.to_json()))
-        said = [asked.said for asked in found]
         evaluation.keep(said, scores, record or (), predictions)
 
 
