@@ -186,7 +186,9 @@ class Emotion(BaseModel):
     label: str = Field(description="the most probable label, in the corpus's own word")
     unified: str = Field(description="the label of `unified` that it maps to")
     confidence: float = Field(description="its probability")
-    probabilities: dict[str, float] = Field(description="of each label, calibrated; they sum to 1")
+    probabilities: dict[str, float] = Field(
+        description="of each label, calibrated unless forecast; they sum to 1"
+    )
     label_mass: float = Field(
         description="The share of the model's whole vocabulary that went to the labels; low when "
         "it would rather have said something else."

@@ -4,7 +4,8 @@ The nearest demonstrations are fetched, the prompt is rendered and fitted to the
 pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
 may fail without failing the answer: the model was trained with demonstrations and without, so the
 answer goes on, marked as degraded. A forecast takes the same steps but the first: of an utterance
-that is not spoken yet there is no text to retrieve by.
+that is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
+calibrations were fitted on utterances that the model had read.
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Prediction, prediction_from_scores
@@ -126,7 +128,8 @@ class Recognizer:
             shown = [match.demonstration for match in matches]
             prompt = self._prompt("main", lines, first, label_space, shown)
             ids = prompt.ids
-        prediction, cached_tokens = await self._read(ids, label_space, priority)
+        calibration = self._calibrations[label_space.name]
+        prediction, cached_tokens = await self._read(ids, label_space, calibration, priority)
         return Recognition(
             prediction,
             tuple(matches) if prompt.demonstrations else (),
@@ -145,6 +148,8 @@ class Recognizer:
         priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
         """Predict the emotion of what `speaker` says next, which is not known yet.
+
+        The probabilities are as the model says them.
 
         Args:
             history: the dialogue's last `history_lines`, or all there are; at least one.
@@ -167,7 +172,7 @@ class Recognizer:
         with stage(Stage.RENDER):
             unspoken = Line(speaker, "")
             ids = self._prompt("prediction", (*history, unspoken), first, label_space, ()).ids
-        prediction, cached_tokens = await self._read(ids, label_space, priority)
+        prediction, cached_tokens = await self._read(ids, label_space, Temperature(), priority)
         return Recognition(prediction, (), (), len(ids), cached_tokens)
 
     async def warm_up(self) -> None:
@@ -197,14 +202,17 @@ class Recognizer:
         return found, ()
 
     async def _read(
-        self, prompt: Sequence[int], label_space: LabelSpace, priority: Priority
+        self,
+        prompt: Sequence[int],
+        label_space: LabelSpace,
+        calibration: Calibration,
+        priority: Priority,
     ) -> tuple[Prediction, int]:
         """The calibrated labels after a prompt, and how many of its tokens were cached."""
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority)
             decoding.began_with(Stage.QUEUE, scores.queue_s)
-        calibration = self._calibrations[label_space.name]
         try:
             prediction = prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:

@@ -78,6 +78,8 @@ def evaluate(
         for read in corpora:
             check_labelled(read, task)
         loaded = load_bundle(bundle, spaces)
+        if task == "prediction":  # the service does not calibrate forecasts
+            loaded = evaluation.uncalibrated(loaded)
         trained = loaded.label_spaces
         labelled = by_label_space(corpora, trained, spaces[UNIFIED] if unified else None)
         for space, _ in labelled:

@@ -202,8 +202,9 @@ async def forecast_turn(
     """Forecast what emotion a speaker's next turn will carry, before it is spoken.
 
     The model goes by the dialogue so far; nothing is stored. It must have been trained on
-    InstructERC's prediction task: one that was not refuses. The header `Server-Timing` says where
-    the time went.
+    InstructERC's prediction task: one that was not refuses. Probabilities are as the model says
+    them, without the calibration that those of spoken turns get. The header `Server-Timing` says
+    where the time went.
     """
     check_forecast(asked, services.limits)
     caller.spend_utterances(1)
