@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.dialogue import Dialogue, Utterance, lines_of
 from service.conversation.labels import LabelSpace
+from service.conversation.prompts import InstructercV1
 from training.datasets.errors import DatasetError
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import read_corpus
@@ -65,13 +66,37 @@ def test_turns_stand_in_the_order_in_which_they_begin(
         Dialogue(
             NAME,
             (
-                Utterance("woman", "The ferry is gone.", "neutral", id=f"{NAME}_F000"),
-                Utterance("woman", "It is gone again.", "sad", id=f"{NAME}_F001"),
-                Utterance("man", "Again?", id=f"{NAME}_M001"),
-                Utterance("man", "I am so tired of this.", "frustrated", id=f"{NAME}_M002"),
+                Utterance("1", "The ferry is gone.", "neutral", id=f"{NAME}_F000"),
+                Utterance("1", "It is gone again.", "sad", id=f"{NAME}_F001"),
+                Utterance("0", "Again?", id=f"{NAME}_M001"),
+                Utterance("0", "I am so tired of this.", "frustrated", id=f"{NAME}_M002"),
             ),
         ),
     )
+
+
+def test_published_prompt_numbers_a_man_0_and_a_woman_1(
+    tmp_path: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Whoever begins, here she: byte for byte what InstructERC's code writes of this dialogue."""
+    corpus = read_corpus("iemocap", write_session(tmp_path, 1), spaces)
+    template = InstructercV1()
+
+    *history, target = lines_of(
+        corpus.dialogues[0].utterances, keep_integers=template.keeps_integer_speakers
+    )
+
+    assert template.main(corpus.label_space, history, target).text == (
+        "Now you are expert of sentiment and emotional analysis. The following conversation noted "
+        "between '### ###' involves several speakers. ### "
+        '\t Speaker_1:"The ferry is gone."\t Speaker_1:"It is gone again."'
+        '\t Speaker_0:"Again?"\t Speaker_0:"I am so tired of this."'
+        ' ### Please select the emotional label of < Speaker_0:"I am so tired of this."> from '
+        "<happy, sad, neutral, angry, excited, frustrated>:"
+    )
+    assert [template.speaker_answer(line) for line in (*history, target)] == [
+        *("Speaker_1", "Speaker_1", "Speaker_0", "Speaker_0"),
+    ]
 
 
 def test_release_is_read_session_by_session(

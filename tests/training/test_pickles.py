@@ -37,7 +37,10 @@ def write(value: object, tmp_path: Path, protocol: int = 4) -> Path:
 
 
 def test_iemocap_is_read_by_split(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
-    """Numbers are labels in the order of the published prompts; train, test, dev in this order."""
+    """Numbers are labels in the order of the published prompts; train, test, dev in this order.
+
+    A man is speaker 0 and a woman 1, as in those prompts.
+    """
     found = pickles.read(write(IEMOCAP, tmp_path), spaces["iemocap"])
 
     assert found == {
@@ -45,13 +48,13 @@ def test_iemocap_is_read_by_split(tmp_path: Path, spaces: Mapping[str, LabelSpac
             Dialogue(
                 "Ses01F_1",
                 (
-                    Utterance("woman", "It is late.", "neutral"),
-                    Utterance("man", "I know!", "frustrated"),
+                    Utterance("1", "It is late.", "neutral"),
+                    Utterance("0", "I know!", "frustrated"),
                 ),
             ),
         ),
-        "test": (Dialogue("Ses05M_1", (Utterance("man", "Hurrah.", "happy"),)),),
-        "dev": (Dialogue("Ses02F_1", (Utterance("woman", "Oh.", "sad"),)),),
+        "test": (Dialogue("Ses05M_1", (Utterance("0", "Hurrah.", "happy"),)),),
+        "dev": (Dialogue("Ses02F_1", (Utterance("1", "Oh.", "sad"),)),),
     }
 
 
@@ -163,4 +166,4 @@ def test_command_writes_a_file_for_each_split(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert [len(list(read_dialogues(out / f"{s}.jsonl"))) for s in pickles.SPLITS] == [1, 1, 1]
     (dialogue,) = read_dialogues(out / "dev.jsonl")
-    assert dialogue.utterances == (Utterance("woman", "Oh.", "sad"),)
+    assert dialogue.utterances == (Utterance("1", "Oh.", "sad"),)

@@ -26,7 +26,8 @@ _LABELS = {
     "fru": "frustrated",
 }
 _OTHERS = {"fea", "sur", "dis", "oth", "xxx"}
-SPEAKERS = {"F": "woman", "M": "man"}
+# InstructERC's numbers, which its template keeps, whoever begins.
+SPEAKERS = {"M": "0", "F": "1"}
 
 # Ses01F_impro01_M003 [018.0100-022.3500]: Did you get the mail?
 _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\d+\]:(?P<text>.*)")
@@ -37,9 +38,9 @@ _RATING = re.compile(r"\[[\d. -]+\]\t(?P<turn>\w+)\t(?P<code>\w+)\t\[")
 def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     """Dialogues of a session's folder, or of all in the release, by name.
 
-    Utterances stand in the order in which they begin, their ids are the names of the turns. Those
-    that raters gave none of the six labels have none here and stay in the history; the widely
-    shared copies leave them out.
+    Utterances stand in the order in which they begin, their ids are the names of the turns; the
+    man is speaker "0", the woman "1". Those that raters gave none of the six labels have none here
+    and stay in the history; the widely shared copies leave them out.
 
     Args:
         path: the release's folder, or its `Session1` to `Session5`. By convention Session 5 is

@@ -27,7 +27,7 @@ def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]
 
     The pickle is a list: speakers, emotions, with MELD sentiments, texts, each by dialogue id, then
     the ids of train, test and dev. An emotion is the number of a label in the label space's order,
-    a speaker "M", "F" or a one-hot row.
+    a speaker "M", "F" or a one-hot row, and called "0" and "1" or by its place in the row.
 
     Raises:
         DatasetError: no such file, something else than that, or a pickle that wants to run code.
