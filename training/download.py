@@ -77,7 +77,7 @@ class Manifest(_Section):
     """A corpus: its files, or how a person comes by it.
 
     Attributes:
-        by_hand: what to do where the corpus may not be fetched.
+        by_hand: what to do where the corpus may not be fetched; `{data}` in it is the data folder.
     """
 
     title: str
@@ -125,7 +125,8 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
         OSError: a file cannot be written.
     """
     if manifest.by_hand is not None:
-        raise FetchError(f"{manifest.title} is not fetched.\n{manifest.by_hand.strip()}")
+        steps = manifest.by_hand.strip().replace("{data}", str(data))
+        raise FetchError(f"{manifest.title} is not fetched.\n{steps}")
     report(f"{manifest.title}, from {manifest.home}; licence: {manifest.licence}")
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT) as client:
         for file in manifest.files:

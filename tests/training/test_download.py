@@ -219,6 +219,24 @@ def test_corpus_that_may_not_be_fetched_says_how_to_come_by_it(tmp_path: Path) -
             fetch(described, tmp_path, lambda _: None)
 
 
+def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:
+    """With the folder that was asked for: recipes read what it writes there."""
+    described = load_manifest(REPOSITORY / "data" / "corpora", "iemocap")
+
+    with pytest.raises(FetchError) as refused:
+        fetch(described, tmp_path, lambda _: None)
+
+    *_, command = str(refused.value).splitlines()
+    program, *arguments = command.split()
+    assert program == ".venv/bin/instructerc-train"
+    assert arguments[:3] == ["data", "convert", f"{tmp_path}/iemocap"]
+    result = CliRunner().invoke(app, arguments)
+    assert f"{tmp_path}/iemocap: No such file" in result.output
+    recipe = (REPOSITORY / "training" / "recipes" / "instructerc.yaml").read_text("utf-8")
+    folder = Path(arguments[arguments.index("--out") + 1]).relative_to(tmp_path)
+    assert all(f"path: {folder}/{s}.jsonl" in recipe for s in ("train", "dev", "test"))
+
+
 def test_shipped_manifests_name_the_files_of_recipes() -> None:
     """At addresses that hold a commit."""
     folder = REPOSITORY / "data" / "corpora"

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from service.conversation.dialogue import Dialogue, Utterance, lines_of
+from service.conversation.dialogue import Dialogue, Utterance, lines_of, read_dialogues
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import InstructercV1
+from training.cli import app
 from training.datasets.errors import DatasetError
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import read_corpus
@@ -110,6 +112,75 @@ def test_release_is_read_session_by_session(
     corpus = read_corpus("iemocap", tmp_path, spaces)
 
     assert [d.id for d in corpus.dialogues] == [NAME, "Ses05M_script01_1b"]
+
+
+def write_release(folder: Path) -> Path:
+    """Twenty dialogues in Sessions 1 to 4, two in Session 5."""
+    for session in range(1, 5):
+        for number in range(1, 6):
+            write_session(folder, session, f"Ses0{session}F_impro0{number}")
+    for name in ("Ses05F_impro01", "Ses05M_script01_1"):
+        write_session(folder, 5, name)
+    return folder
+
+
+def convert(source: Path, out: Path, label_space: str = "iemocap") -> Result:
+    command = ["data", "convert", str(source), "--label-space", label_space, "--out", str(out)]
+    return CliRunner().invoke(app, command)
+
+
+def test_release_becomes_the_files_that_recipes_read(
+    tmp_path: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Session 5 is the test split; every tenth dialogue of the others, by name, is held out."""
+    release, out = write_release(tmp_path / "release"), tmp_path / "iemocap"
+
+    result = convert(release, out)
+
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        f"{out}/train.jsonl: 18 dialogues, 72 utterances",
+        f"{out}/dev.jsonl: 2 dialogues, 8 utterances",
+        f"{out}/test.jsonl: 2 dialogues, 8 utterances",
+    ]
+    read = {
+        split: read_corpus("jsonl", out / f"{split}.jsonl", spaces, "iemocap").dialogues
+        for split in ("train", "dev", "test")
+    }
+    assert [d.id for d in read["dev"]] == ["Ses02F_impro05", "Ses04F_impro05"]
+    assert [d.id for d in read["test"]] == ["Ses05F_impro01", "Ses05M_script01_1"]
+    whole = read_corpus("iemocap", release, spaces).dialogues
+    assert sorted((d for of in read.values() for d in of), key=lambda d: d.id) == list(whole)
+
+
+def test_converted_utterances_keep_the_names_of_their_turns(tmp_path: Path) -> None:
+    """They follow an utterance to its prediction."""
+    convert(write_release(tmp_path / "release"), tmp_path)
+
+    (first, _) = read_dialogues(tmp_path / "dev.jsonl")
+    assert [u.id for u in first.utterances] == [
+        f"Ses02F_impro05_{turn}" for turn in ("F000", "F001", "M001", "M002")
+    ]
+
+
+def test_release_with_a_session_missing_is_not_split(tmp_path: Path) -> None:
+    """Half an archive was unpacked: every tenth dialogue would be another one."""
+    release = write_release(tmp_path / "release")
+    (release / "Session3").rename(tmp_path / "Session3")
+
+    result = convert(release, tmp_path / "out")
+
+    assert result.exit_code == 2
+    assert f"{release}: has no Session3; splits need the whole release" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_of_another_corpus_is_not_converted(tmp_path: Path) -> None:
+    """The error says what is."""
+    result = convert(write_release(tmp_path / "release"), tmp_path / "out", "meld")
+
+    assert result.exit_code == 2
+    assert "is a folder; for meld name a shared pickle" in result.output
 
 
 @pytest.mark.parametrize(

@@ -24,24 +24,38 @@ def fetch(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A shared pickle of IEMOCAP, MELD or EmoryNLP.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A shared pickle of IEMOCAP, MELD or EmoryNLP, or the folder of IEMOCAP's release."
+        ),
+    ],
     label_space: Annotated[str, typer.Option(help="iemocap, meld or emorynlp.")],
     out: Annotated[Path, typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl.")],
     label_data: LabelData = DATA,
 ) -> None:
-    """Write the dialogues of a shared pickle as JSONL, without running what is in it."""
+    """Write train, dev and test of a corpus as JSONL, without running what is in a pickle.
+
+    Of IEMOCAP's release Session 5 is the test split, and every tenth dialogue of the others, by
+    name, the development split.
+    """
     from service.conversation.dialogue import write_dialogues
-    from training.datasets import pickles
+    from training.datasets import iemocap, pickles
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
         if label_space not in spaces:
             raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
-        splits = pickles.read(source, spaces[label_space])
+        if source.is_dir() and label_space != iemocap.LABEL_SPACE:
+            raise ValueError(f"{source}: is a folder; for {label_space} name a shared pickle")
+        read = iemocap.read_splits if source.is_dir() else pickles.read
+        splits = read(source, spaces[label_space])
         out.mkdir(parents=True, exist_ok=True)
         for split, dialogues in splits.items():
-            write_dialogues(dialogues, out / f"{split}.jsonl")
-            say(f"{out / f'{split}.jsonl'}: {len(dialogues)} dialogues")
+            path = out / f"{split}.jsonl"
+            write_dialogues(dialogues, path)
+            utterances = sum(len(dialogue.utterances) for dialogue in dialogues)
+            say(f"{path}: {len(dialogues)} dialogues, {utterances} utterances")
 
 
 def prompts(

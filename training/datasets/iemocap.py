@@ -28,6 +28,9 @@ _LABELS = {
 _OTHERS = {"fea", "sur", "dis", "oth", "xxx"}
 # InstructERC's numbers, which its template keeps, whoever begins.
 SPEAKERS = {"M": "0", "F": "1"}
+_SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
+_TEST = _SESSIONS[-1]
+_DEV_EVERY = 10
 
 # Ses01F_impro01_M003 [018.0100-022.3500]: Did you get the mail?
 _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\d+\]:(?P<text>.*)")
@@ -60,6 +63,30 @@ def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
         for transcript in transcripts:
             ratings = session / "dialog" / "EmoEvaluation" / transcript.name
             yield _dialogue(transcript, _ratings(ratings), label_space)
+
+
+def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
+    """The whole release as train, dev and test.
+
+    Session 5 is the test split, by convention. IEMOCAP has no development split of its own: here
+    it is every tenth dialogue of the other sessions, by name (12 of 120; as many as the shared
+    pickle holds out, not the same ones).
+
+    Args:
+        path: the release's folder.
+
+    Raises:
+        DatasetError: as `read`, or a session is missing.
+    """
+    if missing := [name for name in _SESSIONS if not (path / name).is_dir()]:
+        raise DatasetError(f"{path}: has no {', '.join(missing)}; splits need the whole release")
+    test = tuple(read(path / _TEST, label_space))
+    others = [d for name in _SESSIONS if name != _TEST for d in read(path / name, label_space)]
+    return {
+        "train": tuple(d for n, d in enumerate(others, start=1) if n % _DEV_EVERY),
+        "dev": tuple(others[_DEV_EVERY - 1 :: _DEV_EVERY]),
+        "test": test,
+    }
 
 
 def _dialogue(transcript: Path, ratings: dict[str, str | None], space: LabelSpace) -> Dialogue:
