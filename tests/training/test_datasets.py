@@ -122,12 +122,16 @@ def test_goemotions_are_grouped_as_their_authors_do(
 def test_jsonl_is_read_in_the_label_space_that_is_named(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """Labels may be missing, and utterances' ids; ids are the file's."""
+    """Labels may be missing, and utterances' ids; ids are the file's.
+
+    A label is spelt as the label space spells it, or it would count as another one wherever labels
+    are compared.
+    """
     corpus = read("jsonl", JSONL, tmp_path, spaces, "meld")
 
     assert corpus.label_space.name == "meld"
     assert [dialogue.id for dialogue in corpus.dialogues] == ["d1", "d2"]
-    assert [u.label for u in corpus.dialogues[0].utterances] == ["JOY", None]
+    assert [u.label for u in corpus.dialogues[0].utterances] == ["joy", None]
     assert [u.id for u in corpus.dialogues[0].utterances] == ["u1", None]
 
 

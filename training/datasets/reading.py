@@ -1,7 +1,7 @@
 """One way to name a corpus file and read it, whatever its format."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.conversation.dialogue import Dialogue, read_dialogues
@@ -79,15 +79,23 @@ def read_named(entry: str, label_spaces: Mapping[str, LabelSpace]) -> Corpus:
 def _labelled(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
     try:
         for dialogue in read_dialogues(path):
-            for index, utterance in enumerate(dialogue.utterances):
-                if utterance.label is not None:
-                    try:
-                        label_space.label(utterance.label)
-                    except UnknownLabel as error:
-                        where = f"{path}: dialogue {dialogue.id!r}, utterances[{index}].label"
-                        raise DatasetError(f"{where}: {error}") from None
-            yield dialogue
+            where = f"{path}: dialogue {dialogue.id!r}"
+            utterances = (
+                replace(u, label=_name(u.label, label_space, f"{where}, utterances[{index}].label"))
+                for index, u in enumerate(dialogue.utterances)
+            )
+            yield replace(dialogue, utterances=tuple(utterances))
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise DatasetError(str(error)) from None
+
+
+def _name(label: str | None, label_space: LabelSpace, where: str) -> str | None:
+    """The label as the label space spells it: wherever labels are compared, "JOY" is no "joy"."""
+    if label is None:
+        return None
+    try:
+        return label_space.label(label).name
+    except UnknownLabel as error:
+        raise DatasetError(f"{where}: {error}") from None
