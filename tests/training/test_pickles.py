@@ -130,17 +130,47 @@ def test_pickle_that_runs_code_does_not_run_it(
     [
         [1, 2, 3],
         {"a": 1},
-        [{"a": ["M"]}, {"a": [6]}, {"a": ["x"]}, ["a"], [], []],
         [{"a": ["M"]}, {"a": [0, 1]}, {"a": ["x"]}, ["a"], [], []],
         [{"a": ["M"]}, {"a": [0]}, {"a": ["x"]}, ["b"], [], []],
     ],
-    ids=["numbers", "dictionary", "label out of range", "unequal lengths", "unknown id"],
+    ids=["numbers", "dictionary", "unequal lengths", "unknown id"],
 )
 def test_other_values_are_refused(
     value: object, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """With the file's name."""
     with pytest.raises(DatasetError, match=r"shared\.pkl: not one of the shared pickles"):
+        pickles.read(write(value, tmp_path), spaces["iemocap"])
+
+
+@pytest.mark.parametrize(
+    ("who", "emotion", "text", "said"),
+    [
+        ("M", 6, "x", "emotion is 6, not 0 to 5"),
+        ("M", -1, "x", "emotion is -1, not 0 to 5"),
+        ("M", True, "x", "emotion is True, not 0 to 5"),
+        ("M", "sad", "x", "emotion is 'sad', not 0 to 5"),
+        ("M", None, "x", "emotion is None, not 0 to 5"),
+        ("X", 0, "x", "speaker is 'X', neither M nor F nor a one-hot row"),
+        (["M"], 0, "x", r"speaker is \['M'\], neither"),
+        (None, 0, "x", "speaker is None, neither"),
+        ([0, 0], 0, "x", r"speaker is \[0, 0\], neither"),
+        ([1, 0, 1], 0, "x", r"speaker is \[1, 0, 1\], neither"),
+        ("M", 0, 7, "text is 7"),
+    ],
+)
+def test_utterance_that_is_none_is_named(
+    who: object,
+    emotion: object,
+    text: object,
+    said: str,
+    tmp_path: Path,
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """By its dialogue and place there; a label below 0 would be counted from the last."""
+    value = [{"a": ["M", who]}, {"a": [0, emotion]}, {"a": ["x", text]}, ["a"], [], []]
+
+    with pytest.raises(DatasetError, match=rf"shared\.pkl: dialogue 'a', utterances\[1\]: {said}"):
         pickles.read(write(value, tmp_path), spaces["iemocap"])
 
 

@@ -86,9 +86,9 @@ def _splits(parts: Sequence[Any], label_space: LabelSpace) -> dict[str, tuple[Di
 
 def _dialogues(
     ids: Sequence[Any],
-    speakers: Mapping[Any, Sequence[Any]],
-    emotions: Mapping[Any, Sequence[int]],
-    texts: Mapping[Any, Sequence[str]],
+    speakers: Mapping[Any, Sequence[object]],
+    emotions: Mapping[Any, Sequence[object]],
+    texts: Mapping[Any, Sequence[object]],
     label_space: LabelSpace,
 ) -> Iterator[Dialogue]:
     for one in ids:
@@ -96,11 +96,27 @@ def _dialogues(
         yield Dialogue(
             str(one),
             tuple(
-                Utterance(_speaker(who), mend(text), label_space.names[emotion])
-                for who, emotion, text in rows
+                _utterance(*row, label_space, f"dialogue {str(one)!r}, utterances[{index}]")
+                for index, row in enumerate(rows)
             ),
         )
 
 
-def _speaker(who: str | Sequence[int]) -> str:
-    return SPEAKERS[who] if isinstance(who, str) else str(list(who).index(1))
+def _utterance(
+    who: object, emotion: object, text: object, label_space: LabelSpace, where: str
+) -> Utterance:
+    names = label_space.names
+    # A number below 0 would count from the last; True would be 1.
+    if type(emotion) is not int or not 0 <= emotion < len(names):
+        raise DatasetError(f"{where}: emotion is {emotion!r}, not 0 to {len(names) - 1}")
+    if not isinstance(text, str):
+        raise DatasetError(f"{where}: text is {text!r}")
+    return Utterance(_speaker(who, where), mend(text), names[emotion])
+
+
+def _speaker(who: object, where: str) -> str:
+    if isinstance(who, str) and who in SPEAKERS:
+        return SPEAKERS[who]
+    if isinstance(who, (list, tuple)) and who.count(1) == 1 and who.count(0) == len(who) - 1:
+        return str(who.index(1))
+    raise DatasetError(f"{where}: speaker is {who!r}, neither M nor F nor a one-hot row")
