@@ -104,12 +104,12 @@ def train(
     held: Mapping[str, Sequence[LabelledExample]] = {}
     if stages and development:
         last, last_corpora = stages[-1]
-        pools = Pools(sources, last_corpora, recipe.seed)
+        pools = Pools(sources, last_corpora, recipe.seed, apart)
         held = held_out(development, last, pools, sources, settings)
         log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
     for what, of_split in held.items():
         record["agreement"][what] = _agreement(what, of_split)
-    training = _Training(recipe, base, sources, settings, held, record, out, save_every)
+    training = _Training(recipe, base, sources, settings, apart, held, record, out, save_every)
     before: Path | None = None
     for number, (stage, read) in enumerate(stages, 1):
         kept = kept_weights(training.checkpoints(stage.name))
@@ -141,6 +141,7 @@ class _Training:
     base: Path
     sources: Sources
     settings: PromptSettings
+    apart: Sequence[Corpus]
     held: Mapping[str, Sequence[LabelledExample]]
     record: dict[str, Any]
     out: Path
@@ -176,7 +177,7 @@ def _train_stage(
     names = _runs(stage)
     seeds = {name: training.recipe.seed + number for number, name in enumerate(names)}
     if left := [name for name in names if name not in training.record["finished"]]:
-        pools = Pools(training.sources, corpora, training.recipe.seed)
+        pools = Pools(training.sources, corpora, training.recipe.seed, training.apart)
         soft = soft_labels(corpora, stage, training.sources, pools)
         if stage.pseudo_labels is not None:
             ask = _ask(training, stage.pseudo_labels.teacher)

@@ -6,46 +6,45 @@ labels of its own.
 """
 
 import logging
-import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from service.conversation.dialogue import Dialogue
+from training.datasets import iemocap
 from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
+from training.datasets.text import words
+
+Line = tuple[str, ...]
+Said = tuple[Line, ...]
 
 log = logging.getLogger(__name__)
 
 # Fewer words are said in many dialogues.
 _WORDS = 5
 _SHARED = 2
-_WHOLE = 3
+_WHOLE = 2
+_NAMED = 5
 
 
 def without_held_out(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> list[Corpus]:
     """The corpora without the dialogues that a held-out split has too, in part or as a whole.
 
     That is: two of its utterances of five words or more, or all of its utterances where they are
-    three or more; case and punctuation aside.
+    two or more; case and punctuation aside. Within IEMOCAP only the whole counts: each pair of
+    actors plays the same scripts, and published results are of splits that share them.
 
     Raises:
         DatasetError: a file is held out, or nothing else is in it.
     """
+    is_held_out = _held_out(held_out)
     paths = {corpus.path.resolve() for corpus in held_out}
-    dialogues = [_words(dialogue) for corpus in held_out for dialogue in corpus.dialogues]
-    wholes = set(dialogues)
-    lines = {line for said in dialogues for line in said if len(line) >= _WORDS}
-
-    def is_known(dialogue: Dialogue) -> bool:
-        said = _words(dialogue)
-        shared = {line for line in said if line in lines}
-        return len(shared) >= _SHARED or (len(said) >= _WHOLE and said in wholes)
-
     kept = []
     for corpus in corpora:
         if corpus.path.resolve() in paths:
             raise DatasetError(f"{corpus.path}: is a training corpus, and held out")
-        apart = tuple(dialogue for dialogue in corpus.dialogues if not is_known(dialogue))
+        apart = tuple(d for d in corpus.dialogues if not is_held_out(corpus, d))
         if corpus.dialogues and not apart:
             raise DatasetError(f"{corpus.path}: every dialogue of it is held out")
         if left_out := len(corpus.dialogues) - len(apart):
@@ -57,5 +56,42 @@ def without_held_out(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> l
     return kept
 
 
-def _words(dialogue: Dialogue) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(re.findall(r"\w+", u.text.casefold())) for u in dialogue.utterances)
+def check_apart(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> None:
+    """See that none of the corpora's dialogues is one that `without_held_out` leaves out.
+
+    Raises:
+        DatasetError: some are; the message names them.
+    """
+    is_held_out = _held_out(held_out)
+    paths = {corpus.path.resolve() for corpus in held_out}
+    for corpus in corpora:
+        same_file = corpus.path.resolve() in paths
+        found = [d.id for d in corpus.dialogues if same_file or is_held_out(corpus, d)]
+        if found:
+            named = ", ".join(map(repr, found[:_NAMED]))
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            raise DatasetError(f"{corpus.path}: held-out dialogues would be shown: {named}{more}")
+
+
+def _held_out(held_out: Sequence[Corpus]) -> Callable[[Corpus, Dialogue], bool]:
+    """Whether a dialogue of a corpus is held out, by what is said in it."""
+    wholes: set[Said] = set()
+    lines: dict[str, set[Line]] = defaultdict(set)  # by label space
+    for corpus in held_out:
+        for dialogue in corpus.dialogues:
+            said = _said(dialogue)
+            wholes.add(said)
+            lines[corpus.label_space.name].update(line for line in said if len(line) >= _WORDS)
+
+    def is_held_out(corpus: Corpus, dialogue: Dialogue) -> bool:
+        said = _said(dialogue)
+        space = corpus.label_space.name
+        counted = [of for name, of in lines.items() if not space == name == iemocap.LABEL_SPACE]
+        shared = {line for line in said if any(line in of for of in counted)}
+        return len(shared) >= _SHARED or (len(said) >= _WHOLE and said in wholes)
+
+    return is_held_out
+
+
+def _said(dialogue: Dialogue) -> Said:
+    return tuple(words(utterance.text) for utterance in dialogue.utterances)

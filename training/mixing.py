@@ -11,6 +11,7 @@ from types import MappingProxyType
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
 from training.datasets.reading import Corpus, read_corpus
+from training.leakage import check_apart
 from training.pairing import (
     EncodeTexts,
     Pool,
@@ -69,20 +70,32 @@ class Pools:
     """The demonstration pools that prompts draw from, each made once.
 
     Args:
-        corpora: what the "train" pool is made of; never a development or test split.
+        corpora: what the "train" pool is made of.
+        held_out: development and test splits, of which no dialogue may be shown.
+
+    Raises:
+        DatasetError: a dialogue of the corpora is held out; the message names it.
     """
 
-    def __init__(self, sources: Sources, corpora: Sequence[Corpus], seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        corpora: Sequence[Corpus],
+        seed: int,
+        held_out: Sequence[Corpus],
+    ) -> None:
+        check_apart(corpora, held_out)
         self._sources = sources
         self._corpora = corpora
         self._seed = seed
+        self._held_out = held_out
         self._made: dict[tuple[str, str, bool], Pool] = {}
         self._vectors: dict[Path, Vectors] = {}
         self._found: dict[tuple[Path, str, str, Demonstrations], list[Shown]] = {}
 
     def with_seed(self, seed: int) -> "Pools":
         """The same corpora's, drawn anew; what is encoded already is not encoded again."""
-        pools = Pools(self._sources, self._corpora, seed)
+        pools = Pools(self._sources, self._corpora, seed, self._held_out)
         pools._vectors = self._vectors
         return pools
 

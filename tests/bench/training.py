@@ -109,7 +109,7 @@ def examples_of(recipe: Recipe, folder: Path) -> list[Example]:
     settings = prompt_settings(recipe, BASE)
     stage = recipe.stages[0]
     corpora = sources.corpora(stage.corpora)
-    pools = Pools(sources, corpora, recipe.seed)
+    pools = Pools(sources, corpora, recipe.seed, ())
     return [e.example for e in mix(corpora, stage, pools, sources, settings, recipe.seed)]
 
 

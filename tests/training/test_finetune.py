@@ -153,7 +153,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "run")).get_base_model()
     settings = finetune.prompt_settings(changed, tiny_base)
     development = sources.corpora(recipe.development)
-    pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed)
+    pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed, development)
     held = held_out(development, longer, pools, sources, settings)
     scores = development_scores(model.eval(), model, held, settings)
     assert sum(scores.values()) == pytest.approx(max(means.values()), abs=0.02)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
+from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
 from training.mixing import Pools, Sources, held_out, mix
 from training.pairing import Vectors
@@ -60,7 +62,7 @@ def mixed(sources: Sources, prompts: PromptSettings) -> Mixed:
                 **stage_options,
             }
         )
-        drawn_from = Pools(sources, read, seed)
+        drawn_from = Pools(sources, read, seed, ())
         return mix(corpora or read, stage, drawn_from, sources, settings, seed, epoch)
 
     return run
@@ -215,6 +217,20 @@ def test_held_out_dialogues_are_shown_training_utterances_only(
     assert not any(line.endswith("Again.") for e in found for line, _ in shown(e))
 
 
+def test_pool_with_a_held_out_dialogue_is_refused(sources: Sources) -> None:
+    """Under another id, in another file: what it is asked about would show it the answers."""
+    (talks,) = sources.corpora([TALKS])
+    copied = replace(talks.dialogues[1], id="copied")
+    development = Corpus(Path("dev.jsonl"), talks.label_space, (copied,))
+
+    with pytest.raises(DatasetError, match=r"talks\.jsonl: held-out .* shown: 'soup'$"):
+        Pools(sources, [talks], 1, [development])
+
+    rest = replace(talks, dialogues=(talks.dialogues[0], talks.dialogues[2]))
+    pool = Pools(sources, [rest], 1, [development]).get("train", talks.label_space, balanced=False)
+    assert {*pool.dialogues} == {"ferry", "keys"}
+
+
 def test_pool_is_made_once(sources: Sources) -> None:
     """Encoding a corpus takes minutes."""
     encoded: list[int] = []
@@ -224,7 +240,7 @@ def test_pool_is_made_once(sources: Sources) -> None:
         return sources.encode_texts(texts)
 
     counted = replace(sources, encode_texts=counting)
-    pools = Pools(counted, counted.corpora([TALKS]), 1)
+    pools = Pools(counted, counted.corpora([TALKS]), 1, ())
     meld, unified = (sources.label_spaces[name] for name in ("meld", "unified"))
 
     first, second, other = (pools.get("train", s) for s in (meld, meld, unified))
@@ -251,7 +267,7 @@ def test_later_epochs_encode_nothing(sources: Sources, prompts: PromptSettings) 
         epochs=2,
         learning_rate=0.1,
     )
-    pools = Pools(counted, corpora, 1)
+    pools = Pools(counted, corpora, 1, ())
 
     mix(corpora, stage, pools, counted, prompts, 1)
     first = list(asked)
@@ -263,7 +279,7 @@ def test_later_epochs_encode_nothing(sources: Sources, prompts: PromptSettings) 
 
 def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> None:
     """So a corpus may be held out that no stage trains."""
-    pools = Pools(sources, sources.corpora([TALKS]), 1)
+    pools = Pools(sources, sources.corpora([TALKS]), 1, ())
 
     assert pools.get("train", sources.label_spaces["iemocap"]).demonstrations == ()
 
@@ -336,7 +352,7 @@ def test_held_out_split_is_asked_as_serving_asks(sources: Sources, prompts: Prom
     )
     longer = replace(prompts, window=HistoryWindow(3, 3))
 
-    found = held_out([talks], stage, Pools(sources, [talks], 1), sources, longer)
+    found = held_out([talks], stage, Pools(sources, [talks], 1, ()), sources, longer)
 
     assert {what: len(examples) for what, examples in found.items()} == {
         "meld, without demonstrations": 9,

@@ -103,7 +103,7 @@ def test_a_share_of_the_dialogues_trains_by_them(
     """In that label space alone: unified labels are made of the corpora's own."""
     made, soft = pseudo_labelled(corpora, STAGE, prompts, second_is_likely)
     stage = STAGE.model_copy(update={"unified": 1.0})
-    pools = Pools(sources, corpora, 7)
+    pools = Pools(sources, corpora, 7, ())
 
     examples = mix(made, stage, pools, sources, prompts, seed=7, soft=soft)
 

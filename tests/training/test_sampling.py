@@ -56,7 +56,7 @@ def test_what_is_not_drawn_is_no_demonstration(sources: Sources, corpora: list[C
     """A model that was shown other labels would know more than the share of them."""
     drawn = sampled(corpora, Sample(share=0.3), 1)
 
-    pool = Pools(sources, drawn, 1).get("train", sources.label_spaces["meld"], balanced=False)
+    pool = Pools(sources, drawn, 1, ()).get("train", sources.label_spaces["meld"], balanced=False)
 
     assert sorted(d.label for d in pool.demonstrations) == sorted(labels(drawn[0]))
 
@@ -69,6 +69,6 @@ def test_label_space_without_a_label_drawn_has_no_teacher(
     )
     drawn = sampled(corpora, Sample(share=0.001, of="all"), 1)
 
-    found = soft_labels(drawn, stage, sources, Pools(sources, drawn, 1))
+    found = soft_labels(drawn, stage, sources, Pools(sources, drawn, 1, ()))
 
     assert {path for _, path, _ in found} == {c.path for c in drawn if labels(c)}

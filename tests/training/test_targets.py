@@ -63,7 +63,7 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
     """0.6 to the label itself, 0.4 as the teacher says, for each utterance and label space."""
     corpora = sources.corpora(STAGE.corpora)
 
-    found = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7))
+    found = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7, ()))
 
     talks, others = corpora
     assert {name for name, _, _ in found} == {"meld", "emorynlp", "unified"}
@@ -79,7 +79,7 @@ def test_a_stage_that_asks_for_nothing_is_taught_its_labels(sources: Sources) ->
 
     corpora = sources.corpora(stage.corpora)
 
-    assert not soft_labels(corpora, stage, sources, Pools(sources, corpora, 7))
+    assert not soft_labels(corpora, stage, sources, Pools(sources, corpora, 7, ()))
 
 
 def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sources) -> None:
@@ -87,7 +87,7 @@ def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sou
     stage = STAGE.model_copy(update={"distillation": 0.0, "balance": {"emorynlp": 0.5}})
     corpora = sources.corpora(stage.corpora)
 
-    found = soft_labels(corpora, stage, sources, Pools(sources, corpora, 7))
+    found = soft_labels(corpora, stage, sources, Pools(sources, corpora, 7, ()))
 
     assert {name for name, _, _ in found} == {"emorynlp"}
     rows = [row for of_dialogue in found.values() for row in of_dialogue.values()]
@@ -119,10 +119,10 @@ def test_main_task_is_taught_what_the_teacher_says(
 ) -> None:
     """In each label space, at the first token of each label's verbalizer."""
     corpora = sources.corpora(STAGE.corpora)
-    soft = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7))
+    soft = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7, ()))
 
     examples = mix(
-        corpora, STAGE, Pools(sources, corpora, 7), sources, prompts, seed=7, epoch=0, soft=soft
+        corpora, STAGE, Pools(sources, corpora, 7, ()), sources, prompts, seed=7, epoch=0, soft=soft
     )
 
     assert {example.label_space.name for example in examples} == {"meld", "emorynlp", "unified"}

@@ -23,3 +23,8 @@ def mend(text: str) -> str:
 def close_up(text: str) -> str:
     """Tokenised text with its punctuation and contractions as people write them."""
     return _APOSTROPHE.sub(r"\1\2", _BEFORE_MARK.sub("", text))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What is said, without regard to case, punctuation and spacing: corpora differ in these."""
+    return tuple(re.findall(r"\w+", text.casefold()))
