@@ -11,12 +11,14 @@ from types import MappingProxyType
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
 from training.datasets.reading import Corpus, read_corpus
+from training.datasets.text import words
 from training.leakage import check_apart
 from training.pairing import (
     EncodeTexts,
     Pool,
     Query,
     Vectors,
+    dialogues_of_lines,
     pool_of_corpora,
     pool_of_demonstrations,
 )
@@ -89,6 +91,8 @@ class Pools:
         self._corpora = corpora
         self._seed = seed
         self._held_out = held_out
+        self._paths = {corpus.path for corpus in corpora}
+        self._dialogues_of_lines = dialogues_of_lines(corpora)
         self._made: dict[tuple[str, str, bool], Pool] = {}
         self._vectors: dict[Path, Vectors] = {}
         self._found: dict[tuple[Path, str, str, Demonstrations], list[Shown]] = {}
@@ -114,7 +118,7 @@ class Pools:
         if key not in self._found:
             self._found[key] = self.get(name, label_space, asked.balanced).nearest(
                 self.vectors(corpus),
-                self._queries(in_label_space(corpus, label_space), asked),
+                self._queries(corpus, label_space, asked),
                 asked.count,
                 same_text=asked.same_text,
             )
@@ -127,14 +131,28 @@ class Pools:
             self._vectors[corpus.path] = self._sources.encode_texts(texts)
         return self._vectors[corpus.path]
 
-    def _queries(self, dialogues: Sequence[Dialogue], asked: Demonstrations) -> list[Query]:
+    def _queries(
+        self, corpus: Corpus, label_space: LabelSpace, asked: Demonstrations
+    ) -> list[Query]:
         random = Random(self._seed)
         any_label = {"any_label": 1.0, "same_label": 0.0, "label_dropout": asked.dropout or 0.0}
         return [
-            Query(u.text, d.id, None if random.random() < any_label[asked.pairing] else u.label)
-            for d in dialogues
+            Query(
+                u.text,
+                d.id,
+                None if random.random() < any_label[asked.pairing] else u.label,
+                self._elsewhere(corpus, u.text),
+            )
+            for d in in_label_space(corpus, label_space)
             for u in d.utterances
         ]
+
+    def _elsewhere(self, corpus: Corpus, text: str) -> list[str]:
+        """The dialogues of other corpora that have an utterance too, if it trains."""
+        if corpus.path not in self._paths:
+            return []
+        found = self._dialogues_of_lines.get(words(text), ())
+        return [dialogue for path, dialogue in found if path != corpus.path]
 
     def _make(self, name: str, label_space: LabelSpace, balanced: bool) -> Pool:
         encode = self._sources.encode_texts

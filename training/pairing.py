@@ -6,8 +6,9 @@ and a model learns to copy it, which is wrong for half the utterances it will be
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import LabelSpace
+from training.datasets.reading import Corpus
+from training.datasets.text import words
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -22,6 +25,8 @@ EncodeTexts = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors, shape (texts, dimensions)."""
 
 _QUERIES_AT_ONCE = 1024
+# Shorter lines are said in many dialogues ("Yeah.").
+_ITSELF = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,13 @@ class Query:
     Attributes:
         dialogue: its dialogue's id.
         label: the only label its demonstrations may have; None: any.
+        elsewhere: ids of other corpora's dialogues that it stands in too.
     """
 
     text: str
     dialogue: str
     label: str | None = None
+    elsewhere: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +63,15 @@ class Pool:
     ) -> list[tuple[Demonstration, ...]]:
         """The `count` most similar demonstrations for each query, best first.
 
-        None is of the query's own dialogue, so that an utterance is never its own demonstration.
+        None is of a dialogue that the query stands in, so that an utterance is never its own
+        demonstration.
 
         Args:
             vectors: shape (queries, dimensions), unit length.
-            same_text: whether one may say the same words as the query.
+            same_text: whether one may say the same words as the query, case and punctuation aside.
         """
         of_dialogue = _places(self.dialogues)
-        of_text = _places(_folded(d.text) for d in self.demonstrations)
+        of_words = _places(words(d.text) for d in self.demonstrations)
         labels = np.asarray([d.label for d in self.demonstrations], dtype=object)
         other_label = {
             label: np.flatnonzero(labels != label).tolist()
@@ -71,8 +79,8 @@ class Pool:
         }
         excluded = [
             [
-                *of_dialogue.get(query.dialogue, ()),
-                *(() if same_text else of_text.get(_folded(query.text), ())),
+                *(p for d in (query.dialogue, *query.elsewhere) for p in of_dialogue.get(d, ())),
+                *(() if same_text else of_words.get(words(query.text), ())),
                 *other_label.get(query.label, ()),
             ]
             for query in queries
@@ -149,14 +157,28 @@ def pool_of_demonstrations(
     return Pool(chosen, encode([d.text for d in chosen]), ("",) * len(chosen))
 
 
+def dialogues_of_lines(
+    corpora: Iterable[Corpus],
+) -> Mapping[tuple[str, ...], Collection[tuple[Path, str]]]:
+    """Where each line of four words or more is said: paths of corpora, and ids of dialogues there.
+
+    What another corpus has in the same words is the same utterance, for MELD and EmoryNLP are cut
+    from one television series: one in nine of MELD's training utterances is such a line of
+    EmoryNLP's training split, one in ninety such a line of another dialogue of MELD.
+    """
+    found: dict[tuple[str, ...], set[tuple[Path, str]]] = defaultdict(set)
+    for corpus in corpora:
+        for dialogue in corpus.dialogues:
+            for utterance in dialogue.utterances:
+                line = words(utterance.text)
+                if len(line) >= _ITSELF:
+                    found[line].add((corpus.path, dialogue.id))
+    return found
+
+
 def _places(keys: Iterable[Hashable]) -> dict[Hashable, list[int]]:
     """Where each key stands."""
     found: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         found[key].append(place)
     return found
-
-
-def _folded(text: str) -> str:
-    """The text without regard to case and spacing."""
-    return " ".join(text.casefold().split())

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from service.conversation.dialogue import HistoryWindow
+from service.conversation.dialogue import Dialogue, HistoryWindow, Utterance
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
 from training.datasets.errors import DatasetError
@@ -155,6 +155,40 @@ def test_demonstrations_are_of_other_dialogues(mixed: Mixed, sources: Sources) -
     for labelled in mixed(unified=1.0, count=3):
         for line, _ in shown(labelled):
             assert dialogue_of[line] != dialogue_of[target_line(labelled)]
+
+
+def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -> None:
+    """Two corpora were cut from one series: under another id, and labelled by other people.
+
+    In unified labels, and in the other corpus's own where those are pseudo-labels. Within a corpus
+    the same words are said again, and a short line is said everywhere.
+    """
+    lines = ("We caught the very last ferry!", "Hurrah!", "Where did I put my hat?")
+    spaces = sources.label_spaces
+
+    def corpus(name: str, label: str, dialogues: Mapping[str, tuple[str, ...]]) -> Corpus:
+        said = (
+            Dialogue(key, tuple(Utterance("Ann", text, label) for text in texts))
+            for key, texts in dialogues.items()
+        )
+        return Corpus(Path(name), spaces[name], tuple(said))
+
+    ours = corpus("meld", "joy", {"ours": lines, "again": (lines[2],)})
+    theirs = corpus(
+        "emorynlp", "joyful", {"theirs": (lines[0].upper(), "Hm."), "short": lines[1:2]}
+    )
+    asked = Demonstrations(count=1, share=1.0, balanced=False)
+    pools = Pools(sources, [ours, theirs], 1, ())
+
+    def shown(asking: Corpus, space: str) -> list[str]:
+        found = pools.nearest(asking, "train", spaces[space], asked)
+        return [demonstration.id for (demonstration,) in found[: len(lines)]]
+
+    pseudo_labelled = replace(ours, label_space=spaces["emorynlp"], pseudo_labelled=True)
+    held_out = replace(ours, path=Path("held-out"))
+    assert shown(ours, "unified") == ["again/0", "short/0", "again/0"]
+    assert shown(pseudo_labelled, "emorynlp")[:2] == ["short/0", "short/0"]
+    assert shown(held_out, "unified")[0] == "theirs/0"
 
 
 def test_demonstrations_come_from_the_pools_that_the_stage_names(mixed: Mixed) -> None:

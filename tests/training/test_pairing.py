@@ -3,13 +3,22 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.conversation.dialogue import Demonstration, Dialogue, Utterance
 from service.conversation.labels import LabelSpace
-from training.pairing import Pool, Query, Vectors, pool_of_corpora, pool_of_demonstrations
+from training.datasets.reading import Corpus
+from training.pairing import (
+    Pool,
+    Query,
+    Vectors,
+    dialogues_of_lines,
+    pool_of_corpora,
+    pool_of_demonstrations,
+)
 
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -73,6 +82,36 @@ def test_same_words_in_another_dialogue_may_be_shown(encode: Encode) -> None:
     assert shown[0].id == "again/1"
 
 
+def test_dialogue_that_an_utterance_stands_in_elsewhere_is_not_shown(encode: Encode) -> None:
+    """Nor is what is said around it there: it is the utterance's own dialogue, cut otherwise."""
+    pool = everything(DIALOGUES, encode)
+    text = DIALOGUES[0].utterances[1].text
+
+    (shown,) = pool.nearest(encode([text]), [Query(text, "d0", elsewhere=["d2", "gone"])], 20)
+
+    assert {d.id.split("/")[0] for d in shown} == {"d1", "d3"}
+
+
+def test_line_is_found_in_the_dialogues_that_say_it() -> None:
+    """However it is written; a line of three words may be anybody's."""
+
+    def corpus(name: str, **said: tuple[str, ...]) -> Corpus:
+        dialogues = tuple(
+            Dialogue(key, tuple(Utterance("a", text) for text in texts))
+            for key, texts in said.items()
+        )
+        return Corpus(Path(name), LabelSpace("some", "Some", ()), dialogues)
+
+    found = dialogues_of_lines(
+        [
+            corpus("one", d1=("It's on the table!", "Oh, it is?"), d2=("Oh, it is?",)),
+            corpus("two", d1=("IT’S  on the table.",)),
+        ]
+    )
+
+    assert found == {("it", "s", "on", "the", "table"): {(Path("one"), "d1"), (Path("two"), "d1")}}
+
+
 def test_nearest_are_shown_whatever_their_label(encode: Encode) -> None:
     """The paper shows the target's own label, which is to show the answer."""
     pool = everything(DIALOGUES, encode)
@@ -87,11 +126,11 @@ def test_nearest_are_shown_whatever_their_label(encode: Encode) -> None:
 
 
 def test_same_words_are_left_out_where_the_recipe_says_so(encode: Encode) -> None:
-    """Whatever their case and spacing: a corpus says "Hello!" a hundred times."""
+    """Whatever their case, spacing and punctuation: a corpus says "Hello!" a hundred times."""
     again = replace(
         DIALOGUES[0],
         id="again",
-        utterances=tuple(replace(u, text=f" {u.text.upper()}") for u in DIALOGUES[0].utterances),
+        utterances=tuple(replace(u, text=f" {u.text.upper()}!") for u in DIALOGUES[0].utterances),
     )
     pool = everything((*DIALOGUES, again), encode)
     text = DIALOGUES[0].utterances[1].text
