@@ -28,7 +28,7 @@ from training.asking import development_scores, probabilities
 from training.bases import base_revision
 from training.datasets.errors import DatasetError
 from training.merge import merge
-from training.mixing import Pools, Sources, held_out
+from training.mixing import Pools, Sources, held_out, mix
 from training.packed_loss import packed_loss
 from training.packing import Row, collate, pack
 from training.predictions import Floats
@@ -115,6 +115,47 @@ def test_adapter_keeps_its_recipe(adapter: Path, recipe_file: Path) -> None:
     record = json.loads((adapter / "training.json").read_text())
 
     assert record["recipe"] == load_recipe(recipe_file).model_dump(mode="json")
+
+
+def test_agreement_of_demonstrations_is_on_record_for_each_split(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path
+) -> None:
+    """The share of shown utterances whose nearest demonstration has their own label.
+
+    Over all epochs of a stage, by label space; of the held-out split too; nothing where no
+    demonstration is shown.
+    """
+    recipe = load_recipe(recipe_file)
+    stage = recipe.stages[1]
+    settings = finetune.prompt_settings(recipe, tiny_base)
+    corpora, development = (sources.corpora(f) for f in (stage.corpora, recipe.development))
+    pools = Pools(sources, corpora, recipe.seed, development)
+    trained = [
+        example
+        for epoch in range(stage.epochs)
+        for example in mix(corpora, stage, pools, sources, settings, recipe.seed, epoch)
+    ]
+    asked = held_out(development, stage, pools, sources, settings)
+
+    def share(examples: Sequence[LabelledExample], space: str) -> float:
+        same = [
+            example.label == example.demonstrations[0].label
+            for example in examples
+            if example.demonstrations and example.label_space.name == space
+        ]
+        return sum(same) / len(same)
+
+    record = json.loads((adapter / "training.json").read_text())["agreement"]
+    second, meld = record.pop("second"), "meld, with demonstrations"
+    assert record == {
+        "first": {},
+        "meld, without demonstrations": {},
+        meld: {"meld": pytest.approx(share(asked[meld], "meld"), abs=1e-4)},
+    }
+    assert second == {
+        space: pytest.approx(share(trained, space), abs=1e-4) for space in ("meld", "unified")
+    }
+    assert 0 < second["meld"] < 1
 
 
 def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:
