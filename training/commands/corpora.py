@@ -58,6 +58,37 @@ def convert(
             say(f"{path}: {len(dialogues)} dialogues, {utterances} utterances")
 
 
+def describe(
+    corpus: Annotated[str, typer.Argument(help="FORMAT:PATH, as of `evaluate --corpus`.")],
+    descriptions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DESCRIPTIONS.jsonl",
+            help='Rows of {"utterance": "dia0_utt3", "description": "..."}, or with "dialogue" and '
+            '"index" for "utterance".',
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File for the dialogues, as JSONL.")],
+    label_data: LabelData = DATA,
+) -> None:
+    """Write a corpus as JSONL with what its scenes look like, for the template dialoguellm-v1."""
+    from service.conversation.dialogue import write_dialogues
+    from training.datasets.descriptions import described
+    from training.datasets.reading import read_named
+
+    with errors():
+        read = read_named(corpus, load_label_spaces(label_data / "label_spaces"))
+        dialogues = described(read.dialogues, descriptions)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_dialogues(dialogues, out)
+    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    missing = sum(utterance.description is None for utterance in utterances)
+    say(
+        f"{out}: {len(dialogues)} dialogues, {len(utterances)} utterances, "
+        f"{missing} of them without a description"
+    )
+
+
 def prompts(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
