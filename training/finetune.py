@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from training.packing import ROW_TOKENS, Row, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
 from training.recipe import Recipe, RecipeError, Stage
+from training.row_sharing import reads_trees, takes_positions
 from training.run_record import begun, put_scores, write_record
 from training.sampling import sampled
 from training.shared_stages import identity, share, take
@@ -258,7 +258,8 @@ def _run_once(
     training.record["agreement"][name] = _agreement(name, examples)
     set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
     model, causal = _model(training.recipe, training.base, before, stage.dropout)
-    trees = reads_trees(causal)
+    # Of a model that is to be sharded, the other processes may hold no weights yet.
+    trees = _of_first_process(_is_first_process() and reads_trees(causal))
 
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
         scores = development_scores(wrapped, causal, training.held, training.settings, trees)
@@ -291,16 +292,6 @@ def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
     )
 
 
-def reads_trees(causal: "PreTrainedModel") -> bool:
-    """Whether the model takes positions and a mask for each token, so that examples can share rows.
-
-    A model with relative positions of its own making, such as BLOOM or a Falcon with ALiBi, reads
-    one example a row.
-    """
-    takes_positions = "position_ids" in signature(causal.forward).parameters
-    return takes_positions and not getattr(causal.config, "alibi", False)
-
-
 def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> list[Row]:
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     log.info(
@@ -330,16 +321,28 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _device() -> Any:
-    from accelerate import PartialState
+def _of_first_process(said: bool) -> bool:
+    """What the first process says, in all of them."""
+    from accelerate.utils import broadcast_object_list
 
-    return PartialState().device
+    _processes()
+    return bool(broadcast_object_list([said])[0])
+
+
+def _device() -> Any:
+    return _processes().device
 
 
 def _wait_for_all() -> None:
+    _processes().wait_for_everyone()
+
+
+def _processes() -> Any:
+    """Those that train together. Without a GPU they find each other only if told to use CPUs."""
+    import torch
     from accelerate import PartialState
 
-    PartialState().wait_for_everyone()
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _move_weights(finished: Path, out: Path) -> None:
@@ -365,7 +368,7 @@ def _model(
     causal = AutoModelForCausalLM.from_pretrained(
         folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
     )
-    if reads_trees(causal):
+    if takes_positions(causal):
         # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
         causal.set_attn_implementation("sdpa")
     if recipe.lora is None:

@@ -13,13 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
-from transformers import (
-    AutoModelForCausalLM,
-    BloomConfig,
-    FalconConfig,
-    OPTConfig,
-    PretrainedConfig,
-)
+from transformers import AutoModelForCausalLM
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 from service.decoding.bundle import Base, Window, load_bundle, read_bundle, trained_labels
@@ -38,7 +32,6 @@ from training.recipe_files import load_recipe
 from training.tasks import LabelledExample, PromptSettings, main_task
 from training.trainer import Run, run_stage
 
-SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -428,26 +421,6 @@ def test_corpus_that_cannot_be_read_is_named_before_anything_is_written(
         finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("config", "reads"),
-    [
-        (OPTConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=1, ffn_dim=16), True),
-        (FalconConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=1), True),
-        (
-            FalconConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=1, alibi=True),
-            False,
-        ),
-        (BloomConfig(n_layer=1, hidden_size=16, n_head=1), False),
-    ],
-    ids=["opt", "falcon", "falcon with ALiBi", "bloom"],
-)
-def test_examples_share_rows_where_a_token_says_its_position(
-    config: PretrainedConfig, reads: bool
-) -> None:
-    """Not where the model makes positions of its own from the mask."""
-    assert finetune.reads_trees(AutoModelForCausalLM.from_config(config)) == reads
 
 
 def test_what_is_held_out_for_the_test_does_not_train_either(
