@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 RESULTS = "results.json"
 _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
 _STAGES, _LOG = "stages", "log.txt"
+_DEMONSTRATIONS = "demonstrations.jsonl"
 _DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
 # By their names in `training.metrics.Metrics`: heading, what a score is multiplied by, digits.
 _MEASURES = {
@@ -113,7 +114,9 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
     arguments = ["train", str(described), "--data", str(options.data), "--base", str(base)]
     shared = ["--shared", str(options.out / _STAGES)]
-    _step(folder, [*arguments, "--out", str(trained), *shared], options, options.processes)
+    own = str(folder / _DEMONSTRATIONS)
+    pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []
+    _step(folder, [*arguments, "--out", str(trained), *shared, *pool], options, options.processes)
     if not (bundle / FILE).is_file():
         _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)], options)
     if recipe.development and not (folder / _DEVELOPMENT).is_file():
@@ -217,8 +220,22 @@ def _score(
         named += ["--corpus", f"{corpus.format}{space}:{options.data / corpus.path}"]
     if "unified" in recipe.label_spaces:
         named.append("--unified")
-    arguments = ["evaluate", str(bundle), *named, "--predictions", str(predictions), *extra]
-    _step(predictions.parent, arguments, options)
+    folder = predictions.parent
+    shown = demonstrations_shown(recipe, folder / _DEMONSTRATIONS)
+    arguments = ["evaluate", str(bundle), *named, *shown, "--predictions", str(predictions), *extra]
+    _step(folder, arguments, options)
+
+
+def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:
+    """The options of `evaluate` that have a run's model shown what its last stage showed it.
+
+    Args:
+        own: those that the stage draws from its training corpora.
+    """
+    asked = recipe.stages[-1].demonstrations if recipe.stages else None
+    if asked is None or not asked.are_shown:
+        return ["--no-demonstrations"]
+    return [] if "shipped" in asked.pools else ["--demonstrations-file", str(own)]
 
 
 def _step(folder: Path, arguments: Sequence[str], options: Options, processes: int = 1) -> None:

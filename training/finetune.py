@@ -24,6 +24,7 @@ from training.averaging import write_mean
 from training.bases import base_revision, weights_of
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
+from training.demonstration_files import domain_base, write_demonstrations
 from training.leakage import without_held_out
 from training.mixing import Pools, Soft, Sources, held_out, mix
 from training.packing import ROW_TOKENS, Row, pack
@@ -55,6 +56,7 @@ def train(
     out: Path,
     save_every: int = SAVE_EVERY,
     shared: Path | None = None,
+    demonstrations: Path | None = None,
 ) -> None:
     """Run every stage of a recipe and write the adapter, or the weights where all are trained.
 
@@ -68,6 +70,8 @@ def train(
             epoch's weights were kept, and how often demonstrations agreed with the label.
         save_every: steps between two checkpoints.
         shared: a folder of stages that runs begin with; those that are there are not trained again.
+        demonstrations: gets those that the last stage's "train" pool has, which are text of the
+            corpora; nothing else that is written is.
 
     Raises:
         DatasetError: a corpus file is not what the recipe says, or is held out.
@@ -94,6 +98,8 @@ def train(
         check_pseudo_labels(read, stage)
     check_base(recipe, base)
     record = begun(recipe, out)
+    if demonstrations is not None and stages and _is_first_process():
+        _write_pool(recipe, *stages[-1], sources, demonstrations)
     if record["complete"]:
         log.info("%s: is trained already", out)
         return
@@ -131,6 +137,15 @@ def train(
         _model(recipe, base, None)[0].save_pretrained(out)
     write_record(record | {"complete": True}, out)
     shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
+
+
+def _write_pool(
+    recipe: Recipe, stage: Stage, corpora: Sequence[Corpus], sources: Sources, path: Path
+) -> None:
+    """Write what a stage's "train" pool holds in the recipe's label spaces."""
+    spaces = [sources.label_spaces[name] for name in recipe.label_spaces]
+    balanced = stage.demonstrations.balanced
+    write_demonstrations(domain_base(corpora, spaces, recipe.seed, balanced=balanced), path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ class Demonstrations(Section):
             raise ValueError("set dropout exactly when pairing is label_dropout")
         return self
 
+    @property
+    def are_shown(self) -> bool:
+        return bool(self.count and self.share)
+
 
 class Lora(Section):
     rank: PositiveInt

@@ -12,15 +12,23 @@ import yaml
 
 from service.decoding.bundle import read_bundle
 from training.bases import MINILM_CAUSAL
-from training.experiment import Options, described, results, shares_of_cores
+from training.experiment import (
+    Options,
+    demonstrations_shown,
+    described,
+    results,
+    shares_of_cores,
+)
 from training.mixing import Sources
 from training.predictions import Answer, Predictions, read_predictions, write_predictions
+from training.recipe import Demonstrations
 from training.recipe_files import load_recipe
 
 STAGE = {
     "name": "only",
     "corpora": [{"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"}],
     "tasks": {"main": 1, "prediction": 0.1},
+    "demonstrations": {"count": 1, "share": 1},
     "epochs": 1,
     "learning_rate": 1e-4,
     "tokens_per_batch": 448,
@@ -58,7 +66,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_run_is_trained_merged_and_scored_once(
     experiment: Path, sources: Sources, tmp_path: Path
 ) -> None:
-    """Each step leaves its result; started again, nothing is done that is done."""
+    """Each step leaves its result; started again, nothing is done that is done.
+
+    What is shown is of the training split, balanced: an utterance of each of MELD's seven labels.
+    """
     out = tmp_path / "runs"
     options = ["--data", str(sources.data), "--out", str(out), "--only", "trial-fast"]
 
@@ -69,7 +80,9 @@ def test_run_is_trained_merged_and_scored_once(
     bundle = read_bundle(folder / "bundle")
     assert bundle.tasks == ("main", "prediction")
     assert bundle.label_spaces["meld"].development["utterances"] == 3
-    assert len(read_predictions(folder / "development.jsonl")["meld"].answers) == 3
+    answers = read_predictions(folder / "development.jsonl")["meld"].answers
+    assert [len(answer.demonstrations) for answer in answers] == [1, 1, 1]
+    assert "demonstrations: 7 indexed" in ended.stderr
     found = json.loads((out / "results.json").read_text())
     score = found["development, meld"]["trial-fast"]["weighted_f1"]
     assert score["seeds"].keys() == {"3"}
@@ -82,6 +95,28 @@ def test_run_is_trained_merged_and_scored_once(
     assert (folder / "bundle" / "model.safetensors").stat().st_mtime_ns == before
     assert (folder / "test.jsonl").exists()
     assert "test, meld" in json.loads((out / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("shown", "options"),
+    [
+        ({"count": 1, "share": 1}, ["--demonstrations-file", "own.jsonl"]),
+        ({"count": 1, "share": 0.5, "pools": ["train", "shipped"]}, []),
+        ({"count": 1, "share": 0}, ["--no-demonstrations"]),
+        ({"count": 0, "share": 1}, ["--no-demonstrations"]),
+    ],
+)
+def test_model_is_shown_what_its_last_stage_showed(
+    shown: dict[str, Any], options: list[str], recipe_file: Path
+) -> None:
+    """Of its training split, those that ship, or nothing; as also a base that was not trained."""
+    recipe = load_recipe(recipe_file)
+    last = recipe.stages[1].model_copy(update={"demonstrations": Demonstrations(**shown)})
+    changed = recipe.model_copy(update={"stages": (recipe.stages[0], last)})
+    base = recipe.model_copy(update={"stages": ()})
+
+    assert demonstrations_shown(changed, Path("own.jsonl")) == options
+    assert demonstrations_shown(base, Path("own.jsonl")) == ["--no-demonstrations"]
 
 
 def test_runs_at_the_same_time_have_cores_of_their_own() -> None:

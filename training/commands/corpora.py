@@ -89,6 +89,36 @@ def describe(
     )
 
 
+def demonstrations(
+    corpora: Annotated[
+        list[str], typer.Argument(help="FORMAT:PATH, as of `evaluate --corpus`: training splits.")
+    ],
+    out: Annotated[Path, typer.Option(help="File for the demonstrations, as JSONL.")],
+    balanced: Annotated[
+        bool, typer.Option(help="As many of each label as the rarest has, drawn at random.")
+    ] = True,
+    unified: Annotated[bool, typer.Option(help="All of them with unified labels too.")] = False,
+    seed: Annotated[int, typer.Option(help="Draws which are left out.")] = 42,
+    label_data: LabelData = DATA,
+) -> None:
+    """Make demonstrations of corpora, for `evaluate` or the service; under the corpora's licences.
+
+    The service shows their text to whoever it answers.
+    """
+    from training.datasets.reading import read_named
+    from training.demonstration_files import domain_base, write_demonstrations
+
+    with errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        read = [read_named(entry, spaces) for entry in corpora]
+        asked = {c.label_space.name: c.label_space for c in read}
+        if unified:
+            asked[UNIFIED] = spaces[UNIFIED]
+        made = domain_base(read, asked.values(), seed, balanced=balanced)
+        write_demonstrations(made, out)
+    say(f"{out}: {len(made)} demonstrations in {', '.join(asked)}")
+
+
 def prompts(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],

@@ -31,6 +31,13 @@ def train(
     shared: Annotated[
         Path | None, typer.Option(help="Folder of first stages that several runs have in common.")
     ] = None,
+    demonstrations: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for those that the last stage draws from its corpora, for `evaluate "
+            "--demonstrations-file`; it holds text of the corpora."
+        ),
+    ] = None,
     label_data: LabelData = DATA,
 ) -> None:
     """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
@@ -51,7 +58,9 @@ def train(
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=encoder.encode_now,
         )
-        finetune.train(resolved, base, sources, encoder.identity, out, save_every, shared)
+        finetune.train(
+            resolved, base, sources, encoder.identity, out, save_every, shared, demonstrations
+        )
     say(f"adapter written to {out}")
 
 

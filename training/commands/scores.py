@@ -28,6 +28,9 @@ def evaluate(
     demonstrations: Annotated[
         bool, typer.Option(help="Show the shipped demonstrations to the model.")
     ] = True,
+    demonstrations_file: Annotated[
+        Path | None, typer.Option(help="Show these in place of the shipped ones.")
+    ] = None,
     record: Annotated[
         list[Path] | None,
         typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
@@ -60,6 +63,8 @@ def evaluate(
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     os.environ["ERC_BUNDLE"] = str(bundle)
+    if demonstrations_file is not None:
+        os.environ["ERC_DEMONSTRATIONS__FILE"] = str(demonstrations_file)
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         from service.decoding.bundle import load_bundle
         from service.recognition.pipeline import supported_label_space

@@ -1,0 +1,61 @@
+"""Files of demonstrations made of corpora, in the service's own format.
+
+What InstructERC calls its domain base: utterances of the training set, without their speakers, as
+many of each label (arXiv 2309.11911, section 3.1).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import LabelSpace
+from service.files import written_whole
+from training.datasets.reading import Corpus
+from training.mixing import in_label_space
+from training.pairing import Vectors, pool_of_corpora
+
+
+def domain_base(
+    corpora: Sequence[Corpus],
+    label_spaces: Iterable[LabelSpace],
+    seed: int,
+    *,
+    balanced: bool = True,
+) -> list[Demonstration]:
+    """What training's pool of the corpora holds in each label space that they have labels in.
+
+    Args:
+        seed: draws which utterances of the more frequent labels are left out.
+        balanced: as many of each label as the rarest has.
+
+    Returns:
+        Demonstrations with ids such as "meld-joy-0001".
+    """
+    made = []
+    for space in label_spaces:
+        dialogues = [d for corpus in corpora for d in in_label_space(corpus, space)]
+        pool = pool_of_corpora(dialogues, space, _no_vectors, seed, balanced=balanced)
+        counts: Counter[str] = Counter()
+        for shown in pool.demonstrations:
+            label = space.label(shown.label).name
+            counts[label] += 1
+            name = f"{space.name}-{label}-{counts[label]:04}"
+            made.append(Demonstration(name, space.name, label, shown.text))
+    return made
+
+
+def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
+    """Write a file that `service.demonstrations.corpus.read_demonstrations` reads."""
+    with written_whole(path) as file:
+        for d in demonstrations:
+            row = {"id": d.id, "label_space": d.label_space, "label": d.label, "text": d.text}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _no_vectors(texts: Sequence[str]) -> Vectors:
+    """For a pool that is written, not searched."""
+    return np.zeros((len(texts), 0), np.float32)
