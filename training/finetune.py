@@ -209,7 +209,7 @@ def _train_stage(
         model, causal, trees = _trained(training, kept)
         scores = development_scores(model, causal, training.held, training.settings, trees)
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
-        put_scores(training.record, stage.name, stage.epochs, scores, stage.keep)
+        put_scores(training.record, stage.name, stage.epochs, scores, stage)
     _wait_for_all()
 
 
@@ -279,7 +279,7 @@ def _run_once(
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
         scores = development_scores(wrapped, causal, training.held, training.settings, trees)
         log.info("stage %s, epoch %d: %s", name, epoch, json.dumps(scores))
-        best = put_scores(training.record, name, epoch, scores, stage.keep)
+        best = put_scores(training.record, name, epoch, scores, stage)
         training.write_record()
         return scores, best
 

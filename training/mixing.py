@@ -41,6 +41,10 @@ counts, in the label space's order.
 TRAIN_POOL = "train"
 SHIPPED_POOL = "shipped"
 
+# What held-out dialogues are asked, behind the name of their label space.
+WITHOUT, WITH = "without demonstrations", "with demonstrations"
+PREDICTION = "prediction"
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -232,16 +236,12 @@ def held_out(
         position = 0
         for dialogue in in_label_space(corpus, space):
             size = len(dialogue.utterances)
-            made[f"{space.name}, without demonstrations"] += main_task(
-                dialogue, space, settings, {}
-            )
+            made[f"{space.name}, {WITHOUT}"] += main_task(dialogue, space, settings, {})
             if found:
                 shown = {index: found[0][position + index] for index in range(size)}
-                made[f"{space.name}, with demonstrations"] += main_task(
-                    dialogue, space, settings, shown
-                )
+                made[f"{space.name}, {WITH}"] += main_task(dialogue, space, settings, shown)
             if stage.tasks.prediction:
-                made[f"{space.name}, prediction"] += prediction_task(dialogue, space, settings)
+                made[f"{space.name}, {PREDICTION}"] += prediction_task(dialogue, space, settings)
             position += size
     return made
 

@@ -122,7 +122,9 @@ class Stage(Section):
     betas: tuple[float, float] = (0.9, 0.999)
     tokens_per_batch: PositiveInt = 4096  # on each device
     batches_per_step: PositiveInt = 1
-    # Weights after the last epoch, or after the one that did best on the development split.
+    # Weights after the last epoch, or after the one that did best on the development split, asked
+    # as it serves: the main task, with demonstrations where every prompt shows some, without where
+    # none does, both ways elsewhere.
     keep: Literal["last", "best"] = "last"
     # Of the steps, at the end, whose weights' mean is what is kept; of an unsharded model.
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0

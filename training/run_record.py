@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from service.files import written_whole
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe, RecipeError, Stage
+from training.selection import worth
 
 FILE = "training.json"
 
@@ -46,26 +47,22 @@ def write_record(record: Mapping[str, Any], out: Path) -> None:
 
 
 def put_scores(
-    record: dict[str, Any], what: str, epoch: int, scores: Mapping[str, float], keep: str
+    record: dict[str, Any], what: str, epoch: int, scores: Mapping[str, float], stage: Stage
 ) -> bool:
     """Put an epoch's development scores on record.
 
     Args:
-        what: the stage, or "STAGE/RUN" where it is run several times.
-        keep: "last" or "best", as the stage says.
+        what: the stage's name, or "STAGE/RUN" where it is run several times.
 
     Returns:
-        Whether they are its best so far.
+        Whether they are its best so far, by what it serves (`training.selection`).
     """
     # A run that goes on may have scored this epoch before.
     rows = [r for r in record["development"] if r["stage"] != what or r["epoch"] < epoch]
-    best = all(_mean(scores) > _mean(r["scores"]) for r in rows if r["stage"] == what)
-    if best or keep == "last":
+    before = [worth(r["scores"], stage) for r in rows if r["stage"] == what]
+    best = all(worth(scores, stage) > other for other in before)
+    if best or stage.keep == "last":
         record["kept"][what] = epoch
     row = {"stage": what, "epoch": epoch, "scores": dict(scores)}
     record["development"] = [*rows, row]
     return best
-
-
-def _mean(scores: Mapping[str, float]) -> float:
-    return sum(scores.values()) / len(scores) if scores else 0.0
