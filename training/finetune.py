@@ -34,6 +34,7 @@ from training.recipe import Recipe, RecipeError, Stage
 from training.row_sharing import reads_trees, takes_positions
 from training.run_record import begun, put_scores, write_record
 from training.sampling import sampled
+from training.sharding import check_sharding
 from training.shared_stages import identity, share, take
 from training.targets import check_balance, soft_labels
 from training.tasks import LabelledExample, PromptSettings
@@ -97,6 +98,7 @@ def train(
         check_balance(read, stage, sources)
         check_pseudo_labels(read, stage)
     check_base(recipe, base)
+    check_sharding(recipe)
     record = begun(recipe, out)
     if demonstrations is not None and stages and _is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)

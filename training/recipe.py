@@ -126,7 +126,7 @@ class Stage(Section):
     # as it serves: the main task, with demonstrations where every prompt shows some, without where
     # none does, both ways elsewhere.
     keep: Literal["last", "best"] = "last"
-    # Of the steps, at the end, whose weights' mean is what is kept; of an unsharded model.
+    # Of the steps, at the end, whose weights' mean is what is kept; refused where they are sharded.
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")

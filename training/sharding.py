@@ -1,0 +1,37 @@
+"""How processes that train together share the weights, as `accelerate launch` tells them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.recipe import Recipe, RecipeError
+
+
+def check_sharding(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> None:
+    """See that no stage needs every process to have the whole weights where none has them.
+
+    Raises:
+        RecipeError: a stage keeps the mean of its last steps' weights, and they are sharded.
+    """
+    if not shards_weights(environment):
+        return
+    for stage in recipe.stages:
+        if stage.average:
+            raise RecipeError(
+                f"recipe {recipe.name}: stage {stage.name}: average: the mean is of whole weights, "
+                "and FSDP or DeepSpeed's ZeRO-3 shards them; train it without, or set it to 0"
+            )
+
+
+def shards_weights(environment: Mapping[str, str]) -> bool:
+    """Whether each process has a part of the weights: by FSDP, or by DeepSpeed's ZeRO stage 3."""
+    if environment.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        return True
+    if environment.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
+        return False
+    file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if file == "none":
+        return environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    described = json.loads(Path(file).read_text(encoding="utf-8"))
+    return bool(described.get("zero_optimization", {}).get("stage") == 3)
