@@ -173,6 +173,19 @@ def test_base_that_cannot_be_built_here_has_to_be_named(
     assert "download its base meta-llama/Llama-2-7b-hf and name the folder" in ended.stderr
 
 
+def test_one_folder_is_not_the_base_of_runs_of_several(sources: Sources, tmp_path: Path) -> None:
+    """Every model but one would be another than its run says."""
+    ended = run(
+        *("instructerc-bases", "--base", str(tmp_path), "--data", str(sources.data)),
+        *("--out", str(tmp_path / "runs")),
+    )
+
+    assert ended.returncode == 2
+    both = "Qwen/Qwen3-0.6B-Base, meta-llama/Llama-3.2-1B"
+    assert f"--base is one folder, the runs are of {both}: choose with --only" in ended.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None:
     """Mean and standard deviation of each measure; runs that are not done are left out."""
     # All are said to be neutral; then all but one are right, and all with less certainty.

@@ -96,6 +96,10 @@ def run(
             known = ", ".join(runs)
             raise ValueError(f"{recipe} has no run {', '.join(sorted(unknown))}: {known}")
         chosen = {name: runs[name] for name in only or runs}
+        bases = {run.base for run in chosen.values()}
+        if base is not None and len(bases) > 1:
+            named = ", ".join(sorted(bases))
+            raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
         out.mkdir(parents=True, exist_ok=True)
         options = Options(data, base, out, tuple(seed or ()), processes, jobs, test)
         say(described(run_experiment(chosen, options)))
