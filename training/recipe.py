@@ -118,8 +118,10 @@ class Stage(Section):
     epochs: PositiveInt  # each draws its shares anew
     learning_rate: Annotated[float, Field(gt=0)]  # peak, after the warm-up
     schedule: Literal["linear", "cosine"] = "linear"
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the peak that a cosine ends at
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06  # share of the steps
     betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of all but biases and norms
     tokens_per_batch: PositiveInt = 4096  # on each device
     batches_per_step: PositiveInt = 1
     # Weights after the last epoch, or after the one that did best on the development split, asked
@@ -128,6 +130,12 @@ class Stage(Section):
     keep: Literal["last", "best"] = "last"
     # Of the steps, at the end, whose weights' mean is what is kept; refused where they are sharded.
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def a_floor_is_a_cosines(self) -> Self:
+        if self.floor and self.schedule != "cosine":
+            raise ValueError("floor: schedule: linear ends at 0")
+        return self
 
     @model_validator(mode="after")
     def the_mean_is_of_the_last_steps(self) -> Self:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.files import written_whole
 from training.recipe import Recipe, RecipeError, Stage
 from training.selection import worth
@@ -33,11 +35,19 @@ def begun(recipe: Recipe, out: Path) -> dict[str, Any]:
             "complete": False,
         }
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("recipe") != described or "complete" not in record:
+    if not _is_of(recipe, record) or "complete" not in record:
         raise RecipeError(
             f"{out}: holds a run of another recipe; remove it or choose another folder"
         )
     return record
+
+
+def _is_of(recipe: Recipe, record: Mapping[str, Any]) -> bool:
+    """Whether a record is of this recipe; a key that it lacks has its default."""
+    try:
+        return Recipe.model_validate(record.get("recipe")) == recipe
+    except ValidationError:
+        return False
 
 
 def write_record(record: Mapping[str, Any], out: Path) -> None:

@@ -110,7 +110,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             adam_beta1=stage.betas[0],
             adam_beta2=stage.betas[1],
             warmup_steps=stage.warmup,
-            lr_scheduler_type=stage.schedule,
+            weight_decay=stage.weight_decay,
+            **_schedule(stage),
             max_grad_norm=1.0,
             bf16=True,
             gradient_checkpointing=recipe.gradient_checkpointing,
@@ -136,6 +137,16 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     if stage.keep == "last":
         trainer.save_model(str(kept_weights(run.checkpoints)))
     trainer.accelerator.wait_for_everyone()  # until the first process has written them
+
+
+def _schedule(stage: Stage) -> dict[str, Any]:
+    """The arguments of transformers' trainer that make the stage's learning rates."""
+    if not stage.floor:
+        return {"lr_scheduler_type": stage.schedule}
+    return {
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": stage.floor},
+    }
 
 
 def _tag(what: str) -> str:

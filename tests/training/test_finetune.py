@@ -29,6 +29,7 @@ from training.predictions import Floats
 from training.pseudo_labels import Ask, pseudo_labelled
 from training.recipe import PseudoLabels, Recipe, RecipeError, Stage
 from training.recipe_files import load_recipe
+from training.run_record import begun
 from training.tasks import LabelledExample, PromptSettings, main_task
 from training.trainer import Run, run_stage
 
@@ -63,23 +64,30 @@ def test_training_lowers_the_loss(
     assert loss(trained.get_base_model(), sources, recipe_file, prompts) < 0.9 * before
 
 
-def test_dropout_and_soft_labels_change_what_is_learned(
-    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+def test_what_a_stage_may_say_changes_what_is_learned(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
-    """Each by itself, from the same seed."""
+    """Each by itself, from the same seed, in steps enough for a schedule to show."""
     recipe = load_recipe(recipe_file)
-    first, second = recipe.stages
-    changes = {"dropout": {"dropout": 0.5}, "soft": {"distillation": 0.5}}
-    found = {"plain": load_file(adapter / WEIGHTS)}
+    longer = recipe.stages[1].model_copy(update={"epochs": 6})
+    changes: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "dropout": {"dropout": 0.5},
+        "soft": {"distillation": 0.5},
+        "decay": {"weight_decay": 0.5},
+        "cosine": {"schedule": "cosine"},
+        "floor": {"schedule": "cosine", "floor": 0.5},
+    }
+    found = {}
     for name, change in changes.items():
         out = tmp_path / name
-        stages = (first, second.model_copy(update=change))
-        changed = recipe.model_copy(update={"stages": stages})
+        stages = (longer.model_copy(update=change),)
+        labels = ("meld", "unified")
+        changed = recipe.model_copy(update={"stages": stages, "label_spaces": labels})
         finetune.train(changed, tiny_base, sources, "words@1", out)
         found[name] = load_file(out / WEIGHTS)
 
-    names = ("plain", "dropout", "soft")
-    for one, other in combinations(names, 2):
+    for one, other in combinations(found, 2):
         assert any((found[one][key] != found[other][key]).any() for key in found[one])
 
 
@@ -149,6 +157,21 @@ def test_agreement_of_demonstrations_is_on_record_for_each_split(
         space: pytest.approx(share(trained, space), abs=1e-4) for space in ("meld", "unified")
     }
     assert 0 < second["meld"] < 1
+
+
+def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
+    adapter: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    """A run outlives the version of the package that began it; another value is another run."""
+    record = json.loads((adapter / "training.json").read_text())
+    del record["recipe"]["stages"][0]["weight_decay"]
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    recipe = load_recipe(recipe_file)
+    first = recipe.stages[0].model_copy(update={"weight_decay": 0.1})
+
+    assert begun(recipe, tmp_path) == record
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), tmp_path)
 
 
 def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:

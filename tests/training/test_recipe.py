@@ -89,6 +89,8 @@ def test_recipe_is_what_the_file_says(recipe: Path) -> None:
             r"stages\.1\.demonstrations: .*set dropout exactly when pairing is label_dropout",
         ),
         ("stages.0.epochs", 1.5, r"stages\.0\.epochs: Input should be a valid integer"),
+        ("stages.0.floor", 0.1, r"stages\.0: .*floor: schedule: linear ends at 0"),
+        ("stages.0.weight_decay", -1, r"stages\.0\.weight_decay: .*greater than or equal to 0"),
         ("stages.0.learning_rte", 0.1, r"stages\.0\.learning_rte: Extra inputs"),
         ("stages.0.learning_rate", "fast", r"stages\.0\.learning_rate: Input should be a valid"),
         ("stages.1.unified", 1.5, r"stages\.1\.unified: .*less than or equal to 1"),
