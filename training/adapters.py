@@ -1,8 +1,10 @@
 """The adapter of a recipe, and what a merge into its base could not keep of it."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.files import written_whole
 from training.recipe import Lora, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -24,6 +26,20 @@ def lora_config(lora: Lora) -> "LoraConfig":
         bias=lora.bias,
         modules_to_save=list(lora.whole) or None,
     )
+
+
+def name_base(adapter: Path, name: str) -> None:
+    """Have an adapter's configuration, if there is one, name its base rather than a folder here.
+
+    At the end: where peft saves an adapter it looks for the base by this name, on a model hub if
+    no folder has it.
+    """
+    path = adapter / "adapter_config.json"
+    if path.is_file():
+        described = json.loads(path.read_text(encoding="utf-8"))
+        described["base_model_name_or_path"] = name
+        with written_whole(path) as file:
+            file.write(json.dumps(described, indent=2, sort_keys=True))
 
 
 def check_base(recipe: Recipe, base: Path) -> None:

@@ -18,7 +18,7 @@ from service.conversation.labels import UNIFIED
 from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
-from training.adapters import check_base, dropout_key, lora_config
+from training.adapters import check_base, dropout_key, lora_config, name_base
 from training.asking import development_scores, probabilities
 from training.averaging import write_mean
 from training.bases import base_revision, weights_of
@@ -137,6 +137,7 @@ def train(
         _move_weights(before, out)
     else:
         _model(recipe, base, None)[0].save_pretrained(out)
+    name_base(out, recipe.base)
     write_record(record | {"complete": True}, out)
     shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
 

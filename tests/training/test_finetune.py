@@ -28,7 +28,7 @@ from training.packing import Row, collate, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, pseudo_labelled
 from training.recipe import PseudoLabels, Recipe, RecipeError, Stage
-from training.recipe_files import load_recipe
+from training.recipe_files import load_recipe, recipe_path
 from training.run_record import begun
 from training.tasks import LabelledExample, PromptSettings, main_task
 from training.trainer import Run, run_stage
@@ -172,6 +172,26 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
     assert begun(recipe, tmp_path) == record
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), tmp_path)
+
+
+def test_adapter_names_its_base_and_no_folder(adapter: Path, tiny_base: Path) -> None:
+    """Where it was trained is nobody's business, and nowhere else."""
+    written = {path.name: path.read_text() for path in adapter.glob("*.json")}
+
+    assert json.loads(written["adapter_config.json"])["base_model_name_or_path"] == "tiny-base"
+    assert not [name for name, text in written.items() if str(tiny_base.parent) in text]
+
+
+def test_shipped_adapter_is_of_the_shipped_recipe() -> None:
+    """It can be trained again from what is here."""
+    folder = Path(__file__).parents[2] / "data" / "adapters" / "erc-mini"
+    recipe = load_recipe(recipe_path("erc-mini"))
+
+    record = json.loads((folder / "training.json").read_text())
+    config = json.loads((folder / "adapter_config.json").read_text())
+
+    assert record["recipe"] == recipe.model_dump(mode="json")
+    assert config["base_model_name_or_path"] == recipe.base
 
 
 def test_development_split_is_scored_once_an_epoch(adapter: Path) -> None:
