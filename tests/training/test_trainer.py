@@ -8,11 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
+from training.finetune import prompt_settings
 from training.mixing import Sources
+from training.packed_loss import packed_loss
+from training.packing import collate, pack
+from training.recipe_files import load_recipe
+from training.tasks import main_task
 from training.trainer import last_checkpoint
 
 WEIGHTS = "adapter_model.safetensors"
@@ -137,7 +145,10 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(
 def test_two_processes_share_the_steps(
     uninterrupted: Path, recipe: Path, sources: Sources, tiny_base: Path, tmp_path: Path
 ) -> None:
-    """As `torchrun` starts them; one of them writes, and the model has learned as much."""
+    """As `torchrun` starts them; one of them writes, and the model has learned as much.
+
+    In half the steps, each of twice the batches: the weights differ, what they are worth does not.
+    """
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
     run([*torchrun, *command(recipe, sources, tiny_base, tmp_path / "two")])
@@ -147,6 +158,31 @@ def test_two_processes_share_the_steps(
     assert together["agreement"] == alone["agreement"]
     one, other = (load_file(f / WEIGHTS) for f in (uninterrupted, tmp_path / "two"))
     assert one.keys() == other.keys()
+    assert all(weights.isfinite().all() for weights in other.values())
+    before, by_one, by_two = (
+        loss(folder, recipe, sources, tiny_base)
+        for folder in (None, uninterrupted, tmp_path / "two")
+    )
+    assert max(by_one, by_two) < 0.8 * before
+    assert abs(by_two - by_one) < 0.15 * before
+
+
+def loss(adapter: Path | None, recipe: Path, sources: Sources, base: Path) -> float:
+    """Of the base, or with an adapter, on the targets of the dialogues that were trained."""
+    described = load_recipe(recipe)
+    settings = prompt_settings(described, base)
+    (corpus,) = sources.corpora(described.stages[1].corpora)
+    examples = [
+        labelled.example
+        for dialogue in corpus.dialogues
+        for labelled in main_task(dialogue, corpus.label_space, settings, {})
+    ]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = peft.PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    with torch.no_grad():
+        batch = collate(list(pack(examples, 448)))
+        return float(packed_loss(model.eval(), model, batch, {"main": 1.0}))
 
 
 def test_checkpoint_that_was_not_written_to_its_end_does_not_count(tmp_path: Path) -> None:
