@@ -23,7 +23,7 @@ from service.parts import Report, open_parts
 from service.recognition.dialogues import forecast_dialogue
 from service.recognition.pipeline import Recognition, Recognizer, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
-from service.settings import Settings
+from service.settings import Qdrant, Settings
 from training.calibration import FITS, calibrated, cross_fitted, fitted
 from training.free_decoding import Prompt, prompts_of
 from training.label_orders import in_order, other_orders, with_other_orders
@@ -116,7 +116,8 @@ async def evaluate(
     The bundle's calibration is left to `score`: curves could not be undone.
 
     Args:
-        index: a folder for an index of the shipped demonstrations.
+        index: a folder for an index of the demonstrations. The settings' Qdrant server is left
+            alone: what it holds is served, and indexing would replace it.
         demonstrations: whether prompts show any.
         task: "prediction" forecasts every utterance but the first of its dialogue.
         label_orders: in how many other orders of the labels to ask everything again.
@@ -125,7 +126,8 @@ async def evaluate(
     Raises:
         ServiceError: a label space that the bundle was not trained on, or a part that fails.
     """
-    async with open_parts(settings, report, index=index, demonstrations=demonstrations) as parts:
+    apart = settings.model_copy(update={"qdrant": Qdrant()})
+    async with open_parts(apart, report, index=index, demonstrations=demonstrations) as parts:
         bundle, tokenizer = uncalibrated(parts.bundle), load_tokenizer(settings.bundle)
         retrieval = NearestDemonstrations(parts.encoder, parts.store) if demonstrations else None
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)

@@ -27,7 +27,10 @@ TALKS: dict[str, list[tuple[str, str, str | None]]] = {
 
 
 def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -> None:
-    """What is recorded fits what was said, which the bundle's own temperature has not changed."""
+    """What is recorded fits what was said, which the bundle's own temperature has not changed.
+
+    No Qdrant server is asked, although one is set: its demonstrations are the service's.
+    """
     bundle, talks = tmp_path / "bundle", tmp_path / "talks.jsonl"
     shutil.copytree(BUNDLE, bundle)
     warm = uncalibrated(read_bundle(bundle))
@@ -47,7 +50,7 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
             *("--label-orders", "1", "--free-decode"),
         ],
         cwd=tmp_path,
-        env=environment(tmp_path),
+        env=environment(tmp_path) | {"ERC_QDRANT__URL": "http://127.0.0.1:1"},
         capture_output=True,
         text=True,
         timeout=300,
