@@ -1,8 +1,10 @@
 """Two ways to train are compared on the same examples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from service.conversation.dialogue import read_dialogues
 from tests.bench.training import (
@@ -10,10 +12,14 @@ from tests.bench.training import (
     RECIPE,
     RECIPE_COPY,
     Epoch,
+    Padding,
+    heard,
     length,
+    packed_positions,
     plain_batch,
     runtime,
     table,
+    told,
     write_run,
 )
 from training.packing import Example
@@ -40,6 +46,53 @@ def test_steps_of_both_ways_hold_as_many_tokens(tmp_path: Path) -> None:
 
     assert length(example) == 64
     assert plain_batch(load_recipe(tmp_path / RECIPE_COPY), [example] * 10) == 36
+
+
+def test_what_the_package_computes_includes_padding(tmp_path: Path) -> None:
+    """What examples share counts once, what stands behind the shorter row of a batch counts too.
+
+    Two examples of a dialogue are a row of 300 + 2 * 20 tokens; the third has 420, and a batch of
+    both is twice as wide as that; a fourth of 2,000 has a batch to itself.
+    """
+    write_run(tmp_path, passes=1)
+    shared, cue, target = tuple(range(300)), tuple(range(16)), (1, 2, 3, 4)
+    examples = [
+        *(Example((shared, (number, *cue[1:])), target) for number in (7, 8)),
+        Example((tuple(range(416)),), target),
+        Example((tuple(range(1996)),), target),
+    ]
+
+    computed = packed_positions(load_recipe(tmp_path / RECIPE_COPY), examples)
+
+    assert computed == 2 * 420 + 2000
+
+
+def test_what_the_plain_loop_computes_includes_padding() -> None:
+    """Of each batch, whatever was drawn into it."""
+
+    def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        return {"input_ids": torch.zeros(len(rows), longest)}
+
+    padding = Padding(collate)
+    padding([{"input_ids": [1, 2, 3]}, {"input_ids": [1, 2, 3, 4, 5]}])
+    padding([{"input_ids": [1, 2, 3, 4]}])
+
+    assert padding.computed == 2 * 5 + 4
+
+
+def test_a_process_tells_what_it_computed_and_its_memory() -> None:
+    """Amid what others print; torch alone takes more than 100 MiB."""
+    computed, peak = heard(f"\rhalf a bar{told(31_548)}\nlater: a warning")
+
+    assert computed == 31_548
+    assert 100 < peak < 100_000
+
+
+def test_a_process_that_told_nothing_is_no_measurement() -> None:
+    """What it said is in the error."""
+    with pytest.raises(ValueError, match="out of memory"):
+        heard("out of memory")
 
 
 def test_the_time_is_the_trainers_own() -> None:

@@ -2,15 +2,17 @@
 
 Both get the same examples, the same adapter on the same base and as many tokens a step. The plain
 loop is what the documentation of transformers shows: each example by itself, padded to the longest
-of its batch, the loss computed by the model from labels that are -100 on the prompt.
+of its batch, the loss computed by the model from labels that are -100 on the prompt. Each way has a
+process of its own, which says what it computed and how much memory that took.
 """
 
 import json
 import random
 import re
+import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,7 @@ from tests.bench.table import markdown
 from training.adapters import lora_config
 from training.finetune import prompt_settings
 from training.mixing import Pools, Sources, mix
-from training.packing import ROW_TOKENS, Example, pack
+from training.packing import ROW_TOKENS, Example, batches, pack
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 
@@ -38,6 +40,7 @@ RECIPE = REPOSITORY / "training" / "recipes" / "erc-mini.yaml"
 DATA = REPOSITORY / "data"
 CORPUS, RECIPE_COPY, ADAPTER = "spoken.jsonl", "recipe.yaml", "adapter"
 _LABEL_SPACE = "meld"
+_TOLD = "computed positions, peak MiB: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Epoch:
         seconds: as transformers' Trainer reports them, without loading and saving.
         tokens: of all prompts and targets, each counted by itself, as one asks for them.
         computed: positions that went through the model, padding included.
-        peak_memory_mib: of the process.
+        peak_memory_mib: of tensors on the GPU where there is one, else of the process.
     """
 
     what: str
@@ -95,17 +98,23 @@ def write_run(folder: Path, passes: int) -> None:
     (folder / RECIPE_COPY).write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
 
-def examples_of(recipe: Recipe, folder: Path) -> list[Example]:
-    """What the package trains on in the recipe's only epoch."""
+def sources_of(folder: Path) -> tuple[Sources, str]:
+    """What a run in a folder reads, and the identity of the encoder that pairs demonstrations."""
     from service.demonstrations.encoder import load_encoder
 
     spaces = load_label_spaces(DATA / "label_spaces")
+    encoder = load_encoder()
     sources = Sources(
         data=folder,
         label_spaces=spaces,
         shipped=read_demonstrations(DATA / "demonstrations.jsonl", spaces),
-        encode_texts=load_encoder().encode_now,
+        encode_texts=encoder.encode_now,
     )
+    return sources, encoder.identity
+
+
+def examples_of(recipe: Recipe, sources: Sources) -> list[Example]:
+    """What the package trains on in the recipe's only epoch."""
     settings = prompt_settings(recipe, BASE)
     stage = recipe.stages[0]
     corpora = sources.corpora(stage.corpora)
@@ -118,8 +127,30 @@ def length(example: Example) -> int:
     return sum(map(len, example.segments)) + len(example.target)
 
 
-def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> None:
-    """An epoch of transformers' Trainer, and nothing else."""
+@dataclass(slots=True)
+class Padding:
+    """Collates, and counts what it makes.
+
+    Attributes:
+        computed: positions so far, padding included.
+    """
+
+    collate: Callable[[Sequence[dict[str, list[int]]]], Any]
+    computed: int = 0
+
+    def __call__(self, rows: Sequence[dict[str, list[int]]]) -> Any:
+        batch = self.collate(rows)
+        self.computed += batch["input_ids"].numel()
+        return batch
+
+
+def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> int:
+    """An epoch of transformers' Trainer, and nothing else.
+
+    Returns:
+        Positions that went through the model, padding included: which examples are padded together
+        is by chance.
+    """
     import peft
     import torch
     from transformers import (
@@ -139,6 +170,7 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> Non
         labels = [-100] * len(prompt) + list(example.target)
         rows.append({"input_ids": [*prompt, *example.target], "labels": labels})
     stage = recipe.stages[0]
+    padding = Padding(DataCollatorForSeq2Seq(tokenizer))
     model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32)
     if recipe.lora is not None:
         model = peft.get_peft_model(model, lora_config(recipe.lora))
@@ -157,8 +189,18 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> Non
             dataloader_pin_memory=False,
         ),
         train_dataset=rows,
-        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        data_collator=padding,
     ).train()
+    return padding.computed
+
+
+def packed_positions(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Positions that go through the model as the package trains, padding included."""
+    rows = list(pack(examples, ROW_TOKENS))
+    return sum(
+        len(batch) * max(len(row.ids) for row in batch)
+        for batch in batches(rows, recipe.stages[0].tokens_per_batch)
+    )
 
 
 def plain_batch(recipe: Recipe, examples: Sequence[Example]) -> int:
@@ -179,33 +221,45 @@ def runtime(printed: str) -> float:
     return float(found[1])
 
 
-def measured(command: Sequence[str]) -> tuple[float, float]:
-    """Run a training process: its seconds of training, its peak memory in MiB."""
-    ended = run_watched(command)
-    return runtime(ended.printed), ended.peak_mib
+def peak_memory_mib() -> float:
+    """Of this process so far: of tensors on the GPU where there is one, else resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
+
+
+def told(computed: int) -> str:
+    """The line in which a process says what it computed, and its peak memory, as it ends."""
+    return f"\n{_TOLD}{json.dumps([computed, peak_memory_mib()])}"
+
+
+def heard(printed: str) -> tuple[int, float]:
+    """What a process told: positions computed, and its peak memory in MiB.
+
+    Raises:
+        ValueError: it told nothing.
+    """
+    found = re.search(rf"^{_TOLD}(.*)$", printed, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"no {_TOLD!r} in:\n{printed[-3000:]}")
+    computed, peak = json.loads(found[1])
+    return computed, peak
 
 
 def compare(folder: Path, passes: int) -> list[Epoch]:
     """Train an epoch each way, one after the other."""
     write_run(folder, passes)
     recipe = load_recipe(folder / RECIPE_COPY)
-    examples = examples_of(recipe, folder)
+    examples = examples_of(recipe, sources_of(folder)[0])
     tokens = sum(map(length, examples))
-    size = plain_batch(recipe, examples)
-    padded = sum(
-        size * max(map(length, examples[start : start + size]))
-        for start in range(0, len(examples), size)
-    )
-    packed = sum(len(row.ids) for row in pack(examples, ROW_TOKENS))
-    python = [sys.executable, "-m"]
-    plain = [*python, "tests.bench.training", "plain", str(folder)]
-    ours = [*python, "training.cli", "train", str(folder / RECIPE_COPY)]
-    ours += ["--data", str(folder), "--base", str(BASE), "--out", str(folder / ADAPTER)]
-    ways = (("a plain Trainer loop", plain, padded), ("instructerc-train", ours, packed))
     found = []
-    for what, command, computed in ways:
+    for what, command in (("a plain Trainer loop", "plain"), ("instructerc-train", "packed")):
         print(what, file=sys.stderr, flush=True)
-        seconds, peak = measured(command)
+        arguments = [sys.executable, "-m", "tests.bench.training", command, str(folder)]
+        printed = run_watched(arguments).printed
+        seconds, (computed, peak) = runtime(printed), heard(printed)
         found.append(Epoch(what, seconds, len(examples), tokens, computed, peak))
     return found
 
@@ -251,7 +305,19 @@ def main(
 def plain(folder: Path) -> None:
     """Train plainly in this process."""
     recipe = load_recipe(folder / RECIPE_COPY)
-    train_plainly(recipe, examples_of(recipe, folder), folder / "plain")
+    examples = examples_of(recipe, sources_of(folder)[0])
+    print(told(train_plainly(recipe, examples, folder / "plain")))
+
+
+@app.command(hidden=True)
+def packed(folder: Path) -> None:
+    """Train as the package does in this process."""
+    from training import finetune
+
+    recipe = load_recipe(folder / RECIPE_COPY)
+    sources, encoder = sources_of(folder)
+    finetune.train(recipe, BASE, sources, encoder, folder / ADAPTER)
+    print(told(packed_positions(recipe, examples_of(recipe, sources))))
 
 
 if __name__ == "__main__":
