@@ -27,11 +27,14 @@ def identity(recipe: Recipe, stages: int, revision: str) -> str:
     Args:
         revision: the base's.
     """
+    last = recipe.stages[-1]
     decides = {
         "recipe": recipe.model_dump(mode="json", exclude=_NAMES),
         "stages": [stage.model_dump(mode="json") for stage in recipe.stages[:stages]],
-        # They are what held-out prompts show, by which the best epoch is told.
-        "demonstrations": recipe.stages[-1].demonstrations.model_dump(mode="json"),
+        # What held-out dialogues are asked, which is on record and tells the best epoch.
+        "demonstrations": last.demonstrations.model_dump(mode="json"),
+        "prediction": bool(last.tasks.prediction),
+        "own": bool(last.own or not last.unified),
         "base": revision,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from training import finetune
 from training.mixing import Sources
-from training.recipe import Recipe
+from training.recipe import Recipe, Tasks
 from training.recipe_files import load_recipe
 from training.shared_stages import identity
 
@@ -69,6 +69,9 @@ def test_runs_have_a_stage_in_common_where_all_that_decides_it_is_the_same(recip
         identity(recipe.model_copy(update={"seed": 8}), 1, "base@1"),
         identity(recipe.model_copy(update={"development": ()}), 1, "base@1"),
         identity(recipe.model_copy(update={"max_tokens": 99}), 1, "base@1"),
+        # The last stage's tasks and labels are what the first is scored on, too.
+        identity(changed(recipe, 1, tasks=Tasks(prediction=0.1)), 1, "base@1"),
+        identity(changed(recipe, 1, own=0.0), 1, "base@1"),
     ]
     assert known not in others
     assert len(set(others)) == len(others)
