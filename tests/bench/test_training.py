@@ -37,6 +37,8 @@ def test_a_run_trains_on_labelled_dialogues_of_melds_shape(tmp_path: Path) -> No
     assert recipe.lora == shipped.lora
     assert recipe.stages[0].tokens_per_batch == shipped.stages[-1].tokens_per_batch
     assert recipe.stages[0].epochs == 1
+    # No other label space is trained, and a stage that balances one is refused.
+    assert recipe.stages[0].balance.keys() == {"meld"}
 
 
 def test_steps_of_both_ways_hold_as_many_tokens(tmp_path: Path) -> None:

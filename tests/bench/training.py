@@ -94,6 +94,7 @@ def write_run(folder: Path, passes: int) -> None:
         "prompt_loss": 0.0,
     }
     stage["demonstrations"]["pools"] = ["shipped"]
+    stage["balance"] = {name: p for name, p in stage["balance"].items() if name == _LABEL_SPACE}
     recipe |= {"stages": [stage], "development": [], "label_spaces": [_LABEL_SPACE]}
     (folder / RECIPE_COPY).write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
