@@ -22,7 +22,7 @@ import yaml
 
 from service.decoding.bundle import FILE
 from training.bases import BUILT_HERE, build_base
-from training.metrics import Metrics, measure
+from training.metrics import TITLES, Metrics, measure
 from training.predictions import read_predictions
 from training.recipe import CorpusFile, Recipe
 
@@ -33,14 +33,8 @@ _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
 _STAGES, _LOG = "stages", "log.txt"
 _DEMONSTRATIONS = "demonstrations.jsonl"
 _DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
-# By their names in `training.metrics.Metrics`: heading, what a score is multiplied by, digits.
-_MEASURES = {
-    "weighted_f1": ("weighted F1", 100, 2),
-    "macro_f1": ("macro F1", 100, 2),
-    "micro_f1": ("micro F1 without neutral", 100, 2),
-    "accuracy": ("accuracy", 100, 2),
-    "brier": ("Brier score", 1, 3),
-}
+# By their names in `training.metrics.Metrics`; all but the last are shares, given in percent.
+_HEADINGS = {**TITLES, "brier": "Brier score"}
 
 
 class ExperimentError(ValueError):
@@ -146,7 +140,8 @@ def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
 
 def _summed_up(by_seed: Mapping[str, Metrics]) -> dict[str, Any]:
     summary = {}
-    for name, (_, unit, _) in _MEASURES.items():
+    for name in _HEADINGS:
+        unit = 100 if name in TITLES else 1
         scores = {seed: getattr(metrics, name) * unit for seed, metrics in by_seed.items()}
         summary[name] = {
             "seeds": {seed: round(score, 4) for seed, score in scores.items()},
@@ -170,15 +165,14 @@ def shares_of_cores(jobs: int) -> "SimpleQueue[Sequence[int]]":
 
 def described(found: Mapping[str, Any]) -> str:
     """The results as tables in Markdown: means of the seeds, and their standard deviations."""
-    headings = [heading for heading, _, _ in _MEASURES.values()]
-    head = f"| run | {' | '.join(headings)} | seeds |\n|{'---|' * (len(headings) + 2)}"
+    head = f"| run | {' | '.join(_HEADINGS.values())} | seeds |\n|{'---|' * (len(_HEADINGS) + 2)}"
     parts = []
     for what, runs in found.items():
         lines = [what, "", head]
-        for name, one in runs.items():
-            cells = [_cell(one[key], digits) for key, (_, _, digits) in _MEASURES.items()]
+        for run, one in runs.items():
+            cells = [_cell(one[name], 2 if name in TITLES else 3) for name in _HEADINGS]
             seeds = ", ".join(one["weighted_f1"]["seeds"])
-            lines.append(f"| {name} | {' | '.join(cells)} | {seeds} |")
+            lines.append(f"| {run} | {' | '.join(cells)} | {seeds} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Shipped recipes made small: every run of every file, a tiny base of a family, tiny corpora."""
+"""Shipped recipes made small: runs of every file, a tiny base of a family, tiny corpora."""
 
 import csv
 import json
@@ -101,14 +101,41 @@ class Miniature:
 
 @cache
 def miniatures() -> dict[str, Miniature]:
-    """Every run of every shipped recipe, by its name; the families take turns."""
-    shipped = [recipe for path in RECIPES for recipe in load_runs(path).values()]
+    """Runs of every shipped recipe that have all it varies, by name; the families take turns."""
+    shipped = []
+    for path in RECIPES:
+        runs = load_runs(path)
+        keys = {name: set(_leaves(run.model_dump(mode="json"))) for name, run in runs.items()}
+        shipped += [runs[name] for name in covering(keys)]
     made = {}
     for number, recipe in enumerate(shipped):
         able = _families_for(recipe)
         family = able[number % len(able)]
         made[recipe.name] = Miniature(recipe, _small(recipe, family), family)
     return made
+
+
+def covering(features: Mapping[str, set[str]]) -> list[str]:
+    """Names of few things that have every feature of all of them."""
+    left = set[str]().union(*features.values())
+    chosen = []
+    while left:
+        name = max(features, key=lambda name: len(features[name] & left))
+        chosen.append(name)
+        left -= features[name]
+    return chosen
+
+
+def _leaves(value: object, path: str = "") -> Iterator[str]:
+    """Each key of nested mappings and lists with its value; a run's own name is none."""
+    if isinstance(value, Mapping | list):
+        yield f"{path}: {len(value)} keys"  # none may be what is varied
+        inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, one in inner:
+            if f"{path}/{key}" != "/name":
+                yield from _leaves(one, f"{path}/{key}")
+    else:
+        yield f"{path}: {value}"
 
 
 def _families_for(recipe: Recipe) -> list[str]:

@@ -1,7 +1,8 @@
-"""Every run of every shipped recipe: trained, merged, and read by the vLLM of the service.
+"""Runs of every shipped recipe: trained, merged, and read by the vLLM of the service.
 
-Each is what its file says but for what makes it large (`tests.training.miniature`): its template,
-window, tasks, stages, pairing, sampling, mix, schedules and adapter are its own.
+They have each value that a recipe varies, if not every combination of them, and are what the file
+says but for what makes it large (`tests.training.miniature`): template, window, tasks, stages,
+pairing, sampling, mix, schedules and adapter are its own.
 """
 
 import gc
@@ -33,6 +34,7 @@ from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from tests.training.miniature import (
     FAMILIES,
     Miniature,
+    covering,
     label_space_of,
     miniatures,
     sentences,
@@ -74,13 +76,7 @@ def features(run: Miniature) -> set[str]:
 
 def enough_to_serve(runs: Mapping[str, Miniature]) -> list[str]:
     """Few runs that have every feature of all of them, for each starts vLLM (15 to 25 seconds)."""
-    left = set[str]().union(*(features(run) for run in runs.values()))
-    chosen = []
-    while left:
-        name = max(runs, key=lambda name: len(features(runs[name]) & left))
-        chosen.append(name)
-        left -= features(runs[name])
-    return chosen
+    return covering({name: features(run) for name, run in runs.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +248,7 @@ def test_run_leaves_what_its_recipe_promises(trained: Trained) -> None:
     for stage in recipe.stages:
         for name in runs_of(stage):
             rows = [row for row in record["development"] if row["stage"] == name]
-            assert all(row["weighted_f1"].keys() == held_out(recipe).keys() for row in rows)
+            assert all(row["scores"].keys() == held_out(recipe).keys() for row in rows)
             scored = [row["epoch"] for row in rows]
             assert scored[-1] == stage.epochs
             assert record["kept"][name] in (scored if stage.keep == "best" else scored[-1:])
