@@ -23,6 +23,7 @@ import yaml
 from service.decoding.bundle import FILE
 from training.bases import BUILT_HERE, build_base
 from training.metrics import TITLES, Metrics, measure
+from training.mixing import SHIPPED_POOL
 from training.predictions import read_predictions
 from training.recipe import CorpusFile, Recipe
 
@@ -229,7 +230,7 @@ def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:
     asked = recipe.stages[-1].demonstrations if recipe.stages else None
     if asked is None or not asked.are_shown:
         return ["--no-demonstrations"]
-    return [] if "shipped" in asked.pools else ["--demonstrations-file", str(own)]
+    return [] if SHIPPED_POOL in asked.pools else ["--demonstrations-file", str(own)]
 
 
 def _step(folder: Path, arguments: Sequence[str], options: Options, processes: int = 1) -> None:
@@ -241,9 +242,13 @@ def _step(folder: Path, arguments: Sequence[str], options: Options, processes: i
     several = together if processes > 1 else []
     log.info("%s: %s", folder.name, arguments[0])
     command = [sys.executable, *several, "-m", "training.cli", *arguments]
+    # Which demonstrations are shown is the recipe's to say.
+    environment = {k: v for k, v in os.environ.items() if k != "ERC_DEMONSTRATIONS__FILE"}
     alone = options.jobs == 1
     with nullcontext() if alone else (folder / _LOG).open("ab") as output:
-        ended = subprocess.run(command, check=False, stdout=output, stderr=output)  # noqa: S603
+        ended = subprocess.run(  # noqa: S603
+            command, check=False, env=environment, stdout=output, stderr=output
+        )
     if ended.returncode:
         where = "" if alone else f", see {folder / _LOG}"
         raise ExperimentError(

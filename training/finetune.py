@@ -424,7 +424,7 @@ def _bundle(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> Bu
         template=recipe.template,
         window=Window(lowest=recipe.window.lowest, highest=recipe.window.highest),
         max_tokens=recipe.max_tokens,
-        demonstrations=recipe.stages[-1].demonstrations.count if recipe.stages else 0,
+        demonstrations=recipe.stages[-1].demonstrations.shown if recipe.stages else 0,
         tasks=("main", "prediction") if predicts else ("main",),
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
         encoder=encoder,

@@ -14,10 +14,9 @@ from service.conversation.dialogue import Dialogue
 from training.datasets import iemocap
 from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
-from training.datasets.text import words
+from training.datasets.text import Words, words
 
-Line = tuple[str, ...]
-Said = tuple[Line, ...]
+Said = tuple[Words, ...]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ def check_apart(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> None:
 def _held_out(held_out: Sequence[Corpus]) -> Callable[[Corpus, Dialogue], bool]:
     """Whether a dialogue of a corpus is held out, by what is said in it."""
     wholes: set[Said] = set()
-    lines: dict[str, set[Line]] = defaultdict(set)  # by label space
+    lines: dict[str, set[Words]] = defaultdict(set)  # by label space
     for corpus in held_out:
         for dialogue in corpus.dialogues:
             said = _said(dialogue)

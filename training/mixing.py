@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -43,7 +44,7 @@ SHIPPED_POOL = "shipped"
 
 # What held-out dialogues are asked, behind the name of their label space.
 WITHOUT, WITH = "without demonstrations", "with demonstrations"
-PREDICTION = "prediction"
+FORECAST = "prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,6 @@ class Pools:
         self._sources = sources
         self._corpora = corpora
         self._seed = seed
-        self._held_out = held_out
         self._paths = {corpus.path for corpus in corpora}
         self._dialogues_of_lines = dialogues_of_lines(corpora)
         self._made: dict[tuple[str, str, bool], Pool] = {}
@@ -103,8 +103,8 @@ class Pools:
 
     def with_seed(self, seed: int) -> "Pools":
         """The same corpora's, drawn anew; what is encoded already is not encoded again."""
-        pools = Pools(self._sources, self._corpora, seed, self._held_out)
-        pools._vectors = self._vectors
+        pools = copy(self)
+        pools._seed, pools._made, pools._found = seed, {}, {}
         return pools
 
     def get(self, name: str, label_space: LabelSpace, balanced: bool = True) -> Pool:
@@ -145,18 +145,23 @@ class Pools:
                 u.text,
                 d.id,
                 None if random.random() < any_label[asked.pairing] else u.label,
-                self._elsewhere(corpus, u.text),
+                elsewhere,
             )
             for d in in_label_space(corpus, label_space)
+            for elsewhere in (self._elsewhere(corpus, d),)
             for u in d.utterances
         ]
 
-    def _elsewhere(self, corpus: Corpus, text: str) -> list[str]:
-        """The dialogues of other corpora that have an utterance too, if it trains."""
+    def _elsewhere(self, corpus: Corpus, dialogue: Dialogue) -> set[str]:
+        """The dialogues of other corpora that have a line of a dialogue too, if it trains."""
         if corpus.path not in self._paths:
-            return []
-        found = self._dialogues_of_lines.get(words(text), ())
-        return [dialogue for path, dialogue in found if path != corpus.path]
+            return set()
+        return {
+            other
+            for utterance in dialogue.utterances
+            for path, other in self._dialogues_of_lines.get(words(utterance.text), ())
+            if path != corpus.path
+        }
 
     def _make(self, name: str, label_space: LabelSpace, balanced: bool) -> Pool:
         encode = self._sources.encode_texts
@@ -241,7 +246,7 @@ def held_out(
                 shown = {index: found[0][position + index] for index in range(size)}
                 made[f"{space.name}, {WITH}"] += main_task(dialogue, space, settings, shown)
             if stage.tasks.prediction:
-                made[f"{space.name}, {PREDICTION}"] += prediction_task(dialogue, space, settings)
+                made[f"{space.name}, {FORECAST}"] += prediction_task(dialogue, space, settings)
             position += size
     return made
 

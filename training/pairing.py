@@ -17,7 +17,7 @@ import numpy.typing as npt
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import LabelSpace
 from training.datasets.reading import Corpus
-from training.datasets.text import words
+from training.datasets.text import Words, words
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -120,7 +120,7 @@ def pool_of_corpora(
     *,
     balanced: bool = True,
 ) -> Pool:
-    """The labelled utterances of dialogues.
+    """The labelled utterances of dialogues; one that says nothing shows nothing.
 
     Args:
         balanced: only as many of each label as the rarest has, drawn at random. A corpus is mostly
@@ -129,7 +129,7 @@ def pool_of_corpora(
     by_label: dict[str, list[tuple[Demonstration, str]]] = defaultdict(list)
     for dialogue in dialogues:
         for index, utterance in enumerate(dialogue.utterances):
-            if utterance.label is not None:
+            if utterance.label is not None and utterance.text.strip():
                 shown = Demonstration(
                     f"{dialogue.id}/{index}", label_space.name, utterance.label, utterance.text
                 )
@@ -159,14 +159,14 @@ def pool_of_demonstrations(
 
 def dialogues_of_lines(
     corpora: Iterable[Corpus],
-) -> Mapping[tuple[str, ...], Collection[tuple[Path, str]]]:
+) -> Mapping[Words, Collection[tuple[Path, str]]]:
     """Where each line of four words or more is said: paths of corpora, and ids of dialogues there.
 
     What another corpus has in the same words is the same utterance, for MELD and EmoryNLP are cut
     from one television series: one in nine of MELD's training utterances is such a line of
     EmoryNLP's training split, one in ninety such a line of another dialogue of MELD.
     """
-    found: dict[tuple[str, ...], set[tuple[Path, str]]] = defaultdict(set)
+    found: dict[Words, set[tuple[Path, str]]] = defaultdict(set)
     for corpus in corpora:
         for dialogue in corpus.dialogues:
             for utterance in dialogue.utterances:

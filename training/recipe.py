@@ -58,7 +58,12 @@ class Demonstrations(Section):
 
     @property
     def are_shown(self) -> bool:
-        return bool(self.count and self.share)
+        return bool(self.shown)
+
+    @property
+    def shown(self) -> int:
+        """How many a prompt that shows some shows."""
+        return self.count if self.share else 0
 
 
 class Lora(Section):
@@ -125,8 +130,8 @@ class Stage(Section):
     tokens_per_batch: PositiveInt = 4096  # on each device
     batches_per_step: PositiveInt = 1
     # Weights after the last epoch, or after the one that did best on the development split, asked
-    # as it serves: the main task, with demonstrations where every prompt shows some, without where
-    # none does, both ways elsewhere.
+    # as it was trained: the main task, with demonstrations where every prompt shows some, without
+    # where none does, both ways elsewhere.
     keep: Literal["last", "best"] = "last"
     # Of the steps, at the end, whose weights' mean is what is kept; refused where they are sharded.
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0

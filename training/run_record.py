@@ -35,7 +35,9 @@ def begun(recipe: Recipe, out: Path) -> dict[str, Any]:
             "complete": False,
         }
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if not _is_of(recipe, record) or "complete" not in record:
+    rows = record.get("development", ())
+    whole = "complete" in record and all("scores" in row for row in rows)
+    if not whole or not _is_of(recipe, record):
         raise RecipeError(
             f"{out}: holds a run of another recipe; remove it or choose another folder"
         )

@@ -1,9 +1,9 @@
-"""What an epoch is judged by: development scores of what its model will be asked as it serves."""
+"""What an epoch is judged by: development scores of what it was trained to be asked."""
 
 from collections.abc import Mapping
 from statistics import fmean
 
-from training.mixing import PREDICTION, WITH, WITHOUT
+from training.mixing import FORECAST, WITH, WITHOUT
 from training.recipe import Stage
 
 
@@ -19,7 +19,7 @@ def worth(scores: Mapping[str, float], stage: Stage) -> float:
     """
     shown = stage.demonstrations
     if not stage.tasks.main and stage.tasks.prediction:
-        counted = {PREDICTION}
+        counted = {FORECAST}
     elif not shown.are_shown:
         counted = {WITHOUT}
     else:

@@ -12,7 +12,8 @@ def check_sharding(recipe: Recipe, environment: Mapping[str, str] = os.environ) 
     """See that no stage needs every process to have the whole weights where none has them.
 
     Raises:
-        RecipeError: a stage keeps the mean of its last steps' weights, and they are sharded.
+        RecipeError: the weights are sharded, and a stage keeps the mean of its last steps', or asks
+            an earlier stage for pseudo-labels.
     """
     if not shards_weights(environment):
         return
@@ -21,6 +22,11 @@ def check_sharding(recipe: Recipe, environment: Mapping[str, str] = os.environ) 
             raise RecipeError(
                 f"recipe {recipe.name}: stage {stage.name}: average: the mean is of whole weights, "
                 "and FSDP or DeepSpeed's ZeRO-3 shards them; train it without, or set it to 0"
+            )
+        if stage.pseudo_labels:
+            raise RecipeError(
+                f"recipe {recipe.name}: stage {stage.name}: pseudo_labels: its teacher is asked "
+                "with whole weights, and FSDP or DeepSpeed's ZeRO-3 shards them; train it without"
             )
 
 

@@ -208,7 +208,7 @@ class Recognizer:
         calibration: Calibration,
         priority: Priority,
     ) -> tuple[Prediction, int]:
-        """The calibrated labels after a prompt, and how many of its tokens were cached."""
+        """The labels after a prompt, and how many of its tokens were cached."""
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority)

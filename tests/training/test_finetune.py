@@ -162,7 +162,10 @@ def test_agreement_of_demonstrations_is_on_record_for_each_split(
 def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
     adapter: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
-    """A run outlives the version of the package that began it; another value is another run."""
+    """A run outlives the version of the package that began it, unless its record has no scores.
+
+    Another value is another run.
+    """
     record = json.loads((adapter / "training.json").read_text())
     del record["recipe"]["stages"][0]["weight_decay"]
     (tmp_path / "training.json").write_text(json.dumps(record))
@@ -172,6 +175,24 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
     assert begun(recipe, tmp_path) == record
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), tmp_path)
+    del record["development"][0]["scores"]
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        begun(recipe, tmp_path)
+
+
+def test_bundle_shows_no_demonstrations_where_training_showed_none(
+    recipe_file: Path, tiny_base: Path, sources: Sources, tmp_path: Path
+) -> None:
+    """However many there would be."""
+    recipe = load_recipe(recipe_file)
+    none = recipe.stages[0].demonstrations.model_copy(update={"count": 1, "share": 0.0})
+    stage = recipe.stages[0].model_copy(update={"demonstrations": none})
+    changed = recipe.model_copy(update={"stages": (stage,)})
+
+    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+    assert read_bundle(tmp_path / "run").demonstrations == 0
 
 
 def test_adapter_names_its_base_and_no_folder(adapter: Path, tiny_base: Path) -> None:
@@ -183,7 +204,7 @@ def test_adapter_names_its_base_and_no_folder(adapter: Path, tiny_base: Path) ->
 
 
 def test_shipped_adapter_is_of_the_shipped_recipe() -> None:
-    """It can be trained again from what is here."""
+    """What made it is here."""
     folder = Path(__file__).parents[2] / "data" / "adapters" / "erc-mini"
     recipe = load_recipe(recipe_path("erc-mini"))
 

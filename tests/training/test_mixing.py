@@ -160,8 +160,9 @@ def test_demonstrations_are_of_other_dialogues(mixed: Mixed, sources: Sources) -
 def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -> None:
     """Two corpora were cut from one series: under another id, and labelled by other people.
 
-    In unified labels, and in the other corpus's own where those are pseudo-labels. Within a corpus
-    the same words are said again, and a short line is said everywhere.
+    In unified labels, and in the other corpus's own where those are pseudo-labels; nor a short one
+    of a dialogue that is known by another line. Within a corpus the same words are said again, and
+    a short line is said everywhere.
     """
     lines = ("We caught the very last ferry!", "Hurrah!", "Where did I put my hat?")
     spaces = sources.label_spaces
@@ -175,7 +176,7 @@ def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -
 
     ours = corpus("meld", "joy", {"ours": lines, "again": (lines[2],)})
     theirs = corpus(
-        "emorynlp", "joyful", {"theirs": (lines[0].upper(), "Hm."), "short": lines[1:2]}
+        "emorynlp", "joyful", {"theirs": (lines[0].upper(), "Hurrah!"), "short": lines[1:2]}
     )
     asked = Demonstrations(count=1, share=1.0, balanced=False)
     pools = Pools(sources, [ours, theirs], 1, ())

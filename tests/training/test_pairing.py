@@ -209,10 +209,13 @@ def test_pool_is_drawn_by_its_seed(encode: Encode, meld: LabelSpace) -> None:
     assert len(set(drawn)) > 1
 
 
-def test_utterance_without_a_label_is_no_demonstration(encode: Encode, meld: LabelSpace) -> None:
+def test_utterance_without_a_label_or_words_is_no_demonstration(
+    encode: Encode, meld: LabelSpace
+) -> None:
     said = (Utterance("a", "Yes.", "joy"), Utterance("b", "No."), Utterance("a", "Hm.", "fear"))
+    silent = (Utterance("a", " ", "joy"),)
 
-    pool = pool_of_corpora([Dialogue("d", said)], meld, encode, seed=1)
+    pool = pool_of_corpora([Dialogue("d", said + silent)], meld, encode, seed=1, balanced=False)
 
     assert [d.text for d in pool.demonstrations] == ["Hm.", "Yes."]
 

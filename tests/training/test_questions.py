@@ -119,6 +119,11 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
         ("iemocap", "happy", [], "bundle b was not trained on 'iemocap'"),
         ("meld", "joy", ["--unified"], "bundle b was not trained on 'unified'"),
         ("meld", "joy", ["--record", "nowhere"], "nowhere/bundle.json: No such file"),
+        ("meld", "joy", ["--predictions", "nowhere/p.jsonl"], "nowhere/p.jsonl: there is no such"),
+        (
+            *("meld", "joy", ["--no-demonstrations", "--demonstrations-file", "mine.jsonl"]),
+            "--no-demonstrations shows none of --demonstrations-file",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_the_model_is_started(

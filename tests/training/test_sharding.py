@@ -13,7 +13,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from training import finetune
 from training.mixing import Sources
 from training.recipe import Recipe, RecipeError
-from training.recipe_files import load_recipe
+from training.recipe_files import load_recipe, recipe_path
 from training.sharding import check_sharding, shards_weights
 
 FSDP = Path(str(files("training") / "launch" / "fsdp.yaml"))
@@ -64,7 +64,7 @@ def test_zero_3_shards_weights_and_zero_2_does_not(tmp_path: Path) -> None:
 
 
 def test_mean_of_weights_is_refused_where_they_are_sharded(recipe_file: Path) -> None:
-    """And only there, and only the mean."""
+    """And only there."""
     recipe = load_recipe(recipe_file)
     last = recipe.stages[1].model_copy(update={"average": 0.4})
     averaging: Recipe = recipe.model_copy(update={"stages": (recipe.stages[0], last)})
@@ -73,6 +73,17 @@ def test_mean_of_weights_is_refused_where_they_are_sharded(recipe_file: Path) ->
     check_sharding(averaging, {})
     with pytest.raises(RecipeError, match=r"recipe tiny: stage second: average: .* shards them"):
         check_sharding(averaging, {"ACCELERATE_USE_FSDP": "true"})
+
+
+def test_teacher_is_refused_where_weights_are_sharded() -> None:
+    """It is asked with what a process has of them."""
+    recipe = load_recipe(recipe_path("erc-mini"))
+    stages = tuple(stage.model_copy(update={"average": 0.0}) for stage in recipe.stages)
+    taught: Recipe = recipe.model_copy(update={"stages": stages})
+
+    check_sharding(taught, {})
+    with pytest.raises(RecipeError, match=r"stage polish: pseudo_labels: .* shards them"):
+        check_sharding(taught, {"ACCELERATE_USE_FSDP": "true"})
 
 
 def test_training_refuses_before_anything_is_written(

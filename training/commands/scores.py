@@ -77,6 +77,10 @@ def evaluate(
         # What cannot be scored or recorded is said before anything is started.
         if task == "prediction" and (record or label_orders or free_decode):
             raise ValueError("a forecast has no calibration, order or speech of its own to score")
+        if demonstrations_file is not None and not demonstrations:
+            raise ValueError("--no-demonstrations shows none of --demonstrations-file")
+        if predictions is not None and not predictions.absolute().parent.is_dir():
+            raise ValueError(f"--predictions {predictions}: there is no such folder")
         settings = load_settings()
         spaces = load_label_spaces(settings.data / "label_spaces")
         corpora = [read_named(entry, spaces) for entry in corpus]

@@ -14,6 +14,9 @@ _BEFORE_MARK = re.compile(r" +(?=[,.!?;:…](?:\s|$))")
 # I ’ m, don ’ t, six o ’ clock; an apostrophe before another word may as well be a quotation mark.
 _APOSTROPHE = re.compile(r"(?<=\w) *(['’]) *(s|m|d|t|re|ve|ll|clock)\b", re.IGNORECASE)
 
+Words = tuple[str, ...]
+"""What is said, word by word."""
+
 
 def mend(text: str) -> str:
     """The text with C1 control characters turned into the punctuation they were."""
@@ -25,6 +28,6 @@ def close_up(text: str) -> str:
     return _APOSTROPHE.sub(r"\1\2", _BEFORE_MARK.sub("", text))
 
 
-def words(text: str) -> tuple[str, ...]:
+def words(text: str) -> Words:
     """What is said, without regard to case, punctuation and spacing: corpora differ in these."""
     return tuple(re.findall(r"\w+", text.casefold()))
