@@ -133,10 +133,8 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
     said: str,
     bundle: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In one line, although the bundle has no weights to start."""
-    monkeypatch.setenv("ERC_BUNDLE", str(bundle))
     talks = tmp_path / "talks.jsonl"
     turn = {"speaker": "Ann", "text": "We won!", **({} if label is None else {"label": label})}
     talks.write_text(json.dumps({"id": "d", "utterances": [turn]}))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,9 +61,6 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
-    os.environ["ERC_BUNDLE"] = str(bundle)
-    if demonstrations_file is not None:
-        os.environ["ERC_DEMONSTRATIONS__FILE"] = str(demonstrations_file)
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         from service.decoding.bundle import load_bundle
         from service.recognition.pipeline import supported_label_space
@@ -81,7 +77,10 @@ def evaluate(
             raise ValueError("--no-demonstrations shows none of --demonstrations-file")
         if predictions is not None and not predictions.absolute().parent.is_dir():
             raise ValueError(f"--predictions {predictions}: there is no such folder")
-        settings = load_settings()
+        settings = load_settings().model_copy(update={"bundle": bundle})
+        if demonstrations_file is not None:
+            shown = settings.demonstrations.model_copy(update={"file": demonstrations_file})
+            settings = settings.model_copy(update={"demonstrations": shown})
         spaces = load_label_spaces(settings.data / "label_spaces")
         corpora = [read_named(entry, spaces) for entry in corpus]
         for read in corpora:
