@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace
 from service.files import written_whole
 from training.datasets.reading import Corpus
 from training.mixing import in_label_space
-from training.pairing import Vectors, pool_of_corpora
+from training.pairing import drawn
 
 
 def domain_base(
@@ -38,9 +36,8 @@ def domain_base(
     made = []
     for space in label_spaces:
         dialogues = [d for corpus in corpora for d in in_label_space(corpus, space)]
-        pool = pool_of_corpora(dialogues, space, _no_vectors, seed, balanced=balanced)
         counts: Counter[str] = Counter()
-        for shown in pool.demonstrations:
+        for shown, _ in drawn(dialogues, space, seed, balanced=balanced):
             label = space.label(shown.label).name
             counts[label] += 1
             name = f"{space.name}-{label}-{counts[label]:04}"
@@ -54,8 +51,3 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
         for d in demonstrations:
             row = {"id": d.id, "label_space": d.label_space, "label": d.label, "text": d.text}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _no_vectors(texts: Sequence[str]) -> Vectors:
-    """For a pool that is written, not searched."""
-    return np.zeros((len(texts), 0), np.float32)

@@ -15,7 +15,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from statistics import mean, stdev
 from typing import Any
 
 import yaml
@@ -26,6 +25,7 @@ from training.metrics import TITLES, Metrics, measure
 from training.mixing import SHIPPED_POOL
 from training.predictions import read_predictions
 from training.recipe import CorpusFile, Recipe
+from training.report import spread
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +144,11 @@ def _summed_up(by_seed: Mapping[str, Metrics]) -> dict[str, Any]:
     for name in _HEADINGS:
         unit = 100 if name in TITLES else 1
         scores = {seed: getattr(metrics, name) * unit for seed, metrics in by_seed.items()}
+        found = spread([*scores.values()])
         summary[name] = {
             "seeds": {seed: round(score, 4) for seed, score in scores.items()},
-            "mean": round(mean(scores.values()), 4),
-            "deviation": round(stdev(scores.values()), 4) if len(scores) > 1 else None,
+            "mean": round(found.mean, 4),
+            "deviation": None if found.deviation is None else round(found.deviation, 4),
         }
     return summary
 
@@ -228,7 +229,7 @@ def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:
         own: those that the stage draws from its training corpora.
     """
     asked = recipe.stages[-1].demonstrations if recipe.stages else None
-    if asked is None or not asked.are_shown:
+    if asked is None or not asked.shown:
         return ["--no-demonstrations"]
     return [] if SHIPPED_POOL in asked.pools else ["--demonstrations-file", str(own)]
 

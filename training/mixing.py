@@ -267,7 +267,7 @@ def _found(
     corpus: Corpus, space: LabelSpace, asked: Demonstrations, pools: Pools
 ) -> list[list[Shown]]:
     """For each pool the demonstrations of each of the corpus's utterances, if any are asked for."""
-    if not asked.are_shown:
+    if not asked.shown:
         return []
     return [pools.nearest(corpus, pool, space, asked) for pool in asked.pools]
 

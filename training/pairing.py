@@ -120,7 +120,22 @@ def pool_of_corpora(
     *,
     balanced: bool = True,
 ) -> Pool:
-    """The labelled utterances of dialogues; one that says nothing shows nothing.
+    """What `drawn` draws, with vectors."""
+    pairs = drawn(dialogues, label_space, seed, balanced=balanced)
+    demonstrations = tuple(demonstration for demonstration, _ in pairs)
+    return Pool(
+        demonstrations,
+        encode([demonstration.text for demonstration in demonstrations]),
+        tuple(dialogue for _, dialogue in pairs),
+    )
+
+
+def drawn(
+    dialogues: Iterable[Dialogue], label_space: LabelSpace, seed: int, *, balanced: bool = True
+) -> list[tuple[Demonstration, str]]:
+    """The labelled utterances of dialogues, with their dialogues' ids.
+
+    One that says nothing shows nothing.
 
     Args:
         balanced: only as many of each label as the rarest has, drawn at random. A corpus is mostly
@@ -136,17 +151,11 @@ def pool_of_corpora(
                 by_label[utterance.label].append((shown, dialogue.id))
     random = Random(seed)
     rarest = min(map(len, by_label.values()), default=0)
-    drawn = [
+    return [
         pair
         for label in sorted(by_label)
         for pair in (random.sample(by_label[label], rarest) if balanced else by_label[label])
     ]
-    demonstrations = tuple(demonstration for demonstration, _ in drawn)
-    return Pool(
-        demonstrations,
-        encode([demonstration.text for demonstration in demonstrations]),
-        tuple(dialogue for _, dialogue in drawn),
-    )
 
 
 def pool_of_demonstrations(

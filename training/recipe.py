@@ -57,12 +57,8 @@ class Demonstrations(Section):
         return self
 
     @property
-    def are_shown(self) -> bool:
-        return bool(self.shown)
-
-    @property
     def shown(self) -> int:
-        """How many a prompt that shows some shows."""
+        """How many a prompt that shows some shows; 0 where none does."""
         return self.count if self.share else 0
 
 

@@ -206,7 +206,7 @@ def _model(space: str, runs: Sequence[Run]) -> ModelReport:
     return ModelReport(
         runs={run.seed or "": m for run, m in zip(runs, metrics, strict=True)},
         interval=mean_interval(said, own_measure(space, said[0].labels)),
-        measures={name: _spread([getattr(m, name) for m in metrics]) for name in MEASURES},
+        measures={name: spread([getattr(m, name) for m in metrics]) for name in MEASURES},
         demonstration_agreement=_of_some([m.demonstration_agreement for m in metrics]),
         label_order_flip_rate=_of_some([m.label_order_flip_rate for m in metrics]),
         invalid_rate=_of_some([m.invalid_rate for m in metrics]),
@@ -225,9 +225,9 @@ def _model(space: str, runs: Sequence[Run]) -> ModelReport:
 
 def _label(runs: Sequence[LabelMetrics]) -> LabelReport:
     return LabelReport(
-        precision=_spread([run.precision for run in runs]),
-        recall=_spread([run.recall for run in runs]),
-        f1=_spread([run.f1 for run in runs]),
+        precision=spread([run.precision for run in runs]),
+        recall=spread([run.recall for run in runs]),
+        f1=spread([run.f1 for run in runs]),
         support=runs[0].support,
     )
 
@@ -244,10 +244,10 @@ def _mended(
 def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
     metrics = [measure(each) for each in said]
     return CalibrationReport(
-        weighted_f1=_spread([m.weighted_f1 for m in metrics]),
-        micro_f1=_spread([m.micro_f1 for m in metrics]),
-        brier=_spread([m.brier for m in metrics]),
-        calibration_error=_spread([m.calibration_error for m in metrics]),
+        weighted_f1=spread([m.weighted_f1 for m in metrics]),
+        micro_f1=spread([m.micro_f1 for m in metrics]),
+        brier=spread([m.brier for m in metrics]),
+        calibration_error=spread([m.calibration_error for m in metrics]),
         reliability=reliability(
             np.concatenate([each.probabilities for each in said]),
             np.concatenate([each.gold for each in said]),
@@ -257,9 +257,10 @@ def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
 
 def _of_some(values: Sequence[float | None]) -> Spread | None:
     there = [value for value in values if value is not None]
-    return _spread(there) if there else None
+    return spread(there) if there else None
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
+    """Of one value or more."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(float(np.mean(values)), deviation)

@@ -20,7 +20,7 @@ def worth(scores: Mapping[str, float], stage: Stage) -> float:
     shown = stage.demonstrations
     if not stage.tasks.main and stage.tasks.prediction:
         counted = {FORECAST}
-    elif not shown.are_shown:
+    elif not shown.shown:
         counted = {WITHOUT}
     else:
         counted = {WITH} if shown.share == 1 else {WITH, WITHOUT}
