@@ -17,12 +17,12 @@ def worth(scores: Mapping[str, float], stage: Stage) -> float:
     Args:
         scores: by what is asked, as `training.mixing.held_out` names it.
     """
-    shown = stage.demonstrations
+    asked = stage.demonstrations
     if not stage.tasks.main and stage.tasks.prediction:
         counted = {FORECAST}
-    elif not shown.shown:
+    elif not asked.shown:
         counted = {WITHOUT}
     else:
-        counted = {WITH} if shown.share == 1 else {WITH, WITHOUT}
+        counted = {WITH} if asked.share == 1 else {WITH, WITHOUT}
     found = [score for what, score in scores.items() if what.rpartition(", ")[2] in counted]
     return fmean(found or scores.values() or [0.0])

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from service.conversation.dialogue import Demonstration, HistoryWindow
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.conversation.prompts.v2 import V2
+from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training import finetune
 from training.bases import MINILM_CAUSAL, build_base
@@ -122,6 +123,29 @@ RECIPE: dict[str, Any] = {
     "development": [{"format": "jsonl", "path": "held_out.jsonl", "label_space": "meld"}],
     "seed": 7,
 }
+
+
+def described(
+    *spaces: LabelSpace,
+    template: str = "v2",
+    window: tuple[int, int] = (1, 2),
+    max_tokens: int = 64,
+) -> Bundle:
+    """A bundle of no weights in particular, not calibrated."""
+    return Bundle(
+        format=1,
+        name="b",
+        version="1",
+        base=Base(name="base", revision="none"),
+        template=template,
+        window=Window(lowest=window[0], highest=window[1]),
+        max_tokens=max_tokens,
+        demonstrations=0,
+        label_spaces={space.name: trained_labels(space) for space in spaces},
+        encoder="none",
+        data={},
+        code_version="test",
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,11 +14,9 @@ from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import (
     FILE,
-    Base,
     Bundle,
     BundleError,
     TrainedLabels,
-    Window,
     read_bundle,
     trained_labels,
     write_bundle,
@@ -28,6 +26,7 @@ from service.decoding.tokenizer import Tokenizer
 from service.errors import ForecastNotSupported, UtteranceTooLong
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
+from tests.training.conftest import described
 from training.calibration import calibrated, calibration_error, cross_fitted, fit_isotonic
 from training.evaluate import (
     Kind,
@@ -139,21 +138,7 @@ def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> Path:
     """A bundle of two label spaces, not yet calibrated."""
-    bundle = Bundle(
-        format=1,
-        name="b",
-        version="1",
-        base=Base(name="base", revision="none"),
-        template="v2",
-        window=Window(lowest=1, highest=2),
-        max_tokens=64,
-        demonstrations=0,
-        label_spaces={name: trained_labels(spaces[name]) for name in ("meld", "unified")},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
-    write_bundle(bundle, tmp_path)
+    write_bundle(described(spaces["meld"], spaces["unified"]), tmp_path)
     return tmp_path
 
 

@@ -12,18 +12,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import Label, LabelSpace
 from service.decoding.bundle import (
-    Base,
-    Bundle,
-    Window,
     read_bundle,
-    trained_labels,
     write_bundle,
 )
 from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
-from tests.training.conftest import WriteBase
+from tests.training.conftest import WriteBase, described
 from training.free_decoding import open_speaker, prompts_of, with_spoken
 from training.metrics import measure
 from training.predictions import Answer, Predictions
@@ -42,23 +38,6 @@ TALKS = (
 )
 
 
-def described(space: LabelSpace, max_tokens: int = 150) -> Bundle:
-    return Bundle(
-        format=1,
-        name="b",
-        version="1",
-        base=Base(name="base", revision="none"),
-        template="v2",
-        window=Window(lowest=2, highest=4),
-        max_tokens=max_tokens,
-        demonstrations=0,
-        label_spaces={space.name: trained_labels(space)},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
-
-
 @pytest.fixture
 def meld(spaces: Mapping[str, LabelSpace]) -> LabelSpace:
     return spaces["meld"]
@@ -68,7 +47,7 @@ def meld(spaces: Mapping[str, LabelSpace]) -> LabelSpace:
 def folder(write_base: WriteBase, meld: LabelSpace, tmp_path: Path) -> Path:
     """A model that says anything, whose own settings would have it draw and not repeat itself."""
     write_base(tmp_path, 3)
-    write_bundle(described(meld), tmp_path)
+    write_bundle(described(meld, window=(2, 4), max_tokens=150), tmp_path)
     settings = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 3.0, "max_length": 9}
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
     return tmp_path
@@ -122,7 +101,13 @@ def test_whole_verbalizers_do_not_multiply_prompts() -> None:
 
     def open_with(engine: LabelEngine) -> Recognizer:
         tokenizer = Tokenizer(words.encode, (0,), 1)
-        return open_recognizer(described(space), tokenizer, {"meld": space}, engine, None)
+        return open_recognizer(
+            described(space, window=(2, 4), max_tokens=150),
+            tokenizer,
+            {"meld": space},
+            engine,
+            None,
+        )
 
     found = asyncio.run(prompts_of(open_with, space, [talk]))
 
@@ -146,7 +131,7 @@ def test_model_says_no_more_than_there_is_room_for(folder: Path, meld: LabelSpac
     """Behind a prompt that fills the bundle's length, one token; others are not cut."""
     asked = prompts(folder, meld)
     full = max(map(len, asked)) + 1
-    write_bundle(described(meld, max_tokens=full), folder)
+    write_bundle(described(meld, window=(2, 4), max_tokens=full), folder)
 
     said = open_speaker(folder)(asked, ["a word and another word"])
 

@@ -8,11 +8,11 @@ import pytest
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import Label, LabelSpace
-from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
 from service.recognition.pipeline import open_recognizer
 from tests.recognition.conftest import Words
+from tests.training.conftest import described
 from training.evaluate import ask
 from training.label_orders import flip_rate, in_order, other_orders, with_other_orders
 from training.predictions import Answer, Predictions
@@ -97,20 +97,7 @@ def test_recognizer_is_asked_in_each_order(
 ) -> None:
     """A model that knows joy says it in any order; one that says the first label never does."""
     words, meld = Words(), spaces["meld"]
-    bundle = Bundle(
-        format=1,
-        name="b",
-        version="1",
-        base=Base(name="base", revision="none"),
-        template="v2",
-        window=Window(lowest=1, highest=2),
-        max_tokens=64,
-        demonstrations=0,
-        label_spaces={"meld": trained_labels(meld)},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
+    bundle = described(meld)
     talk = Dialogue("d", (Utterance("Ann", "We won!", "joy"), Utterance("Bo", "Oh.", "sadness")))
 
     def said(space: LabelSpace) -> Predictions:

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import UNIFIED, LabelSpace
-from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
+from service.decoding.bundle import write_bundle
+from tests.training.conftest import described
 from training.cli import app
 from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
@@ -94,21 +95,7 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "model.safetensors").touch()
-    described = Bundle(
-        format=1,
-        name="b",
-        version="1",
-        base=Base(name="base", revision="none"),
-        template="v2",
-        window=Window(lowest=1, highest=2),
-        max_tokens=64,
-        demonstrations=0,
-        label_spaces={"meld": trained_labels(spaces["meld"])},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
-    write_bundle(described, folder)
+    write_bundle(described(spaces["meld"]), folder)
     return folder
 
 

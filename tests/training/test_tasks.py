@@ -15,11 +15,11 @@ from service.conversation.dialogue import (
 )
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, V2, InstructercV1, PredictionTemplate
-from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import open_recognizer
+from tests.training.conftest import described
 from training.tasks import (
     PREDICTION,
     SPEAKER,
@@ -225,20 +225,7 @@ async def test_model_is_taught_the_very_prompts_it_is_asked_with(
         for n in range(9)
     )
     engine = Listener()
-    bundle = Bundle(
-        format=1,
-        name="b",
-        version="1",
-        base=Base(name="base", revision="none"),
-        template=template,
-        window=Window(lowest=2, highest=3),
-        max_tokens=400,
-        demonstrations=0,
-        label_spaces={"meld": trained_labels(spaces["meld"])},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
+    bundle = described(spaces["meld"], template=template, window=(2, 3), max_tokens=400)
     recognizer = open_recognizer(bundle, prompts.tokenizer, spaces, engine, None)
     await recognize_dialogue(recognizer, turns, spaces["meld"], asyncio.Semaphore(1))
 
