@@ -82,9 +82,9 @@ async def score_file(
     it is complete.
 
     Raises:
-        DialogueFormatError: `source` is not in the interchange format.
+        DialogueFormatError: there is no `source`, or it is not in the interchange format.
         ServiceError: an unknown label space, or a part that fails.
-        OSError: a file cannot be read or written.
+        OSError: `target` cannot be written.
     """
     # Before anything starts: what is wrong with the request is said at once.
     dialogues = list(read_dialogues(source))

@@ -133,7 +133,6 @@ async def open_index(
     Raises:
         IndexMismatch, DemonstrationFormatError: what is there cannot be used; the message says why.
         DemonstrationsUnavailable: the encoder or the store fails.
-        OSError: the file of demonstrations cannot be read.
     """
     store = await _open_store(settings, encoder, index)
     try:

@@ -36,7 +36,6 @@ async def prepare_index(settings: Settings, report: Report) -> None:
         WrongWeights, IndexMismatch, DemonstrationFormatError: something on disk or in the store
             cannot be used; the message says what.
         DemonstrationsUnavailable: the encoder or the store fails.
-        OSError: the file of demonstrations cannot be read.
     """
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     encoder = load_encoder()

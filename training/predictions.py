@@ -11,16 +11,16 @@ other order of the prompt's labels, and `"spoken": {"text": "joyful", "label": "
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from service.files import written_whole
+from service.json_lines import read_json_lines
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     """
     labels: dict[str, tuple[str, ...]] = {}
     answers: dict[str, list[Answer]] = {}
-    for number, row in _rows(path):
+    for number, row in read_json_lines(path, PredictionsError):
         try:
             space, probabilities = row["label_space"], row["probabilities"]
             names = labels.setdefault(space, tuple(probabilities))
@@ -165,15 +165,3 @@ def _check_other_ways(answer: Answer, first: Answer, labels: tuple[str, ...]) ->
         raise ValueError(f"reordered: not {len(labels)} probabilities in each order")
     if answer.spoken is not None and answer.spoken.label not in (None, *labels):
         raise ValueError(f"spoken: {answer.spoken.label!r} is no label")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise PredictionsError(f"{path}:{number}: not JSON: {error}") from None
-    except OSError as error:
-        raise PredictionsError(f"{path}: {error.strerror}") from None

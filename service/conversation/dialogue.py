@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.json_lines import read_json_lines
+
 # "0" to "18": InstructERC's published rows already carry speaker indexes, 18 the highest.
 _SPEAKER_INDEX = re.compile(r"\A(?:[0-9]|1[0-8])\Z")
 
@@ -132,32 +134,22 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
     left out. Empty lines are skipped.
 
     Raises:
-        DialogueFormatError: a line is not such an object, or an id occurs twice: a dialogue's in
-            the file, an utterance's in its dialogue.
+        DialogueFormatError: no such file, a line is not such an object, or an id occurs twice: a
+            dialogue's in the file, an utterance's in its dialogue.
     """
     seen: dict[str, int] = {}
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                dialogue = dialogue_from_json(json.loads(raw.rstrip().decode("utf-8")))
-            except UnicodeDecodeError as error:
-                raise DialogueFormatError(f"{where}: not UTF-8: {error.reason}") from None
-            except json.JSONDecodeError as error:
-                message = f"{where}: not JSON: {error.msg} at column {error.colno}"
-                raise DialogueFormatError(message) from None
-            except DialogueFormatError as error:
-                raise DialogueFormatError(f"{where}: {error}") from None
-            except (ValueError, RecursionError) as error:  # a huge number, or nested too deep
-                raise DialogueFormatError(f"{where}: not JSON that can be read: {error}") from None
-            if dialogue.id in seen:
-                raise DialogueFormatError(
-                    f"{where}: id {dialogue.id!r} is also on line {seen[dialogue.id]}"
-                )
-            seen[dialogue.id] = number
-            yield dialogue
+    for number, value in read_json_lines(path, DialogueFormatError):
+        where = f"{path}:{number}"
+        try:
+            dialogue = dialogue_from_json(value)
+        except DialogueFormatError as error:
+            raise DialogueFormatError(f"{where}: {error}") from None
+        if dialogue.id in seen:
+            raise DialogueFormatError(
+                f"{where}: id {dialogue.id!r} is also on line {seen[dialogue.id]}"
+            )
+        seen[dialogue.id] = number
+        yield dialogue
 
 
 def dialogue_from_json(value: object) -> Dialogue:

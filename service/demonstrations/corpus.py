@@ -12,6 +12,7 @@ from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH, Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.json_lines import read_json_lines
 
 _FIELDS = ("id", "label_space", "label", "text")
 
@@ -32,32 +33,23 @@ def read_demonstrations(
     are told apart without regard to case and returned in lower case. Empty lines are skipped.
 
     Raises:
-        DemonstrationFormatError: a line is not such an object, its label space or label is not in
-            `label_spaces`, or an id occurs twice.
+        DemonstrationFormatError: no such file, a line is not such an object, its label space or
+            label is not in `label_spaces`, or an id occurs twice.
     """
     found: dict[str, Demonstration] = {}
     lines: dict[str, int] = {}
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            try:
-                demonstration = _demonstration(json.loads(raw.decode("utf-8")), label_spaces)
-                if demonstration.id in found:
-                    where = lines[demonstration.id]
-                    raise DemonstrationFormatError(
-                        f"id: {demonstration.id!r} is also on line {where}"
-                    )
-            except UnicodeDecodeError as error:
-                message = f"{path}:{number}: not UTF-8: {error.reason}"
-                raise DemonstrationFormatError(message) from None
-            except json.JSONDecodeError as error:
-                message = f"{path}:{number}: not JSON: {error.msg} at column {error.colno}"
-                raise DemonstrationFormatError(message) from None
-            except DemonstrationFormatError as error:
-                raise DemonstrationFormatError(f"{path}:{number}: {error}") from None
-            found[demonstration.id] = demonstration
-            lines[demonstration.id] = number
+    for number, value in read_json_lines(path, DemonstrationFormatError):
+        try:
+            demonstration = _demonstration(value, label_spaces)
+        except DemonstrationFormatError as error:
+            raise DemonstrationFormatError(f"{path}:{number}: {error}") from None
+        if demonstration.id in found:
+            raise DemonstrationFormatError(
+                f"{path}:{number}: id: {demonstration.id!r} is also on line "
+                f"{lines[demonstration.id]}"
+            )
+        found[demonstration.id] = demonstration
+        lines[demonstration.id] = number
     return tuple(found.values())
 
 

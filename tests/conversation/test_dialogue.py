@@ -222,9 +222,6 @@ def _one(utterance: object) -> bytes:
     ("line", "problem"),
     [
         (b'{"id": "d",', "not JSON: .* at column 12"),
-        (b'{"id": "d\xff", "utterances": []}', "not UTF-8: invalid start byte"),
-        pytest.param(b'{"id": ' + b"1" * 5000 + b"}", "not JSON that can be read", id="huge"),
-        pytest.param(b"[" * 100_000, "not JSON that can be read", id="deep"),
         (b'["d"]', "a dialogue must be an object"),
         (b"{}", "id is missing"),
         (b'{"id": null, "utterances": []}', "id must be a string, not None"),

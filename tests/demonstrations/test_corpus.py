@@ -135,17 +135,6 @@ def test_malformed_row_is_refused(
     assert str(caught.value).startswith(f"{path}:2: {complaint}")
 
 
-def test_bytes_that_are_not_text_are_refused(
-    tmp_path: Path, spaces: Mapping[str, LabelSpace]
-) -> None:
-    """With file and line, like everything else."""
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b"\xff\n")
-
-    with pytest.raises(DemonstrationFormatError, match=r"rows\.jsonl:1: not UTF-8"):
-        read_demonstrations(path, spaces)
-
-
 def test_edition_changes_with_rows_and_encoder() -> None:
     """Each word of each row counts, and so does the encoder."""
     relabelled = Demonstration("row-0", "meld", "surprise", ROWS[0].text)

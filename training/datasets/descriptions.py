@@ -5,15 +5,14 @@ file has an object a line: `{"utterance": "dia0_utt3", "description": "..."}` wi
 own id, which in MELD is the clip's name, or `{"dialogue": "d1", "index": 3, "description": "..."}`.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.conversation.dialogue import Dialogue
+from service.json_lines import read_json_lines
 from training.datasets.errors import DatasetError
-from training.datasets.tables import read_text
 
 Place = tuple[str, int]
 """A dialogue's id, and an utterance's index in it, from 0."""
@@ -75,13 +74,7 @@ def described(dialogues: Sequence[Dialogue], path: Path) -> tuple[Dialogue, ...]
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{path}:{number}: not JSON: {error}") from None
+    for number, value in read_json_lines(path, DatasetError):
         match value:
             case {"dialogue": str(dialogue), "index": int(index), "description": str(text)}:
                 row = _Row(number, (dialogue, index), text)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, read_dialogues
+from service.conversation.dialogue import Dialogue, DialogueFormatError, read_dialogues
 from service.conversation.labels import LabelSpace, UnknownLabel
 from training.datasets import dailydialog, emorynlp, goemotions, iemocap, meld
 from training.datasets.errors import DatasetError
@@ -85,9 +85,7 @@ def _labelled(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
                 for index, u in enumerate(dialogue.utterances)
             )
             yield replace(dialogue, utterances=tuple(utterances))
-    except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except DialogueFormatError as error:
         raise DatasetError(str(error)) from None
 
 
