@@ -1,14 +1,17 @@
 """Demonstrations made of corpora are what training draws from, in a file that the service reads."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from service.demonstrations.corpus import read_demonstrations
 from training import finetune
+from training.cli import app
 from training.demonstration_files import domain_base, write_demonstrations
 from training.mixing import Pools, Sources
 from training.recipe import CorpusFile, Demonstrations, Sample
@@ -98,3 +101,24 @@ def test_command_makes_a_file_of_the_users_own_corpora(sources: Sources, tmp_pat
     found = Counter(d.label_space for d in read_demonstrations(out, sources.label_spaces))
     assert found == {"meld": 9, "emorynlp": 5, "unified": 14}
     assert f"{out}: 28 demonstrations in meld, emorynlp, unified" in done.stdout
+
+
+def test_command_leaves_out_what_is_held_out(sources: Sources, tmp_path: Path) -> None:
+    """A dialogue that the held-out split has too, in other labels; a file cannot be both."""
+    kept, out = tmp_path / "kept.jsonl", tmp_path / "mine.jsonl"
+    first, *rest = (sources.data / FILES[0].path).read_text().splitlines(keepends=True)
+    kept.write_text(first)
+    corpus = f"jsonl/meld:{sources.data / FILES[0].path}"
+
+    def made(held_out: str) -> Result:
+        command = ["data", "demonstrations", corpus, "--no-balanced", "--out", str(out)]
+        return CliRunner().invoke(app, [*command, "--held-out", held_out])
+
+    result = made(f"jsonl/meld:{kept}")
+
+    assert result.exit_code == 0, result.output
+    said = {u["text"] for line in rest for u in json.loads(line)["utterances"]}
+    assert {d.text for d in read_demonstrations(out, sources.label_spaces)} == said
+    again = made(corpus)
+    assert again.exit_code == 2
+    assert "is a training corpus, and held out" in again.output

@@ -98,6 +98,10 @@ def demonstrations(
         bool, typer.Option(help="As many of each label as the rarest has, drawn at random.")
     ] = True,
     unified: Annotated[bool, typer.Option(help="All of them with unified labels too.")] = False,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(help="FORMAT:PATH of a split whose dialogues are left out; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws which are left out.")] = 42,
     label_data: LabelData = DATA,
 ) -> None:
@@ -107,10 +111,12 @@ def demonstrations(
     """
     from training.datasets.reading import read_named
     from training.demonstration_files import domain_base, write_demonstrations
+    from training.leakage import without_held_out
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
-        read = [read_named(entry, spaces) for entry in corpora]
+        apart = [read_named(entry, spaces) for entry in held_out or ()]
+        read = without_held_out([read_named(entry, spaces) for entry in corpora], apart)
         asked = {c.label_space.name: c.label_space for c in read}
         if unified:
             asked[UNIFIED] = spaces[UNIFIED]
