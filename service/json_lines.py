@@ -1,9 +1,11 @@
-"""Files of one JSON value a line."""
+"""Files of one JSON value a line, UTF-8."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from service.files import written_whole
 
 
 def read_json_lines(path: Path, refusal: type[ValueError]) -> Iterator[tuple[int, Any]]:
@@ -36,3 +38,21 @@ def read_json_lines(path: Path, refusal: type[ValueError]) -> Iterator[tuple[int
                 yield number, value
     except OSError as error:
         raise refusal(f"{path}: {error.strerror}") from None
+
+
+def write_json_lines(values: Iterable[Any], path: Path) -> int:
+    """Write each value on a line of its own, and say how many there are.
+
+    The file is there whole or not at all, as with `service.files.written_whole`.
+    """
+    count = 0
+    with written_whole(path) as file:
+        for value in values:
+            file.write(line_of(value))
+            count += 1
+    return count
+
+
+def line_of(value: Any) -> str:
+    """A value as such a file has it, with the line's end."""
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,18 +1,19 @@
 """Scores files of dialogues without HTTP or database, through the parts that serve."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from service.conversation.dialogue import Dialogue, dialogue_to_json, read_dialogues
+from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import load_bundle
+from service.dialogue_files import dialogue_to_json, read_dialogues
 from service.errors import UtteranceTooLong
 from service.files import written_whole
+from service.json_lines import line_of
 from service.parts import Report, open_parts
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document
@@ -104,5 +105,5 @@ async def score_file(
                     counted += len(found)
                     for said, recognition in zip(line["utterances"], found, strict=True):
                         said.update(document(recognition, bundle))
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(line_of(line))
     return Scored(counted, tuple(errors))

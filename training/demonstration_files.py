@@ -4,14 +4,14 @@ What InstructERC calls its domain base: utterances of the training set, without 
 many of each label (arXiv 2309.11911, section 3.1).
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace
-from service.files import written_whole
+from service.json_lines import write_json_lines
 from training.datasets.reading import Corpus
 from training.mixing import in_label_space
 from training.pairing import drawn
@@ -47,7 +47,4 @@ def domain_base(
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
     """Write a file that `service.demonstrations.corpus.read_demonstrations` reads."""
-    with written_whole(path) as file:
-        for d in demonstrations:
-            row = {"id": d.id, "label_space": d.label_space, "label": d.label, "text": d.text}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_json_lines(map(asdict, demonstrations), path)

@@ -10,17 +10,16 @@ was asked in other ways too, there are `"reordered": [[0.1, ...]]`, a list of pr
 other order of the prompt's labels, and `"spoken": {"text": "joyful", "label": "joy"}`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.files import written_whole
-from service.json_lines import read_json_lines
+from service.json_lines import read_json_lines, write_json_lines
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -99,24 +98,25 @@ class Predictions:
 
 def write_predictions(found: Sequence[Predictions], path: Path) -> None:
     """Write predictions, those of each label space after the other."""
-    with written_whole(path) as file:
-        for predictions in found:
-            for answer in predictions.answers:
-                row = {
-                    "label_space": predictions.label_space,
-                    "dialogue": answer.dialogue,
-                    "index": answer.index,
-                    **({} if answer.utterance is None else {"utterance": answer.utterance}),
-                    "gold": predictions.labels[answer.gold],
-                    "probabilities": dict(
-                        zip(predictions.labels, answer.probabilities, strict=True)
-                    ),
-                    "label_mass": answer.label_mass,
-                    "demonstrations": answer.demonstrations,
-                    **({"reordered": answer.reordered} if answer.reordered else {}),
-                    **({} if answer.spoken is None else {"spoken": asdict(answer.spoken)}),
-                }
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_json_lines(
+        (_row(predictions, answer) for predictions in found for answer in predictions.answers),
+        path,
+    )
+
+
+def _row(predictions: Predictions, answer: Answer) -> dict[str, Any]:
+    return {
+        "label_space": predictions.label_space,
+        "dialogue": answer.dialogue,
+        "index": answer.index,
+        **({} if answer.utterance is None else {"utterance": answer.utterance}),
+        "gold": predictions.labels[answer.gold],
+        "probabilities": dict(zip(predictions.labels, answer.probabilities, strict=True)),
+        "label_mass": answer.label_mass,
+        "demonstrations": answer.demonstrations,
+        **({"reordered": answer.reordered} if answer.reordered else {}),
+        **({} if answer.spoken is None else {"spoken": asdict(answer.spoken)}),
+    }
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:

@@ -1,16 +1,10 @@
 """Writes the prompts of a file of dialogues, for training or inspection elsewhere."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from service.conversation.dialogue import (
-    DialogueFormatError,
-    HistoryWindow,
-    Line,
-    lines_of,
-    read_dialogues,
-)
+from service.conversation.dialogue import HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import (
     TEMPLATES,
@@ -20,7 +14,8 @@ from service.conversation.prompts import (
     SpeakerTemplate,
     Template,
 )
-from service.files import written_whole
+from service.dialogue_files import DialogueFormatError, read_dialogues
+from service.json_lines import write_json_lines
 from training.tasks import tasks_of
 
 Task = Literal["main", "speaker", "prediction"]
@@ -50,24 +45,25 @@ def write_prompts(
         raise ValueError(f"template {template.id} has no {task} task")
     if task == "prediction" and not window.highest:
         raise ValueError("the task prediction needs a window of 1 line or more")
-    rows = 0
-    with written_whole(target) as file:
-        for dialogue in read_dialogues(source):
-            lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
-            for index, utterance in enumerate(dialogue.utterances):
-                history = lines[window.start(index) : index]
-                if task == "prediction" and not history and not _asks_first_turns(template):
-                    continue
-                where = f"{source}: dialogue {dialogue.id!r}, utterances[{index}]"
-                try:
-                    answer = _target(template, task, label_space, utterance.label, lines[index])
-                    prompt = _prompt(template, task, label_space, history, lines[index])
-                except ValueError as error:
-                    raise DialogueFormatError(f"{where}: {error}") from None
-                row = {"input": prompt.text, "target": answer}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                rows += 1
-    return rows
+    return write_json_lines(_rows(source, template, task, label_space, window), target)
+
+
+def _rows(
+    source: Path, template: Template, task: Task, label_space: LabelSpace, window: HistoryWindow
+) -> Iterator[dict[str, str | None]]:
+    for dialogue in read_dialogues(source):
+        lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
+        for index, utterance in enumerate(dialogue.utterances):
+            history = lines[window.start(index) : index]
+            if task == "prediction" and not history and not _asks_first_turns(template):
+                continue
+            where = f"{source}: dialogue {dialogue.id!r}, utterances[{index}]"
+            try:
+                answer = _target(template, task, label_space, utterance.label, lines[index])
+                prompt = _prompt(template, task, label_space, history, lines[index])
+            except ValueError as error:
+                raise DialogueFormatError(f"{where}: {error}") from None
+            yield {"input": prompt.text, "target": answer}
 
 
 def known_template(name: str) -> Template:

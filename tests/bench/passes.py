@@ -11,7 +11,8 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, read_dialogues
+from service.conversation.dialogue import Dialogue
+from service.dialogue_files import read_dialogues
 from tests.bench.shape import dialogues_of_shape, read_shape
 
 # The dialogues of one pass, by its number.

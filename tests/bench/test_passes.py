@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.conversation.dialogue import Dialogue, Utterance, write_dialogues
+from service.conversation.dialogue import Dialogue, Utterance
+from service.dialogue_files import write_dialogues
 from tests.bench.machine import REPOSITORY
 from tests.bench.passes import WARM_UP, dialogues_from, passes_of_file, synthetic_passes
 from tests.bench.shape import shape_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.conversation.dialogue import read_dialogues
+from service.dialogue_files import read_dialogues
 from tests.bench.training import (
     CORPUS,
     RECIPE,

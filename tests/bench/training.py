@@ -21,9 +21,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from service.conversation.dialogue import Dialogue, write_dialogues
+from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
 from service.demonstrations.corpus import read_demonstrations
+from service.dialogue_files import write_dialogues
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.processes import run_watched
 from tests.bench.setup import Setup

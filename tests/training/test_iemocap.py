@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.conversation.dialogue import Dialogue, Utterance, lines_of, read_dialogues
+from service.conversation.dialogue import Dialogue, Utterance, lines_of
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import InstructercV1
+from service.dialogue_files import read_dialogues
 from training.cli import app
 from training.datasets.errors import DatasetError
 from training.datasets.fingerprint import fingerprint

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.conversation.dialogue import Dialogue, Utterance, read_dialogues
+from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
+from service.dialogue_files import read_dialogues
 from training.cli import app
 from training.datasets import pickles
 from training.datasets.errors import DatasetError

@@ -39,7 +39,7 @@ def convert(
     Of IEMOCAP's release Session 5 is the test split, and every tenth dialogue of the others, by
     name, the development split.
     """
-    from service.conversation.dialogue import write_dialogues
+    from service.dialogue_files import write_dialogues
     from training.datasets import iemocap, pickles
 
     with errors():
@@ -72,7 +72,7 @@ def describe(
     label_data: LabelData = DATA,
 ) -> None:
     """Write a corpus as JSONL with what its scenes look like, for the template dialoguellm-v1."""
-    from service.conversation.dialogue import write_dialogues
+    from service.dialogue_files import write_dialogues
     from training.datasets.descriptions import described
     from training.datasets.reading import read_named
 

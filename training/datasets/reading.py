@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, DialogueFormatError, read_dialogues
+from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, UnknownLabel
+from service.dialogue_files import DialogueFormatError, read_dialogues
 from training.datasets import dailydialog, emorynlp, goemotions, iemocap, meld
 from training.datasets.errors import DatasetError
 
