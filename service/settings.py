@@ -1,7 +1,7 @@
 """Which variable sets what. Every setting is an environment variable that begins with `ERC_`."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -218,19 +218,18 @@ class UnknownSetting(ValueError):
     """A variable begins with the prefix but sets nothing: most likely misspelt."""
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
         UnknownSetting: a variable `ERC_...` that is no setting.
         pydantic.ValidationError: a value of the wrong type; values are not printed.
     """
-    environment = os.environ if environment is None else environment
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     # Tests name their servers by variables of the same prefix.
     strays = sorted(
         name
-        for name in environment
+        for name in os.environ
         if name.startswith(_PREFIX)
         and not name.startswith(_PREFIX + "TEST_")
         and name.split("__")[0] not in known

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = REPOSITORY / "docker"
@@ -51,7 +51,7 @@ def test_the_service_knows_every_variable(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    settings = load_settings(variables)
+    settings = load_settings()
 
     assert settings.keys_file is not None
     assert not settings.allow_anonymous
@@ -117,7 +117,7 @@ def test_what_is_under_way_is_finished() -> None:
     """The container is killed only after the drain."""
     stop_s = int(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
 
-    assert stop_s > load_settings({}).admission.grace_s + 10
+    assert stop_s > Settings().admission.grace_s + 10
 
 
 def test_what_is_mounted_is_there() -> None:
