@@ -32,13 +32,12 @@ def development_scores(
 
     Args:
         model: what is called, `causal` or what wraps it.
-        held: examples of one label space each.
+        held: examples of one label space each; what has none gets no score.
         trees: whether it reads rows of several examples.
     """
     scores = {}
     for what, examples in held.items():
         if not examples:  # as where no dialogue has a second turn to forecast
-            scores[what] = 0.0
             continue
         space = examples[0].label_space
         rows = probabilities(model, causal, examples, settings, trees)

@@ -39,7 +39,6 @@ Soft = Mapping[tuple[str, Path, str], Mapping[int, Sequence[float]]]
 counts, in the label space's order.
 """
 
-TRAIN_POOL = "train"
 SHIPPED_POOL = "shipped"
 
 # What held-out dialogues are asked, behind the name of their label space.

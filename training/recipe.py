@@ -108,7 +108,7 @@ class PseudoLabels(Section):
 class Stage(Section):
     """Passes over some corpora."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]  # of a folder, too
     corpora: Annotated[tuple[CorpusFile, ...], Field(min_length=1)]
     tasks: Tasks = Tasks()
     # Of the dialogues; those that train with their corpus's own labels, and with unified ones.
@@ -131,19 +131,6 @@ class Stage(Section):
     keep: Literal["last", "best"] = "last"
     # Of the steps, at the end, whose weights' mean is what is kept; refused where they are sharded.
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="after")
-    def a_floor_is_a_cosines(self) -> Self:
-        if self.floor and self.schedule != "cosine":
-            raise ValueError("floor: schedule: linear ends at 0")
-        return self
-
-    @model_validator(mode="after")
-    def the_mean_is_of_the_last_steps(self) -> Self:
-        if self.average and self.keep == "best":
-            raise ValueError("average: the mean is of the last steps, keep: best is another choice")
-        return self
-
     # How often the stage is run, each time with another seed; kept is the mean of their weights.
     runs: PositiveInt = 1
     # Of the base's hidden states, the share that is set to 0; null: what the base itself says.
@@ -158,13 +145,25 @@ class Stage(Section):
     # Weight of the language-model loss on random prompt tokens; turns an encoder causal.
     prompt_loss: Annotated[float, Field(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def a_floor_is_a_cosines(self) -> Self:
+        if self.floor and self.schedule != "cosine":
+            raise ValueError("floor: schedule: linear ends at 0")
+        return self
+
+    @model_validator(mode="after")
+    def the_mean_is_of_the_last_steps(self) -> Self:
+        if self.average and self.keep == "best":
+            raise ValueError("average: the mean is of the last steps, keep: best is another choice")
+        return self
+
 
 class Recipe(Section):
     """One run."""
 
     name: str
     version: str
-    base: str  # a folder, or a name that `instructerc-train base` builds
+    base: str  # one that `instructerc-train base` builds, or the hub's name of one to download
     template: str
     window: Window
     label_spaces: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -81,6 +81,7 @@ def test_recipe_is_what_the_file_says(recipe: Path) -> None:
         ("lora.rank", "big", r"lora\.rank: Input should be a valid integer"),
         ("lora.rnak", 8, r"lora\.rnak: Extra inputs"),
         ("stages.1.name", "first", ".*stages: first is there twice"),
+        ("stages.1.name", "first/1", r"stages\.1\.name: String should match"),
         ("stages.1.tasks", {"main": 0}, r"stages\.1\.tasks: .*one task needs a weight above 0"),
         ("stages.1.sample", {"share": 0}, r"stages\.1\.sample\.share: .*greater than 0"),
         (
