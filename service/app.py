@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keyring import is_loopback, open_keyring
 from service.admission import Places
@@ -24,12 +25,13 @@ from service.demonstrations.store import IndexMismatch
 from service.errors import ServiceError
 from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
+from service.locks import NamedLocks
 from service.observability.correlation import Correlation
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
-from service.parts import Report, open_parts
+from service.parts import Parts, Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.pipeline import Retrieval
 from service.sessions.database import open_database
@@ -37,7 +39,6 @@ from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import NamedLocks
 from service.settings import Settings
 from service.turns import TurnTaker
 
@@ -101,44 +102,20 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
-                corrector = Corrector(
-                    parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()
-                )
-                jobs = Jobs(database)
+                services = services_of(app, parts, settings, database, sessions)
                 housekeeping = Housekeeping(
                     sessions,
-                    jobs,
-                    corrector,
+                    services.jobs,
+                    services.corrector,
                     settings.sessions,
                     receiving_s=2 * settings.admission.batch_deadline_s,
                 )
-                metrics.show_bundle(parts.bundle)
-                metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
                 _exempt_from_collection()
-                places = _places(settings, metrics)
-                lag = LoopLag(metrics.event_loop_lag.observe)
-                services = Services(
-                    turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
-                    corrector=corrector,
-                    recognizer=parts.recognizer,
-                    sessions=sessions,
-                    events=Events(database),
-                    jobs=jobs,
-                    store=parts.store,
-                    encoder=parts.encoder,
-                    engine=parts.engine,
-                    label_spaces=parts.label_spaces,
-                    limits=settings.limits,
-                    door=door_of(app),
-                    lag=lag,
-                    places=places,
-                    keys=NamedLocks(),
-                )
                 beside = [
-                    lag.watch(),
+                    services.lag.watch(),
                     parts.engine.watch(lose),
                     housekeeping.run(),
-                    JobRunner(jobs, job_scorer(services, metrics)).run(),
+                    JobRunner(services.jobs, job_scorer(services, metrics)).run(),
                 ]
                 if access.keyring is not None:
                     beside.append(access.keyring.watch())
@@ -153,6 +130,41 @@ def create_app(
                 await traces.close()
 
     return build_api(lifespan, settings.limits, _VERSION, settings.admission, access, traces)
+
+
+def services_of(
+    app: FastAPI,
+    parts: Parts,
+    settings: Settings,
+    database: AsyncEngine,
+    sessions: SessionStore,
+) -> Services:
+    """What the requests of an application find at hand, shown in its metrics.
+
+    Args:
+        database: the one that `sessions` is in.
+    """
+    metrics = metrics_of(app)
+    metrics.show_bundle(parts.bundle)
+    metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
+    places = _places(settings, metrics)
+    return Services(
+        turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
+        corrector=Corrector(parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()),
+        recognizer=parts.recognizer,
+        sessions=sessions,
+        events=Events(database),
+        jobs=Jobs(database),
+        store=parts.store,
+        encoder=parts.encoder,
+        engine=parts.engine,
+        label_spaces=parts.label_spaces,
+        limits=settings.limits,
+        door=door_of(app),
+        lag=LoopLag(metrics.event_loop_lag.observe),
+        places=places,
+        keys=NamedLocks(),
+    )
 
 
 def _traces(settings: Settings, correlation: Correlation | None) -> "Traces | None":

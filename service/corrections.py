@@ -17,15 +17,14 @@ from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
     InvalidLabel,
-    UnsupportedLabelSpace,
 )
+from service.locks import NamedLocks
 from service.priority import Priority
-from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.sessions.answers import Once
 from service.sessions.corrections import Corrected
 from service.sessions.erasure import Pending
 from service.sessions.store import SessionStore
-from service.sessions.turns import NamedLocks
 from service.sessions.versions import Expected
 
 log = logging.getLogger(__name__)
@@ -68,10 +67,7 @@ class Corrector:
             DialogueChanged: the dialogue is another than expected.
             DatabaseUnavailable: nothing is stored.
         """
-        space = self.label_spaces.get(label_space.casefold())
-        if space is None:
-            known = ", ".join(self.label_spaces)
-            raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+        space = known_label_space(self.label_spaces, label_space)
         try:
             name = space.label(label).name
         except UnknownLabel as error:
@@ -141,13 +137,13 @@ class Corrector:
                 return
 
     async def _deliver(self, pending: Pending) -> None:
-        following: Pending | None = pending
-        while following is not None:
-            wanted = await self.sessions.corrections.wanted(pending)
+        left: Pending | None = pending
+        while left is not None:
+            wanted = await self.sessions.corrections.wanted(left)
             if wanted is not None:
                 vector = await self.encoder.encode(wanted.text, Priority.INTERACTIVE)
-                await self.store.add([wanted], vector[None], tenant=pending.tenant)
+                await self.store.add([wanted], vector[None], tenant=left.tenant)
             else:
                 with suppress(DemonstrationNotFound):
-                    await self.store.delete(pending.demonstration_id, pending.tenant)
-            following = await self.sessions.corrections.delivered(following)
+                    await self.store.delete(left.demonstration_id, left.tenant)
+            left = await self.sessions.corrections.delivered(left)

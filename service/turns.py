@@ -10,12 +10,12 @@ from typing import Any, cast
 from service.admission import Places, to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueBusy
+from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition, Recognizer
 from service.sessions.answers import Once
 from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
-from service.sessions.turns import NamedLocks
 from service.sessions.versions import Expected
 from service.stages import Stage, stage
 

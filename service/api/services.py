@@ -13,13 +13,13 @@ from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.locks import NamedLocks
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
 from service.recognition.pipeline import Recognizer
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
-from service.sessions.turns import NamedLocks
 from service.settings import Limits
 from service.turns import TurnTaker
 

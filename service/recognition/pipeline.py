@@ -3,7 +3,8 @@
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
 pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
 may fail without failing the answer: the model was trained with demonstrations and without, so the
-answer goes on, marked as degraded. A forecast takes the same steps but the first: of an utterance
+answer goes on, marked as degraded. How long all of it may take is for the caller to say
+(`service.admission`). A forecast takes the same steps but the first: of an utterance
 that is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
 calibrations were fitted on utterances that the model had read.
 """
@@ -265,6 +266,19 @@ def supported_label_space(
         problem = f"there is no {name!r}"
     known = ", ".join(bundle.label_spaces)
     raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
+
+
+def known_label_space(label_spaces: Mapping[str, LabelSpace], name: str) -> LabelSpace:
+    """The label space called `name`, without regard to case, whatever a bundle answers in.
+
+    Raises:
+        UnsupportedLabelSpace: there is none.
+    """
+    found = label_spaces.get(name.casefold())
+    if found is None:
+        known = ", ".join(label_spaces)
+        raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+    return found
 
 
 def open_recognizer(

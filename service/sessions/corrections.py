@@ -210,16 +210,16 @@ class Corrections:
         It may have been noted again meanwhile. Or another process has delivered it, perhaps as it
         was wanted later, and was then overtaken: it is noted anew.
         """
-        the = and_(
+        is_the_delivery = and_(
             deliveries.c.tenant == pending.tenant,
             deliveries.c.demonstration_id == pending.demonstration_id,
         )
-        done = delete(deliveries).where(the, deliveries.c.mark == pending.mark)
+        done = delete(deliveries).where(is_the_delivery, deliveries.c.mark == pending.mark)
         with answering():
             async with self._engine.connect() as connection:
                 if (await connection.execute(done)).rowcount == 1:
                     return None
-                asked = select(deliveries.c.mark).where(the)
+                asked = select(deliveries.c.mark).where(is_the_delivery)
                 mark = (await connection.execute(asked)).scalar_one_or_none()
                 if mark is None:
                     return await _note(connection, pending.tenant, pending.demonstration_id)
@@ -246,9 +246,9 @@ async def _lock(
     expected: Expected | None,
 ) -> Version:
     """Keep other writers of the dialogue waiting until the transaction ends; its version."""
-    the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+    is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     columns = (dialogues.c.generation, dialogues.c.version, dialogues.c.length)
-    asked = select(*columns).where(the).with_for_update()
+    asked = select(*columns).where(is_the_dialogue).with_for_update()
     row = (await connection.execute(asked)).one_or_none()
     if row is None:
         raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
@@ -285,9 +285,9 @@ async def _change(
     now: datetime,
 ) -> Version:
     """Make another version of the dialogue, and note what its correction has become with it."""
-    the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+    is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     await connection.execute(
-        update(dialogues).where(the).values(version=version.number + 1, changed_at=now)
+        update(dialogues).where(is_the_dialogue).values(version=version.number + 1, changed_at=now)
     )
     await connection.execute(
         insert(changes).values(

@@ -120,8 +120,8 @@ class Events:
         return sorted(found, key=lambda event: event.version.number)[:limit]
 
     async def _version(self, tenant: str, dialogue_id: str) -> Version | None:
-        the = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
-        asked = select(dialogues.c.generation, dialogues.c.version).where(the)
+        is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
+        asked = select(dialogues.c.generation, dialogues.c.version).where(is_the_dialogue)
         with answering():
             async with self._engine.connect() as connection:
                 row = (await connection.execute(asked)).one_or_none()

@@ -267,8 +267,8 @@ class Jobs:
         with answering():
             async with transactional(self._engine).begin() as connection:
                 # Before the portion, as an erasure does, so that neither waits for the other.
-                the = select(jobs.c.id).where(jobs.c.id == work.job_id).with_for_update()
-                await connection.execute(the)
+                held = select(jobs.c.id).where(jobs.c.id == work.job_id).with_for_update()
+                await connection.execute(held)
                 taken = await connection.execute(delete(job_work).where(_is(work)))
                 if taken.rowcount != 1:
                     return False

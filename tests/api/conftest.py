@@ -23,8 +23,8 @@ from service.api.http import build_api
 from service.api.job_documents import job_scorer
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
+from service.app import services_of
 from service.conversation.labels import LabelSpace, load_label_spaces
-from service.corrections import Corrector
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
@@ -35,21 +35,17 @@ from service.errors import EngineUnavailable
 from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
-from service.observability.event_loop import LoopLag
 from service.observability.tracing import Traces
+from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.sessions.database import open_database
-from service.sessions.events import Events
-from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.sessions.turns import NamedLocks
-from service.settings import Admission, Limits, Sessions
+from service.settings import Admission, Limits, Sessions, Settings
 from service.traces import current_trace
-from service.turns import TurnTaker
 
-USUAL = Admission()
+USUAL = Admission(utterances=8)
 ANYBODY_GETS_IN = Access()
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
@@ -252,30 +248,9 @@ def start_service(
                 CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
-            metrics = metrics_of(app)
-            places = Places(8, kept=4, most_waiting=admission.waiting)
-            metrics.show_bundle(bundle)
-            metrics.show_places(places, admission.waiting)
-            metrics.engine_silent_seconds.set_function(lambda: watched.silent_s)
-            yield {
-                "services": Services(
-                    turns=TurnTaker(recognizer, sessions, NamedLocks(), places),
-                    corrector=Corrector(label_spaces, sessions, store, encoder, NamedLocks()),
-                    recognizer=recognizer,
-                    sessions=sessions,
-                    events=Events(database),
-                    jobs=Jobs(database),
-                    store=store,
-                    encoder=encoder,
-                    engine=watched,
-                    door=door_of(app),
-                    lag=LoopLag(metrics_of(app).event_loop_lag.observe),
-                    label_spaces=label_spaces,
-                    limits=limits,
-                    places=places,
-                    keys=NamedLocks(),
-                )
-            }
+            parts = Parts(label_spaces, bundle, encoder, store, watched, recognizer)
+            settings = Settings(limits=limits, admission=admission)
+            yield {"services": services_of(app, parts, settings, database, sessions)}
 
         app = build_api(lifespan, limits, "0.0.0", admission, access, traces)
         try:

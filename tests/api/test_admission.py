@@ -87,7 +87,7 @@ async def test_one_request_too_many_is_told_to_come_again(
     start_service: "StartService", tmp_path: Path, problem: Any
 ) -> None:
     """A batch takes no turn's room, nor the other way round; probes are always answered."""
-    admission = Admission(requests=1, batches=1)
+    admission = Admission(requests=1, batches=1, utterances=8)
     async with start_service(tmp_path, Limits(), admission=admission) as service:
         held = Held(service)
         turn = asyncio.create_task(service.say("call-42", **SAID))
@@ -115,7 +115,9 @@ async def test_utterances_beyond_the_queue_are_refused(
     start_service: "StartService", tmp_path: Path, problem: Any
 ) -> None:
     """Eight are under way, two wait."""
-    async with start_service(tmp_path, Limits(), admission=Admission(waiting=2)) as service:
+    async with start_service(
+        tmp_path, Limits(), admission=Admission(waiting=2, utterances=8)
+    ) as service:
         held = Held(service)
         turns = [asyncio.create_task(service.say(f"call-{n}", **SAID)) for n in range(10)]
         await held.reads(8)

@@ -42,6 +42,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.priority import Priority
+from service.recognition.pipeline import known_label_space
 
 router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)
 
@@ -66,7 +67,7 @@ async def list_demonstrations(
     Of your own and of those that are shared, which ship with the service.
     """
     name = listing.label_space
-    space = None if name is None else _label_space(name, services.label_spaces).name
+    space = None if name is None else known_label_space(services.label_spaces, name).name
     after = None if listing.after is None else str(listing.after)
     page = await services.store.list(space, listing.limit, after, tenant)
     return json_answer(
@@ -198,7 +199,7 @@ def _demonstration(
     given: DemonstrationIn, number: int, label_spaces: Mapping[str, LabelSpace]
 ) -> Demonstration:
     try:
-        space = _label_space(given.label_space, label_spaces)
+        space = known_label_space(label_spaces, given.label_space)
         label = space.label(given.label).name
     except UnsupportedLabelSpace as error:
         raise UnsupportedLabelSpace(f"demonstration {number}: {error}") from None
@@ -206,14 +207,6 @@ def _demonstration(
         raise InvalidLabel(f"demonstration {number}: {error}") from None
     identifier = given.id or _made_id(space.name, label, given.text)
     return Demonstration(identifier, space.name, label, given.text)
-
-
-def _label_space(name: str, label_spaces: Mapping[str, LabelSpace]) -> LabelSpace:
-    found = label_spaces.get(name.casefold())
-    if found is None:
-        known = ", ".join(label_spaces)
-        raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
-    return found
 
 
 def _made_id(*parts: str) -> str:
