@@ -41,7 +41,9 @@ class WeightAverage:
             if self._steps == 1:
                 self._mean[name] = weights.detach().clone()
             else:
-                self._mean[name].lerp_(weights.detach(), 1 / self._steps)
+                # A mean that was loaded lies elsewhere.
+                mean = self._mean[name].to(weights.device)
+                self._mean[name] = mean.lerp_(weights.detach(), 1 / self._steps)
 
     def apply(self) -> None:
         """Give the model the mean weights, if there are any."""

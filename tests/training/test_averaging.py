@@ -50,6 +50,19 @@ def test_mean_goes_on_where_a_checkpoint_kept_it(tmp_path: Path) -> None:
     assert made.weight.tolist() == [[3.0, 3.0]]
 
 
+def test_mean_goes_on_on_the_device_that_the_weights_are_on(tmp_path: Path) -> None:
+    """A checkpoint's is read into main memory."""
+    made = model()
+    average = WeightAverage(made)
+    average.add()
+    average.save(tmp_path)
+    elsewhere = WeightAverage(made.to("meta"))
+
+    elsewhere.load(tmp_path)
+    elsewhere.add()
+    elsewhere.apply()
+
+
 def test_without_steps_nothing_is_kept_or_changed(tmp_path: Path) -> None:
     """A stage that does not average, or has not come to it yet."""
     made = model()
