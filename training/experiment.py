@@ -23,7 +23,7 @@ from service.decoding.bundle import FILE
 from training.bases import BUILT_HERE, build_base
 from training.metrics import TITLES, Metrics, measure
 from training.mixing import SHIPPED_POOL
-from training.predictions import read_predictions
+from training.predictions import DEVELOPMENT, TEST, read_predictions
 from training.recipe import CorpusFile, Recipe
 from training.report import spread
 
@@ -33,7 +33,6 @@ RESULTS = "results.json"
 _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
 _STAGES, _LOG = "stages", "log.txt"
 _DEMONSTRATIONS = "demonstrations.jsonl"
-_DEVELOPMENT, _TEST = "development.jsonl", "test.jsonl"
 # By their names in `training.metrics.Metrics`; all but the last are shares, given in percent.
 _HEADINGS = {**TITLES, "brier": "Brier score"}
 
@@ -51,7 +50,8 @@ class Options:
         base: the base's folder; None: one that can be built here, in `out`.
         out: gets a folder for each run.
         seeds: each run is done once with each; empty: with its recipe's own.
-        processes: that train one run together.
+        processes: that train one run together; with `launch`, 0 leaves their number to it.
+        launch: a configuration of `accelerate launch`, which starts them then.
         jobs: runs that are done at the same time; what they print goes to a file in their folders.
         test: whether the test splits are read, which is done once.
     """
@@ -61,6 +61,7 @@ class Options:
     out: Path
     seeds: Sequence[int] = ()
     processes: int = 1
+    launch: Path | None = None
     jobs: int = 1
     test: bool = False
 
@@ -111,32 +112,39 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     shared = ["--shared", str(options.out / _STAGES)]
     own = str(folder / _DEMONSTRATIONS)
     pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []
-    _step(folder, [*arguments, "--out", str(trained), *shared, *pool], options, options.processes)
+    launched = _launcher(options)
+    _step(folder, [*arguments, "--out", str(trained), *shared, *pool], options, launched)
     if not (bundle / FILE).is_file():
         _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)], options)
-    if recipe.development and not (folder / _DEVELOPMENT).is_file():
+    if recipe.development and not (folder / DEVELOPMENT).is_file():
         record = ["--record", str(bundle)]
-        _score(recipe, bundle, recipe.development, folder / _DEVELOPMENT, options, record)
-    if options.test and recipe.test and not (folder / _TEST).is_file():
-        _score(recipe, bundle, recipe.test, folder / _TEST, options, [])
+        _score(recipe, bundle, recipe.development, folder / DEVELOPMENT, options, record)
+    if options.test and recipe.test and not (folder / TEST).is_file():
+        _score(recipe, bundle, recipe.test, folder / TEST, options, [])
 
 
 def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
-    """What the runs that are done scored; see `run_experiment`."""
+    """What all runs in the folder scored, those of these recipes first; see `run_experiment`."""
     scored: dict[str, dict[str, dict[str, Metrics]]] = {}
-    for split in (_DEVELOPMENT, _TEST):
-        for name, recipe in recipes.items():
-            for seed in options.seeds or (recipe.seed,):
-                path = _folder(name, seed, options) / split
-                if not path.is_file():
-                    continue
-                for space, predictions in read_predictions(path).items():
-                    of_split = scored.setdefault(f"{path.stem}, {space}", {})
-                    of_split.setdefault(name, {})[str(seed)] = measure(predictions)
+    for split in (DEVELOPMENT, TEST):
+        for name, seed, folder in _runs(recipes, options.out):
+            if not (folder / split).is_file():
+                continue
+            for space, predictions in read_predictions(folder / split).items():
+                of_split = scored.setdefault(f"{Path(split).stem}, {space}", {})
+                of_split.setdefault(name, {})[str(seed)] = measure(predictions)
     return {
         what: {name: _summed_up(by_seed) for name, by_seed in runs.items()}
         for what, runs in scored.items()
     }
+
+
+def _runs(recipes: Mapping[str, Recipe], out: Path) -> list[tuple[str, int, Path]]:
+    """The name, the seed and the folder of each run that there is."""
+    order = {name: place for place, name in enumerate(recipes)}
+    found = [(*path.name.rpartition("@")[::2], path) for path in out.glob("*@*")]
+    runs = [(name, int(seed), path) for name, seed, path in found if seed.isdecimal()]
+    return sorted(runs, key=lambda run: (order.get(run[0], len(order)), run[0], run[1]))
 
 
 def _summed_up(by_seed: Mapping[str, Metrics]) -> dict[str, Any]:
@@ -234,15 +242,27 @@ def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:
     return [] if SHIPPED_POOL in asked.pools else ["--demonstrations-file", str(own)]
 
 
-def _step(folder: Path, arguments: Sequence[str], options: Options, processes: int = 1) -> None:
+def _launcher(options: Options) -> list[str]:
+    """What of Python starts several processes that train together; nothing where one trains."""
+    if options.launch is not None:
+        number = ["--num_processes", str(options.processes)] if options.processes else []
+        config = ["--config_file", str(options.launch)]
+        return ["-m", "accelerate.commands.launch", *config, *number]
+    if options.processes > 1:
+        together = f"--nproc-per-node={options.processes}"
+        return ["-m", "torch.distributed.run", "--standalone", together]
+    return []
+
+
+def _step(
+    folder: Path, arguments: Sequence[str], options: Options, launcher: Sequence[str] = ()
+) -> None:
     """Run a command of `instructerc-train` in a process of its own, which gives back its memory.
 
     Its progress is on the terminal, or in a file where others run at the same time.
     """
-    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    several = together if processes > 1 else []
     log.info("%s: %s", folder.name, arguments[0])
-    command = [sys.executable, *several, "-m", "training.cli", *arguments]
+    command = [sys.executable, *launcher, "-m", "training.cli", *arguments]
     # Which demonstrations are shown is the recipe's to say.
     environment = {k: v for k, v in os.environ.items() if k != "ERC_DEMONSTRATIONS__FILE"}
     alone = options.jobs == 1

@@ -21,6 +21,9 @@ import numpy.typing as npt
 
 from service.json_lines import read_json_lines, write_json_lines
 
+# What a run of an experiment leaves in its folder.
+DEVELOPMENT, TEST = "development.jsonl", "test.jsonl"
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -102,6 +105,19 @@ def write_predictions(found: Sequence[Predictions], path: Path) -> None:
         (_row(predictions, answer) for predictions in found for answer in predictions.answers),
         path,
     )
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What files of predictions are called, each otherwise than the others.
+
+    By their names; `NAME@SEED/development.jsonl`, as an experiment leaves it, by its folder. Where
+    two would be called alike, all are called by their paths.
+    """
+    named = [
+        p.absolute().parent if p.name in (DEVELOPMENT, TEST) else p.with_suffix("") for p in paths
+    ]
+    short = [path.name for path in named]
+    return short if len({*short}) == len(paths) else [str(path) for path in named]
 
 
 def _row(predictions: Predictions, answer: Answer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ away what is there, and anything else replaces it. Under `vary` it may name axes
 changes; every combination of them is a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -26,16 +26,33 @@ def recipe_path(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, only: str | None = None) -> Recipe:
     """Read the recipe of one run; a wrong key or type fails before weights are loaded.
 
+    Args:
+        only: its name, where the file has several.
+
     Raises:
-        RecipeError: no such file, not YAML, not a recipe, or several runs.
+        RecipeError: no such file, not YAML, not a recipe, or not one run.
     """
     runs = load_runs(path)
+    if only is not None:
+        check_runs([only], runs, path)
+        return runs[only]
     if len(runs) > 1:
-        raise RecipeError(f"{path}: holds {len(runs)} runs: {', '.join(runs)}")
+        raise RecipeError(f"{path}: holds {len(runs)} runs, choose one (--only): {', '.join(runs)}")
     return next(iter(runs.values()))
+
+
+def check_runs(names: Sequence[str], runs: Mapping[str, Recipe], file: Path | str) -> None:
+    """See that runs of these names are among those of a file.
+
+    Raises:
+        RecipeError: some are not.
+    """
+    if unknown := set(names) - runs.keys():
+        known = ", ".join(runs)
+        raise RecipeError(f"{file}: has no run {', '.join(sorted(unknown))}: {known}")
 
 
 def load_runs(path: Path) -> dict[str, Recipe]:

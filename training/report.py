@@ -23,7 +23,7 @@ from training.calibration import (
     reliability,
 )
 from training.metrics import TITLES, LabelMetrics, Metrics, compared_by, measure, own_measure
-from training.predictions import Predictions, read_predictions
+from training.predictions import Predictions, names_of, read_predictions
 
 # The measures of `Metrics` that are one number.
 MEASURES = (*TITLES, "brier", "calibration_error", "label_mass")
@@ -135,24 +135,24 @@ def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
 
     Raises:
         PredictionsError: a file cannot be used.
-        ValueError: two files have one name and would have to be told apart by `fit`, or a file of
-            `fit` belongs to none, to the same utterances, or lacks a label space.
+        ValueError: a file of `fit` belongs to none, to the same utterances, or lacks a label space.
     """
-    short = len({path.stem for path in paths}) == len(paths)
-    if fit and not short:
-        raise ValueError("two files of predictions have one name: what fits which is not plain")
     runs = {}
-    for path in paths:
-        model, _, seed = path.stem.rpartition("@")
-        if not model:
-            model, seed = path.stem, ""
-        name = model if short else str(path.with_name(model))
-        runs[path.stem if short else str(path)] = Run(name, seed or None, read_predictions(path))
-    for path in fit:
-        if path.stem not in runs:
-            raise ValueError(f"{path}: no file of predictions is called {path.stem}")
-        runs[path.stem] = _with_other(runs[path.stem], read_predictions(path), path)
+    for path, name in zip(paths, names_of(paths), strict=True):
+        model, seed = _model_and_seed(name)
+        runs[name] = Run(model, seed, read_predictions(path))
+    for path, name in zip(fit, names_of(fit), strict=True):
+        if name not in runs:
+            raise ValueError(f"{path}: no file of predictions is called {name}")
+        runs[name] = _with_other(runs[name], read_predictions(path), path)
     return list(runs.values())
+
+
+def _model_and_seed(name: str) -> tuple[str, str | None]:
+    model, _, seed = name.rpartition("@")
+    if not model or "/" in seed:
+        return name, None
+    return model, seed or None
 
 
 def reported(runs: Sequence[Run]) -> list[SpaceReport]:

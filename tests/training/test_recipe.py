@@ -233,8 +233,11 @@ def test_every_combination_of_what_varies_is_a_run(recipe: Path, tmp_path: Path)
         "sweep-two-slow": ("sweep-two-slow", 2, 1e-5),
         "sweep-two-fast": ("sweep-two-fast", 2, 1e-2),
     }
-    with pytest.raises(RecipeError, match=r"sweep\.yaml: holds 4 runs: sweep-one-slow, "):
+    with pytest.raises(RecipeError, match=r"sweep\.yaml: holds 4 runs, .*: sweep-one-slow, "):
         load_recipe(path)
+    assert load_recipe(path, "sweep-one-fast") == load_runs(path)["sweep-one-fast"]
+    with pytest.raises(RecipeError, match=r"sweep\.yaml: has no run three: sweep-one-slow, "):
+        load_recipe(path, "three")
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,30 @@ def test_seed_stands_behind_the_last_at_sign(
     assert (run.model, run.seed) == (model, seed)
 
 
+def test_runs_of_an_experiment_are_read_where_it_left_them(tmp_path: Path) -> None:
+    """Called by their folders, each with what its development split would fit."""
+    said = [write(tmp_path / f"ours@{n}" / "test.jsonl", drawn(n)) for n in (1, 2)]
+    fit = [
+        write(tmp_path / f"ours@{n}" / "development.jsonl", drawn(n, split="dev", utterances=100))
+        for n in (1, 2)
+    ]
+
+    found = read_runs(said, fit)
+
+    assert [(run.model, run.seed) for run in found] == [("ours", "1"), ("ours", "2")]
+    assert reported(found)[0].models["ours"].fitted_on == 100
+
+
+def test_at_sign_of_a_folder_is_no_seed(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"me@{n}" / "said.jsonl", drawn(n)) for n in (1, 2)]
+
+    found = read_runs(paths)
+
+    assert [(run.model, run.seed) for run in found] == [
+        (str(path.with_suffix("")), None) for path in paths
+    ]
+
+
 def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> None:
     """Fitted on what they are judged by, or on nothing, or on who knows what."""
     said = write(tmp_path / "ours.jsonl", drawn(1))
@@ -180,7 +204,7 @@ def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> No
         ([said], again, "same/ours.jsonl: these are the utterances that it would be judged by"),
         ([said], stray, "theirs.jsonl: no file of predictions is called theirs"),
         ([said], lacking, "lacking/ours.jsonl: holds no predictions in mine"),
-        ([said, again], lacking, "two files of predictions have one name"),
+        ([said, again], lacking, "no file of predictions is called ours"),
         (seeds, half, "ours: some of its runs have predictions to fit, some not"),
     ):
         with pytest.raises(ValueError, match=reason):

@@ -25,6 +25,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's corpus paths begin at.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    only: Annotated[
+        str | None, typer.Option(help="Run to do, where the recipe file has several.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed in place of the recipe's.")] = None,
     save_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints: what a kill can lose.")
     ] = 200,
@@ -44,7 +48,9 @@ def train(
     from training.recipe_files import load_recipe, recipe_path
 
     with errors():
-        resolved = load_recipe(recipe_path(recipe))
+        resolved = load_recipe(recipe_path(recipe), only)
+        if seed is not None:
+            resolved = resolved.model_copy(update={"seed": seed})
         spaces = load_label_spaces(label_data / "label_spaces")
         from service.demonstrations.corpus import read_demonstrations
         from service.demonstrations.encoder import load_encoder
@@ -75,7 +81,16 @@ def run(
         list[str] | None, typer.Option(help="Run of the recipe to do; repeatable.")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed to use; repeatable.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="That train one run together.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="That train one run together; of GPUs, one on each.")
+    ] = None,
+    launch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Configuration of `accelerate launch`, such as training/launch/fsdp.yaml; it also "
+            "says how many processes, if --processes does not."
+        ),
+    ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Runs at the same time, each on its share of the cores.")
     ] = 1,
@@ -88,20 +103,21 @@ def run(
     A run of its own is made of each change that the recipe varies, and of each seed.
     """
     from training.experiment import Options, described, run_experiment
-    from training.recipe_files import load_runs, recipe_path
+    from training.recipe_files import check_runs, load_runs, recipe_path
 
     with errors():
         runs = load_runs(recipe_path(recipe))
-        if unknown := set(only or ()) - runs.keys():
-            known = ", ".join(runs)
-            raise ValueError(f"{recipe} has no run {', '.join(sorted(unknown))}: {known}")
+        check_runs(only or (), runs, recipe)
         chosen = {name: runs[name] for name in only or runs}
         bases = {run.base for run in chosen.values()}
         if base is not None and len(bases) > 1:
             named = ", ".join(sorted(bases))
             raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
         out.mkdir(parents=True, exist_ok=True)
-        options = Options(data, base, out, tuple(seed or ()), processes, jobs, test)
+        if launch is not None and not launch.is_file():
+            raise ValueError(f"--launch {launch}: there is no such file")
+        together = processes or (1 if launch is None else 0)
+        options = Options(data, base, out, tuple(seed or ()), together, launch, jobs, test)
         say(described(run_experiment(chosen, options)))
 
 
