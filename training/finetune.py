@@ -26,7 +26,7 @@ from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.demonstration_files import domain_base, write_demonstrations
 from training.leakage import without_held_out
-from training.mixing import Pools, Soft, Sources, held_out, mix
+from training.mixing import Pools, Soft, Sources, held_out, mix, trained_spaces
 from training.packing import ROW_TOKENS, Row, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 SAVE_EVERY = 200
 _CHECKPOINTS = "checkpoints"
+# Seeds of a stage's runs: neighbouring recipes' seeds share none.
+_RUNS_APART = 1000
 
 
 def train(
@@ -88,27 +90,32 @@ def train(
     development = sources.corpora(recipe.development)
     # A test split that is not here yet cannot be left out.
     tests = [file for file in recipe.test if (sources.data / file.path).exists()]
+    for file in recipe.test:
+        if file not in tests:
+            log.warning("%s: is not there, so its dialogues are not left out", file.path)
     apart = [*development, *sources.corpora(tests)]
     stages = []
     for stage in recipe.stages:
         read = without_held_out(sources.corpora(stage.corpora), apart)
         stages.append((stage, sampled(read, stage.sample, recipe.seed)))
-    _check_label_spaces(recipe, [corpus for _, read in stages for corpus in read])
+    _check_label_spaces(recipe, stages, sources)
+    _check_scored(recipe, apart)
     for stage, read in stages:
         check_balance(read, stage, sources)
         check_pseudo_labels(read, stage)
     check_base(recipe, base)
     check_sharding(recipe)
-    record = begun(recipe, out)
+    revision = base_revision(base)
+    bundle = _bundle(recipe, revision, sources, encoder)
+    record = begun(recipe, _material(bundle, stages), out)
     if demonstrations is not None and stages and _is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)
     if record["complete"]:
         log.info("%s: is trained already", out)
         return
-    revision = base_revision(base)
     out.mkdir(parents=True, exist_ok=True)
     if _is_first_process():
-        write_bundle(_bundle(recipe, revision, sources, encoder), out)
+        write_bundle(bundle, out)
     held: Mapping[str, Sequence[LabelledExample]] = {}
     if stages and development:
         last, last_corpora = stages[-1]
@@ -124,7 +131,8 @@ def train(
         if stage.name not in record["finished"]:
             common = None
             if shared is not None and number < len(stages) and not _teaches(stage, recipe):
-                common = shared / identity(recipe, number, revision)
+                material = _material(bundle, stages[:number])
+                common = shared / identity(recipe, number, material)
             if common is None or not _taken(training, stage, common, kept):
                 _train_stage(training, stage, read, before)
             if common is not None and _is_first_process():
@@ -193,7 +201,8 @@ def _train_stage(
 ) -> None:
     """Run a stage as often as it says, and keep the weights, or the mean of them."""
     names = _runs(stage)
-    seeds = {name: training.recipe.seed + number for number, name in enumerate(names)}
+    seed = training.recipe.seed
+    seeds = {name: seed + _RUNS_APART * number for number, name in enumerate(names)}
     if left := [name for name in names if name not in training.record["finished"]]:
         pools = Pools(training.sources, corpora, training.recipe.seed, training.apart)
         soft = soft_labels(corpora, stage, training.sources, pools)
@@ -400,17 +409,47 @@ def _model(
     return model, model.get_base_model()
 
 
-def _check_label_spaces(recipe: Recipe, corpora: Sequence[Corpus]) -> None:
+def _check_label_spaces(
+    recipe: Recipe, stages: Sequence[tuple[Stage, Sequence[Corpus]]], sources: Sources
+) -> None:
     """A bundle must not answer in a label space that the model never saw."""
     if not recipe.stages:
         return
-    trained = {corpus.label_space.name for corpus in corpora}
-    if any(stage.unified for stage in recipe.stages):
-        trained.add(UNIFIED)
+    trained = {
+        space.name
+        for stage, corpora in stages
+        if stage.tasks.main
+        for corpus in corpora
+        for space, _ in trained_spaces(corpus, stage, sources)
+    }
     if untrained := set(recipe.label_spaces) - trained:
         raise RecipeError(
             f"recipe {recipe.name}: label_spaces: no stage trains {', '.join(sorted(untrained))}"
         )
+
+
+def _check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
+    """What is to be scored must have labels that the bundle answers in."""
+    for corpus in held_out:
+        if not {corpus.label_space.name, UNIFIED} & {*recipe.label_spaces}:
+            raise RecipeError(
+                f"recipe {recipe.name}: label_spaces: {corpus.path} is to be scored, and none of "
+                f"its labels, {corpus.label_space.name} and {UNIFIED}, is among them"
+            )
+
+
+def _material(
+    bundle: Bundle, stages: Sequence[tuple[Stage, Sequence[Corpus]]]
+) -> dict[str, str | int]:
+    """What stages are trained from: a run that goes on must find it as it was."""
+    material: dict[str, str | int] = {"base": bundle.base.revision, "encoder": bundle.encoder}
+    for stage, corpora in stages:
+        for file, corpus in zip(stage.corpora, corpora, strict=True):
+            name = file.path.as_posix()
+            material[name] = bundle.data[name]
+            # Which are left out depends on the splits that are held out.
+            material[f"number of training dialogues in {name}"] = len(corpus.dialogues)
+    return material
 
 
 def _bundle(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> Bundle:

@@ -1,5 +1,6 @@
 """Which examples a stage trains on: corpora, labels, tasks and demonstrations, mixed as it says."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -11,6 +12,7 @@ from types import MappingProxyType
 
 from service.conversation.dialogue import Demonstration, Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
+from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus, read_corpus
 from training.datasets.text import words
 from training.leakage import check_apart
@@ -25,6 +27,7 @@ from training.pairing import (
 )
 from training.recipe import CorpusFile, Demonstrations, Stage
 from training.tasks import (
+    MAIN,
     LabelledExample,
     PromptSettings,
     main_task,
@@ -32,6 +35,8 @@ from training.tasks import (
     speaker_task,
     with_unified_labels,
 )
+
+log = logging.getLogger(__name__)
 
 Shown = tuple[Demonstration, ...]
 Soft = Mapping[tuple[str, Path, str], Mapping[int, Sequence[float]]]
@@ -203,16 +208,22 @@ def mix(
     for corpus in corpora:
         for space, share in trained_spaces(corpus, stage, sources):
             found = _found(corpus, space, stage.demonstrations, pools)
-            position = 0
+            position = too_long = 0
             for dialogue in in_label_space(corpus, space):
                 shown = _drawn(found, len(dialogue.utterances), position, stage, random)
                 position += len(dialogue.utterances)
                 if random.random() >= share:
                     continue
                 known = soft.get((space.name, corpus.path, dialogue.id), {})
-                asked = _of_dialogue(dialogue, space, stage, settings, shown, known)
+                asked = list(_of_dialogue(dialogue, space, stage, settings, shown, known))
+                too_long += len(_left_out(dialogue, asked)) if stage.tasks.main else 0
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
+            if too_long:
+                log.warning(
+                    "%s: %d utterances do not train in %s: their prompts are longer than %d tokens",
+                    *(corpus.path, too_long, space.name, settings.limit),
+                )
     return examples
 
 
@@ -230,6 +241,9 @@ def held_out(
 
     Returns:
         Examples by what is asked, such as "meld, with demonstrations".
+
+    Raises:
+        DatasetError: an utterance's prompt is longer than the model reads; the message names it.
     """
     asked = stage.demonstrations.model_copy(update={"pairing": "any_label", "dropout": None})
     made: dict[str, list[LabelledExample]] = defaultdict(list)
@@ -240,7 +254,14 @@ def held_out(
         position = 0
         for dialogue in in_label_space(corpus, space):
             size = len(dialogue.utterances)
-            made[f"{space.name}, {WITHOUT}"] += main_task(dialogue, space, settings, {})
+            examples = main_task(dialogue, space, settings, {})
+            for index in _left_out(dialogue, examples):
+                raise DatasetError(
+                    f"{corpus.path}: dialogue {dialogue.id!r}, utterances[{index}]: its prompt is "
+                    f"longer than {settings.limit} tokens, so it cannot be scored; max_tokens is "
+                    "the recipe's"
+                )
+            made[f"{space.name}, {WITHOUT}"] += examples
             if found:
                 shown = {index: found[0][position + index] for index in range(size)}
                 made[f"{space.name}, {WITH}"] += main_task(dialogue, space, settings, shown)
@@ -248,6 +269,16 @@ def held_out(
                 made[f"{space.name}, {FORECAST}"] += prediction_task(dialogue, space, settings)
             position += size
     return made
+
+
+def _left_out(dialogue: Dialogue, asked: Sequence[LabelledExample]) -> list[int]:
+    """The labelled utterances that the main task has no example of: too long a prompt."""
+    known = {example.index for example in asked if example.example.task == MAIN}
+    return [
+        index
+        for index, utterance in enumerate(dialogue.utterances)
+        if utterance.label is not None and index not in known
+    ]
 
 
 def trained_spaces(

@@ -14,20 +14,25 @@ from training.selection import worth
 FILE = "training.json"
 
 
-def begun(recipe: Recipe, out: Path) -> dict[str, Any]:
+def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[str, Any]:
     """The record of the run in a folder, which a new run begins with nothing in it.
 
-    It has the recipe, each epoch's development scores, which epoch's weights were kept, how often
-    demonstrations agreed with the label, and what is finished: stages, and runs of stages.
+    It has the recipe, what it is trained from, each epoch's development scores, which epoch's
+    weights were kept, how often demonstrations agreed with the label, and what is finished: stages,
+    and runs of stages.
+
+    Args:
+        material: what the run is trained from besides the recipe, each thing by its name.
 
     Raises:
-        RecipeError: the folder holds a run of another recipe.
+        RecipeError: the folder holds a run of another recipe, or from other material.
     """
     described = recipe.model_dump(mode="json")
     path = out / FILE
     if not path.is_file():
         return {
             "recipe": described,
+            "material": dict(material),
             "agreement": {},
             "development": [],
             "kept": {},
@@ -41,6 +46,13 @@ def begun(recipe: Recipe, out: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{out}: holds a run of another recipe; remove it or choose another folder"
         )
+    before = record.setdefault("material", dict(material))
+    for what in sorted(before.keys() | material.keys()):
+        if before.get(what) != material.get(what):
+            raise RecipeError(
+                f"{out}: was begun with another {what}: {before.get(what)}, which is "
+                f"{material.get(what)}; remove it or choose another folder"
+            )
     return record
 
 

@@ -3,10 +3,14 @@
 Where a recipe varies its last stage, all runs of a seed have the stages before it in common.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,11 @@ _BY_NAME = ("agreement", "kept")  # parts of a record that stages and runs have 
 _NAMES = {"name", "version", "label_spaces", "stages"}
 
 
-def identity(recipe: Recipe, stages: int, revision: str) -> str:
+def identity(recipe: Recipe, stages: int, material: Mapping[str, str | int]) -> str:
     """Names the weights that a run has after its first stages: a hash of what decides them.
 
     Args:
-        revision: the base's.
+        material: what the run is trained from, as it is on record.
     """
     last = recipe.stages[-1]
     decides = {
@@ -35,24 +39,37 @@ def identity(recipe: Recipe, stages: int, revision: str) -> str:
         "demonstrations": last.demonstrations.model_dump(mode="json"),
         "prediction": bool(last.tasks.prediction),
         "own": bool(last.own or not last.unified),
-        "base": revision,
+        "material": dict(material),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def share(weights: Path, stage: str, record: dict[str, Any], folder: Path) -> None:
     """Keep a finished stage's weights, and what is on record of it, in a folder for other runs."""
-    if folder.is_dir():
-        return
     of_stage = {
         "development": [row for row in record["development"] if _is_of(stage, row["stage"])],
     } | {
         part: {what: of for what, of in record[part].items() if _is_of(stage, what)}
         for part in _BY_NAME
     }
-    with folder_written_whole(folder) as whole:
-        shutil.copytree(weights, whole, dirs_exist_ok=True)
-        (whole / _RECORD).write_text(json.dumps(of_stage), encoding="utf-8")
+    with _alone(folder.parent):
+        if folder.is_dir():
+            return
+        with folder_written_whole(folder) as whole:
+            shutil.copytree(weights, whole, dirs_exist_ok=True)
+            (whole / _RECORD).write_text(json.dumps(of_stage), encoding="utf-8")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: another run may share the same stage at this moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def take(folder: Path, stage: str, record: dict[str, Any], weights: Path) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import AutoModelForCausalLM
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
@@ -27,7 +29,7 @@ from training.packed_loss import packed_loss
 from training.packing import Row, collate, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, pseudo_labelled
-from training.recipe import PseudoLabels, Recipe, RecipeError, Stage
+from training.recipe import PseudoLabels, Recipe, RecipeError, Stage, Tasks
 from training.recipe_files import load_recipe, recipe_path
 from training.run_record import begun
 from training.tasks import LabelledExample, PromptSettings, main_task
@@ -172,13 +174,14 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
     recipe = load_recipe(recipe_file)
     first = recipe.stages[0].model_copy(update={"weight_decay": 0.1})
 
-    assert begun(recipe, tmp_path) == record
+    material = record["material"]
+    assert begun(recipe, material, tmp_path) == record
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), tmp_path)
+        begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), material, tmp_path)
     del record["development"][0]["scores"]
     (tmp_path / "training.json").write_text(json.dumps(record))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe, tmp_path)
+        begun(recipe, material, tmp_path)
 
 
 def test_bundle_shows_no_demonstrations_where_training_showed_none(
@@ -298,7 +301,7 @@ def test_stage_of_several_runs_keeps_the_mean_of_them(
     recipe = load_recipe(recipe_file)
     stage = recipe.stages[0]
     once = recipe.model_copy(update={"lora": None, "stages": (stage,)})
-    for seed in (7, 8):
+    for seed in (7, 1007):
         alone = once.model_copy(update={"seed": seed})
         finetune.train(alone, tiny_base, sources, "words@1", tmp_path / str(seed))
     twice = once.model_copy(update={"stages": (stage.model_copy(update={"runs": 2}),)})
@@ -306,7 +309,7 @@ def test_stage_of_several_runs_keeps_the_mean_of_them(
     finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "mean")
 
     first, second, mean = (
-        load_file(tmp_path / run / "model.safetensors") for run in ("7", "8", "mean")
+        load_file(tmp_path / run / "model.safetensors") for run in ("7", "1007", "mean")
     )
     assert first.keys() == second.keys() == mean.keys()
     assert not all(torch.equal(first[name], second[name]) for name in first)
@@ -469,6 +472,79 @@ def test_label_space_that_no_stage_trains_is_refused(
         finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_no_stage_asks_for_are_refused(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """A corpus's own where it trains in unified ones alone; all where only speakers are learnt."""
+    recipe = load_recipe(recipe_file)
+    (stage,) = recipe.stages[1:]
+    for changes, untrained in (
+        ({"own": 0.0, "unified": 1.0}, "meld"),
+        ({"tasks": Tasks(main=0, prediction=1)}, "meld, unified"),
+    ):
+        stages = (stage.model_copy(update=changes),)
+        changed = recipe.model_copy(update={"label_spaces": ("meld", "unified"), "stages": stages})
+        with pytest.raises(RecipeError, match=f"no stage trains {untrained}$"):
+            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+
+
+def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Before it is trained, not when it is to be scored."""
+    recipe = load_recipe(recipe_file)
+    others = recipe.stages[0].corpora[1]
+    update = {"label_spaces": ("meld",), "stages": recipe.stages[1:], "development": (others,)}
+
+    with pytest.raises(RecipeError, match=r"others\.jsonl is to be scored, and none of its labels"):
+        finetune.train(
+            recipe.model_copy(update=update), tiny_base, sources, "words@1", tmp_path / "run"
+        )
+
+
+def test_utterance_that_cannot_be_scored_is_named_before_training(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(recipe_file).model_copy(update={"max_tokens": 20})
+
+    with pytest.raises(DatasetError, match=r"held_out\.jsonl: dialogue .* longer than 20 tokens"):
+        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+
+
+def test_run_goes_on_from_what_it_was_begun_with(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """With another base, other data or another split held out it is another run."""
+    recipe = load_recipe(recipe_file)
+    done, data = tmp_path / "done", tmp_path / "data"
+    shutil.copytree(adapter, done)
+    shutil.copytree(sources.data, data)
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    weights = load_file(base / "model.safetensors")
+    save_file(
+        {name: weight + 1 for name, weight in weights.items()},
+        base / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+
+    def refusal(base: Path, recipe: Recipe = recipe) -> str:
+        with pytest.raises(RecipeError) as refused:
+            finetune.train(recipe, base, replace(sources, data=data), "words@1", done)
+        return str(refused.value)
+
+    finetune.train(recipe, tiny_base, replace(sources, data=data), "words@1", done)
+    assert f"{done}: was begun with another base" in refusal(base)
+    rows = (data / "talks.jsonl").read_text().splitlines()
+    (data / "held_out.jsonl").write_text(rows[0])
+    assert "another number of training dialogues in talks.jsonl: 3, which is 2" in refusal(
+        tiny_base
+    )
+    (data / "held_out.jsonl").write_text((sources.data / "held_out.jsonl").read_text())
+    (data / "talks.jsonl").write_text("\n".join(rows) + "\n\n")
+    assert "was begun with another talks.jsonl" in refusal(tiny_base)
 
 
 def test_corpus_that_cannot_be_read_is_named_before_anything_is_written(

@@ -56,22 +56,29 @@ def test_first_stage_of_another_run_is_taken(
     assert len(list(shared.iterdir())) == 1
 
 
+MATERIAL: dict[str, str | int] = {
+    "base": "1",
+    "train.csv": "1f",
+    "number of training dialogues in train.csv": 9,
+}
+
+
 def test_runs_have_a_stage_in_common_where_all_that_decides_it_is_the_same(recipe: Recipe) -> None:
     """What comes after it, or what a run is called, decides nothing."""
-    known = identity(recipe, 1, "base@1")
+    known = identity(recipe, 1, MATERIAL)
 
-    assert identity(changed(recipe, 1, epochs=9), 1, "base@1") == known
-    assert identity(recipe.model_copy(update={"name": "x", "version": "0"}), 1, "base@1") == known
+    assert identity(changed(recipe, 1, epochs=9), 1, MATERIAL) == known
+    assert identity(recipe.model_copy(update={"name": "x", "version": "0"}), 1, MATERIAL) == known
     others = [
-        identity(recipe, 2, "base@1"),
-        identity(recipe, 1, "base@2"),
-        identity(changed(recipe, 0, epochs=9), 1, "base@1"),
-        identity(recipe.model_copy(update={"seed": 8}), 1, "base@1"),
-        identity(recipe.model_copy(update={"development": ()}), 1, "base@1"),
-        identity(recipe.model_copy(update={"max_tokens": 99}), 1, "base@1"),
+        identity(recipe, 2, MATERIAL),
+        identity(recipe, 1, MATERIAL | {"base": "2"}),
+        identity(changed(recipe, 0, epochs=9), 1, MATERIAL),
+        identity(recipe.model_copy(update={"seed": 8}), 1, MATERIAL),
+        identity(recipe.model_copy(update={"development": ()}), 1, MATERIAL),
+        identity(recipe.model_copy(update={"max_tokens": 99}), 1, MATERIAL),
         # The last stage's tasks and labels are what the first is scored on, too.
-        identity(changed(recipe, 1, tasks=Tasks(prediction=0.1)), 1, "base@1"),
-        identity(changed(recipe, 1, own=0.0), 1, "base@1"),
+        identity(changed(recipe, 1, tasks=Tasks(prediction=0.1)), 1, MATERIAL),
+        identity(changed(recipe, 1, own=0.0), 1, MATERIAL),
     ]
     assert known not in others
     assert len(set(others)) == len(others)
