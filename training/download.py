@@ -6,7 +6,7 @@ download that broke off goes on where it ended.
 
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
@@ -114,6 +114,20 @@ def load_manifest(folder: Path, name: str) -> Manifest:
         raise FetchError(f"{path}: {error}") from None
 
 
+def fetch_all(manifests: Sequence[Manifest], data: Path, report: Report) -> None:
+    """Fetch corpora, as `fetch` does, and say at the end how to come by those that cannot be.
+
+    Raises:
+        FetchError, OSError: as `fetch`, or some cannot be fetched; the others are there then.
+    """
+    for manifest in manifests:
+        if manifest.by_hand is None:
+            fetch(manifest, data, report)
+    left = [_by_hand(manifest, data) for manifest in manifests if manifest.by_hand is not None]
+    if left:
+        raise FetchError("\n\n".join(left))
+
+
 def fetch(manifest: Manifest, data: Path, report: Report) -> None:
     """Have a corpus's files in the data folder, those that are there already left alone.
 
@@ -125,8 +139,7 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
         OSError: a file cannot be written.
     """
     if manifest.by_hand is not None:
-        steps = manifest.by_hand.strip().replace("{data}", str(data))
-        raise FetchError(f"{manifest.title} is not fetched.\n{steps}")
+        raise FetchError(_by_hand(manifest, data))
     report(f"{manifest.title}, from {manifest.home}; licence: {manifest.licence}")
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT) as client:
         for file in manifest.files:
@@ -143,6 +156,11 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             _fetch_file(client, file, target)
             report(f"{target}: fetched")
+
+
+def _by_hand(manifest: Manifest, data: Path) -> str:
+    steps = (manifest.by_hand or "").strip().replace("{data}", str(data))
+    return f"{manifest.title} is not fetched.\n{steps}"
 
 
 def _fetch_file(client: httpx.Client, file: CorpusFile, target: Path) -> None:

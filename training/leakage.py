@@ -7,7 +7,7 @@ labels of its own.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from service.conversation.dialogue import Dialogue
@@ -70,6 +70,12 @@ def check_apart(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> None:
             named = ", ".join(map(repr, found[:_NAMED]))
             more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             raise DatasetError(f"{corpus.path}: held-out dialogues would be shown: {named}{more}")
+
+
+def lines_among(texts: Iterable[str], corpora: Sequence[Corpus]) -> int:
+    """How many texts of five words or more are lines of the corpora, case and punctuation aside."""
+    lines = {line for c in corpora for d in c.dialogues for line in _said(d) if len(line) >= _WORDS}
+    return sum(words(text) in lines for text in texts)
 
 
 def _held_out(held_out: Sequence[Corpus]) -> Callable[[Corpus, Dialogue], bool]:

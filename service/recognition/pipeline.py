@@ -163,11 +163,7 @@ class Recognizer:
             UtteranceTooLong: the last of `history` alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
-        if "prediction" not in self.bundle.tasks:
-            raise ForecastNotSupported(
-                f"bundle {self.bundle.name} was not trained to forecast; "
-                f"its tasks: {', '.join(self.bundle.tasks)}"
-            )
+        check_forecasts(self.bundle)
         if not history:
             raise ValueError("there is no history to forecast from")
         with stage(Stage.RENDER):
@@ -266,6 +262,19 @@ def supported_label_space(
         problem = f"there is no {name!r}"
     known = ", ".join(bundle.label_spaces)
     raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
+
+
+def check_forecasts(bundle: Bundle) -> None:
+    """See that a bundle was trained on the prediction task.
+
+    Raises:
+        ForecastNotSupported: it was not.
+    """
+    if "prediction" not in bundle.tasks:
+        raise ForecastNotSupported(
+            f"bundle {bundle.name} was not trained to forecast; its tasks: "
+            f"{', '.join(bundle.tasks)}"
+        )
 
 
 def known_label_space(label_spaces: Mapping[str, LabelSpace], name: str) -> LabelSpace:

@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 
 from training import download
 from training.cli import app
-from training.download import CorpusFile, FetchError, Manifest, corpora, fetch, load_manifest
+from training.download import (
+    CorpusFile,
+    FetchError,
+    Manifest,
+    corpora,
+    fetch,
+    fetch_all,
+    load_manifest,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONTENTS = bytes(range(256)) * 1000  # 256,000 bytes
@@ -217,6 +225,20 @@ def test_corpus_that_may_not_be_fetched_says_how_to_come_by_it(tmp_path: Path) -
 
         with pytest.raises(FetchError, match=rf"is not fetched(.|\n)*folder\s`{name}`"):
             fetch(described, tmp_path, lambda _: None)
+
+
+def test_corpora_behind_one_that_may_not_be_fetched_are_fetched(
+    server: Server, tmp_path: Path
+) -> None:
+    """What is left to do stands at the end, for each of them."""
+    folder = REPOSITORY / "data" / "corpora"
+    iemocap, dailydialog = (load_manifest(folder, name) for name in ("iemocap", "dailydialog"))
+    said: list[str] = []
+
+    with pytest.raises(FetchError, match=r"IEMOCAP is not fetched(.|\n)*DailyDialog is not"):
+        fetch_all([iemocap, manifest(server), dailydialog], tmp_path, said.append)
+
+    assert said[-1].endswith(": fetched")
 
 
 def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
-from training.leakage import check_apart, without_held_out
+from training.leakage import check_apart, lines_among, without_held_out
 
 FERRY = ("We caught the very last ferry!", "Oh.", "Where did I put my hat, then?", "I sat on it.")
 SNOW = ("It has snowed all night long.", "Has it?", "Look at the garden, all of it!")
@@ -133,3 +133,11 @@ def test_file_that_is_held_out_is_not_apart() -> None:
 
     with pytest.raises(DatasetError, match="lone: held-out dialogues would be shown: 'call'"):
         check_apart([lone], [lone])
+
+
+def test_lines_that_would_be_shown_with_their_labels_are_counted() -> None:
+    """Longer ones, however they are written."""
+    texts = ["WE CAUGHT the very last ferry", "Oh.", "It has snowed all night, I think."]
+
+    assert lines_among(texts, [TRAIN]) == 1
+    assert lines_among(texts, []) == 0

@@ -175,6 +175,15 @@ def test_utterance_that_is_none_is_named(
         pickles.read(write(value, tmp_path), spaces["iemocap"])
 
 
+@pytest.mark.parametrize("asked", ["meld", "emorynlp", "unified"])
+def test_pickle_of_another_corpus_is_refused(
+    asked: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Its numbers would be labels of another label space."""
+    with pytest.raises(DatasetError, match=f"its labels are of iemocap, not of {asked}"):
+        pickles.read(write(IEMOCAP, tmp_path), spaces[asked])
+
+
 def test_file_that_is_no_pickle_is_refused(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:

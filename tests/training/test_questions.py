@@ -105,6 +105,7 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
         ("meld", None, [], "talks.jsonl: no utterance has a label"),
         ("iemocap", "happy", [], "bundle b was not trained on 'iemocap'"),
         ("meld", "joy", ["--unified"], "bundle b was not trained on 'unified'"),
+        ("meld", "joy", ["--task", "prediction"], "bundle b was not trained to forecast"),
         ("meld", "joy", ["--record", "nowhere"], "nowhere/bundle.json: No such file"),
         ("meld", "joy", ["--predictions", "nowhere/p.jsonl"], "nowhere/p.jsonl: there is no such"),
         (
@@ -124,7 +125,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
     """In one line, although the bundle has no weights to start."""
     talks = tmp_path / "talks.jsonl"
     turn = {"speaker": "Ann", "text": "We won!", **({} if label is None else {"label": label})}
-    talks.write_text(json.dumps({"id": "d", "utterances": [turn]}))
+    talks.write_text(json.dumps({"id": "d", "utterances": [turn, turn]}))
 
     result = CliRunner().invoke(
         app, ["evaluate", str(bundle), "--corpus", f"jsonl/{space}:{talks}", *options]
@@ -148,3 +149,18 @@ def test_baselines_refuse_a_corpus_without_a_label(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "talks.jsonl: no utterance has a label" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
+    """The nearest utterance would be the one that is asked."""
+    talks = tmp_path / "talks.jsonl"
+    turn = {"speaker": "Ann", "text": "Oh!", "label": "joy"}
+    talks.write_text(json.dumps({"id": "d", "utterances": [turn]}))
+    named = f"jsonl/meld:{talks}"
+
+    result = CliRunner().invoke(
+        app, ["baselines", "--train", named, "--corpus", named, "--out", str(tmp_path / "out")]
+    )
+
+    assert result.exit_code == 2
+    assert "talks.jsonl: is what they know, too" in result.stderr

@@ -19,8 +19,7 @@ def fetch(
 
     with errors():
         manifests = [download.load_manifest(label_data / "corpora", name) for name in corpora]
-        for manifest in manifests:
-            download.fetch(manifest, data, say)
+        download.fetch_all(manifests, data, say)
 
 
 def convert(

@@ -63,11 +63,13 @@ def evaluate(
     """Score a bundle through the parts that serve; one JSON line a label space."""
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         from service.decoding.bundle import load_bundle
-        from service.recognition.pipeline import supported_label_space
+        from service.demonstrations.corpus import read_demonstrations
+        from service.recognition.pipeline import check_forecasts, supported_label_space
         from service.settings import load_settings
         from training import evaluate as evaluation
         from training.datasets.reading import read_named
         from training.free_decoding import open_speaker, with_spoken
+        from training.leakage import lines_among
         from training.questions import by_label_space, check_labelled
 
         # What cannot be scored or recorded is said before anything is started.
@@ -87,11 +89,19 @@ def evaluate(
             check_labelled(read, task)
         loaded = load_bundle(bundle, spaces)
         if task == "prediction":  # the service does not calibrate forecasts
+            check_forecasts(loaded)
             loaded = evaluation.uncalibrated(loaded)
         trained = loaded.label_spaces
         labelled = by_label_space(corpora, trained, spaces[UNIFIED] if unified else None)
         for space, _ in labelled:
             supported_label_space(loaded, spaces, space.name)
+        if demonstrations and task == "main":
+            texts = [d.text for d in read_demonstrations(settings.demonstrations_file, spaces)]
+            if among := lines_among(texts, corpora):
+                say_aside(
+                    f"{among} of {len(texts)} demonstrations are lines of what is scored, and show "
+                    "their labels (`data demonstrations --held-out` leaves such dialogues out)"
+                )
         for folder in record or ():
             evaluation.recordable(folder, [space.name for space, _ in labelled])
         found = asyncio.run(
@@ -139,6 +149,8 @@ def baselines(
         space = known.label_space
         for read in (known, asked):
             check_labelled(read)
+        if known.path.resolve() == asked.path.resolve():
+            raise ValueError(f"{corpus}: is what they know, too")
         if asked.label_space.name != space.name:
             raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
         from service.demonstrations.encoder import load_encoder
@@ -165,12 +177,11 @@ def compare(
     """
     from service.files import written_whole
     from training.comparing import compared, described
-    from training.predictions import read_predictions
+    from training.predictions import names_of, read_predictions
 
     with errors():
-        short = len({path.stem for path in predictions}) == len(predictions)
-        read = [(path.stem if short else str(path), read_predictions(path)) for path in predictions]
-        found = compared(read)
+        read = [read_predictions(path) for path in predictions]
+        found = compared([*zip(names_of(predictions), read, strict=True)])
         if out is not None:
             with written_whole(out) as file:
                 file.write(json.dumps(found, indent=1) + "\n")
@@ -181,8 +192,8 @@ def report(
     predictions: Annotated[
         list[Path],
         typer.Argument(
-            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl are runs of "
-            "one model."
+            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl, or "
+            "NAME@SEED/test.jsonl as `run` leaves it, are runs of one model."
         ),
     ],
     out: Annotated[Path, typer.Option(help="HTML file; every measure is in a .json beside it.")],

@@ -77,11 +77,21 @@ _SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "sca
 
 def _splits(parts: Sequence[Any], label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
     speakers, emotions, *_ = parts
+    found = _label_space(parts, next(who for said in speakers.values() for who in said))
+    if found != label_space.name:
+        raise DatasetError(f"its labels are of {found}, not of {label_space.name}")
     texts, *splits = parts[3:] if len(parts) == _WITH_SENTIMENT else parts[2:]
     return {
         name: tuple(_dialogues(ids, speakers, emotions, texts, label_space))
         for name, ids in zip(SPLITS, splits, strict=True)
     }
+
+
+def _label_space(parts: Sequence[Any], speaker: object) -> str:
+    """Whose pickle it is: MELD's alone has sentiments, IEMOCAP's alone calls speakers M and F."""
+    if len(parts) == _WITH_SENTIMENT:
+        return "meld"
+    return "iemocap" if isinstance(speaker, str) else "emorynlp"
 
 
 def _dialogues(
