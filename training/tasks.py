@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, lines_of
+from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import PredictionTemplate, SpeakerTemplate, Template
+from service.conversation.prompts import PredictionTemplate, SpeakerTemplate, Task, Template
 from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
 from service.decoding.tokenizer import Tokenizer
 from training.packing import Example, Tokens
@@ -104,32 +104,13 @@ def main_task(
     for index, utterance in enumerate(dialogue.utterances):
         if utterance.label is None:
             continue
-        label = label_space.label(utterance.label)
-        target = _ended(settings, _verbalizer(settings, label.verbalizer))
-        try:
-            prompt = fit(
-                settings.template,
-                label_space,
-                settings.window,
-                lines[: index + 1],
-                demonstrations.get(index, ()),
-                encode=settings.tokenizer.encode,
-                begin=settings.tokenizer.begin,
-                limit=settings.limit - len(target),
-            )
-        except PromptTooLong:
-            continue
-        likely = soft.get(index)
-        example = Example(
-            prompt.segments,
-            target,
-            MAIN,
-            _by_token(tokens, likely) if likely is not None else (),
-        )
-        examples.append(
-            LabelledExample(example, label_space, label.name, index, prompt.demonstrations)
-        )
-    return examples
+        shown, likely = demonstrations.get(index, ()), soft.get(index)
+        example = _fitted(lines[: index + 1], utterance.label, label_space, settings, shown)
+        if example is not None and likely is not None:
+            taught = replace(example.example, soft=_by_token(tokens, likely))
+            example = replace(example, example=taught)
+        examples.append(example)
+    return [example for example in examples if example is not None]
 
 
 def prediction_task(
@@ -148,25 +129,9 @@ def prediction_task(
     for index, utterance in enumerate(dialogue.utterances):
         if utterance.label is None or settings.window.start(index) == index:
             continue
-        label = label_space.label(utterance.label)
-        target = _ended(settings, _verbalizer(settings, label.verbalizer))
-        try:
-            prompt = fit(
-                settings.template,
-                label_space,
-                settings.window,
-                lines[: index + 1],
-                (),
-                task="prediction",
-                encode=settings.tokenizer.encode,
-                begin=settings.tokenizer.begin,
-                limit=settings.limit - len(target),
-            )
-        except PromptTooLong:
-            continue
-        example = Example(prompt.segments, target, PREDICTION)
-        examples.append(LabelledExample(example, label_space, label.name, index))
-    return examples
+        said = lines[: index + 1]
+        examples.append(_fitted(said, utterance.label, label_space, settings, task="prediction"))
+    return [example for example in examples if example is not None]
 
 
 def speaker_task(
@@ -197,6 +162,35 @@ def speaker_task(
             example = Example(segments, target, SPEAKER)
             examples.append(LabelledExample(example, label_space, answer, index))
     return examples
+
+
+def _fitted(
+    lines: Sequence[Line],
+    label: str,
+    label_space: LabelSpace,
+    settings: PromptSettings,
+    demonstrations: Sequence[Demonstration] = (),
+    task: Task = "main",
+) -> LabelledExample | None:
+    """An example of the last of a dialogue's lines; none where its prompt is too long."""
+    answer = label_space.label(label)
+    target = _ended(settings, _verbalizer(settings, answer.verbalizer))
+    try:
+        prompt = fit(
+            settings.template,
+            label_space,
+            settings.window,
+            lines,
+            demonstrations,
+            task=task,
+            encode=settings.tokenizer.encode,
+            begin=settings.tokenizer.begin,
+            limit=settings.limit - len(target),
+        )
+    except PromptTooLong:
+        return None
+    example = Example(prompt.segments, target, TASKS.index(task))
+    return LabelledExample(example, label_space, answer.name, len(lines) - 1, prompt.demonstrations)
 
 
 def first_tokens(settings: PromptSettings, label_space: LabelSpace) -> list[int]:
