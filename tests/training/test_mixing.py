@@ -395,3 +395,17 @@ def test_held_out_split_is_asked_as_serving_asks(sources: Sources, prompts: Prom
         "meld, prediction": 6,
     }
     assert agreement(found["meld, with demonstrations"]) < 1
+
+
+def test_what_does_not_train_for_its_length_is_counted(
+    mixed: Mixed, prompts: PromptSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For each corpus and label space; the tasks beside the main one leave it out too."""
+    found = mixed(unified=1.0, settings=replace(prompts, limit=20), tasks={"prediction": 0.1})
+
+    assert found == []
+    assert [message.rpartition("/")[2] for message in caplog.messages] == [
+        f"{corpus} utterances do not train in {space}: their prompts are longer than 20 tokens"
+        for corpus, own in (("talks.jsonl: 9", "meld"), ("others.jsonl: 5", "emorynlp"))
+        for space in (own, "unified")
+    ]
