@@ -25,6 +25,8 @@ def shown() -> Iterator[tuple[str, str, list[str]]]:
         # Whole lines of a terminal, and words between backquotes, which may leave arguments out.
         for call in re.findall(r"^\$ (.*)$|`([^`\n]+)`", text, re.MULTILINE):
             for command in re.split(r"[;|>]|&&", "".join(call)):
+                if "instructerc" not in command:
+                    continue
                 words = shlex.split(command.replace("$(", "").replace(")", ""), comments=True)
                 for place, word in enumerate(words):
                     program = word.removeprefix(".venv/bin/")

@@ -120,10 +120,12 @@ def fetch_all(manifests: Sequence[Manifest], data: Path, report: Report) -> None
     Raises:
         FetchError, OSError: as `fetch`, or some cannot be fetched; the others are there then.
     """
+    left = []
     for manifest in manifests:
-        if manifest.by_hand is None:
+        if (steps := _by_hand(manifest, data)) is None:
             fetch(manifest, data, report)
-    left = [_by_hand(manifest, data) for manifest in manifests if manifest.by_hand is not None]
+        else:
+            left.append(steps)
     if left:
         raise FetchError("\n\n".join(left))
 
@@ -138,8 +140,8 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
         FetchError: no answer, a refusal, other contents than expected, or another file in the way.
         OSError: a file cannot be written.
     """
-    if manifest.by_hand is not None:
-        raise FetchError(_by_hand(manifest, data))
+    if (steps := _by_hand(manifest, data)) is not None:
+        raise FetchError(steps)
     report(f"{manifest.title}, from {manifest.home}; licence: {manifest.licence}")
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT) as client:
         for file in manifest.files:
@@ -158,8 +160,11 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
             report(f"{target}: fetched")
 
 
-def _by_hand(manifest: Manifest, data: Path) -> str:
-    steps = (manifest.by_hand or "").strip().replace("{data}", str(data))
+def _by_hand(manifest: Manifest, data: Path) -> str | None:
+    """How to come by a corpus that may not be fetched."""
+    if manifest.by_hand is None:
+        return None
+    steps = manifest.by_hand.strip().replace("{data}", str(data))
     return f"{manifest.title} is not fetched.\n{steps}"
 
 

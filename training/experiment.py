@@ -50,8 +50,8 @@ class Options:
         base: the base's folder; None: one that can be built here, in `out`.
         out: gets a folder for each run.
         seeds: each run is done once with each; empty: with its recipe's own.
-        processes: that train one run together; with `launch`, 0 leaves their number to it.
-        launch: a configuration of `accelerate launch`, which starts them then.
+        processes: that train one run together; None: as `launch` says, or one.
+        launch: a configuration of `accelerate launch`, which starts them.
         jobs: runs that are done at the same time; what they print goes to a file in their folders.
         test: whether the test splits are read, which is done once.
     """
@@ -60,7 +60,7 @@ class Options:
     base: Path | None
     out: Path
     seeds: Sequence[int] = ()
-    processes: int = 1
+    processes: int | None = None
     launch: Path | None = None
     jobs: int = 1
     test: bool = False
@@ -112,7 +112,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     shared = ["--shared", str(options.out / _STAGES)]
     own = str(folder / _DEMONSTRATIONS)
     pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []
-    launched = _launcher(options)
+    launched = launcher(options)
     _step(folder, [*arguments, "--out", str(trained), *shared, *pool], options, launched)
     if not (bundle / FILE).is_file():
         _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)], options)
@@ -242,27 +242,29 @@ def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:
     return [] if SHIPPED_POOL in asked.pools else ["--demonstrations-file", str(own)]
 
 
-def _launcher(options: Options) -> list[str]:
-    """What of Python starts several processes that train together; nothing where one trains."""
+def launcher(options: Options) -> list[str]:
+    """What Python is to start the processes with that train a run together."""
     if options.launch is not None:
-        number = ["--num_processes", str(options.processes)] if options.processes else []
         config = ["--config_file", str(options.launch)]
-        return ["-m", "accelerate.commands.launch", *config, *number]
-    if options.processes > 1:
+        number = ["--num_processes", str(options.processes)] if options.processes else []
+        # Two jobs would take the same port for their processes to meet at; 0 is a free one.
+        port = ["--main_process_port", "0"] if options.jobs > 1 else []
+        return ["-m", "accelerate.commands.launch", *config, *number, *port]
+    if options.processes is not None and options.processes > 1:
         together = f"--nproc-per-node={options.processes}"
         return ["-m", "torch.distributed.run", "--standalone", together]
     return []
 
 
 def _step(
-    folder: Path, arguments: Sequence[str], options: Options, launcher: Sequence[str] = ()
+    folder: Path, arguments: Sequence[str], options: Options, launched: Sequence[str] = ()
 ) -> None:
     """Run a command of `instructerc-train` in a process of its own, which gives back its memory.
 
     Its progress is on the terminal, or in a file where others run at the same time.
     """
     log.info("%s: %s", folder.name, arguments[0])
-    command = [sys.executable, *launcher, "-m", "training.cli", *arguments]
+    command = [sys.executable, *launched, "-m", "training.cli", *arguments]
     # Which demonstrations are shown is the recipe's to say.
     environment = {k: v for k, v in os.environ.items() if k != "ERC_DEMONSTRATIONS__FILE"}
     alone = options.jobs == 1

@@ -1,5 +1,6 @@
 """Fine-tunes an adapter, or all parameters, as a recipe says."""
 
+import hashlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from service.conversation.labels import UNIFIED
 from service.conversation.prompts import TEMPLATES
 from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
 from service.decoding.tokenizer import load_tokenizer
+from service.demonstrations.corpus import edition_of
 from training.adapters import check_base, dropout_key, lora_config, name_base
 from training.asking import development_scores, probabilities
 from training.averaging import write_mean
@@ -26,7 +28,16 @@ from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.demonstration_files import domain_base, write_demonstrations
 from training.leakage import without_held_out
-from training.mixing import Pools, Soft, Sources, held_out, mix, trained_spaces
+from training.mixing import (
+    SHIPPED_POOL,
+    Pools,
+    Soft,
+    Sources,
+    check_lengths,
+    held_out,
+    mix,
+    trained_spaces,
+)
 from training.packing import ROW_TOKENS, Row, pack
 from training.predictions import Floats
 from training.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
@@ -77,9 +88,11 @@ def train(
             corpora; nothing else that is written is.
 
     Raises:
-        DatasetError: a corpus file is not what the recipe says, or is held out.
+        DatasetError: a corpus file is not what the recipe says, is held out, or is to be scored and
+            has an utterance whose prompt is too long.
         RecipeError: the recipe cannot be trained on this base, names a label space that no stage
-            trains, or is another one than `out` was begun with.
+            trains or leaves out one that is to be scored, or is another one than `out` was begun
+            with, or from something else.
         OSError: the base or the output folder cannot be used.
     """
     from transformers import set_seed
@@ -92,7 +105,7 @@ def train(
     tests = [file for file in recipe.test if (sources.data / file.path).exists()]
     for file in recipe.test:
         if file not in tests:
-            log.warning("%s: is not there, so its dialogues are not left out", file.path)
+            log.info("%s: is not there, so its dialogues are not left out", file.path)
     apart = [*development, *sources.corpora(tests)]
     stages = []
     for stage in recipe.stages:
@@ -105,9 +118,10 @@ def train(
         check_pseudo_labels(read, stage)
     check_base(recipe, base)
     check_sharding(recipe)
+    check_lengths(apart, recipe.label_spaces, sources, settings)
     revision = base_revision(base)
     bundle = _bundle(recipe, revision, sources, encoder)
-    record = begun(recipe, _material(bundle, stages), out)
+    record = begun(recipe, _material(recipe, bundle, stages, sources), out)
     if demonstrations is not None and stages and _is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)
     if record["complete"]:
@@ -131,7 +145,7 @@ def train(
         if stage.name not in record["finished"]:
             common = None
             if shared is not None and number < len(stages) and not _teaches(stage, recipe):
-                material = _material(bundle, stages[:number])
+                material = _material(recipe, bundle, stages[:number], sources)
                 common = shared / identity(recipe, number, material)
             if common is None or not _taken(training, stage, common, kept):
                 _train_stage(training, stage, read, before)
@@ -188,7 +202,8 @@ class _Training:
 
 def _taken(training: _Training, stage: Stage, common: Path, kept: Path) -> bool:
     """Take a stage from another run that shared it; whether there is one."""
-    there = common.is_dir()
+    # Another run may share it at this moment: all processes go by what the first one has seen.
+    there = _of_first_process(common.is_dir())
     if there and _is_first_process():
         take(common, stage.name, training.record, kept)
     if there:
@@ -439,14 +454,26 @@ def _check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
 
 
 def _material(
-    bundle: Bundle, stages: Sequence[tuple[Stage, Sequence[Corpus]]]
+    recipe: Recipe,
+    bundle: Bundle,
+    stages: Sequence[tuple[Stage, Sequence[Corpus]]],
+    sources: Sources,
 ) -> dict[str, str | int]:
     """What stages are trained from: a run that goes on must find it as it was."""
-    material: dict[str, str | int] = {"base": bundle.base.revision, "encoder": bundle.encoder}
+    labels = repr([sources.label_spaces[name] for name in recipe.label_spaces])
+    material: dict[str, str | int] = {
+        "base": bundle.base.revision,
+        "encoder": bundle.encoder,
+        "labels": hashlib.sha256(labels.encode()).hexdigest(),
+    }
+    for file in recipe.development:
+        material[f"contents of {file.path.as_posix()}"] = fingerprint(sources.data / file.path)
     for stage, corpora in stages:
+        if stage.demonstrations.shown and SHIPPED_POOL in stage.demonstrations.pools:
+            material["shipped demonstrations"] = edition_of(sources.shipped, bundle.encoder)
         for file, corpus in zip(stage.corpora, corpora, strict=True):
             name = file.path.as_posix()
-            material[name] = bundle.data[name]
+            material[f"contents of {name}"] = bundle.data[name]
             # Which are left out depends on the splits that are held out.
             material[f"number of training dialogues in {name}"] = len(corpus.dialogues)
     return material

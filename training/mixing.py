@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from operator import attrgetter
@@ -219,9 +219,9 @@ def mix(
                 too_long += len(_left_out(dialogue, asked)) if stage.tasks.main else 0
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
-            if too_long:
-                log.warning(
-                    "%s: %d utterances do not train in %s: their prompts are longer than %d tokens",
+            if too_long and not epoch:
+                log.info(
+                    "%s: the prompts of %d utterances, in %s, are longer than %d tokens: left out",
                     *(corpus.path, too_long, space.name, settings.limit),
                 )
     return examples
@@ -241,9 +241,6 @@ def held_out(
 
     Returns:
         Examples by what is asked, such as "meld, with demonstrations".
-
-    Raises:
-        DatasetError: an utterance's prompt is longer than the model reads; the message names it.
     """
     asked = stage.demonstrations.model_copy(update={"pairing": "any_label", "dropout": None})
     made: dict[str, list[LabelledExample]] = defaultdict(list)
@@ -254,14 +251,7 @@ def held_out(
         position = 0
         for dialogue in in_label_space(corpus, space):
             size = len(dialogue.utterances)
-            examples = main_task(dialogue, space, settings, {})
-            for index in _left_out(dialogue, examples):
-                raise DatasetError(
-                    f"{corpus.path}: dialogue {dialogue.id!r}, utterances[{index}]: its prompt is "
-                    f"longer than {settings.limit} tokens, so it cannot be scored; max_tokens is "
-                    "the recipe's"
-                )
-            made[f"{space.name}, {WITHOUT}"] += examples
+            made[f"{space.name}, {WITHOUT}"] += main_task(dialogue, space, settings, {})
             if found:
                 shown = {index: found[0][position + index] for index in range(size)}
                 made[f"{space.name}, {WITH}"] += main_task(dialogue, space, settings, shown)
@@ -269,6 +259,28 @@ def held_out(
                 made[f"{space.name}, {FORECAST}"] += prediction_task(dialogue, space, settings)
             position += size
     return made
+
+
+def check_lengths(
+    corpora: Sequence[Corpus],
+    label_spaces: Collection[str],
+    sources: Sources,
+    settings: PromptSettings,
+) -> None:
+    """See that every labelled utterance can be scored in the label spaces that it may be asked in.
+
+    Raises:
+        DatasetError: a prompt is longer than the model reads; the message names the utterance.
+    """
+    for corpus in corpora:
+        for name in {corpus.label_space.name, UNIFIED} & {*label_spaces}:
+            space = sources.label_spaces[name]
+            for dialogue in in_label_space(corpus, space):
+                for index in _left_out(dialogue, main_task(dialogue, space, settings, {})):
+                    raise DatasetError(
+                        f"{corpus.path}: dialogue {dialogue.id!r}, utterances[{index}]: its prompt "
+                        f"is longer than max_tokens, {settings.limit}, so it cannot be scored"
+                    )
 
 
 def _left_out(dialogue: Dialogue, asked: Sequence[LabelledExample]) -> list[int]:

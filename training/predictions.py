@@ -107,17 +107,27 @@ def write_predictions(found: Sequence[Predictions], path: Path) -> None:
     )
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """What files of predictions are called, each otherwise than the others.
+def name_of(path: Path) -> str:
+    """What a file of predictions is called: as an experiment's run, whose folder it is in, or so.
 
-    By their names; `NAME@SEED/development.jsonl`, as an experiment leaves it, by its folder. Where
-    two would be called alike, all are called by their paths.
+    `NAME@SEED/development.jsonl` is `NAME@SEED`, as is `NAME@SEED.jsonl`.
     """
-    named = [
-        p.absolute().parent if p.name in (DEVELOPMENT, TEST) else p.with_suffix("") for p in paths
-    ]
-    short = [path.name for path in named]
-    return short if len({*short}) == len(paths) else [str(path) for path in named]
+    folder = path.resolve().parent.name
+    return folder if path.name in (DEVELOPMENT, TEST) and "@" in folder else path.stem
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What files of predictions are called: by their paths, where two would be called alike.
+
+    Raises:
+        ValueError: a file is named twice.
+    """
+    short = [name_of(path) for path in paths]
+    if len({*short}) == len(paths):
+        return short
+    if twice := [path for place, path in enumerate(paths) if path in paths[:place]]:
+        raise ValueError(f"{twice[0]}: is named twice")
+    return [str(path) for path in paths]
 
 
 def _row(predictions: Predictions, answer: Answer) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from service.dialogue_files import DialogueFormatError, read_dialogues
 from service.json_lines import write_json_lines
 from training.tasks import tasks_of
 
-Task = Literal["main", "speaker", "prediction"]
+AnyTask = Literal["main", "speaker", "prediction"]
 
 
 def write_prompts(
     source: Path,
     target: Path,
     template: Template,
-    task: Task,
+    task: AnyTask,
     label_space: LabelSpace,
     window: HistoryWindow,
 ) -> int:
@@ -49,7 +49,7 @@ def write_prompts(
 
 
 def _rows(
-    source: Path, template: Template, task: Task, label_space: LabelSpace, window: HistoryWindow
+    source: Path, template: Template, task: AnyTask, label_space: LabelSpace, window: HistoryWindow
 ) -> Iterator[dict[str, str | None]]:
     for dialogue in read_dialogues(source):
         lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
@@ -83,7 +83,7 @@ def _asks_first_turns(template: Template) -> bool:
 
 
 def _prompt(
-    template: Template, task: Task, label_space: LabelSpace, history: list[Line], target: Line
+    template: Template, task: AnyTask, label_space: LabelSpace, history: list[Line], target: Line
 ) -> Prompt:
     if task == "speaker" and isinstance(template, SpeakerTemplate):
         return template.speaker(label_space, history, target)
@@ -93,7 +93,7 @@ def _prompt(
 
 
 def _target(
-    template: Template, task: Task, label_space: LabelSpace, label: str | None, line: Line
+    template: Template, task: AnyTask, label_space: LabelSpace, label: str | None, line: Line
 ) -> str | None:
     if task == "speaker" and isinstance(template, SpeakerTemplate):
         return template.speaker_answer(line)

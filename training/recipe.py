@@ -161,7 +161,7 @@ class Stage(Section):
 class Recipe(Section):
     """One run."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]  # of a folder, too
     version: str
     base: str  # one that `instructerc-train base` builds, or the hub's name of one to download
     template: str

@@ -23,7 +23,7 @@ from training.calibration import (
     reliability,
 )
 from training.metrics import TITLES, LabelMetrics, Metrics, compared_by, measure, own_measure
-from training.predictions import Predictions, names_of, read_predictions
+from training.predictions import Predictions, name_of, names_of, read_predictions
 
 # The measures of `Metrics` that are one number.
 MEASURES = (*TITLES, "brier", "calibration_error", "label_mass")
@@ -135,24 +135,26 @@ def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
 
     Raises:
         PredictionsError: a file cannot be used.
-        ValueError: a file of `fit` belongs to none, to the same utterances, or lacks a label space.
+        ValueError: two files have one name and would have to be told apart by `fit`, or a file of
+            `fit` belongs to none, to the same utterances, or lacks a label space.
     """
+    names = names_of(paths)
+    short = names == [name_of(path) for path in paths]
+    if fit and not (short and len({name_of(path) for path in fit}) == len(fit)):
+        raise ValueError("two files of predictions have one name: what fits which is not plain")
     runs = {}
-    for path, name in zip(paths, names_of(paths), strict=True):
-        model, seed = _model_and_seed(name)
-        runs[name] = Run(model, seed, read_predictions(path))
-    for path, name in zip(fit, names_of(fit), strict=True):
+    for path, name in zip(paths, names, strict=True):
+        model, _, seed = name_of(path).rpartition("@")
+        if not model:
+            model, seed = name_of(path), ""
+        shown = model if short else str(path.with_name(model))
+        runs[name] = Run(shown, seed or None, read_predictions(path))
+    for path in fit:
+        name = name_of(path)
         if name not in runs:
             raise ValueError(f"{path}: no file of predictions is called {name}")
         runs[name] = _with_other(runs[name], read_predictions(path), path)
     return list(runs.values())
-
-
-def _model_and_seed(name: str) -> tuple[str, str | None]:
-    model, _, seed = name.rpartition("@")
-    if not model or "/" in seed:
-        return name, None
-    return model, seed or None
 
 
 def reported(runs: Sequence[Run]) -> list[SpaceReport]:

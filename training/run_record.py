@@ -42,15 +42,17 @@ def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     rows = record.get("development", ())
     whole = "complete" in record and all("scores" in row for row in rows)
+    # Of a run that is complete nothing is left to be drawn from it.
+    whole = whole and ("material" in record or record["complete"])
     if not whole or not _is_of(recipe, record):
         raise RecipeError(
             f"{out}: holds a run of another recipe; remove it or choose another folder"
         )
-    before = record.setdefault("material", dict(material))
+    before = record.get("material", material)
     for what in sorted(before.keys() | material.keys()):
         if before.get(what) != material.get(what):
             raise RecipeError(
-                f"{out}: was begun with another {what}: {before.get(what)}, which is "
+                f"{out}: was begun with {before.get(what)} as the {what}, which is now "
                 f"{material.get(what)}; remove it or choose another folder"
             )
     return record

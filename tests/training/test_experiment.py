@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from training.experiment import (
     Options,
     demonstrations_shown,
     described,
+    launcher,
     results,
     shares_of_cores,
 )
@@ -125,6 +127,31 @@ def test_model_is_shown_what_its_last_stage_showed(
     assert demonstrations_shown(base, Path("own.jsonl")) == ["--no-demonstrations"]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"processes": 1}, []),
+        ({"processes": 4}, ["torch.distributed.run", "--standalone", "--nproc-per-node=4"]),
+        ({"launch": "l.yaml"}, ["accelerate.commands.launch", "--config_file", "l.yaml"]),
+        (
+            {"launch": "l.yaml", "processes": 4, "jobs": 2},
+            [
+                *("accelerate.commands.launch", "--config_file", "l.yaml"),
+                *("--num_processes", "4", "--main_process_port", "0"),
+            ],
+        ),
+    ],
+)
+def test_processes_that_train_together_are_started_as_asked(
+    options: dict[str, Any], expected: list[str]
+) -> None:
+    """By torch, or by accelerate, whose configuration may say how many."""
+    found = launcher(Options(Path("data"), None, Path("out"), **options))
+
+    assert found == (["-m", *expected] if expected else [])
+
+
 def test_runs_at_the_same_time_have_cores_of_their_own() -> None:
     """All of them together; more runs than cores share."""
     cores = os.sched_getaffinity(0)
@@ -207,11 +234,13 @@ def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None
             folder / "development.jsonl",
         )
     recipe = load_recipe(recipe_file)
-    options = Options(tmp_path, None, tmp_path, seeds=(3,))
+    options = Options(tmp_path, None, tmp_path)
+    (tmp_path / "another@9").mkdir()
+    shutil.copy(tmp_path / "tiny@1" / "development.jsonl", tmp_path / "another@9")
 
-    found = results({}, options)
-    assert results({"tiny": recipe}, options) == found
+    found = results({"tiny": recipe}, options)
 
+    assert list(found["development, meld"]) == ["tiny", "another"]
     one = found["development, meld"]["tiny"]
     # By hand: F1 of neutral, joy, anger is 2/5, 0, 0, then 2/3, 2/3, 1, of 1, 2, 1 utterances; the
     # squared distance of a wrong answer is 2, then 0.8**2 + 0.9**2 + 0.1**2, of a right one 0.06.

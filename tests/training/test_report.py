@@ -181,7 +181,25 @@ def test_runs_of_an_experiment_are_read_where_it_left_them(tmp_path: Path) -> No
     assert reported(found)[0].models["ours"].fitted_on == 100
 
 
+def test_splits_of_one_run_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """Nor for what fits which of two experiments, nor one file for two."""
+    paths = [
+        write(tmp_path / "ours@1" / f"{split}.jsonl", drawn(1, split=split, utterances=size))
+        for split, size in (("test", 60), ("development", 100))
+    ]
+    (tmp_path / "other").mkdir()
+    others = write(tmp_path / "other" / "ours@1" / "test.jsonl", drawn(1))
+
+    with pytest.raises(NotTheSameUtterances):
+        reported(read_runs(paths))
+    with pytest.raises(ValueError, match="two files of predictions have one name"):
+        read_runs([paths[0], others], [paths[1]])
+    with pytest.raises(ValueError, match=r"ours@1/test\.jsonl: is named twice"):
+        read_runs([paths[0], paths[0]])
+
+
 def test_at_sign_of_a_folder_is_no_seed(tmp_path: Path) -> None:
+    """But where an experiment has left the file."""
     paths = [write(tmp_path / f"me@{n}" / "said.jsonl", drawn(n)) for n in (1, 2)]
 
     found = read_runs(paths)
@@ -204,7 +222,7 @@ def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> No
         ([said], again, "same/ours.jsonl: these are the utterances that it would be judged by"),
         ([said], stray, "theirs.jsonl: no file of predictions is called theirs"),
         ([said], lacking, "lacking/ours.jsonl: holds no predictions in mine"),
-        ([said, again], lacking, "no file of predictions is called ours"),
+        ([said, again], lacking, "two files of predictions have one name"),
         (seeds, half, "ours: some of its runs have predictions to fit, some not"),
     ):
         with pytest.raises(ValueError, match=reason):

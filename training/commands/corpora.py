@@ -143,11 +143,11 @@ def prompts(
     from typing import get_args
 
     from service.conversation.dialogue import HistoryWindow
-    from training.prompt_files import Task, known_template, write_prompts
+    from training.prompt_files import AnyTask, known_template, write_prompts
 
     with errors():
-        if task not in get_args(Task):
-            raise ValueError(f"no task {task!r}: {', '.join(get_args(Task))}")
+        if task not in get_args(AnyTask):
+            raise ValueError(f"no task {task!r}: {', '.join(get_args(AnyTask))}")
         spaces = load_label_spaces(label_data / "label_spaces")
         if label_space.casefold() not in spaces:
             raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")

@@ -113,11 +113,10 @@ def run(
         if base is not None and len(bases) > 1:
             named = ", ".join(sorted(bases))
             raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
-        out.mkdir(parents=True, exist_ok=True)
         if launch is not None and not launch.is_file():
             raise ValueError(f"--launch {launch}: there is no such file")
-        together = processes or (1 if launch is None else 0)
-        options = Options(data, base, out, tuple(seed or ()), together, launch, jobs, test)
+        out.mkdir(parents=True, exist_ok=True)
+        options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
         say(described(run_experiment(chosen, options)))
 
 

@@ -96,7 +96,9 @@ def evaluate(
         for space, _ in labelled:
             supported_label_space(loaded, spaces, space.name)
         if demonstrations and task == "main":
-            texts = [d.text for d in read_demonstrations(settings.demonstrations_file, spaces)]
+            asked = {space.name for space, _ in labelled}
+            held = read_demonstrations(settings.demonstrations_file, spaces)
+            texts = [d.text for d in held if d.label_space in asked]
             if among := lines_among(texts, corpora):
                 say_aside(
                     f"{among} of {len(texts)} demonstrations are lines of what is scored, and show "
