@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.conversation.dialogue import Dialogue, Utterance
-from service.json_lines import read_json_lines, write_json_lines
+from service.json_lines import lone_surrogate, read_json_lines, write_json_lines
 
 
 class DialogueFormatError(ValueError):
@@ -99,12 +99,8 @@ def _text(value: dict[str, object], key: str, where: str) -> str:
     if not isinstance(found, str):
         problem = "is missing" if key not in value else f"must be a string, not {found!r}"
         raise DialogueFormatError(f"{where} {problem}")
-    try:
-        found.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DialogueFormatError(
-            f"{where} holds a lone surrogate at character {error.start}"
-        ) from None
+    if (place := lone_surrogate(found)) is not None:
+        raise DialogueFormatError(f"{where} holds a lone surrogate at character {place}")
     return found
 
 

@@ -56,3 +56,12 @@ def write_json_lines(values: Iterable[Any], path: Path) -> int:
 def line_of(value: Any) -> str:
     """A value as such a file has it, with the line's end."""
     return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def lone_surrogate(text: str) -> int | None:
+    """Where a text has half of a surrogate pair, which JSON can spell and UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None

@@ -118,10 +118,11 @@ def train(
         check_pseudo_labels(read, stage)
     check_base(recipe, base)
     check_sharding(recipe)
-    check_lengths(apart, recipe.label_spaces, sources, settings)
     revision = base_revision(base)
     bundle = _bundle(recipe, revision, sources, encoder)
     record = begun(recipe, _material(recipe, bundle, stages, sources), out)
+    if not record["complete"]:
+        check_lengths(apart, recipe.label_spaces, sources, settings)
     if demonstrations is not None and stages and _is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)
     if record["complete"]:

@@ -216,10 +216,11 @@ def mix(
                     continue
                 known = soft.get((space.name, corpus.path, dialogue.id), {})
                 asked = list(_of_dialogue(dialogue, space, stage, settings, shown, known))
-                too_long += len(_left_out(dialogue, asked)) if stage.tasks.main else 0
+                if stage.tasks.main and not epoch:
+                    too_long += len(_left_out(dialogue, asked))
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
-            if too_long and not epoch:
+            if too_long:
                 log.info(
                     "%s: the prompts of %d utterances, in %s, are longer than %d tokens: left out",
                     *(corpus.path, too_long, space.name, settings.limit),

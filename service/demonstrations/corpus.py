@@ -12,7 +12,7 @@ from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH, Encoder
 from service.demonstrations.store import DemonstrationStore
-from service.json_lines import read_json_lines
+from service.json_lines import lone_surrogate, read_json_lines
 
 _FIELDS = ("id", "label_space", "label", "text")
 
@@ -119,10 +119,6 @@ def _text(value: Mapping[str, object], field: str) -> str:
     found = value[field]
     if not isinstance(found, str) or not found.strip():
         raise DemonstrationFormatError(f"{field}: must be text, not {found!r}")
-    try:
-        found.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DemonstrationFormatError(
-            f"{field}: holds a lone surrogate at character {error.start}"
-        ) from None
+    if (place := lone_surrogate(found)) is not None:
+        raise DemonstrationFormatError(f"{field}: holds a lone surrogate at character {place}")
     return found
