@@ -80,10 +80,10 @@ $(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
 	@$(BIN)/python -c "import torch, vllm, qdrant_edge, sentence_transformers"
 	@touch $@
 
-$(BASE)/base.json: training/bases.py | $(INSTALLED)
+$(BASE)/base.json: training/finetuning/bases.py | $(INSTALLED)
 	$(BIN)/instructerc-train base $(BASE)
 
-$(BUNDLE)/bundle.json: $(BASE)/base.json $(wildcard $(ADAPTER)/*) training/merge.py | $(INSTALLED)
+$(BUNDLE)/bundle.json: $(BASE)/base.json $(wildcard $(ADAPTER)/*) training/finetuning/merge.py | $(INSTALLED)
 	$(BIN)/instructerc-train merge $(ADAPTER) --base $(BASE) --out $(BUNDLE)
 
 # Both are built with the default model; MODEL=build/bundles/mine bakes in another.

@@ -20,12 +20,12 @@ from typing import Any
 import yaml
 
 from service.decoding.bundle import FILE
-from training.bases import BUILT_HERE, build_base
-from training.metrics import TITLES, Metrics, measure
-from training.mixing import SHIPPED_POOL
-from training.predictions import DEVELOPMENT, TEST, read_predictions
+from training.evaluation.metrics import TITLES, Metrics, measure
+from training.evaluation.predictions import DEVELOPMENT, TEST, model_and_seed, read_predictions
+from training.finetuning.bases import BUILT_HERE, build_base
+from training.mixture.pools import SHIPPED_POOL
 from training.recipe import CorpusFile, Recipe
-from training.report import spread
+from training.reporting.report import spread
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ RESULTS = "results.json"
 _RECIPE, _TRAINED, _BUNDLE = "recipe.yaml", "trained", "bundle"
 _STAGES, _LOG = "stages", "log.txt"
 _DEMONSTRATIONS = "demonstrations.jsonl"
-# By their names in `training.metrics.Metrics`; all but the last are shares, given in percent.
+# By their names in `Metrics`; all but the last are shares, given in percent.
 _HEADINGS = {**TITLES, "brier": "Brier score"}
 
 
@@ -72,7 +72,7 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
     Returns:
         By split and label space, for each recipe and measure what each seed scored, with the mean
         and the standard deviation of the seeds: F1 and accuracy in percent, and the Brier score
-        from 0, the best, to 2 (see `training.metrics.Metrics`).
+        from 0, the best, to 2 (see `training.evaluation.metrics.Metrics`).
 
     Raises:
         ExperimentError: a step failed.
@@ -142,8 +142,8 @@ def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
 def _runs(recipes: Mapping[str, Recipe], out: Path) -> list[tuple[str, int, Path]]:
     """The name, the seed and the folder of each run that there is."""
     order = {name: place for place, name in enumerate(recipes)}
-    found = [(*path.name.rpartition("@")[::2], path) for path in out.glob("*@*")]
-    runs = [(name, int(seed), path) for name, seed, path in found if seed.isdecimal()]
+    found = [(*model_and_seed(path.name), path) for path in out.glob("*@*")]
+    runs = [(name, int(seed), path) for name, seed, path in found if seed and seed.isdecimal()]
     return sorted(runs, key=lambda run: (order.get(run[0], len(order)), run[0], run[1]))
 
 

@@ -5,9 +5,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from service.conversation.prompts import TEMPLATES
+from service.conversation.prompts import (
+    TEMPLATES,
+    PredictionTemplate,
+    SpeakerTemplate,
+    Template,
+)
 from service.decoding.bundle import Window
-from training.tasks import tasks_of
 
 
 class Section(BaseModel):
@@ -88,6 +92,16 @@ class Tasks(Section):
         if not (self.main or self.speaker or self.prediction):
             raise ValueError("one task needs a weight above 0")
         return self
+
+
+def tasks_of(template: Template) -> tuple[str, ...]:
+    """The tasks that a template has."""
+    has = {
+        "main": True,
+        "speaker": isinstance(template, SpeakerTemplate),
+        "prediction": isinstance(template, PredictionTemplate),
+    }
+    return tuple(task for task in Tasks.model_fields if has[task])
 
 
 class Sample(Section):

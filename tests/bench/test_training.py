@@ -22,7 +22,7 @@ from tests.bench.training import (
     told,
     write_run,
 )
-from training.packing import Example
+from training.mixture.tasks import Example
 from training.recipe_files import load_recipe
 
 

@@ -29,10 +29,13 @@ from tests.bench.machine import REPOSITORY, describe
 from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
-from training.adapters import lora_config
-from training.finetune import prompt_settings
-from training.mixing import Pools, Sources, mix
-from training.packing import ROW_TOKENS, Example, batches, pack
+from training.finetuning.adapters import lora_config
+from training.finetuning.finetune import prompt_settings
+from training.finetuning.packing import ROW_TOKENS, batches, pack
+from training.mixture.mixing import mix
+from training.mixture.pools import Pools
+from training.mixture.sources import Sources
+from training.mixture.tasks import Example
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 
@@ -314,7 +317,7 @@ def plain(folder: Path) -> None:
 @app.command(hidden=True)
 def packed(folder: Path) -> None:
     """Train as the package does in this process."""
-    from training import finetune
+    from training.finetuning import finetune
 
     recipe = load_recipe(folder / RECIPE_COPY)
     sources, encoder = sources_of(folder)

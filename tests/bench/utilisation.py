@@ -19,9 +19,10 @@ from tests.bench.floor import measure_matrix_rate
 from tests.bench.machine import describe
 from tests.bench.table import markdown
 from tests.bench.training import peak_memory_mib
-from training.adapters import lora_config
-from training.packed_loss import packed_loss
-from training.packing import Batch, Example, collate, pack
+from training.finetuning.adapters import lora_config
+from training.finetuning.packed_loss import packed_loss
+from training.finetuning.packing import Batch, collate, pack
+from training.mixture.tasks import Example
 from training.recipe import Lora
 from training.recipe_files import load_runs, recipe_path
 

@@ -1,4 +1,4 @@
-"""The shipped label spaces, and the tokenizer as `training.bases` writes it."""
+"""The shipped label spaces, and the tokenizer as `training.finetuning.bases` writes it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -11,10 +11,10 @@ import pytest
 from service.conversation.calibration import Isotonic, Temperature
 from service.decoding.bundle import read_bundle, write_bundle
 from tests.e2e.conftest import BUNDLE, environment
-from training.calibration import calibrated, fit_isotonic, fitted
-from training.evaluate import uncalibrated
-from training.metrics import measure
-from training.predictions import read_predictions
+from training.evaluation.calibration import calibrated, fit_isotonic, fitted
+from training.evaluation.evaluate import uncalibrated
+from training.evaluation.metrics import measure
+from training.evaluation.predictions import read_predictions
 
 TALKS: dict[str, list[tuple[str, str, str | None]]] = {
     "match": [("Ann", "We won, I am so happy!", "joy"), ("Bo", "No way! Really?", "surprise")],

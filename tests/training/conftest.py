@@ -18,12 +18,12 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
-from training import finetune
-from training.bases import MINILM_CAUSAL, build_base
-from training.mixing import Sources
-from training.pairing import Vectors
+from training.arrays import Vectors
+from training.finetuning import finetune
+from training.finetuning.bases import MINILM_CAUSAL, build_base
+from training.mixture.sources import Sources
+from training.mixture.tasks import PromptSettings
 from training.recipe_files import load_recipe
-from training.tasks import PromptSettings
 
 # A busy machine is slow, not wrong.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

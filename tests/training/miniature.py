@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from service.conversation.labels import LabelSpace
-from training.bases import BUILT_HERE
+from training.finetuning.bases import BUILT_HERE
 from training.recipe import CorpusFile, Recipe
 from training.recipe_files import load_runs
 

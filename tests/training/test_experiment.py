@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.decoding.bundle import read_bundle
-from training.bases import MINILM_CAUSAL
+from training.evaluation.predictions import Answer, Predictions, read_predictions, write_predictions
 from training.experiment import (
     Options,
     demonstrations_shown,
@@ -21,8 +21,8 @@ from training.experiment import (
     results,
     shares_of_cores,
 )
-from training.mixing import Sources
-from training.predictions import Answer, Predictions, read_predictions, write_predictions
+from training.finetuning.bases import MINILM_CAUSAL
+from training.mixture.sources import Sources
 from training.recipe import Demonstrations
 from training.recipe_files import load_recipe
 

@@ -20,7 +20,7 @@ def test_training_never_loads_vllm_by_itself() -> None:
     """A machine that trains need not serve; `evaluate` loads it when it starts the engine."""
     every = [m.name for m in pkgutil.walk_packages(training.__path__, "training.")]
 
-    assert {"training.cli", "training.evaluate", "training.datasets.meld"} <= set(every)
+    assert {"training.cli", "training.evaluation.evaluate", "training.datasets.meld"} <= set(every)
     assert "vllm" not in loaded(*every)
 
 

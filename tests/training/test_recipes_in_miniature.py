@@ -41,12 +41,12 @@ from tests.training.miniature import (
     write_base,
     write_corpora,
 )
-from training import finetune
-from training.merge import merge
-from training.mixing import Sources
-from training.pairing import Vectors
+from training.arrays import Vectors
+from training.finetuning import finetune
+from training.finetuning.merge import merge
+from training.finetuning.selection import worth
+from training.mixture.sources import Sources
 from training.recipe import Recipe, Stage
-from training.selection import worth
 
 # Of a logit, on average; the logits' standard deviation is 1.6 or more. Merged weights are rounded
 # to eight bits: 0.0005 to 0.01 were measured.

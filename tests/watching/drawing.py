@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from helm.grafana.model import Dashboard, Panel
 from tests.watching.recording import Answers, Drawn
-from training.markup import element
+from training.reporting.markup import element
 
 _COLUMN, _ROW, _GAP = 50, 26, 6  # pixels
 _COLOURS = (

@@ -15,7 +15,7 @@ def fetch(
     label_data: LabelData = DATA,
 ) -> None:
     """Download corpora from their public homes, with checked hashes; goes on where it ended."""
-    from training import download
+    from training.datasets import download
 
     with errors():
         manifests = [download.load_manifest(label_data / "corpora", name) for name in corpora]
@@ -108,9 +108,9 @@ def demonstrations(
 
     The service shows their text to whoever it answers.
     """
+    from training.datasets.leakage import without_held_out
     from training.datasets.reading import read_named
-    from training.demonstration_files import domain_base, write_demonstrations
-    from training.leakage import without_held_out
+    from training.mixture.demonstration_files import domain_base, write_demonstrations
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
@@ -143,7 +143,7 @@ def prompts(
     from typing import get_args
 
     from service.conversation.dialogue import HistoryWindow
-    from training.prompt_files import AnyTask, known_template, write_prompts
+    from training.mixture.prompt_files import AnyTask, known_template, write_prompts
 
     with errors():
         if task not in get_args(AnyTask):

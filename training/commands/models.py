@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from service.conversation.labels import load_label_spaces
-from training.bases import MINILM_CAUSAL, build_base
 from training.commands.terminal import DATA, LabelData, errors, say
+from training.finetuning.bases import MINILM_CAUSAL, build_base
 
 
 def base(
@@ -54,8 +54,8 @@ def train(
         spaces = load_label_spaces(label_data / "label_spaces")
         from service.demonstrations.corpus import read_demonstrations
         from service.demonstrations.encoder import load_encoder
-        from training import finetune
-        from training.mixing import Sources
+        from training.finetuning import finetune
+        from training.mixture.sources import Sources
 
         encoder = load_encoder()
         sources = Sources(
@@ -126,7 +126,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
 ) -> None:
     """Merge what was trained into its base: the bundle that the service loads."""
-    from training.merge import merge as merge_adapter
+    from training.finetuning.merge import merge as merge_adapter
 
     with errors():
         merge_adapter(adapter, base, out)

@@ -66,11 +66,13 @@ def evaluate(
         from service.demonstrations.corpus import read_demonstrations
         from service.recognition.pipeline import check_forecasts, supported_label_space
         from service.settings import load_settings
-        from training import evaluate as evaluation
+        from training.datasets.leakage import lines_among
         from training.datasets.reading import read_named
-        from training.free_decoding import open_speaker, with_spoken
-        from training.leakage import lines_among
-        from training.questions import by_label_space, check_labelled
+        from training.evaluation.evaluate import evaluate as answers_of
+        from training.evaluation.evaluate import uncalibrated
+        from training.evaluation.free_decoding import open_speaker, with_spoken
+        from training.evaluation.questions import by_label_space, check_labelled
+        from training.evaluation.scores import keep, recordable, score
 
         # What cannot be scored or recorded is said before anything is started.
         if task == "prediction" and (record or label_orders or free_decode):
@@ -90,7 +92,7 @@ def evaluate(
         loaded = load_bundle(bundle, spaces)
         if task == "prediction":  # the service does not calibrate forecasts
             check_forecasts(loaded)
-            loaded = evaluation.uncalibrated(loaded)
+            loaded = uncalibrated(loaded)
         trained = loaded.label_spaces
         labelled = by_label_space(corpora, trained, spaces[UNIFIED] if unified else None)
         for space, _ in labelled:
@@ -105,9 +107,9 @@ def evaluate(
                     "their labels (`data demonstrations --held-out` leaves such dialogues out)"
                 )
         for folder in record or ():
-            evaluation.recordable(folder, [space.name for space, _ in labelled])
+            recordable(folder, [space.name for space, _ in labelled])
         found = asyncio.run(
-            evaluation.evaluate(
+            answers_of(
                 settings,
                 labelled,
                 Path(index),
@@ -127,10 +129,10 @@ def evaluate(
                 with_spoken(one, speak(asked.prompts, [*own.values()]), own)
                 for one, asked, own in zip(said, found, words, strict=True)
             ]
-        scores = [evaluation.score(one, trained[one.label_space], calibration) for one in said]
-        for score in scores:
-            say(json.dumps(score.to_json()))
-        evaluation.keep(said, scores, record or (), predictions)
+        scores = [score(one, trained[one.label_space], calibration) for one in said]
+        for each in scores:
+            say(json.dumps(each.to_json()))
+        keep(said, scores, record or (), predictions)
 
 
 def baselines(
@@ -140,10 +142,11 @@ def baselines(
     label_data: LabelData = DATA,
 ) -> None:
     """Answer with what needs no language model: majority, copied, neighbours, classifier."""
-    from training import baselines as simple
     from training.datasets.reading import read_named
-    from training.predictions import write_predictions
-    from training.questions import check_labelled
+    from training.evaluation.baselines import baselines as answers_of
+    from training.evaluation.predictions import write_predictions
+    from training.evaluation.questions import check_labelled
+    from training.mixture.classifier import encode_split
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
@@ -159,9 +162,9 @@ def baselines(
 
         encode = load_encoder().encode_now
         say_aside("encoding; fitting the classifier takes a minute or two")
-        splits = [simple.encode_split(c.dialogues, space, encode) for c in (known, asked)]
+        splits = [encode_split(c.dialogues, space, encode) for c in (known, asked)]
         out.mkdir(parents=True, exist_ok=True)
-        for name, predictions in simple.baselines(splits[0], splits[1], space).items():
+        for name, predictions in answers_of(splits[0], splits[1], space).items():
             write_predictions([predictions], out / f"{name}.jsonl")
             say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
 
@@ -178,8 +181,8 @@ def compare(
     the measure by which the corpus is compared, in percent, by drawing dialogues with replacement.
     """
     from service.files import written_whole
-    from training.comparing import compared, described
-    from training.predictions import names_of, read_predictions
+    from training.evaluation.comparing import compared, described
+    from training.evaluation.predictions import names_of, read_predictions
 
     with errors():
         read = [read_predictions(path) for path in predictions]
@@ -212,8 +215,8 @@ def report(
     All is of what the models said, and beside it what calibrations would make of that.
     """
     from service.files import written_whole
-    from training.page import page
-    from training.report import read_runs, reported
+    from training.reporting.page import page
+    from training.reporting.report import read_runs, reported
 
     with errors():
         if out.suffix == ".json":

@@ -1,0 +1,111 @@
+"""Baselines on dialogues whose right answers are plain to see."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from training.arrays import Vectors
+from training.evaluation.baselines import baselines
+from training.evaluation.predictions import Predictions
+from training.mixture.classifier import Split, encode_split
+
+WORDS = ("hurrah", "alas", "grr", "well")
+
+
+def encode(texts: Sequence[str]) -> Vectors:
+    """A direction for each word; unlike texts of one word are near each other."""
+    vectors = np.zeros((len(texts), len(WORDS) + 1), np.float32)
+    for row, text in enumerate(texts):
+        vectors[row, WORDS.index(text.split()[0])] = 1.0
+        vectors[row, -1] = 0.1 * len(text.split())
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def dialogue(name: str, *said: tuple[str, str | None]) -> Dialogue:
+    return Dialogue(
+        name,
+        tuple(Utterance("Ann", text, label, id=f"{name}-{text}") for text, label in said),
+    )
+
+
+@pytest.fixture
+def meld(spaces: Mapping[str, LabelSpace]) -> LabelSpace:
+    return spaces["meld"]
+
+
+@pytest.fixture
+def train(meld: LabelSpace) -> Split:
+    """A word tells the label; "well" is what the word before it is."""
+    spoken = []
+    for number in range(30):
+        spoken.append(
+            dialogue(f"t{number}", ("hurrah", "joy"), ("well", "joy"), ("well well", "joy"))
+        )
+        spoken.append(dialogue(f"s{number}", ("alas", "sadness"), ("well", "sadness")))
+        spoken.append(dialogue(f"a{number}", ("grr " * (1 + number % 3), "anger")))
+    return encode_split(spoken, meld, encode)
+
+
+@pytest.fixture
+def answers(train: Split, meld: LabelSpace) -> dict[str, Predictions]:
+    asked = [
+        dialogue("d0", ("hurrah", "joy"), ("alas", None), ("grr", "anger")),
+        dialogue("d1", ("alas", "sadness"), ("well", "sadness")),
+    ]
+    return baselines(train, encode_split(asked, meld, encode), meld)
+
+
+def said(predictions: Predictions) -> list[str]:
+    return [predictions.labels[place] for place in predictions.probabilities.argmax(1)]
+
+
+def test_every_baseline_answers_every_labelled_utterance(answers: dict[str, Predictions]) -> None:
+    """In the corpus's order, under the corpus's ids, with distributions."""
+    assert list(answers) == ["majority", "copied", "neighbours", "classifier"]
+    for predictions in answers.values():
+        assert [(a.dialogue, a.index, a.utterance) for a in predictions.answers] == [
+            *(("d0", 0, "d0-hurrah"), ("d0", 2, "d0-grr")),
+            *(("d1", 0, "d1-alas"), ("d1", 1, "d1-well")),
+        ]
+        assert predictions.probabilities.sum(1) == pytest.approx(1.0)
+        assert (predictions.probabilities >= 0).all()
+
+
+def test_majority_is_the_label_that_training_has_most_of(answers: dict[str, Predictions]) -> None:
+    """90 of 180; one of each of the seven labels is added to what was counted."""
+    majority = answers["majority"]
+
+    assert said(majority) == ["joy"] * 4
+    assert majority.probabilities[0, majority.labels.index("joy")] == pytest.approx(91 / 187)
+
+
+def test_copied_label_is_the_nearest_utterances(answers: dict[str, Predictions]) -> None:
+    """Words tell it, save for "well", which has more than one label."""
+    assert said(answers["copied"])[:3] == ["joy", "anger", "sadness"]
+
+
+def test_neighbours_vote(answers: dict[str, Predictions]) -> None:
+    """Several of them, so the words are told too."""
+    assert said(answers["neighbours"])[:3] == ["joy", "anger", "sadness"]
+
+
+def test_classifier_sees_what_was_said_before(answers: dict[str, Predictions]) -> None:
+    """By itself "well" is joy twice as often."""
+    assert said(answers["classifier"]) == ["joy", "anger", "sadness", "sadness"]
+
+
+def test_context_is_of_the_same_dialogue(meld: LabelSpace) -> None:
+    """A first utterance has none, and unlabelled ones are part of it."""
+    spoken = [dialogue("a", ("grr", "anger")), dialogue("b", ("alas", None), ("well", "neutral"))]
+
+    split = encode_split(spoken, meld, encode)
+
+    width = split.vectors.shape[1]
+    assert split.places == (("a", 0, "a-grr"), ("b", 1, "b-well"))
+    assert not split.contexts[0, width:].any()
+    assert split.contexts[1, width : 2 * width].tolist() == encode(["alas"])[0].tolist()
+    assert not split.contexts[1, 2 * width :].any()

@@ -1,0 +1,228 @@
+"""Calibration measured and fitted on data whose answer is known."""
+
+import numpy as np
+import pytest
+
+from service.conversation.calibration import Isotonic, Temperature
+from service.decoding.bundle import MOST_KNOTS
+from training.arrays import Floats, Ints
+from training.evaluation.calibration import (
+    FITS,
+    Fit,
+    calibrated,
+    calibration_error,
+    cross_fitted,
+    fit_isotonic,
+    fit_temperature,
+    fitted,
+    reliability,
+)
+from training.evaluation.predictions import Answer, Predictions
+
+
+def rows(confidence: float, count: int) -> Floats:
+    """So many answers with this confidence in the first of two labels."""
+    return np.tile([confidence, 1 - confidence], (count, 1))
+
+
+def gold(right: int, wrong: int) -> np.ndarray:
+    return np.array([0] * right + [1] * wrong)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "wrong", "expected"),
+    [
+        # Says 9 to 1 where 3 to 1 is true: 9 = 3 ** 2.
+        (0.9, 3, 1, 2.0),
+        (0.75, 9, 1, 0.5),
+        (0.8, 8, 2, 1.0),
+        # No finite temperature is best; the ends of the range are.
+        (0.9, 5, 0, 0.25),
+        (0.9, 1, 4, 4.0),
+    ],
+)
+def test_temperature_makes_the_odds_true(
+    confidence: float, right: int, wrong: int, expected: float
+) -> None:
+    """To a percent."""
+    said = np.log(rows(confidence, right + wrong))
+
+    assert fit_temperature(said, gold(right, wrong)) == pytest.approx(expected, rel=0.01)
+
+
+def test_answers_in_other_orders_are_calibrated_alike() -> None:
+    """9 to 1 becomes 3 to 1, in whatever order the prompt lists the labels."""
+    said = Predictions(
+        "mine", ("up", "down"), (Answer("d", 0, 0, (0.9, 0.1), reordered=((0.1, 0.9),)),)
+    )
+
+    found = calibrated(said, Temperature(2.0))
+
+    assert found.probabilities[0] == pytest.approx([0.75, 0.25])
+    assert found.reordered[0, 0] == pytest.approx([0.25, 0.75])
+
+
+def test_temperature_needs_logarithms_up_to_a_constant_only() -> None:
+    """A softmax does not say how much of the vocabulary went to the labels."""
+    said = np.log(rows(0.9, 4)) + np.array([[0.0], [-3.0], [5.0], [-20.0]])
+
+    assert fit_temperature(said, gold(3, 1)) == pytest.approx(2.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "truth", "expected"),
+    [
+        (rows(0.8, 10), gold(8, 2), 0.0),
+        (rows(0.9, 4), gold(3, 1), 0.15),
+        (rows(0.6, 5), gold(5, 0), 0.4),
+        # Two bins, weighted by how many are in each.
+        (np.vstack([rows(0.9, 4), rows(0.6, 6)]), gold(3, 7), 0.4 * 0.15 + 0.6 * 0.6),
+        # One bin, from 9/15 to 10/15: what is right in it is held against its mean.
+        (np.vstack([rows(0.61, 1), rows(0.65, 1)]), gold(1, 1), 0.13),
+        # Certainty is in the last bin.
+        (rows(1.0, 4), gold(4, 0), 0.0),
+        (rows(1.0, 4), gold(0, 4), 1.0),
+    ],
+)
+def test_calibration_error_is_the_mean_gap_between_confidence_and_truth(
+    said: Floats, truth: np.ndarray, expected: float
+) -> None:
+    assert calibration_error(said, truth) == pytest.approx(expected)
+
+
+def test_confidence_is_in_the_most_probable_label() -> None:
+    """Of three labels the last is said, and true, with 0.5."""
+    said = np.tile([0.2, 0.3, 0.5], (2, 1))
+
+    assert calibration_error(said, np.array([2, 0])) == pytest.approx(0.0)
+
+
+def test_bins_say_how_often_the_confident_are_right() -> None:
+    """Those that hold an answer, the least confident first."""
+    said = np.vstack([rows(0.9, 4), rows(0.6, 6)])
+
+    low, high = reliability(said, gold(3, 7))
+
+    assert (low.share, low.confidence, low.accuracy) == pytest.approx((0.6, 0.6, 0.0))
+    assert (high.share, high.confidence, high.accuracy) == pytest.approx((0.4, 0.9, 0.75))
+
+
+def askew(seed: int, count: int = 3000) -> tuple[Floats, Ints]:
+    """Three labels, sure of the first beyond its truth and shy of the others."""
+    rng = np.random.default_rng(seed)
+    truth = rng.dirichlet([1.0, 1.0, 1.0], count)
+    right = (truth.cumsum(1) > rng.random((count, 1))).argmax(1)
+    return np.log(truth) + np.array([1.5, 0.0, 0.0]), right
+
+
+def test_curves_mend_what_no_temperature_can() -> None:
+    """A label that is always said too surely, on utterances that were not fitted on."""
+    scores, right = askew(1)
+    unseen, truth = askew(2)
+
+    by_label = calibration_error(fit_isotonic(scores, right)(unseen), truth)
+    together = calibration_error(Temperature(fit_temperature(scores, right))(unseen), truth)
+
+    assert by_label < 0.03
+    assert together > 0.05
+
+
+def test_curves_of_what_is_calibrated_are_nearly_straight() -> None:
+    scores, right = askew(1, 20_000)
+    scores -= np.array([1.5, 0.0, 0.0])
+
+    found = fit_isotonic(scores, right)(scores)
+
+    assert np.abs(found - np.exp(scores)).mean() < 0.02
+
+
+def test_curve_is_the_truth_where_confidence_takes_few_values() -> None:
+    """0.9 is right in 3 of 4 cases and 0.6 in none of 6; never is 1 in 10 + 2, not 0."""
+    said = np.vstack([rows(0.9, 4), rows(0.6, 6)])
+
+    first, second = fit_isotonic(np.log(said), gold(3, 7)).curves
+
+    assert [share for share, _ in first] == pytest.approx([0.6, 0.9])
+    assert [truth for _, truth in first] == pytest.approx([1 / 12, 0.75])
+    assert [share for share, _ in second] == pytest.approx([0.1, 0.4])
+    assert [truth for _, truth in second] == pytest.approx([0.25, 11 / 12])
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 3000])
+def test_curves_are_ones_that_a_bundle_can_hold(count: int) -> None:
+    """Of few utterances and of many; the ends are kept."""
+    scores, right = askew(3, count)
+
+    for label, knots in enumerate(fit_isotonic(scores, right).curves):
+        shares = Temperature()(scores)[:, label]
+        assert 1 <= len(knots) <= MOST_KNOTS
+        assert (knots[0][0], knots[-1][0]) == (shares.min(), shares.max())
+
+
+def test_curves_of_many_steps_are_thinned() -> None:
+    """A share of utterances that rises with the model's own, in 1,000 steps."""
+    share = np.repeat(np.linspace(0.001, 0.999, 1000), 1000)
+    right = np.tile(np.arange(1000), 1000) >= np.repeat(np.arange(1000), 1000)
+
+    first, _ = fit_isotonic(np.log(np.stack([share, 1 - share], 1)), right.astype(int)).curves
+
+    assert len(first) == MOST_KNOTS
+    assert Isotonic((first, first))(np.log([0.7, 0.3])) == pytest.approx([0.7, 0.3], abs=0.01)
+
+
+def spoken(scores: Floats, right: Ints, utterances: int = 10) -> Predictions:
+    """In dialogues of so many utterances."""
+    return Predictions(
+        "mine",
+        ("a", "b", "c"),
+        tuple(
+            Answer(f"d{n // utterances}", n, int(label), tuple(Temperature()(row).tolist()), 0.9)
+            for n, (row, label) in enumerate(zip(scores, right, strict=True))
+        ),
+    )
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_answers_are_calibrated_as_the_service_would(fit: Fit) -> None:
+    """Nothing else of them changes."""
+    said = spoken(*askew(4, 60))
+    calibration = fitted(said, fit)
+
+    found = calibrated(said, calibration)
+
+    assert found.probabilities == pytest.approx(calibration(np.log(said.probabilities)))
+    assert [(a.dialogue, a.index, a.gold, a.label_mass) for a in found.answers] == [
+        (a.dialogue, a.index, a.gold, a.label_mass) for a in said.answers
+    ]
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_cross_fitted_answers_owe_nothing_to_their_own_labels(fit: Fit) -> None:
+    """Other gold labels in a dialogue leave its answers alone, and change others'."""
+    scores, right = askew(5, 100)
+    changed = right.copy()
+    changed[:10] = (changed[:10] + 1) % 3
+
+    one, other = (cross_fitted(spoken(scores, gold), fit) for gold in (right, changed))
+
+    assert (one.probabilities[:10] == other.probabilities[:10]).all()
+    assert (one.probabilities[10:20] != other.probabilities[10:20]).any()
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_single_dialogue_has_nothing_to_be_calibrated_by(fit: Fit) -> None:
+    said = spoken(*askew(6, 8))
+
+    assert cross_fitted(said, fit) == said
+
+
+def test_cross_fitting_does_not_flatter() -> None:
+    """Labels drawn at random: curves seem to explain them, and do not on other dialogues."""
+    rng = np.random.default_rng(7)
+    said = spoken(rng.normal(size=(300, 3)), rng.integers(0, 3, 300))
+
+    in_sample = calibrated(said, fitted(said, fit_isotonic))
+    honest = cross_fitted(said, fit_isotonic)
+
+    assert (in_sample.probabilities.argmax(1) == said.gold).mean() > 0.38
+    assert (honest.probabilities.argmax(1) == said.gold).mean() < 0.36

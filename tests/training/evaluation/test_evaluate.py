@@ -1,0 +1,144 @@
+"""What a bundle answers when it is asked about every labelled utterance."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from service.decoding.bundle import Bundle, read_bundle, trained_labels
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer
+from service.errors import ForecastNotSupported, UtteranceTooLong
+from service.recognition.pipeline import Recognizer, open_recognizer
+from tests.recognition.conftest import Words
+from training.evaluation.calibration import calibrated
+from training.evaluation.evaluate import ask, ask_ahead, uncalibrated
+from training.evaluation.predictions import Predictions
+from training.evaluation.scores import Kind, record, score
+
+
+class Moody:
+    """A label engine with an opinion of its own on every prompt."""
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        weights = np.random.default_rng(list(prompt)).dirichlet(np.ones(len(candidates) + 1))
+        return Reading(tuple(map(math.log, weights[:-1])), 0)
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+TALKS = tuple(
+    Dialogue(
+        f"d{n}",
+        (
+            Utterance("Ann", f"This is talk {n}.", "Joy" if n % 2 else "anger", id=f"u{n}"),
+            Utterance("Bo", "I see."),
+            Utterance("Ann", f"It was number {n}.", "neutral"),
+        ),
+    )
+    for n in range(8)
+)
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+def recognizer(bundle: Bundle, spaces: Mapping[str, LabelSpace], words: Words) -> Recognizer:
+    return open_recognizer(bundle, Tokenizer(words.encode, (0,), 1), spaces, Moody(), None)
+
+
+def test_every_labelled_utterance_is_asked(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    """Those without a label are context; labels are found without regard to case."""
+    asked = recognizer(read_bundle(folder), spaces, words)
+
+    found = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+
+    assert [(a.dialogue, a.index, a.utterance) for a in found.answers] == [
+        (f"d{n}", index, utterance)
+        for n in range(8)
+        for index, utterance in ((0, f"u{n}"), (2, None))
+    ]
+    assert [found.labels[a.gold] for a in found.answers[:4]] == [
+        *("anger", "neutral", "joy", "neutral")
+    ]
+
+
+def test_turn_is_forecast_from_those_before_it(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    """Every labelled one but the first of its dialogue, by a bundle that was trained to."""
+    bundle = read_bundle(folder).model_copy(update={"tasks": ("main", "prediction")})
+    asked = recognizer(bundle, spaces, words)
+
+    found = asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+
+    assert [(a.dialogue, a.index, found.labels[a.gold]) for a in found.answers] == [
+        (f"d{n}", 2, "neutral") for n in range(8)
+    ]
+    main = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+    assert found.answers[0].probabilities != main.answers[1].probabilities
+
+
+def test_bundle_that_was_not_trained_to_forecast_says_so(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    asked = recognizer(read_bundle(folder), spaces, words)
+
+    with pytest.raises(ForecastNotSupported):
+        asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+
+
+def test_utterance_that_does_not_fit_ends_it(
+    folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    """A score of the others would be of another corpus."""
+    talk = Dialogue("long", (Utterance("Ann", "word " * 100, "joy"),))
+
+    with pytest.raises(UtteranceTooLong, match="dialogue 'long'"):
+        asyncio.run(
+            ask(
+                recognizer(read_bundle(folder), spaces, words),
+                *(spaces["meld"], [talk], asyncio.Semaphore(4)),
+            )
+        )
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_service_answers_with_the_probabilities_that_were_measured(
+    kind: Kind, folder: Path, spaces: Mapping[str, LabelSpace], words: Words
+) -> None:
+    """Fitted, written, read and applied by the recognizer; and fitted anew from the same."""
+
+    def said(bundle: Bundle) -> Predictions:
+        asked = recognizer(bundle, spaces, words)
+        return asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+
+    raw = said(uncalibrated(read_bundle(folder)))
+    scored = score(raw, trained_labels(spaces["meld"]), kind)
+    record([scored], folder)
+    recorded = read_bundle(folder)
+
+    served = said(recorded)
+
+    expected = calibrated(raw, scored.fitted)
+    assert served.probabilities == pytest.approx(expected.probabilities, rel=1e-9)
+    assert served.probabilities != pytest.approx(raw.probabilities, rel=0.01)
+    again = said(uncalibrated(recorded))
+    assert score(again, recorded.label_spaces["meld"], kind).fitted == scored.fitted
+    labels = [served.labels[place] for place in served.probabilities.argmax(axis=1)]
+    assert recorded.label_spaces["meld"].predicted == pytest.approx(
+        {name: labels.count(name) / len(labels) for name in served.labels}, abs=0.0001
+    )

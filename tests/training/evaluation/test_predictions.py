@@ -1,0 +1,230 @@
+"""Predictions kept in files, and files compared on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.cli import app
+from training.evaluation.predictions import (
+    Answer,
+    Predictions,
+    PredictionsError,
+    Spoken,
+    read_predictions,
+    write_predictions,
+)
+
+MELD = Predictions(
+    "meld",
+    ("joy", "anger"),
+    (
+        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger"), "dia0_utt0"),
+        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98, utterance="dia0_utt3"),
+        Answer("dev/7", 0, 1, (0.125, 0.875), 1.0, ("joy",)),
+    ),
+)
+MINE = Predictions("mine", ("up", "down"), (Answer("x", 0, 1, (0.25, 0.75)),))
+
+
+def test_file_holds_what_was_said(tmp_path: Path) -> None:
+    """By label space, whatever the order of the lines."""
+    write_predictions([MELD, MINE], tmp_path / "said.jsonl")
+
+    assert read_predictions(tmp_path / "said.jsonl") == {"meld": MELD, "mine": MINE}
+
+
+def test_file_holds_what_the_model_said_when_it_was_asked_in_other_ways(tmp_path: Path) -> None:
+    """Where it was: in two other orders of the labels, and free to say anything."""
+    asked = Predictions(
+        "mine",
+        ("up", "down"),
+        (
+            Answer(
+                *("x", 0, 1, (0.25, 0.75)),
+                reordered=((0.5, 0.5), (0.125, 0.875)),
+                spoken=Spoken("downwards", None),
+            ),
+            Answer(
+                *("x", 1, 0, (0.75, 0.25)),
+                reordered=((0.5, 0.5), (0.625, 0.375)),
+                spoken=Spoken("going up", "up"),
+            ),
+        ),
+    )
+    path = tmp_path / "said.jsonl"
+
+    write_predictions([asked, MELD], path)
+
+    assert read_predictions(path) == {"mine": asked, "meld": MELD}
+    assert asked.reordered.shape == (2, 2, 2)
+    assert asked.reordered[0].tolist() == [[0.5, 0.5], [0.125, 0.875]]
+    assert MELD.reordered.shape == (3, 0, 2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert ["spoken" in row or "reordered" in row for row in rows] == [True] * 2 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reordered": [[0.5, 0.5]]}, "reordered: asked in more or fewer orders than above"),
+        ({"spoken": {"text": "up", "label": "up"}}, "spoken: 'up' is no label"),
+        ({"spoken": "up"}, "TypeError"),
+    ],
+)
+def test_broken_answer_in_another_way_is_named(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MELD], path)
+    first, second, third = path.read_text().splitlines()
+    path.write_text("\n".join([first, json.dumps(json.loads(second) | changes), third]))
+
+    with pytest.raises(PredictionsError, match=f":2: not a prediction: .*{said}"):
+        read_predictions(path)
+
+
+def test_orders_with_too_few_labels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MINE], path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reordered": [[1.0]]}))
+
+    with pytest.raises(PredictionsError, match=r":1: .*reordered: not 2 probabilities"):
+        read_predictions(path)
+
+
+def test_utterance_without_an_id_has_none_in_the_file(tmp_path: Path) -> None:
+    """As in the files that were written before there were ids."""
+    write_predictions([MELD, MINE], tmp_path / "said.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+
+    assert [row.get("utterance") for row in rows] == ["dia0_utt0", "dia0_utt3", None, None]
+    assert ["utterance" in row for row in rows] == [True, True, False, False]
+
+
+def test_predictions_are_arrays_over_utterances() -> None:
+    """Dialogues by number."""
+    assert MELD.gold.tolist() == [0, 1, 1]
+    assert MELD.probabilities.tolist() == [[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]]
+    assert MELD.dialogues.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", ":2: not JSON"),
+        ("[]", ":2: not a prediction"),
+        ('{"label_space": "meld"}', ":2: not a prediction: KeyError: 'probabilities'"),
+        (
+            '{"label_space": "meld", "dialogue": "a", "index": 0, "gold": "joy", '
+            '"probabilities": {"joy": 1.0}, "label_mass": 1.0, "demonstrations": []}',
+            ":2: not a prediction: ValueError: the labels of meld are others than above",
+        ),
+    ],
+)
+def test_broken_line_is_named(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    write_predictions([MELD], path)
+    first = path.read_text().splitlines()[0]
+    path.write_text(f"{first}\n{line}\n")
+
+    with pytest.raises(PredictionsError) as refused:
+        read_predictions(path)
+
+    assert str(refused.value).startswith(f"{path}{said}")
+
+
+def test_file_without_predictions_is_refused(tmp_path: Path) -> None:
+    """An empty one, or none at all."""
+    (tmp_path / "empty.jsonl").touch()
+
+    with pytest.raises(PredictionsError, match="holds no prediction"):
+        read_predictions(tmp_path / "empty.jsonl")
+    with pytest.raises(PredictionsError, match="No such file"):
+        read_predictions(tmp_path / "none.jsonl")
+
+
+def test_models_are_compared_side_by_side(tmp_path: Path) -> None:
+    """The first leads, or does not, every other one; the file has every measure."""
+    right = Predictions(
+        "meld",
+        MELD.labels,
+        tuple(
+            Answer(a.dialogue, a.index, a.gold, (1.0, 0.0) if a.gold == 0 else (0.0, 1.0))
+            for a in MELD.answers
+        ),
+    )
+    for name, said in (("ours", right), ("theirs", MELD)):
+        write_predictions([said], tmp_path / f"{name}.jsonl")
+
+    result = CliRunner().invoke(
+        app,
+        [
+            *("compare", str(tmp_path / "ours.jsonl"), str(tmp_path / "theirs.jsonl")),
+            *("--out", str(tmp_path / "compared.json")),
+        ],
+    )
+
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "meld, 3 utterances"
+    assert lines[4].startswith("| ours | 100.00 | 100.0 to 100.0 | 100.00 | 100.00 | 0.000 |")
+    assert lines[5].startswith("| theirs | 66.67 |")
+    assert lines[7].startswith("ours leads theirs by 33.33 (")
+    found = json.loads((tmp_path / "compared.json").read_text())["meld"]
+    assert found["models"]["theirs"]["confusion"] == [[1, 0], [1, 1]]
+    assert found["leads"]["theirs"]["value"] == pytest.approx(1 / 3)
+
+
+def test_dailydialog_is_compared_by_micro_f1(tmp_path: Path) -> None:
+    """Ours finds an emotion that theirs misses; the neutral ones, which both know, are no help."""
+
+    def said(*labels: int) -> Predictions:
+        rows = ((1.0, 0.0), (0.0, 1.0))
+        golds = (0, 0, 0, 1, 1)
+        answers = (Answer(f"d{n}", 0, golds[n], rows[m]) for n, m in enumerate(labels))
+        return Predictions("dailydialog", ("no emotion", "anger"), tuple(answers))
+
+    for name, found in (("ours", said(0, 0, 0, 1, 1)), ("theirs", said(0, 0, 0, 1, 0))):
+        write_predictions([found], tmp_path / f"{name}.jsonl")
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("ours", "theirs")]
+
+    result = CliRunner().invoke(app, ["compare", *files, "--out", str(tmp_path / "out.json")])
+
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[2].startswith("| model | micro F1 without neutral | 95% |")
+    assert lines[5].startswith("| theirs | 66.67 |")
+    assert lines[7].startswith("ours leads theirs by 33.33 (")
+    compared = json.loads((tmp_path / "out.json").read_text())["dailydialog"]
+    assert compared["compared_by"] == "micro_f1"
+    assert compared["models"]["theirs"]["micro_f1_interval"]["value"] == pytest.approx(2 / 3)
+    assert "weighted_f1" in compared["models"]["theirs"]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    """As runs leave them."""
+    paths = [tmp_path / folder / "said.jsonl" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        write_predictions([MELD], path)
+
+    result = CliRunner().invoke(app, ["compare", *map(str, paths)])
+
+    assert result.exit_code == 0, result.output
+    assert f"{paths[0]} leads {paths[1]} by 0.00" in result.output
+
+
+def test_files_of_other_utterances_are_refused(tmp_path: Path) -> None:
+    """In one line."""
+    write_predictions([MELD], tmp_path / "one.jsonl")
+    fewer = Predictions("meld", MELD.labels, MELD.answers[:2])
+    write_predictions([fewer], tmp_path / "two.jsonl")
+
+    result = CliRunner().invoke(
+        app, ["compare", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")]
+    )
+
+    assert result.exit_code == 2
+    assert "meld: 3 utterances and 2" in result.output

@@ -1,0 +1,166 @@
+"""What a bundle is asked, and what is refused before it is started."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import UNIFIED, LabelSpace
+from service.decoding.bundle import write_bundle
+from tests.training.conftest import described
+from training.cli import app
+from training.datasets.errors import DatasetError
+from training.datasets.reading import Corpus
+from training.evaluation.questions import by_label_space, check_labelled
+
+
+def corpus(path: str, space: LabelSpace, label: str | None, *ids: str) -> Corpus:
+    """Dialogues of two turns, the second of which has no label."""
+    return Corpus(
+        Path(path),
+        space,
+        tuple(
+            Dialogue(name, (Utterance("Ann", "Oh!", label), Utterance("Bo", "Hm."))) for name in ids
+        ),
+    )
+
+
+def asked(questions: list[tuple[LabelSpace, tuple[Dialogue, ...]]]) -> dict[str, list[str]]:
+    return {space.name: [dialogue.id for dialogue in said] for space, said in questions}
+
+
+def test_files_of_one_label_space_are_asked_together(spaces: Mapping[str, LabelSpace]) -> None:
+    """One score and one calibration come of them, whatever stands between them."""
+    corpora = [
+        corpus("Session4", spaces["iemocap"], "happy", "a", "b"),
+        corpus("dev.csv", spaces["meld"], "joy", "a"),
+        corpus("Session5", spaces["iemocap"], "sad", "c"),
+    ]
+
+    found = by_label_space(corpora, {"iemocap", "meld"})
+
+    assert asked(found) == {"iemocap": ["a", "b", "c"], "meld": ["a"]}
+    assert len(found) == 2
+
+
+def test_unified_labels_are_asked_of_all_files_once(spaces: Mapping[str, LabelSpace]) -> None:
+    """Those that are in unified labels already too; one that is not trained on, in no other."""
+    corpora = [
+        corpus("mine.jsonl", spaces[UNIFIED], "joyful", "u"),
+        corpus("dev.csv", spaces["meld"], "joy", "m"),
+        corpus("Session5", spaces["iemocap"], "happy", "i"),
+    ]
+
+    found = by_label_space(corpora, {"meld", UNIFIED}, spaces[UNIFIED])
+
+    assert asked(found) == {"meld": ["m"], UNIFIED: ["u", "m", "i"]}
+    assert [d.utterances[0].label for d in found[1][1]] == ["joyful"] * 3
+    assert [d.utterances[0].label for d in found[0][1]] == ["joy"]
+
+
+def test_dialogues_of_one_id_are_refused(spaces: Mapping[str, LabelSpace]) -> None:
+    """Both files are named; in label spaces of their own they may be."""
+    corpora = [
+        corpus("one.jsonl", spaces["meld"], "joy", "a", "b"),
+        corpus("two.jsonl", spaces["emorynlp"], "mad", "b"),
+    ]
+    trained = {"meld", "emorynlp", UNIFIED}
+
+    assert len(by_label_space(corpora, trained)) == 2
+    for unified, named in ((spaces[UNIFIED], corpora), (None, [corpora[0], corpora[0]])):
+        with pytest.raises(
+            DatasetError, match=r"(two|one).jsonl: dialogue '.' is in one.jsonl too"
+        ):
+            by_label_space(named, trained, unified)
+
+
+def test_corpus_without_a_label_is_refused(spaces: Mapping[str, LabelSpace]) -> None:
+    """Nothing could be scored; of forecasts, first turns say nothing."""
+    check_labelled(corpus("dev.csv", spaces["meld"], "joy", "a"))
+
+    with pytest.raises(DatasetError, match=r"^raw\.jsonl: no utterance has a label$"):
+        check_labelled(corpus("raw.jsonl", spaces["meld"], None, "a"))
+    with pytest.raises(
+        DatasetError, match=r"dev\.csv: no utterance but the first of a dialogue has"
+    ):
+        check_labelled(corpus("dev.csv", spaces["meld"], "joy", "a"), "prediction")
+
+
+@pytest.fixture
+def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
+    """A description and a file that is called weights: nothing that could be started."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    write_bundle(described(spaces["meld"]), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("space", "label", "options", "said"),
+    [
+        ("meld", None, [], "talks.jsonl: no utterance has a label"),
+        ("iemocap", "happy", [], "bundle b was not trained on 'iemocap'"),
+        ("meld", "joy", ["--unified"], "bundle b was not trained on 'unified'"),
+        ("meld", "joy", ["--task", "prediction"], "bundle b was not trained to forecast"),
+        ("meld", "joy", ["--record", "nowhere"], "nowhere/bundle.json: No such file"),
+        ("meld", "joy", ["--predictions", "nowhere/p.jsonl"], "nowhere/p.jsonl: there is no such"),
+        (
+            *("meld", "joy", ["--no-demonstrations", "--demonstrations-file", "mine.jsonl"]),
+            "--no-demonstrations shows none of --demonstrations-file",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
+    space: str,
+    label: str | None,
+    options: list[str],
+    said: str,
+    bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """In one line, although the bundle has no weights to start."""
+    talks = tmp_path / "talks.jsonl"
+    turn = {"speaker": "Ann", "text": "We won!", **({} if label is None else {"label": label})}
+    talks.write_text(json.dumps({"id": "d", "utterances": [turn, turn]}))
+
+    result = CliRunner().invoke(
+        app, ["evaluate", str(bundle), "--corpus", f"jsonl/{space}:{talks}", *options]
+    )
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_baselines_refuse_a_corpus_without_a_label(tmp_path: Path) -> None:
+    """Before the encoder is loaded."""
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text(json.dumps({"id": "d", "utterances": [{"speaker": "Ann", "text": "Oh!"}]}))
+    named = f"jsonl/meld:{talks}"
+
+    result = CliRunner().invoke(
+        app, ["baselines", "--train", named, "--corpus", named, "--out", str(tmp_path / "out")]
+    )
+
+    assert result.exit_code == 2
+    assert "talks.jsonl: no utterance has a label" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
+    """The nearest utterance would be the one that is asked."""
+    talks = tmp_path / "talks.jsonl"
+    turn = {"speaker": "Ann", "text": "Oh!", "label": "joy"}
+    talks.write_text(json.dumps({"id": "d", "utterances": [turn]}))
+    named = f"jsonl/meld:{talks}"
+
+    result = CliRunner().invoke(
+        app, ["baselines", "--train", named, "--corpus", named, "--out", str(tmp_path / "out")]
+    )
+
+    assert result.exit_code == 2
+    assert "talks.jsonl: is what they know, too" in result.stderr

@@ -1,0 +1,186 @@
+"""What a bundle's answers are worth, and where it is written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.conversation.calibration import Calibration, Isotonic, Temperature
+from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
+from training.evaluation.calibration import calibration_error, cross_fitted, fit_isotonic
+from training.evaluation.free_decoding import with_spoken
+from training.evaluation.label_orders import with_other_orders
+from training.evaluation.metrics import measure
+from training.evaluation.predictions import Answer, Predictions, read_predictions
+from training.evaluation.scores import Scores, keep, record, score
+
+UP_AND_DOWN = TrainedLabels(verbalizers={"up": "up", "down": "down"})
+
+
+def predictions(*answers: Answer) -> Predictions:
+    return Predictions("meld", ("up", "down"), answers)
+
+
+def surely(dialogues: int) -> Predictions:
+    """Says 81 to 1 where 3 to 1 is true, in every dialogue."""
+    return predictions(
+        *(
+            Answer(f"d{dialogue}", n, int(n == 3), (81 / 82, 1 / 82), 0.98, ("up",))
+            for dialogue in range(dialogues)
+            for n in range(4)
+        )
+    )
+
+
+def always_right(utterances: int) -> Predictions:
+    """And is three quarters sure of it."""
+    shares = ((0.75, 0.25), (0.25, 0.75))
+    return predictions(*(Answer("d", n, n % 2, shares[n % 2]) for n in range(utterances)))
+
+
+def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
+    """81 to 1 is 9 to 1 at 2, and 3 to 1 at 4."""
+    found = score(surely(6), UP_AND_DOWN.calibrated(Temperature(2.0)))
+
+    printed = found.to_json()
+    assert (printed["utterances"], printed["accuracy"], printed["label_mass"]) == (24, 75.0, 0.98)
+    assert printed["calibration_error"] == pytest.approx(0.15)
+    assert printed["micro_f1"] == 75.0  # no label is neutral
+    assert isinstance(found.fitted, Temperature)
+    assert printed["calibrated_error"] == pytest.approx(0.0, abs=0.005)
+    assert printed["brier"] == pytest.approx((3 * 0.02 + 1.62) / 4)
+    assert printed["calibrated_brier"] == pytest.approx((3 * 0.125 + 1.125) / 4, abs=0.001)
+    assert printed["demonstration_agreement"] == 75.0
+    assert printed["temperature"] == pytest.approx(4.0, rel=0.01)
+
+
+def test_scores_may_be_by_a_curve_for_each_label() -> None:
+    """Each utterance by what fits other dialogues; the bundle gets what fits all of them."""
+    rng = np.random.default_rng(1)
+    said = predictions(
+        *(
+            Answer(f"d{n // 5}", n, int(rng.random() < 0.5 * down), (1 - down, down))
+            for n, down in enumerate(rng.random(200).tolist())
+        )
+    )
+    expected = cross_fitted(said, fit_isotonic)
+
+    found = score(said, UP_AND_DOWN, "isotonic")
+
+    assert isinstance(found.fitted, Isotonic)
+    assert found.mended.calibration_error == calibration_error(
+        expected.probabilities, expected.gold
+    )
+    assert found.mended.accuracy > found.served.accuracy + 0.05
+    assert found.mended.brier < found.served.brier
+    assert found.to_json()["calibration"] == "isotonic"
+
+
+def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
+    """Curves may flip an answer, or undo that an order flipped it."""
+    shares = ((0.6, 0.4), (0.4, 0.6), (0.45, 0.55), (0.2, 0.8))
+    said, other = (
+        predictions(*(Answer("d", n, 0, shares[place]) for n, place in enumerate(places)))
+        for places in ((0, 0, 0, 3), (1, 2, 0, 3))
+    )
+    # Up is said from 0.45 on.
+    curves = Isotonic((((0.4, 0.1), (0.45, 0.6)), ((0.4, 0.1), (0.55, 0.1), (0.6, 0.4))))
+
+    asked = with_other_orders(said, [other, said])
+
+    assert score(asked, UP_AND_DOWN).served.label_order_flip_rate == 0.25
+    assert score(asked, UP_AND_DOWN.calibrated(curves)).served.label_order_flip_rate == 0.125
+    assert score(said, UP_AND_DOWN).served.label_order_flip_rate is None
+
+
+def test_what_the_model_freely_says_is_held_against_what_the_service_would() -> None:
+    """Up by the model, down by the curves; "upwards" is no label."""
+    said = predictions(*(Answer("d", n, 0, (0.6, 0.4)) for n in range(4)))
+    curves = Isotonic((((0.5, 0.2),), ((0.5, 0.3),)))
+    texts = ["up", "down", "upwards", "up"]
+
+    asked = with_spoken(said, texts, UP_AND_DOWN.verbalizers)
+
+    found = score(asked, UP_AND_DOWN).served
+    assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.5)
+    found = score(asked, UP_AND_DOWN.calibrated(curves)).served
+    assert (found.invalid_rate, found.free_decode_agreement) == (0.25, 0.25)
+    assert score(said, UP_AND_DOWN).to_json()["invalid_rate"] is None
+
+
+def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
+    found = score(predictions(Answer("d", 0, 0, (0.9, 0.1))), UP_AND_DOWN)
+
+    assert found.served.demonstration_agreement is None
+
+
+WARM = Temperature(1.5)
+
+
+def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
+    """Three of four are right, as `surely` says it, and when calibrated all of them."""
+    served, mended = measure(surely(25)), measure(always_right(100))
+    return Scores(
+        label_space,
+        served,
+        fitted,
+        mended,
+        dict.fromkeys(("neutral", "surprise", "fear", "sadness", "disgust"), 0.0)
+        | {"joy": 0.75, "anger": 0.25},
+    )
+
+
+@pytest.mark.parametrize("fitted", [Temperature(1.5), Isotonic((((0.1, 1 / 3), (0.7, 0.8)),) * 7)])
+def test_scores_are_written_where_the_service_reads_the_calibration(
+    fitted: Calibration, folder: Path
+) -> None:
+    """With the scores that hold when calibrated so; nothing else changes."""
+    before = read_bundle(folder)
+
+    record([scores("meld", fitted)], folder)
+
+    after = read_bundle(folder)
+    assert after.label_spaces["meld"].calibration == fitted
+    assert after.label_spaces["meld"].development == {
+        "utterances": 100,
+        "weighted_f1": 100.0,
+        "macro_f1": 100.0,
+        "micro_f1": 100.0,
+        "accuracy": 100.0,
+        "calibration_error": 0.25,
+    }
+    assert after.label_spaces["meld"].predicted["joy"] == 0.75
+    assert after.label_spaces["meld"].verbalizers == before.label_spaces["meld"].verbalizers
+    assert after.label_spaces["unified"] == before.label_spaces["unified"]
+    assert after.model_copy(update={"label_spaces": before.label_spaces}) == before
+
+
+def test_scores_of_another_bundle_are_refused(folder: Path) -> None:
+    """And none of them is written."""
+    before = (folder / FILE).read_bytes()
+
+    with pytest.raises(BundleError, match="was not trained on emorynlp"):
+        record([scores("meld"), scores("emorynlp")], folder)
+
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_predictions_are_kept_as_the_model_said_them(folder: Path, tmp_path: Path) -> None:
+    """Whatever calibration the bundle has, or gets."""
+    said = replace(surely(6), label_space="meld")
+    path = tmp_path / "said.jsonl"
+
+    keep([said], [scores("meld")], [folder], path)
+
+    assert read_predictions(path) == {"meld": said}
+
+
+def test_file_of_predictions_means_that_scores_are_recorded(folder: Path, tmp_path: Path) -> None:
+    """An experiment that was stopped before the file was there does the step again."""
+    said = replace(surely(6), label_space="meld")
+
+    with pytest.raises(OSError, match="nowhere"):
+        keep([said], [scores("meld")], [folder], tmp_path / "nowhere" / "said.jsonl")
+
+    assert read_bundle(folder).label_spaces["meld"].calibration == WARM

@@ -1,0 +1,153 @@
+"""An adapter and its base become the bundle that the service loads."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from service.conversation.labels import LabelSpace
+from service.decoding.bundle import BundleError, load_bundle, read_bundle
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from tests.training.conftest import WriteBase
+from training.cli import app
+from training.finetuning.bases import base_revision
+from training.finetuning.merge import merge
+
+
+@pytest.fixture(scope="module")
+def bundle(adapter: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    merge(adapter, tiny_base, folder)
+    return folder
+
+
+@pytest.fixture
+def other_base(write_base: WriteBase, tmp_path: Path) -> Path:
+    """The same shapes with other weights."""
+    write_base(tmp_path / "other-base", 2)
+    return tmp_path / "other-base"
+
+
+def test_bundle_computes_what_base_and_adapter_do(
+    bundle: Path, adapter: Path, tiny_base: Path
+) -> None:
+    """Low-rank changes, biases and layer norms, all of them, rounded to what is served."""
+    ids = torch.randint(3, 30_000, (4, 60), generator=torch.Generator().manual_seed(1))
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    merged = AutoModelForCausalLM.from_pretrained(bundle, dtype=torch.float32).eval()
+    with torch.no_grad():
+        plain = base(input_ids=ids).logits
+        adapted = peft.PeftModel.from_pretrained(base, str(adapter)).eval()(input_ids=ids).logits
+        found = merged(input_ids=ids).logits
+
+    assert (found - adapted).abs().mean() < 0.01
+    assert (found - plain).abs().mean() > 0.1
+
+
+def test_bundle_has_the_numbers_that_are_served(bundle: Path) -> None:
+    """vLLM computes in bfloat16; what else reads the bundle computes with the same weights."""
+    weights = load_file(bundle / "model.safetensors")
+
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+
+
+def test_bundle_is_one_the_service_accepts(
+    bundle: Path, adapter: Path, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """With the adapter's description and the base's tokenizer, BOS and EOS included."""
+    assert load_bundle(bundle, spaces) == read_bundle(adapter)
+    found = load_tokenizer(bundle)
+    assert (found.begin, found.end) == (tokenizer.begin, tokenizer.end)
+    assert found.encode("Joyful ###") == tokenizer.encode("Joyful ###")
+
+
+def test_another_base_is_refused(adapter: Path, tiny_base: Path, other_base: Path) -> None:
+    """The result would answer, and be noise; the error names both."""
+    with pytest.raises(BundleError) as refused:
+        merge(adapter, other_base, other_base.with_name("out"))
+
+    assert str(refused.value) == (
+        f"{adapter}: was trained on tiny-base at {base_revision(tiny_base)}, "
+        f"{other_base} is {base_revision(other_base)}"
+    )
+    assert not other_base.with_name("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("bundle.json", r"bundle\.json: No such file"),
+        ("adapter_model.safetensors", r"holds no adapter_model\.safetensors"),
+    ],
+)
+def test_folder_that_is_no_adapter_is_refused(
+    missing: str, message: str, adapter: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(adapter, tmp_path / "adapter", ignore=shutil.ignore_patterns("checkpoints"))
+    (tmp_path / "adapter" / missing).unlink()
+
+    with pytest.raises(BundleError, match=message):
+        merge(tmp_path / "adapter", tiny_base, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_merging_again_replaces_the_bundle(
+    bundle: Path, adapter: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """Whole: nothing of what stood there is left, and nothing unfinished beside it."""
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "stray.safetensors").write_bytes(b"earlier")
+
+    merge(adapter, tiny_base, out)
+
+    assert {p.name for p in out.iterdir()} == {p.name for p in bundle.iterdir()}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_refused_merge_leaves_an_earlier_bundle_alone(
+    adapter: Path, other_base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "bundle.json").write_text("earlier")
+
+    with pytest.raises(BundleError):
+        merge(adapter, other_base, out)
+
+    assert (out / "bundle.json").read_text() == "earlier"
+
+
+def test_command_says_in_a_line_why_it_refuses(adapter: Path, other_base: Path) -> None:
+    """Exit status 2, no traceback."""
+    out = other_base.with_name("out")
+
+    result = CliRunner().invoke(
+        app, ["merge", str(adapter), "--base", str(other_base), "--out", str(out)]
+    )
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"instructerc-train: {adapter}: was trained on tiny-base at")
+    assert result.stderr.count("\n") == 1
+
+
+def test_misspelt_recipe_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """The base need not even be there."""
+    (tmp_path / "mine.yaml").write_text("nmae: mine\n")
+
+    result = CliRunner().invoke(
+        app,
+        ["train", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"),
+         "--data", str(tmp_path), "--base", str(tmp_path / "none")],
+    )  # fmt: skip
+
+    assert result.exit_code == 2
+    assert "mine.yaml: " in result.stderr
+    assert "nmae: Extra inputs are not permitted" in result.stderr

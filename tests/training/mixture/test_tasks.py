@@ -1,0 +1,282 @@
+"""What a model is taught: the prompts it will be asked with, and what should follow them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from service.conversation.dialogue import (
+    Demonstration,
+    Dialogue,
+    HistoryWindow,
+    Line,
+    Utterance,
+)
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import TEMPLATES, V2, InstructercV1, PredictionTemplate
+from service.decoding.engine import Priority, Reading
+from service.decoding.tokenizer import Tokenizer
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.pipeline import open_recognizer
+from tests.training.conftest import described
+from training.datasets.relabelling import with_unified_labels
+from training.mixture.tasks import (
+    PREDICTION,
+    SPEAKER,
+    PromptSettings,
+    main_task,
+    prediction_task,
+    speaker_task,
+)
+
+SEP = 102
+SAID = Dialogue(
+    "d",
+    (
+        Utterance("Ann", "We caught the ferry!", "joy"),
+        Utterance("Bo", "So we did."),
+        Utterance("Ann", "Where is my hat?", "Fear"),
+        Utterance("Bo", "I sat on it.", "sadness"),
+    ),
+)
+SEEN = {0: "A harbour.", 5: "She waves her arms.", 6: " "}
+EXAMPLE = Demonstration("e", "meld", "anger", "My scarf!")
+
+
+@pytest.fixture
+def prompts(tokenizer: Tokenizer) -> PromptSettings:
+    return PromptSettings(V2(), HistoryWindow(2, 3), tokenizer, 400)
+
+
+@dataclass
+class Listener:
+    """A label engine that keeps the prompts it is asked with."""
+
+    prompts: list[tuple[int, ...]] = field(default_factory=list)
+
+    async def read(
+        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+    ) -> Reading:
+        self.prompts.append(tuple(prompt))
+        return Reading((-1.0,) * len(candidates), 0)
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def test_labelled_utterances_are_taught(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The others are context: their text is in the prompts, no label is made up for them."""
+    found = main_task(SAID, spaces["meld"], prompts, {})
+
+    assert [labelled.label for labelled in found] == ["joy", "fear", "sadness"]
+    assert all(labelled.label_space is spaces["meld"] for labelled in found)
+    assert tuple(prompts.tokenizer.encode("\n1: So we did.")) in found[1].example.segments
+
+
+def test_target_is_the_whole_verbalizer_and_the_end_token(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """ "joyful" for joy: the word the prompt lists, not the corpus's."""
+    found = main_task(SAID, spaces["meld"], prompts, {})
+
+    encode = prompts.tokenizer.encode
+    assert [labelled.example.target for labelled in found] == [
+        (*encode("joyful"), SEP),
+        (*encode("fear"), SEP),
+        (*encode("sad"), SEP),
+    ]
+
+
+def test_target_ends_with_its_word_where_a_tokenizer_has_no_end(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    without = replace(prompts, tokenizer=replace(prompts.tokenizer, end=None))
+
+    found = main_task(SAID, spaces["meld"], without, {})
+
+    assert found[0].example.target == tuple(prompts.tokenizer.encode("joyful"))
+
+
+def test_demonstrations_are_in_the_prompt_of_the_utterance_they_are_for(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """And in no other."""
+    found = main_task(SAID, spaces["meld"], prompts, {2: [EXAMPLE], 3: []})
+
+    shown = tuple(prompts.tokenizer.encode("\nExamples:\nMy scarf! = angry\nLast line:"))
+    assert [len(labelled.demonstrations) for labelled in found] == [0, 1, 0]
+    assert [shown in labelled.example.segments for labelled in found] == [False, True, False]
+    assert all(
+        labelled.example.segments[-1] == tuple(prompts.tokenizer.encode("\nEmotion:"))
+        for labelled in found
+    )
+
+
+def test_soft_labels_are_shares_of_the_verbalizers_first_tokens(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Of the utterances that have some; the target itself is the label's own in any case."""
+    shares = (0.1, 0.2, 0.0, 0.4, 0.3, 0.0, 0.0)
+
+    found = main_task(SAID, spaces["meld"], prompts, {}, {2: shares})
+
+    first = [prompts.tokenizer.encode(v)[0] for v in spaces["meld"].verbalizers]
+    assert [labelled.example.soft for labelled in found] == [
+        (),
+        tuple(zip(first, shares, strict=True)),
+        (),
+    ]
+    plain = main_task(SAID, spaces["meld"], prompts, {})
+    assert [e.example.target for e in found] == [e.example.target for e in plain]
+
+
+def test_labels_that_begin_alike_share_what_is_expected_of_their_token(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """To a tokenizer that knows characters alone, every verbalizer begins with the space."""
+    characters = Tokenizer(lambda text: tuple(map(ord, text)), (), None)
+    alike = replace(prompts, tokenizer=characters, limit=10_000)
+
+    found = main_task(SAID, spaces["meld"], alike, {}, {0: (0.25, 0.25, 0.5, 0, 0, 0, 0)})
+
+    assert found[0].example.soft == ((ord(" "), 1.0),)
+
+
+@pytest.mark.parametrize("template", [V2(), InstructercV1()], ids=lambda template: template.id)
+def test_prediction_asks_for_a_turn_that_is_not_shown(
+    template: PredictionTemplate, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Its label, from what was said before; a first turn has nothing before it."""
+    asked = replace(prompts, template=template)
+
+    found = prediction_task(SAID, spaces["meld"], asked)
+
+    assert [(e.index, e.label, e.example.task) for e in found] == [
+        (2, "fear", PREDICTION),
+        (3, "sadness", PREDICTION),
+    ]
+    tokens = [token for segment in found[0].example.segments for token in segment]
+    expected = template.prediction(
+        spaces["meld"], [Line(0, "We caught the ferry!"), Line(1, "So we did.")], Line(0, "?")
+    )
+    encode = asked.tokenizer.encode
+    assert tokens[1:] == [token for text in expected.segments for token in encode(text)]
+
+
+def test_speaker_task_asks_who_says_it(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Of labelled utterances, in the published prompt."""
+    asked = replace(prompts, template=TEMPLATES["instructerc-v1"])
+
+    found = speaker_task(SAID, spaces["meld"], asked)
+
+    assert [(e.index, e.label, e.example.task) for e in found] == [
+        (0, "Speaker_0", SPEAKER),
+        (2, "Speaker_0", SPEAKER),
+        (3, "Speaker_1", SPEAKER),
+    ]
+    assert found[2].example.target == (*prompts.tokenizer.encode("Speaker_1"), SEP)
+
+
+def test_speaker_task_of_v2_answers_with_a_number(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Behind a cue of its own, in the light of the lines before."""
+    found = speaker_task(SAID, spaces["meld"], prompts)
+
+    encode = prompts.tokenizer.encode
+    assert [(e.label, e.example.target) for e in found] == [
+        (answer, (*encode(answer), SEP)) for answer in ("0", "0", "1")
+    ]
+    assert found[2].example.segments[-1] == tuple(encode("\nSpeaker:"))
+    assert tuple(encode("\n1: So we did.")) in found[2].example.segments
+
+
+def test_template_without_a_speaker_task_says_so(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    asked = replace(prompts, template=TEMPLATES["dialoguellm-v1"])
+
+    with pytest.raises(ValueError, match="template dialoguellm-v1 has no speaker task"):
+        speaker_task(SAID, spaces["meld"], asked)
+
+
+def test_template_without_a_prediction_task_says_so(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    asked = replace(prompts, template=TEMPLATES["instructerc-plain-v1"])
+
+    with pytest.raises(ValueError, match="instructerc-plain-v1 has no prediction task"):
+        prediction_task(SAID, spaces["meld"], asked)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+async def test_model_is_taught_the_very_prompts_it_is_asked_with(
+    template: str, prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Token for token, through the parts that serve; the window has moved meanwhile."""
+    turns = tuple(
+        Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy", SEEN.get(n))
+        for n in range(9)
+    )
+    engine = Listener()
+    bundle = described(spaces["meld"], template=template, window=(2, 3), max_tokens=400)
+    recognizer = open_recognizer(bundle, prompts.tokenizer, spaces, engine, None)
+    await recognize_dialogue(recognizer, turns, spaces["meld"], asyncio.Semaphore(1))
+
+    taught = main_task(
+        Dialogue("d", turns),
+        spaces["meld"],
+        replace(prompts, template=TEMPLATES[template]),
+        {},
+    )
+
+    assert [
+        tuple(token for segment in labelled.example.segments for token in segment)
+        for labelled in taught
+    ] == engine.prompts
+
+
+def test_prompt_with_its_target_keeps_to_the_limit(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """History goes, as in serving."""
+    (whole,) = main_task(SAID, spaces["meld"], prompts, {})[-1:]
+    length = sum(map(len, whole.example.segments)) + len(whole.example.target)
+
+    (same,) = main_task(SAID, spaces["meld"], replace(prompts, limit=length), {})[-1:]
+    (cut,) = main_task(SAID, spaces["meld"], replace(prompts, limit=length - 1), {})[-1:]
+
+    assert same == whole
+    assert cut.example.target == whole.example.target
+    assert len(cut.example.segments) == len(whole.example.segments) - 3
+
+
+def test_utterance_that_serving_refuses_is_not_taught(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The rest of its dialogue is."""
+    long = replace(SAID.utterances[2], text="hat " * 500)
+    said = replace(SAID, utterances=(*SAID.utterances[:2], long, SAID.utterances[3]))
+
+    found = main_task(said, spaces["meld"], prompts, {})
+
+    assert [labelled.label for labelled in found] == ["joy", "sadness"]
+
+
+def test_unified_labels_are_those_the_label_space_maps_to(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Speakers, texts and gaps stay."""
+    (found,) = with_unified_labels([SAID], spaces["meld"])
+
+    assert [u.label for u in found.utterances] == ["joyful", None, "fear", "sad"]
+    assert [(u.speaker, u.text) for u in found.utterances] == [
+        (u.speaker, u.text) for u in SAID.utterances
+    ]
+    assert found.id == "d"

@@ -1,0 +1,162 @@
+"""How far probabilities can be believed, and the calibrations that mend them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from service.conversation.calibration import Calibration, Isotonic, Knot, Temperature
+from service.decoding.bundle import MOST_KNOTS
+from training.arrays import Floats, Ints
+from training.evaluation.predictions import Predictions
+
+# From log-probabilities, shape (utterances, labels), and gold labels, shape (utterances,).
+Fit = Callable[[Floats, Ints], Calibration]
+
+# Fine enough that a step changes no probability by a percent.
+_TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 400))
+_CONFIDENCE_BINS = 15
+_PARTS = 5  # of cross-fitting
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers that are about equally confident.
+
+    Attributes:
+        share: of all answers, how many these are.
+        confidence, accuracy: their means.
+    """
+
+    share: float
+    confidence: float
+    accuracy: float
+
+
+def fit_temperature(log_probabilities: Floats, gold: Ints) -> float:
+    """The temperature under which the gold labels are most likely.
+
+    Args:
+        log_probabilities: shape (utterances, labels), at temperature 1 up to a constant a row.
+        gold: shape (utterances,), indexes of labels.
+    """
+    right = np.arange(len(gold)), gold
+    losses = [
+        -np.log(np.clip(Temperature(t)(log_probabilities)[right], 1e-12, 1)).mean()
+        for t in _TEMPERATURES
+    ]
+    return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
+
+
+def fit_isotonic(log_probabilities: Floats, gold: Ints) -> Isotonic:
+    """For each label, the curve that never falls and comes nearest to how often it is true.
+
+    By least squares, each label against all others; arguments as of `fit_temperature`. Truths stay
+    off 0 and 1 by the rule of succession: what was never seen is not impossible.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    shares = Temperature()(log_probabilities)
+    least = 1 / (len(gold) + 2)
+    curves = []
+    for label, column in enumerate(shares.T):
+        found = IsotonicRegression(y_min=least, y_max=1 - least).fit(column, gold == label)
+        knots = list(zip(found.X_thresholds_.tolist(), found.y_thresholds_.tolist(), strict=True))
+        curves.append(_thinned(knots))
+    return Isotonic(tuple(curves))
+
+
+# By the names that the command line has for them.
+FITS: Mapping[str, Fit] = MappingProxyType(
+    {
+        "temperature": lambda scores, gold: Temperature(fit_temperature(scores, gold)),
+        "isotonic": fit_isotonic,
+    }
+)
+
+
+def fitted(predictions: Predictions, fit: Fit) -> Calibration:
+    """The calibration that fits predictions best."""
+    return fit(_logarithms(predictions.probabilities), predictions.gold)
+
+
+def calibrated(predictions: Predictions, calibration: Calibration) -> Predictions:
+    """The same answers, calibrated as the service would."""
+    return _with(predictions, calibration(_logarithms(_in_all_orders(predictions))))
+
+
+def cross_fitted(predictions: Predictions, fit: Fit) -> Predictions:
+    """The same answers, each calibrated by what fits other dialogues.
+
+    The dialogues are dealt into five parts, and each part is calibrated by the other four: what is
+    measured is what a calibration is worth on utterances that it was not fitted on. Where there is
+    one dialogue only, it stays as it is.
+    """
+    scores, gold = _logarithms(predictions.probabilities), predictions.gold
+    found = _in_all_orders(predictions)
+    asked = _logarithms(found)
+    parts = predictions.dialogues % _PARTS
+    for part in np.unique(parts):
+        judged = parts == part
+        if not judged.all():
+            found[judged] = fit(scores[~judged], gold[~judged])(asked[judged])
+    return _with(predictions, found)
+
+
+def reliability(probabilities: Floats, gold: Ints) -> list[Bin]:
+    """How often the most probable label is right, by how probable it is, the lowest first.
+
+    In 15 bins of equal width, those without an answer left out (Guo et al. 2017, arXiv 1706.04599,
+    section 2).
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == gold
+    bins = np.minimum((confidence * _CONFIDENCE_BINS).astype(int), _CONFIDENCE_BINS - 1)
+    return [
+        Bin(
+            float((bins == n).mean()),
+            float(confidence[bins == n].mean()),
+            float(right[bins == n].mean()),
+        )
+        for n in np.unique(bins)
+    ]
+
+
+def calibration_error(probabilities: Floats, gold: Ints) -> float:
+    """Expected calibration error of the most probable label, 0 to 1, over those bins."""
+    return sum(
+        one.share * abs(one.accuracy - one.confidence) for one in reliability(probabilities, gold)
+    )
+
+
+def _thinned(knots: list[Knot]) -> tuple[Knot, ...]:
+    """As many as a bundle may hold, evenly many left out."""
+    kept = min(len(knots), MOST_KNOTS)
+    return tuple(knots[n] for n in np.linspace(0, len(knots) - 1, kept).round().astype(int))
+
+
+def _in_all_orders(predictions: Predictions) -> Floats:
+    """Probabilities by the published order of the prompt's labels, and then by the others.
+
+    Shape (utterances, 1 + others, labels).
+    """
+    published = predictions.probabilities[:, np.newaxis]
+    return np.concatenate([published, predictions.reordered], axis=1)
+
+
+def _logarithms(probabilities: Floats) -> Floats:
+    found: Floats = np.log(np.clip(probabilities, 1e-30, 1))
+    return found
+
+
+def _with(predictions: Predictions, probabilities: Floats) -> Predictions:
+    """The same answers with others of such probabilities."""
+    return replace(
+        predictions,
+        answers=tuple(
+            replace(answer, probabilities=tuple(row), reordered=tuple(map(tuple, others)))
+            for answer, (row, *others) in zip(
+                predictions.answers, probabilities.tolist(), strict=True
+            )
+        ),
+    )

@@ -1,0 +1,152 @@
+"""What a bundle's answers are worth, and the calibration that makes the most of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from service.conversation.calibration import Calibration, Temperature
+from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
+from training.evaluation.calibration import FITS, calibrated, cross_fitted, fitted
+from training.evaluation.metrics import TITLES, Metrics, measure
+from training.evaluation.predictions import Predictions, write_predictions
+
+Kind = Literal["temperature", "isotonic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a bundle does in one label space.
+
+    Attributes:
+        served: by the bundle's own calibration.
+        fitted: what calibrates these utterances best.
+        mended: by calibrations of that kind, each utterance by one that was fitted on other
+            dialogues.
+        predicted: each label's share of the answers when calibrated by `fitted`, which live ones
+            are compared with; by label name.
+    """
+
+    label_space: str
+    served: Metrics
+    fitted: Calibration
+    mended: Metrics
+    predicted: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of figures: F1, accuracy and agreement of demonstrations in percent.
+
+        Of curves, only that there are some: `bundle.json` has them, and the labels' shares.
+        """
+        served, mended = self.served, self.mended
+        found = {
+            "label_space": self.label_space,
+            "utterances": served.utterances,
+            **{name: _percent(getattr(served, name)) for name in TITLES},
+            "brier": _rounded(served.brier),
+            "calibration_error": _rounded(served.calibration_error),
+            **{f"calibrated_{name}": _percent(getattr(mended, name)) for name in TITLES},
+            "calibrated_brier": _rounded(mended.brier),
+            "calibrated_error": _rounded(mended.calibration_error),
+            "label_mass": _rounded(served.label_mass),
+            "demonstration_agreement": _percent(served.demonstration_agreement),
+            "label_order_flip_rate": _rounded(served.label_order_flip_rate),
+            "invalid_rate": _rounded(served.invalid_rate),
+            "free_decode_agreement": _rounded(served.free_decode_agreement),
+        }
+        if isinstance(self.fitted, Temperature):
+            return found | {"calibration": "temperature", "temperature": self.fitted.value}
+        return found | {"calibration": "isotonic"}
+
+
+def score(said: Predictions, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
+    """The scores of what a bundle's model said.
+
+    Args:
+        said: without the bundle's calibration.
+        trained: the label space as the bundle has it.
+        kind: which calibration to fit.
+    """
+    fit = fitted(said, FITS[kind])
+    return Scores(
+        said.label_space,
+        measure(calibrated(said, trained.calibration)),
+        fit,
+        measure(cross_fitted(said, FITS[kind])),
+        _shares(calibrated(said, fit)),
+    )
+
+
+def keep(
+    said: Sequence[Predictions],
+    scores: Sequence[Scores],
+    bundles: Sequence[Path],
+    predictions: Path | None,
+) -> None:
+    """Write scores and calibrations into bundles or adapters, and then what was said to a file.
+
+    The file says that all is done: an experiment that was stopped goes on by it.
+
+    Args:
+        said: without a calibration, so that others can be fitted and judged by it.
+
+    Raises:
+        BundleError: as `record`.
+    """
+    for folder in bundles:
+        record(scores, folder)
+    if predictions is not None:
+        write_predictions(said, predictions)
+
+
+def record(scores: Sequence[Scores], folder: Path) -> None:
+    """Write calibrations and scores into the `bundle.json` of a bundle or an adapter.
+
+    Raises:
+        BundleError: no bundle, or one without a label space that was scored; nothing is written.
+    """
+    bundle = recordable(folder, [score.label_space for score in scores])
+    spaces = dict(bundle.label_spaces)
+    for score in scores:
+        printed = score.to_json()
+        development = {
+            "utterances": float(score.mended.utterances),
+            **{name: printed[f"calibrated_{name}"] for name in TITLES},
+            "calibration_error": printed["calibrated_error"],
+        }
+        spaces[score.label_space] = (
+            spaces[score.label_space]
+            .calibrated(score.fitted)
+            .model_copy(update={"development": development, "predicted": score.predicted})
+        )
+    write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
+
+
+def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
+    """The bundle or adapter in a folder, if scores in all of these label spaces may go there.
+
+    Raises:
+        BundleError: no bundle, or one that was not trained on a label space.
+    """
+    bundle = read_bundle(folder)
+    for name in label_spaces:
+        if name not in bundle.label_spaces:
+            raise BundleError(f"{folder}: was not trained on {name}")
+    return bundle
+
+
+def _shares(said: Predictions) -> dict[str, float]:
+    """Each label's share of the answers."""
+    counts = np.bincount(said.probabilities.argmax(axis=1), minlength=len(said.labels))
+    shares = (counts / len(said.answers)).round(4).tolist()
+    return dict(zip(said.labels, shares, strict=True))
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 4)

@@ -1,0 +1,1 @@
+"""From examples and a base to weights, and from weights to a bundle."""

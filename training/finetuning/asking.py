@@ -1,0 +1,76 @@
+"""What a model makes of examples of the main task, on transformers, as training looks at it.
+
+By the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the service
+would answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.arrays import Floats
+from training.evaluation.metrics import confusion, own_measure
+from training.finetuning.packed_loss import logits_at
+from training.finetuning.packing import ROW_TOKENS, collate, pack
+from training.mixture.tasks import LabelledExample, PromptSettings, first_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROWS = 8
+
+
+def development_scores(
+    model: Any,
+    causal: "PreTrainedModel",
+    held: Mapping[str, Sequence[LabelledExample]],
+    settings: PromptSettings,
+    trees: bool = True,
+) -> dict[str, float]:
+    """By what is asked, the measure by which models are compared in its label space, in percent.
+
+    Args:
+        model: what is called, `causal` or what wraps it.
+        held: examples of one label space each; what has none gets no score.
+        trees: whether it reads rows of several examples.
+    """
+    scores = {}
+    for what, examples in held.items():
+        if not examples:  # as where no dialogue has a second turn to forecast
+            continue
+        space = examples[0].label_space
+        rows = probabilities(model, causal, examples, settings, trees)
+        gold = np.asarray([space.names.index(example.label) for example in examples])
+        matrix = confusion(gold, np.stack(rows).argmax(1), len(space.names))
+        scores[what] = round(100 * float(own_measure(space.name, space.names)(matrix)), 2)
+    return scores
+
+
+def probabilities(
+    model: Any,
+    causal: "PreTrainedModel",
+    examples: Sequence[LabelledExample],
+    settings: PromptSettings,
+    trees: bool = True,
+) -> list[Floats]:
+    """How likely each label is, for each example, shape (labels,) in its label space's order.
+
+    Args:
+        model: what is called, `causal` or what wraps it.
+        trees: whether it reads rows of several examples.
+    """
+    import torch
+
+    spaces = {example.label_space.name: example.label_space for example in examples}
+    first = {name: first_tokens(settings, space) for name, space in spaces.items()}
+    said: list[Floats] = []
+    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
+    for start in range(0, len(rows), _ROWS):
+        batch = collate(rows[start : start + _ROWS], trees)
+        with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
+            logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
+        for scores in logits:
+            of_labels = scores[first[examples[len(said)].label_space.name]]
+            said.append(of_labels.double().softmax(-1).numpy())
+    return said

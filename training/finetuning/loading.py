@@ -1,0 +1,41 @@
+"""Loads the model that a stage trains, or that a finished one left."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.finetuning.adapters import dropout_key, lora_config
+from training.finetuning.row_sharing import takes_positions
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_model(
+    recipe: Recipe, base: Path, finished: Path | None, dropout: float | None = None
+) -> tuple[Any, "PreTrainedModel"]:
+    """The model to train, from a finished stage if there is one, and the language model in it."""
+    import peft
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    whole = recipe.lora is None
+    folder = finished if whole and finished else base
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if dropout is not None and (key := dropout_key(config)) is not None:
+        setattr(config, key, dropout)
+    causal = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
+    )
+    if takes_positions(causal):
+        # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
+        causal.set_attn_implementation("sdpa")
+    if recipe.lora is None:
+        return causal, causal
+    if finished is not None:
+        model = peft.PeftModel.from_pretrained(causal, str(finished), is_trainable=True)
+    else:
+        model = peft.get_peft_model(causal, lora_config(recipe.lora))
+    if recipe.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return model, model.get_base_model()

@@ -1,0 +1,56 @@
+"""Merges what was trained into its base: the model bundle that the service loads."""
+
+import shutil
+from pathlib import Path
+
+from service.decoding.bundle import FILE, BundleError, read_bundle
+from service.files import folder_written_whole
+from training.finetuning.bases import base_revision
+
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def merge(adapter: Path, base: Path, out: Path) -> None:
+    """Write the bundle of an adapter, or of weights that were trained whole.
+
+    It stands at `out` only when it is complete.
+
+    Weights are rounded to bfloat16, which the service computes in: everything that loads the
+    bundle has the numbers that are served.
+
+    Args:
+        adapter: a folder that `instructerc-train train` wrote.
+        base: the base model that the adapter was trained on.
+        out: the bundle's folder, replaced if it exists.
+
+    Raises:
+        BundleError: the folder has no `bundle.json` or no safetensors weights, or the base is not
+            the one it was trained on.
+    """
+    bundle = read_bundle(adapter)
+    adapted = (adapter / _ADAPTER_WEIGHTS).is_file()
+    if not adapted and not any(adapter.glob("model*.safetensors")):
+        raise BundleError(f"{adapter}: holds no {_ADAPTER_WEIGHTS}, nor a whole model's weights")
+    found = base_revision(base)
+    if found != bundle.base.revision:
+        raise BundleError(
+            f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, "
+            f"{base} is {found}"
+        )
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    merged = AutoModelForCausalLM.from_pretrained(
+        base if adapted else adapter, local_files_only=True, dtype=torch.float32
+    )
+    if adapted:
+        model = peft.PeftModel.from_pretrained(merged, str(adapter))
+        merged = model.merge_and_unload(safe_merge=True)
+    merged = merged.to(torch.bfloat16)
+    with folder_written_whole(out) as folder:
+        merged.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
+        shutil.copyfile(adapter / FILE, folder / FILE)

@@ -1,0 +1,39 @@
+"""The processes that train together, as `torchrun` or `accelerate launch` starts them."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_first_process() -> bool:
+    """Of those that `torchrun` or `accelerate launch` started; it alone writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def of_first_process(said: bool) -> bool:
+    """What the first process says, in all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    _processes()
+    return bool(broadcast_object_list([said])[0])
+
+
+def device() -> "torch.device":
+    """This process's."""
+    found: torch.device = _processes().device
+    return found
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    _processes().wait_for_everyone()
+
+
+def _processes() -> Any:
+    """Those that train together. Without a GPU they find each other only if told to use CPUs."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())

@@ -1,0 +1,94 @@
+"""What a training run keeps of itself in its folder: `training.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.files import written_whole
+from training.finetuning.selection import worth
+from training.recipe import Recipe, RecipeError, Stage
+
+FILE = "training.json"
+
+
+def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[str, Any]:
+    """The record of the run in a folder, which a new run begins with nothing in it.
+
+    It has the recipe, what it is trained from, each epoch's development scores, which epoch's
+    weights were kept, how often demonstrations agreed with the label, and what is finished: stages,
+    and runs of stages.
+
+    Args:
+        material: what the run is trained from besides the recipe, each thing by its name.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe, or from other material.
+    """
+    described = recipe.model_dump(mode="json")
+    path = out / FILE
+    if not path.is_file():
+        return {
+            "recipe": described,
+            "material": dict(material),
+            "agreement": {},
+            "development": [],
+            "kept": {},
+            "finished": [],
+            "complete": False,
+        }
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    rows = record.get("development", ())
+    whole = "complete" in record and all("scores" in row for row in rows)
+    # Of a run that is complete nothing is left to be drawn from it.
+    whole = whole and ("material" in record or record["complete"])
+    if not whole or not _is_of(recipe, record):
+        raise RecipeError(
+            f"{out}: holds a run of another recipe; remove it or choose another folder"
+        )
+    before = record.get("material", material)
+    for what in sorted(before.keys() | material.keys()):
+        if before.get(what) != material.get(what):
+            raise RecipeError(
+                f"{out}: was begun with {before.get(what)} as the {what}, which is now "
+                f"{material.get(what)}; remove it or choose another folder"
+            )
+    return record
+
+
+def _is_of(recipe: Recipe, record: Mapping[str, Any]) -> bool:
+    """Whether a record is of this recipe; a key that it lacks has its default."""
+    try:
+        return Recipe.model_validate(record.get("recipe")) == recipe
+    except ValidationError:
+        return False
+
+
+def write_record(record: Mapping[str, Any], out: Path) -> None:
+    """Replace the record of the run in a folder."""
+    with written_whole(out / FILE) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+
+
+def put_scores(
+    record: dict[str, Any], what: str, epoch: int, scores: Mapping[str, float], stage: Stage
+) -> bool:
+    """Put an epoch's development scores on record.
+
+    Args:
+        what: the stage's name, or "STAGE/RUN" where it is run several times.
+
+    Returns:
+        Whether they are its best so far, by what it serves (`training.finetuning.selection`).
+    """
+    # A run that goes on may have scored this epoch before.
+    rows = [r for r in record["development"] if r["stage"] != what or r["epoch"] < epoch]
+    before = [worth(r["scores"], stage) for r in rows if r["stage"] == what]
+    best = all(worth(scores, stage) > other for other in before)
+    if best or stage.keep == "last":
+        record["kept"][what] = epoch
+    row = {"stage": what, "epoch": epoch, "scores": dict(scores)}
+    record["development"] = [*rows, row]
+    return best

@@ -1,0 +1,169 @@
+"""Passes over a stage's rows: steps, checkpoints, and going on after a kill."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.finetuning.averaging import WeightAverage
+from training.finetuning.packed_loss import packed_loss
+from training.finetuning.packing import Batch, Row, batches, collate
+from training.recipe import Recipe, Stage
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+# Written last, so that a checkpoint that has it is whole.
+_STATE = "trainer_state.json"
+_CHECKPOINTS_KEPT = 2
+_KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a stage needs besides itself.
+
+    Attributes:
+        model: with the adapter, if there is one; `causal` is the language model under it.
+        trees: whether the model reads rows of several examples.
+        seed: decides the order of the batches, and what dropout drops.
+        checkpoints: the stage's folder of them.
+        logs: a folder for TensorBoard; None in all processes but the first.
+        save_every: steps between two checkpoints, the most that a kill can lose.
+        after_epoch: called with the trainer's own model and the epochs done; its scores by name,
+            and whether they are the stage's best so far.
+    """
+
+    model: Any
+    causal: "PreTrainedModel"
+    trees: bool
+    seed: int
+    checkpoints: Path
+    logs: Path | None
+    save_every: int
+    after_epoch: Callable[[Any, int], tuple[dict[str, float], bool]]
+
+
+def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
+    """Train on a stage's rows, from its last whole checkpoint if there is one.
+
+    Several processes, as `torchrun` or `accelerate launch` starts them, share the batches; how the
+    model is sharded among them is accelerate's to say (`training/launch/`).
+    """
+    import torch
+    from tensorboardX import SummaryWriter
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.integrations import TensorBoardCallback
+
+    class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Batch], *_: Any, **__: Any
+        ) -> "torch.Tensor":
+            weights = dict(stage.tasks)
+            return packed_loss(model, run.causal, inputs["batch"], weights, stage.prompt_loss)
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            # Of a checkpoint, and by one process: all of them have the same weights.
+            if _internal_call and output_dir is not None and self.args.should_save:
+                average.save(Path(output_dir))
+
+    class AfterEpoch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            # The rows are of all epochs, bucketed by length: an epoch is a share of the steps.
+            done, before = (
+                step * stage.epochs // state.max_steps
+                for step in (state.global_step, state.global_step - 1)
+            )
+            if state.global_step > (1 - stage.average) * state.max_steps:
+                average.add()
+            if state.global_step == state.max_steps:
+                average.apply()
+            if done > before:
+                wrapped = trainer.model_wrapped
+                wrapped.eval()
+                scores, best = run.after_epoch(wrapped, done)
+                if writer is not None:
+                    for what, score in scores.items():
+                        writer.add_scalar(_tag(what), score, state.global_step)
+                wrapped.train()
+                if best and stage.keep == "best":
+                    trainer.save_model(str(kept_weights(run.checkpoints)))
+                control.should_save = True
+
+    average = WeightAverage(run.model)
+    writer = None if run.logs is None else SummaryWriter(str(run.logs))
+    callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
+    trainer = PackedTrainer(
+        model=run.model,
+        args=TrainingArguments(
+            output_dir=str(run.checkpoints),
+            num_train_epochs=1,
+            per_device_train_batch_size=1,  # an item is a whole batch of rows
+            gradient_accumulation_steps=stage.batches_per_step,
+            learning_rate=stage.learning_rate,
+            adam_beta1=stage.betas[0],
+            adam_beta2=stage.betas[1],
+            warmup_steps=stage.warmup,
+            weight_decay=stage.weight_decay,
+            **_schedule(stage),
+            max_grad_norm=1.0,
+            bf16=True,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+            use_cpu=not torch.cuda.is_available(),
+            seed=run.seed,
+            logging_steps=20,
+            save_strategy="steps",
+            save_steps=run.save_every,
+            save_total_limit=_CHECKPOINTS_KEPT,
+            report_to="none",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=batches(rows, stage.tokens_per_batch),
+        data_collator=lambda items: {"batch": collate(items[0], run.trees)},
+        callbacks=callbacks,
+    )
+    last = last_checkpoint(run.checkpoints)
+    if last is not None:
+        log.info("stage %s: goes on from %s", stage.name, last.name)
+        average.load(last)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if stage.keep == "last":
+        trainer.save_model(str(kept_weights(run.checkpoints)))
+    trainer.accelerator.wait_for_everyone()  # until the first process has written them
+
+
+def _schedule(stage: Stage) -> dict[str, Any]:
+    """The arguments of transformers' trainer that make the stage's learning rates."""
+    if not stage.floor:
+        return {"lr_scheduler_type": stage.schedule}
+    return {
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": stage.floor},
+    }
+
+
+def _tag(what: str) -> str:
+    """A score's name as TensorBoard allows it: "development/meld/with_demonstrations"."""
+    return f"development/{what.replace(', ', '/').replace(' ', '_')}"
+
+
+def kept_weights(checkpoints: Path) -> Path:
+    """Where a stage that is done has left its weights: the last ones, or the best."""
+    return checkpoints / _KEPT
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; one that was not is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in reversed(found):
+        if (path / _STATE).is_file():
+            return path
+        shutil.rmtree(path, ignore_errors=True)
+    return None

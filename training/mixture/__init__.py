@@ -1,0 +1,1 @@
+"""Which examples a model is trained on, made of corpora as a recipe says."""

@@ -1,0 +1,37 @@
+"""What a training run reads besides its recipe."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import LabelSpace
+from training.datasets.reading import Corpus, read_corpus
+from training.mixture.pairing import EncodeTexts
+from training.recipe import CorpusFile
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a run reads besides its recipe.
+
+    Attributes:
+        data: the folder that corpus paths are relative to.
+        shipped: the demonstrations that the service ships with.
+    """
+
+    data: Path
+    label_spaces: Mapping[str, LabelSpace]
+    shipped: Sequence[Demonstration]
+    encode_texts: EncodeTexts
+
+    def corpora(self, files: Sequence[CorpusFile]) -> list[Corpus]:
+        """Read corpus files.
+
+        Raises:
+            DatasetError: a file is not what its entry says.
+        """
+        return [
+            read_corpus(f.format, self.data / f.path, self.label_spaces, f.label_space)
+            for f in files
+        ]

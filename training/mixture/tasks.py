@@ -1,0 +1,198 @@
+"""What a model is asked to learn: prompts, and the tokens that should follow them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
+from service.conversation.labels import LabelSpace
+from service.conversation.prompts import SpeakerTemplate, Task, Template
+from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
+from service.decoding.tokenizer import Tokenizer
+from training.recipe import Tasks
+
+# By the number that an example has; what each asks is said in `service.conversation.prompts`.
+TASKS = tuple(Tasks.model_fields)
+MAIN, SPEAKER, PREDICTION = map(TASKS.index, ("main", "speaker", "prediction"))
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """How prompts are rendered and tokenized; training and serving agree on all of it.
+
+    Attributes:
+        limit: the longest prompt with its target, in tokens.
+    """
+
+    template: Template
+    window: HistoryWindow
+    tokenizer: Tokenizer
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt in tokenized segments and the tokens that should follow it.
+
+    Attributes:
+        task: the number of the task it is of (`TASKS`).
+        soft: tokens that the target may begin with, and how much each counts; empty: the target's
+            own first token, once.
+    """
+
+    segments: tuple[Tokens, ...]
+    target: Tokens
+    task: int = 0
+    soft: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledExample:
+    """An example of a task, with what it is of.
+
+    Attributes:
+        label: the answer: a label's name, or the speaker as the prompt has it.
+        index: the utterance's place in its dialogue.
+        demonstrations: those the prompt shows.
+    """
+
+    example: Example
+    label_space: LabelSpace
+    label: str
+    index: int
+    demonstrations: tuple[Demonstration, ...] = ()
+
+
+def main_task(
+    dialogue: Dialogue,
+    label_space: LabelSpace,
+    settings: PromptSettings,
+    demonstrations: Mapping[int, Sequence[Demonstration]],
+    soft: Mapping[int, Sequence[float]] = MappingProxyType({}),
+) -> list[LabelledExample]:
+    """An example for each labelled utterance; one that serving would refuse has none.
+
+    Args:
+        demonstrations: by utterance index; an utterance without any may be left out.
+        soft: by utterance index, how much each label counts, in the label space's order; where
+            there is none, its own label does, once.
+    """
+    lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
+    tokens = first_tokens(settings, label_space) if soft else ()
+    examples = []
+    for index, utterance in enumerate(dialogue.utterances):
+        if utterance.label is None:
+            continue
+        shown, likely = demonstrations.get(index, ()), soft.get(index)
+        example = _fitted(lines[: index + 1], utterance.label, label_space, settings, shown)
+        if example is not None and likely is not None:
+            taught = replace(example.example, soft=_by_token(tokens, likely))
+            example = replace(example, example=taught)
+        examples.append(example)
+    return [example for example in examples if example is not None]
+
+
+def prediction_task(
+    dialogue: Dialogue, label_space: LabelSpace, settings: PromptSettings
+) -> list[LabelledExample]:
+    """An example for each labelled utterance but the first, which nothing goes before.
+
+    InstructERC's emotion prediction: the emotion of an utterance from what was said before it and
+    from who speaks next (arXiv 2309.11911, section 3.3).
+
+    Raises:
+        ValueError: the template does not have the task.
+    """
+    lines = lines_of(dialogue.utterances, keep_integers=settings.template.keeps_integer_speakers)
+    examples = []
+    for index, utterance in enumerate(dialogue.utterances):
+        if utterance.label is None or settings.window.start(index) == index:
+            continue
+        said = lines[: index + 1]
+        examples.append(_fitted(said, utterance.label, label_space, settings, task="prediction"))
+    return [example for example in examples if example is not None]
+
+
+def speaker_task(
+    dialogue: Dialogue, label_space: LabelSpace, settings: PromptSettings
+) -> list[LabelledExample]:
+    """An example for each labelled utterance: who says it? (Section 3.2.)
+
+    An example that is too long is left out.
+
+    Raises:
+        ValueError: the template does not have the task, or the label space's corpus not so many
+            speakers.
+    """
+    template = settings.template
+    if not isinstance(template, SpeakerTemplate):
+        raise ValueError(f"template {template.id} has no speaker task")
+    lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
+    encode = settings.tokenizer.encode
+    examples = []
+    for index, (utterance, line) in enumerate(zip(dialogue.utterances, lines, strict=True)):
+        if utterance.label is None:
+            continue
+        answer = template.speaker_answer(line)
+        target = _ended(settings, verbalizer_ids(template, answer, encode, template.speaker_cue))
+        prompt = template.speaker(label_space, lines[settings.window.start(index) : index], line)
+        segments = tokenize(prompt, encode, settings.tokenizer.begin)
+        if sum(map(len, segments)) + len(target) <= settings.limit:
+            example = Example(segments, target, SPEAKER)
+            examples.append(LabelledExample(example, label_space, answer, index))
+    return examples
+
+
+def _fitted(
+    lines: Sequence[Line],
+    label: str,
+    label_space: LabelSpace,
+    settings: PromptSettings,
+    demonstrations: Sequence[Demonstration] = (),
+    task: Task = "main",
+) -> LabelledExample | None:
+    """An example of the last of a dialogue's lines; none where its prompt is too long."""
+    answer = label_space.label(label)
+    target = _ended(settings, _verbalizer(settings, answer.verbalizer))
+    try:
+        prompt = fit(
+            settings.template,
+            label_space,
+            settings.window,
+            lines,
+            demonstrations,
+            task=task,
+            encode=settings.tokenizer.encode,
+            begin=settings.tokenizer.begin,
+            limit=settings.limit - len(target),
+        )
+    except PromptTooLong:
+        return None
+    example = Example(prompt.segments, target, TASKS.index(task))
+    return LabelledExample(example, label_space, answer.name, len(lines) - 1, prompt.demonstrations)
+
+
+def first_tokens(settings: PromptSettings, label_space: LabelSpace) -> list[int]:
+    """The tokens that the labels' verbalizers begin with, in the label space's order."""
+    return [_verbalizer(settings, verbalizer)[0] for verbalizer in label_space.verbalizers]
+
+
+def _by_token(tokens: Sequence[int], shares: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """The labels' shares by their tokens, which several may have in common."""
+    sums: dict[int, float] = defaultdict(float)
+    for token, share in zip(tokens, shares, strict=True):
+        sums[token] += share
+    return tuple(sums.items())
+
+
+def _verbalizer(settings: PromptSettings, verbalizer: str) -> Tokens:
+    return verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)
+
+
+def _ended(settings: PromptSettings, target: Tokens) -> Tokens:
+    """With the tokenizer's end of text, if it has one."""
+    end = settings.tokenizer.end
+    return target if end is None else (*target, end)
