@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keyring import is_loopback, open_keyring
-from service.admission import Places
+from service.admission.places import Places
 from service.api.auth import Access
 from service.api.http import build_api
 from service.api.job_documents import job_scorer

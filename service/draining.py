@@ -6,7 +6,7 @@ from types import FrameType
 
 import uvicorn
 
-from service.admission import Door
+from service.admission.door import Door
 from service.errors import ShuttingDown
 
 # What was broken off is answered in a moment.

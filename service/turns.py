@@ -7,7 +7,8 @@ turn after the last one can be forecast; nothing is stored of that.
 from dataclasses import dataclass
 from typing import Any, cast
 
-from service.admission import Places, to_the_end
+from service.admission.patience import to_the_end
+from service.admission.places import Places
 from service.conversation.dialogue import Line
 from service.errors import DialogueBusy
 from service.locks import NamedLocks

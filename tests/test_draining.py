@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from service.admission import Door, DoorOptions
+from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.draining import DrainingServer
 from service.priority import Priority

@@ -5,7 +5,8 @@ import asyncio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.admission import Door, Patience
+from service.admission.door import Door
+from service.admission.patience import Patience
 from service.api.event_stream import EVENT_STREAM
 from service.api.headers import APPLIED
 from service.api.ndjson import NDJSON

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.callers import ANYBODY, Bucket, Caller
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
-from service.admission import CountRejection, Rejection
+from service.admission.rejections import CountRejection, Rejection
 from service.api.headers import QUOTA
 from service.api.problems import answer_of
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated

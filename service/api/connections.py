@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.admission import CountRejection, Rejection
+from service.admission.rejections import CountRejection, Rejection
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem_of
 from service.errors import Overloaded
 

@@ -6,7 +6,8 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, FastAPI, Request
 
-from service.admission import Door, Places
+from service.admission.door import Door
+from service.admission.places import Places
 from service.api.auth import CallerDep
 from service.conversation.labels import LabelSpace
 from service.corrections import Corrector

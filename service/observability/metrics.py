@@ -16,7 +16,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from service.admission import Places, Rejection
+from service.admission.places import Places
+from service.admission.rejections import Rejection
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority

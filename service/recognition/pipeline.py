@@ -4,8 +4,8 @@ The nearest demonstrations are fetched, the prompt is rendered and fitted to the
 pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
 may fail without failing the answer: the model was trained with demonstrations and without, so the
 answer goes on, marked as degraded. How long all of it may take is for the caller to say
-(`service.admission`). A forecast takes the same steps but the first: of an utterance
-that is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
+(`service.admission.patience`). A forecast takes the same steps but the first: of an utterance that
+is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
 calibrations were fitted on utterances that the model had read.
 """
 

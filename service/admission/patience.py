@@ -1,0 +1,99 @@
+"""How long one request is worked on."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+
+from service.errors import DeadlinePassed, ServiceError
+
+_of_this_request: ContextVar["Patience | None"] = ContextVar("_of_this_request", default=None)
+
+
+class Patience:
+    """How long one request is worked on: to its deadline, unless it is ended sooner.
+
+    What is under way is cancelled then, so that its places in the queues and in the engine are
+    free at once. Entered by the task that answers the request.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+        self._cause: ServiceError | None = None
+        self._held = False
+        self._token: Token[Patience | None] | None = None
+
+    async def __aenter__(self) -> "Patience":
+        self._token = _of_this_request.set(self)
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave.
+
+        Raises:
+            DeadlinePassed: the deadline came first.
+            ServiceError: the one that it was ended with.
+        """
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            if self._cause is not None:
+                raise self._cause from None
+            raise DeadlinePassed(f"there was no answer within {self.seconds:g} s") from None
+        finally:
+            if self._token is not None:
+                _of_this_request.reset(self._token)
+
+    def end(self, cause: ServiceError) -> None:
+        """End it now, or once what must not be interrupted is done."""
+        if self._cause is not None or self._timeout.expired():
+            return
+        self._cause = cause
+        if not self._held:
+            self._timeout.reschedule(_now())
+
+    def begin_anew(self, *, forever: bool = False) -> None:
+        """Allow the same time again, from now, for another part of the work; or all the time."""
+        if self._cause is None and not self._timeout.expired():
+            self._timeout.reschedule(None if forever else _now() + self.seconds)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Go through the block to its end, also past the deadline and without a client."""
+        if self._held or self._timeout.expired():  # ended: the next wait is cancelled
+            yield
+            return
+        deadline = self._timeout.when()
+        self._held = True
+        self._timeout.reschedule(None)
+        try:
+            yield
+        finally:
+            self._held = False
+            self._timeout.reschedule(deadline if self._cause is None else _now())
+
+
+@contextmanager
+def to_the_end() -> Iterator[None]:
+    """Let neither the request's deadline nor its client's leaving interrupt the block.
+
+    For a write: whoever has gone may come back and find it, whole.
+    """
+    patience = _of_this_request.get()
+    if patience is None:
+        yield
+        return
+    with patience.held():
+        yield
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
