@@ -15,7 +15,7 @@ from service.access.keyring import is_loopback, open_keyring
 from service.admission.places import Places
 from service.api.auth import Access
 from service.api.http import build_api
-from service.api.job_documents import job_scorer
+from service.api.scoring import job_scorer
 from service.api.services import Services, State, door_of, metrics_of
 from service.corrections import Corrector
 from service.decoding.bundle import BundleError

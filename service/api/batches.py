@@ -1,4 +1,4 @@
-"""The dialogues of a batch: read from lines, scored, answered in the order given."""
+"""The dialogues of a batch: read from lines, answered in the order given."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,14 +17,7 @@ from service.api.ndjson import Emit, lines_of
 from service.api.problem_kinds import BODY_TOO_LARGE, MALFORMED_JSON
 from service.api.problems import invalid_problem, problem, problem_of
 from service.api.schemas import DialogueIn
-from service.api.services import Services
-from service.conversation.dialogue import Utterance
-from service.conversation.labels import LabelSpace
 from service.errors import ClientLeft, ServiceError
-from service.observability.metrics import Metrics
-from service.priority import Priority
-from service.recognition.dialogues import recognize_dialogue
-from service.recognition.document import document
 from service.settings import Limits
 
 # Utterances that have been read and not answered; so far reading goes ahead of scoring.
@@ -93,35 +86,6 @@ def _dialogue(
     except RequestValidationError as error:
         return invalid_problem(error.errors(), f"line {number}: ")
     return found
-
-
-async def score(
-    dialogue: DialogueIn,
-    label_space: LabelSpace,
-    tenant: str,
-    services: Services,
-    metrics: Metrics,
-) -> dict[str, Any]:
-    """A dialogue's result.
-
-    Raises:
-        UtteranceTooLong, EngineUnavailable: as the recognizer says.
-    """
-    recognizer = services.recognizer
-    utterances = [
-        Utterance(said.speaker, said.text, description=said.description)
-        for said in dialogue.utterances
-    ]
-    recognitions = await recognize_dialogue(
-        recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
-    )
-    found = [document(recognition, recognizer.bundle) for recognition in recognitions]
-    for each in found:
-        metrics.count_prediction(each)
-    return {
-        "id": dialogue.id,
-        "utterances": [{"index": index, **each} for index, each in enumerate(found)],
-    }
 
 
 async def answer_in_order(

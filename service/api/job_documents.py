@@ -1,6 +1,5 @@
 """Jobs on their way in, and what is said of them."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -8,20 +7,13 @@ from typing import Any
 import orjson
 
 from service.access.callers import Caller
-from service.api.batches import Given, score
+from service.api.batches import Given
 from service.api.limits import check_job
-from service.api.problem_kinds import INTERNAL_ERROR
-from service.api.problems import problem, problem_of
 from service.api.schemas import DialogueIn
 from service.api.services import Services
-from service.errors import ServiceError, Unavailable
-from service.jobs import Score
-from service.observability.metrics import Metrics
+from service.errors import ServiceError
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
-from service.stages import listening
-
-log = logging.getLogger(__name__)
 
 # What one process takes at once; its results are stored together.
 _UTTERANCES = 256
@@ -89,33 +81,6 @@ async def store_job(
             await jobs.delete(tenant, job_id)
         raise
     return job
-
-
-def job_scorer(services: Services, metrics: Metrics) -> Score:
-    """Scores what `store_job` has stored."""
-
-    async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
-        if "error" in stored:
-            metrics.count_result(stored)
-            return stored
-        line = stored.pop("line")
-        dialogue = DialogueIn.model_validate(stored)
-        try:
-            space = services.recognizer.label_space(label_space)
-            with listening(metrics.observe_stage):
-                return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
-        except Unavailable:
-            raise
-        except ServiceError as error:
-            found = problem_of(error)
-        except Exception:
-            log.exception("line %d of a job failed", line)
-            found = problem(INTERNAL_ERROR, "the log has the cause")
-        result = {"line": line, "id": dialogue.id, "error": found}
-        metrics.count_result(result)
-        return result
-
-    return one
 
 
 def _stored(each: Given) -> dict[str, Any]:

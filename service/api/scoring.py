@@ -1,0 +1,76 @@
+"""The results of whole dialogues, as JSON: of a batch's, and of a job's."""
+
+import logging
+from typing import Any
+
+from service.api.problem_kinds import INTERNAL_ERROR
+from service.api.problems import problem, problem_of
+from service.api.schemas import DialogueIn
+from service.api.services import Services
+from service.conversation.dialogue import Utterance
+from service.conversation.labels import LabelSpace
+from service.errors import ServiceError, Unavailable
+from service.jobs import Score
+from service.observability.metrics import Metrics
+from service.priority import Priority
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.document import document
+from service.stages import listening
+
+log = logging.getLogger(__name__)
+
+
+async def score(
+    dialogue: DialogueIn,
+    label_space: LabelSpace,
+    tenant: str,
+    services: Services,
+    metrics: Metrics,
+) -> dict[str, Any]:
+    """A dialogue's result.
+
+    Raises:
+        UtteranceTooLong, EngineUnavailable: as the recognizer says.
+    """
+    recognizer = services.recognizer
+    utterances = [
+        Utterance(said.speaker, said.text, description=said.description)
+        for said in dialogue.utterances
+    ]
+    recognitions = await recognize_dialogue(
+        recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
+    )
+    found = [document(recognition, recognizer.bundle) for recognition in recognitions]
+    for each in found:
+        metrics.count_prediction(each)
+    return {
+        "id": dialogue.id,
+        "utterances": [{"index": index, **each} for index, each in enumerate(found)],
+    }
+
+
+def job_scorer(services: Services, metrics: Metrics) -> Score:
+    """Scores a line of a job as it was stored."""
+
+    async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
+        if "error" in stored:
+            metrics.count_result(stored)
+            return stored
+        line = stored.pop("line")
+        dialogue = DialogueIn.model_validate(stored)
+        try:
+            space = services.recognizer.label_space(label_space)
+            with listening(metrics.observe_stage):
+                return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
+        except Unavailable:
+            raise
+        except ServiceError as error:
+            found = problem_of(error)
+        except Exception:
+            log.exception("line %d of a job failed", line)
+            found = problem(INTERNAL_ERROR, "the log has the cause")
+        result = {"line": line, "id": dialogue.id, "error": found}
+        metrics.count_result(result)
+        return result
+
+    return one
