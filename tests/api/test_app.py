@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
 
 import httpx
 import pytest
@@ -15,7 +14,23 @@ import pytest
 from service import app as wiring
 from service.access.keys import KeysError, digest, new_key
 from service.decoding.bundle import BundleError
+from service.parts import Parts
 from service.settings import Database, Demonstrations, Settings
+from tests.api.conftest import Service
+
+
+@pytest.fixture
+def open_parts(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+    """Have the application start with the parts of a running service."""
+    of = service.services
+    bundle, engine = of.recognizer.bundle, service.watched
+    parts = Parts(of.label_spaces, bundle, of.encoder, of.store, engine, of.recognizer)
+
+    @asynccontextmanager
+    async def opened(*arguments: Any, **named: Any) -> AsyncIterator[Parts]:
+        yield parts
+
+    monkeypatch.setattr(wiring, "open_parts", opened)
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -45,16 +60,9 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
     assert asked["demonstrations"] is shown
 
 
-async def test_the_collector_passes_over_what_a_start_leaves(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("open_parts")
+async def test_the_collector_passes_over_what_a_start_leaves(tmp_path: Path) -> None:
     """Hundreds of thousands of objects of libraries, which would keep the event loop waiting."""
-
-    @asynccontextmanager
-    async def parts(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
-        yield MagicMock(**{"engine.watch": AsyncMock()})
-
-    monkeypatch.setattr(wiring, "open_parts", parts)
     settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"))
     app = wiring.create_app(settings, lambda _: None, lambda _: None)
     gc.unfreeze()
@@ -94,16 +102,9 @@ async def test_documentation_needs_a_key_where_other_machines_can_reach_it(
     assert await asked(app, "/openapi.json") == status
 
 
-async def test_a_running_service_takes_up_new_keys(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("open_parts")
+async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
     """Without a restart, and drops those that are gone."""
-
-    @asynccontextmanager
-    async def parts(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
-        yield MagicMock(**{"engine.watch": AsyncMock()})
-
-    monkeypatch.setattr(wiring, "open_parts", parts)
     old, new = new_key(), new_key()
     file = tmp_path / "keys.json"
     write_keys(file, old)
