@@ -68,7 +68,7 @@ def evaluate(
         from service.settings import load_settings
         from training.datasets.leakage import lines_among
         from training.datasets.reading import read_named
-        from training.evaluation.evaluate import evaluate as answers_of
+        from training.evaluation.evaluate import evaluate as evaluate_bundle
         from training.evaluation.evaluate import uncalibrated
         from training.evaluation.free_decoding import open_speaker, with_spoken
         from training.evaluation.questions import by_label_space, check_labelled
@@ -109,7 +109,7 @@ def evaluate(
         for folder in record or ():
             recordable(folder, [space.name for space, _ in labelled])
         found = asyncio.run(
-            answers_of(
+            evaluate_bundle(
                 settings,
                 labelled,
                 Path(index),
@@ -143,7 +143,7 @@ def baselines(
 ) -> None:
     """Answer with what needs no language model: majority, copied, neighbours, classifier."""
     from training.datasets.reading import read_named
-    from training.evaluation.baselines import baselines as answers_of
+    from training.evaluation.baselines import baselines as baseline_answers
     from training.evaluation.predictions import write_predictions
     from training.evaluation.questions import check_labelled
     from training.mixture.classifier import encode_split
@@ -164,7 +164,7 @@ def baselines(
         say_aside("encoding; fitting the classifier takes a minute or two")
         splits = [encode_split(c.dialogues, space, encode) for c in (known, asked)]
         out.mkdir(parents=True, exist_ok=True)
-        for name, predictions in answers_of(splits[0], splits[1], space).items():
+        for name, predictions in baseline_answers(splits[0], splits[1], space).items():
             write_predictions([predictions], out / f"{name}.jsonl")
             say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
 

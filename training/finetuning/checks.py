@@ -12,7 +12,11 @@ from training.recipe import Recipe, RecipeError, Stage
 def check_label_spaces(
     recipe: Recipe, stages: Sequence[tuple[Stage, Sequence[Corpus]]], sources: Sources
 ) -> None:
-    """A bundle must not answer in a label space that the model never saw."""
+    """See that the bundle will answer in no label space that the model never saw.
+
+    Raises:
+        RecipeError: it would; the message names the label space.
+    """
     if not recipe.stages:
         return
     trained = {
@@ -29,7 +33,11 @@ def check_label_spaces(
 
 
 def check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
-    """What is to be scored must have labels that the bundle answers in."""
+    """See that what is to be scored has labels that the bundle answers in.
+
+    Raises:
+        RecipeError: it has none; the message names the corpus.
+    """
     for corpus in held_out:
         if not {corpus.label_space.name, UNIFIED} & {*recipe.label_spaces}:
             raise RecipeError(

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 def load_model(
     recipe: Recipe, base: Path, finished: Path | None, dropout: float | None = None
 ) -> tuple[Any, "PreTrainedModel"]:
-    """The model to train, from a finished stage if there is one, and the language model in it."""
+    """The model to train, from a finished stage if there is one, and the language model in it.
+
+    Args:
+        finished: the folder of that stage's adapter, or of its weights where all are trained.
+        dropout: of the base's layers, in place of its own.
+    """
     import peft
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

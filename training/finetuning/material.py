@@ -18,7 +18,12 @@ def material_of(
     stages: Sequence[tuple[Stage, Sequence[Corpus]]],
     sources: Sources,
 ) -> dict[str, str | int]:
-    """What stages are trained from: a run that goes on must find it as it was."""
+    """Each thing that decides what stages learn, by its name: a run that goes on must find it so.
+
+    Args:
+        bundle: says which base, encoder and corpus files.
+        stages: with the corpora that they train on.
+    """
     labels = repr([sources.label_spaces[name] for name in recipe.label_spaces])
     material: dict[str, str | int] = {
         "base": bundle.base.revision,
