@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.access.keyring import is_loopback, open_keyring
 from service.admission.places import Places
 from service.api.auth import Access
+from service.api.dialogue_results import job_scorer
 from service.api.http import build_api
-from service.api.scoring import job_scorer
 from service.api.services import Services, State, door_of, metrics_of
 from service.corrections import Corrector
 from service.decoding.bundle import BundleError

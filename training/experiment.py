@@ -21,11 +21,11 @@ import yaml
 
 from service.decoding.bundle import FILE
 from training.evaluation.metrics import TITLES, Metrics, measure
-from training.evaluation.predictions import DEVELOPMENT, TEST, model_and_seed, read_predictions
+from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
+from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
 from training.mixture.pools import SHIPPED_POOL
 from training.recipe import CorpusFile, Recipe
-from training.reporting.report import spread
 
 log = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ def tasks_of(template: Template) -> tuple[str, ...]:
         "speaker": isinstance(template, SpeakerTemplate),
         "prediction": isinstance(template, PredictionTemplate),
     }
-    return tuple(task for task in Tasks.model_fields if has[task])
+    return tuple(task for task, there in has.items() if there)
 
 
 class Sample(Section):

@@ -26,8 +26,8 @@ class Patience:
         self._token: Token[Patience | None] | None = None
 
     async def __aenter__(self) -> "Patience":
-        self._token = _of_this_request.set(self)
         await self._timeout.__aenter__()
+        self._token = _of_this_request.set(self)
         return self
 
     async def __aexit__(

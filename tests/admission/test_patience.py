@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.admission.patience import Patience, to_the_end
-from service.errors import ClientLeft
+from service.errors import ClientLeft, DeadlinePassed
 
 GONE = ClientLeft("gone")
 
@@ -30,16 +30,24 @@ async def test_a_write_is_carried_out_though_its_client_has_left() -> None:
 
 async def test_a_write_is_carried_out_past_the_deadline() -> None:
     """The deadline counts again behind it; an answer that is ready is given."""
-    answered = False
-    async with Patience(0.01):
-        with to_the_end():
-            await asyncio.sleep(0.05)
-        answered = True
 
-    assert answered
+    async def work(after_s: float) -> None:
+        async with Patience(0.01):
+            with to_the_end():
+                await asyncio.sleep(0.05)
+            if after_s:
+                await asyncio.sleep(after_s)
+
+    await work(after_s=0)
+    with pytest.raises(DeadlinePassed):
+        await work(after_s=30)
 
 
 async def test_outside_of_a_request_nothing_is_held_back() -> None:
-    """The offline commands have no door."""
+    """The offline commands have no door; nor is a request that is done one still."""
+    async with Patience(0.01):
+        pass
+    await asyncio.sleep(0.05)
+
     with to_the_end():
         await asyncio.sleep(0)

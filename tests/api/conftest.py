@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.admission.door import Door
 from service.admission.places import Places
 from service.api.auth import Access
+from service.api.dialogue_results import job_scorer
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.scoring import job_scorer
 from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.app import services_of
 from service.conversation.labels import LabelSpace, load_label_spaces

@@ -63,7 +63,7 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
 @pytest.mark.usefixtures("open_parts")
 async def test_the_collector_passes_over_what_a_start_leaves(tmp_path: Path) -> None:
     """Hundreds of thousands of objects of libraries, which would keep the event loop waiting."""
-    settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"))
+    settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/started.sqlite3"))
     app = wiring.create_app(settings, lambda _: None, lambda _: None)
     gc.unfreeze()
 
@@ -109,7 +109,7 @@ async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     write_keys(file, old)
     settings = Settings(
-        database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),
+        database=Database(url=f"sqlite:///{tmp_path}/started.sqlite3"),
         keys_file=file,
     )
     app = wiring.create_app(settings, lambda _: None, lambda _: None)

@@ -27,7 +27,7 @@ from training.recipe_files import load_recipe
 
 
 def test_a_run_trains_on_labelled_dialogues_of_melds_shape(tmp_path: Path) -> None:
-    """The last stage of erc-mini for one epoch, so the adapter is the shipped one's."""
+    """A stage of erc-mini for one epoch, so the adapter is the shipped one's."""
     write_run(tmp_path, passes=1)
 
     recipe, shipped = load_recipe(tmp_path / RECIPE_COPY), load_recipe(RECIPE)

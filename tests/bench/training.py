@@ -30,12 +30,11 @@ from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
 from training.finetuning.adapters import lora_config
-from training.finetuning.finetune import prompt_settings
 from training.finetuning.packing import ROW_TOKENS, batches, pack
 from training.mixture.mixing import mix
 from training.mixture.pools import Pools
 from training.mixture.sources import Sources
-from training.mixture.tasks import Example
+from training.mixture.tasks import Example, prompt_settings
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 
@@ -84,12 +83,13 @@ def labelled(dialogues: Sequence[Dialogue], seed: int) -> tuple[Dialogue, ...]:
 
 
 def write_run(folder: Path, passes: int) -> None:
-    """Leave dialogues of MELD's shape in a folder, and the last stage of erc-mini for them."""
+    """Leave dialogues of MELD's shape in a folder, and erc-mini's short stage on one task."""
     setup = Setup(bundle="", folder=str(folder))
     spoken = [dialogue for number in range(passes) for dialogue in setup.passes(number)]
     write_dialogues(labelled(spoken, seed=1), folder / CORPUS)
     recipe = yaml.safe_load(RECIPE.read_text("utf-8"))
-    stage = recipe["stages"][-1] | {
+    (polish,) = (stage for stage in recipe["stages"] if stage["name"] == "polish")
+    stage = polish | {
         "corpora": [{"format": "jsonl", "path": CORPUS, "label_space": _LABEL_SPACE}],
         "epochs": 1,
         "runs": 1,

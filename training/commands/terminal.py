@@ -1,7 +1,6 @@
 """How commands speak: results on stdout, all else on stderr, an error as one line."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+from training.finetuning.processes import is_first_process
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 LabelData = Annotated[
@@ -22,7 +23,7 @@ def errors() -> Iterator[None]:
     from service.errors import ServiceError
 
     # Of several processes that train together, the first speaks.
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    level = logging.INFO if is_first_process() else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
     for name in ("httpx", "sentence_transformers", "vllm"):
         logging.getLogger(name).setLevel(logging.WARNING)

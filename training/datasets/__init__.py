@@ -1,1 +1,1 @@
-"""Corpus files, read as dialogues whose labels are names of the corpus's label space."""
+"""Corpora: where they come from, how they are read as dialogues, what is held out of training."""

@@ -53,7 +53,7 @@ async def evaluate(
 ) -> list[Asked]:
     """Label dialogues in each label space; utterances without a label count as context only.
 
-    The bundle's calibration is left to `score`: curves could not be undone.
+    The bundle's calibration is left to `training.evaluation.scores`: curves could not be undone.
 
     Args:
         index: a folder for an index of the demonstrations. The settings' Qdrant server is left

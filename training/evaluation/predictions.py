@@ -113,12 +113,6 @@ def name_of(path: Path) -> str:
     return folder if path.name in (DEVELOPMENT, TEST) and "@" in folder else path.stem
 
 
-def model_and_seed(name: str) -> tuple[str, str | None]:
-    """What a run is of: `NAME@SEED` taken apart; without a seed it is a model's only one."""
-    model, _, seed = name.rpartition("@")
-    return (model, seed or None) if model else (name, None)
-
-
 def names_of(paths: Sequence[Path]) -> list[str]:
     """What files of predictions are called: by their paths, where two would be called alike.
 

@@ -110,11 +110,10 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
     bundle = recordable(folder, [score.label_space for score in scores])
     spaces = dict(bundle.label_spaces)
     for score in scores:
-        printed = score.to_json()
         development = {
             "utterances": float(score.mended.utterances),
-            **{name: printed[f"calibrated_{name}"] for name in TITLES},
-            "calibration_error": printed["calibrated_error"],
+            **{name: _percent(getattr(score.mended, name)) for name in TITLES},
+            "calibration_error": _rounded(score.mended.calibration_error),
         }
         spaces[score.label_space] = (
             spaces[score.label_space]

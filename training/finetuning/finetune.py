@@ -6,25 +6,21 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.conversation.dialogue import HistoryWindow
-from service.conversation.prompts import TEMPLATES
-from service.decoding.bundle import Base, Bundle, Window, trained_labels, write_bundle
-from service.decoding.tokenizer import load_tokenizer
+from service.decoding.bundle import write_bundle
 from training.arrays import Floats
-from training.datasets.fingerprint import fingerprint
 from training.datasets.leakage import without_held_out
 from training.datasets.reading import Corpus
 from training.finetuning.adapters import check_base, name_base
 from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
 from training.finetuning.bases import base_revision, weights_of
-from training.finetuning.checks import check_label_spaces, check_scored
+from training.finetuning.description import bundle_of
+from training.finetuning.label_spaces import check_label_spaces, check_scored
 from training.finetuning.loading import load_model
 from training.finetuning.material import material_of
 from training.finetuning.packing import ROW_TOKENS, Row, pack
@@ -41,7 +37,7 @@ from training.mixture.pseudo_labels import Ask, check_pseudo_labels, pseudo_labe
 from training.mixture.sampling import sampled
 from training.mixture.sources import Sources
 from training.mixture.targets import check_balance, soft_labels
-from training.mixture.tasks import LabelledExample, PromptSettings
+from training.mixture.tasks import LabelledExample, PromptSettings, prompt_settings
 from training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
@@ -112,7 +108,7 @@ def train(
     check_base(recipe, base)
     check_sharding(recipe)
     revision = base_revision(base)
-    bundle = _bundle(recipe, revision, sources, encoder)
+    bundle = bundle_of(recipe, revision, sources, encoder)
     record = begun(recipe, material_of(recipe, bundle, stages, sources), out)
     if not record["complete"]:
         check_lengths(apart, recipe.label_spaces, sources, settings)
@@ -318,16 +314,6 @@ def _run_once(
     run_stage(training.recipe, stage, _rows(stage, examples, trees), run)
 
 
-def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
-    """How a recipe renders prompts for the base in a folder."""
-    return PromptSettings(
-        TEMPLATES[recipe.template],
-        HistoryWindow(recipe.window.lowest, recipe.window.highest),
-        load_tokenizer(base),
-        recipe.max_tokens,
-    )
-
-
 def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> list[Row]:
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     log.info(
@@ -357,23 +343,3 @@ def _move_weights(finished: Path, out: Path) -> None:
     for path in sorted(finished.iterdir()):
         if path.is_file() and path.suffix in {".safetensors", ".json"}:
             path.replace(out / path.name)
-
-
-def _bundle(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> Bundle:
-    predicts = any(stage.tasks.prediction for stage in recipe.stages)
-    files = {f.path for stage in recipe.stages for f in stage.corpora}
-    return Bundle(
-        format=1,
-        name=recipe.name,
-        version=recipe.version,
-        base=Base(name=recipe.base, revision=revision),
-        template=recipe.template,
-        window=Window(lowest=recipe.window.lowest, highest=recipe.window.highest),
-        max_tokens=recipe.max_tokens,
-        demonstrations=recipe.stages[-1].demonstrations.shown if recipe.stages else 0,
-        tasks=("main", "prediction") if predicts else ("main",),
-        label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
-        encoder=encoder,
-        data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},
-        code_version=version("instructerc"),
-    )

@@ -1,4 +1,4 @@
-"""What a run is trained from besides its recipe."""
+"""Fingerprints of what a run is trained from, so that it goes on from nothing else."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Which examples a model is trained on, made of corpora as a recipe says."""
+"""From dialogues to what a model is taught and shown: prompts, labels, demonstrations."""

@@ -2,8 +2,9 @@
 
 Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531, section 2): a share of each target is
 a teacher's probabilities, which say what else an utterance sounds like. The teacher is the
-classifier that a model is compared with too, and it is asked about no dialogue that it was fitted
-on: of those it would repeat the labels. A scene that two corpora have is two dialogues to it.
+classifier that a model is compared with (`training.mixture.classifier`), and it is asked about no
+dialogue that it was fitted on: of those it would repeat the labels. A scene that two corpora have
+is two dialogues to it.
 
 Class-balanced loss (Cui et al. 2019, arXiv 1901.05555, section 3, with a power of the label's
 frequency for its weight): rare labels count for more, or a model hardly ever says them.

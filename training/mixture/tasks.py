@@ -3,14 +3,15 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import SpeakerTemplate, Task, Template
+from service.conversation.prompts import TEMPLATES, SpeakerTemplate, Task, Template
 from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
-from service.decoding.tokenizer import Tokenizer
-from training.recipe import Tasks
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from training.recipe import Recipe, Tasks
 
 # By the number that an example has; what each asks is said in `service.conversation.prompts`.
 TASKS = tuple(Tasks.model_fields)
@@ -31,6 +32,16 @@ class PromptSettings:
     window: HistoryWindow
     tokenizer: Tokenizer
     limit: int
+
+
+def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
+    """How a recipe renders prompts for the base in a folder."""
+    return PromptSettings(
+        TEMPLATES[recipe.template],
+        HistoryWindow(recipe.window.lowest, recipe.window.highest),
+        load_tokenizer(base),
+        recipe.max_tokens,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from importlib.resources import files
 from xml.etree.ElementTree import Element, tostring
 
 from training.evaluation.metrics import TITLES
+from training.evaluation.seeds import Spread
 from training.reporting.markup import element
 from training.reporting.plots import Axis, Series, Span, heat_map, line_chart, span_chart
-from training.reporting.report import ModelReport, SpaceReport, Spread
+from training.reporting.report import ModelReport, SpaceReport
 
 _HOW_TO_READ = (
     "F1, accuracy and agreement are in percent. Neutral counts where nothing else is said.",

@@ -30,13 +30,8 @@ from training.evaluation.metrics import (
     measure,
     own_measure,
 )
-from training.evaluation.predictions import (
-    Predictions,
-    model_and_seed,
-    name_of,
-    names_of,
-    read_predictions,
-)
+from training.evaluation.predictions import Predictions, name_of, names_of, read_predictions
+from training.evaluation.seeds import Spread, model_and_seed, spread
 
 # The measures of `Metrics` that are one number.
 MEASURES = (*TITLES, "brier", "calibration_error", "label_mass")
@@ -56,14 +51,6 @@ class Run:
     seed: str | None
     said: Mapping[str, Predictions]
     other: Mapping[str, Predictions] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A mean over runs, and their standard deviation where there are two or more."""
-
-    mean: float
-    deviation: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +258,3 @@ def _calibration(said: Sequence[Predictions]) -> CalibrationReport:
 def _of_some(values: Sequence[float | None]) -> Spread | None:
     there = [value for value in values if value is not None]
     return spread(there) if there else None
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Of one value or more."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), deviation)

@@ -12,6 +12,7 @@ from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.batches import Given, answer_in_order, given_lines
 from service.api.bodies import JSON, JsonRoute, json_answer
+from service.api.dialogue_results import score
 from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document, store_job
@@ -23,7 +24,6 @@ from service.api.preferences import prefers_async
 from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, NOT_ACCEPTABLE
 from service.api.problems import documented, invalid, problem_of
 from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
-from service.api.scoring import score
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.api.strings import LabelSpaceName

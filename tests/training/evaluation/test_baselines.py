@@ -96,16 +96,3 @@ def test_neighbours_vote(answers: dict[str, Predictions]) -> None:
 def test_classifier_sees_what_was_said_before(answers: dict[str, Predictions]) -> None:
     """By itself "well" is joy twice as often."""
     assert said(answers["classifier"]) == ["joy", "anger", "sadness", "sadness"]
-
-
-def test_context_is_of_the_same_dialogue(meld: LabelSpace) -> None:
-    """A first utterance has none, and unlabelled ones are part of it."""
-    spoken = [dialogue("a", ("grr", "anger")), dialogue("b", ("alas", None), ("well", "neutral"))]
-
-    split = encode_split(spoken, meld, encode)
-
-    width = split.vectors.shape[1]
-    assert split.places == (("a", 0, "a-grr"), ("b", 1, "b-well"))
-    assert not split.contexts[0, width:].any()
-    assert split.contexts[1, width : 2 * width].tolist() == encode(["alas"])[0].tolist()
-    assert not split.contexts[1, 2 * width :].any()

@@ -33,10 +33,19 @@ def surely(dialogues: int) -> Predictions:
     )
 
 
-def always_right(utterances: int) -> Predictions:
-    """And is three quarters sure of it."""
-    shares = ((0.75, 0.25), (0.25, 0.75))
-    return predictions(*(Answer("d", n, n % 2, shares[n % 2]) for n in range(utterances)))
+def uneven() -> Predictions:
+    """100 utterances, of which 80 are labelled rightly, and each answer three quarters sure."""
+    how_often = {(0, 0): 60, (0, 1): 10, (1, 1): 15, (1, 0): 5, (2, 2): 5, (2, 1): 5}
+    answers = [
+        (gold, tuple(0.75 if place == said else 0.125 for place in range(3)))
+        for (gold, said), count in how_often.items()
+        for _ in range(count)
+    ]
+    return Predictions(
+        "meld",
+        ("neutral", "joy", "anger"),
+        tuple(Answer("d", n, gold, shares) for n, (gold, shares) in enumerate(answers)),
+    )
 
 
 def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
@@ -113,14 +122,15 @@ def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
     found = score(predictions(Answer("d", 0, 0, (0.9, 0.1))), UP_AND_DOWN)
 
     assert found.served.demonstration_agreement is None
+    assert found.to_json()["demonstration_agreement"] is None
 
 
 WARM = Temperature(1.5)
 
 
 def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
-    """Three of four are right, as `surely` says it, and when calibrated all of them."""
-    served, mended = measure(surely(25)), measure(always_right(100))
+    """As served and, when calibrated, of other answers."""
+    served, mended = measure(surely(25)), measure(uneven())
     return Scores(
         label_space,
         served,
@@ -144,11 +154,11 @@ def test_scores_are_written_where_the_service_reads_the_calibration(
     assert after.label_spaces["meld"].calibration == fitted
     assert after.label_spaces["meld"].development == {
         "utterances": 100,
-        "weighted_f1": 100.0,
-        "macro_f1": 100.0,
-        "micro_f1": 100.0,
-        "accuracy": 100.0,
-        "calibration_error": 0.25,
+        "weighted_f1": 80.89,
+        "macro_f1": 71.85,
+        "micro_f1": 61.54,
+        "accuracy": 80.0,
+        "calibration_error": 0.05,
     }
     assert after.label_spaces["meld"].predicted["joy"] == 0.75
     assert after.label_spaces["meld"].verbalizers == before.label_spaces["meld"].verbalizers

@@ -33,7 +33,7 @@ from training.mixture.mixing import held_out, mix
 from training.mixture.pools import Pools
 from training.mixture.pseudo_labels import Ask, pseudo_labelled
 from training.mixture.sources import Sources
-from training.mixture.tasks import LabelledExample, PromptSettings, main_task
+from training.mixture.tasks import LabelledExample, PromptSettings, main_task, prompt_settings
 from training.recipe import PseudoLabels, Recipe, RecipeError, Stage, Tasks
 from training.recipe_files import load_recipe, recipe_path
 
@@ -132,7 +132,7 @@ def test_agreement_of_demonstrations_is_on_record_for_each_split(
     """
     recipe = load_recipe(recipe_file)
     stage = recipe.stages[1]
-    settings = finetune.prompt_settings(recipe, tiny_base)
+    settings = prompt_settings(recipe, tiny_base)
     corpora, development = (sources.corpora(f) for f in (stage.corpora, recipe.development))
     pools = Pools(sources, corpora, recipe.seed, development)
     trained = [
@@ -255,7 +255,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     assert record["kept"] == {"first": 1, "second": max(means, key=lambda epoch: means[epoch])}
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "run")).get_base_model()
-    settings = finetune.prompt_settings(changed, tiny_base)
+    settings = prompt_settings(changed, tiny_base)
     development = sources.corpora(recipe.development)
     pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed, development)
     held = held_out(development, longer, pools, sources, settings)

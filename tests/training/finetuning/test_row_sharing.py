@@ -26,7 +26,7 @@ from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import collate, pack
 from training.finetuning.row_sharing import reads_trees
 from training.mixture.sources import Sources
-from training.mixture.tasks import main_task
+from training.mixture.tasks import main_task, prompt_settings
 from training.recipe import Recipe
 
 SIZES: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
@@ -78,7 +78,7 @@ def test_hybrid_model_is_trained_one_example_a_row(
         "stages": [stage],
     }
     recipe = Recipe.model_validate(RECIPE | changed)
-    settings = finetune.prompt_settings(recipe, tmp_path / "base")
+    settings = prompt_settings(recipe, tmp_path / "base")
     (corpus,) = sources.corpora(recipe.stages[0].corpora)
     examples = [
         labelled.example

@@ -15,12 +15,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from training.finetuning.finetune import prompt_settings
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import collate, pack
 from training.finetuning.trainer import last_checkpoint
 from training.mixture.sources import Sources
-from training.mixture.tasks import main_task
+from training.mixture.tasks import main_task, prompt_settings
 from training.recipe_files import load_recipe
 
 WEIGHTS = "adapter_model.safetensors"

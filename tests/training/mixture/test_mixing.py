@@ -11,18 +11,14 @@ import pytest
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
+from tests.training.mixture.conftest import OTHERS, TALKS
 from training.arrays import Vectors
 from training.datasets.reading import Corpus
 from training.mixture.mixing import held_out, mix
 from training.mixture.pools import Pools
 from training.mixture.sources import Sources
 from training.mixture.tasks import MAIN, PREDICTION, LabelledExample, PromptSettings
-from training.recipe import CorpusFile, Demonstrations, Stage
-
-TALKS = CorpusFile.model_validate({"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"})
-OTHERS = CorpusFile.model_validate(
-    {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"}
-)
+from training.recipe import Demonstrations, Stage
 
 Mixed = Callable[..., list[LabelledExample]]
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from service.conversation.dialogue import Dialogue, Utterance
+from tests.training.mixture.conftest import TALKS
 from training.arrays import Vectors
 from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
 from training.mixture.pools import Pools
 from training.mixture.sources import Sources
-from training.recipe import CorpusFile, Demonstrations
-
-TALKS = CorpusFile.model_validate({"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"})
+from training.recipe import Demonstrations
 
 
 def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -> None:

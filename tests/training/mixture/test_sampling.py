@@ -2,17 +2,13 @@
 
 import pytest
 
+from tests.training.mixture.conftest import OTHERS, TALKS
 from training.datasets.reading import Corpus
 from training.mixture.pools import Pools
 from training.mixture.sampling import sampled
 from training.mixture.sources import Sources
 from training.mixture.targets import soft_labels
-from training.recipe import CorpusFile, Sample, Stage
-
-TALKS = CorpusFile.model_validate({"format": "jsonl", "path": "talks.jsonl", "label_space": "meld"})
-OTHERS = CorpusFile.model_validate(
-    {"format": "jsonl", "path": "others.jsonl", "label_space": "emorynlp"}
-)
+from training.recipe import Sample, Stage
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_no_dialogue_is_answered_by_a_teacher_that_knows_it(split: Split) -> Non
     assert said.sum(1) == pytest.approx(1.0)
 
 
-def test_what_is_said_is_what_the_baseline_says(split: Split) -> None:
+def test_what_is_said_is_what_the_classifier_says(split: Split) -> None:
     """Which is fitted on four fifths of the dialogues."""
     said = cross_fitted(split, 7)
 

@@ -20,7 +20,6 @@ from service.decoding.tokenizer import Tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import open_recognizer
 from tests.training.conftest import described
-from training.datasets.relabelling import with_unified_labels
 from training.mixture.tasks import (
     PREDICTION,
     SPEAKER,
@@ -267,16 +266,3 @@ def test_utterance_that_serving_refuses_is_not_taught(
     found = main_task(said, spaces["meld"], prompts, {})
 
     assert [labelled.label for labelled in found] == ["joy", "sadness"]
-
-
-def test_unified_labels_are_those_the_label_space_maps_to(
-    spaces: Mapping[str, LabelSpace],
-) -> None:
-    """Speakers, texts and gaps stay."""
-    (found,) = with_unified_labels([SAID], spaces["meld"])
-
-    assert [u.label for u in found.utterances] == ["joyful", None, "fear", "sad"]
-    assert [(u.speaker, u.text) for u in found.utterances] == [
-        (u.speaker, u.text) for u in SAID.utterances
-    ]
-    assert found.id == "d"

@@ -178,7 +178,7 @@ def test_many_lines_have_colours_that_the_page_has() -> None:
         assert f".series-{n} {{ --own: var(--series-{n}); }}" in CSS
 
 
-CSS = files("training").joinpath("report.css").read_text()
+CSS = files("training.reporting").joinpath("report.css").read_text()
 LIGHT, DARK = (
     dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part))
     for part in CSS.split("body {")[0].split("@media")

@@ -18,8 +18,9 @@ from training.evaluation.free_decoding import with_spoken
 from training.evaluation.label_orders import with_other_orders
 from training.evaluation.metrics import measure, micro_f1, weighted_f1
 from training.evaluation.predictions import Answer, Predictions, PredictionsError, write_predictions
+from training.evaluation.seeds import Spread
 from training.reporting.page import page
-from training.reporting.report import AS_SAID, Run, Spread, read_runs, reported
+from training.reporting.report import AS_SAID, Run, read_runs, reported
 
 LABELS = ("neutral", "joy", "anger")
 
@@ -373,7 +374,7 @@ def test_page_needs_nothing_else(runs: list[Run]) -> None:
     assert "<script" not in html
     assert "<link" not in html
     assert "default-src 'none'" in html
-    assert files("training").joinpath("report.css").read_text() in html
+    assert files("training.reporting").joinpath("report.css").read_text() in html
 
 
 def test_names_are_text_whatever_they_look_like() -> None:

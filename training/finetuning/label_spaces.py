@@ -1,4 +1,4 @@
-"""What of a recipe is refused once its corpora are known, before anything is trained."""
+"""Whether a bundle will answer in the label spaces that it is trained and scored in."""
 
 from collections.abc import Sequence
 

@@ -50,7 +50,7 @@ async def score(
 
 
 def job_scorer(services: Services, metrics: Metrics) -> Score:
-    """Scores a line of a job as it was stored."""
+    """Scores a dialogue of a job, as `service.api.job_documents.store_job` stored it."""
 
     async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
         if "error" in stored:

@@ -1,0 +1,30 @@
+"""Dialogues with other labels."""
+
+from collections.abc import Mapping
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from training.datasets.relabelling import with_unified_labels
+
+SAID = Dialogue(
+    "d",
+    (
+        Utterance("Ann", "We caught the ferry!", "joy"),
+        Utterance("Bo", "So we did."),
+        Utterance("Ann", "Where is my hat?", "Fear"),
+        Utterance("Bo", "I sat on it.", "sadness"),
+    ),
+)
+
+
+def test_unified_labels_are_those_the_label_space_maps_to(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Speakers, texts and gaps stay."""
+    (found,) = with_unified_labels([SAID], spaces["meld"])
+
+    assert [u.label for u in found.utterances] == ["joyful", None, "fear", "sad"]
+    assert [(u.speaker, u.text) for u in found.utterances] == [
+        (u.speaker, u.text) for u in SAID.utterances
+    ]
+    assert found.id == "d"
