@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from service.admission.patience import Patience
-from service.admission.rejections import CountRejection, Rejection
+from service.admission.rejections import ENDING, CountRejection, Rejection
 from service.admission.streams import Streams
 from service.errors import ClientLeft, DeadlinePassed, Overloaded, ServiceError, ShuttingDown
 from service.priority import Priority
@@ -63,7 +63,7 @@ class Door:
         """
         if self.draining:
             self._count(Rejection.DRAINING)
-            raise ShuttingDown("the service is about to end; another one takes the request")
+            raise ShuttingDown(ENDING)
         most, under_way = self._options.most[priority], self._under_way[priority]
         if len(under_way) >= most:
             self._count(Rejection.REQUESTS)

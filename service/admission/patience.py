@@ -23,7 +23,7 @@ class Patience:
         self._timeout = asyncio.timeout(seconds)
         self._cause: ServiceError | None = None
         self._held = False
-        self._token: Token[Patience | None] | None = None
+        self._token: Token[Patience | None]
 
     async def __aenter__(self) -> "Patience":
         await self._timeout.__aenter__()
@@ -49,8 +49,7 @@ class Patience:
                 raise self._cause from None
             raise DeadlinePassed(f"there was no answer within {self.seconds:g} s") from None
         finally:
-            if self._token is not None:
-                _of_this_request.reset(self._token)
+            _of_this_request.reset(self._token)
 
     def end(self, cause: ServiceError) -> None:
         """End it now, or once what must not be interrupted is done."""

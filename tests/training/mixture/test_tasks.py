@@ -19,7 +19,7 @@ from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import open_recognizer
-from tests.training.conftest import described
+from tests.training.conftest import SAID, described
 from training.mixture.tasks import (
     PREDICTION,
     SPEAKER,
@@ -30,15 +30,6 @@ from training.mixture.tasks import (
 )
 
 SEP = 102
-SAID = Dialogue(
-    "d",
-    (
-        Utterance("Ann", "We caught the ferry!", "joy"),
-        Utterance("Bo", "So we did."),
-        Utterance("Ann", "Where is my hat?", "Fear"),
-        Utterance("Bo", "I sat on it.", "sadness"),
-    ),
-)
 SEEN = {0: "A harbour.", 5: "She waves her arms.", 6: " "}
 EXAMPLE = Demonstration("e", "meld", "anger", "My scarf!")
 
