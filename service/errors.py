@@ -9,8 +9,12 @@
   + CorrectionNotFound
   + DemonstrationNotFound
   + DemonstrationShared       everybody's, so nobody may delete it
+  + DialogueErased            the request came before it was, and comes again now
   + JobNotFound
   + TooManyJobs               of one tenant
+  + TooManyAnswers            of one tenant, kept for their keys
+  + TooManyDemonstrations     of one tenant
+  + DialogueFull              it has as many utterances, or writes, as it may
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
@@ -69,12 +73,28 @@ class DemonstrationNotFound(ServiceError):
     """No demonstration has this id."""
 
 
+class DialogueErased(ServiceError):
+    """The request was done before, and the dialogue that it was about has been erased since."""
+
+
 class JobNotFound(ServiceError):
     """No job has this id."""
 
 
 class TooManyJobs(ServiceError):
     """The tenant has as many jobs as are kept."""
+
+
+class TooManyAnswers(ServiceError):
+    """As many answers are kept for the tenant's idempotency keys as may be."""
+
+
+class TooManyDemonstrations(ServiceError):
+    """The tenant has as many demonstrations of its own as it may."""
+
+
+class DialogueFull(ServiceError):
+    """The dialogue has as many utterances, or has been written to as often, as it may."""
 
 
 class DemonstrationShared(ServiceError):

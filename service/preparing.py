@@ -23,7 +23,7 @@ async def prepare_database(settings: Settings) -> None:
     try:
         await migrate(database)
     finally:
-        await database.dispose()
+        await database.close()
 
 
 async def prepare_index(settings: Settings, report: Report) -> None:

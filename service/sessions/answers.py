@@ -1,20 +1,21 @@
 """What was answered to requests that carried an idempotency key: a repeated one is not done again.
 
 An answer is kept in the transaction that does what was asked, so that a crash leaves both or none,
-and of processes that do the same request at once one alone succeeds. What belongs to a dialogue is
-erased with it.
+and of processes that do the same request at once one alone succeeds. Of an erased dialogue's
+answers the keys alone are left: a request that comes late, again, does not begin the dialogue anew.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Generic, TypedDict, TypeVar
 
-from sqlalchemy import bindparam, delete, select, text, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import bindparam, delete, func, select, text, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import IdempotencyKeyReused
-from service.sessions.database import answering
+from service.errors import DialogueErased, IdempotencyKeyReused, TooManyAnswers
+from service.sessions.database import Database
 from service.sessions.schema import answers
 
 Written = TypeVar("Written")
@@ -59,7 +60,7 @@ class AlreadyAnswered(Exception):
 
 
 class AnswerRow(TypedDict):
-    """An answer to be kept; `dialogue_id` is the dialogue to be erased with, if any."""
+    """An answer to be kept; `dialogue_id` is the dialogue with which it is erased, if any."""
 
     tenant: str
     key: str
@@ -90,29 +91,51 @@ async def keep_answer(connection: AsyncConnection, key: Key, answer: Answer) -> 
     return (await connection.execute(_KEEP, answer_row(key, answer))).rowcount == 1
 
 
+# A tenant's answers are counted again after so long; in between, those kept here are added.
+_COUNTED_S = 30.0
+
+
 class Answers:
     """The kept answers in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counts: dict[str, tuple[int, float]] = {}  # by tenant, with the moment
 
     async def find(self, key: Key) -> Answer | None:
         """What the request was answered.
 
         Raises:
+            DialogueErased: the key is of a request about a dialogue that has been erased since.
             IdempotencyKeyReused: the key has an answer to another request.
         """
         columns = (answers.c[name] for name in ("request", *Answer.__slots__))
         asked = select(*columns).where(answers.c.tenant == key.tenant, answers.c.key == key.value)
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(asked)).one_or_none()
-        if row is None:
+        rows = await self._database.fetch(asked)
+        if not rows:
             return None
-        request, *answer = row
-        if request != key.request:
+        row = rows[0]
+        if row.status == ERASED:
+            raise DialogueErased("the dialogue that this request was about has been erased")
+        if row.request != key.request:
             raise IdempotencyKeyReused(f"key {key.value!r} was sent with another request")
-        return Answer(*answer)
+        return Answer(row.status, row.body, row.location)
+
+    async def check_room(self, tenant: str, most: int) -> None:
+        """See that one more answer may be kept.
+
+        Raises:
+            TooManyAnswers: the tenant has `most` already, give or take what other processes have
+                kept in the last half minute.
+        """
+        now = monotonic()
+        count, counted_at = self._counts.get(tenant, (0, -_COUNTED_S))
+        if now - counted_at >= _COUNTED_S or count >= most:
+            asked = select(func.count()).select_from(answers).where(answers.c.tenant == tenant)
+            count, counted_at = (await self._database.fetch(asked))[0][0], now
+        if count >= most:
+            raise TooManyAnswers(f"{most} answers of yours are kept for their keys (limit {most})")
+        self._counts[tenant] = (count + 1, counted_at)
 
     async def keep(self, key: Key, answer: Answer) -> None:
         """Keep the answer to a request that wrote nothing to the database.
@@ -121,13 +144,23 @@ class Answers:
             AlreadyAnswered: another process has answered it meanwhile.
             IdempotencyKeyReused: another process has answered another request with the key.
         """
-        with answering():
-            async with self._engine.connect() as connection:
-                kept = await keep_answer(connection, key, answer)
-        if not kept:
+        if not await self._database.change(_KEEP, {**answer_row(key, answer)}):
             found = await self.find(key)
             if found is not None:
                 raise AlreadyAnswered(found)
+
+    async def amend(self, key: Key, answer: Answer) -> None:
+        """Replace what a key's request was answered, unless the answer has been erased."""
+        changed = (
+            update(answers)
+            .where(
+                answers.c.tenant == key.tenant,
+                answers.c.key == key.value,
+                answers.c.request == key.request,
+            )
+            .values(status=answer.status, body=answer.body, location=answer.location)
+        )
+        await self._database.change(changed)
 
     async def erase_before(self, moment: datetime, limit: int) -> int:
         """Erase at most `limit` of the answers given before a moment; how many there were."""
@@ -138,10 +171,17 @@ class Answers:
             .limit(limit)
         )
         erased = delete(answers).where(tuple_(answers.c.tenant, answers.c.key).in_(oldest))
-        with answering():
-            async with self._engine.connect() as connection:
-                return (await connection.execute(erased)).rowcount
+        return await self._database.change(erased)
 
+
+ERASED = 410
+"""The status of what is left of an answer whose dialogue has been erased."""
+
+# The request's hash goes too: whoever guesses what was said could tell by it.
+FORGET = f"""
+UPDATE answers SET request = '', status = {ERASED}, body = '', location = NULL, dialogue_id = NULL
+WHERE tenant = :tenant AND key IN (
+    SELECT key FROM answers WHERE tenant = :tenant AND dialogue_id = :dialogue_id LIMIT :limit)"""
 
 KEEP = """
 INSERT INTO answers (tenant, key, request, status, body, location, created_at, dialogue_id)

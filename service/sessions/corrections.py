@@ -13,17 +13,18 @@ from uuid import uuid4
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.conversation.dialogue import Demonstration
 from service.errors import (
     CorrectionNotFound,
     DialogueChanged,
+    DialogueFull,
     DialogueNotFound,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answers, Once, answer_row
-from service.sessions.database import answering, transactional
+from service.sessions.answers import AlreadyAnswered, Answers, Once, Written, answer_row
+from service.sessions.database import Database, Work
 from service.sessions.erasure import Pending
 from service.sessions.following import Followed
 from service.sessions.schema import (
@@ -66,10 +67,10 @@ class Corrected:
 class Corrections:
     """The corrections in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, engine: AsyncEngine, followed: Followed) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, followed: Followed) -> None:
+        self._database = database
         self._followed = followed
-        self._answers = Answers(engine)
+        self._answers = Answers(database)
 
     async def put(
         self,
@@ -79,54 +80,76 @@ class Corrections:
         label_space: str,
         label: str,
         expected: Expected | None = None,
+        once: Once[Corrected] | None = None,
+        most_changes: int | None = None,
     ) -> Corrected:
         """Store what an utterance carries, in place of what was said of it before.
 
         What is said already changes nothing, but is noted for delivery again.
 
+        Args:
+            once: the request's key and what it will be answered, which is kept.
+            most_changes: how many writes a dialogue may have had for another one to be taken.
+
         Raises:
             DialogueNotFound, UtteranceNotFound: there is none.
             DialogueChanged: the dialogue is another than expected.
+            DialogueFull: it has been written to as often as it may be.
+            AlreadyAnswered: the key has an answer.
         """
-        with answering():
-            async with transactional(self._engine).begin() as connection:
-                version = await _lock(connection, tenant, dialogue_id, index, expected)
-                before = await _read(connection, tenant, dialogue_id, index)
-                now = datetime.now(UTC)
-                found = Correction(label_space, label, now)
-                if before is None:
-                    demonstration_id = f"correction-{uuid4().hex}"
-                    await connection.execute(
-                        insert(corrections).values(
-                            tenant=tenant,
-                            dialogue_id=dialogue_id,
-                            index=index,
-                            label_space=label_space,
-                            label=label,
-                            created_at=now,
-                            demonstration_id=demonstration_id,
-                        )
-                    )
-                else:
-                    said, demonstration_id = before
-                    if (said.label_space, said.label) == (label_space, label):
-                        pending = await _note(connection, tenant, demonstration_id)
-                        return Corrected(said, version, pending)
-                    await connection.execute(
-                        update(corrections)
-                        .where(_is_of(tenant, dialogue_id, index))
-                        .values(label_space=label_space, label=label, created_at=now)
-                    )
-                version = await _change(connection, tenant, dialogue_id, version, index, found, now)
-                pending = await _note(connection, tenant, demonstration_id)
-                asked = select(utterances.c.prediction).where(
-                    utterances.c.tenant == tenant,
-                    utterances.c.dialogue_id == dialogue_id,
-                    utterances.c.index == index,
+
+        async def put(connection: AsyncConnection) -> Corrected:
+            version = await _lock(connection, tenant, dialogue_id, index, expected)
+            before = await _read(connection, tenant, dialogue_id, index)
+            now = datetime.now(UTC)
+            found = Correction(label_space, label, now)
+            if before is not None:
+                said, demonstration_id = before
+                if (said.label_space, said.label) == (label_space, label):
+                    pending = await _note(connection, tenant, demonstration_id)
+                    return Corrected(said, version, pending)
+            if most_changes is not None and version.number >= most_changes:
+                raise DialogueFull(
+                    f"dialogue {dialogue_id!r} has been written to {version.number} times "
+                    f"(limit {most_changes})"
                 )
-                prediction = (await connection.execute(asked)).scalar_one()
+            if before is None:
+                demonstration_id = f"correction-{uuid4().hex}"
+                await connection.execute(
+                    insert(corrections).values(
+                        tenant=tenant,
+                        dialogue_id=dialogue_id,
+                        index=index,
+                        label_space=label_space,
+                        label=label,
+                        created_at=now,
+                        demonstration_id=demonstration_id,
+                    )
+                )
+            else:
+                await connection.execute(
+                    update(corrections)
+                    .where(_is_of(tenant, dialogue_id, index))
+                    .values(label_space=label_space, label=label, created_at=now)
+                )
+            version = await _change(connection, tenant, dialogue_id, version, index, found, now)
+            pending = await _note(connection, tenant, demonstration_id)
+            asked = select(utterances.c.prediction).where(
+                utterances.c.tenant == tenant,
+                utterances.c.dialogue_id == dialogue_id,
+                utterances.c.index == index,
+            )
+            prediction = (await connection.execute(asked)).scalar_one()
+            return Corrected(found, version, pending, prediction)
+
+        async def put_and_keep(connection: AsyncConnection) -> Corrected:
+            corrected = await put(connection)
+            await _keep(connection, once, corrected, dialogue_id)
+            return corrected
+
+        corrected = await self._once(put_and_keep, once)
         self._followed.tell(tenant, dialogue_id)
-        return Corrected(found, version, pending, prediction)
+        return corrected
 
     async def remove(
         self,
@@ -146,48 +169,42 @@ class Corrections:
             DialogueChanged: the dialogue is another than expected.
             AlreadyAnswered: the key has an answer.
         """
+
+        async def take_back(connection: AsyncConnection) -> Corrected:
+            version = await _lock(connection, tenant, dialogue_id, index, expected)
+            before = await _read(connection, tenant, dialogue_id, index)
+            if before is None:
+                raise CorrectionNotFound(f"utterance {index} of {dialogue_id!r} has no correction")
+            await connection.execute(delete(corrections).where(_is_of(tenant, dialogue_id, index)))
+            now = datetime.now(UTC)
+            version = await _change(connection, tenant, dialogue_id, version, index, None, now)
+            pending = await _note(connection, tenant, before[1])
+            await _keep(connection, once, None)
+            return Corrected(None, version, pending)
+
+        corrected = await self._once(take_back, once)
+        self._followed.tell(tenant, dialogue_id)
+        return corrected
+
+    async def _once(self, work: Work[Corrected], once: Once[Any] | None) -> Corrected:
         try:
-            with answering():
-                async with transactional(self._engine).begin() as connection:
-                    version = await _lock(connection, tenant, dialogue_id, index, expected)
-                    before = await _read(connection, tenant, dialogue_id, index)
-                    if before is None:
-                        raise CorrectionNotFound(
-                            f"utterance {index} of {dialogue_id!r} has no correction"
-                        )
-                    await connection.execute(
-                        delete(corrections).where(_is_of(tenant, dialogue_id, index))
-                    )
-                    now = datetime.now(UTC)
-                    version = await _change(
-                        connection, tenant, dialogue_id, version, index, None, now
-                    )
-                    pending = await _note(connection, tenant, before[1])
-                    if once is not None:
-                        await _keep(connection, once)
+            return await self._database.transaction(work)
         except (DialogueNotFound, CorrectionNotFound, DialogueChanged, _KeyTaken):
             # Another process may have done what is asked here.
             found = None if once is None else await self._answers.find(once.key)
             if found is None:
                 raise
             raise AlreadyAnswered(found) from None
-        self._followed.tell(tenant, dialogue_id)
-        return Corrected(None, version, pending)
 
     async def count_pending(self) -> int:
         """How many demonstrations are to be delivered."""
-        with answering():
-            async with self._engine.connect() as connection:
-                found = await connection.execute(select(func.count()).select_from(deliveries))
-                return found.scalar_one()
+        rows = await self._database.fetch(select(func.count()).select_from(deliveries))
+        return int(rows[0][0])
 
     async def pending(self, limit: int) -> list[Pending]:
         """At most so many of the demonstrations that are to be delivered."""
         asked = select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
-        with answering():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(asked.limit(limit))).all()
-        return [Pending(*row) for row in rows]
+        return [Pending(*row) for row in await self._database.fetch(asked.limit(limit))]
 
     async def wanted(self, pending: Pending) -> Demonstration | None:
         """The demonstration as the correction says it now; None: there is to be none."""
@@ -199,10 +216,8 @@ class Corrections:
                 corrections.c.demonstration_id == pending.demonstration_id,
             )
         )
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(asked)).one_or_none()
-        return None if row is None else Demonstration(pending.demonstration_id, *row)
+        rows = await self._database.fetch(asked)
+        return Demonstration(pending.demonstration_id, *rows[0]) if rows else None
 
     async def delivered(self, pending: Pending) -> Pending | None:
         """Note that a demonstration is as it was wanted; what is to be delivered instead, if any.
@@ -215,15 +230,17 @@ class Corrections:
             deliveries.c.demonstration_id == pending.demonstration_id,
         )
         done = delete(deliveries).where(is_the_delivery, deliveries.c.mark == pending.mark)
-        with answering():
-            async with self._engine.connect() as connection:
-                if (await connection.execute(done)).rowcount == 1:
-                    return None
-                asked = select(deliveries.c.mark).where(is_the_delivery)
-                mark = (await connection.execute(asked)).scalar_one_or_none()
-                if mark is None:
-                    return await _note(connection, pending.tenant, pending.demonstration_id)
-        return Pending(pending.tenant, pending.demonstration_id, mark)
+
+        async def deliver(connection: AsyncConnection) -> Pending | None:
+            if (await connection.execute(done)).rowcount == 1:
+                return None
+            asked = select(deliveries.c.mark).where(is_the_delivery)
+            mark = (await connection.execute(asked)).scalar_one_or_none()
+            if mark is None:
+                return await _note(connection, pending.tenant, pending.demonstration_id)
+            return Pending(pending.tenant, pending.demonstration_id, mark)
+
+        return await self._database.run(deliver)
 
 
 class _KeyTaken(Exception):
@@ -303,8 +320,16 @@ async def _change(
     return Version(version.generation, version.number + 1)
 
 
-async def _keep(connection: AsyncConnection, once: Once[None]) -> None:
-    row = answer_row(once.key, once.answer(None))
+async def _keep(
+    connection: AsyncConnection,
+    once: Once[Written] | None,
+    written: Written,
+    dialogue_id: str | None = None,
+) -> None:
+    """Keep what a request will be answered; `dialogue_id` is whose dialogue it tells of, if any."""
+    if once is None:
+        return
+    row = answer_row(once.key, once.answer(written), dialogue_id)
     try:
         await connection.execute(insert(answers).values(**row))
     except IntegrityError as error:

@@ -1,20 +1,27 @@
-"""Opens the database and names its failures."""
+"""Opens the database, runs what is asked of it to its end, and names its failures."""
 
 import asyncio
+import logging
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Executable, Row, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.admission.patience import to_the_end
 from service.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 10.0
@@ -26,14 +33,159 @@ SQLITE_CONNECTIONS = 5  # a thread each
 _SQLITE_SETTINGS = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 _SQLITE_LOST = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY)
 
+# So long a checkpoint of SQLite's log waits for readers, and keeps writers waiting.
+_CHECKPOINT_MS = 100
+# The pauses before each try to empty the log: two seconds in all.
+_EMPTYING_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+# What is under way when the database is closed has so long to end.
+_CLOSING_S = 30.0
+
 _SHAPES = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
 
+Work = Callable[[AsyncConnection], Awaitable[T]]
+"""Statements on one connection."""
 
-def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncEngine:
+Values = Mapping[str, Any]
+Rows = Sequence[Row[*tuple[Any, ...]]]
+
+
+class Database:
+    """One database: its connections, and what is under way on them.
+
+    Whatever has begun runs to its end, in a task of its own, also where whoever asked for it has
+    been cancelled. A statement that is broken off leaves its connection in a state that nobody
+    knows: on SQLite a transaction broken off keeps the write lock until its cursors are collected.
+    Only the wait for a connection can be broken off, so what goes on unasked is bounded.
+
+    Every method raises DatabaseUnavailable.
+    """
+
+    def __init__(self, engine: AsyncEngine, connections: int) -> None:
+        self.engine = engine
+        self._connections = asyncio.Semaphore(connections)
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._emptying = asyncio.Lock()
+        self._log_holds_erased = True  # nobody knows what the process before has left
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.engine.dialect.name
+
+    async def fetch(self, statement: Executable, values: Values | None = None) -> Rows:
+        """The rows of a statement that stands alone."""
+
+        async def rows(connection: AsyncConnection) -> Rows:
+            return (await connection.execute(statement, values)).all()
+
+        return await self.run(rows)
+
+    async def change(self, statement: Executable, values: Values | None = None) -> int:
+        """How many rows a statement that stands alone has changed; it is committed at once."""
+
+        async def changed(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement, values)).rowcount
+
+        with to_the_end():
+            return await self.run(changed)
+
+    async def run(self, work: Work[T]) -> T:
+        """Statements that stand alone, each committed at once: this spares two round trips."""
+
+        async def connected() -> T:
+            async with self.engine.connect() as connection:
+                return await work(connection)
+
+        return await self._connected(connected())
+
+    async def transaction(self, work: Work[T]) -> T:
+        """Statements that hold together: all of them or, where `work` raises, none.
+
+        Neither the request's deadline nor its client's leaving interrupts the wait for it.
+        """
+
+        async def begun() -> T:
+            async with transactional(self.engine).begin() as connection:
+                return await work(connection)
+
+        with to_the_end():
+            return await self._connected(begun())
+
+    async def whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run several calls to their end, also where the caller is cancelled between them."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def empty_log(self) -> None:
+        """Have the text that was erased leave SQLite's write-ahead log, too.
+
+        A reader can be in the way: it is tried again, for two seconds, with writers in between, and
+        after that by `keep_log_empty`.
+        """
+        if self.dialect != "sqlite":
+            return
+        self._log_holds_erased = True
+        with to_the_end():
+            await self.whole(self._empty_log())
+
+    async def keep_log_empty(self) -> None:
+        """Empty SQLite's log where that could not be done when something was erased."""
+        if self._log_holds_erased:
+            await self.empty_log()
+
+    async def close(self) -> None:
+        """Let what is under way end, then close the connections."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSING_S)
+        await self.engine.dispose()
+
+    async def _connected(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(POOL_TIMEOUT_S):
+                await self._connections.acquire()
+        except BaseException as error:
+            work.close()
+            if isinstance(error, TimeoutError):
+                raise DatabaseUnavailable("the database has no connection free") from error
+            raise
+
+        async def answered() -> T:
+            try:
+                with answering():
+                    return await work
+            finally:
+                self._connections.release()
+
+        return await self.whole(answered())
+
+    async def _empty_log(self) -> None:
+        async with self._emptying:
+            if not self._log_holds_erased:  # whoever had the lock has emptied it for this one too
+                return
+            for pause_s in _EMPTYING_S:
+                await asyncio.sleep(pause_s)
+                self._log_holds_erased = False
+                if await self.run(_checkpoint):
+                    return
+                self._log_holds_erased = True
+        log.warning("erased text is still in the database's log: a reader keeps it; tried again")
+
+
+async def _checkpoint(connection: AsyncConnection) -> bool:
+    """Empty SQLite's log; False: somebody reads or writes just now."""
+    usual_ms = round(connection.engine.get_execution_options()["command_timeout_s"] * 1000)
+    await connection.exec_driver_sql(f"PRAGMA busy_timeout={_CHECKPOINT_MS}")
+    try:
+        row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={usual_ms}")
+    return not row[0]
+
+
+def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Database:
     """Prepare a database for use; it is reached only when something is asked of it.
-
-    A statement on the engine stands alone and is committed at once, which spares two round trips;
-    statements that must hold together go through `transactional`.
 
     Args:
         url: `sqlite:///relative/file.sqlite3`, `sqlite:////absolute/file.sqlite3` (the folder is
@@ -108,13 +260,17 @@ def answering() -> Iterator[None]:
         raise DatabaseUnavailable("the database does not answer") from error
 
 
-def _open_sqlite(url: URL, command_timeout_s: float) -> AsyncEngine:
+def _open_sqlite(url: URL, command_timeout_s: float) -> Database:
     if not url.database or url.database == ":memory:" or url.host or url.query:
         raise ValueError(
             "a SQLite url needs a file and nothing else: sqlite:///folder/file.sqlite3"
         )
     with answering():
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(url.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # What people said is nobody else's on this machine; SQLite's log takes the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         connect_args={
@@ -137,7 +293,13 @@ def _open_sqlite(url: URL, command_timeout_s: float) -> AsyncEngine:
         if connection.get_execution_options().get("transactional"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    return engine
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def release(connection: Any, *_: object) -> None:
+        # Closing alone ends no transaction while a cursor of it is alive.
+        with suppress(Exception):
+            connection.rollback()
+
+    return Database(engine, SQLITE_CONNECTIONS)
 
 
 async def _set_up_sqlite(connection: aiosqlite.Connection) -> None:
@@ -159,7 +321,7 @@ async def _write_ahead(connection: aiosqlite.Connection) -> None:
             await asyncio.sleep(0.02)
 
 
-def _open_postgresql(url: URL, command_timeout_s: float) -> AsyncEngine:
+def _open_postgresql(url: URL, command_timeout_s: float) -> Database:
     if not url.database:
         raise ValueError(f"the database url names no database: write {_SHAPES}")
     query = dict(url.query)
@@ -167,7 +329,7 @@ def _open_postgresql(url: URL, command_timeout_s: float) -> AsyncEngine:
         query["ssl"] = query.pop("sslmode")
     if unknown := query.keys() - {"host", "port", "ssl"}:
         raise ValueError(f"the database url has unknown parameters: {', '.join(sorted(unknown))}")
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg", query=query),
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
@@ -187,3 +349,4 @@ def _open_postgresql(url: URL, command_timeout_s: float) -> AsyncEngine:
         pool_use_lifo=True,
         hide_parameters=True,  # errors and logs would show what people said
     )
+    return Database(engine, POSTGRESQL_CONNECTIONS)

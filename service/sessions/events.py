@@ -7,10 +7,10 @@ the order that any process on the database knows, also after a restart.
 from dataclasses import dataclass, replace
 
 from sqlalchemy import and_, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.sessions.corrections import Correction
-from service.sessions.database import answering
+from service.sessions.database import Database, Rows
 from service.sessions.queries import SAID
 from service.sessions.schema import changes, dialogues, utterances
 from service.sessions.store import StoredUtterance
@@ -54,8 +54,8 @@ class Position:
 class Events:
     """The events of the dialogues in one database."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def begin(self, tenant: str, dialogue_id: str) -> Position | None:
         """The position before all events; None: there is no dialogue."""
@@ -105,10 +105,14 @@ class Events:
             .order_by(changes.c.version)
             .limit(limit)
         )
-        with answering():
-            async with self._engine.connect() as connection:
-                predictions = (await connection.execute(said)).all()
-                corrections = (await connection.execute(changed)).all()
+
+        async def both(
+            connection: AsyncConnection,
+        ) -> tuple[Rows, Rows]:
+            predictions = (await connection.execute(said)).all()
+            return predictions, (await connection.execute(changed)).all()
+
+        predictions, corrections = await self._database.run(both)
         found = [
             Event(replace(version, number=number), StoredUtterance(*fields))
             for number, *fields in predictions
@@ -122,7 +126,5 @@ class Events:
     async def _version(self, tenant: str, dialogue_id: str) -> Version | None:
         is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
         asked = select(dialogues.c.generation, dialogues.c.version).where(is_the_dialogue)
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(asked)).one_or_none()
-        return None if row is None else Version(*row)
+        rows = await self._database.fetch(asked)
+        return Version(*rows[0]) if rows else None

@@ -14,10 +14,9 @@ from contextvars import Context
 from itertools import islice
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import answering
+from service.sessions.database import Database
 from service.sessions.schema import dialogues
 from service.sessions.versions import Version
 
@@ -36,8 +35,8 @@ Wake = Callable[[], None]
 class Followed:
     """The dialogues of one database that somebody in this process waits for."""
 
-    def __init__(self, engine: AsyncEngine, poll_s: float = POLL_S) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, poll_s: float = POLL_S) -> None:
+        self._database = database
         self._poll_s = poll_s
         self._wakes: dict[Name, list[Wake]] = {}
         self._seen: dict[Name, Version | None] = {}
@@ -100,9 +99,7 @@ class Followed:
     async def _versions(self, names: Sequence[Name]) -> dict[Name, Version]:
         columns = (dialogues.c.tenant, dialogues.c.id, dialogues.c.generation, dialogues.c.version)
         asked = select(*columns).where(tuple_(dialogues.c.tenant, dialogues.c.id).in_(names))
-        with answering():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(asked)).all()
+        rows = await self._database.fetch(asked)
         return {
             (tenant, dialogue_id): Version(generation, number)
             for tenant, dialogue_id, generation, number in rows

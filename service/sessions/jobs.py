@@ -13,12 +13,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Select, and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Select, Table, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.admission.patience import to_the_end
 from service.errors import JobNotFound, TooManyJobs
 from service.sessions.answers import Once, keep_answer
-from service.sessions.database import answering, transactional
+from service.sessions.database import Database
 from service.sessions.schema import job_results, job_work, jobs
 
 
@@ -79,14 +80,21 @@ class Work:
 # Times the usual lease; clocks of several machines may differ.
 _NEVER_LEASED = 10
 
+# Portions of a job that are erased in one transaction: a megabyte or so of text.
+_PORTIONS_ERASED = 10
+
 _JOB = tuple(jobs.c[name] for name in Job.__slots__)
+
+
+class _KeyTaken(Exception):
+    """The request's key has an answer already."""
 
 
 class Jobs:
     """The jobs in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def create(self, tenant: str, label_space: str, most: int) -> str:
         """A new job without dialogues; its id.
@@ -94,34 +102,32 @@ class Jobs:
         Raises:
             TooManyJobs: the tenant has `most` already.
         """
-        with answering():
-            async with transactional(self._engine).begin() as connection:
-                if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
-                    await connection.execute(
-                        select(func.pg_advisory_xact_lock(func.hashtext(tenant)))
-                    )
-                asked = select(func.count()).select_from(jobs).where(jobs.c.tenant == tenant)
-                if (await connection.execute(asked)).scalar_one() >= most:
-                    raise TooManyJobs(f"you have {most} jobs, as many as are kept: delete some")
-                job_id = uuid4().hex
-                await connection.execute(
-                    insert(jobs).values(
-                        id=job_id,
-                        tenant=tenant,
-                        label_space=label_space,
-                        created_at=datetime.now(UTC),
-                        done=0,
-                        failed=0,
-                    )
+        job_id = uuid4().hex
+
+        async def create(connection: AsyncConnection) -> None:
+            if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
+                await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(tenant))))
+            asked = select(func.count()).select_from(jobs).where(jobs.c.tenant == tenant)
+            if (await connection.execute(asked)).scalar_one() >= most:
+                raise TooManyJobs(f"you have {most} jobs, as many as are kept: delete some")
+            await connection.execute(
+                insert(jobs).values(
+                    id=job_id,
+                    tenant=tenant,
+                    label_space=label_space,
+                    created_at=datetime.now(UTC),
+                    done=0,
+                    failed=0,
                 )
+            )
+
+        await self._database.transaction(create)
         return job_id
 
     async def add(self, job_id: str, number: int, dialogues: str) -> None:
         """Give a job its next portion; none is claimed until all have been received."""
         row = insert(job_work).values(job_id=job_id, number=number, dialogues=dialogues)
-        with answering():
-            async with self._engine.connect() as connection:
-                await connection.execute(row)
+        await self._database.change(row)
 
     async def received(
         self, job_id: str, dialogues: int, once: Once[Job] | None = None
@@ -140,21 +146,24 @@ class Jobs:
         if not dialogues:
             values["started_at"] = values["finished_at"] = datetime.now(UTC)
         changed = update(jobs).where(jobs.c.id == job_id).values(**values).returning(*_JOB)
-        with answering():
-            async with (
-                transactional(self._engine).connect() as connection,
-                connection.begin() as transaction,
-            ):
-                row = (await connection.execute(changed)).one_or_none()
-                if row is None:
-                    raise JobNotFound(f"no job {job_id!r}")
-                job = Job(*row)
-                if once is not None and not await keep_answer(
-                    connection, once.key, once.answer(job)
-                ):
-                    await transaction.rollback()
-                    return None
-        return job
+
+        async def receive(connection: AsyncConnection) -> Job:
+            row = (await connection.execute(changed)).one_or_none()
+            if row is None:
+                raise JobNotFound(f"no job {job_id!r}")
+            job = Job(*row)
+            if once is not None and not await keep_answer(connection, once.key, once.answer(job)):
+                raise _KeyTaken
+            return job
+
+        try:
+            return await self._database.transaction(receive)
+        except _KeyTaken:
+            return None
+
+    async def abandon(self, job_id: str) -> None:
+        """Erase a job unless it has been received."""
+        await self._erase(job_id, jobs.c.dialogues.is_(None))
 
     async def find(self, tenant: str, job_id: str) -> Job:
         """A job.
@@ -163,12 +172,10 @@ class Jobs:
             JobNotFound: the tenant has none with this id.
         """
         asked = select(*_JOB).where(jobs.c.tenant == tenant, jobs.c.id == job_id)
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(asked)).one_or_none()
-        if row is None:
+        rows = await self._database.fetch(asked)
+        if not rows:
             raise JobNotFound(f"no job {job_id!r}")
-        return Job(*row)
+        return Job(*rows[0])
 
     async def results(self, job_id: str, after: int) -> tuple[int, str] | None:
         """The results of the next portion that has any, with its number; None: there is none."""
@@ -178,19 +185,28 @@ class Jobs:
             .order_by(job_results.c.number)
             .limit(1)
         )
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(asked)).one_or_none()
-        return None if row is None else (row[0], row[1])
+        rows = await self._database.fetch(asked)
+        return (rows[0].number, rows[0].results) if rows else None
 
-    async def delete(self, tenant: str, job_id: str) -> None:
+    async def delete(self, tenant: str, job_id: str, once: Once[None] | None = None) -> bool:
         """Erase a job with its dialogues and results; whoever is at it stops.
+
+        A long one goes in portions, the job itself last, so that other writers get in between.
+
+        Returns whether it is erased; False: the request's key has an answer already.
+
+        Args:
+            once: the request's key and what it will be answered, which is kept.
 
         Raises:
             JobNotFound: the tenant has none with this id.
         """
-        if not await self._erase(and_(jobs.c.tenant == tenant, jobs.c.id == job_id)):
-            raise JobNotFound(f"no job {job_id!r}")
+        try:
+            if not await self._erase(job_id, jobs.c.tenant == tenant, once):
+                raise JobNotFound(f"no job {job_id!r}")
+        except _KeyTaken:
+            return False
+        return True
 
     async def erase_before(self, ended: datetime, begun: datetime, limit: int) -> int:
         """Erase at most `limit` of the jobs that ended before a moment or were never received.
@@ -202,7 +218,10 @@ class Jobs:
             jobs.c.finished_at < ended,
             and_(jobs.c.dialogues.is_(None), jobs.c.created_at < begun),
         )
-        return await self._erase(jobs.c.id.in_(select(jobs.c.id).where(old).limit(limit)))
+        found = await self._database.fetch(select(jobs.c.id).where(old).limit(limit))
+        for (job_id,) in found:
+            await self._erase(job_id, old)
+        return len(found)
 
     async def counts(self) -> dict[JobState, int]:
         """How many jobs there are of each state, over all tenants."""
@@ -212,11 +231,9 @@ class Jobs:
             (jobs.c.started_at.is_(None), JobState.QUEUED),
             else_=JobState.RUNNING,
         ).label("state")
-        with answering():
-            async with self._engine.connect() as connection:
-                inner = select(state).subquery()
-                asked = select(inner.c.state, func.count()).group_by(inner.c.state)
-                rows = (await connection.execute(asked)).all()
+        inner = select(state).subquery()
+        asked = select(inner.c.state, func.count()).group_by(inner.c.state)
+        rows = await self._database.fetch(asked)
         return dict.fromkeys(JobState, 0) | {JobState(name): count for name, count in rows}
 
     async def claim(self, lease_s: float) -> Work | None:
@@ -225,37 +242,37 @@ class Jobs:
         The first portions of all jobs come before the second ones, so that a short job does not
         wait for a long one.
         """
-        with answering():
-            async with self._engine.connect() as connection:  # which keeps no writer waiting
-                if (await connection.execute(_free(lease_s))).one_or_none() is None:
-                    return None
-            async with transactional(self._engine).begin() as connection:
-                asked = _free(lease_s).with_for_update(skip_locked=True, of=job_work)
-                row = (await connection.execute(asked)).one_or_none()
-                if row is None:
-                    return None
-                job_id, number, tenant, label_space, dialogues = row
-                owner = secrets.token_hex(8)
-                work = Work(job_id, number, tenant, label_space, dialogues, owner)
-                await connection.execute(
-                    update(job_work)
-                    .where(job_work.c.job_id == work.job_id, job_work.c.number == work.number)
-                    .values(owner=work.owner, leased_until=_in(lease_s))
-                )
-            async with self._engine.connect() as connection:
-                await connection.execute(
-                    update(jobs)
-                    .where(jobs.c.id == work.job_id, jobs.c.started_at.is_(None))
-                    .values(started_at=datetime.now(UTC))
-                )
+        if not await self._database.fetch(_free(lease_s)):  # which keeps no writer waiting
+            return None
+
+        async def claim(connection: AsyncConnection) -> Work | None:
+            asked = _free(lease_s).with_for_update(skip_locked=True, of=job_work)
+            row = (await connection.execute(asked)).one_or_none()
+            if row is None:
+                return None
+            job_id, number, tenant, label_space, dialogues = row
+            owner = secrets.token_hex(8)
+            work = Work(job_id, number, tenant, label_space, dialogues, owner)
+            await connection.execute(
+                update(job_work)
+                .where(job_work.c.job_id == work.job_id, job_work.c.number == work.number)
+                .values(owner=work.owner, leased_until=_in(lease_s))
+            )
+            return work
+
+        work = await self._database.transaction(claim)
+        if work is not None:
+            await self._database.change(
+                update(jobs)
+                .where(jobs.c.id == work.job_id, jobs.c.started_at.is_(None))
+                .values(started_at=datetime.now(UTC))
+            )
         return work
 
     async def keep(self, work: Work, lease_s: float) -> bool:
         """Have a portion for so many seconds more; False: it is another's by now, or erased."""
         kept = update(job_work).where(_is(work)).values(leased_until=_in(lease_s))
-        with answering():
-            async with self._engine.connect() as connection:
-                return (await connection.execute(kept)).rowcount == 1
+        return await self._database.change(kept) == 1
 
     async def release(self, work: Work) -> None:
         """Leave a portion to others."""
@@ -264,43 +281,61 @@ class Jobs:
     async def finish(self, work: Work, results: str, done: int, failed: int) -> bool:
         """Store the results of a portion; False: it is another's by now, or erased."""
         now = datetime.now(UTC)
-        with answering():
-            async with transactional(self._engine).begin() as connection:
-                # Before the portion, as an erasure does, so that neither waits for the other.
-                held = select(jobs.c.id).where(jobs.c.id == work.job_id).with_for_update()
-                await connection.execute(held)
-                taken = await connection.execute(delete(job_work).where(_is(work)))
-                if taken.rowcount != 1:
-                    return False
-                await connection.execute(
-                    insert(job_results).values(
-                        job_id=work.job_id, number=work.number, results=results
-                    )
+
+        async def finish(connection: AsyncConnection) -> bool:
+            # Before the portion, as an erasure does, so that neither waits for the other.
+            held = select(jobs.c.id).where(jobs.c.id == work.job_id).with_for_update()
+            await connection.execute(held)
+            taken = await connection.execute(delete(job_work).where(_is(work)))
+            if taken.rowcount != 1:
+                return False
+            await connection.execute(
+                insert(job_results).values(job_id=work.job_id, number=work.number, results=results)
+            )
+            await connection.execute(
+                update(jobs)
+                .where(jobs.c.id == work.job_id)
+                .values(
+                    done=jobs.c.done + done,
+                    failed=jobs.c.failed + failed,
+                    finished_at=case((jobs.c.done + done >= jobs.c.dialogues, now)),
                 )
-                await connection.execute(
-                    update(jobs)
-                    .where(jobs.c.id == work.job_id)
-                    .values(
-                        done=jobs.c.done + done,
-                        failed=jobs.c.failed + failed,
-                        finished_at=case((jobs.c.done + done >= jobs.c.dialogues, now)),
-                    )
-                )
-        return True
+            )
+            return True
 
-    async def _erase(self, which: Any) -> int:
-        with answering():
-            async with self._engine.connect() as connection:
-                count = (await connection.execute(delete(jobs).where(which))).rowcount
-                if count:
-                    await _empty_log(connection)
-                return count
+        return await self._database.transaction(finish)
+
+    async def _erase(self, job_id: str, which: Any, once: Once[None] | None = None) -> bool:
+        """Erase a job that is as `which` says, in portions; False: it is not, or there is none."""
+
+        async def portion(connection: AsyncConnection) -> bool | None:
+            held = select(jobs.c.id).where(jobs.c.id == job_id, which).with_for_update()
+            if (await connection.execute(held)).one_or_none() is None:
+                return False
+            for table in (job_work, job_results):
+                if (await connection.execute(_some_of(table, job_id))).rowcount:
+                    return None
+            await connection.execute(delete(jobs).where(jobs.c.id == job_id))
+            if once is not None and not await keep_answer(connection, once.key, once.answer(None)):
+                raise _KeyTaken
+            return True
+
+        async def erase() -> bool:
+            erased = None
+            while erased is None:
+                erased = await self._database.transaction(portion)
+            if erased:
+                await self._database.empty_log()
+            return erased
+
+        with to_the_end():
+            return await self._database.whole(erase())
 
 
-async def _empty_log(connection: AsyncConnection) -> None:
-    """SQLite's write-ahead log would keep the text until it is next overwritten."""
-    if connection.dialect.name == "sqlite":
-        await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+def _some_of(table: Table, job_id: str) -> Any:
+    some = select(table.c.job_id, table.c.number).where(table.c.job_id == job_id)
+    identity = tuple_(table.c.job_id, table.c.number)
+    return delete(table).where(identity.in_(some.limit(_PORTIONS_ERASED)))
 
 
 def _in(seconds: float) -> datetime:

@@ -5,10 +5,12 @@ A new version: `alembic revision -m "what changes"` writes a file in `migrations
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.sessions.database import answering, open_database, transactional
+from service.errors import DatabaseUnavailable
+from service.sessions.database import Database, open_database
 
 # A change to a large table takes longer than any request may.
 MIGRATION_TIMEOUT_S = 600.0
@@ -17,23 +19,30 @@ MIGRATION_TIMEOUT_S = 600.0
 _ADVISORY_LOCK = int.from_bytes(b"sessions")
 
 
-async def migrate(engine: AsyncEngine) -> None:
+async def migrate(database: Database) -> None:
     """Bring the tables to the newest version: all of it or, after a failure, nothing.
 
     Processes that start together do it one after the other; the later ones find nothing to do.
 
     Raises:
-        DatabaseUnavailable: the database does not answer or refuses.
+        DatabaseUnavailable: the database does not answer or refuses, or a newer version of the
+            program has made its tables.
     """
-    patient = open_database(engine.url, command_timeout_s=MIGRATION_TIMEOUT_S)
+    patient = open_database(database.engine.url, command_timeout_s=MIGRATION_TIMEOUT_S)
+
+    async def upgrade(connection: AsyncConnection) -> None:
+        if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
+            await connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        await connection.run_sync(_upgrade)
+
     try:
-        with answering():
-            async with transactional(patient).begin() as connection:
-                if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
-                    await connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-                await connection.run_sync(_upgrade)
+        await patient.transaction(upgrade)
+    except CommandError as error:
+        raise DatabaseUnavailable(
+            f"the tables are of another version of this program, most likely a newer one: {error}"
+        ) from error
     finally:
-        await patient.dispose()
+        await patient.close()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from service.admission.patience import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import queries
@@ -21,7 +20,7 @@ from service.sessions.answers import (
     answer_row,
 )
 from service.sessions.corrections import Correction, Corrections
-from service.sessions.database import answering
+from service.sessions.database import Database, answering
 from service.sessions.erasure import Erased, Pending
 from service.sessions.following import Followed
 from service.sessions.recent import End, RecentDialogues
@@ -121,13 +120,13 @@ class SessionStore:
     for a string that not every database can hold (a NUL character, a lone surrogate).
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._writer = open_writer(engine)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = open_writer(database)
         self._recent = RecentDialogues()
-        self.followed = Followed(engine)
-        self.answers = Answers(engine)
-        self.corrections = Corrections(engine, self.followed)
+        self.followed = Followed(database)
+        self.answers = Answers(database)
+        self.corrections = Corrections(database, self.followed)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -170,9 +169,7 @@ class SessionStore:
             "speaker": speaker,
             "lines": lines,
         }
-        with answering():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(queries.END, values)).all()
+        rows = await self._database.fetch(queries.END, values)
         if not rows:
             return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
         generation, length, speaker_count, number = rows[0][:4]
@@ -272,9 +269,7 @@ class SessionStore:
         """
         _check(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
-        with answering():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(queries.TIMELINE, values)).all()
+        rows = await self._database.fetch(queries.TIMELINE, values)
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         created_at, generation, number, length = rows[0][:4]
@@ -285,10 +280,8 @@ class SessionStore:
         """The dialogue's version; None: there is no dialogue."""
         _check(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
-        with answering():
-            async with self._engine.connect() as connection:
-                row = (await connection.execute(queries.VERSION, values)).one_or_none()
-        return None if row is None else Version(*row)
+        rows = await self._database.fetch(queries.VERSION, values)
+        return Version(*rows[0]) if rows else None
 
     async def delete(
         self,
@@ -299,10 +292,9 @@ class SessionStore:
     ) -> tuple[Pending, ...]:
         """Erase a dialogue with its utterances, predictions, corrections and kept answers.
 
-        From a SQLite file the bytes go at once: what is deleted is overwritten with zeros, and the
-        write-ahead log is emptied. In PostgreSQL no statement finds them any more; they lie in the
-        table's file until vacuum frees their place and something else is written there, and in the
-        write-ahead log, its archives and backups for as long as their owner keeps those.
+        A long one goes in portions, from its end, so that other writers get in between; once begun
+        it is erased whole, also where the caller is cancelled. `docs/erasure.md` says what is left
+        where, and for how long.
 
         Returns the demonstrations made of it, which are to go too.
 
@@ -321,8 +313,10 @@ class SessionStore:
             found = await self._expected(tenant, dialogue_id, expected, once)
             self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
-                with answering():
-                    deleted = await self._writer.delete(tenant, dialogue_id, found, answer)
+                with to_the_end():
+                    deleted = await self._database.whole(
+                        self._erase(tenant, dialogue_id, found, answer)
+                    )
             finally:
                 self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
             if deleted is not None:
@@ -332,24 +326,54 @@ class SessionStore:
             if expected is None:
                 raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
 
-    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
-        """Erase, as `delete` does, at most `limit` of the dialogues last written before a moment.
+    async def _erase(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        expected: Version | None,
+        answer: AnswerRow | None,
+    ) -> Erased | None:
+        with answering():
+            pending: tuple[Pending, ...] = ()
+            generation = None if expected is None else expected.generation
+            number = None if expected is None else expected.number
+            while True:
+                step = await self._writer.erase_portion(
+                    tenant, dialogue_id, generation, number, answer
+                )
+                if step is None or step.whole:
+                    break
+                pending += step.pending
+                # The portion itself has made another version of it.
+                generation, number = step.generation, None
+        if step is None:
+            return None
+        await self._database.empty_log()
+        return replace(step, pending=pending + step.pending)
 
-        The oldest go first.
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        """Erase, as `delete` does, some of the dialogues last written before a moment.
+
+        The oldest go first, at most `limit` of them, and fewer where they are long. What is not
+        `whole` is of a dialogue of which there is still something.
         """
         with answering():
             found = await self._writer.erase_before(moment, limit)
         for each in found:
             self._recent.erase((each.tenant, each.dialogue_id))
             self.followed.tell(each.tenant, each.dialogue_id)
+        if found:
+            await self._database.empty_log()
         return found
+
+    async def keep_log_empty(self) -> None:
+        """As `Database.keep_log_empty`."""
+        await self._database.keep_log_empty()
 
     async def count_changed_since(self, moment: datetime) -> int:
         """How many dialogues of all tenants were last written at a moment or later."""
-        with answering():
-            async with self._engine.connect() as connection:
-                found = await connection.execute(queries.CHANGED_SINCE, {"moment": moment})
-                return found.scalar_one()
+        rows = await self._database.fetch(queries.CHANGED_SINCE, {"moment": moment})
+        return int(rows[0][0])
 
     async def _expected(
         self,
@@ -381,16 +405,16 @@ class SessionStore:
             raise AlreadyAnswered(found)
 
     async def ping(self) -> None:
-        """Check that the database answers and has the tables."""
+        """Check that the database answers, has the tables, and lets this process write."""
+        await self._database.fetch(queries.PING)
         with answering():
-            async with self._engine.connect() as connection:
-                await connection.execute(queries.PING)
+            await self._writer.ping()
 
     async def close(self) -> None:
         """Finish what was begun and close the connections to the database."""
         await self.followed.close()
         await self._writer.close()
-        await self._engine.dispose()
+        await self._database.close()
 
 
 def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:

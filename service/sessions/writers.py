@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,23 +10,26 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypedDict, TypeVar
 
-from sqlalchemy import BigInteger, Integer, Text, TextClause, bindparam, text
+from sqlalchemy import BigInteger, Integer, Row, Text, TextClause, bindparam, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.sessions.answers import KEEP, AnswerRow
-from service.sessions.database import connect_to_sqlite, transactional
+from service.sessions.answers import FORGET, KEEP, AnswerRow
+from service.sessions.database import Database, connect_to_sqlite
 from service.sessions.erasure import (
+    CUT,
+    CUT_CHANGES,
     ERASE,
     FIND,
     FIND_EXPIRED,
     NOTE,
+    PORTION,
+    SHORTEN,
     Erased,
-    erased,
-    values_of,
+    Portion,
+    portion,
 )
 from service.sessions.schema import UtcTime, answers, dialogues, utterances
-from service.sessions.versions import Version
 
 
 class UtteranceRow(TypedDict):
@@ -65,30 +68,40 @@ class Writer(Protocol):
         """
         ...
 
-    async def delete(
+    async def erase_portion(
         self,
         tenant: str,
         dialogue_id: str,
-        expected: Version | None = None,
+        generation: int | None = None,
+        number: int | None = None,
         answer: AnswerRow | None = None,
     ) -> Erased | None:
-        """Erase a dialogue with all that belongs to it, and keep what is answered.
+        """Erase a dialogue's end, or with its last portion all of it, and keep what is answered.
 
-        None: there is none, of the version that is expected if any is, or the answer's key has an
-        answer; nothing is erased.
+        Args:
+            generation, number: of the version that the dialogue must be of; None: any.
+
+        None: there is no such dialogue, or the answer's key has an answer; nothing is erased.
         """
         ...
 
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
-        """Erase at most `limit` of the dialogues last written before a moment, oldest first."""
+        """Erase a portion of the dialogues last written before a moment, oldest first.
+
+        At most `limit` dialogues, one of which may not be whole.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return when this process may write."""
         ...
 
     async def close(self) -> None: ...
 
 
-def open_writer(engine: AsyncEngine) -> Writer:
+def open_writer(database: Database) -> Writer:
     """The writer for this kind of database."""
-    return SqliteWriter(engine) if engine.dialect.name == "sqlite" else PostgresqlWriter(engine)
+    return SqliteWriter(database) if database.dialect == "sqlite" else PostgresqlWriter(database)
 
 
 _CREATE = """
@@ -118,17 +131,6 @@ INSERT INTO utterances
     created_at, description, version)"""
 
 
-def _the_dialogue(
-    tenant: str, dialogue_id: str, expected: Version | None
-) -> dict[str, str | int | None]:
-    return {
-        "tenant": tenant,
-        "dialogue_id": dialogue_id,
-        "expected": None if expected is None else expected.number,
-        "generation": None if expected is None else expected.generation,
-    }
-
-
 class PostgresqlWriter:
     """Writes to PostgreSQL, whose connections share commits by themselves.
 
@@ -136,66 +138,121 @@ class PostgresqlWriter:
     whose row another process holds keeps no other waiting.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
         answered = answer is not None
         statement = _POSTGRESQL_GROW[answered] if row["index"] else _POSTGRESQL_CREATE[answered]
         return await self._write(statement, {**(answer or {}), **row})
 
-    async def delete(
+    async def erase_portion(
         self,
         tenant: str,
         dialogue_id: str,
-        expected: Version | None = None,
+        generation: int | None = None,
+        number: int | None = None,
         answer: AnswerRow | None = None,
     ) -> Erased | None:
-        values = _the_dialogue(tenant, dialogue_id, expected)
-        try:
-            async with transactional(self._engine).begin() as connection:
-                row = (await connection.execute(_POSTGRESQL_FIND, values)).one_or_none()
-                if row is None:
-                    return None
-                if answer is not None:
-                    await connection.execute(_POSTGRESQL_KEEP, answer)
-                return await self._erase(connection, *row)
-        except IntegrityError as error:
-            if _ANSWERS_KEY in str(error.orig):
+        values = _the_dialogue(tenant, dialogue_id, generation, number)
+
+        async def erase(connection: AsyncConnection) -> Erased | None:
+            row = (await connection.execute(_POSTGRESQL_FIND, values)).one_or_none()
+            if row is None:
                 return None
-            raise
+            erased = await self._erase(connection, portion(*row))
+            if erased.whole and answer is not None:
+                try:
+                    await connection.execute(_POSTGRESQL_KEEP, answer)
+                except IntegrityError as error:
+                    raise _KeyTaken from error
+            return erased
+
+        try:
+            return await self._database.transaction(erase)
+        except _KeyTaken:
+            return None
 
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
         values = {"before": moment, "limit": limit}
-        async with transactional(self._engine).begin() as connection:
-            rows = (await connection.execute(_POSTGRESQL_FIND_EXPIRED, values)).all()
-            return [await self._erase(connection, *row) for row in rows]
 
-    async def _erase(self, connection: AsyncConnection, tenant: str, dialogue_id: str) -> Erased:
-        values = values_of(tenant, dialogue_id)
+        async def erase(connection: AsyncConnection) -> list[Erased]:
+            rows = (await connection.execute(_POSTGRESQL_FIND_EXPIRED, values)).all()
+            return [await self._erase(connection, each) for each in _together(map(_portion, rows))]
+
+        return await self._database.transaction(erase)
+
+    async def ping(self) -> None:
+        async def lock(connection: AsyncConnection) -> None:
+            # Refused where only reading is possible, and where a migration keeps the table.
+            await connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+            await connection.execute(text("LOCK TABLE dialogues IN ROW EXCLUSIVE MODE"))
+
+        await self._database.transaction(lock)
+
+    async def _erase(self, connection: AsyncConnection, each: Portion) -> Erased:
+        counts = [
+            (await connection.execute(statement, each.begins)).rowcount
+            for statement in (_POSTGRESQL_FORGET, _POSTGRESQL_CUT_CHANGES)
+        ]
+        last = each.is_last(*counts)
+        values = each.ends(last=last)
         noted = (await connection.execute(_POSTGRESQL_NOTE, values)).scalars().all()
-        await connection.execute(_POSTGRESQL_ERASE, values)
-        return erased(values, list(noted))
+        await connection.execute(_POSTGRESQL_CUT, values)
+        await connection.execute(_POSTGRESQL_ERASE if last else _POSTGRESQL_SHORTEN, values)
+        return each.erased(list(noted), last=last)
 
     async def close(self) -> None:
-        pass  # the connections are the engine's
+        pass  # the connections are the database's
 
     async def _write(self, statement: TextClause, values: Mapping[str, Any]) -> int | None:
-        try:
-            async with self._engine.connect() as connection:
+        async def write(connection: AsyncConnection) -> int | None:
+            try:
                 found: int | None = (await connection.execute(statement, values)).scalar()
-                return found
-        except IntegrityError as error:
-            if _ANSWERS_KEY in str(error.orig):
-                return None
-            raise
+            except IntegrityError as error:
+                if _ANSWERS_KEY in str(error.orig):
+                    return None
+                raise
+            return found
+
+        return await self._database.run(write)
+
+
+class _KeyTaken(Exception):
+    """The answer's key has an answer already."""
+
+
+def _portion(row: Row[*tuple[Any, ...]]) -> Portion:
+    return portion(*row)
+
+
+def _together(portions: Iterable[Portion]) -> Iterator[Portion]:
+    """Those that are erased in one transaction: at least one, and no more than that has room."""
+    utterances = 0
+    for each in portions:
+        if utterances and utterances + each.length > PORTION:
+            return
+        utterances += each.length
+        yield each
+
+
+def _the_dialogue(
+    tenant: str, dialogue_id: str, generation: int | None, number: int | None
+) -> dict[str, str | int | None]:
+    return {
+        "tenant": tenant,
+        "dialogue_id": dialogue_id,
+        "expected": number,
+        "generation": generation,
+    }
 
 
 _ANSWERS_KEY = str(answers.primary_key.name)
 
 _KEEP_WRITTEN = """answered AS (
-INSERT INTO answers (tenant, key, request, status, body, created_at, dialogue_id)
-    SELECT :tenant, :key, :request, :status, :body, :created_at, :dialogue_id FROM written)"""
+INSERT INTO answers (tenant, key, request, status, body, location, created_at, dialogue_id)
+    SELECT :tenant, :key, :request, :status, :body, :location, :created_at, :dialogue_id
+    FROM written)"""
 
 
 def _typed(statement: str) -> TextClause:
@@ -203,7 +260,7 @@ def _typed(statement: str) -> TextClause:
     columns = (*utterances.c, *answers.c, dialogues.c.generation)
     types = {column.name: column.type for column in columns}
     types |= {"prediction": Text(), "expected": Integer()}  # the prediction is JSON already
-    types |= {"before": UtcTime(), "limit": BigInteger(), "mark": BigInteger()}
+    types |= {"before": UtcTime(), "limit": BigInteger(), "mark": BigInteger(), "kept": Integer()}
     clause = text(statement)
     return clause.bindparams(*(bindparam(name, type_=types[name]) for name in clause._bindparams))
 
@@ -227,7 +284,11 @@ _POSTGRESQL_KEEP = _typed(KEEP)
 _POSTGRESQL_FIND = _typed(f"{FIND} FOR UPDATE")
 # What another process writes or erases just now is left to it.
 _POSTGRESQL_FIND_EXPIRED = _typed(f"{FIND_EXPIRED} FOR UPDATE SKIP LOCKED")
+_POSTGRESQL_FORGET = _typed(FORGET)
+_POSTGRESQL_CUT_CHANGES = _typed(CUT_CHANGES)
 _POSTGRESQL_NOTE = _typed(NOTE)
+_POSTGRESQL_CUT = _typed(CUT)
+_POSTGRESQL_SHORTEN = _typed(SHORTEN)
 _POSTGRESQL_ERASE = _typed(ERASE)
 
 
@@ -249,8 +310,8 @@ class SqliteWriter:
     goes into the next one together; each append still has an outcome of its own.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._jobs: SimpleQueue[_Job | None] | None = None
         self._thread: Thread | None = None
 
@@ -269,14 +330,15 @@ class SqliteWriter:
 
         return await self._do(write)
 
-    async def delete(
+    async def erase_portion(
         self,
         tenant: str,
         dialogue_id: str,
-        expected: Version | None = None,
+        generation: int | None = None,
+        number: int | None = None,
         answer: AnswerRow | None = None,
     ) -> Erased | None:
-        values = _the_dialogue(tenant, dialogue_id, expected)
+        values = _the_dialogue(tenant, dialogue_id, generation, number)
 
         def erase(connection: sqlite3.Connection) -> Erased | None:
             if _is_answered(connection, answer):
@@ -284,19 +346,25 @@ class SqliteWriter:
             found = connection.execute(FIND, values).fetchone()
             if found is None:
                 return None
-            _keep(connection, answer)
-            return _erase(connection, *found)
+            erased = _erase(connection, portion(*found))
+            if erased.whole:
+                _keep(connection, answer)
+            return erased
 
-        return await self._do(erase, erases=True)
+        return await self._do(erase)
 
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
         values = {"before": _sqlite_time(moment), "limit": limit}
 
         def erase(connection: sqlite3.Connection) -> list[Erased] | None:
             found = connection.execute(FIND_EXPIRED, values).fetchall()
-            return [_erase(connection, *row) for row in found] or None
+            portions = _together(portion(*row) for row in found)
+            return [_erase(connection, each) for each in portions] or None
 
-        return await self._do(erase, erases=True) or []
+        return await self._do(erase) or []
+
+    async def ping(self) -> None:
+        await self._do(lambda _: None)  # its transaction takes the lock
 
     async def close(self) -> None:
         """Wait for what was begun, then close the connection."""
@@ -307,14 +375,17 @@ class SqliteWriter:
         jobs.put(None)
         await asyncio.to_thread(thread.join)
 
-    async def _do(self, work: _Work[Outcome], *, erases: bool = False) -> Outcome | None:
+    async def _do(self, work: _Work[Outcome]) -> Outcome | None:
         if self._jobs is None:
             self._jobs = SimpleQueue()
             self._thread = Thread(
-                target=_write, args=(self._engine, self._jobs), name="sqlite-writer", daemon=True
+                target=_write,
+                args=(self._database.engine, self._jobs),
+                name="sqlite-writer",
+                daemon=True,
             )
             self._thread.start()
-        job = _Job(work, erases, asyncio.get_running_loop().create_future())
+        job = _Job(work, asyncio.get_running_loop().create_future())
         self._jobs.put(job)
         outcome: Outcome | None = await job.outcome
         return outcome
@@ -325,7 +396,6 @@ class _Job:
     """An append or an erasure, and who waits for its outcome."""
 
     work: _Work[Any]
-    erases: bool
     outcome: asyncio.Future[Any]
 
 
@@ -341,11 +411,16 @@ def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
         connection.execute(KEEP, {**answer, "created_at": _sqlite_time(answer["created_at"])})
 
 
-def _erase(connection: sqlite3.Connection, tenant: str, dialogue_id: str) -> Erased:
-    values = values_of(tenant, dialogue_id)
+def _erase(connection: sqlite3.Connection, each: Portion) -> Erased:
+    counts = [
+        connection.execute(statement, each.begins).rowcount for statement in (FORGET, CUT_CHANGES)
+    ]
+    last = each.is_last(*counts)
+    values = each.ends(last=last)
     noted = connection.execute(NOTE, values).fetchall()
-    connection.execute(ERASE, values)
-    return erased(values, [demonstration_id for (demonstration_id,) in noted])
+    connection.execute(CUT, values)
+    connection.execute(ERASE if last else SHORTEN, values)
+    return each.erased([demonstration_id for (demonstration_id,) in noted], last=last)
 
 
 def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
@@ -382,12 +457,7 @@ def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     outcomes = [(job, _try(connection, job)) for job in group if not job.outcome.cancelled()]
     connection.execute("COMMIT")
-    _settle([(job, outcome) for job, outcome in outcomes if not job.erases])
-    erasures = [(job, outcome) for job, outcome in outcomes if job.erases]
-    if any(outcome and not isinstance(outcome, Exception) for _, outcome in erasures):
-        # The write-ahead log would keep the text until it is next overwritten.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    _settle(erasures)
+    _settle(outcomes)
 
 
 def _try(connection: sqlite3.Connection, job: _Job) -> Any:

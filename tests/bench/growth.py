@@ -71,9 +71,9 @@ async def fill(
     url: str, dialogues: Sequence[tuple[str, int]], utterances: Iterator[Utterance]
 ) -> None:
     """Store dialogues of so many turns, as the service stores them, labelled without a model."""
-    engine = open_database(url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(url)
+    await migrate(database)
+    store = SessionStore(database)
     waiting = iter(dialogues)
 
     async def writer() -> None:
@@ -89,7 +89,7 @@ async def fill(
         for _ in range(_WRITERS):
             group.create_task(writer())
     await store.close()
-    await engine.dispose()
+    await database.close()
 
 
 async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Growth]:

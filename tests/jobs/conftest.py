@@ -1,5 +1,5 @@
-"""Both databases: every test that asks for `url` or `engine` runs on each."""
+"""Both databases: every test that asks for `url` or `database` runs on each."""
 
-from tests.sessions.conftest import engine, sqlite_url, url
+from tests.sessions.conftest import database, sqlite_url, url
 
-__all__ = ["engine", "sqlite_url", "url"]
+__all__ = ["database", "sqlite_url", "url"]

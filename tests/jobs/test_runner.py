@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import EngineUnavailable, JobNotFound, TooManyJobs
 from service.jobs import JobRunner
 from service.sessions.answers import Answer, Answers, Key, Once
+from service.sessions.database import Database
 from service.sessions.jobs import Job, Jobs, JobState
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +52,9 @@ async def done(jobs: Jobs, job_id: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_job_is_done_portion_by_portion(engine: AsyncEngine) -> None:
+async def test_a_job_is_done_portion_by_portion(database: Database) -> None:
     """Its state and counts say how far it is; the results keep the order given."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs)
     runner = JobRunner(jobs, echo)
     states = [(await jobs.find("one", job_id)).state]
@@ -70,9 +70,9 @@ async def test_a_job_is_done_portion_by_portion(engine: AsyncEngine) -> None:
     assert await jobs.counts() == dict.fromkeys(JobState, 0) | {JobState.DONE: 1}
 
 
-async def test_a_short_job_does_not_wait_for_a_long_one(engine: AsyncEngine) -> None:
+async def test_a_short_job_does_not_wait_for_a_long_one(database: Database) -> None:
     """First portions go first."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     await stored(jobs, portions=3)
     short = await stored(jobs, portions=1)
     runner = JobRunner(jobs, echo)
@@ -83,9 +83,9 @@ async def test_a_short_job_does_not_wait_for_a_long_one(engine: AsyncEngine) -> 
     assert (await jobs.find("one", short)).state is JobState.DONE
 
 
-async def test_what_is_not_wholly_received_is_not_begun(engine: AsyncEngine) -> None:
+async def test_what_is_not_wholly_received_is_not_begun(database: Database) -> None:
     """Nor is a job without dialogues ever begun: it is done."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await jobs.create("one", "meld", most=5)
     await jobs.add(job_id, 0, "[]")
     empty = await jobs.create("one", "meld", most=5)
@@ -97,10 +97,10 @@ async def test_what_is_not_wholly_received_is_not_begun(engine: AsyncEngine) -> 
 
 
 async def test_a_job_and_what_its_request_was_answered_are_there_together(
-    engine: AsyncEngine,
+    database: Database,
 ) -> None:
     """Or neither is: of two processes with one request, one alone has a job that may begin."""
-    jobs, answers = Jobs(engine), Answers(engine)
+    jobs, answers = Jobs(database), Answers(database)
     key = Key("one", "k", "batch")
     once: Once[Job] = Once(key, lambda job: Answer(202, job.id))
     first, second = [await jobs.create("one", "meld", most=5) for _ in range(2)]
@@ -117,9 +117,9 @@ async def test_a_job_and_what_its_request_was_answered_are_there_together(
         await jobs.received(second, 3)
 
 
-async def test_a_portion_whose_lease_has_lapsed_is_anothers(engine: AsyncEngine) -> None:
+async def test_a_portion_whose_lease_has_lapsed_is_anothers(database: Database) -> None:
     """Whoever had it can store nothing of it any more."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs, portions=1)
     late = await jobs.claim(0.05)
     assert late is not None
@@ -135,9 +135,9 @@ async def test_a_portion_whose_lease_has_lapsed_is_anothers(engine: AsyncEngine)
     assert await lines(jobs, job_id) == [{"by": "other"}]
 
 
-async def test_while_a_part_is_away_the_job_waits(engine: AsyncEngine) -> None:
+async def test_while_a_part_is_away_the_job_waits(database: Database) -> None:
     """Its portion is free again at once; nothing of it is an error."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs, portions=1)
 
     async def away(*_: Any) -> dict[str, Any]:
@@ -151,9 +151,9 @@ async def test_while_a_part_is_away_the_job_waits(engine: AsyncEngine) -> None:
     assert (found.state, found.failed) == (JobState.DONE, 0)
 
 
-async def test_an_erased_job_is_given_up(engine: AsyncEngine) -> None:
+async def test_an_erased_job_is_given_up(database: Database) -> None:
     """Whoever is at it stops, and nothing of it comes back."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs, portions=1)
     begun, ended = asyncio.Event(), asyncio.Event()
 
@@ -176,9 +176,9 @@ async def test_an_erased_job_is_given_up(engine: AsyncEngine) -> None:
         await jobs.find("one", job_id)
 
 
-async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(engine: AsyncEngine) -> None:
+async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(database: Database) -> None:
     """A lease of an hour was never taken, where leases take seconds."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     await stored(jobs, portions=1)
     lost = await jobs.claim(3600)
     assert lost is not None
@@ -191,9 +191,9 @@ async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(engine: Asyn
     assert not await jobs.finish(lost, "", 1, 0)
 
 
-async def test_a_tenant_has_so_many_jobs_and_sees_no_others(engine: AsyncEngine) -> None:
+async def test_a_tenant_has_so_many_jobs_and_sees_no_others(database: Database) -> None:
     """Another one's count for nothing."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     made = [await stored(jobs, tenant="two") for _ in range(5)]
     await stored(jobs)
     with pytest.raises(TooManyJobs):
@@ -204,9 +204,9 @@ async def test_a_tenant_has_so_many_jobs_and_sees_no_others(engine: AsyncEngine)
         await jobs.delete("one", made[0])
 
 
-async def test_old_jobs_are_erased_once_they_have_ended(engine: AsyncEngine) -> None:
+async def test_old_jobs_are_erased_once_they_have_ended(database: Database) -> None:
     """Or were never received; those that wait are kept."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     ended = await stored(jobs, portions=1)
     await JobRunner(jobs, echo).work()
     waiting = await stored(jobs)
@@ -223,10 +223,10 @@ async def test_old_jobs_are_erased_once_they_have_ended(engine: AsyncEngine) -> 
 
 
 async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
-    url: str, engine: AsyncEngine
+    url: str, database: Database
 ) -> None:
     """The next one goes on: each dialogue is in the results exactly once."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs, portions=40, size=5)
     first = await worker(url, "first")
     assert first.stdout is not None
@@ -250,9 +250,9 @@ async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
     assert {each["by"] for each in found} == {"first", "second"}
 
 
-async def test_processes_share_one_job(url: str, engine: AsyncEngine) -> None:
+async def test_processes_share_one_job(url: str, database: Database) -> None:
     """None of them does what another does; both have a part in it."""
-    jobs = Jobs(engine)
+    jobs = Jobs(database)
     job_id = await stored(jobs, portions=60, size=5)
     workers = [await worker(url, name, lease_s=30) for name in ("first", "second")]
     await done(jobs, job_id)

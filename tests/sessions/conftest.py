@@ -1,12 +1,11 @@
-"""Both databases, real ones: every test that asks for `url`, `engine` or `store` runs on each."""
+"""Both databases, real ones: every test that asks for `url`, `database` or `store` runs on each."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 
@@ -26,16 +25,16 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+async def database(url: str) -> AsyncIterator[Database]:
     """A database with the tables."""
-    engine = open_database(url)
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+    database = open_database(url)
+    await migrate(database)
+    yield database
+    await database.close()
 
 
 @pytest.fixture
-async def store(engine: AsyncEngine) -> AsyncIterator[SessionStore]:
-    store = SessionStore(engine)
+async def store(database: Database) -> AsyncIterator[SessionStore]:
+    store = SessionStore(database)
     yield store
     await store.close()

@@ -5,12 +5,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import select, update
 
-from service.errors import DatabaseUnavailable, DialogueNotFound, IdempotencyKeyReused
+from service.errors import (
+    DatabaseUnavailable,
+    DialogueErased,
+    DialogueNotFound,
+    IdempotencyKeyReused,
+    TooManyAnswers,
+)
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.schema import answers
 from service.sessions.store import Conflict, SessionStore, StoredUtterance
 
@@ -80,10 +85,10 @@ async def test_of_processes_asked_the_same_at_once_one_writes(
 
 
 async def test_an_answer_that_cannot_be_kept_leaves_no_utterance(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Both or none."""
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE answers RENAME TO away")
     with pytest.raises(DatabaseUnavailable):
         await say(store, "One.")
@@ -92,16 +97,19 @@ async def test_an_answer_that_cannot_be_kept_leaves_no_utterance(
         await store.timeline("default", "call-42")
 
 
-async def test_an_erasure_keeps_its_answer_and_takes_those_of_the_dialogue(
-    store: SessionStore,
+async def test_an_erasure_keeps_its_answer_and_of_the_dialogues_the_keys(
+    store: SessionStore, database: Database
 ) -> None:
-    """Asked again by another process, it is told."""
+    """Asked again by another process, it is told; a late request does not begin it anew."""
     await say(store, "One.")
     erasure: Once[None] = Once(replace(KEY, value="k-2"), lambda _: Answer(204))
 
     await store.delete("default", "call-42", once=erasure)
 
-    assert await store.answers.find(KEY) is None
+    with pytest.raises(DialogueErased):
+        await store.answers.find(KEY)
+    [left] = await database.fetch(select(answers).where(answers.c.key == KEY.value))
+    assert (left.request, left.body, left.location, left.dialogue_id) == ("", "", None, None)
     with pytest.raises(AlreadyAnswered) as told:
         await store.delete("default", "call-42", once=erasure)
     assert told.value.answer == Answer(204)
@@ -117,14 +125,12 @@ async def test_of_two_answers_to_one_request_the_first_is_kept(store: SessionSto
     assert told.value.answer == Answer(201, "1")
 
 
-async def test_old_answers_are_erased_oldest_first(
-    store: SessionStore, engine: AsyncEngine
-) -> None:
+async def test_old_answers_are_erased_oldest_first(store: SessionStore, database: Database) -> None:
     """As many at a time as are asked for; a younger one stays."""
     now = datetime.now(UTC)
     for n in range(4):
         await store.answers.keep(replace(KEY, value=f"k-{n}"), Answer(204))
-        async with engine.connect() as connection:
+        async with database.engine.connect() as connection:
             made = update(answers).where(answers.c.key == f"k-{n}")
             await connection.execute(made.values(created_at=now - timedelta(hours=n)))
 
@@ -132,3 +138,40 @@ async def test_old_answers_are_erased_oldest_first(
     left = [n for n in range(4) if await store.answers.find(replace(KEY, value=f"k-{n}"))]
     assert left == [0, 1]
     assert await store.answers.erase_before(now - timedelta(minutes=1), limit=2) == 1
+
+
+async def test_an_answer_says_where_what_was_made_is(store: SessionStore) -> None:
+    """On either database, with what was written."""
+    tail = await store.tail("default", "call-42", "Ann", 2)
+    for _ in range(2):
+        key = replace(KEY, value=f"k-{tail.length}")
+        made: Once[StoredUtterance] = Once(key, lambda _: Answer(201, "{}", "/here"))
+        await store.append(tail, text="Hi.", label_space="meld", prediction={}, once=made)
+
+        assert await store.answers.find(key) == Answer(201, "{}", "/here")
+        tail = await store.tail("default", "call-42", "Ann", 2)
+
+
+async def test_a_tenant_has_so_many_answers_kept(store: SessionStore) -> None:
+    """Another one's are not counted."""
+    for n in range(3):
+        await store.answers.check_room("default", 3)
+        await store.answers.keep(replace(KEY, value=f"k-{n}"), Answer(204))
+
+    with pytest.raises(TooManyAnswers):
+        await store.answers.check_room("default", 3)
+    await store.answers.check_room("other", 3)
+    await store.answers.erase_before(datetime.now(UTC), 1)
+    await store.answers.check_room("default", 3)
+
+
+async def test_an_answer_is_amended_while_it_is_kept(store: SessionStore) -> None:
+    """One that is not there, or another request's, is left alone."""
+    await store.answers.keep(KEY, Answer(200, "first"))
+
+    await store.answers.amend(KEY, Answer(200, "second"))
+    await store.answers.amend(replace(KEY, request="other"), Answer(200, "third"))
+    await store.answers.amend(replace(KEY, value="k-2"), Answer(200, "fourth"))
+
+    assert await store.answers.find(KEY) == Answer(200, "second")
+    assert await store.answers.find(replace(KEY, value="k-2")) is None

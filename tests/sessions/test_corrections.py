@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Demonstration
-from service.errors import CorrectionNotFound, DialogueChanged, DialogueNotFound, UtteranceNotFound
+from service.errors import (
+    CorrectionNotFound,
+    DatabaseUnavailable,
+    DialogueChanged,
+    DialogueFull,
+    DialogueNotFound,
+    UtteranceNotFound,
+)
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
-from service.sessions.database import open_database
+from service.sessions.corrections import Corrected
+from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.schema import answers, corrections, dialogues, metadata
 from service.sessions.store import SessionStore, StoredUtterance
@@ -23,8 +30,8 @@ async def say(store: SessionStore, text: str, name: str = "call-42", tenant: str
     await store.append(tail, text=text, label_space="meld", prediction={})
 
 
-async def counts(engine: AsyncEngine) -> dict[str, int]:
-    async with engine.connect() as connection:
+async def counts(database: Database) -> dict[str, int]:
+    async with database.engine.connect() as connection:
         return {
             table.name: (
                 await connection.execute(select(func.count()).select_from(table))
@@ -122,7 +129,7 @@ async def test_of_processes_that_take_back_the_same_under_one_key_each_is_answer
 
 
 async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Nothing of the dialogue is left in any table but these notes, which hold no text."""
     for n in range(3):
@@ -136,7 +143,7 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
 
     assert {p.demonstration_id for p in pending} == {p.demonstration_id for p in noted}
     assert set(await store.corrections.pending(10)) == set(pending)
-    assert await counts(engine) == {
+    assert await counts(database) == {
         "dialogues": 0,
         "utterances": 0,
         "changes": 0,
@@ -150,14 +157,14 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
 
 
 async def test_dialogues_last_written_long_ago_are_erased_oldest_first(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """As many at a time as are asked for, whosever they are, with what is remembered of them."""
     now = datetime.now(UTC)
     for n in range(5):
         await say(store, "My door code.", f"call-{n}", tenant=f"tenant-{n % 2}")
         await store.corrections.put(f"tenant-{n % 2}", f"call-{n}", 0, "meld", "joy")
-        async with engine.connect() as connection:
+        async with database.engine.connect() as connection:
             moment = now - timedelta(hours=n)
             the = update(dialogues).where(dialogues.c.id == f"call-{n}")
             await connection.execute(the.values(changed_at=moment))
@@ -171,15 +178,15 @@ async def test_dialogues_last_written_long_ago_are_erased_oldest_first(
     assert [each.dialogue_id for each in second] == ["call-1"]
     assert [len(each.pending) for each in first] == [1, 1]
     assert await store.erase_before(before, limit=2) == []
-    assert (await counts(engine))["dialogues"] == 2
+    assert (await counts(database))["dialogues"] == 2
     assert (await store.tail("tenant-1", "call-3", "Ann", 2)).length == 0
 
 
 async def test_what_expired_is_gone_from_the_sqlite_files(sqlite_url: str, tmp_path: Path) -> None:
     """Text, correction and kept answer, while the service runs on."""
-    engine = open_database(sqlite_url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(sqlite_url)
+    await migrate(database)
+    store = SessionStore(database)
 
     def bytes_on_disk() -> bytes:
         return b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -205,3 +212,43 @@ def test_no_table_keeps_what_an_erasure_does_not_know() -> None:
     for table in (answers, corrections):
         (key,) = table.foreign_key_constraints
         assert key.ondelete == "CASCADE"
+
+
+async def test_a_correction_keeps_its_answer_with_itself(
+    store: SessionStore, database: Database
+) -> None:
+    """Both or none; asked again it is told, also once others have corrected it since."""
+    await say(store, "We won!")
+    key = Key("one", "k-1", "hash")
+
+    def once(answer: str) -> Once[Corrected]:
+        return Once(key, lambda corrected: Answer(200, f"{answer} {corrected.version.number}"))
+
+    await store.corrections.put("one", "call-42", 0, "meld", "joy", once=once("first"))
+    await store.corrections.put("one", "call-42", 0, "meld", "fear")
+    with pytest.raises(AlreadyAnswered) as told:
+        await store.corrections.put("one", "call-42", 0, "meld", "joy", once=once("second"))
+
+    assert told.value.answer == Answer(200, "first 2")
+    [said] = (await store.timeline("one", "call-42")).utterances
+    assert said.correction is not None
+    assert said.correction.label == "fear"
+    async with database.engine.connect() as connection:
+        await connection.exec_driver_sql("ALTER TABLE answers RENAME TO away")
+    with pytest.raises(DatabaseUnavailable):
+        await store.corrections.put("one", "call-42", 0, "meld", "anger", once=once("third"))
+    [said] = (await store.timeline("one", "call-42")).utterances
+    assert said.correction is not None
+    assert said.correction.label == "fear"
+
+
+async def test_a_dialogue_is_corrected_only_so_often(store: SessionStore) -> None:
+    """What is said already is no change, and what was said can be taken back."""
+    await say(store, "We won!")
+    for label in ("joy", "fear"):
+        await store.corrections.put("one", "call-42", 0, "meld", label, most_changes=3)
+
+    await store.corrections.put("one", "call-42", 0, "meld", "fear", most_changes=3)
+    with pytest.raises(DialogueFull):
+        await store.corrections.put("one", "call-42", 0, "meld", "joy", most_changes=3)
+    assert (await store.corrections.remove("one", "call-42", 0)).version.number == 4

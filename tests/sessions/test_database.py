@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import insert, make_url, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import DatabaseUnavailable
 from service.sessions.database import (
+    SQLITE_CONNECTIONS,
+    Database,
     answering,
     connect_to_sqlite,
     open_database,
     transactional,
 )
 from service.sessions.migrate import migrate
-from service.sessions.schema import corrections, dialogues, utterances
+from service.sessions.schema import corrections, deliveries, dialogues, utterances
 from service.sessions.store import SessionStore, Tail
+
+ROW = {"tenant": "one", "demonstration_id": "d", "mark": 1}
 
 
 @pytest.mark.parametrize(
@@ -35,24 +39,24 @@ async def test_every_sqlite_connection_is_set_up(
     sqlite_url: str, pragma: str, value: object
 ) -> None:
     """A pragma holds for a connection: the pool's later ones and the writer's need it too."""
-    engine = open_database(sqlite_url)
-    async with engine.connect() as first, engine.connect() as second:
+    database = open_database(sqlite_url)
+    async with database.engine.connect() as first, database.engine.connect() as second:
         for connection in (first, second):
             found = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
             assert found == value
-    with closing(connect_to_sqlite(engine)) as beside:
+    with closing(connect_to_sqlite(database.engine)) as beside:
         assert beside.execute(f"PRAGMA {pragma}").fetchone() == (value,)
-    await engine.dispose()
+    await database.close()
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"])
 async def test_a_sqlite_file_is_made_with_its_folders(tmp_path: Path, scheme: str) -> None:
     """Any driver suffix means the same file."""
     file = tmp_path / "new" / "folders" / "dialogues.sqlite3"
-    engine = open_database(f"{scheme}:///{file}")
-    await migrate(engine)
-    await SessionStore(engine).ping()
-    await engine.dispose()
+    database = open_database(f"{scheme}:///{file}")
+    await migrate(database)
+    await SessionStore(database).ping()
+    await database.close()
 
     assert file.stat().st_size > 0
 
@@ -66,16 +70,16 @@ async def test_a_password_may_come_apart_from_the_url(
     access.write_text("local all guarded scram-sha-256\n" + rules)
     postgres.psql("CREATE ROLE guarded LOGIN PASSWORD 'hunter2'; SELECT pg_reload_conf()")
     name = make_url(postgres_url)
-    engine = open_database(name.set(username="guarded", password=None))
+    database = open_database(name.set(username="guarded", password=None))
     try:
         monkeypatch.setenv("PGPASSWORD", "hunter1")
         with pytest.raises(DatabaseUnavailable):
-            await ask_for_nothing(engine)
+            await ask_for_nothing(database)
 
         monkeypatch.setenv("PGPASSWORD", "hunter2")
-        await ask_for_nothing(engine)
+        await ask_for_nothing(database)
     finally:
-        await engine.dispose()
+        await database.close()
         access.write_text(rules)
         postgres.psql("DROP ROLE guarded; SELECT pg_reload_conf()")
 
@@ -83,12 +87,12 @@ async def test_a_password_may_come_apart_from_the_url(
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 async def test_a_postgresql_url_may_carry_any_driver_suffix(postgres_url: str, scheme: str) -> None:
     """Urls come from other tools; the driver is always asyncpg."""
-    engine = open_database(postgres_url.replace("postgresql", scheme, 1) + "&sslmode=disable")
-    await migrate(engine)
-    await SessionStore(engine).ping()
-    await engine.dispose()
+    database = open_database(postgres_url.replace("postgresql", scheme, 1) + "&sslmode=disable")
+    await migrate(database)
+    await SessionStore(database).ping()
+    await database.close()
 
-    assert engine.dialect.driver == "asyncpg"
+    assert database.engine.dialect.driver == "asyncpg"
 
 
 @pytest.mark.parametrize(
@@ -160,55 +164,55 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
 
 async def test_a_database_without_the_tables_is_not_ready(url: str) -> None:
     """`ping` tells, so that no request has to find out."""
-    engine = open_database(url)
+    database = open_database(url)
 
     with pytest.raises(DatabaseUnavailable, match="cannot carry this out"):
-        await SessionStore(engine).ping()
+        await SessionStore(database).ping()
 
-    await engine.dispose()
+    await database.close()
 
 
 async def test_a_lock_held_too_long_is_unavailable_and_no_longer(url: str) -> None:
     """A writer gives up after the command timeout; once the lock is free, it writes."""
     patient = open_database(url)
     await migrate(patient)
-    engine = open_database(url, command_timeout_s=0.2)
-    store = SessionStore(engine)
+    database = open_database(url, command_timeout_s=0.2)
+    store = SessionStore(database)
     await ask(store, "append")
-    async with transactional(patient).begin() as connection:
+    async with transactional(patient.engine).begin() as connection:
         await connection.execute(dialogues.update().values(length=dialogues.c.length))
         with pytest.raises(DatabaseUnavailable):
             await ask(store, "append", index=1)
 
     await ask(store, "append", index=1)
 
-    await engine.dispose()
-    await patient.dispose()
+    await database.close()
+    await patient.close()
 
 
 async def test_a_failed_statement_does_not_show_what_people_said(url: str) -> None:
     """The cause goes to the log, which must not hold the text."""
-    engine = open_database(url)
-    await migrate(engine)
-    async with transactional(engine).begin() as connection:
+    database = open_database(url)
+    await migrate(database)
+    async with transactional(database.engine).begin() as connection:
         await connection.run_sync(corrections.drop)
         await connection.run_sync(utterances.drop)
 
     with pytest.raises(DatabaseUnavailable) as error:
-        await ask(SessionStore(engine), "append")
+        await ask(SessionStore(database), "append")
 
     assert error.value.__cause__ is not None
     assert "door code" not in str(error.value.__cause__)
-    await engine.dispose()
+    await database.close()
 
 
 async def test_a_stopped_server_is_unavailable_until_it_is_back(
     postgres: Any, postgres_url: str
 ) -> None:
     """Each request fails by itself; nothing has to be reopened afterwards."""
-    engine = open_database(postgres_url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(postgres_url)
+    await migrate(database)
+    store = SessionStore(database)
     await asyncio.gather(*(store.ping() for _ in range(4)))
 
     postgres.stop()
@@ -221,16 +225,16 @@ async def test_a_stopped_server_is_unavailable_until_it_is_back(
 
     await asyncio.gather(*(store.ping() for _ in range(4)))
     await ask(store, "append")
-    await engine.dispose()
+    await database.close()
 
 
 async def test_a_server_that_restarts_between_two_requests_is_not_noticed(
     postgres: Any, postgres_url: str
 ) -> None:
     """The pool tries a connection before it lends it out, and drops the dead ones."""
-    engine = open_database(postgres_url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(postgres_url)
+    await migrate(database)
+    store = SessionStore(database)
     await asyncio.gather(*(store.ping() for _ in range(4)))
 
     postgres.stop()
@@ -238,13 +242,13 @@ async def test_a_server_that_restarts_between_two_requests_is_not_noticed(
 
     await ask(store, "append")
     await asyncio.gather(*(store.ping() for _ in range(4)))
-    await engine.dispose()
+    await database.close()
 
 
-async def ask_for_nothing(engine: AsyncEngine) -> None:
+async def ask_for_nothing(database: Database) -> None:
     """Connect, and ask something that needs no tables."""
     with answering():
-        async with engine.connect() as connection:
+        async with database.engine.connect() as connection:
             await connection.execute(select(1))
 
 
@@ -265,3 +269,131 @@ async def ask(store: SessionStore, question: str, index: int = 0) -> None:
                 label_space="meld",
                 prediction={},
             )
+
+
+async def test_a_connection_that_is_broken_off_leaves_no_lock(sqlite_url: str) -> None:
+    """Its transaction ends at once, though its cursors may live on for long."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    alive = []
+
+    async def write() -> None:
+        async with transactional(database.engine).begin() as connection:
+            while True:
+                await connection.execute(dialogues.update().values(length=dialogues.c.length))
+                alive.append(await connection.execute(select(dialogues)))
+
+    with closing(connect_to_sqlite(database.engine)) as beside:
+        beside.execute("PRAGMA busy_timeout=0")
+        for wait_s in (0.001, 0.005, 0.02):
+            writing = asyncio.create_task(write())
+            await asyncio.sleep(wait_s)
+            writing.cancel()
+            await asyncio.wait([writing])
+
+            beside.execute("BEGIN IMMEDIATE")
+            beside.execute("ROLLBACK")
+    await database.close()
+
+
+async def test_what_has_begun_goes_on_when_its_caller_is_cancelled(url: str) -> None:
+    """To its commit, and closing waits for it."""
+    database = open_database(url)
+    await migrate(database)
+    begun, may_go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def write(connection: AsyncConnection) -> None:
+        await connection.execute(insert(deliveries).values(ROW))
+        begun.set()
+        await may_go_on.wait()
+        await connection.execute(update(deliveries).values(mark=2))
+        ended.set()
+
+    writing = asyncio.create_task(database.transaction(write))
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert not ended.is_set()
+    may_go_on.set()
+    await database.close()
+
+    assert ended.is_set()
+    after = open_database(url)
+    assert [row.mark for row in await after.fetch(select(deliveries))] == [2]
+    await after.close()
+
+
+async def test_whoever_waits_for_a_connection_can_leave(sqlite_url: str) -> None:
+    """What has not begun is not begun for nobody."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    may_go_on = asyncio.Event()
+
+    async def hold(_: AsyncConnection) -> None:
+        await may_go_on.wait()
+
+    async def write(connection: AsyncConnection) -> None:
+        await connection.execute(insert(deliveries).values(ROW))
+
+    holding = [asyncio.create_task(database.run(hold)) for _ in range(SQLITE_CONNECTIONS)]
+    waiting = asyncio.create_task(database.run(write))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    may_go_on.set()
+    await asyncio.gather(*holding)
+
+    assert await database.fetch(select(deliveries)) == []
+    await database.close()
+
+
+async def test_the_log_is_emptied_once_a_reader_is_out_of_the_way(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Neither the reader nor a writer in between is refused, and closing leaves nothing either."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    store = SessionStore(database)
+    await ask(store, "append")
+    log_file = tmp_path / "dialogues.sqlite3-wal"
+    with closing(connect_to_sqlite(database.engine)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM utterances").fetchall()
+        await store.delete("default", "call-42")
+        assert b"door code" in log_file.read_bytes()
+        tail = await store.tail("default", "meanwhile", "Bo", 2)
+        await store.append(tail, text="Hello.", label_space="meld", prediction={})
+        reader.execute("ROLLBACK")
+
+        await store.keep_log_empty()
+
+        assert b"door code" not in log_file.read_bytes()
+        assert (await store.timeline("default", "meanwhile")).length == 1
+    await store.close()
+
+
+async def test_a_sqlite_file_is_nobody_elses(sqlite_url: str, tmp_path: Path) -> None:
+    """Nor are its log and its index, whatever the process's umask."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    await database.fetch(select(deliveries))
+
+    files = [*tmp_path.iterdir()]  # noqa: ASYNC240
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    await database.close()
+
+
+async def test_a_database_that_cannot_be_written_is_not_ready(database: Database) -> None:
+    """Though it can be read; once the lock is free, it is."""
+    store = SessionStore(database)
+    await store.ping()
+    async with transactional(database.engine).begin() as connection:
+        if database.dialect == "postgresql":
+            await connection.exec_driver_sql("LOCK TABLE dialogues IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises((DatabaseUnavailable, TimeoutError)):
+            await asyncio.wait_for(store.ping(), 2)
+
+    await store.ping()
+    await store.close()

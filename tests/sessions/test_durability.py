@@ -6,8 +6,8 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.sessions.database import Database
 from service.sessions.store import SessionStore
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ async def start(url: str, speaker: str, count: int, dialogues: int) -> Process:
 
 @pytest.mark.parametrize("dialogues", [1, 20])
 async def test_a_killed_process_loses_nothing_it_reported(
-    engine: AsyncEngine, url: str, dialogues: int
+    database: Database, url: str, dialogues: int
 ) -> None:
     """SIGKILL in the middle of appending, where many appends share a commit and where each has its
     own: every line it printed is there, without a gap.
@@ -43,7 +43,7 @@ async def test_a_killed_process_loses_nothing_it_reported(
     lines += [line for line in rest.splitlines(keepends=True) if line.endswith(b"\n")]
     await process.wait()
 
-    store = SessionStore(engine)
+    store = SessionStore(database)
     for number in range(dialogues):
         printed = [int(i) for n, i in map(bytes.split, lines) if int(n) == number]
         timeline = (await store.timeline("default", f"call-{number}")).utterances
@@ -54,7 +54,7 @@ async def test_a_killed_process_loses_nothing_it_reported(
 
 
 async def test_two_processes_share_dialogues_without_gap_or_double(
-    engine: AsyncEngine, url: str
+    database: Database, url: str
 ) -> None:
     """Every line of both is there once, each process's own in order."""
     processes = [await start(url, speaker, 15, 3) for speaker in ("Ann", "Ben")]
@@ -62,7 +62,7 @@ async def test_two_processes_share_dialogues_without_gap_or_double(
 
     assert [p.returncode for p in processes] == [0, 0]
     printed = [line.split() for output, _ in outputs for line in output.splitlines()]
-    store = SessionStore(engine)
+    store = SessionStore(database)
     for number in range(3):
         timeline = (await store.timeline("default", f"call-{number}")).utterances
         indexes = sorted(int(index) for n, index in printed if int(n) == number)

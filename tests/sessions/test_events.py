@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sessions.corrections import Correction
+from service.sessions.database import Database
 from service.sessions.events import CorrectionChange, Events, Position
 from service.sessions.store import SessionStore, StoredUtterance
 
@@ -22,10 +22,10 @@ async def beginning(events: Events, dialogue_id: str = "d") -> Position:
 
 
 async def test_events_come_in_the_order_of_the_writes(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """A correction that was replaced is told as it was, in pages of any size."""
-    events = Events(engine)
+    events = Events(database)
     await say(store, "d", "a")
     await store.corrections.put("one", "d", 0, "meld", "joy")
     await say(store, "d", "b")
@@ -50,9 +50,9 @@ async def test_events_come_in_the_order_of_the_writes(
         assert isinstance(corrections[0], Correction)
 
 
-async def test_an_erased_dialogue_has_no_events(store: SessionStore, engine: AsyncEngine) -> None:
+async def test_an_erased_dialogue_has_no_events(store: SessionStore, database: Database) -> None:
     """Nor has another one under its id, for who has read the first."""
-    events = Events(engine)
+    events = Events(database)
     await say(store, "d", "a")
     position = await beginning(events)
     await store.delete("one", "d")
@@ -65,20 +65,20 @@ async def test_an_erased_dialogue_has_no_events(store: SessionStore, engine: Asy
 
 
 async def test_another_tenants_dialogue_does_not_exist(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Whatever its id."""
     await say(store, "d", "a")
 
-    assert await Events(engine).begin("two", "d") is None
+    assert await Events(database).begin("two", "d") is None
 
 
 @pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
 async def test_who_follows_is_woken_by_every_write(
-    store: SessionStore, engine: AsyncEngine, here: bool
+    store: SessionStore, database: Database, here: bool
 ) -> None:
     """Of this process at once; of another one soon, which a second store stands for."""
-    writer = store if here else SessionStore(engine)
+    writer = store if here else SessionStore(database)
     await say(store, "d", "a")
     woken = asyncio.Event()
     with store.followed.follow("one", "d", woken.set):

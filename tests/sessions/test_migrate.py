@@ -13,10 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, select
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from service.sessions.database import open_database, transactional
+from service.sessions.database import Database, open_database, transactional
 from service.sessions.events import Events
 from service.sessions.migrate import migrate
 from service.sessions.schema import VERSION_TABLE, dialogues, metadata
@@ -27,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 # Imports first, then waits for the word, so that the migrations meet.
 MIGRATE = """
 import asyncio, sys
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 input()
 asyncio.run(migrate(open_database(sys.argv[1])))
@@ -60,28 +59,28 @@ def upgrade(connection: Connection, version: str) -> None:
     command.upgrade(config, version)
 
 
-async def test_the_versions_end_where_the_schema_is(engine: AsyncEngine) -> None:
+async def test_the_versions_end_where_the_schema_is(database: Database) -> None:
     """Alembic would generate nothing more."""
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
 
 
-async def test_the_versions_make_what_the_schema_makes(engine: AsyncEngine) -> None:
+async def test_the_versions_make_what_the_schema_makes(database: Database) -> None:
     """Keys, constraints and their names too, which Alembic does not compare."""
-    async with transactional(engine).begin() as connection:
+    async with transactional(database.engine).begin() as connection:
         migrated = await connection.run_sync(statements)
         await connection.run_sync(metadata.drop_all)
         await connection.run_sync(metadata.create_all)
         assert await connection.run_sync(statements) == migrated
 
 
-async def test_a_second_migration_changes_nothing(engine: AsyncEngine) -> None:
+async def test_a_second_migration_changes_nothing(database: Database) -> None:
     """Every start of the service migrates; dialogues stay."""
-    store = SessionStore(engine)
+    store = SessionStore(database)
     tail = await store.tail("default", "d", "Ann", lines=2)
     await store.append(tail, text="Hi.", label_space="meld", prediction={})
 
-    await migrate(engine)
+    await migrate(database)
 
     assert len((await store.timeline("default", "d")).utterances) == 1
 
@@ -90,8 +89,8 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
     """What was stored stays, the next line follows it, and an erased one's id is another's. It was
     last written when its last line was, and belongs to the tenant of those who have no key.
     """
-    engine = open_database(url)
-    async with transactional(engine).begin() as connection:
+    database = open_database(url)
+    async with transactional(database.engine).begin() as connection:
         await connection.run_sync(upgrade, "0001")
         for row in (
             "dialogues VALUES ('old', '2026-01-02 03:04:05+00', 1, 1)",
@@ -99,12 +98,12 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
         ):
             await connection.exec_driver_sql(f"INSERT INTO {row}")
 
-    await migrate(engine)
+    await migrate(database)
 
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         (changed_at,) = (await connection.execute(select(dialogues.c.changed_at))).scalars()
     assert changed_at == datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-    store = SessionStore(engine)
+    store = SessionStore(database)
     before = await store.tail("default", "old", "Ann", lines=2)
     await store.append(before, text="Still me.", label_space="meld", prediction={})
     said = (await store.timeline("default", "old")).utterances
@@ -119,8 +118,8 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
 
 async def test_what_was_written_before_versions_were_noted_has_an_order(url: str) -> None:
     """Utterances first, then the corrections; what is written next comes after both."""
-    engine = open_database(url)
-    async with transactional(engine).begin() as connection:
+    database = open_database(url)
+    async with transactional(database.engine).begin() as connection:
         await connection.run_sync(upgrade, "0006")
         moment = "'2026-01-02 03:04:05+00'"
         for row in (
@@ -133,9 +132,9 @@ async def test_what_was_written_before_versions_were_noted_has_an_order(url: str
         ):
             await connection.exec_driver_sql(f"INSERT INTO {row}")
 
-    await migrate(engine)
+    await migrate(database)
 
-    store, events = SessionStore(engine), Events(engine)
+    store, events = SessionStore(database), Events(database)
     await store.append(
         await store.tail("one", "d", "Bo", 2), text="Ho.", label_space="meld", prediction={}
     )
@@ -152,12 +151,12 @@ async def test_the_versions_are_found_from_any_folder(
 ) -> None:
     """An installed service starts elsewhere than in its sources."""
     monkeypatch.chdir(tmp_path)
-    engine = open_database(url)
+    database = open_database(url)
 
-    await migrate(engine)
+    await migrate(database)
 
-    await SessionStore(engine).ping()
-    await engine.dispose()
+    await SessionStore(database).ping()
+    await database.close()
 
 
 async def test_processes_that_start_together_migrate_once(url: str) -> None:
@@ -171,17 +170,17 @@ async def test_processes_that_start_together_migrate_once(url: str) -> None:
     outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
 
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    engine = open_database(url)
-    await SessionStore(engine).ping()
-    await engine.dispose()
+    database = open_database(url)
+    await SessionStore(database).ping()
+    await database.close()
 
 
 async def test_engines_of_one_process_that_start_together_migrate_once(url: str) -> None:
     """The database's lock holds between tasks as it does between processes."""
-    engines = [open_database(url) for _ in range(3)]
+    databases = [open_database(url) for _ in range(3)]
 
-    await asyncio.gather(*map(migrate, engines))
+    await asyncio.gather(*map(migrate, databases))
 
-    for engine in engines:
-        await SessionStore(engine).ping()
-        await engine.dispose()
+    for database in databases:
+        await SessionStore(database).ping()
+        await database.close()

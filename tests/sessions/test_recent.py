@@ -8,20 +8,19 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import recent
 from service.sessions.answers import AnswerRow
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
 from service.sessions.writers import UtteranceRow
 
 
 @pytest.fixture
-async def elsewhere(engine: AsyncEngine, url: str) -> AsyncIterator[SessionStore]:
+async def elsewhere(database: Database, url: str) -> AsyncIterator[SessionStore]:
     """The store of another process on the same database: it shares no memory with `store`."""
     store = SessionStore(open_database(url))
     yield store
@@ -55,16 +54,16 @@ async def say_until_stored(
 
 
 @contextmanager
-def counted_reads(engine: AsyncEngine) -> Iterator[list[str]]:
+def counted_reads(database: Database) -> Iterator[list[str]]:
     """The statements that the engine carries out meanwhile."""
     statements: list[str] = []
 
     def count(*arguments: object) -> None:
         statements.append(str(arguments[2]))
 
-    event.listen(engine.sync_engine, "before_cursor_execute", count)
+    event.listen(database.engine.sync_engine, "before_cursor_execute", count)
     yield statements
-    event.remove(engine.sync_engine, "before_cursor_execute", count)
+    event.remove(database.engine.sync_engine, "before_cursor_execute", count)
 
 
 def remembered_texts() -> set[str]:
@@ -74,7 +73,7 @@ def remembered_texts() -> set[str]:
 
 
 async def test_what_is_remembered_is_what_is_stored(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Whoever speaks next, and however many lines are asked for; 40 speakers are more than are
     remembered. Seed 7.
@@ -87,23 +86,23 @@ async def test_what_is_remembered_is_what_is_stored(
         await append(store, tail, f"line {number}")
         for speaker in (chance.choice(speakers), "somebody new"):
             for lines in (0, 1, 3, 20):
-                fresh = await SessionStore(engine).tail("default", "call-42", speaker, lines)
+                fresh = await SessionStore(database).tail("default", "call-42", speaker, lines)
                 assert await store.tail("default", "call-42", speaker, lines) == fresh
                 assert await store.stored_tail("default", "call-42", speaker, lines) == fresh
 
 
 async def test_the_next_turn_of_a_dialogue_that_spoke_last_reads_nothing(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Neither for a speaker who was heard nor for one who was not."""
     await say(store, "One.")
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         await store.tail("default", "call-42", "Ann", 20)
         await store.tail("default", "call-42", "Ben", 20)
         await store.tail("default", "call-42", "Ben", 3)
     assert statements == []
 
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         # More than was remembered, had there been more.
         await store.tail("default", "call-42", "Ben", 21)
     assert statements == []
@@ -153,7 +152,7 @@ async def test_a_stored_tail_is_never_what_is_remembered(
 
 
 async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
-    store: SessionStore, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    store: SessionStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next turn goes on from it, from memory; the older end would be refused."""
     await say(store, "One.")
@@ -167,7 +166,7 @@ async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
     monkeypatch.setattr(store, "_read_end", overtaken)
     assert (await store.stored_tail("default", "call-42", "Ann", 20)).length == 1
 
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         tail = await store.tail("default", "call-42", "Ann", 20)
     assert (statements, tail.length) == ([], 2)
 
@@ -224,10 +223,10 @@ async def test_two_stores_that_write_at_once_leave_no_gap_and_no_double(
 
 @pytest.mark.parametrize("remembers", [True, False])
 async def test_a_dialogue_erased_and_begun_anew_elsewhere_shows_nothing_of_the_old_one(
-    store: SessionStore, elsewhere: SessionStore, engine: AsyncEngine, remembers: bool
+    store: SessionStore, elsewhere: SessionStore, database: Database, remembers: bool
 ) -> None:
     """It is as long as before, but another one: what was labelled with erased lines is refused."""
-    writer = store if remembers else SessionStore(engine)
+    writer = store if remembers else SessionStore(database)
     await say(store, "My door code is 4711.")
     old = await writer.tail("default", "call-42", "Ben", 20)
     await elsewhere.delete("default", "call-42")
@@ -282,7 +281,7 @@ async def erase_amid_turns(store: SessionStore, number: int) -> None:
 
 
 async def test_an_erased_text_stays_in_no_line_whatever_was_under_way(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """Reads and appends that began before the erasure end after it, in any order; and none of it
     is taken for another process's work.
@@ -293,13 +292,13 @@ async def test_an_erased_text_stays_in_no_line_whatever_was_under_way(
 
     assert not [text for text in remembered_texts() if "door code" in text]
     await say(store, "One.")
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         await store.tail("default", "call-42", "Ann", 20)
     assert statements == []
 
 
 async def test_an_erasure_that_overtakes_an_append_is_no_sign_of_another_process(
-    store: SessionStore, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    store: SessionStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As PostgreSQL's connections may let it; what else is remembered stays."""
     await say(store, "Kept.", dialogue_id="other")
@@ -314,22 +313,22 @@ async def test_an_erasure_that_overtakes_an_append_is_no_sign_of_another_process
     with pytest.raises(Conflict):
         await say(store, "Two.")
 
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         await store.tail("default", "other", "Ann", 20)
     assert statements == []
 
 
-async def test_an_append_that_fails_is_forgotten(store: SessionStore, engine: AsyncEngine) -> None:
+async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: Database) -> None:
     """Whether it was stored is not known: the next turn reads."""
     await say(store, "One.")
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE utterances RENAME TO away")
     with pytest.raises(Exception, match="cannot carry this out"):
         await say(store, "Two.")
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE away RENAME TO utterances")
 
-    with counted_reads(engine) as statements:
+    with counted_reads(database) as statements:
         tail = await store.tail("default", "call-42", "Ann", 20)
 
     assert len(statements) == 1

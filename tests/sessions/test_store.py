@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions.database import open_database, transactional
+from service.sessions import erasure, writers
+from service.sessions.answers import Answer, Key, Once
+from service.sessions.database import Database, open_database, transactional
 from service.sessions.migrate import migrate
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import answers, changes, corrections, dialogues, utterances
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+from service.sessions.writers import open_writer
 
 PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}
 
@@ -59,9 +61,9 @@ async def say_until_stored(store: SessionStore, speaker: str, text: str) -> int:
             pass
 
 
-async def rows(engine: AsyncEngine) -> tuple[int, int]:
+async def rows(database: Database) -> tuple[int, int]:
     """How many dialogues and utterances the tables hold."""
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         counts = [
             (await connection.execute(select(func.count()).select_from(table))).scalar_one()
             for table in (dialogues, utterances)
@@ -232,14 +234,14 @@ async def test_dialogues_do_not_see_each_other(store: SessionStore) -> None:
 
 
 async def test_a_tenant_has_its_dialogues_to_itself(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """The same id names another dialogue, or none: to read, to forecast, to append to, to erase."""
     for tenant, text in (("one", "Ours."), ("two", "Theirs."), ("two", "Theirs alone.")):
         tail = await store.tail(tenant, "call-42", "Ann", 5)
         await store.append(tail, text=text, label_space="meld", prediction=PREDICTION)
 
-    for reader in (store, SessionStore(engine)):  # with what is remembered and without
+    for reader in (store, SessionStore(database)):  # with what is remembered and without
         texts = [u.text for u in (await reader.timeline("one", "call-42")).utterances]
         assert texts == ["Ours."]
         assert shown(await reader.tail("one", "call-42", "Ann", 5)) == (
@@ -256,7 +258,7 @@ async def test_a_tenant_has_its_dialogues_to_itself(
             await reader.stored_tail("three", "call-42", "Ann", 5)
     await store.delete("two", "call-42")
 
-    assert await rows(engine) == (1, 1)
+    assert await rows(database) == (1, 1)
     assert (await store.tail("one", "call-42", "Ann", 5)).length == 1
 
 
@@ -279,7 +281,7 @@ async def test_an_index_other_than_the_length_is_a_conflict(
 
 
 async def test_appending_to_a_dialogue_deleted_in_between_is_a_conflict(
-    store: SessionStore, engine: AsyncEngine
+    store: SessionStore, database: Database
 ) -> None:
     """A late writer does not bring an erased dialogue back."""
     await say(store, "Ann", "One.")
@@ -289,7 +291,7 @@ async def test_appending_to_a_dialogue_deleted_in_between_is_a_conflict(
     with pytest.raises(Conflict):
         await store.append(tail, text="Two.", label_space="meld", prediction=PREDICTION)
 
-    assert await rows(engine) == (0, 0)
+    assert await rows(database) == (0, 0)
 
 
 async def test_twenty_writers_leave_no_gap_and_no_double(store: SessionStore) -> None:
@@ -329,7 +331,7 @@ async def test_of_two_engines_that_race_for_one_index_one_wins(
     assert [u.index for u in (await store.timeline("default", "call-42")).utterances] == [0, 1, 2]
 
 
-async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, engine: AsyncEngine) -> None:
+async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, database: Database) -> None:
     """The utterances go with it, other dialogues stay, and the id is free again."""
     await say(store, "Ann", "One.", "gone")
     await say(store, "Ben", "Two.", "gone")
@@ -337,7 +339,7 @@ async def test_a_deleted_dialogue_leaves_no_row(store: SessionStore, engine: Asy
 
     await store.delete("default", "gone")
 
-    assert await rows(engine) == (1, 1)
+    assert await rows(database) == (1, 1)
     with pytest.raises(DialogueNotFound):
         await store.timeline("default", "gone")
     assert (await say(store, "Ben", "Again.", "gone")).speaker_index == 0
@@ -347,9 +349,9 @@ async def test_a_deleted_text_is_gone_from_the_sqlite_files(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     """Erased means overwritten, in the file and in its log, while the service runs on."""
-    engine = open_database(sqlite_url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(sqlite_url)
+    await migrate(database)
+    store = SessionStore(database)
 
     def bytes_on_disk() -> bytes:
         return b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -379,17 +381,117 @@ async def test_everything_is_there_after_closing_and_reopening(
     await reopened.close()
 
 
-async def test_an_append_cancelled_while_it_waits_leaves_nothing_behind(
-    store: SessionStore, engine: AsyncEngine, url: str
+async def test_an_append_cancelled_while_it_waits_is_stored_whole_or_not_at_all(
+    store: SessionStore, database: Database, url: str
 ) -> None:
-    """Neither a row nor a lock: the next writer finds the dialogue free."""
+    """It leaves no lock either: the next writer finds the dialogue free."""
     await say(store, "Ann", "One.")
     hasty = SessionStore(open_database(url, command_timeout_s=1.0))
-    async with transactional(engine).begin() as connection:
+    async with transactional(database.engine).begin() as connection:
         await connection.execute(dialogues.update().values(length=dialogues.c.length))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(append_at(hasty, 1, text="Cancelled."), timeout=0.3)
     await hasty.close()
 
-    assert await rows(engine) == (1, 1)
-    assert (await say(store, "Ann", "Two.")).index == 1
+    _, stored = await rows(database)
+    assert len((await store.timeline("default", "call-42")).utterances) == stored
+    assert await say_until_stored(store, "Ann", "Two.") == stored
+
+
+async def test_a_long_dialogue_is_erased_in_portions(
+    store: SessionStore, database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others write in between; corrections, changes and kept answers go with it, to the last."""
+    monkeypatch.setattr(erasure, "PORTION", 3)
+    once = [Once(Key("default", f"k-{n}", "hash"), lambda _: Answer(201, "said")) for n in range(8)]
+    for n in range(8):
+        tail = await store.tail("default", "call-42", "Ann", 2)
+        line = f"line {n}"
+        await store.append(tail, text=line, label_space="meld", prediction={}, once=once[n])
+        await store.corrections.put("default", "call-42", n, "meld", "joy")
+    other = SessionStore(open_database(url))
+    said = 0
+
+    async def say_meanwhile() -> None:
+        nonlocal said
+        while True:
+            await say(other, "Bo", "Hello.", "call-43")
+            said += 1
+
+    writing = asyncio.create_task(say_meanwhile())
+    while not said:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    before = said
+    pending = await store.delete("default", "call-42")
+    assert said > before
+    writing.cancel()
+    await asyncio.wait([writing])
+
+    assert len(pending) == 8
+    assert await store.version("default", "call-42") is None
+    for table in (utterances, corrections, changes):
+        of_it = select(func.count()).where(table.c.dialogue_id == "call-42")
+        assert (await database.fetch(of_it))[0][0] == 0
+    left = await database.fetch(select(answers.c.body, answers.c.dialogue_id, answers.c.status))
+    assert [tuple(row) for row in left] == [("", None, 410)] * 8
+    await other.close()
+
+
+async def test_an_erasure_that_is_broken_off_leaves_a_shorter_dialogue(
+    store: SessionStore, database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read, written to, and erased."""
+    monkeypatch.setattr(erasure, "PORTION", 3)
+    for n in range(8):
+        await say(store, "Ann", f"line {n}")
+    step = await open_writer(database).erase_portion("default", "call-42")
+    assert step is not None
+    assert not step.whole
+
+    after = SessionStore(open_database(url))
+    assert [u.text for u in (await after.timeline("default", "call-42")).utterances] == [
+        f"line {n}" for n in range(5)
+    ]
+    assert (await say(after, "Ann", "Still here.")).index == 5
+    await after.delete("default", "call-42")
+    with pytest.raises(DialogueNotFound):
+        await after.timeline("default", "call-42")
+    await after.close()
+
+
+async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the whole dialogue or nothing that whoever comes back finds."""
+    monkeypatch.setattr(erasure, "PORTION", 1)
+    for n in range(6):
+        await say(store, "Ann", f"line {n}")
+    erasing = asyncio.create_task(store.delete("default", "call-42"))
+    while (await store.timeline("default", "call-42")).length == 6:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    erasing.cancel()
+    await asyncio.wait([erasing])
+
+    for _ in range(200):
+        if await store.version("default", "call-42") is None:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("a part of the dialogue is left")
+
+
+async def test_long_dialogues_that_are_too_old_go_one_after_the_other(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction erases no more than a portion; in the end all of them are gone."""
+    monkeypatch.setattr(erasure, "PORTION", 3)
+    monkeypatch.setattr(writers, "PORTION", 3)
+    for name, count in (("a", 1), ("b", 1), ("c", 5), ("d", 2)):
+        for n in range(count):
+            await say(store, "Ann", f"line {n}", name)
+    now = datetime.now(UTC)
+
+    steps = []
+    while found := await store.erase_before(now, 20):
+        steps.append([(each.dialogue_id, each.whole) for each in found])
+
+    assert steps == [[("a", True), ("b", True)], [("c", False)], [("c", True)], [("d", True)]]

@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import text as sql
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions import writers
-from service.sessions.database import connect_to_sqlite, open_database, transactional
+from service.sessions.database import Database, connect_to_sqlite, open_database, transactional
 from service.sessions.migrate import migrate
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
 
@@ -37,11 +36,11 @@ async def length(store: SessionStore, dialogue_id: str) -> int:
 
 
 @pytest.fixture
-async def sqlite_engine(sqlite_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = open_database(sqlite_url)
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+async def sqlite_database(sqlite_url: str) -> AsyncIterator[Database]:
+    database = open_database(sqlite_url)
+    await migrate(database)
+    yield database
+    await database.close()
 
 
 class Traced(sqlite3.Connection):
@@ -64,26 +63,26 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> type[Traced]:
     connect = sqlite3.connect
     Traced.said, Traced.fails_at = [], ""
 
-    def connect_traced(engine: AsyncEngine) -> sqlite3.Connection:
+    def connect_traced(database: Database) -> sqlite3.Connection:
         with monkeypatch.context() as patch:
             patch.setattr(
                 sqlite3, "connect", lambda *given, **named: connect(*given, **named, factory=Traced)
             )
-            return connect_to_sqlite(engine)
+            return connect_to_sqlite(database.engine)
 
     monkeypatch.setattr(writers, "connect_to_sqlite", connect_traced)
     return Traced
 
 
 @pytest.fixture
-def sqlite_store(sqlite_engine: AsyncEngine) -> SessionStore:
-    return SessionStore(sqlite_engine)
+def sqlite_store(sqlite_database: Database) -> SessionStore:
+    return SessionStore(sqlite_database)
 
 
 @pytest.fixture
-def other_writer(sqlite_engine: AsyncEngine) -> Iterator[sqlite3.Connection]:
+def other_writer(sqlite_database: Database) -> Iterator[sqlite3.Connection]:
     """Another process's connection to the SQLite file."""
-    with closing(connect_to_sqlite(sqlite_engine)) as connection:
+    with closing(connect_to_sqlite(sqlite_database.engine)) as connection:
         yield connection
 
 
@@ -265,11 +264,11 @@ async def test_in_postgresql_a_dialogue_that_is_held_keeps_no_other_waiting(
     postgres_url: str,
 ) -> None:
     """Another process holds one dialogue's row; the turns of the others go on."""
-    engine = open_database(postgres_url)
-    await migrate(engine)
-    store = SessionStore(engine)
+    database = open_database(postgres_url)
+    await migrate(database)
+    store = SessionStore(database)
     held, free = await begin(store, "held", "free")
-    async with transactional(engine).begin() as connection:
+    async with transactional(database.engine).begin() as connection:
         await connection.execute(sql("UPDATE dialogues SET length = length WHERE id = 'held'"))
         waiting = asyncio.create_task(append(store, held))
 
@@ -284,20 +283,20 @@ async def test_a_postgresql_with_stricter_isolation_still_tells_a_conflict(
     postgres_url: str,
 ) -> None:
     """Its owner may have made every transaction serializable; who comes second is told to retry."""
-    engine = open_database(postgres_url)
-    async with engine.connect() as connection:
+    database = open_database(postgres_url)
+    async with database.engine.connect() as connection:
         name = (await connection.execute(sql("SELECT current_database()"))).scalar_one()
         await connection.execute(
             sql(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'serializable'")
         )
-    await engine.dispose()
-    await migrate(engine)
-    store = SessionStore(engine)
+    await database.close()
+    await migrate(database)
+    store = SessionStore(database)
     (tail,) = await begin(store, "call-42")
-    async with transactional(engine).begin() as connection:
+    async with transactional(database.engine).begin() as connection:
         await connection.execute(sql("UPDATE dialogues SET length = length + 1"))
         late = asyncio.create_task(append(store, tail))
-        while not await blocked(engine):
+        while not await blocked(database):
             assert not late.done()
 
     with pytest.raises(Conflict):
@@ -305,8 +304,8 @@ async def test_a_postgresql_with_stricter_isolation_still_tells_a_conflict(
     await store.close()
 
 
-async def blocked(engine: AsyncEngine) -> bool:
+async def blocked(database: Database) -> bool:
     """Whether a statement waits for another transaction."""
-    async with engine.connect() as connection:
+    async with database.engine.connect() as connection:
         waiting = sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         return bool((await connection.execute(waiting)).scalar_one())
