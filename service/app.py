@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keyring import is_loopback, open_keyring
 from service.admission.places import Places
@@ -34,7 +33,7 @@ from service.observability.metrics import Metrics
 from service.parts import Parts, Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.pipeline import Retrieval
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
@@ -48,6 +47,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = version("instructerc")
+
+# Writes that a dialogue may have had for each utterance that it may have: room to correct, and to
+# take back, without end would make a dialogue that cannot be erased in reasonable time.
+_WRITES_AN_UTTERANCE = 10
 
 # What stands in the way of a start and can be mended by whoever starts it.
 _START_FAILURES = (
@@ -89,6 +92,9 @@ def create_app(
             database = open_database(settings.database.url.get_secret_value())
         except ValueError as error:
             refuse(f"cannot start: ERC_DATABASE__URL: {error}")
+            raise
+        except ServiceError as error:
+            refuse(f"cannot start: {error}")
             raise
         sessions = SessionStore(database)
         try:
@@ -136,7 +142,7 @@ def services_of(
     app: FastAPI,
     parts: Parts,
     settings: Settings,
-    database: AsyncEngine,
+    database: Database,
     sessions: SessionStore,
 ) -> Services:
     """What the requests of an application find at hand, shown in its metrics.
@@ -149,8 +155,18 @@ def services_of(
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, metrics)
     return Services(
-        turns=TurnTaker(parts.recognizer, sessions, NamedLocks(), places),
-        corrector=Corrector(parts.label_spaces, sessions, parts.store, parts.encoder, NamedLocks()),
+        turns=TurnTaker(
+            parts.recognizer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
+        ),
+        corrector=Corrector(
+            parts.label_spaces,
+            sessions,
+            parts.store,
+            parts.encoder,
+            NamedLocks(),
+            most_changes=_WRITES_AN_UTTERANCE * settings.limits.dialogue_utterances,
+            most_demonstrations=settings.limits.demonstrations,
+        ),
         recognizer=parts.recognizer,
         sessions=sessions,
         events=Events(database),

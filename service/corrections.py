@@ -17,6 +17,7 @@ from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
     InvalidLabel,
+    TooManyDemonstrations,
 )
 from service.locks import NamedLocks
 from service.priority import Priority
@@ -40,6 +41,8 @@ class Corrector:
     Attributes:
         label_spaces: every known one, by name.
         locks: of demonstrations, one of which is written at a time.
+        most_changes: how many writes a dialogue may have had for a label to be corrected.
+        most_demonstrations: how many a tenant may have of its own.
     """
 
     label_spaces: Mapping[str, LabelSpace]
@@ -47,6 +50,8 @@ class Corrector:
     store: DemonstrationStore
     encoder: Encoder
     locks: NamedLocks
+    most_changes: int
+    most_demonstrations: int
 
     async def correct(
         self,
@@ -56,15 +61,22 @@ class Corrector:
         label_space: str,
         label: str,
         expected: Expected | None = None,
+        once: Once[Corrected] | None = None,
     ) -> tuple[Corrected, tuple[str, ...]]:
         """Store what an utterance carries and make a demonstration of it.
 
         Returns what is stored, and the parts that did not answer and are told later.
 
+        Args:
+            once: the request's key and what it will be answered, where all parts answer.
+
         Raises:
             UnsupportedLabelSpace, InvalidLabel: unknown.
             DialogueNotFound, UtteranceNotFound: there is none.
             DialogueChanged: the dialogue is another than expected.
+            DialogueFull: it has been written to as often as it may.
+            TooManyDemonstrations: the tenant has as many as it may.
+            AlreadyAnswered: the key has an answer.
             DatabaseUnavailable: nothing is stored.
         """
         space = known_label_space(self.label_spaces, label_space)
@@ -72,10 +84,26 @@ class Corrector:
             name = space.label(label).name
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
+        await self.check_room(tenant)
         stored = await self.sessions.corrections.put(
-            tenant, dialogue_id, index, space.name, name, expected
+            tenant, dialogue_id, index, space.name, name, expected, once, self.most_changes
         )
         return stored, await self.deliver([stored.pending])
+
+    async def check_room(self, tenant: str, more: int = 1) -> None:
+        """See that a tenant may have so many more demonstrations.
+
+        Those that replace others are counted as well; while the store does not answer, none are.
+
+        Raises:
+            TooManyDemonstrations: it may not.
+        """
+        with suppress(DemonstrationsUnavailable):
+            count = await self.store.count(tenant=tenant)
+            if count + more > self.most_demonstrations:
+                raise TooManyDemonstrations(
+                    f"you have {count} demonstrations (limit {self.most_demonstrations})"
+                )
 
     async def take_back(
         self,

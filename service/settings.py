@@ -106,6 +106,15 @@ class Limits(Section):
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
     batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+    dialogue_utterances: PositiveInt = Field(
+        10_000, description="utterances of a dialogue; ten times as many writes to it"
+    )
+    answers: PositiveInt = Field(
+        100_000, description="answers to an `Idempotency-Key` that are kept for one tenant"
+    )
+    demonstrations: PositiveInt = Field(
+        100_000, description="demonstrations of one tenant's own, its corrections among them"
+    )
     jobs: PositiveInt = Field(20, description="jobs of one tenant that are kept")
     timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
 

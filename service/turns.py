@@ -10,10 +10,10 @@ from typing import Any, cast
 from service.admission.patience import to_the_end
 from service.admission.places import Places
 from service.conversation.dialogue import Line
-from service.errors import DialogueBusy
+from service.errors import DialogueBusy, DialogueFull
 from service.locks import NamedLocks
 from service.priority import Priority
-from service.recognition.document import document
+from service.recognition.document import RecognitionDocument, document, without_texts
 from service.recognition.pipeline import Recognition, Recognizer
 from service.sessions.answers import Once
 from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
@@ -33,13 +33,26 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A turn that is stored, and what was found for it, with what the prompt showed."""
+
+    appended: Appended
+    document: RecognitionDocument
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTaker:
-    """Appends labelled utterances to stored dialogues, one at a time in each dialogue."""
+    """Appends labelled utterances to stored dialogues, one at a time in each dialogue.
+
+    Attributes:
+        most_utterances: how many a dialogue may have.
+    """
 
     recognizer: Recognizer
     sessions: SessionStore
     locks: NamedLocks
     places: Places
+    most_utterances: int
 
     async def take(
         self,
@@ -52,7 +65,7 @@ class TurnTaker:
         *,
         expected: Expected | None = None,
         once: Once[StoredUtterance] | None = None,
-    ) -> Appended:
+    ) -> Taken:
         """Label an utterance in the light of the dialogue so far and append it.
 
         Args:
@@ -67,6 +80,7 @@ class TurnTaker:
             DialogueChanged: it is another than expected, or not there; nothing is stored.
             AlreadyAnswered: another process was asked the same and was faster.
             IdempotencyKeyReused: another process has answered another request with the key.
+            DialogueFull: it has as many utterances as it may.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = self.recognizer.label_space(label_space)
@@ -85,6 +99,12 @@ class TurnTaker:
                     tail = await self.sessions.tail(
                         tenant, dialogue_id, speaker, self.recognizer.history_lines
                     )
+                if tail.length >= self.most_utterances:
+                    await self.sessions.raise_if_answered(once)
+                    raise DialogueFull(
+                        f"dialogue {dialogue_id!r} has {tail.length} utterances "
+                        f"(limit {self.most_utterances})"
+                    )
                 lines = (*tail.lines, Line(tail.speaker_index, text, description))
                 async with self.places.of(Priority.INTERACTIVE):
                     recognition = await self.recognizer.recognize(
@@ -93,15 +113,16 @@ class TurnTaker:
                 found = document(recognition, self.recognizer.bundle)
                 try:
                     with stage(Stage.STORE), to_the_end():
-                        return await self.sessions.append(
+                        appended = await self.sessions.append(
                             tail,
                             text=text,
                             label_space=space.name,
-                            prediction=cast(dict[str, Any], found),
+                            prediction=without_texts(cast(dict[str, Any], found)),
                             description=description,
                             expected=version,
                             once=once,
                         )
+                        return Taken(appended, found)
                 except Conflict:
                     await self.sessions.raise_if_answered(once)
         finally:

@@ -14,7 +14,7 @@ from service.jobs import Score
 from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
-from service.recognition.document import document
+from service.recognition.document import document, without_texts
 from service.stages import listening
 
 log = logging.getLogger(__name__)
@@ -61,15 +61,16 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         try:
             space = services.recognizer.label_space(label_space)
             with listening(metrics.observe_stage):
-                return {"line": line, **await score(dialogue, space, tenant, services, metrics)}
+                found = await score(dialogue, space, tenant, services, metrics)
+            return {"line": line, **without_texts(found)}
         except Unavailable:
             raise
         except ServiceError as error:
-            found = problem_of(error)
+            refusal = problem_of(error)
         except Exception:
             log.exception("line %d of a job failed", line)
-            found = problem(INTERNAL_ERROR, "the log has the cause")
-        result = {"line": line, "id": dialogue.id, "error": found}
+            refusal = problem(INTERNAL_ERROR, "the log has the cause")
+        result = {"line": line, "id": dialogue.id, "error": refusal}
         metrics.count_result(result)
         return result
 

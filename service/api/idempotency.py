@@ -8,6 +8,8 @@ under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_S` 
 The answer is kept in the transaction that writes a dialogue or a job. Demonstrations lie elsewhere:
 their answer is kept once they are written, and a request that a crash cut off in between is done
 again, which changes nothing, save that what was deleted is then not found.
+
+Kept answers hold no demonstration's text: it is looked up when the answer is given again.
 """
 
 import hashlib
@@ -18,9 +20,11 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
+from service.api.bodies import json_answer
 from service.api.headers import LOCATION, REPLAYED
 from service.api.preferences import prefers_async
 from service.api.services import Services, ServicesDep, TenantDep
+from service.recognition.document import without_texts
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 
 Written = TypeVar("Written")
@@ -54,15 +58,22 @@ class Repeatable:
         return Once(self.key, lambda written: _kept(answer(written)))
 
     async def answer(
-        self, do: Callable[[], Awaitable[Response]], *, keeps: bool = False
+        self,
+        do: Callable[[], Awaitable[Response]],
+        *,
+        keeps: bool = False,
+        again: Callable[[], Response] | None = None,
     ) -> Response:
         """Do what is asked, or answer what was answered before.
 
         Args:
             keeps: `do` has its answer kept by itself, through `once`.
+            again: makes the answer from the request alone, so that nothing of it need be kept.
 
         Raises:
+            DialogueErased: the request was done, and its dialogue has been erased since.
             IdempotencyKeyReused: the key came with another request.
+            TooManyAnswers: the tenant has as many as are kept.
             DatabaseUnavailable: what was answered cannot be looked up or kept.
         """
         if self.key is None:
@@ -71,14 +82,35 @@ class Repeatable:
         async with self.services.keys.of(self.key.tenant, self.key.value):
             found = await answers.find(self.key)
             if found is not None:
-                return _replayed(found)
+                return await self._replayed(found, again)
+            await answers.check_room(self.key.tenant, self.services.limits.answers)
             try:
                 answer = await do()
                 if not keeps:
-                    await answers.keep(self.key, _kept(answer))
+                    kept = Answer(answer.status_code) if again is not None else _kept(answer)
+                    await answers.keep(self.key, kept)
             except AlreadyAnswered as already:
-                return _replayed(already.answer)
+                return await self._replayed(already.answer, again)
             return answer
+
+    async def amend(self, answer: Response) -> None:
+        """Replace the answer that is kept; without a key, or where it is gone, nothing is done."""
+        if self.key is not None:
+            await self.services.sessions.answers.amend(self.key, _kept(answer))
+
+    async def _replayed(self, kept: Answer, again: Callable[[], Response] | None) -> Response:
+        if again is not None:
+            answer = again()
+        elif kept.body:
+            tenant = "" if self.key is None else self.key.tenant
+            found = await self.services.with_texts([orjson.loads(kept.body)], tenant)
+            answer = json_answer(found[0], kept.status)
+        else:
+            answer = Response(status_code=kept.status)
+        answer.headers[REPLAYED] = "true"
+        if kept.location is not None:
+            answer.headers[LOCATION] = kept.location
+        return answer
 
 
 async def _repeatable(
@@ -107,15 +139,10 @@ async def _fingerprint(request: Request) -> str:
 
 def _kept(answer: Response) -> Answer:
     location = answer.headers.get(LOCATION)
-    return Answer(answer.status_code, bytes(answer.body).decode(), location)
-
-
-def _replayed(answer: Answer) -> Response:
-    headers = {REPLAYED: "true"}
-    if answer.location is not None:
-        headers[LOCATION] = answer.location
-    media_type = "application/json" if answer.body else None
-    return Response(answer.body or None, answer.status, headers, media_type)
+    if not answer.body:
+        return Answer(answer.status_code, location=location)
+    found = without_texts(orjson.loads(answer.body))
+    return Answer(answer.status_code, orjson.dumps(found).decode(), location)
 
 
 RepeatableDep = Annotated[Repeatable, Depends(_repeatable)]

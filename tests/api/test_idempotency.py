@@ -150,13 +150,17 @@ async def test_a_key_is_its_tenants_own(service: "Service") -> None:
     assert "idempotency-replayed" not in other.headers
 
 
-async def test_with_a_dialogue_the_answers_that_tell_of_it_are_erased(service: "Service") -> None:
-    """What was said stands in them; the answer to the erasure itself stays."""
+async def test_a_request_that_comes_again_after_the_erasure_begins_nothing_anew(
+    service: "Service", problem: Any
+) -> None:
+    """What it was answered is erased with the dialogue; the answer to the erasure itself stays."""
     await post(service, "k-1")
     await erase(service, "k-2")
 
-    assert "idempotency-replayed" not in (await post(service, "k-1")).headers
+    assert problem(await post(service, "k-1")) == (410, "dialogue-erased")
+    assert (await service.client.get("/dialogues/call-42")).status_code == 404
     assert (await erase(service, "k-2")).headers["idempotency-replayed"] == "true"
+    await post(service, "k-3")
     assert await length(service) == 1
 
 

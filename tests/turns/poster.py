@@ -27,7 +27,7 @@ async def post(turns: TurnTaker, dialogue: str, speaker: str, text: str, key: st
             return
         except DialogueBusy:
             continue
-        print(dialogue, found.utterance.index, flush=True)
+        print(dialogue, found.appended.utterance.index, flush=True)
         return
 
 

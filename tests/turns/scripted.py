@@ -56,4 +56,5 @@ def recognizer() -> Recognizer:
 
 
 def turns_on(store: SessionStore) -> TurnTaker:
-    return TurnTaker(recognizer(), store, NamedLocks(), Places(64, kept=32, most_waiting=10_000))
+    places = Places(64, kept=32, most_waiting=10_000)
+    return TurnTaker(recognizer(), store, NamedLocks(), places, most_utterances=100_000)

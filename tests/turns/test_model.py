@@ -26,6 +26,7 @@ from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
 from service.errors import (
     CorrectionNotFound,
+    DialogueErased,
     DialogueNotFound,
     IdempotencyKeyReused,
     UtteranceNotFound,
@@ -100,7 +101,8 @@ class Dialogues(RuleBasedStateMachine):
         self.folder = folder / str(self.run_of)
         self.open_demonstrations()
         self.calls: dict[Name, Call] = {}
-        self.answers: dict[tuple[str, str], tuple[str, str, Answer]] = {}  # of a letter, a key
+        # Of a letter, a key; no answer: it was erased with its dialogue.
+        self.answers: dict[tuple[str, str], tuple[str, str, Answer | None]] = {}
         self.time = 0
         self.marks: list[tuple[int, datetime]] = []
 
@@ -108,7 +110,15 @@ class Dialogues(RuleBasedStateMachine):
         self.demonstrations = self.do(open_edge(self.folder, self.encoder.identity))
         self.away = False
         self.correctors = [
-            Corrector(SPACES, store, self.demonstrations, self.encoder, NamedLocks())
+            Corrector(
+                SPACES,
+                store,
+                self.demonstrations,
+                self.encoder,
+                NamedLocks(),
+                most_changes=100_000,
+                most_demonstrations=100_000,
+            )
             for store in self.stores
         ]
 
@@ -141,7 +151,7 @@ class Dialogues(RuleBasedStateMachine):
 
     def take(self, process: int, name: Name, line: Line, once: Once[StoredUtterance] | None) -> int:
         work = self.turns[process].take(*self.at(name), line.speaker, line.text, "meld", once=once)
-        found = self.do(work)
+        found = self.do(work).appended
         call = self.calls.setdefault(name, Call([], 0))
         assert found.utterance.index == len(call.lines)
         call.lines.append(line)
@@ -171,7 +181,10 @@ class Dialogues(RuleBasedStateMachine):
             self.answers[letter, value] = (dialogue, text, Answer(201, f"{index} {text}"))
             return
         work = self.turns[process].take(*self.at(name), "Ann", text, "meld", once=once)
-        if known[:2] != (dialogue, text):
+        if known[2] is None:
+            with pytest.raises(DialogueErased):
+                self.do(work)
+        elif known[:2] != (dialogue, text):
             with pytest.raises(IdempotencyKeyReused):
                 self.do(work)
         else:
@@ -208,11 +221,9 @@ class Dialogues(RuleBasedStateMachine):
 
     def forget(self, name: Name) -> None:
         del self.calls[name]
-        self.answers = {
-            (letter, value): known
-            for (letter, value), known in self.answers.items()
-            if (letter, known[0]) != name
-        }
+        for (letter, value), (dialogue, text, _) in self.answers.items():
+            if (letter, dialogue) == name:
+                self.answers[letter, value] = (dialogue, text, None)
 
     @rule(process=PROCESSES, name=NAMES)
     def erase(self, process: int, name: Name) -> None:
@@ -299,9 +310,9 @@ def test_dialogues_are_what_a_plain_model_says(url: str, tmp_path: Path) -> None
     """
 
     async def prepare() -> None:
-        engine = open_database(url)
-        await migrate(engine)
-        await engine.dispose()
+        database = open_database(url)
+        await migrate(database)
+        await database.close()
 
     asyncio.run(prepare())
     run_state_machine_as_test(

@@ -17,8 +17,8 @@ async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str)
     """500 turns of one dialogue and 500 over 100: each is stored once, with an index of its own.
     What both send under the same key is stored once, and both are told the same index.
     """
-    engine = open_database(postgres_url)
-    await migrate(engine)
+    database = open_database(postgres_url)
+    await migrate(database)
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.turns.poster", postgres_url, name, stdout=PIPE, cwd=ROOT
@@ -33,7 +33,7 @@ async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str)
             dialogue, index = line.split()
             told[dialogue].append(int(index))
 
-    store = SessionStore(engine)
+    store = SessionStore(database)
     assert sum(len(indexes) for name, indexes in told.items() if name != "shared") == 1000
     for name, indexes in told.items():
         timeline = await store.timeline("one", name)

@@ -21,7 +21,12 @@ from service.api.links import leading_to
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
-from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, NOT_ACCEPTABLE
+from service.api.problem_kinds import (
+    ADMISSION_PROBLEMS,
+    BODY_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+    NOT_ACCEPTABLE,
+)
 from service.api.problems import documented, invalid, problem_of
 from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
@@ -31,7 +36,6 @@ from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
-    IdempotencyKeyReused,
     TooManyJobs,
     UnsupportedLabelSpace,
     UtteranceTooLong,
@@ -118,7 +122,7 @@ router.add_api_route(
             NOT_ACCEPTABLE,
             *ADMISSION_PROBLEMS,
             UnsupportedLabelSpace,
-            IdempotencyKeyReused,
+            *IDEMPOTENCY_PROBLEMS,
             TooManyJobs,
             EngineUnavailable,
             DatabaseUnavailable,

@@ -17,7 +17,12 @@ from service.api.bodies import JsonRoute, json_answer
 from service.api.headers import REPLAYED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
-from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST
+from service.api.problem_kinds import (
+    ADMISSION_PROBLEMS,
+    BODY_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+    INVALID_REQUEST,
+)
 from service.api.problems import documented
 from service.api.schemas import (
     DemonstrationIn,
@@ -37,8 +42,8 @@ from service.errors import (
     DemonstrationNotFound,
     DemonstrationShared,
     DemonstrationsUnavailable,
-    IdempotencyKeyReused,
     InvalidLabel,
+    TooManyDemonstrations,
     UnsupportedLabelSpace,
 )
 from service.priority import Priority
@@ -86,7 +91,8 @@ async def list_demonstrations(
             *ADMISSION_PROBLEMS,
             UnsupportedLabelSpace,
             InvalidLabel,
-            IdempotencyKeyReused,
+            TooManyDemonstrations,
+            *IDEMPOTENCY_PROBLEMS,
             DemonstrationsUnavailable,
             DatabaseUnavailable,
         ),
@@ -112,11 +118,16 @@ async def add_demonstrations(
         for n, given in enumerate(body.demonstrations)
     ]
 
-    async def add() -> Response:
-        await _store(found, owner, services)
+    def added() -> Response:
         return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
 
-    return await request.answer(add)
+    async def add() -> Response:
+        if owner is not None:
+            await services.corrector.check_room(owner, len(found))
+        await _store(found, owner, services)
+        return added()
+
+    return await request.answer(add, again=added)
 
 
 @router.get(
@@ -143,7 +154,7 @@ async def read_demonstration(
             *ADMISSION_PROBLEMS,
             DemonstrationShared,
             DemonstrationNotFound,
-            IdempotencyKeyReused,
+            *IDEMPOTENCY_PROBLEMS,
             DemonstrationsUnavailable,
             DatabaseUnavailable,
         ),

@@ -1,6 +1,7 @@
 """Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
@@ -12,7 +13,12 @@ from service.api.headers import ETAG, LINK, REPLAYED, SERVER_TIMING, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
 from service.api.links import leading_to
-from service.api.problem_kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, INVALID_REQUEST
+from service.api.problem_kinds import (
+    ADMISSION_PROBLEMS,
+    BODY_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+    INVALID_REQUEST,
+)
 from service.api.problems import documented
 from service.api.schemas import (
     CorrectedOut,
@@ -33,16 +39,19 @@ from service.errors import (
     DatabaseUnavailable,
     DialogueBusy,
     DialogueChanged,
+    DialogueErased,
+    DialogueFull,
     DialogueNotFound,
     EngineUnavailable,
     ForecastNotSupported,
-    IdempotencyKeyReused,
     InvalidLabel,
+    TooManyDemonstrations,
     UnsupportedLabelSpace,
     UtteranceNotFound,
     UtteranceTooLong,
 )
 from service.recognition.document import forecast_document
+from service.sessions.corrections import Corrected
 from service.sessions.store import StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
@@ -74,7 +83,9 @@ UtteranceIndex = Annotated[
             UnsupportedLabelSpace,
             UtteranceTooLong,
             DialogueChanged,
-            IdempotencyKeyReused,
+            DialogueErased,
+            DialogueFull,
+            *IDEMPOTENCY_PROBLEMS,
             EngineUnavailable,
             DatabaseUnavailable,
             DialogueBusy,
@@ -104,7 +115,7 @@ async def add_utterance(
     async def take() -> Response:
         caller.spend_utterances(1)
         with timed(metrics) as times:
-            appended = await services.turns.take(
+            taken = await services.turns.take(
                 tenant,
                 dialogue_id,
                 said.speaker,
@@ -114,11 +125,12 @@ async def add_utterance(
                 expected=expected,
                 once=request.once(answered),
             )
-        stored = appended.utterance
-        metrics.count_prediction(stored.prediction)
-        answer = answered(stored)
+        metrics.count_prediction(taken.document)
+        stored = taken.appended.utterance
+        shown = replace(stored, prediction=cast(dict[str, Any], taken.document))
+        answer = answered(shown)
         answer.headers[SERVER_TIMING] = times.header
-        answer.headers[ETAG] = etag(appended.version)
+        answer.headers[ETAG] = etag(taken.appended.version)
         return answer
 
     return await request.answer(take, keeps=True)
@@ -153,18 +165,19 @@ async def read_dialogue(
     after = -1 if asked.after is None else asked.after
     timeline = await services.sessions.timeline(tenant, dialogue_id, after, limit)
     following = _next(timeline, limit)
+    utterances = [
+        utterance_document(dialogue_id, stored)
+        | {
+            "created_at": stored.created_at,
+            "correction": correction_document(stored.correction, services),
+        }
+        for stored in timeline.utterances
+    ]
     answer = json_answer(
         {
             "id": timeline.id,
             "created_at": timeline.created_at,
-            "utterances": [
-                utterance_document(dialogue_id, stored)
-                | {
-                    "created_at": stored.created_at,
-                    "correction": correction_document(stored.correction, services),
-                }
-                for stored in timeline.utterances
-            ],
+            "utterances": await services.with_texts(utterances, tenant),
             "next": following,
         }
     )
@@ -231,7 +244,7 @@ async def forecast_turn(
             *ADMISSION_PROBLEMS,
             DialogueNotFound,
             DialogueChanged,
-            IdempotencyKeyReused,
+            *IDEMPOTENCY_PROBLEMS,
             DatabaseUnavailable,
         ),
     },
@@ -271,7 +284,10 @@ async def erase_dialogue(
             UnsupportedLabelSpace,
             InvalidLabel,
             DialogueChanged,
-            IdempotencyKeyReused,
+            DialogueErased,
+            DialogueFull,
+            TooManyDemonstrations,
+            *IDEMPOTENCY_PROBLEMS,
             DatabaseUnavailable,
         ),
     },
@@ -293,20 +309,33 @@ async def correct_label(
     marked as degraded, and becomes one later.
     """
 
-    async def correct() -> Response:
-        corrected, degraded = await services.corrector.correct(
-            tenant, dialogue_id, index, given.label_space, given.label, expected
-        )
+    def answered(corrected: Corrected, degraded: tuple[str, ...] = ()) -> Response:
         found = correction_document(corrected.correction, services) or {}
-        if corrected.prediction is not None:
-            count_agreement(corrected.prediction["emotion"], found, metrics)
         answer = json_answer(
             {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
         )
         answer.headers[ETAG] = etag(corrected.version)
         return answer
 
-    return await request.answer(correct)
+    async def correct() -> Response:
+        corrected, degraded = await services.corrector.correct(
+            tenant,
+            dialogue_id,
+            index,
+            given.label_space,
+            given.label,
+            expected,
+            request.once(answered),
+        )
+        answer = answered(corrected, degraded)
+        if degraded:
+            await request.amend(answer)
+        if corrected.prediction is not None:
+            found = correction_document(corrected.correction, services) or {}
+            count_agreement(corrected.prediction["emotion"], found, metrics)
+        return answer
+
+    return await request.answer(correct, keeps=True)
 
 
 @router.delete(
@@ -321,7 +350,7 @@ async def correct_label(
             UtteranceNotFound,
             CorrectionNotFound,
             DialogueChanged,
-            IdempotencyKeyReused,
+            *IDEMPOTENCY_PROBLEMS,
             DatabaseUnavailable,
         ),
     },

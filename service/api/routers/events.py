@@ -148,8 +148,11 @@ async def _events(
                 identifier = f"{position.version.generation:x}.{_ERASED}"
                 yield event(identifier, _ERASED, {"dialogue_id": dialogue_id})
                 return
-            for each in found:
-                yield _chunk(dialogue_id, each, services)
+            data = await services.with_texts(
+                [_document(dialogue_id, each, services) for each in found], tenant
+            )
+            for each, document in zip(found, data, strict=True):
+                yield event(str(each.version), _name(each), document)
                 position = position.past(each)
             if len(found) == _PAGE:
                 continue
@@ -157,12 +160,13 @@ async def _events(
                 yield HEARTBEAT
 
 
-def _chunk(dialogue_id: str, found: Event, services: Services) -> bytes:
-    data: dict[str, Any]
+def _name(found: Event) -> str:
+    return "prediction" if isinstance(found.what, StoredUtterance) else "correction"
+
+
+def _document(dialogue_id: str, found: Event, services: Services) -> dict[str, Any]:
     if isinstance(found.what, StoredUtterance):
         data = utterance_document(dialogue_id, found.what)
-        data["created_at"] = found.what.created_at
-        return event(str(found.version), "prediction", data)
+        return data | {"created_at": found.what.created_at}
     correction = correction_document(found.what.correction, services)
-    data = {"dialogue_id": dialogue_id, "index": found.what.index, "correction": correction}
-    return event(str(found.version), "correction", data)
+    return {"dialogue_id": dialogue_id, "index": found.what.index, "correction": correction}

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Path, Response
 
 from service.api.bodies import json_answer
@@ -9,17 +10,19 @@ from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document
 from service.api.ndjson import NDJSON, Emit, LineStream
-from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST
+from service.api.problem_kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
 from service.api.schemas import JobOut
 from service.api.services import ServicesDep, TenantDep
 from service.api.streamed import RESULT_LINE
 from service.api.strings import Identifier
-from service.errors import DatabaseUnavailable, IdempotencyKeyReused, JobNotFound
+from service.errors import DatabaseUnavailable, JobNotFound
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobId = Annotated[Identifier, Path(description="As `POST /batch` answered.", examples=["5f3a"])]
+
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 _PROBLEMS = (INVALID_REQUEST, *ADMISSION_PROBLEMS, JobNotFound, DatabaseUnavailable)
 
@@ -58,7 +61,9 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
         after = -1
         while (found := await services.jobs.results(job_id, after)) is not None:
             after, lines = found
-            await emit(lines.encode())
+            results = [orjson.loads(line) for line in lines.splitlines()]
+            shown = await services.with_texts(results, tenant)
+            await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))
 
     return LineStream(produce)
 
@@ -66,15 +71,20 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
 @router.delete(
     "/{job_id}",
     status_code=204,
-    responses={204: carrying(REPLAYED), **documented(*_PROBLEMS, IdempotencyKeyReused)},
+    responses={204: carrying(REPLAYED), **documented(*_PROBLEMS, *IDEMPOTENCY_PROBLEMS)},
 )
 async def delete_job(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
 ) -> Response:
     """Erase a job with its dialogues and results; what is under way of it is given up."""
 
-    async def erase() -> Response:
-        await services.jobs.delete(tenant, job_id)
+    def answered(_: None) -> Response:
         return Response(status_code=204)
 
-    return await request.answer(erase)
+    async def erase() -> Response:
+        once = request.once(answered)
+        if not await services.jobs.delete(tenant, job_id, once):
+            await services.sessions.raise_if_answered(once)
+        return answered(None)
+
+    return await request.answer(erase, keeps=True)
