@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -36,10 +36,12 @@ from service.demonstrations.points import (
     PageRequest,
     Row,
     found_of,
+    looked_up,
     match_of,
     point_id,
     points_of,
     query_vector,
+    texts_of,
     writes,
 )
 from service.demonstrations.shard import (
@@ -160,14 +162,23 @@ class EdgeStore:
         records = await self._run(self._retrieve, points_of(demonstration_id, tenant))
         return found_of([record.payload for record in records], demonstration_id)
 
+    async def texts(
+        self, demonstration_ids: Collection[str], tenant: str | None = None
+    ) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for points in looked_up(demonstration_ids, tenant):
+            records = await self._run(self._retrieve, points)
+            found |= texts_of([record.payload for record in records])
+        return found
+
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         async with self._writing:
             found = await self._run(self._delete, point_id(demonstration_id, tenant))
         if not found:
             raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
 
-    async def count(self, label_space: str | None = None) -> int:
-        request = qdrant.CountRequest(exact=True, filter=_within(label_space))
+    async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
+        request = qdrant.CountRequest(exact=True, filter=_within(label_space, tenant))
         return await self._run(lambda: self._shard.count(request))
 
     async def edition(self) -> str | None:
@@ -369,10 +380,10 @@ async def _build(shard: Path) -> None:
         raise DemonstrationsUnavailable(f"cannot build the graphs of {shard}: {error}") from error
 
 
-def _within(label_space: str | None) -> qdrant.Filter | None:
-    if label_space is None:
-        return None
-    return qdrant.Filter(must=[_is(LABEL_SPACE, label_space)])
+def _within(label_space: str | None, tenant: str | None = None) -> qdrant.Filter:
+    """The label space, or all; whosever, or the tenant's own."""
+    wanted = {LABEL_SPACE: label_space, TENANT: tenant}
+    return qdrant.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
 
 
 def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
