@@ -54,6 +54,7 @@ from service.demonstrations.points import (
     writes,
 )
 from service.demonstrations.shard import (
+    FLUSH_AFTER,
     Card,
     check_room,
     copy_shard,
@@ -76,10 +77,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# A flush moves the log's rows into the segments. It keeps all threads waiting for 30 to 100 ms on a
-# slow disk, syncing the log none, so a write syncs the log and only this many rows ask for a flush.
-_FLUSH_AFTER = 4096
 
 # How long deletions are gathered before the shard is rewritten, how many times as long as that took
 # nothing is rewritten afterwards, and how long after a failure.
@@ -434,7 +431,7 @@ class EdgeStore:
         points = [qdrant.Point(row.point_id, row.vector, row.payload) for row in rows]
         self._update(qdrant.UpdateOperation.upsert_points(points), deletes=replaces)
         self._unflushed += len(rows)
-        if self._unflushed >= _FLUSH_AFTER:
+        if self._unflushed >= FLUSH_AFTER:
             self._flush()
 
     def _retrieve(self, points: Sequence[uuid.UUID]) -> Sequence[qdrant.Record]:

@@ -53,6 +53,16 @@ async def test_examples_are_sought_for_the_target_alone(
     assert retrieval.asked == [("Where is it?", "meld", 2, "one")]
 
 
+async def test_a_prompt_is_kept_apart_from_those_of_other_tenants(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """Nobody is answered faster because somebody else has said the same."""
+    for tenant in ("one", None):
+        await recognizer.recognize(HELLO, recognizer.label_space("meld"), tenant=tenant)
+
+    assert engine.salts == ["one", None]
+
+
 async def test_answer_says_how_the_model_saw_it(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:
