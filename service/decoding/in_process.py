@@ -75,9 +75,9 @@ class InProcessEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,  # nobody else has it, and vLLM's deep copy takes as long as a prompt
         )
-        # vLLM hashes the salt with a prompt's first block, and each block with the one before. So the
-        # static text that prompts begin with cannot be shared either: a tenant's first prompt of a
-        # label space computes it. With erc-mini that is one block, a tenth of the prompt's time.
+        # vLLM hashes the salt with a prompt's first block, and each block with the one before it.
+        # So the static text that prompts begin with cannot be shared either: a tenant's first
+        # prompt of a label space computes it. With erc-mini that is one block, a tenth of the time.
         asked = tokens_input(list(prompt), cache_salt=salt)
         headers = None if trace is None else trace.headers()
         number = f"read-{next(self._numbers)}"

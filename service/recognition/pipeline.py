@@ -117,7 +117,7 @@ class Recognizer:
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `lines[0]`.
             tenant: whose demonstrations may be shown beside those that are shared, and whose
-                earlier prompts may have left something in the engine's cache.
+                earlier prompts may have left something in caches.
 
         Raises:
             UtteranceTooLong: the utterance alone is longer than the model reads.
@@ -128,7 +128,7 @@ class Recognizer:
         )
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in matches]
-            prompt = self._prompt("main", lines, first, label_space, shown)
+            prompt = self._prompt("main", lines, first, label_space, shown, tenant)
             ids = prompt.ids
         calibration = self._calibrations[label_space.name]
         prediction, cached_tokens = await self._read(
@@ -161,7 +161,7 @@ class Recognizer:
             speaker: the speaker's number, which `history` need not show.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `history[0]`.
-            tenant: whose earlier prompts may have left something in the engine's cache.
+            tenant: whose earlier prompts may have left something in caches.
 
         Raises:
             ForecastNotSupported: the bundle was not trained on the prediction task.
@@ -173,7 +173,8 @@ class Recognizer:
             raise ValueError("there is no history to forecast from")
         with stage(Stage.RENDER):
             unspoken = Line(speaker, "")
-            ids = self._prompt("prediction", (*history, unspoken), first, label_space, ()).ids
+            lines = (*history, unspoken)
+            ids = self._prompt("prediction", lines, first, label_space, (), tenant).ids
         prediction, cached_tokens = await self._read(
             ids, label_space, Temperature(), tenant, priority
         )
@@ -231,6 +232,7 @@ class Recognizer:
         first: int,
         label_space: LabelSpace,
         demonstrations: Sequence[Demonstration],
+        tenant: str | None,
     ) -> TokenizedPrompt:
         try:
             return fit(
@@ -241,7 +243,7 @@ class Recognizer:
                 demonstrations,
                 task=task,
                 first=first,
-                encode=self._tokenizer.encode,
+                encode=self._tokenizer.encode_for(tenant),
                 begin=self._tokenizer.begin,
                 # The engine needs room for one token behind the prompt.
                 limit=self.bundle.max_tokens - 1 - self._readings[label_space.name].extra_tokens,
