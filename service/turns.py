@@ -149,6 +149,6 @@ class TurnTaker:
             )
         async with self.places.of(Priority.INTERACTIVE):
             found = await self.recognizer.forecast(
-                tail.lines, tail.speaker_index, space, first=tail.first
+                tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
             )
         return Forecast(tail.length, found)

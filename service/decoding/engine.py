@@ -30,9 +30,19 @@ class LabelEngine(Protocol):
     """
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
-        """The candidates' log-probabilities after a prompt of token ids."""
+        """The candidates' log-probabilities after a prompt of token ids.
+
+        Args:
+            salt: the prompt shares cached beginnings with those of the same salt alone, so that
+                nobody is answered faster because another one has said the same.
+        """
         ...
 
     async def check(self) -> None:

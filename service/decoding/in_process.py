@@ -1,6 +1,7 @@
 """vLLM inside the service: its scheduler, cache and kernels, driven without HTTP."""
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
 from service.errors import EngineUnavailable
+from service.failures import Failures, log_cause
 from service.traces import current_trace
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.metrics.stats import RequestStateStats
+
+log = logging.getLogger(__name__)
 
 # Only whole blocks of the cache are shared; 32 is the smallest the CPU backend takes.
 _CPU_BLOCK_TOKENS = 32
@@ -46,9 +50,15 @@ class InProcessEngine:
     def __init__(self, llm: "AsyncLLM") -> None:
         self._llm: AsyncLLM | None = llm
         self._numbers = itertools.count()
+        self._failures = Failures(log, "the label engine")
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
@@ -65,25 +75,32 @@ class InProcessEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,  # nobody else has it, and vLLM's deep copy takes as long as a prompt
         )
+        # vLLM hashes the salt with a prompt's first block, and each block with the one before it.
+        # So the static text that prompts begin with cannot be shared either: a tenant's first
+        # prompt of a label space computes it. With erc-mini that is one block, a tenth of the time.
+        asked = tokens_input(list(prompt), cache_salt=salt)
+        headers = None if trace is None else trace.headers()
+        number = f"read-{next(self._numbers)}"
         try:
-            async for output in self._llm.generate(
-                tokens_input(list(prompt)),
-                sampling,
-                f"read-{next(self._numbers)}",
-                priority=priority,
-                trace_headers=None if trace is None else trace.headers(),
-            ):
-                found = output.outputs[0].logprobs
-                if found is None:
-                    break
-                return Reading(
-                    tuple(found[0][token].logprob for token in wanted),
-                    output.num_cached_tokens or 0,
-                    _queue_s(output.metrics),
+            # One, but to its end: vLLM would be told that nobody waits for a read that is over.
+            outputs = [
+                output
+                async for output in self._llm.generate(
+                    asked, sampling, number, priority=priority, trace_headers=headers
                 )
+            ]
         except Exception as error:  # vLLM's errors have no common root
+            self._failures.failed(error)
             raise EngineUnavailable("the label engine failed") from error
-        raise EngineUnavailable("the label engine gave no answer")
+        found = outputs[-1].outputs[0].logprobs if outputs else None
+        if found is None:
+            raise EngineUnavailable("the label engine gave no answer")
+        self._failures.worked()
+        return Reading(
+            tuple(found[0][token].logprob for token in wanted),
+            outputs[-1].num_cached_tokens or 0,
+            _queue_s(outputs[-1].metrics),
+        )
 
     async def check(self) -> None:
         if self._llm is None or self._llm.errored:
@@ -181,4 +198,5 @@ async def start_engine(
             # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
             return InProcessEngine(AsyncLLM.from_engine_args(arguments))
     except Exception as error:
+        log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

@@ -86,20 +86,28 @@ def plan_reading(
 
 
 async def score_labels(
-    engine: LabelEngine, reading: LabelReading, prompt: Sequence[int], priority: Priority
+    engine: LabelEngine,
+    reading: LabelReading,
+    prompt: Sequence[int],
+    priority: Priority,
+    *,
+    salt: str | None = None,
 ) -> LabelScores:
     """Score every label after a prompt of token ids.
+
+    Args:
+        salt: as `LabelEngine.read` takes it.
 
     Raises:
         EngineUnavailable: the engine does not answer.
     """
     if len(reading.questions) == 1:
         # The common case, without a task for it.
-        first = await engine.read(prompt, reading.questions[()], priority)
+        first = await engine.read(prompt, reading.questions[()], priority, salt=salt)
         return LabelScores(first.log_probabilities, first.cached_tokens, first.queue_s)
     readings = await asyncio.gather(
         *(
-            engine.read((*prompt, *continuation), tokens, priority)
+            engine.read((*prompt, *continuation), tokens, priority, salt=salt)
             for continuation, tokens in reading.questions.items()
         )
     )

@@ -56,7 +56,12 @@ class WatchedEngine:
         self.lost: str | None = None
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         if self._trouble is not None:
             raise EngineUnavailable(self._trouble)
@@ -64,7 +69,7 @@ class WatchedEngine:
             async with asyncio.timeout(None) as patience:
                 self._asked.add(patience)
                 try:
-                    reading = await self._engine.read(prompt, candidates, priority)
+                    reading = await self._engine.read(prompt, candidates, priority, salt=salt)
                 finally:
                     self._asked.discard(patience)
         except TimeoutError:  # brought forward when the engine was found hanging

@@ -1,7 +1,7 @@
 """How a demonstration lies in Qdrant, embedded or server: its point id and its payload."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ TENANT = "tenant"  # left out of the payload of what is shared
 
 # Points in one write. Embedded, a write of so many keeps all other threads waiting for 5 ms.
 POINTS_A_WRITE = 256
+
+# Demonstrations looked up in one read. Embedded, so many keep all other threads waiting for 4 ms.
+IDS_A_READ = 256
 
 # Up to so many demonstrations of a label space a search looks at every vector, 2 ms on one core.
 # Beyond, it has a graph.
@@ -65,6 +68,20 @@ def found_of(payloads: Iterable[Mapping[str, Any] | None], demonstration_id: str
     if not found:
         raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
     return demonstration_of(found[0])
+
+
+def looked_up(demonstration_ids: Collection[str], tenant: str | None) -> Iterator[list[uuid.UUID]]:
+    """Where demonstrations may lie that the tenant finds, in portions to read one by one."""
+    ids = list(dict.fromkeys(demonstration_ids))
+    for start in range(0, len(ids), IDS_A_READ):
+        portion = ids[start : start + IDS_A_READ]
+        yield [point for each in portion for point in points_of(each, tenant)]
+
+
+def texts_of(payloads: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:
+    """The texts of demonstrations by their ids, a tenant's own before the shared one."""
+    shared_first = sorted((payload or {} for payload in payloads), key=lambda held: TENANT in held)
+    return {held["id"]: held["text"] for held in shared_first}
 
 
 def writes(

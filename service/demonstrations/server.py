@@ -7,7 +7,7 @@ and then misses a near one. It builds the graphs by itself, beside serving.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,10 +31,12 @@ from service.demonstrations.points import (
     PageRequest,
     found_of,
     kilobytes,
+    looked_up,
     match_of,
     point_id,
     points_of,
     query_vector,
+    texts_of,
     writes,
 )
 from service.demonstrations.store import IndexMismatch, Match, Page
@@ -184,14 +186,22 @@ class ServerStore:
         payloads = await self._payloads(points_of(demonstration_id, tenant))
         return found_of(payloads, demonstration_id)
 
+    async def texts(
+        self, demonstration_ids: Collection[str], tenant: str | None = None
+    ) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for points in looked_up(demonstration_ids, tenant):
+            found |= texts_of(await self._payloads(points))
+        return found
+
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         point = point_id(demonstration_id, tenant)
         found_of(await self._payloads([point]), demonstration_id)
         selected = models.PointIdsList(points=[str(point)])
         await self._write(self._client.delete(self._collection, selected, wait=True))
 
-    async def count(self, label_space: str | None = None) -> int:
-        counted = self._client.count(self._collection, _within(label_space), exact=True)
+    async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
+        counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)
         return (await self._read(counted)).count
 
     async def edition(self) -> str | None:
@@ -298,10 +308,10 @@ def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
     )
 
 
-def _within(label_space: str | None) -> models.Filter | None:
-    if label_space is None:
-        return None
-    return models.Filter(must=[_is(LABEL_SPACE, label_space)])
+def _within(label_space: str | None, tenant: str | None = None) -> models.Filter:
+    """The label space, or all; whosever, or the tenant's own."""
+    wanted = {LABEL_SPACE: label_space, TENANT: tenant}
+    return models.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
 
 
 def _seen(tenant: str | None, label_space: str | None) -> models.Filter:

@@ -5,11 +5,14 @@ The folder holds `index.json`, the card, and a folder `shard...`, which the card
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
 
 import qdrant_edge as qdrant
 
@@ -25,9 +28,21 @@ from service.demonstrations.points import (
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationsUnavailable
 
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # As much as a portion of rows takes in the log and, when that is flushed, in the segments, several
 # times over.
 ROOM_BYTES = 64 * 2**20
+
+# A flush moves the log's rows into the segments. It keeps all threads waiting for 30 to 100 ms on a
+# slow disk, syncing the log none, so a write syncs the log and only this many rows ask for a flush.
+FLUSH_AFTER = 4096
+
+# Rows that are copied at a time into a new shard, 3 ms: the library keeps all threads waiting.
+_ROWS_A_STEP = 64
 
 _CARD = "index.json"
 _SHARD = "shard"
@@ -41,11 +56,13 @@ class Card:
         encoder: the identity of the encoder that built it.
         edition: the edition that is completely loaded.
         shard: the folder of the shard; other ones are remnants.
+        stale: whether the shard's files may hold rows that were deleted or replaced.
     """
 
     encoder: str
     edition: str | None = None
     shard: str = _SHARD
+    stale: bool = False
 
 
 def read_card(folder: Path, encoder_identity: str) -> Card:
@@ -57,7 +74,8 @@ def read_card(folder: Path, encoder_identity: str) -> Card:
     path = folder / _CARD
     again = _again(folder)
     try:
-        card = Card(**json.loads(path.read_text(encoding="utf-8")))
+        # A card that does not say so is older than the word, and than any rewriting.
+        card = Card(**{"stale": True, **json.loads(path.read_text(encoding="utf-8"))})
     except FileNotFoundError:
         if _shards(folder):
             raise IndexMismatch(f"{path} is missing: no telling what built it; {again}") from None
@@ -93,6 +111,38 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
+def library(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make one call of Qdrant's library.
+
+    Raises:
+        DemonstrationsUnavailable: the library failed. What is wrong with the call itself, a
+            TypeError say, is raised as it is.
+    """
+    try:
+        return call(*args, **kwargs)
+    except BaseException as error:
+        # It has no error class of its own: it raises plain Exception, or, should it panic, one that
+        # is not even that and has no name to be caught by.
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            raise DemonstrationsUnavailable("the demonstration index does not answer") from error
+        raise
+
+
+def sync_files(shard: Path) -> None:
+    """Have all of a closed shard on the disk."""
+    for path in shard.rglob("*"):
+        if path.is_file():
+            sync(path)
+    sync_folders(shard)
+
+
+def sync_folders(shard: Path) -> None:
+    """Have the names of a shard's files on the disk."""
+    for path in (shard, *shard.rglob("*")):
+        if path.is_dir():
+            sync(path)
+
+
 def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
     """Load the shard that the card names, made first where there is none.
 
@@ -111,20 +161,17 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
             f"{folder / _CARD} names {card.shard}, {others[0]} is there: another "
             f"index's card? {_again(folder)}"
         )
-    for other in others:
-        shutil.rmtree(other, ignore_errors=True)
-    config = _config(exact_up_to)
+    remove_others(folder, card)
     if not path.exists():
         new = folder / f"{_SHARD}.new"  # it gets its name when it is complete
         shutil.rmtree(new, ignore_errors=True)  # of a process that was killed here
         new.mkdir()
-        made = qdrant.EdgeShard.create(str(new), config)
-        made.flush()
-        made.close()
+        made = library(qdrant.EdgeShard.create, str(new), _config(exact_up_to))
+        library(made.flush)
+        library(made.close)
         new.rename(path)
-    shard = qdrant.EdgeShard.load(str(path), config)
-    for field, index in _FIELDS.items():  # does nothing where there is this very index
-        shard.update(qdrant.UpdateOperation.create_field_index(field, index))
+    shard = library(qdrant.EdgeShard.load, str(path), _config(exact_up_to))
+    _index_fields(shard)
     return shard
 
 
@@ -141,9 +188,66 @@ def check_room(folder: Path) -> None:
         raise DemonstrationsUnavailable("the disk has no room for more demonstrations")
 
 
-def copy_shard(shard: Path) -> Path:
+def new_path(folder: Path) -> Path:
+    """Where a shard may be made that is to take the place of the one that the card names."""
+    return folder / f"{_SHARD}-{uuid.uuid4()}"
+
+
+def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterator[None]:
+    """Fill a new shard with the rows that another one has, some at each step; then it is closed.
+
+    What is deleted is in none of its files, as it is in those of the source, whose log is kept for
+    long, and in a copy of them. Rows that are written to the source meanwhile may be missing.
+
+    Raises:
+        DemonstrationsUnavailable: there is no room, or the library failed.
+    """
+    check_room(target.parent)
+    target.mkdir()
+    shard = library(qdrant.EdgeShard.create, str(target), _config(exact_up_to))
+    unflushed, offset = 0, None
+    try:
+        _index_fields(shard)
+        while True:
+            wanted = qdrant.ScrollRequest(
+                offset=offset, limit=_ROWS_A_STEP, with_payload=True, with_vector=True
+            )
+            records, offset = library(source.scroll, wanted)
+            points = [
+                qdrant.Point(each.id, cast(list[float], each.vector), each.payload)
+                for each in records
+            ]
+            check_room(target.parent)
+            library(shard.update, qdrant.UpdateOperation.upsert_points(points))
+            if offset is None:
+                break
+            unflushed += len(points)
+            if unflushed >= FLUSH_AFTER:
+                library(shard.flush)
+                unflushed = 0
+            yield
+        library(shard.flush)
+    finally:
+        library(shard.close)
+
+
+def remove(shard: Path) -> None:
+    """Delete a shard's files; the log says so where some are left."""
+    for _ in range(2):  # the library may make one more file for its log while this goes on
+        shutil.rmtree(shard, ignore_errors=True)
+    if shard.exists():
+        log.warning("%s is of no use and cannot be deleted", shard)
+
+
+def remove_others(folder: Path, card: Card) -> None:
+    """Delete what is left of shards that the card does not name."""
+    for path in _shards(folder):
+        if path.name != card.shard:
+            remove(path)
+
+
+def copy_shard(shard: Path, copy: Path) -> None:
     """Copy a shard that is open, flushed and not written meanwhile; the copy is on the disk."""
-    copy = shard.with_name(f"{_SHARD}-{uuid.uuid4()}")
 
     def copy_file(source: str, target: str) -> None:
         # The library makes its log's next file in the background, renames it, and needs it not.
@@ -153,17 +257,20 @@ def copy_shard(shard: Path) -> Path:
 
     try:
         shutil.copytree(shard, copy, copy_function=copy_file)
-        for path in (copy, *copy.rglob("*")):
-            if path.is_dir():
-                sync(path)
+        sync_folders(copy)
     except BaseException:  # the disk is full, as a rule, and must not stay so
         shutil.rmtree(copy, ignore_errors=True)
         raise
-    return copy
 
 
 def _shards(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"{_SHARD}*") if path.suffix != ".new"]
+
+
+def _index_fields(shard: qdrant.EdgeShard) -> None:
+    """Index the fields that are searched by; does nothing where there are these very indices."""
+    for field, index in _FIELDS.items():
+        library(shard.update, qdrant.UpdateOperation.create_field_index(field, index))
 
 
 def _again(folder: Path) -> str:

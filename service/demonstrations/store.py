@@ -1,6 +1,6 @@
 """What a demonstration store promises, whichever backend keeps it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,6 +93,11 @@ class DemonstrationStore(Protocol):
             DemonstrationNotFound: there is none with this id.
         """
 
+    async def texts(
+        self, demonstration_ids: Collection[str], tenant: str | None = None
+    ) -> dict[str, str]:
+        """The texts of demonstrations by their ids, each as `get` finds it; of those that exist."""
+
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         """Delete one of the tenant's own demonstrations; where none is named, a shared one.
 
@@ -100,8 +105,12 @@ class DemonstrationStore(Protocol):
             DemonstrationNotFound: there is none with this id.
         """
 
-    async def count(self, label_space: str | None = None) -> int:
-        """How many demonstrations a label space has, or all of them; whosever they are."""
+    async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
+        """How many demonstrations a label space has, or all of them.
+
+        Args:
+            tenant: counts its own alone; None: whosever they are.
+        """
 
     async def edition(self) -> str | None:
         """The edition that is completely loaded; None before the first."""

@@ -15,9 +15,14 @@ class CountedEngine:
     metrics: Metrics
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
-        reading = await self.engine.read(prompt, candidates, priority)
+        reading = await self.engine.read(prompt, candidates, priority, salt=salt)
         self.metrics.prompt_tokens.inc(len(prompt))
         self.metrics.cached_tokens.inc(reading.cached_tokens)
         return reading

@@ -116,7 +116,8 @@ class Recognizer:
             lines: the dialogue's end, `history_lines` before the target or all there are.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `lines[0]`.
-            tenant: whose demonstrations may be shown beside those that are shared.
+            tenant: whose demonstrations may be shown beside those that are shared, and whose
+                earlier prompts may have left something in caches.
 
         Raises:
             UtteranceTooLong: the utterance alone is longer than the model reads.
@@ -127,10 +128,12 @@ class Recognizer:
         )
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in matches]
-            prompt = self._prompt("main", lines, first, label_space, shown)
+            prompt = self._prompt("main", lines, first, label_space, shown, tenant)
             ids = prompt.ids
         calibration = self._calibrations[label_space.name]
-        prediction, cached_tokens = await self._read(ids, label_space, calibration, priority)
+        prediction, cached_tokens = await self._read(
+            ids, label_space, calibration, tenant, priority
+        )
         return Recognition(
             prediction,
             tuple(matches) if prompt.demonstrations else (),
@@ -146,6 +149,7 @@ class Recognizer:
         label_space: LabelSpace,
         *,
         first: int = 0,
+        tenant: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
         """Predict the emotion of what `speaker` says next, which is not known yet.
@@ -157,6 +161,7 @@ class Recognizer:
             speaker: the speaker's number, which `history` need not show.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `history[0]`.
+            tenant: whose earlier prompts may have left something in caches.
 
         Raises:
             ForecastNotSupported: the bundle was not trained on the prediction task.
@@ -168,8 +173,11 @@ class Recognizer:
             raise ValueError("there is no history to forecast from")
         with stage(Stage.RENDER):
             unspoken = Line(speaker, "")
-            ids = self._prompt("prediction", (*history, unspoken), first, label_space, ()).ids
-        prediction, cached_tokens = await self._read(ids, label_space, Temperature(), priority)
+            lines = (*history, unspoken)
+            ids = self._prompt("prediction", lines, first, label_space, (), tenant).ids
+        prediction, cached_tokens = await self._read(
+            ids, label_space, Temperature(), tenant, priority
+        )
         return Recognition(prediction, (), (), len(ids), cached_tokens)
 
     async def warm_up(self) -> None:
@@ -203,12 +211,13 @@ class Recognizer:
         prompt: Sequence[int],
         label_space: LabelSpace,
         calibration: Calibration,
+        tenant: str | None,
         priority: Priority,
     ) -> tuple[Prediction, int]:
         """The labels after a prompt, and how many of its tokens were cached."""
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
-            scores = await score_labels(self._engine, reading, prompt, priority)
+            scores = await score_labels(self._engine, reading, prompt, priority, salt=tenant)
             decoding.began_with(Stage.QUEUE, scores.queue_s)
         try:
             prediction = prediction_from_scores(label_space, scores.log_probabilities, calibration)
@@ -223,6 +232,7 @@ class Recognizer:
         first: int,
         label_space: LabelSpace,
         demonstrations: Sequence[Demonstration],
+        tenant: str | None,
     ) -> TokenizedPrompt:
         try:
             return fit(
@@ -233,7 +243,7 @@ class Recognizer:
                 demonstrations,
                 task=task,
                 first=first,
-                encode=self._tokenizer.encode,
+                encode=self._tokenizer.encode_for(tenant),
                 begin=self._tokenizer.begin,
                 # The engine needs room for one token behind the prompt.
                 limit=self.bundle.max_tokens - 1 - self._readings[label_space.name].extra_tokens,

@@ -60,6 +60,7 @@ class ScriptedEngine:
         failure: what it raises in place of an answer.
         prompts: the token ids that it was asked with.
         handed: what it was handed of a trace each time; None where there was none.
+        salts: what kept each prompt apart from others.
     """
 
     choice: int = 0
@@ -67,13 +68,20 @@ class ScriptedEngine:
     failure: Exception | None = None
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     handed: list[Mapping[str, str] | None] = field(default_factory=list)
+    salts: list[str | None] = field(default_factory=list)
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         await asyncio.sleep(0)  # as a real one, it lets others go on meanwhile
         await self.check()
         self.prompts.append(tuple(prompt))
+        self.salts.append(salt)
         trace = current_trace()
         self.handed.append(None if trace is None else trace.headers())
         others = math.log(0.1 / (len(candidates) - 1))

@@ -31,7 +31,12 @@ class Held:
         service.engine.read = self.read  # type: ignore[method-assign]  # of this object alone
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         self.reading += 1
         try:

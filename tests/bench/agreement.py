@@ -184,7 +184,12 @@ class _PlainEngine:
     model: "PreTrainedModel"
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         import torch
 

@@ -66,7 +66,12 @@ class _Recorder:
     reads: list[Read] = field(default_factory=list)
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         self.reads.append(Read(tuple(prompt), tuple(candidates)))
         return Reading((-1.0,) * len(candidates), 0)

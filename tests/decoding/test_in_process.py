@@ -16,7 +16,7 @@ from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import Label, LabelSpace, load_label_spaces
 from service.conversation.prompts.tokens import fit
 from service.decoding.bundle import load_bundle
-from service.decoding.engine import Priority
+from service.decoding.engine import Priority, Reading
 from service.decoding.in_process import EngineOptions, InProcessEngine, start_engine
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer
@@ -135,6 +135,26 @@ async def test_a_prompt_that_was_read_before_comes_from_the_cache(engine: InProc
     assert first.cached_tokens == 0
     assert second.cached_tokens >= len(ids) - 2 * 32
     assert second.log_probabilities == pytest.approx(first.log_probabilities, abs=0.2)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_prompt_that_another_tenant_has_had_read_is_not_in_the_cache(
+    engine: InProcessEngine,
+) -> None:
+    """Nobody learns from the time or the count what others say; the answer is the same."""
+    ids = [*TOKENIZER.begin, *range(3000, 3200)]
+
+    async def read(salt: str | None) -> Reading:
+        return await engine.read(ids, [2001, 2002], Priority.INTERACTIVE, salt=salt)
+
+    first = await read("one")
+    others = [await read(salt) for salt in ("two", None, "on", "one ")]
+    again = await read("one")
+
+    assert [each.cached_tokens for each in (first, *others)] == [0] * 5
+    assert again.cached_tokens >= len(ids) - 2 * 32
+    for each in (*others, again):
+        assert each.log_probabilities == pytest.approx(first.log_probabilities, abs=0.2)
 
 
 async def test_a_folder_without_a_model_does_not_start(tmp_path: Path) -> None:

@@ -45,7 +45,12 @@ class TableEngine:
     fails: bool = False
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         assert tuple(prompt[: len(PROMPT)]) == PROMPT
         continuation = tuple(prompt[len(PROMPT) :])

