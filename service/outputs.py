@@ -62,7 +62,7 @@ def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None =
     if not force:
         way = "move it away" if force is None else "replace it: --force"
         raise OutputError(f"{target}: is there already; name another file, or {way}")
-    log.warning("%s: is replaced, as --force says", target)
+    log.warning("%s: will be replaced, as --force says", target)
 
 
 def check_files(
@@ -110,7 +110,7 @@ def check_folder(
             "--force"
         )
     _refuse_what_is_read(target, place, reads)
-    log.warning("%s: is replaced, as --force says, with %s", target, _all_in(place))
+    log.warning("%s: will be replaced, as --force says, with %s", target, _all_in(place))
 
 
 def check_begun(

@@ -184,7 +184,7 @@ def test_force_replaces_and_says_what(notes: Path, caplog: pytest.LogCaptureFixt
     with made_folder(notes, MADE, force=True) as folder:
         (folder / "weights").touch()
 
-    assert f"{notes}: is replaced, as --force says, with drafts/, todo.txt" in caplog.text
+    assert f"{notes}: will be replaced, as --force says, with drafts/, todo.txt" in caplog.text
     assert tree(notes).keys() == {"weights", CONTENTS}
 
 
@@ -271,7 +271,7 @@ def test_file_that_is_there_is_refused(notes: Path) -> None:
 def test_force_replaces_a_file_and_says_so(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_file(notes / "todo.txt", force=True)
 
-    assert f"{notes / 'todo.txt'}: is replaced, as --force says" in caplog.text
+    assert f"{notes / 'todo.txt'}: will be replaced, as --force says" in caplog.text
 
 
 @pytest.mark.parametrize(

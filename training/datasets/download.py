@@ -156,8 +156,7 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
                     )
                 report(f"{target}: is there")
                 continue
-            place_of_file(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            place_of_file(target).parent.mkdir(parents=True, exist_ok=True)
             _fetch_file(client, file, target)
             report(f"{target}: fetched")
 
