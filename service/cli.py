@@ -104,21 +104,29 @@ def score(
     demonstrations: Annotated[
         bool, typer.Option(help="Show the shipped demonstrations to the model.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT.jsonl if it is there already.")
+    ] = False,
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
     log_to(sys.stderr, settings.log_level)
     from service.errors import ServiceError
+    from service.files import in_words
     from service.offline import score_file
+    from service.outputs import check_file
 
     # An index of its own: the service's may be in use.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
+            spaces = settings.data / "label_spaces"
+            reads = (source, settings.bundle, spaces, settings.demonstrations_file)
+            check_file(target, reads, force=force)
             scored = asyncio.run(
                 score_file(settings, source, target, label_space, _say, Path(index), demonstrations)
             )
         except (ValueError, ServiceError, OSError) as error:
-            _fail(str(error))
+            _fail(in_words(error))
     _say(f"{scored.utterances} utterances scored into {target}")
     for problem in scored.errors:
         print(f"not scored: {problem}", file=sys.stderr)

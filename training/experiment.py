@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,12 +21,16 @@ from typing import Any
 import yaml
 
 from service.decoding.bundle import FILE
+from service.files import check_filled, is_unfinished, written_whole
+from service.outputs import check_begun, check_file
 from training.evaluation.metrics import TITLES, Metrics, measure
 from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
+from training.finetuning.run_record import FILE as RECORD
 from training.mixture.pools import SHIPPED_POOL
-from training.recipe import CorpusFile, Recipe
+from training.recipe import CorpusFile, Recipe, RecipeError
+from training.recipe_files import load_recipe
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +81,23 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
 
     Raises:
         ExperimentError: a step failed.
+        OutputError: the folder cannot be written, or holds other things of the same names.
         ValueError: a base that cannot be built here, and no folder of one.
     """
-    runs = [
-        (recipe.model_copy(update={"seed": seed}), _base(recipe, options), name)
+    seeded = [
+        (recipe.model_copy(update={"seed": seed}), _folder(name, seed, options))
         for name, recipe in recipes.items()
         for seed in options.seeds or (recipe.seed,)
     ]
+    _check_out(seeded, options.out)
+    runs = [(recipe, _base(recipe, options), folder) for recipe, folder in seeded]
     cores = shares_of_cores(options.jobs)
     # A thread's cores are those of the processes that it starts.
     with ThreadPoolExecutor(
         options.jobs, initializer=lambda: os.sched_setaffinity(0, cores.get())
     ) as pool:
         begun = [
-            pool.submit(one_run, recipe, base, _folder(name, recipe.seed, options), options)
-            for recipe, base, name in runs
+            pool.submit(one_run, recipe, base, folder, options) for recipe, base, folder in runs
         ]
         try:
             for run in as_completed(begun):
@@ -98,15 +105,67 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
         finally:  # after a failure, those that have not begun are left
             pool.shutdown(wait=True, cancel_futures=True)
     found = results(recipes, options)
-    (options.out / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    with written_whole(options.out / RESULTS) as file:
+        file.write(json.dumps(found, indent=1) + "\n")
     return found
+
+
+def _check_out(runs: Sequence[tuple[Recipe, Path]], out: Path) -> None:
+    """See that an experiment may be written into a folder, and make it.
+
+    Raises:
+        OutputError: it cannot be written, or what an experiment writes is there, of other origin.
+    """
+    check_filled(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if not _is_results(out / RESULTS):
+        check_file(out / RESULTS, force=None)
+    for recipe, folder in runs:
+        check_begun(folder, partial(_foreign, recipe))
+
+
+def _foreign(recipe: Recipe, folder: Path) -> str | None:
+    """What tells that a folder holds another thing than a run of a recipe."""
+    others = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
+    if not others:
+        return None
+    described = folder / _RECIPE
+    try:
+        found = load_recipe(described)
+    except RecipeError:
+        return f"holds {others[0]}, and no recipe of the run that wrote it"
+    if found == recipe:
+        return None
+    if (folder / _TRAINED / RECORD).exists():
+        return "holds a run of another recipe"
+    ours = described.read_text(encoding="utf-8") == _described(found)
+    return None if ours else f"holds {_RECIPE}, which no run wrote"
+
+
+def _described(recipe: Recipe) -> str:
+    described: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return described
+
+
+def _is_results(path: Path) -> bool:
+    """Whether a file is what an experiment writes of its scores."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    splits = {Path(split).stem for split in (DEVELOPMENT, TEST)}
+    return isinstance(found, dict) and all(what.partition(", ")[0] in splits for what in found)
 
 
 def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     """Train, merge, and score on the development split, and on the test split if that is asked."""
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / _RECIPE
-    described.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    if not described.exists() or load_recipe(described) != recipe:
+        with written_whole(described) as file:
+            file.write(_described(recipe))
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
     arguments = ["train", str(described), "--data", str(options.data), "--base", str(base)]
     shared = ["--shared", str(options.out / _STAGES)]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.conversation.labels import UNIFIED, load_label_spaces
-from training.commands.terminal import DATA, LabelData, errors, say
+from training.commands.terminal import DATA, Force, LabelData, errors, say
 
 
 def fetch(
@@ -31,6 +31,7 @@ def convert(
     ],
     label_space: Annotated[str, typer.Option(help="iemocap, meld or emorynlp.")],
     out: Annotated[Path, typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl.")],
+    force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
     """Write train, dev and test of a corpus as JSONL, without running what is in a pickle.
@@ -39,6 +40,7 @@ def convert(
     name, the development split.
     """
     from service.dialogue_files import write_dialogues
+    from service.outputs import check_files
     from training.datasets import iemocap, pickles
 
     with errors():
@@ -47,6 +49,9 @@ def convert(
             raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
         if source.is_dir() and label_space != iemocap.LABEL_SPACE:
             raise ValueError(f"{source}: is a folder; for {label_space} name a shared pickle")
+        parts = [source / name for name in iemocap.SESSIONS] if source.is_dir() else [source]
+        files = (f"{split}.jsonl" for split in pickles.SPLITS)
+        check_files(out, files, (*parts, label_data / "label_spaces"), force=force)
         read = iemocap.read_splits if source.is_dir() else pickles.read
         splits = read(source, spaces[label_space])
         out.mkdir(parents=True, exist_ok=True)
@@ -68,15 +73,23 @@ def describe(
         ),
     ],
     out: Annotated[Path, typer.Option(help="File for the dialogues, as JSONL.")],
+    force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
     """Write a corpus as JSONL with what its scenes look like, for the template dialoguellm-v1."""
     from service.dialogue_files import write_dialogues
+    from service.outputs import check_files
     from training.datasets.descriptions import described
     from training.datasets.reading import read_named
 
     with errors():
         read = read_named(corpus, load_label_spaces(label_data / "label_spaces"))
+        check_files(
+            out.parent,
+            [out.name],
+            (read.path, descriptions, label_data / "label_spaces"),
+            force=force,
+        )
         dialogues = described(read.dialogues, descriptions)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_dialogues(dialogues, out)
@@ -102,12 +115,14 @@ def demonstrations(
         typer.Option(help="FORMAT:PATH of a split whose dialogues are left out; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws which are left out.")] = 42,
+    force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
     """Make demonstrations of corpora, for `evaluate` or the service; under the corpora's licences.
 
     The service shows their text to whoever it answers.
     """
+    from service.outputs import check_file
     from training.datasets.leakage import without_held_out
     from training.datasets.reading import read_named
     from training.mixture.demonstration_files import domain_base, write_demonstrations
@@ -115,7 +130,11 @@ def demonstrations(
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
         apart = [read_named(entry, spaces) for entry in held_out or ()]
-        read = without_held_out([read_named(entry, spaces) for entry in corpora], apart)
+        named = [read_named(entry, spaces) for entry in corpora]
+        check_file(
+            out, (*(c.path for c in (*named, *apart)), label_data / "label_spaces"), force=force
+        )
+        read = without_held_out(named, apart)
         asked = {c.label_space.name: c.label_space for c in read}
         if unified:
             asked[UNIFIED] = spaces[UNIFIED]
@@ -137,15 +156,18 @@ def prompts(
     window: Annotated[
         int | None, typer.Option(min=0, help="History lines; by default the template's own.")
     ] = None,
+    force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
     """Write the prompts and targets of a file of dialogues."""
     from typing import get_args
 
     from service.conversation.dialogue import HistoryWindow
+    from service.outputs import check_file
     from training.mixture.prompt_files import AnyTask, known_template, write_prompts
 
     with errors():
+        check_file(target, (source, label_data / "label_spaces"), force=force)
         if task not in get_args(AnyTask):
             raise ValueError(f"no task {task!r}: {', '.join(get_args(AnyTask))}")
         spaces = load_label_spaces(label_data / "label_spaces")

@@ -6,17 +6,18 @@ from typing import Annotated
 import typer
 
 from service.conversation.labels import load_label_spaces
-from training.commands.terminal import DATA, LabelData, errors, say
+from training.commands.terminal import DATA, Force, LabelData, errors, say
 from training.finetuning.bases import MINILM_CAUSAL, build_base
 
 
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
     name: Annotated[str, typer.Option(help="Which base.")] = MINILM_CAUSAL,
+    force: Force = False,
 ) -> None:
     """Build a base model from packaged weights, without a model hub."""
     with errors():
-        build_base(name, out)
+        build_base(name, out, force=force)
     say(f"base {name} written to {out}")
 
 
@@ -115,7 +116,6 @@ def run(
             raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
         if launch is not None and not launch.is_file():
             raise ValueError(f"--launch {launch}: there is no such file")
-        out.mkdir(parents=True, exist_ok=True)
         options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
         say(described(run_experiment(chosen, options)))
 
@@ -124,10 +124,11 @@ def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder that `train` wrote.")],
     base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+    force: Force = False,
 ) -> None:
     """Merge what was trained into its base: the bundle that the service loads."""
     from training.finetuning.merge import merge as merge_adapter
 
     with errors():
-        merge_adapter(adapter, base, out)
+        merge_adapter(adapter, base, out, force=force)
     say(f"bundle written to {out}")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from service.conversation.labels import UNIFIED, load_label_spaces
-from training.commands.terminal import DATA, LabelData, errors, say, say_aside
+from training.commands.terminal import DATA, Force, LabelData, errors, say, say_aside
 
 
 def evaluate(
@@ -59,11 +59,13 @@ def evaluate(
             "--free-decode", help="Let the model speak too: is what it says a label, and the same?"
         ),
     ] = False,
+    force: Force = False,
 ) -> None:
     """Score a bundle through the parts that serve; one JSON line a label space."""
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         from service.decoding.bundle import load_bundle
         from service.demonstrations.corpus import read_demonstrations
+        from service.outputs import check_file
         from service.recognition.pipeline import check_forecasts, supported_label_space
         from service.settings import load_settings
         from training.datasets.leakage import lines_among
@@ -79,14 +81,16 @@ def evaluate(
             raise ValueError("a forecast has no calibration, order or speech of its own to score")
         if demonstrations_file is not None and not demonstrations:
             raise ValueError("--no-demonstrations shows none of --demonstrations-file")
-        if predictions is not None and not predictions.absolute().parent.is_dir():
-            raise ValueError(f"--predictions {predictions}: there is no such folder")
         settings = load_settings().model_copy(update={"bundle": bundle})
         if demonstrations_file is not None:
             shown = settings.demonstrations.model_copy(update={"file": demonstrations_file})
             settings = settings.model_copy(update={"demonstrations": shown})
         spaces = load_label_spaces(settings.data / "label_spaces")
         corpora = [read_named(entry, spaces) for entry in corpus]
+        if predictions is not None:
+            reads = [bundle, settings.data / "label_spaces", settings.demonstrations_file]
+            reads += [*(record or ()), *(read.path for read in corpora)]
+            check_file(predictions, reads, force=force)
         for read in corpora:
             check_labelled(read, task)
         loaded = load_bundle(bundle, spaces)
@@ -139,10 +143,13 @@ def baselines(
     train: Annotated[str, typer.Option(help="What they may know, as FORMAT:PATH.")],
     corpus: Annotated[str, typer.Option(help="What they are asked, as FORMAT:PATH.")],
     out: Annotated[Path, typer.Option(help="Folder for each one's predictions, as JSONL.")],
+    force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
     """Answer with what needs no language model: majority, copied, neighbours, classifier."""
+    from service.outputs import check_files
     from training.datasets.reading import read_named
+    from training.evaluation.baselines import NAMES
     from training.evaluation.baselines import baselines as baseline_answers
     from training.evaluation.predictions import write_predictions
     from training.evaluation.questions import check_labelled
@@ -158,6 +165,8 @@ def baselines(
             raise ValueError(f"{corpus}: is what they know, too")
         if asked.label_space.name != space.name:
             raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
+        files = (f"{name}.jsonl" for name in NAMES)
+        check_files(out, files, (known.path, asked.path, label_data / "label_spaces"), force=force)
         from service.demonstrations.encoder import load_encoder
 
         encode = load_encoder().encode_now
@@ -174,6 +183,7 @@ def compare(
         list[Path], typer.Argument(help="Files of `evaluate --predictions`; the first is compared.")
     ],
     out: Annotated[Path | None, typer.Option(help="File for every measure, as JSON.")] = None,
+    force: Force = False,
 ) -> None:
     """Measure predictions, with 95% intervals, and the first file's lead over each other one.
 
@@ -181,10 +191,13 @@ def compare(
     the measure by which the corpus is compared, in percent, by drawing dialogues with replacement.
     """
     from service.files import written_whole
+    from service.outputs import check_file
     from training.evaluation.comparing import compared, described
     from training.evaluation.predictions import names_of, read_predictions
 
     with errors():
+        if out is not None:
+            check_file(out, predictions, force=force)
         read = [read_predictions(path) for path in predictions]
         found = compared([*zip(names_of(predictions), read, strict=True)])
         if out is not None:
@@ -209,20 +222,24 @@ def report(
             "to fit calibrations on; repeatable. Without: cross-fitted by dialogue."
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write a page of tables and plots about models, and everything measured as JSON.
 
     All is of what the models said, and beside it what calibrations would make of that.
     """
     from service.files import written_whole
+    from service.outputs import check_file
     from training.reporting.page import page
     from training.reporting.report import read_runs, reported
 
     with errors():
         if out.suffix == ".json":
             raise ValueError(f"{out}: is where the measures go; name the page .html")
-        spaces = reported(read_runs(predictions, fit or ()))
         measures = out.with_suffix(".json")
+        for target in (out, measures):
+            check_file(target, (*predictions, *(fit or ())), force=force)
+        spaces = reported(read_runs(predictions, fit or ()))
         with written_whole(out) as html, written_whole(measures) as file:
             html.write(page(spaces))
             json.dump({space.label_space: space.to_json() for space in spaces}, file, indent=1)

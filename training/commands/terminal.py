@@ -9,11 +9,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from service.files import in_words
 from training.finetuning.processes import is_first_process
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 LabelData = Annotated[
     Path, typer.Option(help="Folder of label spaces, demonstrations and corpora's homes.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there, whoever made it; says what.")
 ]
 
 
@@ -30,7 +34,7 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ServiceError) as error:
-        fail(str(error))
+        fail(in_words(error))
 
 
 def say(message: str) -> None:

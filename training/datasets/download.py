@@ -23,6 +23,7 @@ from pydantic import (
 )
 from tqdm import tqdm
 
+from service.files import place_of_file
 from training.datasets.fingerprint import fingerprint
 
 Report = Callable[[str], None]
@@ -134,7 +135,7 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
     """Have a corpus's files in the data folder, those that are there already left alone.
 
     A file stands under its name only when it is whole and its hash is right; until then it is
-    beside it with `.part` at the end, from where the next call goes on.
+    beside it as `.NAME.part`, from where the next call goes on.
 
     Raises:
         FetchError: no answer, a refusal, other contents than expected, or another file in the way.
@@ -155,7 +156,7 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
                     )
                 report(f"{target}: is there")
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
+            place_of_file(target).parent.mkdir(parents=True, exist_ok=True)
             _fetch_file(client, file, target)
             report(f"{target}: fetched")
 
@@ -169,7 +170,7 @@ def _by_hand(manifest: Manifest, data: Path) -> str | None:
 
 
 def _fetch_file(client: httpx.Client, file: CorpusFile, target: Path) -> None:
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f".{target.name}.part")
     pause = _PAUSE_S
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -208,7 +209,7 @@ def _go_on(client: httpx.Client, url: str, part: Path) -> None:
             raise FetchError(f"{url}: the server answers another range than it was asked for")
         length = answer.headers.get("Content-Length")
         with (
-            part.open("ab" if goes_on else "wb") as out,
+            place_of_file(part).open("ab" if goes_on else "wb") as out,
             _progress(part.stem, before, None if length is None else before + int(length)) as bar,
         ):
             for chunk in answer.iter_raw():

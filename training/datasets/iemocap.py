@@ -28,8 +28,8 @@ _LABELS = {
 _OTHERS = {"fea", "sur", "dis", "oth", "xxx"}
 # InstructERC's numbers, which its template keeps, whoever begins.
 SPEAKERS = {"M": "0", "F": "1"}
-_SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
-_TEST = _SESSIONS[-1]
+SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
+_TEST = SESSIONS[-1]
 _DEV_EVERY = 10
 
 # Ses01F_impro01_M003 [018.0100-022.3500]: Did you get the mail?
@@ -78,10 +78,10 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     Raises:
         DatasetError: as `read`, or a session is missing.
     """
-    if missing := [name for name in _SESSIONS if not (path / name).is_dir()]:
+    if missing := [name for name in SESSIONS if not (path / name).is_dir()]:
         raise DatasetError(f"{path}: has no {', '.join(missing)}; splits need the whole release")
     test = tuple(read(path / _TEST, label_space))
-    others = [d for name in _SESSIONS if name != _TEST for d in read(path / name, label_space)]
+    others = [d for name in SESSIONS if name != _TEST for d in read(path / name, label_space)]
     return {
         "train": tuple(d for n, d in enumerate(others, start=1) if n % _DEV_EVERY),
         "dev": tuple(others[_DEV_EVERY - 1 :: _DEV_EVERY]),

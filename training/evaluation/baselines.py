@@ -13,6 +13,8 @@ from training.evaluation.predictions import Answer, Predictions
 from training.mixture.classifier import Split, classified
 from training.mixture.pairing import nearest_places
 
+NAMES = ("majority", "copied", "neighbours", "classifier")
+
 # Tried for the vote, by how well each labels the training split from its other dialogues.
 _NEIGHBOURS = (1, 4, 8, 16, 32, 64)
 # Tried for the classifier, by a fifth of the training dialogues: the inverse of the penalty.
@@ -27,11 +29,12 @@ def baselines(train: Split, asked: Split, label_space: LabelSpace) -> dict[str, 
     training utterance. neighbours: the vote of the k most similar. classifier: logistic regression
     on the sentence encoder's vectors of the utterance and the three before it.
     """
+    majority, copied, neighbours, classifier = NAMES
     said = {
-        "majority": np.tile(_shares(train, label_space), (len(asked.gold), 1)),
-        "copied": _vote(train, asked, label_space, 1),
-        "neighbours": _vote(train, asked, label_space, _best_count(train, label_space)),
-        "classifier": _classified(train, asked, label_space),
+        majority: np.tile(_shares(train, label_space), (len(asked.gold), 1)),
+        copied: _vote(train, asked, label_space, 1),
+        neighbours: _vote(train, asked, label_space, _best_count(train, label_space)),
+        classifier: _classified(train, asked, label_space),
     }
     return {name: _predictions(asked, label_space, rows) for name, rows in said.items()}
 

@@ -8,7 +8,16 @@ from typing import Any, Literal
 import numpy as np
 
 from service.conversation.calibration import Calibration, Temperature
-from service.decoding.bundle import Bundle, BundleError, TrainedLabels, read_bundle, write_bundle
+from service.decoding.bundle import (
+    FILE,
+    Bundle,
+    BundleError,
+    TrainedLabels,
+    read_bundle,
+    write_bundle,
+)
+from service.files import place_of_file
+from service.outputs import rewritten
 from training.evaluation.calibration import FITS, calibrated, cross_fitted, fitted
 from training.evaluation.metrics import TITLES, Metrics, measure
 from training.evaluation.predictions import Predictions, write_predictions
@@ -121,6 +130,7 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
             .model_copy(update={"development": development, "predicted": score.predicted})
         )
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
+    rewritten(folder, FILE)
 
 
 def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
@@ -128,8 +138,10 @@ def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
 
     Raises:
         BundleError: no bundle, or one that was not trained on a label space.
+        OutputError: its description cannot be written.
     """
     bundle = read_bundle(folder)
+    place_of_file(folder / FILE)
     for name in label_spaces:
         if name not in bundle.label_spaces:
             raise BundleError(f"{folder}: was not trained on {name}")

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.files import folder_written_whole
+from service.outputs import Made, check_folder, made_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,25 +15,47 @@ MINILM_CAUSAL = "minilm-causal"
 BUILT_HERE = (MINILM_CAUSAL,)
 # Stands in the folder of a base made here, and says from what.
 _MADE = "base.json"
+_FILES = (
+    *(_MADE, "config.json", "generation_config.json", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json"),
+)
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def build_base(name: str, folder: Path) -> None:
+def build_base(name: str, folder: Path, *, force: bool = False) -> None:
     """Write a base as a Hugging Face model folder.
 
     Args:
-        folder: made if missing; the model stands there only when it is complete.
+        folder: the model stands there only when it is complete, in place of an earlier one.
+        force: whether it may take the place of what else is there.
 
     Raises:
         ValueError: an unknown name, or weights other than those this was made for.
+        OutputError: the folder cannot be written, or holds something else.
     """
     builders: dict[str, Callable[[Path], None]] = {MINILM_CAUSAL: _minilm_causal}
     if name not in builders:
         raise ValueError(f"unknown base {name!r}: {', '.join(builders)}")
-    with folder_written_whole(folder) as unfinished:
+    check_folder(folder, _BASE, force=force)
+    with made_folder(folder, _BASE, force=force) as unfinished:
         builders[name](unfinished)
         made = {"name": name, "revision": f"{name}-1:sha256:{_MINILM_SHA256}"}
         (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
+
+
+def _unlisted(folder: Path) -> Iterable[str]:
+    """The files of a base made here that has no list of its contents."""
+    try:
+        made = json.loads((folder / _MADE).read_bytes())
+    except (OSError, ValueError):
+        return ()
+    match made:
+        case {"name": name, "revision": str()} if name in BUILT_HERE:
+            return _FILES
+    return ()
+
+
+_BASE = Made("instructerc-train base", _unlisted)
 
 
 def base_revision(folder: Path) -> str:

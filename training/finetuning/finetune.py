@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.decoding.bundle import write_bundle
+from service.outputs import check_file
 from training.arrays import Floats
 from training.datasets.leakage import without_held_out
 from training.datasets.reading import Corpus
@@ -26,11 +26,18 @@ from training.finetuning.material import material_of
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.processes import device, is_first_process, of_first_process, wait_for_all
 from training.finetuning.row_sharing import reads_trees
-from training.finetuning.run_record import begun, put_scores, write_record
+from training.finetuning.run_record import (
+    CHECKPOINTS,
+    LOGS,
+    begun,
+    check_out,
+    put_scores,
+    write_record,
+)
 from training.finetuning.sharding import check_sharding
 from training.finetuning.shared_stages import identity, share, take
-from training.finetuning.trainer import Run, kept_weights, run_stage
-from training.mixture.demonstration_files import domain_base, write_demonstrations
+from training.finetuning.trainer import Run, kept_weights, remove_checkpoints, run_stage
+from training.mixture.demonstration_files import domain_base, keep_demonstrations
 from training.mixture.mixing import Soft, check_lengths, held_out, mix
 from training.mixture.pools import Pools
 from training.mixture.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
@@ -46,7 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 200
-_CHECKPOINTS = "checkpoints"
 # Seeds of a stage's runs: neighbouring recipes' seeds share none.
 _RUNS_APART = 1000
 
@@ -82,11 +88,16 @@ def train(
         RecipeError: the recipe cannot be trained on this base, names a label space that no stage
             trains or leaves out one that is to be scored, or is another one than `out` was begun
             with, or from something else.
+        OutputError: `out` is the base or holds something else than a run, or `demonstrations`
+            is there with other contents.
         OSError: the base or the output folder cannot be used.
     """
     from transformers import set_seed
 
     set_seed(recipe.seed)
+    check_out(out, base)
+    if demonstrations is not None and not demonstrations.exists():
+        check_file(demonstrations)
     weights_of(base)
     settings = prompt_settings(recipe, base)
     development = sources.corpora(recipe.development)
@@ -119,6 +130,7 @@ def train(
         return
     out.mkdir(parents=True, exist_ok=True)
     if is_first_process():
+        write_record(record, out)  # first, for by it the folder is known to be the run's
         write_bundle(bundle, out)
     held: Mapping[str, Sequence[LabelledExample]] = {}
     if stages and development:
@@ -151,16 +163,16 @@ def train(
         load_model(recipe, base, None)[0].save_pretrained(out)
     name_base(out, recipe.base)
     write_record(record | {"complete": True}, out)
-    shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
+    remove_checkpoints(out / CHECKPOINTS)
 
 
 def _write_pool(
     recipe: Recipe, stage: Stage, corpora: Sequence[Corpus], sources: Sources, path: Path
 ) -> None:
-    """Write what a stage's "train" pool holds in the recipe's label spaces."""
+    """Have a file of what a stage's "train" pool holds in the recipe's label spaces."""
     spaces = [sources.label_spaces[name] for name in recipe.label_spaces]
     balanced = stage.demonstrations.balanced
-    write_demonstrations(domain_base(corpora, spaces, recipe.seed, balanced=balanced), path)
+    keep_demonstrations(domain_base(corpora, spaces, recipe.seed, balanced=balanced), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +191,7 @@ class _Training:
 
     def checkpoints(self, name: str) -> Path:
         """The folder of those of a stage, or of one of its runs."""
-        return self.out / _CHECKPOINTS / name
+        return self.out / CHECKPOINTS / name
 
     def is_finished(self, what: str) -> None:
         self.record["finished"].append(what)
@@ -300,7 +312,7 @@ def _run_once(
         training.write_record()
         return scores, best
 
-    logs = training.out / "logs" / name if is_first_process() else None
+    logs = training.out / LOGS / name if is_first_process() else None
     run = Run(
         model,
         causal,

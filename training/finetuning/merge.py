@@ -1,16 +1,37 @@
 """Merges what was trained into its base: the model bundle that the service loads."""
 
+import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.decoding.bundle import FILE, BundleError, read_bundle
-from service.files import folder_written_whole
+from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# What transformers writes of a model and its tokenizer.
+_MODEL_FILES = re.compile(
+    r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|(generation_)?config\.json|tokenizer(_config)?\.json|tokenizer\.model|chat_template\.jinja"
+    r"|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
+)
 
 
-def merge(adapter: Path, base: Path, out: Path) -> None:
+def _unlisted(folder: Path) -> Iterable[str]:
+    """The files of a bundle that has no list of its contents."""
+    try:
+        read_bundle(folder)
+    except BundleError:
+        return ()
+    names = (path.name for path in folder.iterdir())
+    return (FILE, *(name for name in names if _MODEL_FILES.fullmatch(name)))
+
+
+_BUNDLE = Made("instructerc-train merge", _unlisted)
+
+
+def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     """Write the bundle of an adapter, or of weights that were trained whole.
 
     It stands at `out` only when it is complete.
@@ -21,12 +42,16 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
     Args:
         adapter: a folder that `instructerc-train train` wrote.
         base: the base model that the adapter was trained on.
-        out: the bundle's folder, replaced if it exists.
+        out: the bundle's folder, in place of an earlier bundle.
+        force: whether it may take the place of what else is there.
 
     Raises:
         BundleError: the folder has no `bundle.json` or no safetensors weights, or the base is not
             the one it was trained on.
+        OutputError: `out` cannot be written, is or holds what is read, or holds something else
+            than a bundle.
     """
+    check_folder(out, _BUNDLE, (adapter, base), force=force)
     bundle = read_bundle(adapter)
     adapted = (adapter / _ADAPTER_WEIGHTS).is_file()
     if not adapted and not any(adapter.glob("model*.safetensors")):
@@ -50,7 +75,7 @@ def merge(adapter: Path, base: Path, out: Path) -> None:
         model = peft.PeftModel.from_pretrained(merged, str(adapter))
         merged = model.merge_and_unload(safe_merge=True)
     merged = merged.to(torch.bfloat16)
-    with folder_written_whole(out) as folder:
+    with made_folder(out, _BUNDLE, force=force) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
         shutil.copyfile(adapter / FILE, folder / FILE)

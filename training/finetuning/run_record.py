@@ -7,11 +7,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.files import written_whole
+from service.decoding.bundle import FILE as BUNDLE
+from service.decoding.bundle import BundleError, read_bundle
+from service.files import is_unfinished, written_whole
+from service.outputs import check_begun
 from training.finetuning.selection import worth
 from training.recipe import Recipe, RecipeError, Stage
 
 FILE = "training.json"
+CHECKPOINTS, LOGS = "checkpoints", "logs"
+
+
+def check_out(out: Path, base: Path) -> None:
+    """See that a run may be written into a folder.
+
+    Raises:
+        OutputError: it cannot be written, is the base's, or holds something else than a run.
+    """
+    check_begun(out, _foreign, [base])
+
+
+def _foreign(folder: Path) -> str | None:
+    """What tells that a folder holds no run; whose run it holds is on its record."""
+    if (folder / FILE).is_file():
+        return None
+    others = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
+    # A run that was killed before it had a record.
+    if CHECKPOINTS in others and {*others} <= {BUNDLE, CHECKPOINTS, LOGS}:
+        try:
+            read_bundle(folder)
+        except BundleError:
+            pass
+        else:
+            return None
+    return f"holds {others[0]}, which no run wrote" if others else None
 
 
 def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[str, Any]:
@@ -39,7 +68,7 @@ def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[
             "finished": [],
             "complete": False,
         }
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    record = _record(path)
     rows = record.get("development", ())
     whole = "complete" in record and all("scores" in row for row in rows)
     # Of a run that is complete nothing is left to be drawn from it.
@@ -56,6 +85,16 @@ def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[
                 f"{material.get(what)}; remove it or choose another folder"
             )
     return record
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RecipeError(f"{path}: is no record of a run; choose another folder")
+    return found
 
 
 def _is_of(recipe: Recipe, record: Mapping[str, Any]) -> bool:

@@ -1,6 +1,8 @@
 """Passes over a stage's rows: steps, checkpoints, and going on after a kill."""
 
+import contextlib
 import logging
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 _STATE = "trainer_state.json"
 _CHECKPOINTS_KEPT = 2
 _KEPT = "kept"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,19 @@ def kept_weights(checkpoints: Path) -> Path:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; one that was not is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in reversed(found):
+    found = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
+    for _, path in sorted(found.items(), reverse=True):
         if (path / _STATE).is_file():
             return path
         shutil.rmtree(path, ignore_errors=True)
     return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints and kept weights of all stages and their runs, and nothing else."""
+    for path in [*folder.glob("*/*"), *folder.glob("*/*/*")]:
+        if path.name == _KEPT or _CHECKPOINT.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob("*/*"), *folder.glob("*"), folder):
+        with contextlib.suppress(OSError):  # where somebody else has put something
+            path.rmdir()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace
-from service.json_lines import write_json_lines
+from service.json_lines import line_of, write_json_lines
+from service.outputs import check_file
 from training.datasets.reading import Corpus
 from training.datasets.relabelling import in_label_space
 from training.mixture.pairing import drawn
@@ -48,3 +49,15 @@ def domain_base(
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
     """Write a file that `service.demonstrations.corpus.read_demonstrations` reads."""
     write_json_lines(map(asdict, demonstrations), path)
+
+
+def keep_demonstrations(demonstrations: Sequence[Demonstration], path: Path) -> None:
+    """Write such a file, if these are not what it holds already.
+
+    Raises:
+        OutputError: it is there with other contents.
+    """
+    text = "".join(line_of(asdict(demonstration)) for demonstration in demonstrations)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        check_file(path, force=None)
+        write_demonstrations(demonstrations, path)

@@ -140,7 +140,7 @@ def test_next_call_goes_on_where_one_ended(server: Server, tmp_path: Path) -> No
     server.breaks, server.piece = 4, 10_000
     with pytest.raises(FetchError, match=r"corpus\.csv: .*goes on where this one ended"):
         fetch(manifest(server), tmp_path, lambda _: None)
-    assert names(tmp_path) == ["small/train.csv.part"]
+    assert names(tmp_path) == ["small/.train.csv.part"]
 
     fetch(manifest(server), tmp_path, lambda _: None)
 
@@ -161,7 +161,7 @@ def test_server_without_ranges_sends_all_of_it_again(server: Server, tmp_path: P
 def test_part_that_is_whole_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
     """The process was killed between the last byte and the new name."""
     (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "train.csv.part").write_bytes(CONTENTS)
+    (tmp_path / "small" / ".train.csv.part").write_bytes(CONTENTS)
 
     fetch(manifest(server), tmp_path, lambda _: None)
 

@@ -107,7 +107,12 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
         ("meld", "joy", ["--unified"], "bundle b was not trained on 'unified'"),
         ("meld", "joy", ["--task", "prediction"], "bundle b was not trained to forecast"),
         ("meld", "joy", ["--record", "nowhere"], "nowhere/bundle.json: No such file"),
-        ("meld", "joy", ["--predictions", "nowhere/p.jsonl"], "nowhere/p.jsonl: there is no such"),
+        (
+            "meld",
+            "joy",
+            ["--predictions", "nowhere/p.jsonl"],
+            "nowhere/p.jsonl: there is no",
+        ),
         (
             *("meld", "joy", ["--no-demonstrations", "--demonstrations-file", "mine.jsonl"]),
             "--no-demonstrations shows none of --demonstrations-file",

