@@ -17,7 +17,13 @@ from pydantic import ValidationError
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
-from service.settings import Settings, UnknownSetting, load_settings, settings_table
+from service.settings import (
+    Settings,
+    UnknownSetting,
+    faults_of,
+    load_settings,
+    settings_table,
+)
 
 log = logging.getLogger(__name__)
 
@@ -221,9 +227,7 @@ def _settings() -> Settings:
     except UnknownSetting as error:
         _fail(str(error))
     except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            name = "ERC_" + "__".join(str(part).upper() for part in problem["loc"])
-            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        print("\n".join(faults_of(error)), file=sys.stderr)
         raise typer.Exit(2) from None
 
 
