@@ -3,9 +3,11 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -17,6 +19,7 @@ from pydantic import ValidationError
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
+from service.ports import why_not_free
 from service.settings import (
     Settings,
     UnknownSetting,
@@ -42,19 +45,22 @@ def serve() -> None:
     in_json = settings.log_format == "json"
     log_to(sys.stderr, settings.log_level, correlation if in_json else None)
     say = log.info if in_json else _say
-    _refuse_taken_port(settings)
-    import uvicorn
-
-    from service.api.connections import bounded
-    from service.api.services import door_of, metrics_of
-    from service.app import create_app
-    from service.draining import DrainingServer
 
     def end(why: str, status: int = 2) -> NoReturn:
         if not in_json:
             _fail(why, status)
         log.critical(why)
         raise typer.Exit(status)
+
+    # At once, not after the model is loaded.
+    if (why := why_not_free(settings.host, settings.port)) is not None:
+        end(f"cannot listen on {settings.host}:{settings.port}: {why}")
+    import uvicorn
+
+    from service.api.connections import bounded
+    from service.api.services import door_of, metrics_of
+    from service.app import create_app
+    from service.draining import DrainingServer
 
     failures: list[str] = []
     logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)
@@ -166,6 +172,36 @@ def index() -> None:
 
 
 @app.command()
+def doctor(
+    in_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, for machines.")
+    ] = False,
+    engine: Annotated[
+        bool, typer.Option(help="Start vLLM on the bundle too; takes as long as a start.")
+    ] = False,
+) -> None:
+    """Say of each part whether `serve` could use it, and what to do; changes nothing.
+
+    Ends with status 1 where something is wrong; warnings are none.
+    """
+    # Before the settings are known to be good.
+    log_to(sys.stderr, "debug" if os.environ.get("ERC_LOG_LEVEL") == "debug" else "error")
+    from service.doctor.examination import examine
+    from service.doctor.findings import as_json, as_text, is_well
+
+    found, out = [], sys.stdout
+    with redirect_stdout(sys.stderr):  # for what libraries print
+        for check in examine(with_engine=engine):
+            found.append(check)
+            if not in_json:
+                print(as_text(check), file=out, flush=True)
+    if in_json:
+        _say(as_json(found))
+    if not is_well(found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def settings() -> None:
     """Print every setting as a table."""
     _say(settings_table())
@@ -229,21 +265,6 @@ def _settings() -> Settings:
     except ValidationError as error:
         print("\n".join(faults_of(error)), file=sys.stderr)
         raise typer.Exit(2) from None
-
-
-def _refuse_taken_port(settings: Settings) -> None:
-    """Say at once, not after the model is loaded, that another process has the port."""
-    import socket
-
-    if settings.port == 0:
-        return
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
 
 
 def _greeting(settings: Settings, port: int) -> str:

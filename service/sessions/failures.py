@@ -52,7 +52,7 @@ _POSTGRESQL: Mapping[str, str] = MappingProxyType(
         "57P01": "{server} ended the connection, or shuts down ({said}): try again when it is up",
         "57P02": "{server} has crashed and ends its connections ({said}): look at its log",
         "57P03": "{server} takes no connections now ({said}): try again when it is up",
-        "57P05": "{server} has ended the connection, which was idle ({said})",
+        "57P05": "{server} has ended the connection, which was idle ({said}): try again",
         "57014": "{server} gave up a statement that took too long or was cancelled ({said}): "
         "look for locks and load there (pg_stat_activity)",
         "55P03": "{server} could not lock what a statement needs in time ({said}): look for who "
@@ -131,7 +131,8 @@ _PLAIN = re.compile(r"no pg_hba\.conf entry .*(no encryption|SSL off)")
 
 
 def cause_of(error: BaseException, url: URL) -> str:
-    """Why the database was not reached or not used, and what to do, in one sentence.
+    """Why the database was not reached or not used, in one sentence; after its last `: `, what to
+    do about it.
 
     Args:
         error: as SQLAlchemy, its drivers, Alembic or the operating system raise it, or one of
@@ -375,7 +376,10 @@ def _unknown(error: BaseException, names: Mapping[str, str]) -> str:
     if sqlstate := _sqlstate(error):
         named += f", SQLSTATE {sqlstate}"
     said = _said(error)
-    return f"{names['where']} fails: {named}{f' ({said})' if said else ''}"
+    return (
+        f"{names['where']} fails with {named} ({said}): see the whole error in the log at "
+        "ERC_LOG_LEVEL=debug"
+    )
 
 
 def _said(error: BaseException) -> str:
