@@ -24,6 +24,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy import URL
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from service.causes import first_line, words_of
+
 _URL = "ERC_DATABASE__URL"
 _CHECK = f"check {_URL}"
 
@@ -82,10 +84,6 @@ _POSTGRESQL: Mapping[str, str] = MappingProxyType(
         "try again; if it goes on, start the service anew",
     }
 )
-# These may repeat values, which are what people say: data exceptions, broken constraints, errors
-# of triggers. Every other class names roles, databases, tables and settings.
-_WITH_VALUES = ("22", "23", "P0")
-
 # A class whose errors are of the statement, so of this program, and those of it that are not.
 _STATEMENT = ("42", "22", "23")
 _NOT_OF_STATEMENT = frozenset({"42501", "42P01", "42P05", "42P07", "42710", "22P05"})
@@ -384,23 +382,14 @@ def _unknown(error: BaseException, names: Mapping[str, str]) -> str:
 
 def _said(error: BaseException) -> str:
     """An outside error's own message, where it cannot hold what people say."""
-    sqlstate = _sqlstate(error)
-    if sqlstate is not None:
-        return "" if sqlstate.startswith(_WITH_VALUES) else _first_line(error)
     if isinstance(error, ssl.SSLError):
         return error.reason or ""
-    if isinstance(error, OSError):
-        return error.strerror or ""
-    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
-        return _first_line(error)
-    if isinstance(error, _CONFIGURATION | sqlite3.Error | CommandError):
-        return _first_line(error)
-    return ""
-
-
-def _first_line(error: BaseException) -> str:
-    # PostgreSQL's details, which hold values, are on lines of their own.
-    return str(error.args[0] if error.args else "").partition("\n")[0].strip()
+    is_setup = isinstance(error, _CONFIGURATION | CommandError)
+    if is_setup or (
+        isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+    ):
+        return first_line(error)
+    return words_of(error)
 
 
 def _sqlstate(error: BaseException) -> str | None:
