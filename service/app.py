@@ -17,6 +17,7 @@ from service.api.auth import Access
 from service.api.dialogue_results import job_scorer
 from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
+from service.conversation.labels import LabelSpaceError
 from service.corrections import Corrector
 from service.decoding.bundle import BundleError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -40,6 +41,7 @@ from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Settings
+from service.starting import why
 from service.turns import TurnTaker
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ _VERSION = version("instructerc")
 _START_FAILURES = (
     ServiceError,
     BundleError,
+    LabelSpaceError,
     IndexMismatch,
     WrongWeights,
     DemonstrationFormatError,
@@ -90,6 +93,9 @@ def create_app(
         except ValueError as error:
             refuse(f"cannot start: ERC_DATABASE__URL: {error}")
             raise
+        except ServiceError as error:
+            refuse(f"cannot start: {why(error, settings)}")
+            raise
         sessions = SessionStore(database)
         try:
             await migrate(database)
@@ -122,7 +128,7 @@ def create_app(
                 async with _beside(*beside):
                     yield {"services": services}
         except _START_FAILURES as error:
-            refuse(f"cannot start: {error}")
+            refuse(f"cannot start: {why(error, settings)}")
             raise
         finally:
             await sessions.close()

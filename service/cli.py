@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, Protocol
 
 import typer
 from pydantic import ValidationError
@@ -42,19 +43,10 @@ def serve() -> None:
     """Start the service; environment variables ERC_... set it up."""
     settings = _settings()
     correlation = Correlation(settings.dialogue_key)
-    in_json = settings.log_format == "json"
-    log_to(sys.stderr, settings.log_level, correlation if in_json else None)
-    say = log.info if in_json else _say
-
-    def end(why: str, status: int = 2) -> NoReturn:
-        if not in_json:
-            _fail(why, status)
-        log.critical(why)
-        raise typer.Exit(status)
-
+    say, end = _speaking(settings, correlation)
     # At once, not after the model is loaded.
-    if (why := why_not_free(settings.host, settings.port)) is not None:
-        end(f"cannot listen on {settings.host}:{settings.port}: {why}")
+    if (taken := why_not_free(settings.host, settings.port)) is not None:
+        end(f"cannot listen on {settings.host}:{settings.port}: {taken}")
     import uvicorn
 
     from service.api.connections import bounded
@@ -119,19 +111,21 @@ def score(
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
+    from service.demonstrations.encoder import WrongWeights
     from service.errors import ServiceError
     from service.offline import score_file
+    from service.starting import why
 
     # An index of its own: the service's may be in use.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
             scored = asyncio.run(
-                score_file(settings, source, target, label_space, _say, Path(index), demonstrations)
+                score_file(settings, source, target, label_space, say, Path(index), demonstrations)
             )
-        except (ValueError, ServiceError, OSError) as error:
-            _fail(str(error))
-    _say(f"{scored.utterances} utterances scored into {target}")
+        except (ValueError, WrongWeights, ServiceError, OSError) as error:
+            end(why(error, settings))
+    say(f"{scored.utterances} utterances scored into {target}")
     for problem in scored.errors:
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.errors:
@@ -142,33 +136,35 @@ def score(
 def migrate() -> None:
     """Bring the database's tables to the newest version; a start does so too."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
     from service.errors import ServiceError
     from service.preparing import prepare_database
+    from service.starting import why
 
     try:
         asyncio.run(prepare_database(settings))
     except ValueError as error:
-        _fail(f"ERC_DATABASE__URL: {error}")
+        end(f"ERC_DATABASE__URL: {error}")
     except ServiceError as error:
-        _fail(str(error))
-    _say("the tables are the newest")
+        end(why(error, settings))
+    say("the tables are the newest")
 
 
 @app.command()
 def index() -> None:
     """Index the shipped demonstrations where they are not yet; a start does so too."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
     from service.demonstrations.encoder import WrongWeights
     from service.demonstrations.store import IndexMismatch
     from service.errors import ServiceError
     from service.preparing import prepare_index
+    from service.starting import why
 
     try:
-        asyncio.run(prepare_index(settings, _say))
+        asyncio.run(prepare_index(settings, say))
     except (ValueError, WrongWeights, IndexMismatch, ServiceError, OSError) as error:
-        _fail(str(error))
+        end(why(error, settings))
 
 
 @app.command()
@@ -267,6 +263,30 @@ def _settings() -> Settings:
         raise typer.Exit(2) from None
 
 
+class _End(Protocol):
+    def __call__(self, why: str, status: int = 2) -> NoReturn: ...
+
+
+def _speaking(
+    settings: Settings, correlation: Correlation | None = None
+) -> tuple[Callable[[str], None], _End]:
+    """How a command says what it does, and why it ends: as lines, or as lines of the log in JSON.
+
+    Args:
+        correlation: how the log names dialogues; None: as the settings say.
+    """
+    if settings.log_format == "text":
+        log_to(sys.stderr, settings.log_level)
+        return _say, _fail
+    log_to(sys.stderr, settings.log_level, correlation or Correlation(settings.dialogue_key))
+
+    def end(why: str, status: int = 2) -> NoReturn:
+        log.critical(why)
+        raise typer.Exit(status)
+
+    return log.info, end
+
+
 def _greeting(settings: Settings, port: int) -> str:
     host = settings.host
     key = "" if settings.keys_file is None else '-H "Authorization: Bearer $KEY" '
@@ -283,8 +303,8 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"instructerc: {message}", file=sys.stderr)
+def _fail(why: str, status: int = 2) -> NoReturn:
+    print(f"instructerc: {why}", file=sys.stderr)
     raise typer.Exit(status)
 
 

@@ -14,6 +14,6 @@ def why_not_free(host: str, port: int) -> str | None:
             probe.bind((host, port))
         except OSError as error:
             return error.strerror or type(error).__name__
-        except UnicodeError:
+        except (UnicodeError, TypeError):  # what a name cannot be written as
             return "not the name of a host"
     return None

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -53,6 +54,14 @@ def _at_home(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ValueError("its ~ stands for no home folder: write the whole path") from None
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
 
 
 class Section(_Given):
@@ -120,6 +129,13 @@ class Qdrant(Section):
     collection: str = Field("demonstrations", description="prefix of the collection's name")
     timeout_s: PositiveFloat = Field(2.0, description="seconds that one call may take")
     prefer_grpc: bool = Field(False, description="gRPC rather than REST")
+
+    @field_validator("url")
+    @classmethod
+    def is_of_a_server(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web_address(value):
+            raise ValueError("is no url of a server: write http://host:6333 or https://host:6333")
+        return value
 
 
 class Engine(Section):

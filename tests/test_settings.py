@@ -37,8 +37,7 @@ def test_a_nested_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def variables() -> Iterator[tuple[str, object]]:
     """Every variable, and what is set where it is unset."""
-    for row in re.findall(r"`(ERC_\w+)` \| (\S*)", settings_table()):
-        yield row
+    yield from re.findall(r"`(ERC_\w+)` \| (\S*)", settings_table())
 
 
 MAY_BE_EMPTY = [name for name, default in variables() if not default and name != "ERC_KEYS_FILE"]
@@ -125,7 +124,9 @@ def test_a_section_by_itself_is_refused(monkeypatch: pytest.MonkeyPatch, value: 
     """It has settings and is none; its value is not shown."""
     monkeypatch.setenv("ERC_DATABASE", value)
 
-    with pytest.raises((UnknownSetting, ValidationError), match="ERC_DATABASE|database") as refused:
+    with pytest.raises(
+        (UnknownSetting, ValidationError), match=r"ERC_DATABASE|database"
+    ) as refused:
         load_settings()
 
     assert "hunter2" not in str(refused.value)
@@ -166,3 +167,15 @@ def test_an_error_never_shows_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["qdrant", "qdrant:6333", "http://", "ftp://a", "http://a:hunter2"])
+def test_a_url_of_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Before anything starts, and without showing it: a password may be in it."""
+    monkeypatch.setenv("ERC_QDRANT__URL", url)
+
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+
+    (fault,) = faults_of(refused.value)
+    assert fault.startswith("ERC_QDRANT__URL: is no url of a server: write http://host:6333")
