@@ -718,14 +718,6 @@ def test_a_qdrant_server_that_is_away(given: Set, grpc: str) -> None:
     assert "hunter2" not in as_text(found)
 
 
-@pytest.mark.parametrize("url", ["qdrant", "qdrant:6333", "http://", "ftp://qdrant", "http://a:b"])
-def test_a_url_of_no_server(given: Set, url: str) -> None:
-    found = looked_at(demonstrations, given(ERC_QDRANT__URL=url))
-
-    assert found.status == "failed"
-    assert "ERC_QDRANT__URL" in found.detail + found.remedy
-
-
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """A bundle to spoil."""

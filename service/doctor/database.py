@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.doctor.findings import Fault
 from service.sessions.database import open_database, transactional
@@ -31,15 +31,13 @@ def database(settings: Settings) -> str:
         shapes = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
         raise Fault("ERC_DATABASE__URL cannot be read", f"write it as {shapes}") from None
     try:
-        engine = open_database(_without_folder(url))
-    except ValueError as error:
-        raise Fault(f"ERC_DATABASE__URL: {error}", "correct ERC_DATABASE__URL") from None
-    try:
-        if engine.dialect.name == "sqlite":
-            return _sqlite(Path(str(url.database)).absolute())
-        return asyncio.run(_postgresql(engine))
+        if url.get_backend_name() == "sqlite":
+            return _sqlite(_file(url))
+        return asyncio.run(_postgresql(url))
     except Fault:
         raise
+    except ValueError as error:
+        raise Fault(f"ERC_DATABASE__URL: {error}", "correct ERC_DATABASE__URL") from None
     except Exception as error:
         if is_ours(error):
             raise
@@ -47,10 +45,14 @@ def database(settings: Settings) -> str:
         raise Fault(what, remedy) from error
 
 
-def _without_folder(url: URL) -> URL:
-    """The url of a file in this folder, where opening it would make a folder."""
-    named = url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:"
-    return url.set(database="any.sqlite3") if named else url
+def _file(url: URL) -> Path:
+    """A SQLite file; `open_database` would make it, and its folder."""
+    if not url.database or url.database == ":memory:" or url.host or url.query:
+        raise Fault(
+            "ERC_DATABASE__URL: a SQLite url needs a file and nothing else",
+            "write it as sqlite:///folder/file.sqlite3",
+        )
+    return Path(url.database).absolute()
 
 
 def _sqlite(file: Path) -> str:
@@ -70,7 +72,8 @@ def _sqlite(file: Path) -> str:
     return _tables(f"the SQLite file {file}", tables, [str(number) for (number,) in versions])
 
 
-async def _postgresql(engine: AsyncEngine) -> str:
+async def _postgresql(url: URL) -> str:
+    engine = open_database(url)
     try:
         async with asyncio.timeout(_ALL_S), transactional(engine).connect() as connection:
             return await _postgresql_tables(connection)
