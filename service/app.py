@@ -16,6 +16,7 @@ from service.api.auth import Access
 from service.api.dialogue_results import job_scorer
 from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
+from service.conversation.labels import LabelSpaceError
 from service.corrections import Corrector
 from service.decoding.bundle import BundleError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -39,6 +40,7 @@ from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Settings
+from service.starting import why
 from service.turns import TurnTaker
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ _WRITES_AN_UTTERANCE = 10
 _START_FAILURES = (
     ServiceError,
     BundleError,
+    LabelSpaceError,
     IndexMismatch,
     WrongWeights,
     DemonstrationFormatError,
@@ -94,7 +97,7 @@ def create_app(
             refuse(f"cannot start: ERC_DATABASE__URL: {error}")
             raise
         except ServiceError as error:
-            refuse(f"cannot start: {error}")
+            refuse(f"cannot start: {why(error, settings)}")
             raise
         sessions = SessionStore(database)
         try:
@@ -128,7 +131,7 @@ def create_app(
                 async with _beside(*beside):
                     yield {"services": services}
         except _START_FAILURES as error:
-            refuse(f"cannot start: {error}")
+            refuse(f"cannot start: {why(error, settings)}")
             raise
         finally:
             await sessions.close()

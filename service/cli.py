@@ -3,13 +3,16 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, Protocol
 
 import typer
 from pydantic import ValidationError
@@ -17,7 +20,14 @@ from pydantic import ValidationError
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
-from service.settings import Settings, UnknownSetting, load_settings, settings_table
+from service.ports import why_not_free
+from service.settings import (
+    Settings,
+    UnknownSetting,
+    faults_of,
+    load_settings,
+    settings_table,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +43,16 @@ def serve() -> None:
     """Start the service; environment variables ERC_... set it up."""
     settings = _settings()
     correlation = Correlation(settings.dialogue_key)
-    in_json = settings.log_format == "json"
-    log_to(sys.stderr, settings.log_level, correlation if in_json else None)
-    say = log.info if in_json else _say
-    _refuse_taken_port(settings)
+    say, end = _speaking(settings, correlation)
+    # At once, not after the model is loaded.
+    if (taken := why_not_free(settings.host, settings.port)) is not None:
+        end(f"cannot listen on {settings.host}:{settings.port}: {taken}")
     import uvicorn
 
     from service.api.connections import bounded
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
-
-    def end(why: str, status: int = 2) -> NoReturn:
-        if not in_json:
-            _fail(why, status)
-        log.critical(why)
-        raise typer.Exit(status)
 
     failures: list[str] = []
     logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)
@@ -110,11 +114,12 @@ def score(
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
+    from service.demonstrations.encoder import WrongWeights
     from service.errors import ServiceError
-    from service.files import in_words
     from service.offline import score_file
     from service.outputs import check_file
+    from service.starting import why
 
     # An index of its own: the service's may be in use.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
@@ -123,11 +128,11 @@ def score(
             reads = (source, settings.bundle, spaces, settings.demonstrations_file)
             check_file(target, reads, force=force)
             scored = asyncio.run(
-                score_file(settings, source, target, label_space, _say, Path(index), demonstrations)
+                score_file(settings, source, target, label_space, say, Path(index), demonstrations)
             )
-        except (ValueError, ServiceError, OSError) as error:
-            _fail(in_words(error))
-    _say(f"{scored.utterances} utterances scored into {target}")
+        except (ValueError, WrongWeights, ServiceError, OSError) as error:
+            end(why(error, settings))
+    say(f"{scored.utterances} utterances scored into {target}")
     for problem in scored.errors:
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.errors:
@@ -138,33 +143,65 @@ def score(
 def migrate() -> None:
     """Bring the database's tables to the newest version; a start does so too."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
     from service.errors import ServiceError
     from service.preparing import prepare_database
+    from service.starting import why
 
     try:
         asyncio.run(prepare_database(settings))
     except ValueError as error:
-        _fail(f"ERC_DATABASE__URL: {error}")
+        end(f"ERC_DATABASE__URL: {error}")
     except ServiceError as error:
-        _fail(str(error))
-    _say("the tables are the newest")
+        end(why(error, settings))
+    say("the tables are the newest")
 
 
 @app.command()
 def index() -> None:
     """Index the shipped demonstrations where they are not yet; a start does so too."""
     settings = _settings()
-    log_to(sys.stderr, settings.log_level)
+    say, end = _speaking(settings)
     from service.demonstrations.encoder import WrongWeights
     from service.demonstrations.store import IndexMismatch
     from service.errors import ServiceError
     from service.preparing import prepare_index
+    from service.starting import why
 
     try:
-        asyncio.run(prepare_index(settings, _say))
+        asyncio.run(prepare_index(settings, say))
     except (ValueError, WrongWeights, IndexMismatch, ServiceError, OSError) as error:
-        _fail(str(error))
+        end(why(error, settings))
+
+
+@app.command()
+def doctor(
+    in_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, for machines.")
+    ] = False,
+    engine: Annotated[
+        bool, typer.Option(help="Start vLLM on the bundle too; takes as long as a start.")
+    ] = False,
+) -> None:
+    """Say of each part whether `serve` could use it, and what to do; changes nothing.
+
+    Ends with status 1 where something is wrong; warnings are none.
+    """
+    # Before the settings are known to be good.
+    log_to(sys.stderr, "debug" if os.environ.get("ERC_LOG_LEVEL") == "debug" else "error")
+    from service.doctor.examination import examine
+    from service.doctor.findings import as_json, as_text, is_well
+
+    found, out = [], sys.stdout
+    with redirect_stdout(sys.stderr):  # for what libraries print
+        for check in examine(with_engine=engine):
+            found.append(check)
+            if not in_json:
+                print(as_text(check), file=out, flush=True)
+    if in_json:
+        _say(as_json(found))
+    if not is_well(found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -229,25 +266,32 @@ def _settings() -> Settings:
     except UnknownSetting as error:
         _fail(str(error))
     except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            name = "ERC_" + "__".join(str(part).upper() for part in problem["loc"])
-            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        print("\n".join(faults_of(error)), file=sys.stderr)
         raise typer.Exit(2) from None
 
 
-def _refuse_taken_port(settings: Settings) -> None:
-    """Say at once, not after the model is loaded, that another process has the port."""
-    import socket
+class _End(Protocol):
+    def __call__(self, why: str, status: int = 2) -> NoReturn: ...
 
-    if settings.port == 0:
-        return
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+
+def _speaking(
+    settings: Settings, correlation: Correlation | None = None
+) -> tuple[Callable[[str], None], _End]:
+    """How a command says what it does, and why it ends: as lines, or as lines of the log in JSON.
+
+    Args:
+        correlation: how the log names dialogues; None: as the settings say.
+    """
+    if settings.log_format == "text":
+        log_to(sys.stderr, settings.log_level)
+        return _say, _fail
+    log_to(sys.stderr, settings.log_level, correlation or Correlation(settings.dialogue_key))
+
+    def end(why: str, status: int = 2) -> NoReturn:
+        log.critical(why)
+        raise typer.Exit(status)
+
+    return log.info, end
 
 
 def _greeting(settings: Settings, port: int) -> str:
@@ -266,8 +310,8 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"instructerc: {message}", file=sys.stderr)
+def _fail(why: str, status: int = 2) -> NoReturn:
+    print(f"instructerc: {why}", file=sys.stderr)
     raise typer.Exit(status)
 
 

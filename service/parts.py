@@ -86,13 +86,7 @@ async def open_parts(
         started = await start_engine(
             settings.bundle,
             max_tokens=bundle.max_tokens,
-            options=EngineOptions(
-                kv_cache_gib=settings.engine.kv_cache_gib,
-                threads=settings.engine.threads or max(1, cores - 1),
-                max_sequences=settings.engine.max_sequences,
-                gpu_memory=settings.engine.gpu_memory,
-                traces_endpoint=traces_endpoint,
-            ),
+            options=engine_options(settings, traces_endpoint),
         )
         engine = WatchedEngine(
             started,
@@ -113,6 +107,17 @@ async def open_parts(
         report("warming up")
         await recognizer.warm_up()
         yield Parts(label_spaces, bundle, encoder, store, engine, recognizer)
+
+
+def engine_options(settings: Settings, traces_endpoint: str | None = None) -> EngineOptions:
+    """How vLLM is to start on this machine."""
+    return EngineOptions(
+        kv_cache_gib=settings.engine.kv_cache_gib,
+        threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
+        max_sequences=settings.engine.max_sequences,
+        gpu_memory=settings.engine.gpu_memory,
+        traces_endpoint=traces_endpoint,
+    )
 
 
 @asynccontextmanager

@@ -1,18 +1,70 @@
 """Which variable sets what. Every setting is an environment variable that begins with `ERC_`."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 _PREFIX = "ERC_"
 _REPOSITORY = Path(__file__).resolve().parents[1]
+_SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
 
-class Section(BaseModel):
+class _Given(BaseModel):
+    """What holds for every setting that is given."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        """Empty is unset, where a setting may be unset; elsewhere it is an oversight."""
+        if not isinstance(value, str) or value.strip():
+            return value
+        if cls._may_be_empty(str(info.field_name)):
+            return None
+        raise ValueError("is empty: give it a value, or unset it")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def has_no_tilde(cls, value: Any) -> Any:
+        """No shell has seen it: `~` is the home folder here too."""
+        return _at_home(value) if isinstance(value, Path) else value
+
+    @classmethod
+    def _may_be_empty(cls, name: str) -> bool:
+        return cls.model_fields[name].default is None
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("its ~ stands for no home folder: write the whole path") from None
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
+
+
+class Section(_Given):
     """Settings that belong together; a misspelt key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +77,12 @@ class Database(Section):
         SecretStr("sqlite:///build/erc.sqlite3"),
         description="`sqlite:///path` or `postgresql://user:password@host/name`",
     )
+
+    @field_validator("url")
+    @classmethod
+    def has_no_tilde_in_its_path(cls, value: SecretStr) -> SecretStr:
+        found = _SQLITE_HOME.fullmatch(value.get_secret_value())
+        return value if found is None else SecretStr(f"{found[1]}{_at_home(Path(found[2]))}")
 
 
 class Sessions(Section):
@@ -71,6 +129,13 @@ class Qdrant(Section):
     collection: str = Field("demonstrations", description="prefix of the collection's name")
     timeout_s: PositiveFloat = Field(2.0, description="seconds that one call may take")
     prefer_grpc: bool = Field(False, description="gRPC rather than REST")
+
+    @field_validator("url")
+    @classmethod
+    def is_of_a_server(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web_address(value):
+            raise ValueError("is no url of a server: write http://host:6333 or https://host:6333")
+        return value
 
 
 class Engine(Section):
@@ -141,13 +206,12 @@ class Admission(Section):
     )
 
 
-class Settings(BaseSettings):
+class Settings(_Given, BaseSettings):
     """All settings, read from the environment once, at start."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
         env_nested_delimiter="__",
-        env_ignore_empty=True,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,  # an error would print the secrets
@@ -192,6 +256,11 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     admission: Admission = Admission()
 
+    @classmethod
+    def _may_be_empty(cls, name: str) -> bool:
+        # Without keys anybody may ask for anything: nobody is to come to that by oversight.
+        return name != "keys_file" and super()._may_be_empty(name)
+
     @property
     def utterance_places(self) -> int:
         return self.admission.utterances or 2 * self.engine.max_sequences
@@ -235,14 +304,39 @@ def load_settings() -> Settings:
         pydantic.ValidationError: a value of the wrong type; values are not printed.
     """
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    # Tests name their servers by variables of the same prefix.
-    strays = sorted(
-        name
-        for name in os.environ
-        if name.startswith(_PREFIX)
-        and not name.startswith(_PREFIX + "TEST_")
-        and name.split("__")[0] not in known
-    )
+    strays = [name for name in names_given() if name.split("__")[0] not in known]
     if strays:
         raise UnknownSetting(f"no such setting: {', '.join(strays)}")
-    return Settings()
+    try:
+        return Settings()
+    except SettingsError:  # of a section as a whole, which is no JSON; the message may hold it
+        sections = [name for name in names_given() if name.removeprefix(_PREFIX) in _SECTIONS]
+        raise UnknownSetting(
+            f"{', '.join(sections)} sets nothing: its settings are {sections[0]}__..."
+        ) from None
+
+
+def names_given() -> list[str]:
+    """The variables that set something, or are meant to."""
+    # Tests name their servers by variables of the same prefix.
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(_PREFIX) and not name.startswith(_PREFIX + "TEST_")
+    )
+
+
+def faults_of(error: ValidationError) -> list[str]:
+    """What is wrong with which variable; no value is shown."""
+    return [
+        f"{_PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
+        + fault["msg"].removeprefix("Value error, ")
+        for fault in error.errors(include_input=False, include_url=False)
+    ]
+
+
+_SECTIONS = frozenset(
+    name.upper()
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.default, Section)
+)

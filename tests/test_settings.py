@@ -1,12 +1,19 @@
 """Settings come from the environment; a wrong one is an error before anything starts."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.settings import UnknownSetting, load_settings, settings_table
+from service.settings import (
+    Settings,
+    UnknownSetting,
+    faults_of,
+    load_settings,
+    settings_table,
+)
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -22,14 +29,107 @@ def test_the_readme_shows_the_settings_there_are() -> None:
 
 
 def test_a_nested_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two underscores step into a section; an empty value counts as unset."""
+    """Two underscores step into a section."""
     monkeypatch.setenv("ERC_LIMITS__TEXT_CHARACTERS", "10")
-    monkeypatch.setenv("ERC_QDRANT__URL", "")
+
+    assert load_settings().limits.text_characters == 10
+
+
+def variables() -> Iterator[tuple[str, object]]:
+    """Every variable, and what is set where it is unset."""
+    yield from re.findall(r"`(ERC_\w+)` \| (\S*)", settings_table())
+
+
+MAY_BE_EMPTY = [name for name, default in variables() if not default and name != "ERC_KEYS_FILE"]
+MAY_NOT = [name for name, _ in variables() if name not in MAY_BE_EMPTY]
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("name", MAY_BE_EMPTY)
+def test_an_empty_setting_that_may_be_unset_is_unset(
+    monkeypatch: pytest.MonkeyPatch, name: str, empty: str
+) -> None:
+    """Compose files and charts give the ones that somebody did not fill in."""
+    monkeypatch.setenv(name, empty)
+
+    assert load_settings() == Settings.model_construct()
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("name", MAY_NOT)
+def test_an_empty_setting_that_has_a_default_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, empty: str
+) -> None:
+    """Who gives it means something by it, such as another database; so with the file of keys, or
+    the service would be open by oversight.
+    """
+    monkeypatch.setenv(name, empty)
+
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+
+    assert faults_of(refused.value) == [f"{name}: is empty: give it a value, or unset it"]
+
+
+@pytest.mark.parametrize(
+    "name", ["ERC_BUNDLE", "ERC_DATA", "ERC_KEYS_FILE", "ERC_DEMONSTRATIONS__FOLDER",
+             "ERC_DEMONSTRATIONS__FILE"],
+)  # fmt: skip
+def test_a_tilde_in_a_path_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Files of variables are read without a shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(name, "~/erc/it")
 
     settings = load_settings()
 
-    assert settings.limits.text_characters == 10
-    assert settings.qdrant.url is None
+    held = {
+        "ERC_BUNDLE": settings.bundle,
+        "ERC_DATA": settings.data,
+        "ERC_KEYS_FILE": settings.keys_file,
+        "ERC_DEMONSTRATIONS__FOLDER": settings.demonstrations.folder,
+        "ERC_DEMONSTRATIONS__FILE": settings.demonstrations.file,
+    }
+    assert held[name] == tmp_path / "erc" / "it"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite"])
+def test_a_tilde_in_the_database_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ERC_DATABASE__URL", f"{scheme}:///~/erc.sqlite3")
+
+    url = load_settings().database.url.get_secret_value()
+
+    assert url == f"{scheme}:///{tmp_path}/erc.sqlite3"
+
+
+@pytest.mark.parametrize("name", ["ERC_BUNDLE", "ERC_DATABASE__URL"])
+def test_a_tilde_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Rather than that a folder of that name is made."""
+    value = {"ERC_BUNDLE": "~nobody-here/x", "ERC_DATABASE__URL": "sqlite:///~nobody-here/x"}
+    monkeypatch.setenv(name, value[name])
+
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+
+    (fault,) = faults_of(refused.value)
+    assert fault == f"{name}: its ~ stands for no home folder: write the whole path"
+
+
+@pytest.mark.parametrize("value", ["", "hunter2", "[]"])
+def test_a_section_by_itself_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """It has settings and is none; its value is not shown."""
+    monkeypatch.setenv("ERC_DATABASE", value)
+
+    with pytest.raises(
+        (UnknownSetting, ValidationError), match=r"ERC_DATABASE|database"
+    ) as refused:
+        load_settings()
+
+    assert "hunter2" not in str(refused.value)
 
 
 def test_demonstrations_are_shown_unless_they_are_switched_off(
@@ -67,3 +167,15 @@ def test_an_error_never_shows_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["qdrant", "qdrant:6333", "http://", "ftp://a", "http://a:hunter2"])
+def test_a_url_of_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Before anything starts, and without showing it: a password may be in it."""
+    monkeypatch.setenv("ERC_QDRANT__URL", url)
+
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+
+    (fault,) = faults_of(refused.value)
+    assert fault.startswith("ERC_QDRANT__URL: is no url of a server: write http://host:6333")

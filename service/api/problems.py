@@ -1,5 +1,6 @@
 """What an error becomes on its way to a client: a problem document (RFC 9457)."""
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from math import ceil
@@ -25,6 +26,10 @@ from service.api.problem_kinds import (
     WORTH_A_RETRY,
     Kind,
 )
+from service.causes import cause_of_ours
+from service.observability.correlation import is_first, request_id
+
+log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM = "problem"
@@ -74,6 +79,7 @@ def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
 
 def problem_of(error: errors.ServiceError) -> dict[str, Any]:
     """The problem document of one of our errors."""
+    _log_cause(error)
     return problem(PROBLEMS[type(error)], str(error))
 
 
@@ -142,7 +148,23 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
 
 def answer_of(request_id: str, error: errors.ServiceError) -> Response:
     """One of our errors as a whole answer."""
+    _log_cause(error)
     return problem_answer(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+
+
+def _log_cause(error: errors.ServiceError) -> None:
+    """Log why a part does not answer: the client is not told, and whoever runs the service has to
+    know. Once a request, which may have met it in each of its dialogues.
+    """
+    if not isinstance(error, errors.Unavailable) or not is_first(str(error)):
+        return
+    whose, cause = request_id(), cause_of_ours(error)
+    log.error(
+        "%s%s%s",
+        "" if whose is None else f"request {whose}: ",
+        error,
+        f": {cause}" if cause else "",
+    )
 
 
 def _headers_of(error: errors.ServiceError) -> dict[str, str]:

@@ -25,6 +25,10 @@ class Label:
     unified: str
 
 
+class LabelSpaceError(ValueError):
+    """Label spaces that cannot be used; the message names the file and says why."""
+
+
 class UnknownLabel(ValueError):
     """A label that the label space does not have."""
 
@@ -65,17 +69,20 @@ def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
     """Read every `*.toml` of a folder, by name.
 
     Raises:
-        ValueError: no file, a malformed one, or a unified label that `unified.toml` does not have.
+        LabelSpaceError: no file, a malformed one, or a unified label that `unified.toml` does not
+            have.
     """
     spaces = {space.name: space for space in map(_load, sorted(folder.glob("*.toml")))}
     if UNIFIED not in spaces:
-        raise ValueError(f"{folder} has no {UNIFIED}.toml")
+        raise LabelSpaceError(f"{folder} has no {UNIFIED}.toml")
     for space in spaces.values():
         for label in space.labels:
             try:
                 spaces[UNIFIED].label(label.unified)
             except UnknownLabel as error:
-                raise ValueError(f"{folder / space.name}.toml: {label.name}: {error}") from None
+                raise LabelSpaceError(
+                    f"{folder / space.name}.toml: {label.name}: {error}"
+                ) from None
     return MappingProxyType(spaces)
 
 
@@ -86,17 +93,17 @@ def _load(path: Path) -> LabelSpace:
         labels = tuple(Label(**label) for label in values["labels"])
         space = LabelSpace(values["name"], values["title"], labels)
     except KeyError as error:
-        raise ValueError(f"{path}: {error.args[0]} is missing") from None
+        raise LabelSpaceError(f"{path}: {error.args[0]} is missing") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise LabelSpaceError(f"{path}: {error}") from None
     if space.name != path.stem:
-        raise ValueError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")
+        raise LabelSpaceError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")
     for what in ("name", "verbalizer", "unified"):
         words = [getattr(label, what) for label in space.labels]
         if not all(isinstance(word, str) and word.strip() for word in words):
-            raise ValueError(f"{path}: each label needs a {what}, got {words}")
+            raise LabelSpaceError(f"{path}: each label needs a {what}, got {words}")
         if what != "unified" and len(set(words)) != len(words):
-            raise ValueError(f"{path}: each label needs a {what} of its own, got {words}")
+            raise LabelSpaceError(f"{path}: each label needs a {what} of its own, got {words}")
     if len(space.labels) < 2 or any(name != name.casefold() for name in space.names):
-        raise ValueError(f"{path}: needs two labels or more, their names in lower case")
+        raise LabelSpaceError(f"{path}: needs two labels or more, their names in lower case")
     return space

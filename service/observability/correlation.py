@@ -31,6 +31,23 @@ def about(scope: Mapping[str, Any]) -> Iterator[None]:
         _scope.reset(token)
 
 
+def request_id() -> str | None:
+    """Of the request that is being answered; None: there is none, as in a job."""
+    scope = _scope.get()
+    return None if scope is None else str(scope["state"]["request_id"])
+
+
+def is_first(what: str) -> bool:
+    """Whether the request that is being answered comes to this for the first time."""
+    scope = _scope.get()
+    if scope is None:
+        return True
+    before: set[str] = scope["state"].setdefault("come_to", set())
+    is_new = what not in before
+    before.add(what)
+    return is_new
+
+
 class Correlation:
     """The ids by which lines of logs, and spans, are put together."""
 

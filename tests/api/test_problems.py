@@ -4,11 +4,18 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import httpx
 import pytest
 
 from service.api.problem_kinds import PROBLEMS
-from service.errors import DialogueBusy, ServiceError
+from service.errors import (
+    DatabaseUnavailable,
+    DialogueBusy,
+    EngineUnavailable,
+    Overloaded,
+    ServiceError,
+)
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -88,6 +95,75 @@ async def test_a_part_that_breaks_a_promise_is_a_failure_of_the_service(
     assert problem(turn) == problem(batch) == (500, "internal-error")
     service.engine.comes_back()
     assert (await service.say("call-42", "Ann", "Hello?")).json()["index"] == 0
+
+
+def errors_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_why_a_part_does_not_answer_is_logged_and_not_told(
+    service: "Service", problem: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kinds of its causes, and what they say where that is of machines alone."""
+    error = EngineUnavailable("the label engine failed")
+    error.__cause__ = RuntimeError("xyzzy")
+    error.__cause__.__cause__ = ConnectionResetError(104, "Connection reset by peer")
+
+    answer = await raising(service, error)
+
+    assert problem(answer) == (503, "engine-unavailable")
+    assert "RuntimeError" not in answer.text
+    assert errors_logged(caplog) == [
+        f"request {answer.headers[ID]}: the label engine failed: RuntimeError, from "
+        "ConnectionResetError (Connection reset by peer)"
+    ]
+
+
+async def test_what_people_say_and_passwords_are_left_out_of_a_logged_cause(
+    service: "Service", caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL repeats values in its messages of some kinds, and in the details of all."""
+    error = DatabaseUnavailable("the database cannot carry this out")
+    error.__cause__ = asyncpg.DataError("invalid input for query argument $1: 'xyzzy'")
+    error.__cause__.__cause__ = asyncpg.UndefinedTableError(
+        "no relation at postgresql://ann:xyzzy@db/erc\nDETAIL: Key (text)=(xyzzy)"
+    )
+
+    await raising(service, error)
+
+    (logged,) = errors_logged(caplog)
+    assert logged.endswith("(no relation at postgresql://***@db/erc)")
+    assert "xyzzy" not in logged
+
+
+async def test_a_part_that_fails_for_each_dialogue_of_a_batch_is_logged_once(
+    service: "Service", caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch may have a hundred."""
+    service.engine.goes_away()
+    lines = "".join(
+        f'{{"id": "{number}", "utterances": [{{"speaker": "Ann", "text": "Hello?"}}]}}\n'
+        for number in range(3)
+    )
+
+    answer = await service.client.post(
+        "/batch", content=lines, headers={"content-type": "application/x-ndjson"}
+    )
+
+    assert answer.text.count("/problems/engine-unavailable") == 3
+    assert errors_logged(caplog) == [
+        f"request {answer.headers[ID]}: the label engine has died",
+    ]
+
+
+@pytest.mark.parametrize("error", [DialogueBusy("busy"), Overloaded("too much")])
+async def test_what_is_refused_is_no_fault_of_a_part(
+    service: "Service", caplog: pytest.LogCaptureFixture, error: ServiceError
+) -> None:
+    """Metrics count it; the log would only grow."""
+    await raising(service, error)
+
+    assert errors_logged(caplog) == []
 
 
 @pytest.mark.parametrize(

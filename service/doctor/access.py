@@ -1,0 +1,65 @@
+"""Who may reach the service: its keys, and its port."""
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.access.keyring import is_loopback, open_keyring
+from service.access.keys import KeysError, read_keys
+from service.doctor.findings import Fault
+from service.ports import why_not_free
+from service.settings import Settings
+
+
+def keys(settings: Settings) -> str:
+    """Whether there are good ones, where they are needed."""
+    file = settings.keys_file
+    try:
+        open_keyring(file, settings.host, allow_anonymous=settings.allow_anonymous)
+        found = () if file is None else read_keys(file)
+    except KeysError as error:
+        what, colon, remedy = str(error).rpartition(": set ")
+        if colon:
+            raise Fault(what, f"set {remedy}") from None
+        raise Fault(
+            str(error),
+            "correct the file, or ERC_KEYS_FILE; `instructerc keys new` makes an entry",
+        ) from None
+    if file is None:
+        if is_loopback(settings.host):
+            return f"none, and none needed: only this machine reaches {settings.host}"
+        raise Fault(
+            f"none: anybody who reaches {settings.host} may ask for anything",
+            "set ERC_KEYS_FILE in place of ERC_ALLOW_ANONYMOUS, unless it is meant so",
+            "warning",
+        )
+    now = datetime.now(UTC)
+    good = [key for key in found if key.not_after is None or key.not_after > now]
+    if not good:
+        raise Fault(
+            f"none of the {len(found)} keys in {file} is good any more",
+            "add one that `instructerc keys new` makes",
+            "warning",
+        )
+    _refuse_open(file)
+    return f"{len(good)} of {len(found)} in {file} are good"
+
+
+def _refuse_open(file: Path) -> None:
+    if file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Fault(
+            f"others than its owner may write to {file}, and so make themselves keys",
+            f"chmod go-w {file}",
+            "warning",
+        )
+
+
+def port(settings: Settings) -> str:
+    """Whether it can be listened on."""
+    at = f"{settings.host}:{settings.port}"
+    if (why := why_not_free(settings.host, settings.port)) is not None:
+        raise Fault(
+            f"cannot listen on {at}: {why}",
+            "end what listens there, such as a service that runs, or set ERC_HOST or ERC_PORT",
+        )
+    return "any free one" if settings.port == 0 else f"{at} is free"

@@ -1,0 +1,157 @@
+"""The database: whether it is reached, of which version its tables are, whether it takes writes."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.doctor.findings import Fault
+from service.sessions.database import open_database, transactional
+from service.sessions.failures import cause_of, is_ours
+from service.sessions.schema import VERSION_TABLE, metadata
+from service.settings import Settings
+
+_LOCK_S = 2.0
+_ALL_S = 15.0
+
+
+def database(settings: Settings) -> str:
+    """Look at the tables, and take the lock that a write needs, for a moment."""
+    try:
+        url = make_url(settings.database.url.get_secret_value())
+    except (ArgumentError, ValueError):  # whose messages may hold the password
+        shapes = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
+        raise Fault("ERC_DATABASE__URL cannot be read", f"write it as {shapes}") from None
+    try:
+        if url.get_backend_name() == "sqlite":
+            return _sqlite(_file(url))
+        return asyncio.run(_postgresql(url))
+    except Fault:
+        raise
+    except ValueError as error:
+        raise Fault(f"ERC_DATABASE__URL: {error}", "correct ERC_DATABASE__URL") from None
+    except Exception as error:
+        if is_ours(error):
+            raise
+        what, _, remedy = cause_of(error, url).rpartition(": ")
+        raise Fault(what, remedy) from error
+
+
+def _file(url: URL) -> Path:
+    """A SQLite file; `open_database` would make it, and its folder."""
+    if not url.database or url.database == ":memory:" or url.host or url.query:
+        raise Fault(
+            "ERC_DATABASE__URL: a SQLite url needs a file and nothing else",
+            "write it as sqlite:///folder/file.sqlite3",
+        )
+    return Path(url.database).absolute()
+
+
+def _sqlite(file: Path) -> str:
+    if not os.path.lexists(file):
+        return f"{file} is not there yet: a start makes it"
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_LOCK_S)) as opened:
+        opened.isolation_level = None
+        opened.execute("BEGIN IMMEDIATE")  # the write lock
+        try:
+            named = opened.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            tables = {str(name) for (name,) in named}
+            versions = []
+            if VERSION_TABLE in tables:
+                versions = opened.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+        finally:
+            opened.execute("ROLLBACK")
+    return _tables(f"the SQLite file {file}", tables, [str(number) for (number,) in versions])
+
+
+async def _postgresql(url: URL) -> str:
+    engine = open_database(url)
+    try:
+        async with asyncio.timeout(_ALL_S), transactional(engine).connect() as connection:
+            return await _postgresql_tables(connection)
+    finally:
+        await engine.dispose()
+
+
+async def _postgresql_tables(connection: AsyncConnection) -> str:
+    found = (
+        await connection.execute(
+            text(
+                "SELECT current_setting('server_version') AS release,"
+                " current_setting('transaction_read_only') AS read_only,"
+                " current_schema() AS schema, current_database() AS database,"
+                " has_schema_privilege(current_schema(), 'CREATE') AS makes_tables"
+            )
+        )
+    ).one()
+    where = f'database "{found.database}" of PostgreSQL {found.release}'
+    if found.read_only == "on":
+        raise Fault(
+            f"{where} cannot be written to, as on a standby",
+            "have ERC_DATABASE__URL name the primary",
+        )
+    if found.schema is None:
+        raise Fault(f"{where} has no schema for the tables", "make it, or set the search_path")
+    tables = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+    if VERSION_TABLE not in tables and not found.makes_tables:
+        raise Fault(
+            f'in {where} this role may not make tables, in the schema "{found.schema}"',
+            "GRANT CREATE on it, or have its owner run `instructerc migrate`",
+        )
+    versions: list[str] = []
+    if VERSION_TABLE in tables:
+        numbers = await connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+        versions = [str(number) for (number,) in numbers]
+    said = _tables(where, tables, versions)
+    if ours := sorted(tables & set(metadata.tables)):
+        # It takes the right to write, waits for whoever holds the tables, and changes nothing.
+        await connection.execute(text(f"SET LOCAL lock_timeout = {int(1000 * _LOCK_S)}"))
+        await connection.execute(text(f"LOCK TABLE {', '.join(ours)} IN ROW EXCLUSIVE MODE"))
+    return said
+
+
+def _tables(where: str, tables: set[str], versions: Sequence[str]) -> str:
+    """What a start finds.
+
+    Args:
+        versions: those that the table of versions names: one, or none of a new database.
+    """
+    known, ours = _known_versions(), set(metadata.tables)
+    if not versions:
+        if others := sorted(ours & tables):
+            raise Fault(
+                f"{where} has tables of another program: {', '.join(others)}",
+                "have ERC_DATABASE__URL name a database of the service's own",
+            )
+        return f"{where} has no tables yet: a start makes them"
+    version = ", ".join(versions)
+    if version not in known:
+        raise Fault(
+            f"{where} has tables of a newer version of this program ({version}, not {known[-1]})",
+            "start that version, or restore a backup made before it first ran",
+        )
+    if version != known[-1]:
+        raise Fault(
+            f"{where} has tables of an older version ({version}, not {known[-1]})",
+            "make a backup, then run `instructerc migrate`; a start does so too",
+            "warning",
+        )
+    if missing := sorted(ours - tables):
+        raise Fault(f"{where} lacks the tables {', '.join(missing)}", "restore a backup")
+    return f"{where} has the newest tables ({version}) and can be written to"
+
+
+def _known_versions() -> list[str]:
+    """Of the tables, the oldest first."""
+    config = Config()
+    config.set_main_option("script_location", "service.sessions:migrations")
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    return [script.revision for script in scripts][::-1]

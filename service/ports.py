@@ -1,0 +1,19 @@
+"""Whether an address is free to listen on."""
+
+import socket
+
+
+def why_not_free(host: str, port: int) -> str | None:
+    """Why nobody can listen there now; None: it is free, or any free port will do."""
+    if port == 0:
+        return None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except (UnicodeError, TypeError):  # what a name cannot be written as
+            return "not the name of a host"
+    return None

@@ -1,0 +1,22 @@
+"""Why a command cannot go on, in one line, for whoever has started it."""
+
+from sqlalchemy import make_url
+
+from service.causes import cause_of_ours
+from service.errors import DatabaseUnavailable, Unavailable
+from service.sessions.failures import cause_of
+from service.settings import Settings
+
+
+def why(error: Exception, settings: Settings) -> str:
+    """What stands in the way and, where a part does not answer, what the outside says of it."""
+    match error:
+        case DatabaseUnavailable() if error.__cause__ is not None:
+            return cause_of(error, make_url(settings.database.url.get_secret_value()))
+        case Unavailable() if cause := cause_of_ours(error):
+            told = f"{error}: {cause}"
+        case OSError() if error.strerror is not None:
+            told = f"{error.filename or 'the operating system'}: {error.strerror}"
+        case _:
+            told = str(error)
+    return " ".join(told.split())
