@@ -1,14 +1,26 @@
 """Which variable sets what. Every setting is an environment variable that begins with `ERC_`."""
 
 import os
+import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "ERC_"
+_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -132,6 +144,35 @@ class Admission(Section):
     )
 
 
+def _hosts(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for number, host in enumerate(hosts, start=1):
+        if not (_HOST.fullmatch(host) or _is_address(host)):
+            raise ValueError(
+                f"number {number} is no host: give names such as erc.example.org, *.example.org "
+                "for all below one, or addresses; without scheme, port or path"
+            )
+    return hosts
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+AllowedHosts = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_checked)] | None, NoDecode, BeforeValidator(_hosts)
+]
+
+
 class Settings(BaseSettings):
     """All settings, read from the environment once, at start."""
 
@@ -146,6 +187,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0: any free one")
+    allowed_hosts: AllowedHosts = Field(
+        None,
+        description="hosts that the service may be asked for as beside this machine, such as "
+        "`erc.example.org,*.example.com`; `*`: any; unset: on a loopback address none, elsewhere "
+        "any where callers need keys, and no name where they do not",
+    )
     keys_file: Path | None = Field(
         None, description="file of the keys that callers need; unset: anybody may ask for anything"
     )

@@ -13,6 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.admission.rejections import CountRejection, Rejection
+from service.api.hosts import host_of_target
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem_of
 from service.errors import Overloaded
 
@@ -73,6 +74,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_came()
+        host_of_target(self.url, self.headers)
         super().on_headers_complete()
 
     def _expect_head(self) -> None:
