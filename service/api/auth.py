@@ -32,7 +32,7 @@ BEARER = HTTPBearer(
 _OPEN = frozenset({"/livez", "/readyz"})
 # And whoever was refused for the lack of one must be able to read why.
 _EXPLAINING = "/problems"
-_OPERATIONS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_OPERATIONS = re.compile(r"/metrics|/openapi\.json|/docs(?:/.*)?", re.DOTALL)
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # It asks with a body, and keeps nothing.
 _SCORING = ("POST", "/batch")
@@ -114,10 +114,8 @@ class KnownCallers:
         """What a key must be for; None: no key is needed."""
         if path in _OPEN or path.startswith(_EXPLAINING):
             return None
-        if path in _OPERATIONS and self.access.open_operations:
-            return None
-        if path in _OPERATIONS:
-            return KeyScope.ADMIN
+        if _OPERATIONS.fullmatch(path):
+            return None if self.access.open_operations else KeyScope.ADMIN
         return KeyScope.READ if method in _READING or (method, path) == _SCORING else KeyScope.WRITE
 
 

@@ -112,6 +112,7 @@ def _refusal() -> bytes:
         "HTTP/1.1 503 Service Unavailable\r\n"
         f"content-type: {PROBLEM_JSON}\r\n"
         f"content-length: {len(body)}\r\n"
+        "x-content-type-options: nosniff\r\n"
         f"retry-after: {RETRY_AFTER_S}\r\n"
         "connection: close\r\n\r\n"
     )

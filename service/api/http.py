@@ -14,13 +14,20 @@ from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
 from service.api.hosts import AddressedRequests
-from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds, TracedRequests
+from service.api.middleware import (
+    AnsweredFailures,
+    CountedRequests,
+    RequestIds,
+    TracedRequests,
+    TypedAnswers,
+)
 from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
 from service.api.routers import (
     batch,
     demonstrations,
     dialogues,
+    documentation,
     events,
     jobs,
     label_spaces,
@@ -98,11 +105,13 @@ def build_api(
         lifespan=lifespan,
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
             Middleware(RequestIds),
+            Middleware(TypedAnswers),
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
@@ -126,6 +135,7 @@ def build_api(
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
+    app.include_router(documentation.router)
     app.include_router(operations.router)
     return app
 

@@ -186,9 +186,7 @@ def test_the_example_of_an_answer_is_one(answer: type[UtteranceOut | ForecastOut
 
 
 async def test_the_documentation_is_served(service: "Service") -> None:
-    """As a document and as a page."""
+    """As it is committed."""
     document = await service.client.get("/openapi.json")
-    page = await service.client.get("/docs")
 
     assert document.json()["info"]["version"] == "0.0.0"
-    assert "swagger-ui" in page.text
