@@ -16,6 +16,7 @@ from service.errors import Unauthenticated
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_NOT_GOOD = "the key is not known, or no longer good"
 
 # Changes with every change of a file, also of one that others take the place of.
 _Stamp = tuple[int, int, int]
@@ -50,7 +51,19 @@ class Keyring:
         Raises:
             Unauthenticated: there is no such key, or its time is over.
         """
-        given = digest(key)
+        return self._caller(digest(key))
+
+    def check(self, caller: Caller) -> None:
+        """Refuse a caller whose key is no longer good for all that it was good for.
+
+        Raises:
+            Unauthenticated: it is gone, has had its time, is another tenant's or lacks a scope now.
+        """
+        now = self._caller(caller.digest)
+        if now.tenant != caller.tenant or not caller.scopes <= now.scopes:
+            raise Unauthenticated(_NOT_GOOD)
+
+    def _caller(self, given: bytes) -> Caller:
         # A lookup takes its time by the hash, of which nobody can choose the beginning.
         held = self._held.get(given)
         if (
@@ -58,7 +71,7 @@ class Keyring:
             or not hmac.compare_digest(held.digest, given)
             or (held.key.not_after is not None and held.key.not_after <= datetime.now(UTC))
         ):
-            raise Unauthenticated("the key is not known, or no longer good")
+            raise Unauthenticated(_NOT_GOOD)
         return held.caller
 
     async def watch(self) -> None:
