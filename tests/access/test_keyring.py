@@ -194,3 +194,37 @@ def test_a_caller_is_shown_without_what_finds_the_key(file: Path) -> None:
 
     assert digest(OLD).hex() not in shown
     assert "digest" not in shown
+
+
+def open_to(file: Path, file_mode: int, folder_mode: int) -> None:
+    file.chmod(file_mode)
+    file.parent.chmod(folder_mode)
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "told"),
+    [
+        (0o600, 0o700, None),
+        (0o644, 0o755, None),
+        (0o664, 0o775, None),
+        (0o646, 0o700, "write"),
+        (0o600, 0o777, "replace"),
+        (0o600, 0o1777, None),
+    ],
+)
+async def test_a_file_that_anybody_may_write_is_told_of(
+    file: Path, caplog: pytest.LogCaptureFixture, file_mode: int, folder_mode: int, told: str | None
+) -> None:
+    """At the start and when it changes; reading it gives nobody a key, so that is no matter."""
+    open_to(file, file_mode, folder_mode)
+
+    ring = Keyring(file)
+    found = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    caplog.clear()
+    open_to(write(file, key(NEW)), file_mode, folder_mode)
+    await ring.look()
+    again = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+    assert found == again
+    assert len(found) == (told is not None)
+    assert all(f"any user may {told} {file}" in each for each in found)
