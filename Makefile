@@ -18,7 +18,7 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench openapi dashboards pictures check format install bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench openapi swagger-ui dashboards pictures check format install bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -41,6 +41,19 @@ bench: $(BUNDLE)/bundle.json
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
+
+# The page at /docs; the hash is the one that the registry states for the version.
+SWAGGER_UI := swagger-ui-dist-5.35.0.tgz
+SWAGGER_UI_SHA512 := 534eaba4cb56f55dd73c638179a993512af4674f63317e0826e00da44fc465b021c341bc0a0c2bcd4e18997927fe1d3008336c5dd19aad334d1c2dec53cc9551
+SWAGGER_UI_FILES := swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE
+swagger-ui:
+	@mkdir -p build
+	curl --fail --silent --show-error --location --output build/$(SWAGGER_UI) \
+	  https://registry.npmjs.org/swagger-ui-dist/-/$(SWAGGER_UI)
+	echo "$(SWAGGER_UI_SHA512)  build/$(SWAGGER_UI)" | sha512sum --check --quiet
+	tar --extract --gzip --file build/$(SWAGGER_UI) --directory service/api/swagger_ui \
+	  --strip-components 1 --no-same-owner --no-same-permissions $(addprefix package/,$(SWAGGER_UI_FILES))
+	cd service/api/swagger_ui && sha256sum $(SWAGGER_UI_FILES) > SHA256SUMS
 
 # Grafana's files, of which helm/grafana is the source.
 dashboards: $(INSTALLED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from service.access.hosts import allowed_hosts
 from service.access.keyring import is_loopback, open_keyring
 from service.admission.places import Places
 from service.api.auth import Access
@@ -198,8 +199,9 @@ def _access(settings: Settings) -> Access:
     keyring = open_keyring(
         settings.keys_file, settings.host, allow_anonymous=settings.allow_anonymous
     )
-    is_open = settings.open_operations
-    return Access(keyring, is_loopback(settings.host) if is_open is None else is_open)
+    loopback, is_open = is_loopback(settings.host), settings.open_operations
+    hosts = allowed_hosts(settings.allowed_hosts, loopback=loopback, keys=keyring is not None)
+    return Access(keyring, loopback if is_open is None else is_open, hosts)
 
 
 def _places(settings: Settings, metrics: Metrics) -> Places:

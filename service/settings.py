@@ -3,24 +3,37 @@
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+<<<<<<< HEAD
     BaseModel,
+=======
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+>>>>>>> web
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+<<<<<<< HEAD
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+=======
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+>>>>>>> web
 
 _PREFIX = "ERC_"
+_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -206,7 +219,40 @@ class Admission(Section):
     )
 
 
+<<<<<<< HEAD
 class Settings(_Given, BaseSettings):
+=======
+def _hosts(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for number, host in enumerate(hosts, start=1):
+        if not (_HOST.fullmatch(host) or _is_address(host)):
+            raise ValueError(
+                f"number {number} is no host: give names such as erc.example.org, *.example.org "
+                "for all below one, or addresses; without scheme, port or path"
+            )
+    return hosts
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+AllowedHosts = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_checked)] | None, NoDecode, BeforeValidator(_hosts)
+]
+
+
+class Settings(BaseSettings):
+>>>>>>> web
     """All settings, read from the environment once, at start."""
 
     model_config = SettingsConfigDict(
@@ -219,6 +265,12 @@ class Settings(_Given, BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0: any free one")
+    allowed_hosts: AllowedHosts = Field(
+        None,
+        description="hosts that the service may be asked for as beside this machine, such as "
+        "`erc.example.org,*.example.com`; `*`: any; unset: on a loopback address none, elsewhere "
+        "any where callers need keys, and no name where they do not",
+    )
     keys_file: Path | None = Field(
         None, description="file of the keys that callers need; unset: anybody may ask for anything"
     )

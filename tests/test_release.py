@@ -96,16 +96,83 @@ def test_a_change_is_checked_as_a_submission_is() -> None:
     assert {f"make {target}" for target in re.findall(r"^make (\w+)$", run, re.M)} <= done
 
 
-def test_workflows_write_nothing_unless_they_publish() -> None:
-    """The token of a check can read; no expression is put into a script, where it would run."""
+def jobs_of(workflow: Path) -> dict[str, dict[str, Any]]:
+    jobs: dict[str, dict[str, Any]] = yaml.safe_load(workflow.read_text("utf-8"))["jobs"]
+    return jobs
+
+
+ALL_JOBS = [
+    pytest.param(workflow, job, id=f"{workflow.stem}-{name}")
+    for workflow in WORKFLOWS
+    for name, job in jobs_of(workflow).items()
+]
+# What runs on the machine that has a token to publish with: no make, no Python, no build.
+PUBLISHING = re.compile(
+    r"sudo rm -rf [\w/ ]+"
+    r"|zstd --decompress --stdout \S+ \| docker load"
+    r"|echo \"\$TOKEN\" \| (docker|helm registry) login [^|;&]+ --password-stdin"
+    r"|docker push [^|;&\s]+"
+    r"|helm package [^|;&]+"
+    r"|helm push [^|;&]+"
+)
+
+
+def test_workflows_can_write_nothing_unless_a_job_publishes() -> None:
+    """The token of any other job can read; only the release has such jobs."""
     for workflow in WORKFLOWS:
         content = yaml.safe_load(workflow.read_text("utf-8"))
         assert content["permissions"] == {"contents": "read"}
-        may_push = workflow.stem == "release"
-        for job in content["jobs"].values():
-            wanted = {"contents": "read", "packages": "write"} if may_push else None
-            assert job.get("permissions") == wanted
-        assert not any("${{" in step.get("run", "") for step in steps(workflow))
+        permissions = {name: job.get("permissions") for name, job in content["jobs"].items()}
+        writing = {name for name, found in permissions.items() if found is not None}
+        assert writing == ({"image", "chart"} if workflow.stem == "release" else set())
+        for name in writing:
+            assert permissions[name] == {"contents": "read", "packages": "write"}
+
+
+@pytest.mark.parametrize(("workflow", "job"), ALL_JOBS)
+def test_a_job_that_can_publish_runs_no_code_of_others(workflow: Path, job: dict[str, Any]) -> None:
+    """Nor does one that can not have a secret: what is built elsewhere is only loaded and sent."""
+    if "permissions" not in job:
+        assert "secrets." not in str(job), workflow
+        assert "github.token" not in str(job), workflow
+        return
+    for step in job["steps"]:
+        if "uses" in step:
+            assert step["uses"].startswith("actions/")
+            assert "setup-" not in step["uses"]
+        for line in step.get("run", "").splitlines():
+            assert PUBLISHING.fullmatch(line), line
+
+
+@pytest.mark.parametrize(("workflow", "job"), ALL_JOBS)
+def test_credentials_come_last_and_to_one_step(workflow: Path, job: dict[str, Any]) -> None:
+    """A token is in the environment of the login alone, after which only a push comes."""
+    steps_of_job = job["steps"]
+    assert "env" not in job, workflow
+    with_token = [n for n, step in enumerate(steps_of_job) if "secrets." in str(step)]
+    if not with_token:
+        return
+    (login,) = with_token
+    assert "login" in steps_of_job[login]["run"]
+    (after,) = steps_of_job[login + 1 :]
+    assert re.match(r"(docker|helm) push ", after["run"])
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_nothing_of_a_change_reaches_a_script_or_another_run(workflow: Path) -> None:
+    """No expression is put into a script, where it would run; no credential is left in the folder.
+
+    Nothing is kept between runs, and no change of others runs with the repository's rights.
+    """
+    text = workflow.read_text("utf-8")
+    assert "pull_request_target" not in text
+    assert "workflow_run" not in text
+    for step in steps(workflow):
+        assert "${{" not in step.get("run", "")
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+        assert "cache" not in {*step.get("with", {}), step.get("uses", "").split("@")[0]}
+        assert not step.get("uses", "").startswith("actions/cache")
 
 
 def test_the_table_of_values_is_a_script_too() -> None:

@@ -1,7 +1,7 @@
 """Who asks, what they may ask for, and how much of it they have left."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from time import monotonic
 
@@ -57,6 +57,7 @@ class Caller:
         tenant: whose dialogues and demonstrations they ask for.
         requests, utterances: what they have left; None: as many as they like.
         batch_utterances: in one batch at most; None: as many as anybody.
+        digest: of the key that they hold, by which it is found again.
     """
 
     tenant: str
@@ -64,6 +65,7 @@ class Caller:
     requests: Bucket | None = None
     utterances: Bucket | None = None
     batch_utterances: int | None = None
+    digest: bytes = field(default=b"", repr=False)
 
     def require(self, scope: Scope) -> None:
         """Refuse a caller without a scope.
@@ -107,7 +109,14 @@ def caller_of(key: Key, clock: Clock = monotonic) -> Caller:
         utterances = Bucket(quota.utterances_per_min, per_s, clock)
     # A batch of more than a minute's utterances would wait for ever.
     bounds = [n for n in (quota.batch_utterances, quota.utterances_per_min) if n is not None]
-    return Caller(key.tenant, key.scopes, requests, utterances, min(bounds, default=None))
+    return Caller(
+        key.tenant,
+        key.scopes,
+        requests,
+        utterances,
+        min(bounds, default=None),
+        bytes.fromhex(key.sha256),
+    )
 
 
 def _spend(bucket: Bucket | None, count: int, what: str) -> None:

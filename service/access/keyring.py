@@ -3,7 +3,9 @@
 import asyncio
 import hmac
 import logging
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -16,6 +18,7 @@ from service.errors import Unauthenticated
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_NOT_GOOD = "the key is not known, or no longer good"
 
 # Changes with every change of a file, also of one that others take the place of.
 _Stamp = tuple[int, int, int]
@@ -43,6 +46,7 @@ class Keyring:
         self._file = file
         self._stamp = _stamp(file)
         self._held: Mapping[bytes, _Held] = _take_up(read_keys(file), {})
+        _warn_of_writers(file)
 
     def caller(self, key: str) -> Caller:
         """Whoever holds a key.
@@ -50,7 +54,19 @@ class Keyring:
         Raises:
             Unauthenticated: there is no such key, or its time is over.
         """
-        given = digest(key)
+        return self._caller(digest(key))
+
+    def check(self, caller: Caller) -> None:
+        """Refuse a caller whose key is no longer good for all that it was good for.
+
+        Raises:
+            Unauthenticated: it is gone, has had its time, is another tenant's or lacks a scope now.
+        """
+        now = self._caller(caller.digest)
+        if now.tenant != caller.tenant or not caller.scopes <= now.scopes:
+            raise Unauthenticated(_NOT_GOOD)
+
+    def _caller(self, given: bytes) -> Caller:
         # A lookup takes its time by the hash, of which nobody can choose the beginning.
         held = self._held.get(given)
         if (
@@ -58,7 +74,7 @@ class Keyring:
             or not hmac.compare_digest(held.digest, given)
             or (held.key.not_after is not None and held.key.not_after <= datetime.now(UTC))
         ):
-            raise Unauthenticated("the key is not known, or no longer good")
+            raise Unauthenticated(_NOT_GOOD)
         return held.caller
 
     async def watch(self) -> None:
@@ -80,6 +96,7 @@ class Keyring:
             return
         self._held = _take_up(keys, self._held)
         log.info("%d keys read from %s", len(keys), self._file)
+        _warn_of_writers(self._file)
 
 
 def open_keyring(file: Path | None, host: str, *, allow_anonymous: bool) -> Keyring | None:
@@ -123,6 +140,16 @@ def _take_up(keys: tuple[Key, ...], before: Mapping[bytes, _Held]) -> Mapping[by
             known if known is not None and known.key == key else _Held(key, value, caller_of(key))
         )
     return found
+
+
+def _warn_of_writers(file: Path) -> None:
+    """Say so where anybody on the machine may add a key; whoever reads the hashes learns none."""
+    with suppress(OSError):
+        file_mode, folder_mode = file.stat().st_mode, file.resolve().parent.stat().st_mode
+        if file_mode & stat.S_IWOTH:
+            log.warning("any user may write %s, and so make keys: chmod o-w", file)
+        elif folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX:
+            log.warning("any user may replace %s, and so make keys: chmod o-w its folder", file)
 
 
 def _stamp(file: Path) -> _Stamp | None:

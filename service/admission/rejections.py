@@ -7,6 +7,7 @@ from enum import StrEnum
 class Rejection(StrEnum):
     """Why a request is not answered with what it asked for; metrics name them so."""
 
+    HOST = "host"  # another one is asked for, or its page asks
     KEY = "key"  # none, or none that is good
     SCOPE = "scope"  # the key is not for this
     QUOTA = "quota"  # the key has used it up

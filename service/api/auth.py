@@ -1,5 +1,6 @@
 """Middleware that finds out who asks, before anything of the request is read."""
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.callers import ANYBODY, Bucket, Caller
+from service.access.hosts import Hosts
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
 from service.api.headers import QUOTA
+from service.api.ndjson import is_ndjson
 from service.api.problems import answer_of
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
+
+log = logging.getLogger(__name__)
 
 # Of the documentation: which calls take a key. Nothing is checked there.
 BEARER = HTTPBearer(
@@ -31,7 +36,7 @@ BEARER = HTTPBearer(
 _OPEN = frozenset({"/livez", "/readyz"})
 # And whoever was refused for the lack of one must be able to read why.
 _EXPLAINING = "/problems"
-_OPERATIONS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_OPERATIONS = re.compile(r"/metrics|/openapi\.json|/docs(?:/.*)?", re.DOTALL)
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # It asks with a body, and keeps nothing.
 _SCORING = ("POST", "/batch")
@@ -52,10 +57,12 @@ class Access:
     Attributes:
         keyring: the keys there are; None: anybody may ask for anything.
         open_operations: `/metrics` and the documentation need no key.
+        hosts: which ones the service may be asked for as.
     """
 
     keyring: Keyring | None = None
     open_operations: bool = True
+    hosts: Hosts = Hosts(anything=True)
 
 
 class KnownCallers:
@@ -63,6 +70,9 @@ class KnownCallers:
 
     A refused request's body is not read. The answer to a caller with a quota of requests says how
     much of it is left.
+
+    A key that is taken away ends what goes on for long: it is looked at again for each line and
+    event that is sent, and for what arrives of a body of lines. Nothing is sent then.
     """
 
     def __init__(self, app: ASGIApp, access: Access, count: CountRejection) -> None:
@@ -94,28 +104,73 @@ class KnownCallers:
             await answer(scope, receive, send)
             return
         scope["state"]["caller"] = caller
-
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                # What a route refuses is an answer here already.
-                reason = _REASONS.get(type(scope["state"].get("refusal")))
-                if reason is not None:
-                    self.count(reason)
-                if requests is not None:
-                    _tell(MutableHeaders(scope=message), requests)
-            await send(message)
-
-        await self.app(scope, receive, telling)
+        exchange = _Exchange(scope, receive, send, keyring, self.count)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except Exception:
+            if exchange.broken_off is None:
+                raise
+            # The server breaks the connection off: the answer has no end.
+            request_id = scope["state"]["request_id"]
+            log.warning("the answer to request %s ends: %s", request_id, exchange.broken_off)
 
     def _scope_for(self, method: str, path: str) -> KeyScope | None:
         """What a key must be for; None: no key is needed."""
         if path in _OPEN or path.startswith(_EXPLAINING):
             return None
-        if path in _OPERATIONS and self.access.open_operations:
-            return None
-        if path in _OPERATIONS:
-            return KeyScope.ADMIN
+        if _OPERATIONS.fullmatch(path):
+            return None if self.access.open_operations else KeyScope.ADMIN
         return KeyScope.READ if method in _READING or (method, path) == _SCORING else KeyScope.WRITE
+
+
+class _Exchange:
+    """A request and its answer, for as long as the caller's key is good.
+
+    Attributes:
+        broken_off: why the answer, which had begun, does not go on.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, keyring: Keyring, count: CountRejection
+    ) -> None:
+        self.broken_off: ServiceError | None = None
+        self._state = scope["state"]
+        self._caller: Caller = self._state["caller"]
+        self._receive = receive
+        self._send = send
+        self._keyring = keyring
+        self._count = count
+        self._in_lines = is_ndjson(scope)
+        self._begun = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        # Lines may come for minutes; another body is there in seconds.
+        if self._in_lines and message["type"] == "http.request":
+            self._look_again()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            # What a route refuses is an answer here already.
+            reason = _REASONS.get(type(self._state.get("refusal")))
+            if reason is not None:
+                self._count(reason)
+            if self._caller.requests is not None:
+                _tell(MutableHeaders(scope=message), self._caller.requests)
+        elif message.get("more_body", False):  # an event, a line, a sign of life
+            self._look_again()
+        await self._send(message)
+
+    def _look_again(self) -> None:
+        try:
+            self._keyring.check(self._caller)
+        except ServiceError as error:
+            if self._begun and self.broken_off is None:
+                self.broken_off = error
+                self._count(_REASONS[type(error)])
+            raise
 
 
 def _key(headers: Headers) -> str:

@@ -13,6 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.admission.rejections import CountRejection, Rejection
+from service.api.hosts import host_of_target
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem_of
 from service.errors import Overloaded
 
@@ -73,6 +74,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_came()
+        host_of_target(self.url, self.headers)
         super().on_headers_complete()
 
     def _expect_head(self) -> None:
@@ -110,6 +112,7 @@ def _refusal() -> bytes:
         "HTTP/1.1 503 Service Unavailable\r\n"
         f"content-type: {PROBLEM_JSON}\r\n"
         f"content-length: {len(body)}\r\n"
+        "x-content-type-options: nosniff\r\n"
         f"retry-after: {RETRY_AFTER_S}\r\n"
         "connection: close\r\n\r\n"
     )

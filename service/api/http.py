@@ -13,13 +13,21 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
-from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds, TracedRequests
+from service.api.hosts import AddressedRequests
+from service.api.middleware import (
+    AnsweredFailures,
+    CountedRequests,
+    RequestIds,
+    TracedRequests,
+    TypedAnswers,
+)
 from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
 from service.api.routers import (
     batch,
     demonstrations,
     dialogues,
+    documentation,
     events,
     jobs,
     label_spaces,
@@ -40,8 +48,9 @@ Reads a conversation as it happens and says, for each utterance, what emotion it
 Post the utterances of a dialogue one by one; each answer takes those before it into account.
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
 `application/problem+json`; at the `type` of one, a path of this service, its cause and remedy are.
-Any request may be answered with `bad-request`, `no-such-path`, `method-not-allowed` or, where the
-service is at fault, `internal-error`; `client-left` is only counted.
+Any request may be answered with `bad-request`, `misdirected-request`, `cross-site-request`,
+`no-such-path`, `method-not-allowed` or, where the service is at fault, `internal-error`;
+`client-left` is only counted.
 Every answer carries an `X-Request-Id`: yours, if you sent one.
 
 Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
@@ -96,14 +105,22 @@ def build_api(
         lifespan=lifespan,
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
             Middleware(RequestIds),
+            Middleware(TypedAnswers),
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(
+                AddressedRequests,
+                hosts=access.hosts,
+                count=metrics.count_rejection,
+                anonymous=access.keyring is None,
+            ),
             Middleware(KnownCallers, access=access, count=metrics.count_rejection),
             Middleware(AdmittedRequests, door=door),
             Middleware(
@@ -118,6 +135,7 @@ def build_api(
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
+    app.include_router(documentation.router)
     app.include_router(operations.router)
     return app
 

@@ -58,6 +58,25 @@ class RequestIds:
             await self.app(scope, receive, naming)
 
 
+class TypedAnswers:
+    """Has browsers take every answer for what it is declared as; words of users are no page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def declaring(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self.app(scope, receive, declaring)
+
+
 class TracedRequests:
     """Gives every request a span, but for those that operators' machinery sends all the time."""
 

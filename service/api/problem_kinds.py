@@ -260,6 +260,23 @@ BAD_REQUEST = Kind(
     "The request is not one that HTTP allows.",
     "Mend what `detail` says.",
 )
+MISDIRECTED_REQUEST = Kind(
+    "misdirected-request",
+    421,
+    "The service is not this host",
+    "`Host` names one that the service is not set to answer as: a web page may have its own name "
+    "lead here.",
+    "Ask for the service as it is known, or have `ERC_ALLOWED_HOSTS` name the host.",
+)
+CROSS_SITE_REQUEST = Kind(
+    "cross-site-request",
+    403,
+    "A page of another site may not ask",
+    "The service takes no keys, and `Origin` or `Sec-Fetch-Site` says that a web page of another "
+    "host asks.",
+    "Ask from a page of the service's own host, have `ERC_ALLOWED_HOSTS` name the page's, or "
+    "set up keys.",
+)
 INVALID_REQUEST = Kind(
     "invalid-request",
     422,
@@ -351,6 +368,8 @@ KINDS: Mapping[str, Kind] = {
         *PROBLEMS.values(),
         MALFORMED_JSON,
         BAD_REQUEST,
+        MISDIRECTED_REQUEST,
+        CROSS_SITE_REQUEST,
         INVALID_REQUEST,
         BODY_TOO_LARGE,
         NOT_JSON,

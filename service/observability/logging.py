@@ -24,7 +24,17 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LOUD = ("httpx", "sentence_transformers", "alembic", "transformers", "vllm")
 
 
-class DiscreetFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """Keeps messages on one line: a client's words in them cannot look like another one's.
+
+    Nor do they move a terminal's cursor. What errors hold has lines of its own.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return _on_one_line(super().formatMessage(record))
+
+
+class DiscreetFormatter(LineFormatter):
     """Leaves out what errors say; their types, their causes and the lines of code are enough."""
 
     def formatException(  # noqa: N802
@@ -78,7 +88,7 @@ def log_to(stream: TextIO, level: str, correlation: Correlation | None = None) -
     Args:
         correlation: where lines are to be JSON.
     """
-    text = (logging.Formatter if level == "debug" else DiscreetFormatter)(_FORMAT)
+    text = (LineFormatter if level == "debug" else DiscreetFormatter)(_FORMAT)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(text if correlation is None else JsonFormatter(correlation, text))
     root = logging.getLogger()
@@ -87,6 +97,12 @@ def log_to(stream: TextIO, level: str, correlation: Correlation | None = None) -
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
     return handler
+
+
+def _on_one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def log_lost_errors(loop: asyncio.AbstractEventLoop) -> None:

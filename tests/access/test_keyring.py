@@ -151,3 +151,80 @@ def test_nobody_opens_the_service_to_all_by_oversight(host: str, file: Path) -> 
 
     assert open_keyring(None, host, allow_anonymous=True) is None
     assert open_keyring(file, host, allow_anonymous=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "good"),
+    [
+        ({}, True),
+        ({"quota": {"requests_per_s": 1}}, True),
+        ({"scopes": ["read", "write", "admin"]}, True),
+        ({"not_after": str(datetime.now(UTC) + timedelta(hours=1))}, True),
+        ({"not_after": str(datetime.now(UTC))}, False),
+        ({"scopes": ["read"]}, False),
+        ({"scopes": ["admin"]}, False),
+        ({"tenant": "other"}, False),
+        ({"sha256": digest(NEW).hex()}, False),
+        (None, False),
+    ],
+)
+async def test_a_caller_is_looked_at_again(
+    file: Path, change: dict[str, Any] | None, good: bool
+) -> None:
+    """By the key they hold, not by its name: it must be good for all that it was good for."""
+    entry = key(OLD, scopes=["read", "write"])
+    write(file, entry)
+    ring = Keyring(file)
+    caller = ring.caller(OLD)
+    ring.check(caller)
+
+    write(file, key(NEW, "two") if change is None else entry | change)
+    await ring.look()
+
+    if good:
+        ring.check(caller)
+    else:
+        with pytest.raises(Unauthenticated):
+            ring.check(caller)
+
+
+def test_a_caller_is_shown_without_what_finds_the_key(file: Path) -> None:
+    """It is in no log."""
+    shown = repr(Keyring(file).caller(OLD))
+
+    assert digest(OLD).hex() not in shown
+    assert "digest" not in shown
+
+
+def open_to(file: Path, file_mode: int, folder_mode: int) -> None:
+    file.chmod(file_mode)
+    file.parent.chmod(folder_mode)
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "told"),
+    [
+        (0o600, 0o700, None),
+        (0o644, 0o755, None),
+        (0o664, 0o775, None),
+        (0o646, 0o700, "write"),
+        (0o600, 0o777, "replace"),
+        (0o600, 0o1777, None),
+    ],
+)
+async def test_a_file_that_anybody_may_write_is_told_of(
+    file: Path, caplog: pytest.LogCaptureFixture, file_mode: int, folder_mode: int, told: str | None
+) -> None:
+    """At the start and when it changes; reading it gives nobody a key, so that is no matter."""
+    open_to(file, file_mode, folder_mode)
+
+    ring = Keyring(file)
+    found = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    caplog.clear()
+    open_to(write(file, key(NEW)), file_mode, folder_mode)
+    await ring.look()
+    again = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+    assert found == again
+    assert len(found) == (told is not None)
+    assert all(f"any user may {told} {file}" in each for each in found)

@@ -138,5 +138,5 @@ async def asked(app: Any, path: str, key: str | None = None) -> int:
     """The status that a caller with a key is answered with."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return (await client.get(path, headers=headers)).status_code

@@ -336,7 +336,7 @@ async def test_a_job_counts_as_what_it_holds(service: "Service", problem: Any) -
     assert (await service.services.jobs.counts())[JobState.QUEUED] == 2
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/docs/start.js", "/openapi.json"])
 async def test_operations_are_for_an_admin_or_open(start: Start, problem: Any, path: str) -> None:
     """As is set; probes are open always, and so is what refusals mean."""
     async with start() as service:

@@ -22,7 +22,14 @@ BODY = {"400", "413", "415", "422"}
 BUSY = {"401", "403", "429", "503", "504"}
 
 # Of no call, or of all.
-ANY_REQUEST = {"bad-request", "method-not-allowed", "internal-error", "client-left"}
+ANY_REQUEST = {
+    "bad-request",
+    "misdirected-request",
+    "cross-site-request",
+    "method-not-allowed",
+    "internal-error",
+    "client-left",
+}
 
 # Every call, with all statuses that it documents.
 CALLS = {
@@ -179,9 +186,7 @@ def test_the_example_of_an_answer_is_one(answer: type[UtteranceOut | ForecastOut
 
 
 async def test_the_documentation_is_served(service: "Service") -> None:
-    """As a document and as a page."""
+    """As it is committed."""
     document = await service.client.get("/openapi.json")
-    page = await service.client.get("/docs")
 
     assert document.json()["info"]["version"] == "0.0.0"
-    assert "swagger-ui" in page.text

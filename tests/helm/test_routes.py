@@ -23,7 +23,7 @@ def routes() -> set[str]:
         yield {}
 
     api = build_api(closed, Limits(), "0", Admission(), Access(None, True))
-    return {*api.openapi()["paths"], api.docs_url, api.openapi_url}
+    return {*api.openapi()["paths"], "/docs", api.openapi_url}
 
 
 def led_outside() -> dict[str, list[str]]:

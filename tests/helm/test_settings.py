@@ -2,11 +2,14 @@
 
 import pytest
 
+from service.access.hosts import allowed_hosts
 from service.access.keyring import is_loopback
 from service.settings import Settings, load_settings
 from tests.helm.rendering import (
     INSTALLATIONS,
+    NAMESPACE,
     Manifest,
+    Values,
     containers,
     installation,
     of_kind,
@@ -170,3 +173,41 @@ def test_without_a_gpu_a_process_computes_on_its_own_cores() -> None:
     (threads,) = [v for v in own["env"] if v["name"] == "ERC_ENGINE__THREADS"]
     assert threads["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
     assert variables(other)["ERC_ENGINE__THREADS"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("values", "allowed"),
+    [
+        ({"keys": {"anonymous": True}}, False),
+        ({"keys": {"secret": {"name": "erc-keys"}, "hosts": ["*.mesh.example"]}}, False),
+        ({"keys": {"secret": {"name": "erc-keys"}}}, True),
+    ],
+)
+def test_the_service_is_asked_for_as_it_is_known(
+    values: Values, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its names in the cluster and its routes' hosts, and by address; otherwise with keys."""
+    routes = {
+        "ingress": {"enabled": True, "host": "erc.example"},
+        "gateway": {"enabled": True, "host": "a.erc.example", "parents": [{"name": "public"}]},
+    }
+    manifests = tuple(render({**values, **routes}))
+    service = of_kind(manifests, "Service")[0]["metadata"]["name"]
+    (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    settings = settings_of(container, monkeypatch)
+    hosts = allowed_hosts(
+        settings.allowed_hosts, loopback=False, keys=settings.keys_file is not None
+    )
+
+    for known in (
+        service,
+        f"{service}.{NAMESPACE}",
+        f"{service}.{NAMESPACE}.svc",
+        f"{service}.{NAMESPACE}.svc.cluster.local",
+        "erc.example",
+        "a.erc.example",
+        "10.0.0.5",
+        *(each.replace("*", "a") for each in values["keys"].get("hosts", ())),
+    ):
+        assert hosts.allow(known), known
+    assert hosts.allow("evil.com") is allowed

@@ -61,6 +61,26 @@ def test_a_line_is_an_object() -> None:
     }
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize(
+    "given", ["a\nb", "a\r\nb", "\x1b[2Ka", "a\x9b1mb", "a\u2028b", "a\u202eb", "a\x00", "\udcff"]
+)
+def test_a_message_is_on_one_line(level: str, given: str) -> None:
+    """Of text too: nothing in it looks like another line, or tells a terminal what to do."""
+    stream, root = io.StringIO(), logging.getLogger()
+    before = root.level
+    handler = log_to(stream, level)
+    try:
+        log.warning("refused: %s", given)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+    (line,) = stream.getvalue().rstrip("\n").split("\n")
+    assert line.isprintable()
+    assert line.endswith(f"refused: {given.encode('unicode_escape').decode()}")
+
+
 def test_a_line_names_the_request_it_is_about() -> None:
     """And its dialogue, by a hash, and its trace; lines about no request name none."""
     correlation = Correlation(SecretStr("a key"))

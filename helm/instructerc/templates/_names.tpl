@@ -48,3 +48,13 @@ labels:
 {{- $host := urlParse (index . 0) | dig "host" "" -}}
 {{ regexFind ":[0-9]+$" $host | trimPrefix ":" | default (index . 1) }}
 {{- end -}}
+
+{{/* What the service is asked for as, with commas; by address it may be asked for anyway. */}}
+{{- define "erc.hosts" -}}
+{{- $name := include "erc.name" . -}}
+{{- $within := printf "%s.%s" $name .Release.Namespace -}}
+{{- $hosts := list $name $within (printf "%s.svc" $within) (printf "%s.svc.cluster.local" $within) -}}
+{{- if .Values.ingress.enabled }}{{ $hosts = append $hosts .Values.ingress.host }}{{ end -}}
+{{- if .Values.gateway.enabled }}{{ $hosts = append $hosts .Values.gateway.host }}{{ end -}}
+{{ concat $hosts .Values.keys.hosts | uniq | join "," }}
+{{- end -}}

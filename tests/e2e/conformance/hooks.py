@@ -20,8 +20,17 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 NDJSON = "application/x-ndjson"
 
-# HTTP's own, which the server writes.
-UNDOCUMENTED = frozenset({"allow", "content-length", "content-type", "date", "transfer-encoding"})
+# HTTP's own, which the server writes, and what is said to browsers alone.
+UNDOCUMENTED = frozenset(
+    {
+        "allow",
+        "content-length",
+        "content-type",
+        "date",
+        "transfer-encoding",
+        "x-content-type-options",
+    }
+)
 
 
 @schemathesis.hook

@@ -1,0 +1,105 @@
+"""The documentation as a page: Swagger UI, every byte of it from this process.
+
+Keys are pasted there, so that nothing of another host may run on it or be told of them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+
+from service.api.problem_kinds import NO_SUCH_PATH
+
+router = APIRouter(include_in_schema=False)
+
+# Swagger UI's icons are images within its style.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_PAGE_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+# Others may not read what only a key opens; the address changes with the content.
+_ASSET_HEADERS: Mapping[str, str] = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+# Addresses are relative, so that a proxy may put a prefix before them. Keys are not kept, and
+# no other host is asked whether the document is valid.
+_START = """\
+SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  persistAuthorization: false,
+  validatorUrl: null,
+});
+"""
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>InstructERC</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/{style}">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/{bundle}"></script>
+<script src="docs/{start}"></script>
+</body>
+</html>
+"""
+
+_MEDIA_TYPES: Mapping[str, str] = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "start.js": "text/javascript",
+}
+
+
+@router.get("/docs", response_class=HTMLResponse)
+async def docs() -> Response:
+    """The page."""
+    page = _PAGE.format(
+        style=_address("swagger-ui.css"),
+        bundle=_address("swagger-ui-bundle.js"),
+        start=_address("start.js"),
+    )
+    return HTMLResponse(page, headers=dict(_PAGE_HEADERS))
+
+
+@router.get("/docs/{name}")
+async def docs_asset(name: str) -> Response:
+    """What the page is made of."""
+    if name not in _MEDIA_TYPES:
+        raise HTTPException(NO_SUCH_PATH.status)
+    return Response(_content(name), headers=dict(_ASSET_HEADERS), media_type=_MEDIA_TYPES[name])
+
+
+@cache
+def _content(name: str) -> bytes:
+    if name == "start.js":
+        return _START.encode()
+    return files("service.api").joinpath("swagger_ui", name).read_bytes()
+
+
+@cache
+def _address(name: str) -> str:
+    return f"{name}?{hashlib.sha256(_content(name)).hexdigest()[:16]}"
