@@ -22,7 +22,9 @@ BODY = {"400", "413", "415", "422"}
 BUSY = {"401", "403", "429", "503", "504"}
 
 # Of no call, or of all.
-ANY_REQUEST = {"bad-request", "method-not-allowed", "internal-error", "client-left"}
+ANY_REQUEST = {
+    "bad-request", "head-too-large", "method-not-allowed", "internal-error", "client-left",
+}  # fmt: skip
 
 # Every call, with all statuses that it documents.
 CALLS = {
