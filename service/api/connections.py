@@ -219,12 +219,12 @@ class BoundedConnection(HttpToolsProtocol):
         """Give the parser what was received, up to the end of a request."""
         while not self._is_due:
             piece = self._framing.take(self._received)
-            if self._framing.is_too_much(self._received):
+            if self._framing.is_too_much(0 if piece else len(self._received)):
                 most = f"at most {MOST_BYTES_OUTSIDE_BODIES} bytes are taken beside a body"
                 self._refuse(HEAD_TOO_LARGE, most)
                 return
             if not piece:
-                return
+                break
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserError as error:
@@ -234,7 +234,7 @@ class BoundedConnection(HttpToolsProtocol):
                 self._refuse(HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken")
                 return
         self._framing.skip_blank_lines(self._received)
-        self.flow.hold(bool(self._received))
+        self.flow.hold(self._is_due and bool(self._received))
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         """Answer what cannot be taken with a problem, if that can be said, and close."""

@@ -37,10 +37,11 @@ class Framing:
         would take the request's body for another request.
         """
         while True:
-            if not self._begun:
-                self.skip_blank_lines(received)
+            self.skip_blank_lines(received)
             if self.in_head:
                 length = received.find(b"\n") + 1
+                if not (length or self._begun or received[:1].isalpha()):
+                    length = len(received)  # TLS and the like, of which no line must be awaited
             else:
                 length = min(len(received), self._due or _CHUNKED_BYTES)
             piece = bytes(received[:length])
@@ -52,14 +53,15 @@ class Framing:
 
     def skip_blank_lines(self, received: bytearray) -> None:
         """Take what may come before a request and says nothing."""
+        if self._begun:
+            return
         blank = len(received) - len(received.lstrip(b"\r\n"))
         self._outside += blank
         del received[:blank]
 
-    def is_too_much(self, received: bytearray) -> bool:
-        """Whether too much came outside bodies, with the part of a line that is left."""
-        left = len(received) if self.in_head else 0
-        return self._outside + left > MOST_BYTES_OUTSIDE_BODIES
+    def is_too_much(self, begun: int) -> bool:
+        """Whether too much came outside bodies, with so many bytes of a line that is begun."""
+        return self._outside + begun > MOST_BYTES_OUTSIDE_BODIES
 
     def begin(self) -> None:
         """A request begins."""
