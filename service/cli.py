@@ -67,6 +67,7 @@ def serve() -> None:
         service = create_app(settings, say, failures.append, lose, correlation)
     except KeysError as error:
         end(f"cannot start: {error}")
+    metrics = metrics_of(service)
     server = DrainingServer(
         uvicorn.Config(
             service,
@@ -74,8 +75,9 @@ def serve() -> None:
             port=settings.port,
             loop="uvloop",
             http=bounded(  # type: ignore[arg-type]  # it takes any callable
-                settings.admission.connections, metrics_of(service).count_rejection
+                settings.admission.connections, metrics.count_rejection, metrics.count_problem
             ),
+            ws="none",
             log_config=None,
             log_level=settings.log_level,
             access_log=False,

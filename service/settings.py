@@ -9,28 +9,19 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-<<<<<<< HEAD
-    BaseModel,
-=======
     AfterValidator,
     BaseModel,
     BeforeValidator,
->>>>>>> web
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     SecretStr,
-<<<<<<< HEAD
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-=======
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
->>>>>>> web
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 _PREFIX = "ERC_"
 _HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
@@ -219,9 +210,6 @@ class Admission(Section):
     )
 
 
-<<<<<<< HEAD
-class Settings(_Given, BaseSettings):
-=======
 def _hosts(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -251,8 +239,7 @@ AllowedHosts = Annotated[
 ]
 
 
-class Settings(BaseSettings):
->>>>>>> web
+class Settings(_Given, BaseSettings):
     """All settings, read from the environment once, at start."""
 
     model_config = SettingsConfigDict(

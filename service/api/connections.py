@@ -1,32 +1,95 @@
 """Connections, of which there are only so many, and which must send and read something.
 
-A server that accepts every connection has its memory filled by clients that only connect.
+A server that accepts every connection, waits for ever for a request, or keeps all that is sent
+instead of one, has its places and its memory taken by clients that want nothing else.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
+from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
+import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.admission.rejections import CountRejection, Rejection
+from service.api.framing import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS, Framing
+from service.api.headers import CONNECTION, REQUEST_ID, RETRY_AFTER
 from service.api.hosts import host_of_target
-from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem_of
+from service.api.lingering import LingeringTransport
+from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, WORTH_A_RETRY, Kind
+from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem
 from service.errors import Overloaded
 
-# A request's head is sent by then, from the connection's start or from the head's first byte.
+log = logging.getLogger(__name__)
+
+# A connection on which no request is under way has so long to begin one, and then for its head.
 HEAD_S = 10.0
-# A client that is gone, or reads nothing, for so long loses its connection (tcp(7)).
+# A client that is gone, or takes too little of what it is sent, loses its connection by then.
 UNREAD_S = 60.0
-# Time to read the refusal: what arrives after the socket was closed would break it off.
-_LINGER_S = 1.0
+# Where there is no room, who has waited for longer makes way for a newcomer.
+_MAKES_WAY_S = 1.0
+# So many that were refused are given the time to read it.
+_MOST_REFUSED = 64
+
+CountProblem = Callable[[str], None]
+"""Counts an answer that is a problem, by its type."""
+
+
+class Waiting:
+    """Connections that wait for their clients, those that have waited longest first."""
+
+    def __init__(self) -> None:
+        self._since: dict[BoundedConnection, float] = {}
+
+    def add(self, connection: "BoundedConnection", now: float) -> None:
+        self.remove(connection)
+        self._since[connection] = now
+
+    def remove(self, connection: "BoundedConnection") -> None:
+        self._since.pop(connection, None)
+
+    def longest(self, before: float) -> "BoundedConnection | None":
+        """That which has waited longest, if it began before then."""
+        connection = next(iter(self._since), None)
+        if connection is None or self._since[connection] > before:
+            return None
+        return connection
+
+
+class HeldFlow(FlowControl):
+    """Flow control that reads no more while what was read already must wait."""
+
+    _held = False
+
+    def hold(self, held: bool) -> None:
+        if held != self._held:
+            self._held = held
+            (self.pause_reading if held else self.resume_reading)()
+
+    def resume_reading(self) -> None:
+        if not self._held:
+            super().resume_reading()
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """A connection that is refused where there are as many as there may be."""
+    """A connection that keeps its place only while a request is under way on it.
+
+    Without one it has so many seconds, whatever comes that is no request. It reads one request at
+    a time, and of what surrounds bodies only so much. An answer that does not wait for the whole of
+    its request is the connection's last.
+    """
+
+    transport: LingeringTransport
+    flow: HeldFlow
 
     def __init__(
         self,
@@ -35,6 +98,9 @@ class BoundedConnection(HttpToolsProtocol):
         head_s: float,
         unread_s: float,
         reject: CountRejection,
+        count_problem: CountProblem,
+        waiting: Waiting,
+        refused: "set[BoundedConnection]",
         **more: Any,
     ) -> None:
         super().__init__(*arguments, **more)
@@ -42,81 +108,269 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_s = head_s
         self._unread_s = unread_s
         self._reject = reject
-        self._refused = False
+        self._count_problem = count_problem
+        self._waiting = waiting
+        self._refused = refused
+        self._received = bytearray()
+        self._framing = Framing()
         self._head_due: asyncio.TimerHandle | None = None
+        self._reading_due: asyncio.TimerHandle | None = None
+
+    # What the transport says
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) < self._most:
-            super().connection_made(transport)
-            self._expect_head()
-            self._expect_reading()
+        lingering = LingeringTransport(transport, self.loop, self._unread_s)
+        if len(self.connections) >= self._most and not self._make_room():
+            self.transport = lingering
+            self._turn_away()
             return
-        self._refused = True
-        self.transport = transport
-        self._reject(Rejection.CONNECTIONS)
-        transport.write(_REFUSAL)
-        if transport.can_write_eof():
-            transport.write_eof()
-        self.loop.call_later(_LINGER_S, transport.close)
+        super().connection_made(lingering)
+        self.flow = HeldFlow(lingering)
+        self._notice_silence()
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
+        if self.transport.is_closing():
+            self.transport.discard(len(data))
+        else:
+            self._received += data
+            self._read()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._waiting.add(self, self.loop.time())
+        self._reading_due = self.loop.call_later(self._unread_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._reading_due)
+        if self._is_under_way:
+            self._waiting.remove(self)
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
+        self.transport.lost()
+        self._refused.discard(self)
+        self._received.clear()
+        _cancel(self._reading_due)
+        self._expect_no_head()
         super().connection_lost(exc)
 
+    # What the parser finds
+
     def on_message_begin(self) -> None:
-        self._head_came()
-        self._expect_head()
+        self._framing.begin()
+        if not self._is_under_way:
+            self._expect_head()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._framing.in_head:  # trailers are no headers (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head_came()
+        if self.parser.should_upgrade() or self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise httptools.HttpParserError  # the parser would make another of it
         host_of_target(self.url, self.headers)
         super().on_headers_complete()
+        self._framing.end_head(self.headers)
+        self._expect_no_head()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing.count_body(len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._framing.end()
+        super().on_message_complete()
+
+    # What becomes of a request
+
+    @property
+    def _is_under_way(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether the request has come whole, and only its answer is missing."""
+        return self._is_under_way and not self.cycle.more_body
+
+    def on_response_complete(self) -> None:
+        came_whole = bool(self.pipeline) or not self.cycle.more_body
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+        if self._is_under_way:  # another one that came with the last
+            return
+        self._expect_head()
+        if not came_whole:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            Context().run(self._read)  # the next request knows nothing of this one
+
+    def shutdown(self) -> None:
+        if self._is_under_way and not self.transport.is_closing():
+            super().shutdown()
+        else:
+            self.transport.close_now()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        super()._start_asgi_task(cycle, _announcing_close(cycle, app))  # type: ignore[arg-type]
+
+    def _read(self) -> None:
+        """Give the parser what was received, up to the end of a request."""
+        while not self._is_due:
+            piece = self._framing.take(self._received)
+            if self._framing.is_too_much(0 if piece else len(self._received)):
+                most = f"at most {MOST_BYTES_OUTSIDE_BODIES} bytes are taken beside a body"
+                self._refuse(HEAD_TOO_LARGE, most)
+                return
+            if not piece:
+                break
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserError as error:
+                self._refuse(BAD_REQUEST, _reason(error))
+                return
+            if len(self.headers) > MOST_HEADERS:
+                self._refuse(HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken")
+                return
+        self._framing.skip_blank_lines(self._received)
+        self.flow.hold(self._is_due and bool(self._received))
+
+    def _refuse(self, kind: Kind, detail: str) -> None:
+        """Answer what cannot be taken with a problem, if that can be said, and close."""
+        self._received.clear()
+        if self._is_due:  # it came behind a request, which is answered first
+            self.cycle.keep_alive = False
+            return
+        answering = False
+        if self._is_under_way:  # it came in the request's body
+            answering = self.cycle.response_started or bool(self.pipeline)
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._expect_head()
+        if not answering:
+            self._count_problem(kind.type)
+            self.transport.write(_closing_answer(kind, detail))
+        self.transport.close()
+
+    # How long it may take
 
     def _expect_head(self) -> None:
-        self._head_due = self.loop.call_later(self._head_s, self.transport.close)
+        self._expect_no_head()
+        self._waiting.add(self, self.loop.time())
+        self._head_due = self.loop.call_later(self._head_s, self._give_up)
 
-    def _expect_reading(self) -> None:
-        # Closing alone would wait until what was written is read.
+    def _expect_no_head(self) -> None:
+        self._waiting.remove(self)
+        _cancel(self._head_due)
+
+    def _give_up(self) -> None:
+        # What is still to be read has a time of its own.
+        if not (self.transport.is_closing() or self.flow.write_paused):
+            self.transport.close_now()
+
+    def _notice_silence(self) -> None:
+        # Where little was written, nothing tells that nobody takes it.
         connection = self.transport.get_extra_info("socket")
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             milliseconds = round(self._unread_s * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
-    def _head_came(self) -> None:
-        if self._head_due is not None:
-            self._head_due.cancel()
-            self._head_due = None
+    # How many there may be
+
+    def _make_room(self) -> bool:
+        """Cut off the connection that has waited longest for its client, if it has for a while."""
+        longest = self._waiting.longest(self.loop.time() - _MAKES_WAY_S)
+        if longest is None:
+            return False
+        self._reject(Rejection.CONNECTIONS)
+        self._waiting.remove(longest)
+        self.connections.discard(longest)
+        longest.transport.abort()
+        return True
+
+    def _turn_away(self) -> None:
+        self._reject(Rejection.CONNECTIONS)
+        if len(self._refused) >= _MOST_REFUSED:
+            self.transport.abort()
+            return
+        self._refused.add(self)
+        self.transport.write(_closing_answer(PROBLEMS[Overloaded], "too many connections are open"))
+        self.transport.close()
 
 
 def bounded(
-    most: int, reject: CountRejection, head_s: float = HEAD_S, unread_s: float = UNREAD_S
+    most: int,
+    reject: CountRejection,
+    count_problem: CountProblem,
+    head_s: float = HEAD_S,
+    unread_s: float = UNREAD_S,
 ) -> Callable[..., BoundedConnection]:
     """What uvicorn makes for each connection.
 
     Args:
         most: connections that may be open.
-        head_s: seconds in which a request's head is to be sent.
-        unread_s: seconds in which a client reads something of what it is sent.
+        head_s: seconds in which a request is to be begun, and in which its head is to be sent.
+        unread_s: seconds in which a client takes what it is sent.
     """
-    return partial(BoundedConnection, most=most, head_s=head_s, unread_s=unread_s, reject=reject)
-
-
-def _refusal() -> bytes:
-    body = orjson.dumps(problem_of(Overloaded("too many connections are open")))
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        f"content-type: {PROBLEM_JSON}\r\n"
-        f"content-length: {len(body)}\r\n"
-        "x-content-type-options: nosniff\r\n"
-        f"retry-after: {RETRY_AFTER_S}\r\n"
-        "connection: close\r\n\r\n"
+    return partial(
+        BoundedConnection,
+        most=most,
+        head_s=head_s,
+        unread_s=unread_s,
+        reject=reject,
+        count_problem=count_problem,
+        waiting=Waiting(),
+        refused=set(),
     )
-    return head.encode() + body
 
 
-_REFUSAL = _refusal()
+def _announcing_close(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """An application whose answer says so where it does not wait for the rest of the request."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def announcing(message: Message) -> None:
+            if cycle.more_body and message["type"] == "http.response.start" and _is_known(message):
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, announcing)
+
+    return answer
+
+
+def _is_known(start: Message) -> bool:
+    """Whether an answer is known from its start on; others may be made while a body is read."""
+    without_body = start["status"] in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    return without_body or any(name.lower() == b"content-length" for name, _ in start["headers"])
+
+
+def _closing_answer(kind: Kind, detail: str) -> bytes:
+    """A problem as the bytes of a connection's last answer."""
+    request_id = uuid4().hex
+    log.debug("request %s: %s: %s", request_id, kind.name, detail)
+    body = orjson.dumps(problem(kind, detail, request_id=request_id))
+    headers = {
+        "content-type": PROBLEM_JSON,
+        "content-length": str(len(body)),
+        "x-content-type-options": "nosniff",
+        REQUEST_ID.lower(): request_id,
+        **({RETRY_AFTER.lower(): str(RETRY_AFTER_S)} if kind.status in WORTH_A_RETRY else {}),
+        CONNECTION.lower(): "close",
+    }
+    status = HTTPStatus(kind.status)
+    lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{n}: {v}" for n, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return "what is spoken is HTTP/1.1, and a request's target is a path"
+    return str(error)
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -48,9 +48,9 @@ Reads a conversation as it happens and says, for each utterance, what emotion it
 Post the utterances of a dialogue one by one; each answer takes those before it into account.
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
 `application/problem+json`; at the `type` of one, a path of this service, its cause and remedy are.
-Any request may be answered with `bad-request`, `misdirected-request`, `cross-site-request`,
-`no-such-path`, `method-not-allowed` or, where the service is at fault, `internal-error`;
-`client-left` is only counted.
+Any request may be answered with `bad-request`, `head-too-large`, `misdirected-request`,
+`cross-site-request`, `no-such-path`, `method-not-allowed` or, where the service is at fault,
+`internal-error`; `client-left` is only counted.
 Every answer carries an `X-Request-Id`: yours, if you sent one.
 
 Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its

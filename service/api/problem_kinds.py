@@ -257,7 +257,7 @@ BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP allows.",
+    "The request is not one that HTTP/1.1 allows.",
     "Mend what `detail` says.",
 )
 MISDIRECTED_REQUEST = Kind(
@@ -283,6 +283,14 @@ INVALID_REQUEST = Kind(
     "The request is not valid",
     "A parameter or a member of the body is missing, too many, too long or of another kind.",
     "Mend what `errors` lists; `/docs` shows what is taken.",
+)
+HEAD_TOO_LARGE = Kind(
+    "head-too-large",
+    431,
+    "The request's head is larger than the service takes",
+    "The request line and the headers, or what surrounds the chunks of the body, have too many "
+    "bytes, or there are too many headers.",
+    "Send shorter or fewer headers, and larger chunks.",
 )
 BODY_TOO_LARGE = Kind(
     "body-too-large",
@@ -371,6 +379,7 @@ KINDS: Mapping[str, Kind] = {
         MISDIRECTED_REQUEST,
         CROSS_SITE_REQUEST,
         INVALID_REQUEST,
+        HEAD_TOO_LARGE,
         BODY_TOO_LARGE,
         NOT_JSON,
         NO_SUCH_PATH,

@@ -36,6 +36,7 @@ async def serving(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
 
+    metrics = metrics_of(service.app)
     ports: asyncio.Queue[int] = asyncio.Queue()
     config = uvicorn.Config(
         app,
@@ -43,8 +44,9 @@ async def serving(
         lifespan="off",
         log_config=None,
         http=bounded(  # type: ignore[arg-type]  # it takes any callable
-            connections, metrics_of(service.app).count_rejection, head_s, unread_s
+            connections, metrics.count_rejection, metrics.count_problem, head_s, unread_s
         ),
+        ws="none",
         timeout_graceful_shutdown=1,
     )
     server = DrainingServer(config, service.door, grace_s, ports.put_nowait)

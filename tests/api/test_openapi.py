@@ -24,6 +24,7 @@ BUSY = {"401", "403", "429", "503", "504"}
 # Of no call, or of all.
 ANY_REQUEST = {
     "bad-request",
+    "head-too-large",
     "misdirected-request",
     "cross-site-request",
     "method-not-allowed",
