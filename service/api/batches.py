@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.bounded_json import read_json
 from service.api.limits import check_dialogue
 from service.api.ndjson import Emit, lines_of
 from service.api.problem_kinds import BODY_TOO_LARGE, MALFORMED_JSON
@@ -58,6 +59,7 @@ async def given_lines(
     try:
         async for number, line in lines_of(request.stream(), limits.body_bytes):
             yield Given(number, _dialogue(number, line, limits, most))
+            await asyncio.sleep(0)  # a chunk may hold thousands of lines
     except ClientDisconnect:
         raise ClientLeft("the client has closed its connection") from None
     except HTTPException as error:
@@ -74,7 +76,7 @@ def _dialogue(
         detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
         return problem(BODY_TOO_LARGE, detail)
     try:
-        found = DialogueIn.model_validate(orjson.loads(line))
+        found = DialogueIn.model_validate(read_json(line, limits))
         check_dialogue(found, limits, most)
     except orjson.JSONDecodeError as error:
         detail = f"line {number}: {error.msg} (at character {error.pos})"

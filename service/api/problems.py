@@ -115,6 +115,12 @@ def invalid(
     return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
 
 
+def malformed(error: orjson.JSONDecodeError) -> RequestValidationError:
+    """A body that is no JSON, as FastAPI says it."""
+    found = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
+    return RequestValidationError([found])
+
+
 def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
     """A route's `responses=`, from the table that the handlers read."""
     kinds = [cause if isinstance(cause, Kind) else PROBLEMS[cause] for cause in causes]
