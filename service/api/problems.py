@@ -179,9 +179,15 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
 
 
-def invalid_problem(found: Sequence[Any], prefix: str = "") -> dict[str, Any]:
-    """The problem document of what is not valid, as pydantic says it."""
-    faults = [_fault(one["loc"], one["msg"]) for one in found[:_FAULTS_SHOWN]]
+def invalid_problem(
+    found: Sequence[Any], prefix: str = "", shown: int = _FAULTS_SHOWN
+) -> dict[str, Any]:
+    """The problem document of what is not valid, as pydantic says it.
+
+    Args:
+        shown: how many faults are told.
+    """
+    faults = [_fault(one["loc"], one["msg"]) for one in found[:shown]]
     first = faults[0]
     detail = f"{first.get('pointer') or first.get('parameter') or 'body'}: {first['detail']}"
     if len(found) > 1:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
+from service.admission.patience import renew
 from service.api.bodies import json_answer
 from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
@@ -59,6 +60,7 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
         while (found := await services.jobs.results(job_id, after)) is not None:
             after, lines = found
             await emit(lines.encode())
+            renew()
 
     return LineStream(produce)
 
