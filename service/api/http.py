@@ -13,6 +13,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
+from service.api.heads import BoundedHeads
 from service.api.middleware import AnsweredFailures, CountedRequests, RequestIds, TracedRequests
 from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
@@ -106,6 +107,7 @@ def build_api(
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(BoundedHeads),
             Middleware(KnownCallers, access=access, count=metrics.count_rejection),
             Middleware(AdmittedRequests, door=door),
             Middleware(

@@ -225,7 +225,7 @@ BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP allows.",
+    "The request is not one that HTTP allows, or its query or header is more than is read.",
     "Mend what `detail` says.",
 )
 INVALID_REQUEST = Kind(
