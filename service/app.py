@@ -157,7 +157,7 @@ def services_of(
     metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
-    places = _places(settings, metrics)
+    places = _places(settings, door_of(app).options.share, metrics)
     return Services(
         turns=TurnTaker(
             parts.recognizer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
@@ -204,11 +204,15 @@ def _access(settings: Settings) -> Access:
     return Access(keyring, loopback if is_open is None else is_open, hosts)
 
 
-def _places(settings: Settings, metrics: Metrics) -> Places:
+def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
     count = settings.utterance_places
     most_waiting = settings.admission.waiting
     places = Places(
-        count, kept=count // 2, most_waiting=most_waiting, reject=metrics.count_rejection
+        count,
+        kept=count // 2,
+        most_waiting=most_waiting,
+        share=share,
+        reject=metrics.count_rejection,
     )
     metrics.show_places(places, most_waiting)
     return places

@@ -185,6 +185,7 @@ class Limits(Section):
         100_000, description="demonstrations of one tenant's own, its corrections among them"
     )
     jobs: PositiveInt = Field(20, description="jobs of one tenant that are kept")
+    job_dialogues: PositiveInt = Field(100_000, description="dialogues, or lines, of a job")
     timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
 
 
@@ -201,6 +202,11 @@ class Admission(Section):
         "`ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
     )
     waiting: PositiveInt = Field(128, description="utterances that may wait to be under way")
+    tenant_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="share of the requests, batches, streams and waiting utterances that one "
+        "tenant may have, where the service has keys; 1: all of them",
+    )
     deadline_s: PositiveFloat = Field(
         20.0, description="seconds until a request is given up; `Prefer: wait=5` lowers it"
     )

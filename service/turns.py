@@ -106,7 +106,7 @@ class TurnTaker:
                         f"(limit {self.most_utterances})"
                     )
                 lines = (*tail.lines, Line(tail.speaker_index, text, description))
-                async with self.places.of(Priority.INTERACTIVE):
+                async with self.places.of(Priority.INTERACTIVE, tenant):
                     recognition = await self.recognizer.recognize(
                         lines, space, first=tail.first, tenant=tenant
                     )
@@ -147,7 +147,7 @@ class TurnTaker:
             tail = await self.sessions.stored_tail(
                 tenant, dialogue_id, speaker, self.recognizer.history_lines
             )
-        async with self.places.of(Priority.INTERACTIVE):
+        async with self.places.of(Priority.INTERACTIVE, tenant):
             found = await self.recognizer.forecast(
                 tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
             )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from service.admission.patience import Patience
 from service.admission.rejections import ENDING, CountRejection, Rejection
+from service.admission.shares import Room
 from service.admission.streams import Streams
-from service.errors import ClientLeft, DeadlinePassed, Overloaded, ServiceError, ShuttingDown
+from service.errors import ClientLeft, DeadlinePassed, ServiceError, ShuttingDown
 from service.priority import Priority
 
 _REASONS: Mapping[type[ServiceError], Rejection] = {
@@ -16,29 +17,44 @@ _REASONS: Mapping[type[ServiceError], Rejection] = {
     ClientLeft: Rejection.CLIENT_LEFT,
 }
 
+# Utterances whose results have been sent allow a request as much time again as it had at first.
+_EARNING = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorOptions:
-    """How many requests may be under way, and how long each, by priority; how many streams."""
+    """How many requests may be under way, and how long each, by priority; how many streams.
+
+    Attributes:
+        share: how much of all this one tenant may take.
+    """
 
     most: Mapping[Priority, int]
     deadline_s: Mapping[Priority, float]
     streams: int = 256
+    share: float = 1.0
 
 
 class Door:
     """Admits requests while there is room and the service is not about to end.
 
     Attributes:
+        options: what it goes by.
         draining: no request is admitted any more.
         streams: those that are open.
     """
 
     def __init__(self, options: DoorOptions, count: CountRejection) -> None:
-        self._options = options
-        self.streams = Streams(options.streams, count)
+        self.options = options
+        self.streams = Streams(options.streams, count, options.share)
         self._count = count
-        self._under_way: Mapping[Priority, set[Patience]] = {each: set() for each in Priority}
+        self._rooms = {
+            priority: Room(
+                most, options.share, "such requests are under way", Rejection.REQUESTS, count
+            )
+            for priority, most in options.most.items()
+        }
+        self._under_way: Mapping[Priority, dict[Patience, str]] = {each: {} for each in Priority}
         self.draining = False
 
     def under_way(self, priority: Priority) -> int:
@@ -50,7 +66,9 @@ class Door:
         return not any(self._under_way.values())
 
     @asynccontextmanager
-    async def admit(self, priority: Priority, wait_s: float | None) -> AsyncIterator[Patience]:
+    async def admit(
+        self, priority: Priority, tenant: str, wait_s: float | None
+    ) -> AsyncIterator[Patience]:
         """Work on a request inside the block.
 
         Args:
@@ -64,13 +82,13 @@ class Door:
         if self.draining:
             self._count(Rejection.DRAINING)
             raise ShuttingDown(ENDING)
-        most, under_way = self._options.most[priority], self._under_way[priority]
-        if len(under_way) >= most:
-            self._count(Rejection.REQUESTS)
-            raise Overloaded(f"{most} such requests are under way, as many as are taken")
-        deadline = self._options.deadline_s[priority]
-        patience = Patience(deadline if wait_s is None else min(wait_s, deadline))
-        under_way.add(patience)
+        under_way = self._under_way[priority]
+        mine = sum(each == tenant for each in under_way.values())
+        self._rooms[priority].check(len(under_way), mine)
+        deadline = self.options.deadline_s[priority]
+        seconds = deadline if wait_s is None else min(wait_s, deadline)
+        patience = Patience(seconds, earned_s=deadline / _EARNING)
+        under_way[patience] = tenant
         try:
             async with patience:
                 yield patience
@@ -79,13 +97,13 @@ class Door:
                 self._count(_REASONS[type(error)])
             raise
         finally:
-            under_way.discard(patience)
+            under_way.pop(patience, None)
 
     def set_aside(self, patience: Patience) -> None:
         """Take a request that has become a stream for one that is no longer under way."""
         patience.begin_anew(forever=True)
         for under_way in self._under_way.values():
-            under_way.discard(patience)
+            under_way.pop(patience, None)
 
     def end_all(self, cause: ServiceError) -> None:
         """Break off everything that is under way."""

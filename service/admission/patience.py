@@ -18,8 +18,14 @@ class Patience:
     free at once. Entered by the task that answers the request.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, earned_s: float = 0.0) -> None:
+        """Count from when it is entered.
+
+        Args:
+            earned_s: how much longer it may take for each utterance that it has been of use to.
+        """
         self.seconds = seconds
+        self._earned_s = earned_s
         self._timeout = asyncio.timeout(seconds)
         self._cause: ServiceError | None = None
         self._held = False
@@ -64,6 +70,13 @@ class Patience:
         if self._cause is None and not self._timeout.expired():
             self._timeout.reschedule(None if forever else _now() + self.seconds)
 
+    def earn(self, utterances: int) -> None:
+        """Allow more time for what was done: never more, from now, than there was at first."""
+        deadline = self._timeout.when()
+        if deadline is not None and self._cause is None and not self._timeout.expired():
+            later = deadline + utterances * self._earned_s
+            self._timeout.reschedule(min(later, _now() + self.seconds))
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Go through the block to its end, also past the deadline and without a client."""
@@ -92,6 +105,26 @@ def to_the_end() -> Iterator[None]:
         return
     with patience.held():
         yield
+
+
+def renew() -> None:
+    """Allow this request the same time again, from now: its client has taken a part of the answer.
+
+    Only for an answer that has an end, however often it is renewed.
+    """
+    patience = _of_this_request.get()
+    if patience is not None:
+        patience.begin_anew()
+
+
+def earn(utterances: int) -> None:
+    """Allow this request more time for so many utterances that were scored for it.
+
+    Whoever sends them slower than they are scored, or nothing that can be scored, runs out of time.
+    """
+    patience = _of_this_request.get()
+    if patience is not None:
+        patience.earn(utterances)
 
 
 def _now() -> float:

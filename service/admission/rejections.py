@@ -15,6 +15,7 @@ class Rejection(StrEnum):
     REQUESTS = "requests"  # too many under way
     STREAMS = "streams"  # too many are open
     QUEUE = "queue"  # too many utterances wait for a place
+    TENANT = "tenant"  # one tenant has its share of the room
     DRAINING = "draining"
     DEADLINE = "deadline"
     CLIENT_LEFT = "client_left"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.admission.rejections import ENDING, CountRejection, Rejection
-from service.errors import Overloaded, ShuttingDown
+from service.admission.shares import Room
+from service.errors import ShuttingDown
 
 
 class Stream:
@@ -41,34 +42,36 @@ class Stream:
 class Streams:
     """The streams that are open."""
 
-    def __init__(self, most: int, count: CountRejection) -> None:
-        self._most = most
-        self._count = count
-        self._open: set[Stream] = set()
+    def __init__(self, most: int, count: CountRejection, share: float = 1.0) -> None:
+        """Open none yet.
+
+        Args:
+            share: how much of the room one tenant may take.
+        """
+        self._room = Room(most, share, "streams are open", Rejection.STREAMS, count)
+        self._open: dict[Stream, str] = {}
         self._ended = False
 
     def __len__(self) -> int:
         return len(self._open)
 
     @contextmanager
-    def open(self) -> Iterator[Stream]:
+    def open(self, tenant: str) -> Iterator[Stream]:
         """A stream for the time of the block.
 
         Raises:
-            Overloaded: as many as may be are open.
+            Overloaded: as many as may be are open, or as many of one tenant's.
             ShuttingDown: the service is about to end.
         """
         if self._ended:
             raise ShuttingDown(ENDING)
-        if len(self._open) >= self._most:
-            self._count(Rejection.STREAMS)
-            raise Overloaded(f"{self._most} streams are open, as many as may be")
+        self._room.check(len(self._open), sum(each == tenant for each in self._open.values()))
         stream = Stream()
-        self._open.add(stream)
+        self._open[stream] = tenant
         try:
             yield stream
         finally:
-            self._open.discard(stream)
+            del self._open[stream]
 
     def end_all(self) -> None:
         """End all of them, and open none any more."""

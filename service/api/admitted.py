@@ -39,28 +39,27 @@ class AdmittedRequests:
         large = (scope["method"], scope["path"]) in _LARGE
         headers = Headers(scope=scope)
         wait_s = preferred_wait(headers.getlist("prefer"))
-        started = in_lines = False
+        tenant = scope["state"]["caller"].tenant
+        started = False
         try:
-            async with self.door.admit(Priority(large), wait_s) as patience:
+            async with self.door.admit(Priority(large), tenant, wait_s) as patience:
 
                 async def answering(message: Message) -> None:
-                    nonlocal started, in_lines
+                    nonlocal started
                     if message["type"] == "http.response.start":
                         started = True
                         answer = MutableHeaders(scope=message)
                         if wait_s is not None:
                             others = answer.getlist(APPLIED)
                             answer[APPLIED] = ", ".join([*others, f"wait={wait_s}"])
-                        # A stream goes on as long as it is read.
-                        if answer.get("content-type", "").startswith(EVENT_STREAM):
+                        content_type = answer.get("content-type", "")
+                        # A stream goes on as long as it is read; lines, as work is done for them.
+                        if content_type.startswith(EVENT_STREAM):
                             self.door.set_aside(patience)
-                        else:
+                        elif not content_type.startswith(NDJSON):
                             patience.begin_anew()
-                        in_lines = answer.get("content-type", "").startswith(NDJSON)
                     elif not message.get("more_body", False):
                         client.answered()
-                    elif in_lines:  # each has the time of a whole answer
-                        patience.begin_anew()
                     await send(message)
 
                 async with _Connection(receive, patience, has_body=_has_body(headers)) as client:

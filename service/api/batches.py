@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.admission.patience import earn
+from service.api.bounded_json import read_json
 from service.api.limits import check_dialogue
 from service.api.ndjson import Emit, lines_of
 from service.api.problem_kinds import BODY_TOO_LARGE, MALFORMED_JSON
@@ -22,6 +24,9 @@ from service.settings import Limits
 
 # Utterances that have been read and not answered; so far reading goes ahead of scoring.
 _UNDER_WAY = 512
+
+# Of a line: what is said of it is to be hardly longer than the line, however many there are.
+_FAULTS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,12 @@ class Given:
     what: DialogueIn | dict[str, Any]
 
     @property
+    def broken(self) -> bool:
+        return isinstance(self.what, dict)
+
+    @property
     def size(self) -> int:
-        """Roughly the work there is."""
+        """Roughly the work there is, in utterances: what counts against a quota."""
         return max(1, len(self.what.utterances)) if isinstance(self.what, DialogueIn) else 1
 
 
@@ -58,6 +67,7 @@ async def given_lines(
     try:
         async for number, line in lines_of(request.stream(), limits.body_bytes):
             yield Given(number, _dialogue(number, line, limits, most))
+            await asyncio.sleep(0)  # a chunk may hold thousands of lines
     except ClientDisconnect:
         raise ClientLeft("the client has closed its connection") from None
     except HTTPException as error:
@@ -74,7 +84,7 @@ def _dialogue(
         detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
         return problem(BODY_TOO_LARGE, detail)
     try:
-        found = DialogueIn.model_validate(orjson.loads(line))
+        found = DialogueIn.model_validate(read_json(line, limits))
         check_dialogue(found, limits, most)
     except orjson.JSONDecodeError as error:
         detail = f"line {number}: {error.msg} (at character {error.pos})"
@@ -82,7 +92,7 @@ def _dialogue(
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         where = [{"loc": ("body", *fault["loc"]), "msg": fault["msg"]} for fault in faults]
-        return invalid_problem(where, f"line {number}: ")
+        return invalid_problem(where, f"line {number}: ", _FAULTS_SHOWN)
     except RequestValidationError as error:
         return invalid_problem(error.errors(), f"line {number}: ")
     return found
@@ -124,7 +134,9 @@ async def answer_in_order(
             group.create_task(read())
             while (first := await begun.get()) is not None:
                 task, size = first
-                await emit(await task)
+                result = await task
+                await emit(result)
+                earn(len(result.get("utterances", ())))
                 room.leave(size)
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None

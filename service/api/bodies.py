@@ -1,5 +1,6 @@
 """Bodies: bounded and strictly JSON on the way in, JSON on the way out."""
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,10 +10,14 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.bounded_json import read_json
 from service.api.ndjson import is_ndjson
 from service.api.problem_kinds import BODY_TOO_LARGE, NOT_JSON
+from service.api.problems import malformed
+from service.errors import ClientLeft
 
 JSON = "application/json"
 
@@ -68,14 +73,31 @@ def _declared_bytes(scope: Scope) -> int:
 
 
 class StrictJson(Request):
-    """A request whose JSON is read by the letter.
+    """A request whose body has been read, once for all who ask, by the letter and within bounds."""
 
-    Python's own reader takes NaN and lone surrogates, and fails on deep nesting and long integers
-    with errors that are no JSON errors.
-    """
+    _value: Any = None
+
+    async def read(self) -> None:
+        """Read the body, if there is one.
+
+        Raises:
+            RequestValidationError: it is no JSON, or more than is taken; it says where.
+            HTTPException: it has too many bytes.
+            ClientLeft: the client broke off.
+        """
+        try:
+            content = await self.body()
+        except ClientDisconnect:
+            raise ClientLeft("the client has closed its connection") from None
+        if not content:
+            return
+        try:
+            self._value = read_json(content, self.state.services.limits)
+        except orjson.JSONDecodeError as error:
+            raise malformed(error) from None
 
     async def json(self) -> Any:
-        return orjson.loads(await self.body())
+        return self._value
 
 
 class JsonRoute(APIRoute):
@@ -89,7 +111,10 @@ class JsonRoute(APIRoute):
         async def read_strictly(request: Request) -> Response:
             if not _JSON.match(request.headers.get("content-type", "")):
                 raise HTTPException(NOT_JSON.status, "send it with Content-Type: application/json")
-            return await handle(StrictJson(request.scope, request.receive))
+            strict = StrictJson(request.scope, request.receive)
+            await strict.read()
+            await asyncio.sleep(0)  # what a large body holds is yet to be validated
+            return await handle(strict)
 
         return read_strictly
 

@@ -37,9 +37,8 @@ async def score(
         Utterance(said.speaker, said.text, description=said.description)
         for said in dialogue.utterances
     ]
-    recognitions = await recognize_dialogue(
-        recognizer, utterances, label_space, services.places.of(Priority.BATCH), tenant
-    )
+    place = services.places.of(Priority.BATCH, tenant)
+    recognitions = await recognize_dialogue(recognizer, utterances, label_space, place, tenant)
     found = [document(recognition, recognizer.bundle) for recognition in recognitions]
     for each in found:
         metrics.count_prediction(each)

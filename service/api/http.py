@@ -13,6 +13,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
+from service.api.heads import BoundedHeads
 from service.api.hosts import AddressedRequests
 from service.api.middleware import (
     AnsweredFailures,
@@ -95,7 +96,9 @@ def build_api(
     metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
     metrics.build_info.labels(version).set(1)
-    door = _door(admission, metrics)
+    # Without keys there is one tenant, everybody.
+    share = 1.0 if access.keyring is None else admission.tenant_share
+    door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
     app = DocumentedApi(
         title="InstructERC",
@@ -115,6 +118,7 @@ def build_api(
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),
+            Middleware(BoundedHeads),
             Middleware(
                 AddressedRequests,
                 hosts=access.hosts,
@@ -140,7 +144,7 @@ def build_api(
     return app
 
 
-def _door(admission: Admission, metrics: Metrics) -> Door:
+def _door(admission: Admission, share: float, metrics: Metrics) -> Door:
     options = DoorOptions(
         most={Priority.INTERACTIVE: admission.requests, Priority.BATCH: admission.batches},
         deadline_s={
@@ -148,6 +152,7 @@ def _door(admission: Admission, metrics: Metrics) -> Door:
             Priority.BATCH: admission.batch_deadline_s,
         },
         streams=admission.streams,
+        share=share,
     )
     door = Door(options, metrics.count_rejection)
     metrics.show_requests(door.under_way, options.most)

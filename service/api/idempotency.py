@@ -129,9 +129,9 @@ async def _fingerprint(request: Request) -> str:
 
     How the JSON is written does not matter.
     """
-    content = b"" if request.method == "DELETE" else await request.body()
-    if content:
-        content = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
+    content = b""
+    if request.method != "DELETE" and await request.body():
+        content = orjson.dumps(await request.json(), option=orjson.OPT_SORT_KEYS)
     later = "respond-async" if prefers_async(request.headers.getlist("prefer")) else ""
     head = f"{request.method} {request.url.path}?{request.url.query} {later}\n".encode()
     return hashlib.sha256(head + content).hexdigest()

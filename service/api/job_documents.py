@@ -8,8 +8,7 @@ import orjson
 
 from service.access.callers import Caller
 from service.api.batches import Given
-from service.api.limits import check_job
-from service.api.schemas import DialogueIn
+from service.api.limits import check_broken, check_job
 from service.api.services import Services
 from service.errors import ServiceError
 from service.sessions.answers import Once
@@ -50,8 +49,8 @@ async def store_job(
 
     Raises:
         QuotaExceeded: the caller has not as many utterances left; nothing is stored.
-        RequestValidationError: there are more than the quota ever allows at once; nothing is
-            stored.
+        RequestValidationError: there are more than a job takes or the quota ever allows at once,
+            or hardly a line that is not broken; nothing is stored.
         AlreadyAnswered: the key has an answer; nothing is stored.
         TooManyJobs: the tenant has as many as are kept.
         DatabaseUnavailable: nothing is stored.
@@ -62,10 +61,13 @@ async def store_job(
     try:
         number = count = size = utterances = 0
         portion: list[dict[str, Any]] = []
+        broken: list[int] = []
         async for each in given:
-            if isinstance(each.what, DialogueIn):
-                utterances += len(each.what.utterances)
-                check_job(utterances, caller.batch_utterances)
+            utterances += each.size
+            check_job(count + 1, utterances, services.limits, caller.batch_utterances)
+            if each.broken:
+                broken.append(each.number)
+                check_broken(broken)
             if portion and (size + each.size > _UTTERANCES or len(portion) == _DIALOGUES):
                 await jobs.add(job_id, number, orjson.dumps(portion).decode())
                 number, size, portion = number + 1, 0, []

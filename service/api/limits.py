@@ -17,6 +17,9 @@ from service.api.schemas import (
 )
 from service.settings import Limits
 
+# Of a job, whose other lines are scored all the same.
+BROKEN_LINES = 1000
+
 
 def check_said(said: Said, limits: Limits, *where: str | int) -> None:
     """Refuse an utterance that is too long; `where` is its way in the body.
@@ -86,14 +89,33 @@ def check_dialogue(dialogue: DialogueIn, limits: Limits, most: int | None = None
     _check_utterances(dialogue, limits)
 
 
-def check_job(utterances: int, most: int | None) -> None:
-    """Refuse a job of more utterances than the caller's quota allows at once, if it says.
+def check_job(dialogues: int, utterances: int, limits: Limits, most: int | None = None) -> None:
+    """Refuse a job that holds too much.
+
+    Args:
+        utterances: among them one for each dialogue without any, and for each broken line.
+        most: how many utterances the caller's quota allows at once, if it says.
 
     Raises:
         RequestValidationError: there are more.
     """
+    _check_count(dialogues, limits.job_dialogues, "dialogues", "dialogues")
     if most is not None:
         _check_count(utterances, most, "utterances", "dialogues")
+
+
+def check_broken(lines: Sequence[int]) -> None:
+    """Refuse a job of which so many lines are broken that it is no file of dialogues.
+
+    Args:
+        lines: the numbers of those that are.
+
+    Raises:
+        RequestValidationError: there are too many; it names the first.
+    """
+    if len(lines) > BROKEN_LINES:
+        detail = f"more than {BROKEN_LINES} lines are broken, the first of them line {lines[0]}"
+        raise invalid(detail=f"{detail}; nothing is stored")
 
 
 def _check_utterances(dialogue: DialogueIn, limits: Limits, *where: str | int) -> None:

@@ -1,5 +1,6 @@
 """JSON a line (`application/x-ndjson`), read and written a line at a time."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -16,6 +17,8 @@ from service.api.headers import UNBUFFERED
 NDJSON = "application/x-ndjson"
 
 _NDJSON = re.compile(r"application/(?:x-)?ndjson\s*(?:;|\Z)", re.IGNORECASE)
+
+_STEP_BYTES = 16_384
 
 Emit = Callable[[Any], Awaitable[None]]
 """Sends a line; returns when the client may be sent another one."""
@@ -42,7 +45,7 @@ async def lines_of(
     None in place of a line: it has more than `most_bytes`, of which no more than that is kept.
     """
     number, line, too_long = 1, bytearray(), False
-    async for chunk in chunks:
+    async for chunk in _in_pieces(chunks):
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             line += piece
@@ -58,6 +61,14 @@ async def lines_of(
         yield number, None
     elif line.strip():
         yield number, bytes(line)
+
+
+async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same in chunks of which one step of the event loop makes thousands of lines at most."""
+    async for chunk in chunks:
+        for start in range(0, len(chunk), _STEP_BYTES):
+            yield chunk[start : start + _STEP_BYTES]
+            await asyncio.sleep(0)
 
 
 class LineStream(Response):

@@ -257,7 +257,7 @@ BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP/1.1 allows.",
+    "The request is not one that HTTP/1.1 allows, or its query or header is more than is read.",
     "Mend what `detail` says.",
 )
 MISDIRECTED_REQUEST = Kind(

@@ -121,6 +121,12 @@ def invalid(
     return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
 
 
+def malformed(error: orjson.JSONDecodeError) -> RequestValidationError:
+    """A body that is no JSON, as FastAPI says it."""
+    found = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
+    return RequestValidationError([found])
+
+
 def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
     """A route's `responses=`, from the table that the handlers read."""
     kinds = [cause if isinstance(cause, Kind) else PROBLEMS[cause] for cause in causes]
@@ -195,9 +201,15 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
 
 
-def invalid_problem(found: Sequence[Any], prefix: str = "") -> dict[str, Any]:
-    """The problem document of what is not valid, as pydantic says it."""
-    faults = [_fault(one["loc"], one["msg"]) for one in found[:_FAULTS_SHOWN]]
+def invalid_problem(
+    found: Sequence[Any], prefix: str = "", shown: int = _FAULTS_SHOWN
+) -> dict[str, Any]:
+    """The problem document of what is not valid, as pydantic says it.
+
+    Args:
+        shown: how many faults are told.
+    """
+    faults = [_fault(one["loc"], one["msg"]) for one in found[:shown]]
     first = faults[0]
     detail = f"{first.get('pointer') or first.get('parameter') or 'body'}: {first['detail']}"
     if len(found) > 1:

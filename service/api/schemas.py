@@ -5,10 +5,10 @@ in `service.api.limits`.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from service.api.problems import Problem
 from service.api.strings import Identifier, LabelSpaceName, Scene, Speaker, Text
@@ -19,7 +19,10 @@ _DEFAULT = Limits()
 
 
 class Input(BaseModel):
-    """Part of a request: no stray fields, and no type is turned into another."""
+    """Part of a request: no stray fields, and no type is turned into another.
+
+    Of a list only the first item that is not valid is told: a body may hold thousands.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -75,7 +78,7 @@ class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
     id: Identifier
-    utterances: list[Said]
+    utterances: Annotated[list[Said], FailFast()]
 
 
 class BatchIn(Input):
@@ -101,7 +104,7 @@ class BatchIn(Input):
     )
 
     label_space: LabelSpaceName = UNIFIED
-    dialogues: list[DialogueIn] = Field(
+    dialogues: Annotated[list[DialogueIn], FailFast()] = Field(
         description=f"Each id once; {_DEFAULT.batch_dialogues:,} dialogues and "
         f"{_DEFAULT.batch_utterances:,} utterances in all unless the service is set otherwise."
     )
@@ -162,7 +165,7 @@ class DemonstrationsIn(Input):
         }
     )
 
-    demonstrations: list[DemonstrationIn] = Field(
+    demonstrations: Annotated[list[DemonstrationIn], FailFast()] = Field(
         min_length=1,
         description=f"Each id once; {_DEFAULT.batch_utterances:,} of them unless the service is "
         "set otherwise.",

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.admission.patience import Patience, to_the_end
+from service.admission.patience import Patience, earn, renew, to_the_end
 from service.errors import ClientLeft, DeadlinePassed
 
 GONE = ClientLeft("gone")
@@ -51,3 +51,31 @@ async def test_outside_of_a_request_nothing_is_held_back() -> None:
 
     with to_the_end():
         await asyncio.sleep(0)
+
+
+async def test_work_that_is_done_earns_time_but_never_more_than_there_was() -> None:
+    """Each utterance as much; nothing for what was not scored."""
+
+    async def work(utterances: int, pauses: int) -> None:
+        async with Patience(1, earned_s=0.1):
+            for _ in range(pauses):
+                await asyncio.sleep(0.4)
+                earn(utterances)
+
+    await work(utterances=1000, pauses=4)
+    for utterances in (0, 1):
+        with pytest.raises(DeadlinePassed):
+            await work(utterances, pauses=10)
+    earn(1)
+
+
+async def test_a_part_of_the_answer_that_was_taken_renews_the_time() -> None:
+    """From then on; where all the time is there, none is taken away."""
+    async with Patience(1) as patience:
+        for _ in range(4):
+            await asyncio.sleep(0.4)
+            renew()
+        patience.begin_anew(forever=True)
+        earn(1)
+        await asyncio.sleep(1.1)
+    renew()

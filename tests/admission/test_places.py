@@ -20,7 +20,7 @@ async def test_conversations_go_before_batches_and_find_places_that_batches_neve
     release = asyncio.Event()
 
     async def utterance(name: str, priority: Priority) -> None:
-        async with places.of(priority):
+        async with places.of(priority, "a"):
             entered.append(name)
             await release.wait()
 
@@ -42,11 +42,11 @@ async def test_no_more_utterances_wait_than_may() -> None:
     """The next one is refused at once, and counted."""
     rejected: list[Rejection] = []
     places = Places(1, kept=0, most_waiting=1, reject=rejected.append)
-    async with places.of(TURN):
-        waiting = asyncio.create_task(places.take(TURN))
+    async with places.of(TURN, "a"):
+        waiting = asyncio.create_task(places.take(TURN, "a"))
         await step()
         with pytest.raises(Overloaded):
-            await places.take(TURN)
+            await places.take(TURN, "a")
     await waiting
 
     assert rejected == [Rejection.QUEUE]
@@ -56,8 +56,8 @@ async def test_no_more_utterances_wait_than_may() -> None:
 async def test_who_goes_away_leaves_the_place_to_the_next(given: bool) -> None:
     """No place is lost, however close the two events are."""
     places = Places(1, kept=0, most_waiting=4)
-    await places.take(TURN)
-    goes, stays = (asyncio.create_task(places.take(TURN)) for _ in range(2))
+    await places.take(TURN, "a")
+    goes, stays = (asyncio.create_task(places.take(TURN, "a")) for _ in range(2))
     await step()
     if given:
         places.leave(TURN)
@@ -69,4 +69,53 @@ async def test_who_goes_away_leaves_the_place_to_the_next(given: bool) -> None:
     assert goes.cancelled() or await asyncio.wait([goes])
     assert places.waiting(TURN) == 0
     places.leave(TURN)
-    await asyncio.wait_for(places.take(TURN), 1)
+    await asyncio.wait_for(places.take(TURN, "a"), 1)
+
+
+@pytest.mark.parametrize("priority", [TURN, BATCH])
+async def test_those_that_wait_take_turns_by_tenant(priority: Priority) -> None:
+    """However many wait for one, another's first is next but one."""
+    places = Places(1, kept=0, most_waiting=100)
+    entered: list[str] = []
+
+    async def utterance(tenant: str, number: int) -> None:
+        async with places.of(priority, tenant):
+            entered.append(f"{tenant}{number}")
+            await step()
+
+    await places.take(priority, "a")
+    tasks = [asyncio.create_task(utterance("a", n)) for n in range(6)]
+    await step()
+    tasks += [asyncio.create_task(utterance("b", n)) for n in range(2)]
+    tasks += [asyncio.create_task(utterance("c", 0))]
+    await step()
+    tasks[1].cancel()
+    places.leave(priority)
+    await asyncio.wait(tasks)
+
+    assert entered == ["a0", "b0", "c0", "a2", "b1", "a3", "a4", "a5"]
+    assert places.waiting(priority) == 0
+
+
+async def test_one_tenant_fills_only_a_share_of_the_queue() -> None:
+    """The others may wait though its next one is refused."""
+    rejected: list[Rejection] = []
+    places = Places(1, kept=0, most_waiting=4, share=0.5, reject=rejected.append)
+    await places.take(TURN, "a")
+    waiting = [asyncio.create_task(places.take(TURN, tenant)) for tenant in "aabb"]
+    await step()
+
+    for tenant, reason in (("a", Rejection.QUEUE), ("c", Rejection.QUEUE)):
+        with pytest.raises(Overloaded):
+            await places.take(TURN, tenant)
+        assert rejected[-1] == reason
+    waiting.pop().cancel()
+    await step()
+    with pytest.raises(Overloaded, match="your tenant"):
+        await places.take(TURN, "a")
+    assert rejected[-1] == Rejection.TENANT
+    waiting.append(asyncio.create_task(places.take(TURN, "c")))
+    await step()
+    assert places.waiting(TURN) == 4
+    for each in waiting:
+        each.cancel()

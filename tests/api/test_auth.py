@@ -1,5 +1,6 @@
 """Who gets in, and what they get to see."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,8 +14,10 @@ from starlette.types import Message, Scope
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.auth import Access
+from service.errors import Overloaded
 from service.sessions.jobs import JobState
-from service.settings import Limits
+from service.settings import Admission, Limits
+from tests.api.test_admission import Held
 from tests.api.test_operation_routes import at, numbers
 
 if TYPE_CHECKING:
@@ -287,16 +290,68 @@ async def post_lines(
 
 
 async def test_each_line_of_a_batch_counts_by_itself(service: "Service") -> None:
-    """What comes after the last allowed one is told when to come again, or that it never will."""
+    """A broken one as one utterance; beyond the quota each is told when to come again."""
     answer = await post_lines(
         service,
         "talkative",
-        [{"id": str(count), "utterances": [SAID] * count} for count in (2, 4, 2, 1)],
+        [{"id": str(count), "utterances": [SAID] * count} for count in (2, 4, 1, 1, 4)],
     )
 
     found = [json.loads(line) for line in answer.text.splitlines()]
-    assert [each.get("error", {}).get("status") for each in found] == [None, 422, None, 429]
+    assert [each.get("error", {}).get("status") for each in found] == [None, 422, None, 429, 429]
     assert "at most 3" in found[1]["error"]["detail"]
+
+
+async def test_whoever_may_only_read_has_no_answers_kept(service: "Service", problem: Any) -> None:
+    """They would be there for a day; the same batch without a key is scored."""
+    refused, taken = [
+        await service.client.post(
+            "/batch", json=BATCH, headers=bearer(name) | {"Idempotency-Key": "k"}
+        )
+        for name in ("reader", "writer")
+    ]
+
+    assert problem(refused) == (403, "scope-missing")
+    assert 'scope="write"' in refused.headers["www-authenticate"]
+    assert taken.status_code == 200
+    assert (await ask(service, "reader", "POST", "/batch", json=BATCH)).status_code == 200
+
+
+async def test_one_tenant_leaves_room_for_the_others(
+    start_service: "StartService", tmp_path: Path, keyring: Keyring, problem: Any
+) -> None:
+    """Batches, other requests and streams: half of the room each."""
+    admission = Admission(requests=2, batches=2, streams=2, utterances=8)
+    async with start_service(
+        tmp_path, Limits(), access=Access(keyring), admission=admission
+    ) as service:
+        held = Held(service)
+        begun = [
+            asyncio.create_task(ask(service, "writer", "POST", "/batch", json=BATCH)),
+            asyncio.create_task(say(service, "writer", "call-42")),
+        ]
+        await held.reads(4)
+
+        batch = await ask(service, "reader", "POST", "/batch", json=BATCH)
+        turn = await say(service, "writer", "call-43")
+        found = {problem(each): each.json()["detail"] for each in (batch, turn)}
+        assert list(found) == [(503, "overloaded")]
+        assert all("one tenant" in detail for detail in found.values())
+        assert batch.headers["retry-after"] == "1"
+
+        begun += [
+            asyncio.create_task(ask(service, "other", "POST", "/batch", json=BATCH)),
+            asyncio.create_task(say(service, "other", "call-42")),
+        ]
+        await held.reads(6)
+        held.let_go.set()
+        assert [(await each).status_code for each in begun] == [200, 201, 200, 201]
+
+        streams = service.door.streams
+        with streams.open("acme"), streams.open("other"), pytest.raises(Overloaded):
+            streams.open("third").__enter__()
+        rejected = await numbers_of(service)
+        assert rejected[at("erc_rejections_total", reason="tenant")] == 2
 
 
 async def test_a_job_is_a_write(service: "Service", problem: Any) -> None:

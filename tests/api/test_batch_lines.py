@@ -12,7 +12,8 @@ import pytest
 from service.api.batches import Given, answer_in_order
 from service.api.ndjson import lines_of
 from service.api.schemas import DialogueIn, Said
-from service.settings import Limits
+from service.errors import DeadlinePassed
+from service.settings import Admission, Limits
 from tests.api.serving import serving
 from tests.api.test_admission import Held
 
@@ -225,3 +226,42 @@ async def test_lines_are_found_however_the_body_is_cut(size: int) -> None:
         (5, b"{}"),
         (6, b"last"),
     ]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"{\n", b'{"id": "a", "utterances": []}\n', line("a", "? " * 900)],
+    ids=["broken", "empty", "longer than the model reads"],
+)
+async def test_lines_that_are_no_work_do_not_keep_a_request_alive(
+    start_service: "StartService", tmp_path: Path, sent: bytes
+) -> None:
+    """They are answered, and its time goes on."""
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield sent
+            await asyncio.sleep(0.1)
+
+    admission = Admission(batch_deadline_s=1, utterances=8)
+    async with start_service(tmp_path, Limits(), admission=admission) as service:
+        with pytest.raises(DeadlinePassed):
+            await service.client.post("/batch", content=slowly(), headers=HEADERS)
+        assert service.door.empty
+
+
+async def test_lines_that_are_scored_earn_the_request_time(
+    start_service: "StartService", tmp_path: Path
+) -> None:
+    """A hundredth of all of it for an utterance."""
+
+    async def steadily() -> AsyncIterator[bytes]:
+        for n in range(4):
+            yield line(str(n), *["Hi."] * 100)
+            await asyncio.sleep(1)
+
+    admission = Admission(batch_deadline_s=3, utterances=8)
+    async with start_service(tmp_path, Limits(), admission=admission) as service:
+        answer = await service.client.post("/batch", content=steadily(), headers=HEADERS)
+
+    assert len(found(answer)) == 4

@@ -1,14 +1,18 @@
 """Jobs, through HTTP."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from sqlalchemy import text as sql
+from starlette.types import Message, Scope
 
 from service.api.schemas import JobOut
-from service.settings import Limits
+from service.settings import Admission, Limits
 from tests.api.test_batch_lines import HEADERS, NDJSON, SAID, line
 from tests.api.test_operation_routes import at, numbers
 
@@ -160,3 +164,112 @@ async def test_while_the_engine_is_away_a_job_waits(service: "Service") -> None:
 
     job = (await service.client.get(answer.headers["location"])).json()
     assert (job["state"], job["failed"]) == ("done", 0)
+
+
+MINIMAL = b'{"id":"a","utterances":[%b]}\n'
+STRAY = b"{" + b",".join(b'"/%x":0' % n for n in range(64)) + b"}\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{\n" * 1000,
+        b"{}\n" * 1000,
+        STRAY * 1000,
+        (b'{"' + b"/" * 200 + b'":0}\n') * 1000,
+        (b'{"utterances":[' + STRAY.strip() + b"]}\n") * 1000,
+        MINIMAL % b"" * 5000,
+        MINIMAL % b'{"speaker":"A","text":"b"}' * 5000,
+        MINIMAL % b",".join([b'{"speaker":"A","text":"b"}'] * 500) * 20,
+        MINIMAL % b'{"speaker":"\\n","text":"b"}' * 1000,
+        b"[" * 1000 + b"\n" + b"x" * 2_000_000 + b"\n" + b"{\n" * 900,
+    ],
+    ids=lambda content: repr(content[:30]),
+)
+async def test_a_job_takes_little_more_room_than_was_sent(
+    service: "Service", content: bytes
+) -> None:
+    """Whatever is wrong with its lines: what is said of them is bounded too."""
+    await begun(service, json=None, content=content, headers=HEADERS | LATER)
+
+    async with service.database.connect() as connection:
+        asked = sql("SELECT sum(length(CAST(dialogues AS BLOB))) FROM job_work")
+        stored = (await connection.execute(asked)).scalar_one()
+    assert stored < 3 * len(content) + 1000 * 500
+
+
+async def test_a_file_of_broken_lines_makes_no_job(service: "Service", problem: Any) -> None:
+    """A thousand may be; the refusal names the first, and nothing more is read."""
+    taken = 0
+
+    async def lines() -> AsyncIterator[bytes]:
+        nonlocal taken
+        yield line("a", "Hi.")
+        for _ in range(2000):
+            yield b"{\n"
+            taken += 1
+
+    refused = await service.client.post("/batch", content=lines(), headers=HEADERS | LATER)
+
+    assert problem(refused) == (422, "invalid-request")
+    assert "1000 lines are broken, the first of them line 2" in refused.json()["detail"]
+    assert taken == 1000
+    assert sum((await service.services.jobs.counts()).values()) == 0
+
+
+async def test_a_job_has_so_many_lines(
+    start_service: "StartService", tmp_path: Path, problem: Any
+) -> None:
+    """Of either form; nothing is stored of more."""
+    async with start_service(tmp_path, Limits(job_dialogues=3)) as service:
+        await begun(service)
+        one = line("a", "Hi.")
+        await begun(service, json=None, content=one * 3, headers=HEADERS | LATER)
+        refused = [
+            await service.client.post("/batch", headers=LATER, json=more)
+            for more in ({"dialogues": [{"id": n, "utterances": [SAID]} for n in "zayb"]},)
+        ]
+        for content in (one * 4, one + b"{\n" * 3):
+            refused.append(
+                await service.client.post("/batch", content=content, headers=HEADERS | LATER)
+            )
+
+        assert [problem(each) for each in refused] == [(422, "invalid-request")] * 3
+        assert all("at most 3 are taken" in each.text for each in refused)
+        assert sum((await service.services.jobs.counts()).values()) == 2
+
+
+async def test_results_are_given_for_as_long_as_they_are_taken(
+    start_service: "StartService", tmp_path: Path
+) -> None:
+    """Each portion that was taken renews the time."""
+    admission = Admission(deadline_s=2, utterances=8)
+    async with start_service(tmp_path, Limits(), admission=admission) as service:
+        content = line("a", "Hi.") * 400
+        answer = await begun(service, json=None, content=content, headers=HEADERS | LATER)
+        await service.work()
+        taken: list[bytes] = []
+
+        async def receive() -> Message:
+            await asyncio.sleep(30)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message.get("body"):
+                taken.append(message["body"])
+                await asyncio.sleep(0.8)
+
+        path = answer.json()["results"]
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [],
+            "state": dict(service.state),
+        }
+        await service.app(scope, receive, send)
+
+    assert len(taken) == 4
+    assert len(b"".join(taken).splitlines()) == 400

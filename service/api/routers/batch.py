@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ from service.conversation.labels import UNIFIED, LabelSpace
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
+    QuotaExceeded,
     TooManyJobs,
     UnsupportedLabelSpace,
     UtteranceTooLong,
@@ -82,10 +84,10 @@ async def score_lines(
     accepted(accept, [NDJSON])
 
     async def one(dialogue: DialogueIn) -> dict[str, Any]:
-        caller.spend_utterances(len(dialogue.utterances))
+        caller.spend_utterances(max(1, len(dialogue.utterances)))
         return await score(dialogue, space, tenant, services, metrics)
 
-    return _streamed(given, one, metrics)
+    return _streamed(_counted(given, caller), one, metrics)
 
 
 router.add_api_route(
@@ -157,19 +159,25 @@ async def score_dialogues(
 
     A dialogue that cannot be scored, say for an utterance longer than the model reads, gets an
     `error`; the others are answered. Where the label engine is away, the request fails as a whole.
-    Nothing of it is kept, but for an `Idempotency-Key` its answer.
+    Nothing of it is kept, but for an `Idempotency-Key` its answer, which takes a key that may
+    write.
 
     With `application/x-ndjson` a line is a dialogue, and a line of the answer its result: in the
     order given, each as soon as it is done. Lines are read no faster than they are scored and their
     results read, so read while you send. A broken line gets an `error`, as does a dialogue that the
     engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
     far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
-    No `Idempotency-Key` is taken then. Beyond the quota of a key each line gets an `error`.
+    No `Idempotency-Key` is taken then. A broken line counts as an utterance; beyond the quota of a
+    key each line gets an `error`. Whoever sends lines slower than one utterance in a hundredth of
+    the time that a batch may take, or none that can be scored, runs out of time.
 
     With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
     with 202 and its `Location`. It is done beside other work, also after the service was started
-    anew, and is erased some time after its end. It takes a key that may write.
+    anew, and is erased some time after its end. It takes a key that may write. A body of lines with
+    more than a thousand broken ones is refused.
     """
+    if request.key is not None:
+        caller.require(Scope.WRITE)
     if label_space is not None:
         raise invalid("label_space", detail="is a member of a JSON body", source="query")
     count = check_batch(batch, services.limits, caller.batch_utterances)
@@ -202,6 +210,18 @@ async def score_dialogues(
         return json_answer({"results": [task.result() for task in tasks]})
 
     return await request.answer(answer)
+
+
+async def _counted(given: AsyncIterator[Given], caller: Caller) -> AsyncIterator[Given]:
+    """Lines of which those that are broken count against the quota; beyond it they are told so."""
+    async for each in given:
+        try:
+            if each.broken:
+                caller.spend_utterances(1)
+        except QuotaExceeded as error:
+            yield replace(each, what=problem_of(error))
+        else:
+            yield each
 
 
 async def _given(batch: BatchIn) -> AsyncIterator[Given]:

@@ -134,7 +134,7 @@ async def _events(
     """
     followed, events = services.sessions.followed, services.events
     with (
-        services.door.streams.open() as stream,
+        services.door.streams.open(tenant) as stream,
         followed.follow(tenant, dialogue_id, stream.wake),
     ):
         if position is None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Path, Response
 
+from service.admission.patience import renew
 from service.api.bodies import json_answer
 from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
@@ -64,6 +65,7 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
             results = [orjson.loads(line) for line in lines.splitlines()]
             shown = await services.with_texts(results, tenant)
             await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))
+            renew()
 
     return LineStream(produce)
 

@@ -1,0 +1,43 @@
+"""How much room there is, and how much of it one tenant may take."""
+
+from dataclasses import dataclass
+
+from service.admission.rejections import CountRejection, Rejection
+from service.errors import Overloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Room for so many, of which one tenant's are at most a share, and one in any case.
+
+    Attributes:
+        share: of the whole, above 0; 1: a tenant may take all of it.
+        what: what there is too much of, in words: `streams are open`.
+        full: how a refusal is counted that is not for the tenant's share.
+    """
+
+    most: int
+    share: float
+    what: str
+    full: Rejection
+    count: CountRejection
+
+    def check(self, taken: int, by_tenant: int) -> None:
+        """Refuse one more.
+
+        Args:
+            taken: how many there are.
+            by_tenant: how many of these are of the tenant who asks for one more.
+
+        Raises:
+            Overloaded: there is no room, or the tenant has its share of it; it says which.
+        """
+        if taken >= self.most:
+            self.count(self.full)
+            raise Overloaded(f"{taken} {self.what}, as many as may be")
+        most = max(1, int(self.most * self.share))
+        if by_tenant >= most:
+            self.count(Rejection.TENANT)
+            raise Overloaded(
+                f"{by_tenant} {self.what} for your tenant alone, as many as one tenant may have"
+            )

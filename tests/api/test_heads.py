@@ -1,0 +1,75 @@
+"""Queries and header fields that are more than any request needs."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.types import Message, Scope
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service
+
+
+async def asked(
+    service: "Service", path: str, query: bytes, headers: list[tuple[bytes, bytes]]
+) -> tuple[int, bytes]:
+    """Status and body of an answer, without a client that looks through the headers too."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": headers,
+        "state": dict(service.state),
+    }
+    await service.app(scope, receive, send)
+    return sent[0]["status"], b"".join(each.get("body", b"") for each in sent)
+
+
+@pytest.mark.parametrize("path", ["/dialogues/a", "/demonstrations", "/livez", "/nothing"])
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        (b"after=1&" * 8000, []),
+        (b"&".join(b"%x=1" % n for n in range(9000)), []),
+        (b"after=" + b"1" * 9000, []),
+        (b"", [(b"a", b"b")] * 12_000),
+        (b"", [(b"accept", b"a/b," * 3000)]),
+        (b"", [(b"x", b""), (b"if-none-match", b'"' + b"x" * 9000 + b'"')]),
+    ],
+    ids=["one parameter", "many parameters", "value", "fields", "list", "field"],
+)
+async def test_more_than_any_request_needs_is_refused_before_it_is_looked_through(
+    service: "Service",
+    path: str,
+    query: bytes,
+    headers: list[tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On every path, also where none is."""
+
+    def parse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("looked through")
+
+    monkeypatch.setattr("starlette.datastructures.parse_qsl", parse)
+
+    status, body = await asked(service, path, query, headers)
+
+    assert status == 400
+    assert b"/problems/bad-request" in body
+
+
+async def test_what_requests_need_is_let_through(service: "Service") -> None:
+    """Proxies add some fields, and cookies of others are long."""
+    headers = [(b"x-%d" % n, b"1") for n in range(99)] + [(b"cookie", b"c" * 8192)]
+
+    assert (await asked(service, "/label-spaces", b"&" * 31, headers))[0] == 200
+    assert (await asked(service, "/label-spaces", b"", []))[0] == 200
