@@ -19,7 +19,6 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keys import Key, Scope, entry, hash_given, new_key
 from service.conversation.labels import load_label_spaces
@@ -35,7 +34,7 @@ from service.doctor.examination import examine
 from service.doctor.findings import Check, as_json, as_text, check, is_well
 from service.doctor.machine import machine, precision
 from service.doctor.model import bundle
-from service.sessions.database import open_database, transactional
+from service.sessions.database import Database, open_database, transactional
 from service.sessions.migrate import migrate
 from service.settings import Settings, load_settings
 
@@ -283,25 +282,25 @@ def on_a_file_system(folder: Path, options: str) -> Any:
 
 async def prepared(url: str, *statements: str, version: str | None = None) -> None:
     """A database with the tables, and what statements make of it."""
-    engine = open_database(url)
+    opened = open_database(url)
     if version is None:
-        await migrate(engine)
+        await migrate(opened)
     else:
-        await to_version(engine, version)
-    async with transactional(engine).begin() as connection:
+        await to_version(opened, version)
+    async with transactional(opened.engine).begin() as connection:
         for statement in statements:
             await connection.execute(text(statement))
-    await engine.dispose()
+    await opened.close()
 
 
-async def to_version(engine: AsyncEngine, version: str) -> None:
+async def to_version(opened: Database, version: str) -> None:
     def upgrade(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", "service.sessions:migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, version)
 
-    async with transactional(engine).begin() as connection:
+    async with transactional(opened.engine).begin() as connection:
         await connection.run_sync(upgrade)
 
 
@@ -369,12 +368,12 @@ def test_a_database_that_lacks_a_table(given: Set, url: str) -> None:
 
 
 def test_a_database_of_another_program(given: Set, url: str) -> None:
-    engine = open_database(url)
+    opened = open_database(url)
 
     async def make() -> None:
-        async with transactional(engine).begin() as connection:
+        async with transactional(opened.engine).begin() as connection:
             await connection.execute(text("CREATE TABLE jobs (name TEXT)"))
-        await engine.dispose()
+        await opened.close()
 
     asyncio.run(make())
 
@@ -477,11 +476,11 @@ def test_tables_that_are_locked(postgres_url: str, given: Set) -> None:
 
     async def hold() -> Check:
         await prepared(postgres_url)
-        engine = open_database(postgres_url)
-        async with transactional(engine).begin() as connection:
+        opened = open_database(postgres_url)
+        async with transactional(opened.engine).begin() as connection:
             await connection.execute(text("LOCK TABLE dialogues IN EXCLUSIVE MODE"))
             found = await asyncio.to_thread(looked_at, database, settings)
-        await engine.dispose()
+        await opened.close()
         return found
 
     found = asyncio.run(hold())

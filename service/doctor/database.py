@@ -73,12 +73,12 @@ def _sqlite(file: Path) -> str:
 
 
 async def _postgresql(url: URL) -> str:
-    engine = open_database(url)
+    opened = open_database(url)
     try:
-        async with asyncio.timeout(_ALL_S), transactional(engine).connect() as connection:
+        async with asyncio.timeout(_ALL_S), transactional(opened.engine).connect() as connection:
             return await _postgresql_tables(connection)
     finally:
-        await engine.dispose()
+        await opened.close()
 
 
 async def _postgresql_tables(connection: AsyncConnection) -> str:

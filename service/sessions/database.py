@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.admission.patience import to_the_end
 from service.errors import DatabaseUnavailable
+from service.sessions.failures import cause_of, is_ours
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ _SQLITE_LOST = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY)
 _CHECKPOINT_MS = 100
 # The pauses before each try to empty the log: two seconds in all.
 _EMPTYING_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+# The same failure is logged again after so long.
+_TOLD_AGAIN_S = 60.0
 # What is under way when the database is closed has so long to end.
 _CLOSING_S = 30.0
 
@@ -65,12 +68,34 @@ class Database:
         self._connections = asyncio.Semaphore(connections)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._emptying = asyncio.Lock()
+        self._told, self._told_at = "", 0.0  # why it failed last, and when the log said so
         self._log_holds_erased = True  # nobody knows what the process before has left
 
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect.name
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turn every failure of the database inside the block into one of ours, the cause attached.
+
+        The log says what it is and what to do, once a minute. A fault of this program, such as a
+        statement that cannot be parsed, is raised as it is.
+
+        Raises:
+            DatabaseUnavailable: it is not reached, is too slow, or refuses the statement.
+        """
+        try:
+            yield
+        except _OUTSIDE as error:
+            if is_ours(error):
+                raise
+            cause, now = cause_of(error, self.engine.url), monotonic()
+            if cause != self._told or now > self._told_at + _TOLD_AGAIN_S:
+                self._told, self._told_at = cause, now
+                log.error(cause)
+            raise _unavailable(error) from error
 
     async def fetch(self, statement: Executable, values: Values | None = None) -> Rows:
         """The rows of a statement that stands alone."""
@@ -153,7 +178,7 @@ class Database:
 
         async def answered() -> T:
             try:
-                with answering():
+                with self.answering():
                     return await work
             finally:
                 self._connections.release()
@@ -239,25 +264,16 @@ def connect_to_sqlite(engine: AsyncEngine) -> sqlite3.Connection:
     return connection
 
 
-@contextmanager
-def answering() -> Iterator[None]:
-    """Turn every failure of the database inside the block into one of ours, the cause attached.
+_OUTSIDE = (DBAPIError, sqlite3.Error, OSError, TimeoutError, PoolTimeout)
 
-    Raises:
-        DatabaseUnavailable: it is not reached, is too slow, or refuses the statement.
-    """
-    try:
-        yield
-    except DBAPIError as error:
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    lost = isinstance(error, OSError | TimeoutError | PoolTimeout)
+    if isinstance(error, DBAPIError):
         lost = error.statement is None or error.connection_invalidated
-        does = "does not answer" if lost else "cannot carry this out"
-        raise DatabaseUnavailable(f"the database {does}") from error
-    except sqlite3.Error as error:
+    elif isinstance(error, sqlite3.Error):
         lost = getattr(error, "sqlite_errorcode", None) in _SQLITE_LOST
-        does = "does not answer" if lost else "cannot carry this out"
-        raise DatabaseUnavailable(f"the database {does}") from error
-    except (OSError, TimeoutError, PoolTimeout) as error:
-        raise DatabaseUnavailable("the database does not answer") from error
+    return DatabaseUnavailable(f"the database {'does not answer' if lost else 'cannot do this'}")
 
 
 def _open_sqlite(url: URL, command_timeout_s: float) -> Database:
@@ -265,12 +281,14 @@ def _open_sqlite(url: URL, command_timeout_s: float) -> Database:
         raise ValueError(
             "a SQLite url needs a file and nothing else: sqlite:///folder/file.sqlite3"
         )
-    with answering():
-        path = Path(url.database)
+    path = Path(url.database)
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             # What people said is nobody else's on this machine; SQLite's log takes the same mode.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise _unavailable(error) from error
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         connect_args={

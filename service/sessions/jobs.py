@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Select, Table, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.admission.patience import to_the_end
@@ -125,9 +126,16 @@ class Jobs:
         return job_id
 
     async def add(self, job_id: str, number: int, dialogues: str) -> None:
-        """Give a job its next portion; none is claimed until all have been received."""
+        """Give a job its next portion; none is claimed until all have been received.
+
+        Raises:
+            JobNotFound: it has been erased meanwhile.
+        """
         row = insert(job_work).values(job_id=job_id, number=number, dialogues=dialogues)
-        await self._database.change(row)
+        try:
+            await self._database.change(row)
+        except IntegrityError:
+            raise JobNotFound(f"no job {job_id!r}") from None
 
     async def received(
         self, job_id: str, dialogues: int, once: Once[Job] | None = None

@@ -38,9 +38,7 @@ async def migrate(database: Database) -> None:
     try:
         await patient.transaction(upgrade)
     except CommandError as error:
-        raise DatabaseUnavailable(
-            f"the tables are of another version of this program, most likely a newer one: {error}"
-        ) from error
+        raise DatabaseUnavailable("the tables are of another version of this program") from error
     finally:
         await patient.close()
 

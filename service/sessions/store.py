@@ -20,7 +20,7 @@ from service.sessions.answers import (
     answer_row,
 )
 from service.sessions.corrections import Correction, Corrections
-from service.sessions.database import Database, answering
+from service.sessions.database import Database
 from service.sessions.erasure import Erased, Pending
 from service.sessions.following import Followed
 from service.sessions.recent import End, RecentDialogues
@@ -245,7 +245,7 @@ class SessionStore:
         end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
         if expected is not None and expected.generation != tail.generation:
             raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
-        with answering():
+        with self._database.answering():
             number = await self._writer.append(row, answer)
         if number is None:
             if end is not None and erasures == self._recent.erasures:
@@ -333,7 +333,7 @@ class SessionStore:
         expected: Version | None,
         answer: AnswerRow | None,
     ) -> Erased | None:
-        with answering():
+        with self._database.answering():
             pending: tuple[Pending, ...] = ()
             generation = None if expected is None else expected.generation
             number = None if expected is None else expected.number
@@ -357,7 +357,7 @@ class SessionStore:
         The oldest go first, at most `limit` of them, and fewer where they are long. What is not
         `whole` is of a dialogue of which there is still something.
         """
-        with answering():
+        with self._database.answering():
             found = await self._writer.erase_before(moment, limit)
         for each in found:
             self._recent.erase((each.tenant, each.dialogue_id))
@@ -407,7 +407,7 @@ class SessionStore:
     async def ping(self) -> None:
         """Check that the database answers, has the tables, and lets this process write."""
         await self._database.fetch(queries.PING)
-        with answering():
+        with self._database.answering():
             await self._writer.ping()
 
     async def close(self) -> None:

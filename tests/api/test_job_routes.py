@@ -192,7 +192,7 @@ async def test_a_job_takes_little_more_room_than_was_sent(
     """Whatever is wrong with its lines: what is said of them is bounded too."""
     await begun(service, json=None, content=content, headers=HEADERS | LATER)
 
-    async with service.database.connect() as connection:
+    async with service.database.engine.connect() as connection:
         asked = sql("SELECT sum(length(CAST(dialogues AS BLOB))) FROM job_work")
         stored = (await connection.execute(asked)).scalar_one()
     assert stored < 3 * len(content) + 1000 * 500

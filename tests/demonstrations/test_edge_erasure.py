@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge
+from service.demonstrations import edge, shard
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Vectors
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
@@ -87,7 +87,7 @@ class Rewritings:
 
 @pytest.fixture
 def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
-    found, rewrite = Rewritings(), edge.rewrite
+    found, rewrite = Rewritings(), shard.rewrite
 
     def counted(*arguments: Any) -> Iterator[None]:
         found.count += 1
@@ -345,7 +345,7 @@ async def test_rewriting_that_fails_is_tried_again_and_the_log_says_why(
 ) -> None:
     """Not as an error of whoever deleted."""
     monkeypatch.setattr(edge, "_AGAIN_AFTER_S", 0.05)
-    rewrite, left = edge.rewrite, [PermissionError(13, "Permission denied")]
+    rewrite, left = shard.rewrite, [PermissionError(13, "Permission denied")]
 
     def fails_once(*arguments: Any) -> Iterator[None]:
         if left:

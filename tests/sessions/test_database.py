@@ -13,7 +13,6 @@ from service.errors import DatabaseUnavailable
 from service.sessions.database import (
     SQLITE_CONNECTIONS,
     Database,
-    answering,
     connect_to_sqlite,
     open_database,
     transactional,
@@ -247,9 +246,7 @@ async def test_a_server_that_restarts_between_two_requests_is_not_noticed(
 
 async def ask_for_nothing(database: Database) -> None:
     """Connect, and ask something that needs no tables."""
-    with answering():
-        async with database.engine.connect() as connection:
-            await connection.execute(select(1))
+    await database.fetch(select(1))
 
 
 async def ask(store: SessionStore, question: str, index: int = 0) -> None:

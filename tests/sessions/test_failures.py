@@ -17,10 +17,9 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import URL, make_url, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import open_database, transactional
+from service.sessions.database import Database, open_database, transactional
 from service.sessions.failures import cause_of, is_ours
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
@@ -28,7 +27,7 @@ from tests.conftest import postgresql_server
 
 ROOT = Path(__file__).parents[2]
 
-Use = Callable[[AsyncEngine], Awaitable[None]]
+Use = Callable[[Database], Awaitable[None]]
 
 RULES = """
 local all all trust
@@ -103,18 +102,18 @@ def tables(server: Server) -> Iterator[URL]:
     server.psql("DROP DATABASE spoilt WITH (FORCE)")
 
 
-async def connect(engine: AsyncEngine) -> None:
-    async with engine.connect():
+async def connect(database: Database) -> None:
+    async with database.engine.connect():
         pass
 
 
-async def ping(engine: AsyncEngine) -> None:
-    await SessionStore(engine).ping()
+async def ping(database: Database) -> None:
+    await SessionStore(database).ping()
 
 
 def statement(*statements: str) -> Use:
-    async def run(engine: AsyncEngine) -> None:
-        async with transactional(engine).begin() as connection:
+    async def run(database: Database) -> None:
+        async with transactional(database.engine).begin() as connection:
             for each in statements:
                 await connection.execute(text(each))
 
@@ -123,15 +122,15 @@ def statement(*statements: str) -> Use:
 
 async def failure(url: URL, use: Use = connect, **options: float) -> BaseException:
     """What using a database raises."""
-    engine: AsyncEngine | None = None
+    database: Database | None = None
     try:
-        engine = open_database(url, **options)
-        await use(engine)
+        database = open_database(url, **options)
+        await use(database)
     except Exception as error:
         return error
     finally:
-        if engine is not None:
-            await engine.dispose()
+        if database is not None:
+            await database.close()
     raise AssertionError("it was used")
 
 
@@ -298,10 +297,10 @@ async def test_too_many_connections(server: Server) -> None:
 
 
 async def test_no_connection_of_the_server_is_free(server: Server) -> None:
-    async def crowd(engine: AsyncEngine) -> None:
+    async def crowd(database: Database) -> None:
         async with AsyncExitStack() as stack:
             for _ in range(6):
-                await stack.enter_async_context(engine.connect())
+                await stack.enter_async_context(database.engine.connect())
 
     server.stop()
     server.start("-c max_connections=4 -c superuser_reserved_connections=0 -c max_wal_senders=0")
@@ -316,11 +315,11 @@ async def test_no_connection_of_the_server_is_free(server: Server) -> None:
 
 async def test_a_server_that_is_shutting_down(server: Server) -> None:
     """It waits for a connection that is open, and takes no other."""
-    engine = open_database(server.url)
-    async with engine.connect():
+    database = open_database(server.url)
+    async with database.engine.connect():
         server.control("-W", "-m", "smart", "stop")
         told = await shutting_down(server)
-    await engine.dispose()
+    await database.close()
     server.control("-w", "-m", "smart", "stop")
     server.start()
 
@@ -347,8 +346,8 @@ async def test_a_connection_that_the_server_ends(server: Server) -> None:
 
 
 async def test_a_connection_that_was_ended_meanwhile(server: Server) -> None:
-    async def use(engine: AsyncEngine) -> None:
-        async with engine.connect() as one, engine.connect() as other:
+    async def use(database: Database) -> None:
+        async with database.engine.connect() as one, database.engine.connect() as other:
             pid = (await one.execute(text("SELECT pg_backend_pid()"))).scalar_one()
             await other.execute(text(f"SELECT pg_terminate_backend({pid}), pg_sleep(0.3)"))
             await one.execute(text("SELECT 1"))
@@ -377,9 +376,9 @@ async def test_a_standby(server: Server) -> None:
 
 
 async def test_a_read_only_transaction(tables: URL) -> None:
-    engine = open_database(tables)
-    await migrate(engine)
-    await engine.dispose()
+    database = open_database(tables)
+    await migrate(database)
+    await database.close()
 
     told = await cause(tables, statement("SET TRANSACTION READ ONLY", "DELETE FROM dialogues"))
 
@@ -393,9 +392,9 @@ async def test_a_role_that_may_not_make_tables(tables: URL) -> None:
 
 
 async def test_a_role_that_may_not_read_the_tables(tables: URL) -> None:
-    engine = open_database(tables)
-    await migrate(engine)
-    await engine.dispose()
+    database = open_database(tables)
+    await migrate(database)
+    await database.close()
 
     told = await cause(tables.set(username="plain"), ping)
 
@@ -421,9 +420,9 @@ async def test_a_search_path_that_leads_nowhere(server: Server, tables: URL) -> 
 
 
 async def test_tables_of_another_program(tables: URL) -> None:
-    engine = open_database(tables)
-    await statement("CREATE TABLE dialogues (name text)")(engine)
-    await engine.dispose()
+    database = open_database(tables)
+    await statement("CREATE TABLE dialogues (name text)")(database)
+    await database.close()
 
     told = await cause(tables, migrate)
 
@@ -432,8 +431,9 @@ async def test_tables_of_another_program(tables: URL) -> None:
 
 @pytest.mark.parametrize("kind", ["lock_timeout", "statement_timeout"])
 async def test_a_limit_of_the_servers_own(tables: URL, kind: str) -> None:
-    async def use(engine: AsyncEngine) -> None:
-        async with transactional(engine).begin() as one, transactional(engine).begin() as other:
+    async def use(database: Database) -> None:
+        engine = transactional(database.engine)
+        async with engine.begin() as one, engine.begin() as other:
             await one.execute(text("SELECT pg_advisory_xact_lock(1)"))
             await other.execute(text(f"SET {kind} = 100"))
             await other.execute(text("SELECT pg_advisory_xact_lock(1)"))
@@ -450,8 +450,9 @@ async def test_a_statement_that_takes_too_long(server: Server) -> None:
 
 
 async def test_two_transactions_in_each_others_way(tables: URL) -> None:
-    async def use(engine: AsyncEngine) -> None:
-        async with transactional(engine).begin() as one, transactional(engine).begin() as other:
+    async def use(database: Database) -> None:
+        engine = transactional(database.engine)
+        async with engine.begin() as one, engine.begin() as other:
             await one.execute(text("SELECT pg_advisory_xact_lock(1)"))
             await other.execute(text("SELECT pg_advisory_xact_lock(2)"))
             waiting = other.execute(text("SELECT pg_advisory_xact_lock(1)"))
@@ -480,10 +481,10 @@ async def test_every_connection_of_the_pool_is_in_use(
 ) -> None:
     monkeypatch.setattr("service.sessions.database.POOL_TIMEOUT_S", 0.1)
 
-    async def crowd(engine: AsyncEngine) -> None:
+    async def crowd(database: Database) -> None:
         async with AsyncExitStack() as stack:
             for _ in range(11):
-                await stack.enter_async_context(engine.connect())
+                await stack.enter_async_context(database.engine.connect())
 
     told = await cause(make_url(sqlite_url), crowd)
 
@@ -492,10 +493,10 @@ async def test_every_connection_of_the_pool_is_in_use(
 
 async def test_tables_of_a_newer_version(url: str) -> None:
     """Alembic meets a revision that this version does not have."""
-    engine = open_database(url)
-    await migrate(engine)
-    await statement("UPDATE sessions_version SET version_num = '9999'")(engine)
-    await engine.dispose()
+    database = open_database(url)
+    await migrate(database)
+    await statement("UPDATE sessions_version SET version_num = '9999'")(database)
+    await database.close()
 
     told = await cause(make_url(url), migrate)
 
@@ -569,9 +570,9 @@ async def test_a_relative_path_is_told_in_full(
 
 
 async def test_a_damaged_file(sqlite_url: str) -> None:
-    engine = open_database(sqlite_url)
-    await migrate(engine)
-    await engine.dispose()
+    database = open_database(sqlite_url)
+    await migrate(database)
+    await database.close()
     spoil(Path(sqlite_url.removeprefix("sqlite:///")))
 
     told = await cause(make_url(sqlite_url), migrate)
@@ -586,9 +587,9 @@ def spoil(file: Path) -> None:
 
 
 async def test_a_file_that_another_process_locks(sqlite_url: str) -> None:
-    engine = open_database(sqlite_url)
-    await migrate(engine)
-    await engine.dispose()
+    database = open_database(sqlite_url)
+    await migrate(database)
+    await database.close()
     with closing(sqlite3.connect(make_url(sqlite_url).database or "")) as other:
         other.execute("BEGIN IMMEDIATE")
         told = await cause(make_url(sqlite_url), statement("SELECT 1"), command_timeout_s=0.1)
@@ -629,7 +630,7 @@ from service.sessions.database import open_database
 from service.sessions.failures import cause_of, is_ours
 
 async def write():
-    async with open_database(url).begin() as connection:
+    async with open_database(url).engine.begin() as connection:
         await connection.exec_driver_sql("INSERT INTO some VALUES (1)")
 
 url = make_url(sys.argv[1])
@@ -729,9 +730,9 @@ def test_a_file_system_that_is_read_only(others: Path, name: str) -> None:
 )
 async def test_a_statement_of_our_own_that_is_wrong_is_ours(url: str, wrong: str) -> None:
     """Nobody who runs the service can mend it, and it says nothing of the data."""
-    engine = open_database(url)
-    await migrate(engine)
-    await engine.dispose()
+    database = open_database(url)
+    await migrate(database)
+    await database.close()
 
     error = await failure(make_url(url), statement(wrong))
 
@@ -743,8 +744,8 @@ async def test_a_value_of_the_wrong_kind_is_ours_and_stays_untold(url: str) -> N
     """Drivers repeat the value in their message."""
     said = {"given": "my door code"}
 
-    async def use(engine: AsyncEngine) -> None:
-        async with engine.connect() as connection:
+    async def use(database: Database) -> None:
+        async with database.engine.connect() as connection:
             await connection.execute(text("SELECT CAST(:given AS integer) + abs(:given)"), said)
             await connection.execute(
                 text("SELECT * FROM dialogues WHERE id = :given"), {"given": b""}

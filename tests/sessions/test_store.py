@@ -403,11 +403,12 @@ async def test_a_long_dialogue_is_erased_in_portions(
 ) -> None:
     """Others write in between; corrections, changes and kept answers go with it, to the last."""
     monkeypatch.setattr(erasure, "PORTION", 3)
-    once = [Once(Key("default", f"k-{n}", "hash"), lambda _: Answer(201, "said")) for n in range(8)]
     for n in range(8):
+        key = Key("default", f"k-{n}", "hash")
+        once: Once[StoredUtterance] = Once(key, lambda _: Answer(201, "said"))
         tail = await store.tail("default", "call-42", "Ann", 2)
         line = f"line {n}"
-        await store.append(tail, text=line, label_space="meld", prediction={}, once=once[n])
+        await store.append(tail, text=line, label_space="meld", prediction={}, once=once)
         await store.corrections.put("default", "call-42", n, "meld", "joy")
     other = SessionStore(open_database(url))
     said = 0
