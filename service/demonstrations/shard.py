@@ -6,6 +6,7 @@ The folder holds `index.json`, the card, and a folder `shard...`, which the card
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ ROOM_BYTES = 64 * 2**20
 
 _CARD = "index.json"
 _SHARD = "shard"
+# The first one's, and those of copies; a folder of another name is none of ours to remove.
+_NAME = re.compile(rf"{_SHARD}(-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ def copy_shard(shard: Path) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return [path for path in folder.glob(f"{_SHARD}*") if path.suffix != ".new"]
+    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
 
 
 def _again(folder: Path) -> str:
