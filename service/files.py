@@ -41,7 +41,7 @@ def written_whole(target: Path) -> Iterator[TextIO]:
     if not place.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {place.parent}")
     older = _version(place)
-    with _unfinished(place) as unfinished, unfinished.open("x", encoding="utf-8") as file:
+    with _unfinished(place) as unfinished, _begun(unfinished, target) as file:
         _hold(file.fileno())
         yield file
         file.flush()
@@ -70,7 +70,10 @@ def folder_written_whole(
     """
     place = place_of_folder(target)
     with _unfinished(place) as unfinished:
-        unfinished.mkdir(parents=True)
+        try:
+            unfinished.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be written: {error.strerror}") from None
         with _opened(unfinished) as opened:
             _hold(opened)
             yield unfinished
@@ -187,6 +190,13 @@ def _unfinished(place: Path) -> Iterator[Path]:
         _remove(unfinished)
 
 
+def _begun(unfinished: Path, target: Path) -> TextIO:
+    try:
+        return unfinished.open("x", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror}") from None
+
+
 def _beside(place: Path, what: str) -> Path:
     return place.with_name(f".{place.name[:_NAME_CHARACTERS]}.{token_hex(8)}.{what}")
 
@@ -206,7 +216,8 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextmanager

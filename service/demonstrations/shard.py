@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,6 +47,8 @@ _ROWS_A_STEP = 64
 
 _CARD = "index.json"
 _SHARD = "shard"
+# The first one's, and those of copies; a folder of another name is none of ours to remove.
+_NAME = re.compile(rf"{_SHARD}(-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,7 @@ def copy_shard(shard: Path, copy: Path) -> None:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return [path for path in folder.glob(f"{_SHARD}*") if path.suffix != ".new"]
+    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
 
 
 def _index_fields(shard: qdrant.EdgeShard) -> None:

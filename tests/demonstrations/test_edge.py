@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import sys
+import uuid
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -146,6 +147,21 @@ async def test_shard_that_a_killed_process_left_unfinished_is_made_again(
     assert await store.get("a") == ROW
     assert not unfinished.exists()
     await store.close()
+
+
+async def test_what_a_user_put_beside_the_shard_stays(tmp_path: Path) -> None:
+    """Such as a copy of it; what a killed process left of its own copies goes."""
+    await (await open_edge(tmp_path, ENCODER)).close()
+    mine = tmp_path / "shard-backup"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    left = tmp_path / f"shard-{uuid.uuid4()}"
+    left.mkdir()
+
+    await (await open_edge(tmp_path, ENCODER)).close()
+
+    assert (mine / "notes.txt").read_text() == "mine"
+    assert not left.exists()
 
 
 async def test_failure_of_the_library_is_our_error(tmp_path: Path, unit_vectors: Vectorise) -> None:

@@ -24,6 +24,8 @@ Force = Annotated[
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn what a user can mend into one line and exit status 2."""
+    from safetensors import SafetensorError
+
     from service.errors import ServiceError
 
     # Of several processes that train together, the first speaks.
@@ -33,7 +35,7 @@ def errors() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
-    except (ValueError, OSError, ServiceError) as error:
+    except (ValueError, OSError, ServiceError, SafetensorError) as error:
         fail(in_words(error))
 
 

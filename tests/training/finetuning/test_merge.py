@@ -208,6 +208,19 @@ def test_command_says_in_a_line_why_it_refuses(adapter: Path, other_base: Path) 
     assert result.stderr.count("\n") == 1
 
 
+def test_broken_weights_are_told_in_a_line(adapter: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """As of a copy that broke off; the same for a disk that is full."""
+    shutil.copytree(adapter, tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"broken")
+    words = ["merge", str(tmp_path / "adapter"), "--base", str(tiny_base)]
+
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+
+    assert result.exit_code == 2
+    assert "instructerc-train: Error while deserializing" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
 def test_misspelt_recipe_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     """The base need not even be there."""
     (tmp_path / "mine.yaml").write_text("nmae: mine\n")
