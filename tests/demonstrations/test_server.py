@@ -280,6 +280,38 @@ async def test_server_that_hangs_is_given_up_and_taken_up_again(
     assert await store.count() == 0
 
 
+async def test_a_failure_is_logged_once_with_its_kind_until_the_server_works(
+    script: Script, store: ServerStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without what the server said besides, which may be what people say."""
+    for _ in range(3):
+        script.status, script.body = 401, b'{"status": {"error": "We won!"}}'
+        for _ in range(3):
+            with pytest.raises(DemonstrationsUnavailable):
+                await store.count()
+        script.status, script.body = 200, None
+        await store.count()
+
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 3
+    assert all("UnexpectedResponse: Unexpected Response: 401" in each for each in warnings)
+    assert "We won!" not in caplog.text
+
+
+async def test_a_mistake_in_a_call_is_not_taken_for_a_failure_of_the_server(
+    script: Script, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It surfaces as the mistake it is."""
+
+    async def count(*_: Any, **__: Any) -> None:
+        raise TypeError("count() got an unexpected keyword argument")
+
+    monkeypatch.setattr(store._client, "count", count)
+
+    with pytest.raises(TypeError):
+        await store.count()
+
+
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRACE = Trace(TRACEPARENT[3:35], TRACEPARENT[36:52], lambda: {"traceparent": TRACEPARENT}, None)
 
