@@ -206,9 +206,11 @@ class ServerStore:
 
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         point = point_id(demonstration_id, tenant)
-        found_of(await self._payloads([point]), demonstration_id)
+        found = await self._payloads([point])
+        # Also where there was none: a replica that lags would answer so, and the text would stay.
         selected = models.PointIdsList(points=[str(point)])
         await self._write(self._client.delete(self._collection, selected, wait=True))
+        found_of(found, demonstration_id)
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
         counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)

@@ -19,7 +19,7 @@ from qdrant_client import grpc as qdrant
 
 from service.demonstrations.server import Limits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
-from service.errors import DemonstrationsUnavailable
+from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from service.traces import Trace, traced
 
 ENCODER = "reference@00000000"
@@ -87,6 +87,8 @@ class Script:
         if method == "PATCH":
             return b'{"result": true, "status": "ok", "time": 0.001}'
         results: dict[str, object] = {
+            "/collections/c/points": [],
+            "/collections/c/points/delete": {"operation_id": 2, "status": "completed"},
             "/collections/c/points/query": {"points": []},
             "/collections/c/exists": {"exists": True},
             "/collections/c/index": {"operation_id": 1, "status": "completed"},
@@ -278,6 +280,18 @@ async def test_server_that_hangs_is_given_up_and_taken_up_again(
     script.hangs = False
 
     assert await store.count() == 0
+
+
+async def test_what_a_server_does_not_find_is_deleted_all_the_same(
+    script: Script, store: ServerStore
+) -> None:
+    """A replica that lags finds nothing, and the text would stay on the others."""
+    with pytest.raises(DemonstrationNotFound):
+        await store.delete("a", "one")
+
+    request, body = script.requests[-1]
+    assert request == "POST /collections/c/points/delete"
+    assert len(body["points"]) == 1
 
 
 async def test_a_failure_is_logged_once_with_its_kind_until_the_server_works(
