@@ -69,7 +69,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _told(error: BaseException) -> str:
-    message = next(iter(str(error).strip().splitlines()), "")[:_LONGEST]
+    first, *others = str(error).strip().splitlines() or [""]
+    # gRPC's first line is but a heading.
+    heads = first.endswith(":") and others
+    message = (f"{first} {others[0].strip()}" if heads else first)[:_LONGEST]
     for secret, instead in _SECRETS:
         message = secret.sub(instead, message)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

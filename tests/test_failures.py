@@ -43,6 +43,15 @@ def test_values_on_further_lines_are_left_out() -> None:
     assert cause_of(error) == "ValueError: 1 validation error for Row"
 
 
+def test_a_heading_is_told_with_the_line_that_follows() -> None:
+    """gRPC's first line says nothing."""
+    error = ValueError("<AioRpcError of RPC that terminated with:\n\tstatus = UNAVAILABLE\n\tx")
+
+    assert cause_of(error) == (
+        "ValueError: <AioRpcError of RPC that terminated with: status = UNAVAILABLE"
+    )
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [

@@ -6,6 +6,7 @@ the first 256 tokens of a text.
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DemonstrationsUnavailable
+from service.failures import Failures
 from service.priority import Priority
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:8]}"
@@ -101,6 +105,7 @@ class Encoder:
     def __init__(self, embed: Embed, identity: str) -> None:
         self.identity = identity
         self._embed = embed
+        self._failures = Failures(log, "the encoder")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: Mapping[Priority, deque[tuple[str, _Answer]]] = {
             each: deque() for each in Priority
@@ -133,13 +138,12 @@ class Encoder:
         Raises:
             DemonstrationsUnavailable: the model failed, or the encoder is closed.
         """
+        if self._closed:
+            raise DemonstrationsUnavailable("the encoder is closed")
         parts = [np.empty((0, DIMENSIONS), np.float32)]
-        try:
-            for start in range(0, len(texts), LARGEST_BATCH):
-                batch = list(texts[start : start + LARGEST_BATCH])
-                parts.append(self._thread.submit(self._encode, batch).result())
-        except Exception as error:
-            raise DemonstrationsUnavailable("the encoder failed or is closed") from error
+        for start in range(0, len(texts), LARGEST_BATCH):
+            batch = list(texts[start : start + LARGEST_BATCH])
+            parts.append(self._thread.submit(self._encode, batch).result())
         return np.concatenate(parts)
 
     async def close(self) -> None:
@@ -165,8 +169,13 @@ class Encoder:
         try:
             loop = asyncio.get_running_loop()
             vectors = await loop.run_in_executor(self._thread, self._encode, texts)
-        except Exception as error:
-            _refuse(batch, "the encoder failed", error)
+        except DemonstrationsUnavailable as error:
+            _refuse(batch, str(error), error.__cause__)
+            return
+        except Exception as error:  # a mistake of ours: those who wait are to hear of it
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
             return
         for (_, answer), vector in zip(batch, vectors, strict=True):
             if not answer.done():  # its caller may have been cancelled
@@ -189,9 +198,17 @@ class Encoder:
         return taken
 
     def _encode(self, texts: list[str]) -> Vectors:
-        vectors = np.asarray(self._embed(texts), dtype=np.float32)
+        try:
+            found = self._embed(texts)
+        except Exception as error:  # the errors of torch and of the tokenizer have no common root
+            self._failures.failed(error)
+            raise DemonstrationsUnavailable("the encoder failed") from error
+        self._failures.worked()
+        vectors = np.asarray(found, dtype=np.float32)
         if vectors.shape != (len(texts), DIMENSIONS):
-            raise ValueError(f"{len(texts)} texts gave vectors of shape {vectors.shape}")
+            raise DemonstrationsUnavailable(
+                f"the encoder failed: {len(texts)} texts gave vectors of shape {vectors.shape}"
+            )
         return vectors
 
 

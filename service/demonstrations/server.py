@@ -6,17 +6,22 @@ and then misses a near one. It builds the graphs by itself, beside serving.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import TypeVar
 from uuid import UUID
 
+import grpc
 import httpx
+from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.context_headers import headers
-from qdrant_client.http.exceptions import UnexpectedResponse
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
@@ -41,7 +46,10 @@ from service.demonstrations.points import (
 )
 from service.demonstrations.store import IndexMismatch, Match, Page
 from service.errors import DemonstrationsUnavailable
+from service.failures import Failures
 from service.traces import current_trace
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -126,6 +134,8 @@ class ServerStore:
         self._client = client
         self._collection = collection
         self._limits = limits
+        self._closed = False
+        self._failures = Failures(log, "the demonstration server")
 
     async def prepare(self, encoder_identity: str) -> None:
         """Make the collection if there is none, and check who built it."""
@@ -196,9 +206,11 @@ class ServerStore:
 
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         point = point_id(demonstration_id, tenant)
-        found_of(await self._payloads([point]), demonstration_id)
+        found = await self._payloads([point])
+        # Also where there was none: a replica that lags would answer so, and the text would stay.
         selected = models.PointIdsList(points=[str(point)])
         await self._write(self._client.delete(self._collection, selected, wait=True))
+        found_of(found, demonstration_id)
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
         counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)
@@ -224,6 +236,7 @@ class ServerStore:
         await self._read(self._client.get_collection(self._collection))
 
     async def close(self) -> None:
+        self._closed = True
         await self._client.close()
 
     async def list(
@@ -266,29 +279,49 @@ class ServerStore:
         return (await self._read(self._client.get_collection(self._collection))).config
 
     async def _read(self, call: Awaitable[T]) -> T:
-        return await _ask(call, self._limits.read_s)
+        return await self._ask(call, self._limits.read_s)
 
     async def _write(self, call: Awaitable[T]) -> T:
-        return await _ask(call, self._limits.write_s)
+        return await self._ask(call, self._limits.write_s)
+
+    async def _ask(self, call: Awaitable[T], timeout_s: float) -> T:
+        """A server's answer. The error names no address: clients of the service may see it."""
+        trace = current_trace()
+        try:
+            async with asyncio.timeout(timeout_s):
+                with nullcontext() if trace is None else headers(dict(trace.headers())):
+                    answer = await call
+        except TimeoutError as error:
+            refusal = f"the demonstration server did not answer in {timeout_s:g} s"
+            raise self._unavailable(refusal, error) from error
+        except UnexpectedResponse as error:
+            refusal = f"the demonstration server answered with status {error.status_code}"
+            raise self._unavailable(refusal, error) from error
+        except _FROM_OUTSIDE as error:
+            raise self._unavailable("the demonstration server does not answer", error) from error
+        except Exception as error:
+            if self._closed:  # the client then raises whatever comes of it
+                raise DemonstrationsUnavailable("the demonstration index is closed") from error
+            raise
+        self._failures.worked()
+        return answer
+
+    def _unavailable(self, message: str, error: Exception) -> DemonstrationsUnavailable:
+        self._failures.failed(error)
+        return DemonstrationsUnavailable(message)
 
 
-async def _ask(call: Awaitable[T], timeout_s: float) -> T:
-    """A server's answer. The error names no address: clients of the service may see it."""
-    trace = current_trace()
-    try:
-        async with asyncio.timeout(timeout_s):
-            with nullcontext() if trace is None else headers(dict(trace.headers())):
-                return await call
-    except TimeoutError as error:
-        raise DemonstrationsUnavailable(
-            f"the demonstration server did not answer in {timeout_s:g} s"
-        ) from error
-    except UnexpectedResponse as error:
-        raise DemonstrationsUnavailable(
-            f"the demonstration server answered with status {error.status_code}"
-        ) from error
-    except Exception as error:  # the client lets through errors of httpx, gRPC, pydantic, its own
-        raise DemonstrationsUnavailable("the demonstration server does not answer") from error
+# What the client raises where the server, or the way to it, is at fault: errors of its own, of the
+# libraries that it talks with, of the connection, and of answers that are not what was asked for.
+_FROM_OUTSIDE = (
+    ApiException,
+    QdrantException,
+    httpx.HTTPError,
+    grpc.RpcError,
+    ValidationError,
+    JSONDecodeError,
+    OSError,
+)
 
 
 # Each label space has graphs of its own: see `shard.py`.

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from service.demonstrations.store import Match
 from service.errors import DemonstrationsUnavailable
+from service.failures import log_cause
 from service.priority import Priority
 from service.recognition.pipeline import Retrieval
 
@@ -75,12 +76,13 @@ class GuardedRetrieval:
             async with asyncio.timeout(self._options.timeout_s):
                 found = await self._retrieval.nearest(text, label_space, count, tenant, priority)
         except TimeoutError:
-            self._failed()
-            raise DemonstrationsUnavailable(
+            late = DemonstrationsUnavailable(
                 f"retrieval did not answer in {self._options.timeout_s:g} s"
-            ) from None
-        except DemonstrationsUnavailable:
-            self._failed()
+            )
+            self._failed(late)
+            raise late from None
+        except DemonstrationsUnavailable as error:
+            self._failed(error)
             raise
         except BaseException:
             if self._state is Breaker.TRYING:  # who tried was cancelled: let the next one try
@@ -99,12 +101,12 @@ class GuardedRetrieval:
             raise DemonstrationsUnavailable("retrieval fails and is left alone for a while")
         self._change(Breaker.TRYING)
 
-    def _failed(self) -> None:
+    def _failed(self, error: DemonstrationsUnavailable) -> None:
         self._failures += 1
         if self._failures < self._options.failures:
             return
         if self._state is Breaker.CLOSED:
-            log.warning("demonstrations are away: answers go on without them")
+            log_cause(log, "demonstrations are away: answers go on without them", error)
         self._try_at = _now() + self._options.pause_s
         self._change(Breaker.OPEN)
 

@@ -32,6 +32,7 @@ from service.errors import (
     UnsupportedLabelSpace,
     UtteranceTooLong,
 )
+from service.failures import cause_of
 from service.stages import Stage, stage
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ class Recognizer:
                 text, label_space.name, self.bundle.demonstrations, tenant, priority
             )
         except DemonstrationsUnavailable as error:
-            log.debug("answering without demonstrations: %s", error)
+            log.debug("answering without demonstrations: %s", cause_of(error))
             return [], (DEGRADED_DEMONSTRATIONS,)
         return found, ()
 

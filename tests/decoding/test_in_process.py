@@ -3,8 +3,11 @@
 import json
 import math
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +158,46 @@ async def test_a_prompt_that_another_tenant_has_had_read_is_not_in_the_cache(
     assert again.cached_tokens >= len(ids) - 2 * 32
     for each in (*others, again):
         assert each.log_probabilities == pytest.approx(first.log_probabilities, abs=0.2)
+
+
+class Scripted:
+    """Stands in for vLLM, which cannot be had fail on command."""
+
+    errored = False
+
+    def __init__(self, *answers: Exception | dict[int, float]) -> None:
+        self._answers = list(answers)
+
+    async def generate(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        found = {token: SimpleNamespace(logprob=value) for token, value in answer.items()}
+        output = SimpleNamespace(logprobs=[found])
+        yield SimpleNamespace(outputs=[output], num_cached_tokens=None, metrics=None)
+
+
+async def test_a_failure_of_vllm_is_ours_and_logged_once_with_its_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Anew, once it has answered meanwhile."""
+    llm: Any = Scripted(ValueError("dead"), ValueError("dead"), {1: -0.5}, ValueError("dead"))
+    engine = InProcessEngine(llm)
+
+    for fails in (True, True, False, True):
+        with pytest.raises(EngineUnavailable) if fails else nullcontext():
+            await engine.read([1], [1], Priority.BATCH)
+
+    told = [record.message for record in caplog.records]
+    assert told == ["the label engine fails: ValueError: dead"] * 2
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_a_failure_of_vllm() -> None:
+    """Here an answer without the token that was asked for."""
+    llm: Any = Scripted({1: -0.5})
+
+    with pytest.raises(KeyError):
+        await InProcessEngine(llm).read([1], [2], Priority.BATCH)
 
 
 async def test_a_folder_without_a_model_does_not_start(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +183,34 @@ async def test_failure_of_the_library_is_our_error(tmp_path: Path, unit_vectors:
     again = await open_edge(tmp_path, ENCODER)
     assert await again.count() == 0
     await again.close()
+
+
+async def test_a_mistake_in_a_call_is_not_taken_for_a_failure_of_the_library(
+    tmp_path: Path, unit_vectors: Vectorise
+) -> None:
+    """It surfaces as the mistake it is."""
+    asked: Any = await open_edge(tmp_path, ENCODER)
+
+    with pytest.raises(TypeError):
+        await asked.count(object)
+    with pytest.raises(TypeError):
+        await asked.nearest(unit_vectors(1, 1)[0], "meld", 4, object)
+    await asked.close()
+
+
+async def test_a_failure_is_logged_once_with_its_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not for each call while it goes on."""
+    store = await open_edge(tmp_path, ENCODER)
+    store._shard.close()
+
+    for _ in range(3):
+        with pytest.raises(DemonstrationsUnavailable):
+            await store.count()
+
+    assert caplog.text.count("the demonstration index fails: Exception: Service runtime error") == 1
+    await store.close()
 
 
 async def test_nothing_is_written_to_a_disk_that_is_almost_full(

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge, shard
+from service.demonstrations import edge
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Vectors
+from service.demonstrations.shard import rewrite
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
 Vectorise = Callable[[int, int], Vectors]
@@ -87,7 +88,7 @@ class Rewritings:
 
 @pytest.fixture
 def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
-    found, rewrite = Rewritings(), shard.rewrite
+    found = Rewritings()
 
     def counted(*arguments: Any) -> Iterator[None]:
         found.count += 1
@@ -96,7 +97,7 @@ def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
         while not found.opened.is_set():
             yield
 
-    monkeypatch.setattr(edge, "rewrite", counted)
+    monkeypatch.setattr("service.demonstrations.edge.rewrite", counted)
     return found
 
 
@@ -345,14 +346,13 @@ async def test_rewriting_that_fails_is_tried_again_and_the_log_says_why(
 ) -> None:
     """Not as an error of whoever deleted."""
     monkeypatch.setattr(edge, "_AGAIN_AFTER_S", 0.05)
-    rewrite, left = shard.rewrite, [PermissionError(13, "Permission denied")]
+    left = [PermissionError(13, "Permission denied")]
 
-    def fails_once(*arguments: Any) -> Iterator[None]:
+    def fails_once(_: Path) -> None:
         if left:
             raise left.pop()
-        return rewrite(*arguments)
 
-    monkeypatch.setattr(edge, "sync_files", lambda path: list(fails_once(path)) if left else None)
+    monkeypatch.setattr(edge, "sync_files", fails_once)
     store = await open_edge(tmp_path, ENCODER, gathered_s=0.0)
     await store.add([secret()], unit_vectors(1, 1))
 

@@ -169,6 +169,25 @@ async def test_failed_batch_fails_each_of_its_callers_and_no_other(encoder: Enco
     await failing.close()
 
 
+async def test_a_failure_of_the_model_is_logged_once_with_its_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not for each batch while it goes on."""
+
+    def embed(_: list[str]) -> Vectors:
+        raise MemoryError("no room")
+
+    failing = Encoder(embed, IDENTITY)
+
+    for _ in range(3):
+        with pytest.raises(DemonstrationsUnavailable):
+            await failing.encode("We won!")
+
+    (warning,) = caplog.records
+    assert warning.message == "the encoder fails: MemoryError: no room"
+    await failing.close()
+
+
 async def test_vectors_of_another_length_are_refused() -> None:
     """They would spoil an index."""
     other = Encoder(lambda texts: np.ones((len(texts), 12), np.float32), IDENTITY)

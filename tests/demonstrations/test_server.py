@@ -19,7 +19,7 @@ from qdrant_client import grpc as qdrant
 
 from service.demonstrations.server import Limits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
-from service.errors import DemonstrationsUnavailable
+from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from service.traces import Trace, traced
 
 ENCODER = "reference@00000000"
@@ -87,6 +87,8 @@ class Script:
         if method == "PATCH":
             return b'{"result": true, "status": "ok", "time": 0.001}'
         results: dict[str, object] = {
+            "/collections/c/points": [],
+            "/collections/c/points/delete": {"operation_id": 2, "status": "completed"},
             "/collections/c/points/query": {"points": []},
             "/collections/c/exists": {"exists": True},
             "/collections/c/index": {"operation_id": 1, "status": "completed"},
@@ -278,6 +280,50 @@ async def test_server_that_hangs_is_given_up_and_taken_up_again(
     script.hangs = False
 
     assert await store.count() == 0
+
+
+async def test_what_a_server_does_not_find_is_deleted_all_the_same(
+    script: Script, store: ServerStore
+) -> None:
+    """A replica that lags finds nothing, and the text would stay on the others."""
+    with pytest.raises(DemonstrationNotFound):
+        await store.delete("a", "one")
+
+    request, body = script.requests[-1]
+    assert request == "POST /collections/c/points/delete"
+    assert len(body["points"]) == 1
+
+
+async def test_a_failure_is_logged_once_with_its_kind_until_the_server_works(
+    script: Script, store: ServerStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without what the server said besides, which may be what people say."""
+    for _ in range(3):
+        script.status, script.body = 401, b'{"status": {"error": "We won!"}}'
+        for _ in range(3):
+            with pytest.raises(DemonstrationsUnavailable):
+                await store.count()
+        script.status, script.body = 200, None
+        await store.count()
+
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 3
+    assert all("UnexpectedResponse: Unexpected Response: 401" in each for each in warnings)
+    assert "We won!" not in caplog.text
+
+
+async def test_a_mistake_in_a_call_is_not_taken_for_a_failure_of_the_server(
+    script: Script, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It surfaces as the mistake it is."""
+
+    async def count(*_: Any, **__: Any) -> None:
+        raise TypeError("count() got an unexpected keyword argument")
+
+    monkeypatch.setattr(store._client, "count", count)
+
+    with pytest.raises(TypeError):
+        await store.count()
 
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

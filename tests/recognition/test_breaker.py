@@ -26,7 +26,7 @@ class Faulty:
         self.asked += 1
         await asyncio.sleep(self.takes_s)
         if self.fails:
-            raise DemonstrationsUnavailable("away")
+            raise DemonstrationsUnavailable("away") from ConnectionRefusedError("nobody listens")
         return []
 
 
@@ -118,3 +118,17 @@ async def test_a_trial_that_is_cancelled_leaves_the_next_one_to_try() -> None:
 
     assert await ask(retrieval) == []
     assert states[-1] is Breaker.CLOSED
+
+
+async def test_why_it_opened_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the cause beneath, not for each answer that goes without."""
+    faulty, retrieval, _ = guarded()
+    faulty.fails = True
+
+    await fail(retrieval, 10)
+
+    (warning,) = caplog.records
+    assert warning.message == (
+        "demonstrations are away: answers go on without them: "
+        "DemonstrationsUnavailable: away, from ConnectionRefusedError: nobody listens"
+    )
