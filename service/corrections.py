@@ -84,13 +84,20 @@ class Corrector:
             name = space.label(label).name
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
-        await self.check_room(tenant)
         stored = await self.sessions.corrections.put(
-            tenant, dialogue_id, index, space.name, name, expected, once, self.most_changes
+            tenant,
+            dialogue_id,
+            index,
+            space.name,
+            name,
+            expected,
+            once,
+            most_changes=self.most_changes,
+            may_begin=await self._room(tenant) > 0,
         )
         return stored, await self.deliver([stored.pending])
 
-    async def check_room(self, tenant: str, more: int = 1) -> None:
+    async def check_room(self, tenant: str, more: int) -> None:
         """See that a tenant may have so many more demonstrations.
 
         Those that replace others are counted as well; while the store does not answer, none are.
@@ -98,12 +105,18 @@ class Corrector:
         Raises:
             TooManyDemonstrations: it may not.
         """
-        with suppress(DemonstrationsUnavailable):
-            count = await self.store.count(tenant=tenant)
-            if count + more > self.most_demonstrations:
-                raise TooManyDemonstrations(
-                    f"you have {count} demonstrations (limit {self.most_demonstrations})"
-                )
+        room = await self._room(tenant)
+        if more > room:
+            raise TooManyDemonstrations(
+                f"there is room for {room} more demonstrations of yours, not for {more} "
+                f"(limit {self.most_demonstrations})"
+            )
+
+    async def _room(self, tenant: str) -> int:
+        try:
+            return max(0, self.most_demonstrations - await self.store.count(tenant=tenant))
+        except DemonstrationsUnavailable:
+            return self.most_demonstrations
 
     async def take_back(
         self,

@@ -21,6 +21,7 @@ from service.errors import (
     DialogueChanged,
     DialogueFull,
     DialogueNotFound,
+    TooManyDemonstrations,
     UtteranceNotFound,
 )
 from service.sessions.answers import AlreadyAnswered, Answers, Once, Written, answer_row
@@ -81,7 +82,9 @@ class Corrections:
         label: str,
         expected: Expected | None = None,
         once: Once[Corrected] | None = None,
+        *,
         most_changes: int | None = None,
+        may_begin: bool = True,
     ) -> Corrected:
         """Store what an utterance carries, in place of what was said of it before.
 
@@ -90,11 +93,13 @@ class Corrections:
         Args:
             once: the request's key and what it will be answered, which is kept.
             most_changes: how many writes a dialogue may have had for another one to be taken.
+            may_begin: an utterance may be corrected that has not been before.
 
         Raises:
             DialogueNotFound, UtteranceNotFound: there is none.
             DialogueChanged: the dialogue is another than expected.
             DialogueFull: it has been written to as often as it may be.
+            TooManyDemonstrations: the utterance has not been corrected before, and may not be.
             AlreadyAnswered: the key has an answer.
         """
 
@@ -114,6 +119,10 @@ class Corrections:
                     f"(limit {most_changes})"
                 )
             if before is None:
+                if not may_begin:
+                    raise TooManyDemonstrations(
+                        "you have as many demonstrations, corrections among them, as you may"
+                    )
                 demonstration_id = f"correction-{uuid4().hex}"
                 await connection.execute(
                     insert(corrections).values(

@@ -273,7 +273,9 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
         lost = error.statement is None or error.connection_invalidated
     elif isinstance(error, sqlite3.Error):
         lost = getattr(error, "sqlite_errorcode", None) in _SQLITE_LOST
-    return DatabaseUnavailable(f"the database {'does not answer' if lost else 'cannot carry this out'}")
+    return DatabaseUnavailable(
+        f"the database {'does not answer' if lost else 'cannot carry this out'}"
+    )
 
 
 def _open_sqlite(url: URL, command_timeout_s: float) -> Database:

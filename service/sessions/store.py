@@ -1,5 +1,6 @@
 """Reads and writes durable dialogues."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Sequence
@@ -124,6 +125,7 @@ class SessionStore:
         self._database = database
         self._writer = open_writer(database)
         self._recent = RecentDialogues()
+        self._check: asyncio.Task[None] | None = None
         self.followed = Followed(database)
         self.answers = Answers(database)
         self.corrections = Corrections(database, self.followed)
@@ -405,7 +407,15 @@ class SessionStore:
             raise AlreadyAnswered(found)
 
     async def ping(self) -> None:
-        """Check that the database answers, has the tables, and lets this process write."""
+        """Check that the database answers, has the tables, and lets this process write.
+
+        Those who ask at once share one check: anybody may ask, without a key.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._ping())
+        await asyncio.shield(self._check)
+
+    async def _ping(self) -> None:
         await self._database.fetch(queries.PING)
         with self._database.answering():
             await self._writer.ping()

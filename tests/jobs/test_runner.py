@@ -264,3 +264,39 @@ async def test_processes_share_one_job(url: str, database: Database) -> None:
 
     assert sorted(said) == [*range(1, 301)]
     assert [each["line"] for each in await lines(jobs, job_id)] == [*range(1, 301)]
+
+
+async def test_a_job_that_was_received_cannot_be_abandoned(database: Database) -> None:
+    """Its request may be cancelled before it is told so; what was accepted is done."""
+    jobs = Jobs(database)
+    received, begun = await stored(jobs), await jobs.create("one", "meld", most=5)
+
+    for job_id in (received, begun):
+        await jobs.abandon(job_id)
+
+    assert (await jobs.find("one", received)).state is JobState.QUEUED
+    with pytest.raises(JobNotFound):
+        await jobs.find("one", begun)
+    with pytest.raises(JobNotFound):
+        await jobs.add(begun, 0, "[]")
+
+
+async def test_a_long_job_is_erased_in_portions(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one takes the job, and keeps what is answered."""
+    monkeypatch.setattr("service.sessions.jobs._PORTIONS_ERASED", 2)
+    jobs = Jobs(database)
+    job_id, other = await stored(jobs, portions=7), await stored(jobs)
+    runner = JobRunner(jobs, echo)
+    for _ in range(4):
+        await runner.work()
+    key = Key("one", "k-1", "hash")
+
+    assert await jobs.delete("one", job_id, Once(key, lambda _: Answer(204)))
+
+    with pytest.raises(JobNotFound):
+        await jobs.find("one", job_id)
+    assert await jobs.results(job_id, -1) is None
+    assert await Answers(database).find(key) == Answer(204)
+    assert (await jobs.find("one", other)).dialogues == 6
