@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 _LONGEST = 300  # characters of a message
@@ -22,14 +22,38 @@ _SECRETS = (
 )
 
 
+# Classes of SQLSTATE whose messages may repeat values: data exceptions, broken constraints, errors
+# of triggers.
+_WITH_VALUES = ("22", "23", "P0")
+
+
 def cause_of(error: BaseException) -> str:
     """The kinds and messages of an error and of what brought it about, on one line.
 
-    Of a message the first line alone, up to 300 characters: client libraries put the values that
-    they were given, which may be what people say, on lines of their own. Passwords and keys are
-    left out.
+    For errors that come straight from a library. Of a message the first line alone, up to 300
+    characters: client libraries put the values that they were given, which may be what people say,
+    on lines of their own. Passwords and keys are left out.
     """
-    return ", from ".join(dict.fromkeys(map(_told, islice(_chain(error), _MOST))))
+    return _on_one_line(_told(each, first_line(each)) for each in _chain(error))
+
+
+def cause_of_ours(error: BaseException) -> str:
+    """What one of our errors was raised from, outermost first; empty where it was not.
+
+    Whatever that is: a message is told of the kinds alone that cannot repeat what people say.
+    """
+    return _on_one_line(_told(each, words_of(each)) for each in islice(_chain(error), 1, None))
+
+
+def words_of(error: BaseException) -> str:
+    """An outside error's own message, where it cannot hold what people say; else empty."""
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return "" if sqlstate.startswith(_WITH_VALUES) else first_line(error)
+    if isinstance(error, OSError):
+        return getattr(error, "verify_message", "") or error.strerror or _of_several(error)
+    # SQLite's, whose messages have names of tables alone.
+    return first_line(error) if getattr(error, "sqlite_errorname", None) else ""
 
 
 def log_cause(log: logging.Logger, what: str, error: BaseException) -> None:
@@ -68,11 +92,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _told(error: BaseException) -> str:
+def _on_one_line(told: Iterable[str]) -> str:
+    return ", from ".join(dict.fromkeys(islice(told, _MOST)))
+
+
+def _told(error: BaseException, words: str) -> str:
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _of_several(error: OSError) -> str:
+    # Of a host with several addresses, asyncio raises one error; asyncpg has one for TLS.
+    return first_line(error) if type(error) in (OSError, ConnectionError) else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, up to 300 characters, without passwords and keys."""
     first, *others = str(error).strip().splitlines() or [""]
     # gRPC's first line is but a heading.
     heads = first.endswith(":") and others
     message = (f"{first} {others[0].strip()}" if heads else first)[:_LONGEST]
     for secret, instead in _SECRETS:
         message = secret.sub(instead, message)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return message

@@ -2,8 +2,8 @@
 
 from sqlalchemy import make_url
 
-from service.causes import cause_of_ours
 from service.errors import DatabaseUnavailable, Unavailable
+from service.failures import cause_of_ours
 from service.sessions.failures import cause_of
 from service.settings import Settings
 

@@ -26,7 +26,7 @@ from service.api.problem_kinds import (
     WORTH_A_RETRY,
     Kind,
 )
-from service.causes import cause_of_ours
+from service.failures import cause_of_ours
 from service.observability.correlation import is_first, request_id
 
 log = logging.getLogger(__name__)

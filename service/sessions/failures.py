@@ -24,7 +24,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import URL
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.causes import first_line, words_of
+from service.failures import first_line, words_of
 
 _URL = "ERC_DATABASE__URL"
 _CHECK = f"check {_URL}"

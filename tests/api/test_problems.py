@@ -115,7 +115,7 @@ async def test_why_a_part_does_not_answer_is_logged_and_not_told(
     assert "RuntimeError" not in answer.text
     assert errors_logged(caplog) == [
         f"request {answer.headers[ID]}: the label engine failed: RuntimeError, from "
-        "ConnectionResetError (Connection reset by peer)"
+        "ConnectionResetError: Connection reset by peer"
     ]
 
 
@@ -132,7 +132,7 @@ async def test_what_people_say_and_passwords_are_left_out_of_a_logged_cause(
     await raising(service, error)
 
     (logged,) = errors_logged(caplog)
-    assert logged.endswith("(no relation at postgresql://***@db/erc)")
+    assert logged.endswith(": no relation at postgresql://***@db/erc")
     assert "xyzzy" not in logged
 
 
