@@ -39,7 +39,7 @@ def serve() -> None:
     _refuse_taken_port(settings)
     import uvicorn
 
-    from service.api.connections import bounded
+    from service.api.connections import bounded, places
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
@@ -71,7 +71,9 @@ def serve() -> None:
             port=settings.port,
             loop="uvloop",
             http=bounded(  # type: ignore[arg-type]  # it takes any callable
-                settings.admission.connections, metrics.count_rejection, metrics.count_problem
+                places(settings.admission.connections),
+                metrics.count_rejection,
+                metrics.count_problem,
             ),
             ws="none",
             log_config=None,

@@ -6,6 +6,7 @@ instead of one, has its places and its memory taken by clients that want nothing
 
 import asyncio
 import logging
+import resource
 import socket
 from collections.abc import Callable
 from contextvars import Context
@@ -38,6 +39,8 @@ UNREAD_S = 60.0
 _MAKES_WAY_S = 1.0
 # So many that were refused are given the time to read it.
 _MOST_REFUSED = 64
+# What the process opens beside connections: its databases, its engine, what was refused.
+_OTHER_FILES = 512
 
 CountProblem = Callable[[str], None]
 """Counts an answer that is a problem, by its type."""
@@ -297,6 +300,27 @@ class BoundedConnection(HttpToolsProtocol):
         self._refused.add(self)
         self.transport.write(_closing_answer(PROBLEMS[Overloaded], "too many connections are open"))
         self.transport.close()
+
+
+def places(wanted: int) -> int:
+    """How many connections there may be: each is an open file, of which a shell often allows 1,024.
+
+    The process's limit is raised as far as that goes.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == needed:
+        return wanted
+    most = max(allowed - _OTHER_FILES, allowed // 2)
+    log.warning(
+        "%d connections may be open, not %d: the process may open %d files (ulimit -Hn)",
+        most, wanted, allowed,
+    )  # fmt: skip
+    return most
 
 
 def bounded(
