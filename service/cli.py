@@ -39,7 +39,8 @@ def serve() -> None:
     _refuse_taken_port(settings)
     import uvicorn
 
-    from service.api.connections import bounded, places
+    from service.api.connections import bounded
+    from service.api.room import places
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer

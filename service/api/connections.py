@@ -6,7 +6,6 @@ instead of one, has its places and its memory taken by clients that want nothing
 
 import asyncio
 import logging
-import resource
 import socket
 from collections.abc import Callable
 from contextvars import Context
@@ -27,6 +26,7 @@ from service.api.headers import CONNECTION, REQUEST_ID, RETRY_AFTER
 from service.api.lingering import LingeringTransport
 from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, WORTH_A_RETRY, Kind
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem
+from service.api.room import Waiting
 from service.errors import Overloaded
 
 log = logging.getLogger(__name__)
@@ -39,32 +39,9 @@ UNREAD_S = 60.0
 _MAKES_WAY_S = 1.0
 # So many that were refused are given the time to read it.
 _MOST_REFUSED = 64
-# What the process opens beside connections: its databases, its engine, what was refused.
-_OTHER_FILES = 512
 
 CountProblem = Callable[[str], None]
 """Counts an answer that is a problem, by its type."""
-
-
-class Waiting:
-    """Connections that wait for their clients, those that have waited longest first."""
-
-    def __init__(self) -> None:
-        self._since: dict[BoundedConnection, float] = {}
-
-    def add(self, connection: "BoundedConnection", now: float) -> None:
-        self.remove(connection)
-        self._since[connection] = now
-
-    def remove(self, connection: "BoundedConnection") -> None:
-        self._since.pop(connection, None)
-
-    def longest(self, before: float) -> "BoundedConnection | None":
-        """That which has waited longest, if it began before then."""
-        connection = next(iter(self._since), None)
-        if connection is None or self._since[connection] > before:
-            return None
-        return connection
 
 
 class HeldFlow(FlowControl):
@@ -101,7 +78,7 @@ class BoundedConnection(HttpToolsProtocol):
         unread_s: float,
         reject: CountRejection,
         count_problem: CountProblem,
-        waiting: Waiting,
+        waiting: "Waiting[BoundedConnection]",
         refused: "set[BoundedConnection]",
         **more: Any,
     ) -> None:
@@ -302,27 +279,6 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
 
-def places(wanted: int) -> int:
-    """How many connections there may be: each is an open file, of which a shell often allows 1,024.
-
-    The process's limit is raised as far as that goes.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_FILES
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
-    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed == needed:
-        return wanted
-    most = max(allowed - _OTHER_FILES, allowed // 2)
-    log.warning(
-        "%d connections may be open, not %d: the process may open %d files (ulimit -Hn)",
-        most, wanted, allowed,
-    )  # fmt: skip
-    return most
-
-
 def bounded(
     most: int,
     reject: CountRejection,
@@ -344,7 +300,7 @@ def bounded(
         unread_s=unread_s,
         reject=reject,
         count_problem=count_problem,
-        waiting=Waiting(),
+        waiting=Waiting[BoundedConnection](),
         refused=set(),
     )
 

@@ -5,8 +5,6 @@ import json
 import logging
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -97,25 +95,6 @@ async def test_one_connection_too_many_is_told_to_come_again(service: "Service")
         assert (await served.client.get("/livez")).status_code == 200
         second[1].close()
     assert (await numbers(service))[at("erc_rejections_total", reason="connections")] == 1
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "expected"), [(1024, 8192, 2048), (1024, 1500, 988), (200, 200, 100)]
-)
-def test_there_are_no_more_connections_than_the_process_may_open_files(
-    soft: int, hard: int, expected: int
-) -> None:
-    """The limit is raised where it may be: else the database could not be opened any more."""
-    script = f"""
-import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-from service.api.connections import places
-print(places(2048), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-
-    assert done.stdout == f"{expected} {min(hard, 2048 + 512)}\n"
-    assert ("ulimit" in done.stderr) == (expected < 2048)
 
 
 IDLE = pytest.mark.parametrize(
