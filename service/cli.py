@@ -50,6 +50,7 @@ def serve() -> None:
     import uvicorn
 
     from service.api.connections import bounded
+    from service.api.room import places
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
@@ -75,7 +76,9 @@ def serve() -> None:
             port=settings.port,
             loop="uvloop",
             http=bounded(  # type: ignore[arg-type]  # it takes any callable
-                settings.admission.connections, metrics.count_rejection, metrics.count_problem
+                places(settings.admission.connections),
+                metrics.count_rejection,
+                metrics.count_problem,
             ),
             ws="none",
             log_config=None,

@@ -27,6 +27,7 @@ from service.api.hosts import host_of_target
 from service.api.lingering import LingeringTransport
 from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, WORTH_A_RETRY, Kind
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem
+from service.api.room import Waiting
 from service.errors import Overloaded
 
 log = logging.getLogger(__name__)
@@ -42,27 +43,6 @@ _MOST_REFUSED = 64
 
 CountProblem = Callable[[str], None]
 """Counts an answer that is a problem, by its type."""
-
-
-class Waiting:
-    """Connections that wait for their clients, those that have waited longest first."""
-
-    def __init__(self) -> None:
-        self._since: dict[BoundedConnection, float] = {}
-
-    def add(self, connection: "BoundedConnection", now: float) -> None:
-        self.remove(connection)
-        self._since[connection] = now
-
-    def remove(self, connection: "BoundedConnection") -> None:
-        self._since.pop(connection, None)
-
-    def longest(self, before: float) -> "BoundedConnection | None":
-        """That which has waited longest, if it began before then."""
-        connection = next(iter(self._since), None)
-        if connection is None or self._since[connection] > before:
-            return None
-        return connection
 
 
 class HeldFlow(FlowControl):
@@ -99,7 +79,7 @@ class BoundedConnection(HttpToolsProtocol):
         unread_s: float,
         reject: CountRejection,
         count_problem: CountProblem,
-        waiting: Waiting,
+        waiting: "Waiting[BoundedConnection]",
         refused: "set[BoundedConnection]",
         **more: Any,
     ) -> None:
@@ -322,7 +302,7 @@ def bounded(
         unread_s=unread_s,
         reject=reject,
         count_problem=count_problem,
-        waiting=Waiting(),
+        waiting=Waiting[BoundedConnection](),
         refused=set(),
     )
 
