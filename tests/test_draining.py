@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from service.access.callers import ANYBODY
 from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.draining import DrainingServer
@@ -44,7 +45,7 @@ async def serving(
     admitted = AdmittedRequests(app, door)
 
     async def identified(scope: Any, receive: Any, send: Any) -> None:
-        scope.setdefault("state", {})["request_id"] = "r1"
+        scope.setdefault("state", {}).update(request_id="r1", caller=ANYBODY)
         await admitted(scope, receive, send)
 
     ports: asyncio.Queue[int] = asyncio.Queue()
