@@ -1,18 +1,21 @@
 """Clients that want the service's places and memory, and nothing else; none of them has a key."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import Service, environment
 from tests.faults.conftest import eventually, number
 
+DATABASES = os.environ.get("ERC_TEST_DATABASES", "sqlite").split(",")
 PLACES = 2048  # ERC_ADMISSION__CONNECTIONS
 MORE_MB = 100  # which an attack may take, on top of what the service has
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -54,6 +57,22 @@ FLOODS = {
     "requests for pages": (LIVEZ, LIVEZ.replace(b"livez", b"metrics") * 10_000),
     "requests behind a body": (LINES + b"1\r\n\n\r\n0\r\n\r\n", LIVEZ * 10_000),
 }
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """One service for all of them, on each database."""
+    folder = tmp_path_factory.mktemp("hostile")
+    running = Service(folder, environment(folder))
+    if request.param == "postgresql":
+        postgres: Any = request.getfixturevalue("postgres")
+        postgres.psql("CREATE DATABASE hostile")
+        running.environment["ERC_DATABASE__URL"] = postgres.get_uri(database="hostile")
+    running.start()
+    yield running
+    assert running.stop() == 0
 
 
 def connect(service: Service) -> socket.socket:
