@@ -1,6 +1,7 @@
 """The versions make the tables that the code expects."""
 
 import asyncio
+import json
 import sys
 from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
@@ -18,7 +19,14 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from service.sessions.database import Database, open_database, transactional
 from service.sessions.events import Events
 from service.sessions.migrate import migrate
-from service.sessions.schema import VERSION_TABLE, dialogues, metadata
+from service.sessions.schema import (
+    VERSION_TABLE,
+    answers,
+    dialogues,
+    job_results,
+    metadata,
+    utterances,
+)
 from service.sessions.store import Conflict, SessionStore
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 # Imports first, then waits for the word, so that the migrations meet.
 MIGRATE = """
 import asyncio, sys
-from service.sessions.database import Database, open_database
+from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 input()
 asyncio.run(migrate(open_database(sys.argv[1])))
@@ -144,6 +152,46 @@ async def test_what_was_written_before_versions_were_noted_has_an_order(url: str
     assert found is not None
     assert [(each.version.number, each.what.index) for each in found] == [(1, 0), (2, 0), (3, 1)]
     await store.close()
+
+
+async def test_what_was_stored_with_the_texts_of_demonstrations_is_rid_of_them(url: str) -> None:
+    """In predictions, kept answers and results of jobs; all else in them stays."""
+    database = open_database(url)
+    shown = '{"id": "c-1", "text": "The door code is 4711.", "label": "joy", "similarity": 0.50}'
+    turn = f'{{"text": "Mine.", "demonstrations": [{shown}], "degraded": []}}'
+    line = f'{{"line": 1, "utterances": [{turn}]}}'
+    async with transactional(database.engine).begin() as connection:
+        await connection.run_sync(upgrade, "0008")
+        moment = "'2026-01-02 03:04:05+00'"
+        for row in (
+            f"dialogues (tenant, id, created_at, changed_at, length, speaker_count)"
+            f" VALUES ('one', 'd', {moment}, {moment}, 2, 1)",
+            *(
+                f'utterances (tenant, dialogue_id, "index", speaker, speaker_index, text,'
+                f" label_space, prediction, created_at)"
+                f" VALUES ('one', 'd', {n}, 'Ann', 0, 'Hi.', 'meld', '{turn}', {moment})"
+                for n in range(1100)
+            ),
+            f"answers (tenant, key, request, status, body, created_at)"
+            f" VALUES ('one', 'k', 'r', 201, '{turn}', {moment})",
+            f"jobs (id, tenant, label_space, created_at, done, failed)"
+            f" VALUES ('j', 'one', 'meld', {moment}, 1, 0)",
+            f"job_results VALUES ('j', 0, '{line}\n{line}\n')",
+        ):
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+
+    await migrate(database)
+
+    stripped = json.loads(turn)
+    del stripped["demonstrations"][0]["text"]
+    found = await database.fetch(select(utterances.c.prediction))
+    assert [row.prediction for row in found] == [stripped] * 1100
+    [answer] = await database.fetch(select(answers.c.body))
+    assert json.loads(answer.body) == stripped
+    [results] = await database.fetch(select(job_results.c.results))
+    lines = [json.loads(each) for each in results.results.splitlines()]
+    assert lines == [{"line": 1, "utterances": [stripped]}] * 2
+    await database.close()
 
 
 async def test_the_versions_are_found_from_any_folder(

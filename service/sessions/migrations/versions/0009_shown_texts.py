@@ -38,7 +38,8 @@ def _rewrite(name: str, key: tuple[str, ...], column: str, strip: Callable[[str]
         for *found, text in rows:
             new = strip(text) if '"demonstrations"' in text else text
             if new != text:
-                value = sa.cast(new, sa.JSON) if is_json and _is_postgresql() else new
+                written = sa.literal(new, sa.Text)  # a bound JSON would be written twice
+                value = sa.cast(written, sa.JSON) if is_json and _is_postgresql() else written
                 this = [c == each for c, each in zip(columns, found, strict=True)]
                 connection.execute(sa.update(table).where(*this).values({column: value}))
         last = tuple(rows[-1][:-1])
