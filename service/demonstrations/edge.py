@@ -583,7 +583,8 @@ def _open(
     thread: ThreadPoolExecutor,
 ) -> EdgeStore:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # What people said is nobody else's on this machine.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise DemonstrationsUnavailable(f"cannot use {folder}: {error.strerror}") from error

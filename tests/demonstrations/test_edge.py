@@ -251,3 +251,13 @@ async def test_a_copy_that_cannot_be_finished_leaves_the_disk_as_it_was(
         copy_shard(tmp_path / "shard", tmp_path / "shard-copy")
 
     assert copies_in(tmp_path) == []
+
+
+async def test_the_folder_of_an_index_is_nobody_elses(tmp_path: Path) -> None:
+    """Whatever the process's umask; one that is there stays as it is."""
+    (tmp_path / "there").mkdir(mode=0o755)
+    for name, mode in (("new/index", 0o700), ("there", 0o755)):
+        store = await open_edge(tmp_path / name, ENCODER)
+        await store.close()
+
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode
