@@ -32,7 +32,8 @@ test: $(BUNDLE)/bundle.json $(CHECKOV)
 # What becomes of the running service when a part of it, a server, a client or the machine fails,
 # and when clients are hostile: half an hour on two cores, a third of it 40 kills.
 faults: $(BUNDLE)/bundle.json
-	ERC_TEST_OVERLOAD_S=60 ERC_TEST_KILLS=20 ERC_TEST_DATABASES=sqlite,postgresql $(BIN)/python -m pytest -v -rP tests/faults
+	ERC_TEST_OVERLOAD_S=60 ERC_TEST_KILLS=20 ERC_TEST_DATABASES=sqlite,postgresql ERC_TEST_LONGEST_WAIT_S=1 \
+	  $(BIN)/python -m pytest -v -rP tests/faults
 
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json

@@ -5,6 +5,7 @@ still to be told is noted there. They are told at once, and where they do not an
 `service.housekeeping`, which also begins with it when the service starts.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -30,6 +31,8 @@ from service.sessions.versions import Expected
 
 log = logging.getLogger(__name__)
 
+# A correction does not wait longer to learn how many demonstrations there are.
+_COUNT_S = 1.0
 # Delivered one after the other, and read this many at a time.
 _PORTION = 100
 
@@ -114,8 +117,9 @@ class Corrector:
 
     async def _room(self, tenant: str) -> int:
         try:
-            return max(0, self.most_demonstrations - await self.store.count(tenant=tenant))
-        except DemonstrationsUnavailable:
+            async with asyncio.timeout(_COUNT_S):
+                return max(0, self.most_demonstrations - await self.store.count(tenant=tenant))
+        except (DemonstrationsUnavailable, TimeoutError):
             return self.most_demonstrations
 
     async def take_back(

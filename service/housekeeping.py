@@ -56,7 +56,7 @@ class Housekeeping:
         Raises:
             DatabaseUnavailable: some of it is not done.
         """
-        await self.sessions.keep_log_empty()
+        await self.sessions.empty_log()
         await self.corrector.deliver_all()
         now = datetime.now(UTC)
         if self.settings.ttl_s is not None:

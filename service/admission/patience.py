@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token, copy_context
 from types import TracebackType
 
 from service.errors import DeadlinePassed, ServiceError
@@ -125,6 +125,13 @@ def earn(utterances: int) -> None:
     patience = _of_this_request.get()
     if patience is not None:
         patience.earn(utterances)
+
+
+def without_patience() -> Context:
+    """The context of a task that goes on when the request that began it has ended."""
+    context = copy_context()
+    context.run(_of_this_request.set, None)
+    return context
 
 
 def _now() -> float:

@@ -10,7 +10,7 @@ from service.access.callers import Caller
 from service.api.batches import Given
 from service.api.limits import check_broken, check_job
 from service.api.services import Services
-from service.errors import ServiceError
+from service.errors import DeadlinePassed, JobNotFound, ServiceError
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
 
@@ -78,6 +78,8 @@ async def store_job(
         caller.spend_utterances(utterances)
         while (job := await jobs.received(job_id, count, once)) is None:
             await services.sessions.raise_if_answered(once)
+    except JobNotFound:
+        raise DeadlinePassed("the job was erased while it was being received") from None
     except BaseException:
         # It may be received all the same: a request that is cancelled does not see it.
         with suppress(ServiceError):

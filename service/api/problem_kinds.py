@@ -353,7 +353,11 @@ INTERNAL_ERROR = Kind(
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
 
 # What any call that takes an idempotency key may be refused for, where it has one.
-IDEMPOTENCY_PROBLEMS = (errors.IdempotencyKeyReused, errors.TooManyAnswers)
+IDEMPOTENCY_PROBLEMS = (
+    errors.IdempotencyKeyReused,
+    errors.DialogueErased,
+    errors.TooManyAnswers,
+)
 
 # What any call that is not open to all may be refused for, before it is looked at.
 KEY_PROBLEMS = (errors.Unauthenticated, errors.ScopeMissing, errors.QuotaExceeded)

@@ -67,7 +67,7 @@ class Services:
         shown = {each["id"] for found in stored for each in shown_in(found)}
         texts: Mapping[str, str] = {}
         if shown:
-            with suppress(DemonstrationsUnavailable):
+            with suppress(DemonstrationsUnavailable, TimeoutError):
                 async with asyncio.timeout(_LOOKUP_S):
                     texts = await self.store.texts(shown, tenant)
         return [with_texts(found, texts) for found in stored]

@@ -86,13 +86,38 @@ def answer_row(key: Key, answer: Answer, dialogue_id: str | None = None) -> Answ
     )
 
 
-async def keep_answer(connection: AsyncConnection, key: Key, answer: Answer) -> bool:
-    """Keep an answer in a transaction; False: the key has one already."""
-    return (await connection.execute(_KEEP, answer_row(key, answer))).rowcount == 1
+class KeyTaken(Exception):
+    """The key has an answer by now; whatever the transaction has done is to be undone."""
+
+
+async def keep(
+    connection: AsyncConnection,
+    once: Once[Written] | None,
+    written: Written,
+    dialogue_id: str | None = None,
+) -> None:
+    """Keep what a request with a key will be answered, in the transaction that does it.
+
+    Args:
+        dialogue_id: the dialogue with which it is erased, if any.
+
+    Raises:
+        KeyTaken: the key has an answer.
+    """
+    if once is not None:
+        await keep_row(connection, answer_row(once.key, once.answer(written), dialogue_id))
+
+
+async def keep_row(connection: AsyncConnection, row: AnswerRow) -> None:
+    """The same, of an answer that is a row already."""
+    if (await connection.execute(_KEEP, row)).rowcount != 1:
+        raise KeyTaken
 
 
 # A tenant's answers are counted again after so long; in between, those kept here are added.
 _COUNTED_S = 30.0
+# And those of one that has too many: a refusal is not to cost more than what it refuses.
+_COUNTED_FULL_S = 1.0
 
 
 class Answers:
@@ -130,10 +155,11 @@ class Answers:
         """
         now = monotonic()
         count, counted_at = self._counts.get(tenant, (0, -_COUNTED_S))
-        if now - counted_at >= _COUNTED_S or count >= most:
+        if now - counted_at >= (_COUNTED_S if count < most else _COUNTED_FULL_S):
             asked = select(func.count()).select_from(answers).where(answers.c.tenant == tenant)
             count, counted_at = (await self._database.fetch(asked))[0][0], now
         if count >= most:
+            self._counts[tenant] = (count, counted_at)
             raise TooManyAnswers(f"{most} answers of yours are kept for their keys (limit {most})")
         self._counts[tenant] = (count + 1, counted_at)
 

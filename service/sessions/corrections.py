@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.conversation.dialogue import Demonstration
@@ -24,12 +23,11 @@ from service.errors import (
     TooManyDemonstrations,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answers, Once, Written, answer_row
+from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.database import Database, Work
 from service.sessions.erasure import Pending
 from service.sessions.following import Followed
 from service.sessions.schema import (
-    answers,
     changes,
     corrections,
     deliveries,
@@ -153,7 +151,7 @@ class Corrections:
 
         async def put_and_keep(connection: AsyncConnection) -> Corrected:
             corrected = await put(connection)
-            await _keep(connection, once, corrected, dialogue_id)
+            await keep(connection, once, corrected, dialogue_id)
             return corrected
 
         corrected = await self._once(put_and_keep, once)
@@ -188,7 +186,7 @@ class Corrections:
             now = datetime.now(UTC)
             version = await _change(connection, tenant, dialogue_id, version, index, None, now)
             pending = await _note(connection, tenant, before[1])
-            await _keep(connection, once, None)
+            await keep(connection, once, None)
             return Corrected(None, version, pending)
 
         corrected = await self._once(take_back, once)
@@ -198,7 +196,7 @@ class Corrections:
     async def _once(self, work: Work[Corrected], once: Once[Any] | None) -> Corrected:
         try:
             return await self._database.transaction(work)
-        except (DialogueNotFound, CorrectionNotFound, DialogueChanged, _KeyTaken):
+        except (DialogueNotFound, CorrectionNotFound, DialogueChanged, KeyTaken):
             # Another process may have done what is asked here.
             found = None if once is None else await self._answers.find(once.key)
             if found is None:
@@ -250,10 +248,6 @@ class Corrections:
             return Pending(pending.tenant, pending.demonstration_id, mark)
 
         return await self._database.run(deliver)
-
-
-class _KeyTaken(Exception):
-    """Another process has answered the key meanwhile."""
 
 
 def _is_of(tenant: str, dialogue_id: str, index: int) -> Any:
@@ -327,22 +321,6 @@ async def _change(
         )
     )
     return Version(version.generation, version.number + 1)
-
-
-async def _keep(
-    connection: AsyncConnection,
-    once: Once[Written] | None,
-    written: Written,
-    dialogue_id: str | None = None,
-) -> None:
-    """Keep what a request will be answered; `dialogue_id` is whose dialogue it tells of, if any."""
-    if once is None:
-        return
-    row = answer_row(once.key, once.answer(written), dialogue_id)
-    try:
-        await connection.execute(insert(answers).values(**row))
-    except IntegrityError as error:
-        raise _KeyTaken from error
 
 
 async def _note(connection: AsyncConnection, tenant: str, demonstration_id: str) -> Pending:

@@ -4,8 +4,16 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -16,8 +24,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.admission.patience import to_the_end
-from service.errors import DatabaseUnavailable
+from service.admission.patience import to_the_end, without_patience
+from service.errors import DatabaseUnavailable, ServiceError
 from service.sessions.failures import cause_of, is_ours
 
 log = logging.getLogger(__name__)
@@ -138,27 +146,33 @@ class Database:
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run several calls to their end, also where the caller is cancelled between them."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=without_patience())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_unheard)
+            raise
+
+    @asynccontextmanager
+    async def erasing(self) -> AsyncIterator[None]:
+        """Erase inside the block; after it, the text has left SQLite's write-ahead log, too."""
+        try:
+            yield
+        finally:
+            self._log_holds_erased = True  # some may have gone before a failure
+        await self.empty_log()
 
     async def empty_log(self) -> None:
-        """Have the text that was erased leave SQLite's write-ahead log, too.
+        """Have what was erased leave SQLite's write-ahead log, unless it has already.
 
         A reader can be in the way: it is tried again, for two seconds, with writers in between, and
-        after that by `keep_log_empty`.
+        after that when this is next called.
         """
-        if self.dialect != "sqlite":
-            return
-        self._log_holds_erased = True
-        with to_the_end():
-            await self.whole(self._empty_log())
-
-    async def keep_log_empty(self) -> None:
-        """Empty SQLite's log where that could not be done when something was erased."""
-        if self._log_holds_erased:
-            await self.empty_log()
+        if self.dialect == "sqlite" and self._log_holds_erased:
+            with to_the_end():
+                await self.whole(self._empty_log())
 
     async def close(self) -> None:
         """Let what is under way end, then close the connections."""
@@ -192,10 +206,23 @@ class Database:
             for pause_s in _EMPTYING_S:
                 await asyncio.sleep(pause_s)
                 self._log_holds_erased = False
-                if await self.run(_checkpoint):
+                emptied = False
+                try:
+                    emptied = await self.run(_checkpoint)
+                except DatabaseUnavailable:
+                    break  # why is in the log already
+                finally:
+                    self._log_holds_erased |= not emptied
+                if emptied:
                     return
-                self._log_holds_erased = True
-        log.warning("erased text is still in the database's log: a reader keeps it; tried again")
+        log.warning("erased text is still in the database's write-ahead log; it is tried again")
+
+
+def _log_unheard(task: asyncio.Task[Any]) -> None:
+    """Log a fault of this program that whoever began the task is not there to raise."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ServiceError):
+        log.error("what a caller began that has left has failed", exc_info=error)
 
 
 async def _checkpoint(connection: AsyncConnection) -> bool:

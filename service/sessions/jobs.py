@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.admission.patience import to_the_end
 from service.errors import JobNotFound, TooManyJobs
-from service.sessions.answers import Once, keep_answer
+from service.sessions.answers import KeyTaken, Once, keep
 from service.sessions.database import Database
 from service.sessions.schema import job_results, job_work, jobs
 
@@ -87,10 +87,6 @@ _PORTIONS_ERASED = 10
 _JOB = tuple(jobs.c[name] for name in Job.__slots__)
 
 
-class _KeyTaken(Exception):
-    """The request's key has an answer already."""
-
-
 class Jobs:
     """The jobs in one database; every method raises `DatabaseUnavailable`."""
 
@@ -135,6 +131,8 @@ class Jobs:
         try:
             await self._database.change(row)
         except IntegrityError:
+            if await self._database.fetch(select(jobs.c.id).where(jobs.c.id == job_id)):
+                raise
             raise JobNotFound(f"no job {job_id!r}") from None
 
     async def received(
@@ -160,13 +158,12 @@ class Jobs:
             if row is None:
                 raise JobNotFound(f"no job {job_id!r}")
             job = Job(*row)
-            if once is not None and not await keep_answer(connection, once.key, once.answer(job)):
-                raise _KeyTaken
+            await keep(connection, once, job)
             return job
 
         try:
             return await self._database.transaction(receive)
-        except _KeyTaken:
+        except KeyTaken:
             return None
 
     async def abandon(self, job_id: str) -> None:
@@ -212,7 +209,7 @@ class Jobs:
         try:
             if not await self._erase(job_id, jobs.c.tenant == tenant, once):
                 raise JobNotFound(f"no job {job_id!r}")
-        except _KeyTaken:
+        except KeyTaken:
             return False
         return True
 
@@ -320,20 +317,23 @@ class Jobs:
             held = select(jobs.c.id).where(jobs.c.id == job_id, which).with_for_update()
             if (await connection.execute(held)).one_or_none() is None:
                 return False
+            # As one that was not received: what is left after a crash is nobody's work.
+            hidden = update(jobs).where(jobs.c.id == job_id).values(dialogues=None)
+            await connection.execute(hidden)
             for table in (job_work, job_results):
                 if (await connection.execute(_some_of(table, job_id))).rowcount:
                     return None
             await connection.execute(delete(jobs).where(jobs.c.id == job_id))
-            if once is not None and not await keep_answer(connection, once.key, once.answer(None)):
-                raise _KeyTaken
+            await keep(connection, once, None)
             return True
 
         async def erase() -> bool:
-            erased = None
-            while erased is None:
-                erased = await self._database.transaction(portion)
-            if erased:
-                await self._database.empty_log()
+            erased = await self._database.transaction(portion)
+            if erased is False:
+                return False
+            async with self._database.erasing():
+                while erased is None:
+                    erased = await self._database.transaction(portion)
             return erased
 
         with to_the_end():

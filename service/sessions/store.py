@@ -335,23 +335,27 @@ class SessionStore:
         expected: Version | None,
         answer: AnswerRow | None,
     ) -> Erased | None:
-        with self._database.answering():
-            pending: tuple[Pending, ...] = ()
-            generation = None if expected is None else expected.generation
-            number = None if expected is None else expected.number
-            while True:
-                step = await self._writer.erase_portion(
+        async def portion(generation: int | None, number: int | None) -> Erased | None:
+            with self._database.answering():
+                return await self._writer.erase_portion(
                     tenant, dialogue_id, generation, number, answer
                 )
-                if step is None or step.whole:
-                    break
-                pending += step.pending
-                # The portion itself has made another version of it.
-                generation, number = step.generation, None
+
+        if expected is None:
+            step = await portion(None, None)
+        else:
+            step = await portion(expected.generation, expected.number)
         if step is None:
             return None
-        await self._database.empty_log()
-        return replace(step, pending=pending + step.pending)
+        pending = step.pending
+        async with self._database.erasing():
+            while not step.whole:
+                # Each portion makes another version of it.
+                step = await portion(step.generation, None)
+                if step is None:  # another process has erased the rest
+                    return None
+                pending += step.pending
+        return replace(step, pending=pending)
 
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
         """Erase, as `delete` does, some of the dialogues last written before a moment.
@@ -365,12 +369,13 @@ class SessionStore:
             self._recent.erase((each.tenant, each.dialogue_id))
             self.followed.tell(each.tenant, each.dialogue_id)
         if found:
-            await self._database.empty_log()
+            async with self._database.erasing():
+                pass
         return found
 
-    async def keep_log_empty(self) -> None:
-        """As `Database.keep_log_empty`."""
-        await self._database.keep_log_empty()
+    async def empty_log(self) -> None:
+        """As `Database.empty_log`."""
+        await self._database.empty_log()
 
     async def count_changed_since(self, moment: datetime) -> int:
         """How many dialogues of all tenants were last written at a moment or later."""

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Integer, Row, Text, TextClause, bindparam, te
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.sessions.answers import FORGET, KEEP, AnswerRow
+from service.sessions.answers import FORGET, KEEP, AnswerRow, KeyTaken, keep_row
 from service.sessions.database import Database, connect_to_sqlite
 from service.sessions.erasure import (
     CUT,
@@ -162,15 +162,12 @@ class PostgresqlWriter:
                 return None
             erased = await self._erase(connection, portion(*row))
             if erased.whole and answer is not None:
-                try:
-                    await connection.execute(_POSTGRESQL_KEEP, answer)
-                except IntegrityError as error:
-                    raise _KeyTaken from error
+                await keep_row(connection, answer)
             return erased
 
         try:
             return await self._database.transaction(erase)
-        except _KeyTaken:
+        except KeyTaken:
             return None
 
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
@@ -216,10 +213,6 @@ class PostgresqlWriter:
             return found
 
         return await self._database.run(write)
-
-
-class _KeyTaken(Exception):
-    """The answer's key has an answer already."""
 
 
 def _portion(row: Row[*tuple[Any, ...]]) -> Portion:
@@ -280,7 +273,6 @@ def _appending(written: str) -> tuple[TextClause, TextClause]:
 
 _POSTGRESQL_CREATE = _appending(_CREATE)
 _POSTGRESQL_GROW = _appending(_GROW)
-_POSTGRESQL_KEEP = _typed(KEEP)
 _POSTGRESQL_FIND = _typed(f"{FIND} FOR UPDATE")
 # What another process writes or erases just now is left to it.
 _POSTGRESQL_FIND_EXPIRED = _typed(f"{FIND_EXPIRED} FOR UPDATE SKIP LOCKED")

@@ -1,5 +1,6 @@
 """What was said in an erased dialogue is in no other answer either."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -127,6 +128,21 @@ async def test_while_the_demonstrations_are_away_a_timeline_is_without_texts(
     """It can be read all the same."""
     await post(shown)
     await shown.lose_demonstrations()
+
+    assert texts((await shown.timeline("other"))["utterances"]) == [None]
+
+
+async def test_while_the_demonstrations_hang_a_timeline_is_without_texts(
+    shown: "Service", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a moment, as when they refuse."""
+    await post(shown)
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(shown.store, "texts", hang)
+    monkeypatch.setattr("service.api.services._LOOKUP_S", 0.05)
 
     assert texts((await shown.timeline("other"))["utterances"]) == [None]
 

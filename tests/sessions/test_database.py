@@ -10,6 +10,7 @@ from sqlalchemy import insert, make_url, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import DatabaseUnavailable
+from service.sessions import database as sessions_database
 from service.sessions.database import (
     SQLITE_CONNECTIONS,
     Database,
@@ -363,7 +364,7 @@ async def test_the_log_is_emptied_once_a_reader_is_out_of_the_way(
         await store.append(tail, text="Hello.", label_space="meld", prediction={})
         reader.execute("ROLLBACK")
 
-        await store.keep_log_empty()
+        await store.empty_log()
 
         assert b"door code" not in log_file.read_bytes()
         assert (await store.timeline("default", "meanwhile")).length == 1
@@ -394,3 +395,52 @@ async def test_a_database_that_cannot_be_written_is_not_ready(database: Database
 
     await store.ping()
     await store.close()
+
+
+async def test_a_log_that_could_not_be_emptied_is_tried_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was erased is erased; the next look empties the log."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    store = SessionStore(database)
+    await ask(store, "append")
+    checkpoint, calls = sessions_database._checkpoint, []
+
+    async def fails_once(connection: AsyncConnection) -> bool:
+        calls.append(connection)
+        if len(calls) == 1:
+            raise TimeoutError
+        return await checkpoint(connection)
+
+    monkeypatch.setattr(sessions_database, "_checkpoint", fails_once)
+    await store.delete("default", "call-42")
+    assert len(calls) == 1
+
+    for _ in range(2):
+        await store.empty_log()
+
+    assert len(calls) == 2
+    await store.close()
+
+
+async def test_a_fault_that_its_caller_has_not_waited_for_is_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else would hear of it."""
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: AsyncConnection) -> None:
+        begun.set()
+        await may_go_on.wait()
+        raise LookupError("our own")
+
+    failing = asyncio.create_task(database.transaction(fail))
+    await begun.wait()
+    failing.cancel()
+    await asyncio.wait([failing])
+    may_go_on.set()
+    await database.close()
+
+    (record,) = (r for r in caplog.records if r.exc_info is not None)
+    assert "our own" in str(record.exc_info)

@@ -157,7 +157,7 @@ async def test_what_was_written_before_versions_were_noted_has_an_order(url: str
 async def test_what_was_stored_with_the_texts_of_demonstrations_is_rid_of_them(url: str) -> None:
     """In predictions, kept answers and results of jobs; all else in them stays."""
     database = open_database(url)
-    shown = '{"id": "c-1", "text": "The door code is 4711.", "label": "joy", "similarity": 0.50}'
+    shown = '{"id": "c-1", "text": "The door\u2028is 4711.", "label": "joy", "similarity": 0.50}'
     turn = f'{{"text": "Mine.", "demonstrations": [{shown}], "degraded": []}}'
     line = f'{{"line": 1, "utterances": [{turn}]}}'
     async with transactional(database.engine).begin() as connection:

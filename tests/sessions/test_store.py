@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from service.admission.patience import Patience
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import erasure, writers
@@ -463,11 +464,18 @@ async def test_an_erasure_that_is_broken_off_leaves_a_shorter_dialogue(
 async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the whole dialogue or nothing that whoever comes back finds."""
+    """It is the whole dialogue or nothing that whoever comes back finds, also past the time that
+    its request had.
+    """
     monkeypatch.setattr(erasure, "PORTION", 1)
     for n in range(6):
         await say(store, "Ann", f"line {n}")
-    erasing = asyncio.create_task(store.delete("default", "call-42"))
+
+    async def erase() -> None:
+        async with Patience(60):
+            await store.delete("default", "call-42")
+
+    erasing = asyncio.create_task(erase())
     while (await store.timeline("default", "call-42")).length == 6:  # noqa: ASYNC110
         await asyncio.sleep(0)
     erasing.cancel()

@@ -54,7 +54,7 @@ def _of_a_document(text: str) -> str:
 
 
 def _of_lines(text: str) -> str:
-    return "".join(f"{_of_a_document(line)}\n" for line in text.splitlines())
+    return "".join(f"{_of_a_document(line)}\n" for line in text.split("\n") if line)
 
 
 def _stripped(found: Any) -> Any:
