@@ -38,7 +38,9 @@ def _rewrite(name: str, key: tuple[str, ...], column: str, strip: Callable[[str]
         for *found, text in rows:
             new = strip(text) if '"demonstrations"' in text else text
             if new != text:
-                value = sa.cast(new, sa.JSON) if is_json and _is_postgresql() else new
+                value = sa.literal(new, sa.Text)  # as JSON it would be encoded once more
+                if is_json and _is_postgresql():
+                    value = sa.cast(value, sa.JSON)
                 this = [c == each for c, each in zip(columns, found, strict=True)]
                 connection.execute(sa.update(table).where(*this).values({column: value}))
         last = tuple(rows[-1][:-1])
@@ -53,7 +55,9 @@ def _of_a_document(text: str) -> str:
 
 
 def _of_lines(text: str) -> str:
-    return "".join(f"{_of_a_document(line)}\n" for line in text.splitlines())
+    # Not splitlines: a text may hold what Unicode calls a line break.
+    lines = text.removesuffix("\n").split("\n")
+    return "".join(f"{_of_a_document(line)}\n" for line in lines)
 
 
 def _stripped(found: Any) -> Any:
