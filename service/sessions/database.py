@@ -152,7 +152,7 @@ class Database:
         if self.dialect != "sqlite":
             return
         self._log_holds_erased = True
-        with to_the_end():
+        with to_the_end(), suppress(DatabaseUnavailable):  # what is erased is erased; it is logged
             await self.whole(self._empty_log())
 
     async def keep_log_empty(self) -> None:
@@ -191,10 +191,13 @@ class Database:
                 return
             for pause_s in _EMPTYING_S:
                 await asyncio.sleep(pause_s)
-                self._log_holds_erased = False
-                if await self.run(_checkpoint):
+                self._log_holds_erased, emptied = False, False
+                try:
+                    emptied = await self.run(_checkpoint)
+                finally:  # meanwhile more may have been erased
+                    self._log_holds_erased = self._log_holds_erased or not emptied
+                if emptied:
                     return
-                self._log_holds_erased = True
         log.warning("erased text is still in the database's log: a reader keeps it; tried again")
 
 

@@ -1,7 +1,8 @@
 """Opening a database, and what is said when it fails."""
 
 import asyncio
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +369,47 @@ async def test_the_log_is_emptied_once_a_reader_is_out_of_the_way(
         assert b"door code" not in log_file.read_bytes()
         assert (await store.timeline("default", "meanwhile")).length == 1
     await store.close()
+
+
+async def test_a_log_that_could_not_be_emptied_is_emptied_later(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure stands, and is not refused: whoever repeated it would be told of no dialogue."""
+    database = open_database(sqlite_url)
+    await migrate(database)
+    store = SessionStore(database)
+    await ask(store, "append")
+    log_file = tmp_path / "dialogues.sqlite3-wal"
+    with monkeypatch.context() as busy:
+        busy.setattr("service.sessions.database.POOL_TIMEOUT_S", 0.01)
+        async with AsyncExitStack() as stack:
+            for _ in range(SQLITE_CONNECTIONS):
+                await stack.enter_async_context(occupied(database))
+            await store.delete("default", "call-42")
+    assert b"door code" in log_file.read_bytes()
+
+    await store.keep_log_empty()
+
+    assert b"door code" not in log_file.read_bytes()
+    await store.close()
+
+
+@asynccontextmanager
+async def occupied(database: Database) -> AsyncIterator[None]:
+    """One of the database's connections, in use for the time of the block."""
+    taken, over = asyncio.Event(), asyncio.Event()
+
+    async def use(_: AsyncConnection) -> None:
+        taken.set()
+        await over.wait()
+
+    using = asyncio.create_task(database.run(use))
+    await taken.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        await using
 
 
 async def test_a_sqlite_file_is_nobody_elses(sqlite_url: str, tmp_path: Path) -> None:
