@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from service.admission.patience import to_the_end
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -84,18 +85,20 @@ class Corrector:
             name = space.label(label).name
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
-        stored = await self.sessions.corrections.put(
-            tenant,
-            dialogue_id,
-            index,
-            space.name,
-            name,
-            expected,
-            once,
-            most_changes=self.most_changes,
-            may_begin=await self._room(tenant) > 0,
-        )
-        return stored, await self.deliver([stored.pending])
+        may_begin = await self._room(tenant) > 0
+        with to_the_end():  # what is stored is told, though nobody waits
+            stored = await self.sessions.corrections.put(
+                tenant,
+                dialogue_id,
+                index,
+                space.name,
+                name,
+                expected,
+                once,
+                most_changes=self.most_changes,
+                may_begin=may_begin,
+            )
+            return stored, await self.deliver([stored.pending])
 
     async def check_room(self, tenant: str, more: int) -> None:
         """See that a tenant may have so many more demonstrations.
@@ -134,8 +137,10 @@ class Corrector:
             AlreadyAnswered: the key has an answer.
             DatabaseUnavailable: nothing is changed.
         """
-        found = await self.sessions.corrections.remove(tenant, dialogue_id, index, expected, once)
-        await self.deliver([found.pending])
+        corrections = self.sessions.corrections
+        with to_the_end():
+            found = await corrections.remove(tenant, dialogue_id, index, expected, once)
+            await self.deliver([found.pending])
         return found
 
     async def erase(
@@ -147,10 +152,15 @@ class Corrector:
     ) -> None:
         """Erase a dialogue with all that belongs to it, the demonstrations made of it too.
 
+        Those that were to go before and have not gone go with it: another process may have begun
+        the erasure, or have taken a correction back, and have ended.
+
         Raises:
             As `SessionStore.delete`.
         """
-        await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
+        with to_the_end():
+            await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
+            await self.deliver(await self.sessions.corrections.unwanted(tenant))
 
     async def deliver(self, pending: Iterable[Pending]) -> tuple[str, ...]:
         """Have demonstrations as their corrections say; the parts that did not answer.

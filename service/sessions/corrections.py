@@ -215,6 +215,21 @@ class Corrections:
         asked = select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
         return [Pending(*row) for row in await self._database.fetch(asked.limit(limit))]
 
+    async def unwanted(self, tenant: str) -> list[Pending]:
+        """The demonstrations of a tenant's that are to go: their corrections have gone."""
+        asked = (
+            select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
+            .outerjoin(
+                corrections,
+                and_(
+                    corrections.c.tenant == deliveries.c.tenant,
+                    corrections.c.demonstration_id == deliveries.c.demonstration_id,
+                ),
+            )
+            .where(deliveries.c.tenant == tenant, corrections.c.demonstration_id.is_(None))
+        )
+        return [Pending(*row) for row in await self._database.fetch(asked)]
+
     async def wanted(self, pending: Pending) -> Demonstration | None:
         """The demonstration as the correction says it now; None: there is to be none."""
         asked = (
