@@ -28,6 +28,7 @@ from service.sessions.answers import AlreadyAnswered, Answers, Once, Written, an
 from service.sessions.database import Database, Work
 from service.sessions.erasure import Pending
 from service.sessions.following import Followed
+from service.sessions.queries import IS_WHOLE
 from service.sessions.schema import (
     answers,
     changes,
@@ -289,7 +290,7 @@ async def _lock(
     """Keep other writers of the dialogue waiting until the transaction ends; its version."""
     is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     columns = (dialogues.c.generation, dialogues.c.version, dialogues.c.length)
-    asked = select(*columns).where(is_the_dialogue).with_for_update()
+    asked = select(*columns).where(is_the_dialogue, IS_WHOLE).with_for_update()
     row = (await connection.execute(asked)).one_or_none()
     if row is None:
         raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
