@@ -6,9 +6,10 @@ still to be told is noted there. They are told at once, and where they do not an
 """
 
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 
 from service.admission.patience import to_the_end
 from service.conversation.labels import LabelSpace, UnknownLabel
@@ -44,6 +45,7 @@ class Corrector:
         locks: of demonstrations, one of which is written at a time.
         most_changes: how many writes a dialogue may have had for a label to be corrected.
         most_demonstrations: how many a tenant may have of its own.
+        under_way: how many of a tenant's are being added.
     """
 
     label_spaces: Mapping[str, LabelSpace]
@@ -53,6 +55,7 @@ class Corrector:
     locks: NamedLocks
     most_changes: int
     most_demonstrations: int
+    under_way: Counter[str] = field(default_factory=Counter)
 
     async def correct(
         self,
@@ -86,7 +89,7 @@ class Corrector:
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
         may_begin = await self._room(tenant) > 0
-        with to_the_end():  # what is stored is told, though nobody waits
+        with self._adding(tenant, int(may_begin)), to_the_end():  # what is stored is told
             stored = await self.sessions.corrections.put(
                 tenant,
                 dialogue_id,
@@ -100,13 +103,14 @@ class Corrector:
             )
             return stored, await self.deliver([stored.pending])
 
-    async def check_room(self, tenant: str, more: int) -> None:
-        """See that a tenant may have so many more demonstrations.
+    @asynccontextmanager
+    async def room(self, tenant: str, more: int) -> AsyncIterator[None]:
+        """Room for so many more demonstrations of a tenant's, which are added inside the block.
 
         Those that replace others are counted as well; while the store does not answer, none are.
 
         Raises:
-            TooManyDemonstrations: it may not.
+            TooManyDemonstrations: it may not have so many.
         """
         room = await self._room(tenant)
         if more > room:
@@ -114,12 +118,25 @@ class Corrector:
                 f"there is room for {room} more demonstrations of yours, not for {more} "
                 f"(limit {self.most_demonstrations})"
             )
+        with self._adding(tenant, more):
+            yield
 
     async def _room(self, tenant: str) -> int:
         try:
-            return max(0, self.most_demonstrations - await self.store.count(tenant=tenant))
+            count = await self.store.count(tenant=tenant)
         except DemonstrationsUnavailable:
             return self.most_demonstrations
+        return max(0, self.most_demonstrations - count - self.under_way[tenant])
+
+    @contextmanager
+    def _adding(self, tenant: str, more: int) -> Iterator[None]:
+        self.under_way[tenant] += more
+        try:
+            yield
+        finally:
+            self.under_way[tenant] -= more
+            if not self.under_way[tenant]:
+                del self.under_way[tenant]
 
     async def take_back(
         self,

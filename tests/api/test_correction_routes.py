@@ -189,13 +189,18 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
         "take_back": corrector.take_back("default", "call-42", 0),
         "erase": corrector.erase("default", "call-42"),
     }
-    with (
-        service.sessions.followed.follow("default", "call-42", lambda: patience.end(gone)),
-        pytest.raises(ClientLeft),
-    ):
+
+    async def request() -> None:
         async with patience:
             await asked.pop(wait)
             await asyncio.sleep(30)
+
+    followed = service.sessions.followed
+    with (
+        followed.follow("default", "call-42", lambda: patience.end(gone)),
+        pytest.raises(ClientLeft),
+    ):
+        await request()
     for other in asked.values():
         other.close()
 

@@ -155,14 +155,18 @@ async def test_an_answer_says_where_what_was_made_is(store: SessionStore) -> Non
 async def test_a_tenant_has_so_many_answers_kept(store: SessionStore) -> None:
     """Another one's are not counted."""
     for n in range(3):
-        await store.answers.check_room("default", 3)
+        async with store.answers.room("default", 3):
+            pass
         await store.answers.keep(replace(KEY, value=f"k-{n}"), Answer(204))
 
     with pytest.raises(TooManyAnswers):
-        await store.answers.check_room("default", 3)
-    await store.answers.check_room("other", 3)
+        async with store.answers.room("default", 3):
+            pass
+    async with store.answers.room("other", 3):
+        pass
     await store.answers.erase_before(datetime.now(UTC), 1)
-    await store.answers.check_room("default", 3)
+    async with store.answers.room("default", 3):
+        pass
 
 
 async def test_an_answer_is_amended_while_it_is_kept(store: SessionStore) -> None:
