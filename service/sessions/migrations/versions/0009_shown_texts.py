@@ -38,9 +38,8 @@ def _rewrite(name: str, key: tuple[str, ...], column: str, strip: Callable[[str]
         for *found, text in rows:
             new = strip(text) if '"demonstrations"' in text else text
             if new != text:
-                value = sa.literal(new, sa.Text)  # as JSON it would be encoded once more
-                if is_json and _is_postgresql():
-                    value = sa.cast(value, sa.JSON)
+                written = sa.literal(new, sa.Text)  # as JSON it would be encoded once more
+                value = sa.cast(written, sa.JSON) if is_json and _is_postgresql() else written
                 this = [c == each for c, each in zip(columns, found, strict=True)]
                 connection.execute(sa.update(table).where(*this).values({column: value}))
         last = tuple(rows[-1][:-1])
