@@ -57,6 +57,7 @@ class Housekeeping:
         Raises:
             DatabaseUnavailable: some of it is not done.
         """
+        self.sessions.forget_idle()
         await self.sessions.keep_log_empty()
         await self.corrector.deliver_all()
         now = datetime.now(UTC)

@@ -160,10 +160,14 @@ class Database:
         if self._log_holds_erased:
             await self.empty_log()
 
-    async def close(self) -> None:
-        """Let what is under way end, then close the connections."""
+    async def settle(self) -> None:
+        """Let what is under way end."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_CLOSING_S)
+
+    async def close(self) -> None:
+        """Let what is under way end, then close the connections."""
+        await self.settle()
         await self.engine.dispose()
 
     async def _connected(self, work: Coroutine[Any, Any, T]) -> T:

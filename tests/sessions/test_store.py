@@ -1,6 +1,7 @@
 """Durable dialogues keep what they are told, in order, once."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -509,6 +510,29 @@ async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
             return
         await asyncio.sleep(0.02)
     pytest.fail("a part of the dialogue is left")
+
+
+async def test_closing_waits_for_an_erasure_that_is_under_way(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the writer begin anew once it is closed."""
+    monkeypatch.setattr(erasure, "PORTION", 1)
+    database = open_database(url)
+    await migrate(database)
+    store = SessionStore(database)
+    for n in range(6):
+        await say(store, "Ann", f"line {n}")
+    erasing = asyncio.create_task(store.delete("default", "call-42"))
+    while await store.version("default", "call-42") is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    erasing.cancel()
+
+    await store.close()
+
+    assert "sqlite-writer" not in {thread.name for thread in threading.enumerate()}
+    after = open_database(url)
+    assert not await after.fetch(select(dialogues.c.id))
+    await after.close()
 
 
 async def test_long_dialogues_that_are_too_old_go_one_after_the_other(
