@@ -7,10 +7,12 @@ still to be told is noted there. They are told at once, and where they do not an
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 
+from service.admission.patience import to_the_end
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -46,6 +48,7 @@ class Corrector:
         locks: of demonstrations, one of which is written at a time.
         most_changes: how many writes a dialogue may have had for a label to be corrected.
         most_demonstrations: how many a tenant may have of its own.
+        under_way: how many of a tenant's are being added.
     """
 
     label_spaces: Mapping[str, LabelSpace]
@@ -55,6 +58,7 @@ class Corrector:
     locks: NamedLocks
     most_changes: int
     most_demonstrations: int
+    under_way: Counter[str] = field(default_factory=Counter)
 
     async def correct(
         self,
@@ -87,26 +91,29 @@ class Corrector:
             name = space.label(label).name
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
-        stored = await self.sessions.corrections.put(
-            tenant,
-            dialogue_id,
-            index,
-            space.name,
-            name,
-            expected,
-            once,
-            most_changes=self.most_changes,
-            may_begin=await self._room(tenant) > 0,
-        )
-        return stored, await self.deliver([stored.pending])
+        may_begin = await self._room(tenant) > 0
+        with self._adding(tenant, int(may_begin)), to_the_end():  # what is stored is told
+            stored = await self.sessions.corrections.put(
+                tenant,
+                dialogue_id,
+                index,
+                space.name,
+                name,
+                expected,
+                once,
+                most_changes=self.most_changes,
+                may_begin=may_begin,
+            )
+            return stored, await self.deliver([stored.pending])
 
-    async def check_room(self, tenant: str, more: int) -> None:
-        """See that a tenant may have so many more demonstrations.
+    @asynccontextmanager
+    async def room(self, tenant: str, more: int) -> AsyncIterator[None]:
+        """Room for so many more demonstrations of a tenant's, which are added inside the block.
 
         Those that replace others are counted as well; while the store does not answer, none are.
 
         Raises:
-            TooManyDemonstrations: it may not.
+            TooManyDemonstrations: it may not have so many.
         """
         room = await self._room(tenant)
         if more > room:
@@ -114,13 +121,26 @@ class Corrector:
                 f"there is room for {room} more demonstrations of yours, not for {more} "
                 f"(limit {self.most_demonstrations})"
             )
+        with self._adding(tenant, more):
+            yield
 
     async def _room(self, tenant: str) -> int:
         try:
             async with asyncio.timeout(_COUNT_S):
-                return max(0, self.most_demonstrations - await self.store.count(tenant=tenant))
+                count = await self.store.count(tenant=tenant)
         except (DemonstrationsUnavailable, TimeoutError):
             return self.most_demonstrations
+        return max(0, self.most_demonstrations - count - self.under_way[tenant])
+
+    @contextmanager
+    def _adding(self, tenant: str, more: int) -> Iterator[None]:
+        self.under_way[tenant] += more
+        try:
+            yield
+        finally:
+            self.under_way[tenant] -= more
+            if not self.under_way[tenant]:
+                del self.under_way[tenant]
 
     async def take_back(
         self,
@@ -138,8 +158,10 @@ class Corrector:
             AlreadyAnswered: the key has an answer.
             DatabaseUnavailable: nothing is changed.
         """
-        found = await self.sessions.corrections.remove(tenant, dialogue_id, index, expected, once)
-        await self.deliver([found.pending])
+        corrections = self.sessions.corrections
+        with to_the_end():
+            found = await corrections.remove(tenant, dialogue_id, index, expected, once)
+            await self.deliver([found.pending])
         return found
 
     async def erase(
@@ -151,10 +173,15 @@ class Corrector:
     ) -> None:
         """Erase a dialogue with all that belongs to it, the demonstrations made of it too.
 
+        Those that were to go before and have not gone go with it: another process may have begun
+        the erasure, or have taken a correction back, and have ended.
+
         Raises:
             As `SessionStore.delete`.
         """
-        await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
+        with to_the_end():
+            await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
+            await self.deliver(await self.sessions.corrections.unwanted(tenant))
 
     async def deliver(self, pending: Iterable[Pending]) -> tuple[str, ...]:
         """Have demonstrations as their corrections say; the parts that did not answer.

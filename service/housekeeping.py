@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.corrections import Corrector
 from service.errors import ServiceError
+from service.sessions.erasure import BEGUN
 from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.settings import Sessions
@@ -56,11 +57,12 @@ class Housekeeping:
         Raises:
             DatabaseUnavailable: some of it is not done.
         """
+        self.sessions.forget_idle()
         await self.sessions.empty_log()
         await self.corrector.deliver_all()
         now = datetime.now(UTC)
-        if self.settings.ttl_s is not None:
-            await self._erase_dialogues(now - timedelta(seconds=self.settings.ttl_s))
+        ttl_s = self.settings.ttl_s
+        await self._erase_dialogues(BEGUN if ttl_s is None else now - timedelta(seconds=ttl_s))
         before = now - timedelta(seconds=self.settings.idempotency_s)
         while await self.sessions.answers.erase_before(before, _ANSWERS) == _ANSWERS:
             pass

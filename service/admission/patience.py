@@ -29,6 +29,7 @@ class Patience:
         self._timeout = asyncio.timeout(seconds)
         self._cause: ServiceError | None = None
         self._held = False
+        self._left = False
         self._token: Token[Patience | None]
 
     async def __aenter__(self) -> "Patience":
@@ -55,11 +56,12 @@ class Patience:
                 raise self._cause from None
             raise DeadlinePassed(f"there was no answer within {self.seconds:g} s") from None
         finally:
+            self._left = True
             _of_this_request.reset(self._token)
 
     def end(self, cause: ServiceError) -> None:
         """End it now, or once what must not be interrupted is done."""
-        if self._cause is not None or self._timeout.expired():
+        if self._cause is not None or self._over:
             return
         self._cause = cause
         if not self._held:
@@ -67,20 +69,25 @@ class Patience:
 
     def begin_anew(self, *, forever: bool = False) -> None:
         """Allow the same time again, from now, for another part of the work; or all the time."""
-        if self._cause is None and not self._timeout.expired():
+        if self._cause is None and not self._over:
             self._timeout.reschedule(None if forever else _now() + self.seconds)
 
     def earn(self, utterances: int) -> None:
         """Allow more time for what was done: never more, from now, than there was at first."""
         deadline = self._timeout.when()
-        if deadline is not None and self._cause is None and not self._timeout.expired():
+        if deadline is not None and self._cause is None and not self._over:
             later = deadline + utterances * self._earned_s
             self._timeout.reschedule(min(later, _now() + self.seconds))
+
+    @property
+    def _over(self) -> bool:
+        return self._left or self._timeout.expired()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Go through the block to its end, also past the deadline and without a client."""
-        if self._held or self._timeout.expired():  # ended: the next wait is cancelled
+        # Ended: the next wait is cancelled. Left: a task that the request began goes on without it.
+        if self._held or self._over:
             yield
             return
         deadline = self._timeout.when()
@@ -90,7 +97,8 @@ class Patience:
             yield
         finally:
             self._held = False
-            self._timeout.reschedule(deadline if self._cause is None else _now())
+            if not self._left:
+                self._timeout.reschedule(deadline if self._cause is None else _now())
 
 
 @contextmanager

@@ -83,12 +83,12 @@ class Repeatable:
             found = await answers.find(self.key)
             if found is not None:
                 return await self._replayed(found, again)
-            await answers.check_room(self.key.tenant, self.services.limits.answers)
             try:
-                answer = await do()
-                if not keeps:
-                    kept = Answer(answer.status_code) if again is not None else _kept(answer)
-                    await answers.keep(self.key, kept)
+                async with answers.room(self.key.tenant, self.services.limits.answers):
+                    answer = await do()
+                    if not keeps:
+                        kept = Answer(answer.status_code) if again is not None else _kept(answer)
+                        await answers.keep(self.key, kept)
             except AlreadyAnswered as already:
                 return await self._replayed(already.answer, again)
             return answer

@@ -5,7 +5,9 @@ and of processes that do the same request at once one alone succeeds. Of an eras
 answers the keys alone are left: a request that comes late, again, does not begin the dialogue anew.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -126,6 +128,7 @@ class Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: dict[str, tuple[int, float]] = {}  # by tenant, with the moment
+        self._under_way: Counter[str] = Counter()  # of those that may be kept by now, or not yet
 
     async def find(self, key: Key) -> Answer | None:
         """What the request was answered.
@@ -146,8 +149,9 @@ class Answers:
             raise IdempotencyKeyReused(f"key {key.value!r} was sent with another request")
         return Answer(row.status, row.body, row.location)
 
-    async def check_room(self, tenant: str, most: int) -> None:
-        """See that one more answer may be kept.
+    @asynccontextmanager
+    async def room(self, tenant: str, most: int) -> AsyncIterator[None]:
+        """Room for one more answer, which may be kept inside the block.
 
         Raises:
             TooManyAnswers: the tenant has `most` already, give or take what other processes have
@@ -157,11 +161,19 @@ class Answers:
         count, counted_at = self._counts.get(tenant, (0, -_COUNTED_S))
         if now - counted_at >= (_COUNTED_S if count < most else _COUNTED_FULL_S):
             asked = select(func.count()).select_from(answers).where(answers.c.tenant == tenant)
-            count, counted_at = (await self._database.fetch(asked))[0][0], now
+            kept: int = (await self._database.fetch(asked))[0][0]
+            count, counted_at = kept + self._under_way[tenant], now
         if count >= most:
             self._counts[tenant] = (count, counted_at)
             raise TooManyAnswers(f"{most} answers of yours are kept for their keys (limit {most})")
         self._counts[tenant] = (count + 1, counted_at)
+        self._under_way[tenant] += 1
+        try:
+            yield
+        finally:
+            self._under_way[tenant] -= 1
+            if not self._under_way[tenant]:
+                del self._under_way[tenant]
 
     async def keep(self, key: Key, answer: Answer) -> None:
         """Keep the answer to a request that wrote nothing to the database.

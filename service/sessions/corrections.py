@@ -27,6 +27,7 @@ from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, k
 from service.sessions.database import Database, Work
 from service.sessions.erasure import Pending
 from service.sessions.following import Followed
+from service.sessions.queries import IS_WHOLE
 from service.sessions.schema import (
     changes,
     corrections,
@@ -213,6 +214,21 @@ class Corrections:
         asked = select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
         return [Pending(*row) for row in await self._database.fetch(asked.limit(limit))]
 
+    async def unwanted(self, tenant: str) -> list[Pending]:
+        """The demonstrations of a tenant's that are to go: their corrections have gone."""
+        asked = (
+            select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
+            .outerjoin(
+                corrections,
+                and_(
+                    corrections.c.tenant == deliveries.c.tenant,
+                    corrections.c.demonstration_id == deliveries.c.demonstration_id,
+                ),
+            )
+            .where(deliveries.c.tenant == tenant, corrections.c.demonstration_id.is_(None))
+        )
+        return [Pending(*row) for row in await self._database.fetch(asked)]
+
     async def wanted(self, pending: Pending) -> Demonstration | None:
         """The demonstration as the correction says it now; None: there is to be none."""
         asked = (
@@ -268,7 +284,7 @@ async def _lock(
     """Keep other writers of the dialogue waiting until the transaction ends; its version."""
     is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     columns = (dialogues.c.generation, dialogues.c.version, dialogues.c.length)
-    asked = select(*columns).where(is_the_dialogue).with_for_update()
+    asked = select(*columns).where(is_the_dialogue, IS_WHOLE).with_for_update()
     row = (await connection.execute(asked)).one_or_none()
     if row is None:
         raise DialogueNotFound(f"no dialogue {dialogue_id!r}")

@@ -174,10 +174,14 @@ class Database:
             with to_the_end():
                 await self.whole(self._empty_log())
 
-    async def close(self) -> None:
-        """Let what is under way end, then close the connections."""
+    async def settle(self) -> None:
+        """Let what is under way end."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_CLOSING_S)
+
+    async def close(self) -> None:
+        """Let what is under way end, then close the connections."""
+        await self.settle()
         await self.engine.dispose()
 
     async def _connected(self, work: Coroutine[Any, Any, T]) -> T:
@@ -205,13 +209,12 @@ class Database:
                 return
             for pause_s in _EMPTYING_S:
                 await asyncio.sleep(pause_s)
-                self._log_holds_erased = False
-                emptied = False
+                self._log_holds_erased, emptied = False, False
                 try:
                     emptied = await self.run(_checkpoint)
                 except DatabaseUnavailable:
-                    break  # why is in the log already
-                finally:
+                    break  # what is erased is erased; why is in the log already
+                finally:  # meanwhile more may have been erased
                     self._log_holds_erased |= not emptied
                 if emptied:
                     return

@@ -5,25 +5,30 @@ the keys stay, so that none of these is done again. The demonstrations made of i
 elsewhere: each is noted for delivery in the same transaction, and whoever delivers finds no
 correction any more and deletes the demonstration.
 
-A transaction erases a portion, from the dialogue's end, and leaves a shorter dialogue, so that
-other writers need not wait for a long one. With the last portion goes the dialogue itself.
+A transaction erases a portion, from the dialogue's end, so that other writers need not wait for a
+long one. With the last portion goes the dialogue itself; until then it has a negative length, and
+nobody finds it any more, or may begin another under its id: what is half erased must not go on.
 """
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 # Utterances, changes and answers that go in one transaction: some 15 ms on SQLite.
 PORTION = 1000
 
+# Of no dialogue; but those whose erasure has begun were written before it.
+BEGUN = datetime(1971, 1, 1, tzinfo=UTC)
+
 # Both lock what they find where the database has rows to lock.
 FIND = """
-SELECT tenant, id, generation, length FROM dialogues
+SELECT tenant, id, generation, abs(length) FROM dialogues
 WHERE tenant = :tenant AND id = :dialogue_id
     AND version = coalesce(:expected, version)
     AND generation = coalesce(:generation, generation)"""
 FIND_EXPIRED = """
-SELECT tenant, id, generation, length FROM dialogues
+SELECT tenant, id, generation, abs(length) FROM dialogues
 WHERE changed_at < :before ORDER BY changed_at LIMIT :limit"""
 
 CUT_CHANGES = """
@@ -42,8 +47,10 @@ CUT = """
 DELETE FROM utterances
 WHERE tenant = :tenant AND dialogue_id = :dialogue_id AND "index" >= :kept"""
 
+# Older than any other: whatever the settings keep, its erasure goes on if this process ends.
 SHORTEN = """
-UPDATE dialogues SET length = :kept, version = version + 1
+UPDATE dialogues SET length = -:kept, version = version + 1,
+    changed_at = '1970-01-01 00:00:00.000000'
 WHERE tenant = :tenant AND id = :dialogue_id"""
 
 ERASE = "DELETE FROM dialogues WHERE tenant = :tenant AND id = :dialogue_id"

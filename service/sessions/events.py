@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.sessions.corrections import Correction
 from service.sessions.database import Database, Rows
-from service.sessions.queries import SAID
+from service.sessions.queries import IS_WHOLE, SAID
 from service.sessions.schema import changes, dialogues, utterances
 from service.sessions.store import StoredUtterance
 from service.sessions.versions import Version
@@ -125,6 +125,6 @@ class Events:
 
     async def _version(self, tenant: str, dialogue_id: str) -> Version | None:
         is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
-        asked = select(dialogues.c.generation, dialogues.c.version).where(is_the_dialogue)
+        asked = select(dialogues.c.generation, dialogues.c.version).where(is_the_dialogue, IS_WHOLE)
         rows = await self._database.fetch(asked)
         return Version(*rows[0]) if rows else None

@@ -17,6 +17,7 @@ from sqlalchemy import select, tuple_
 
 from service.errors import DatabaseUnavailable
 from service.sessions.database import Database
+from service.sessions.queries import IS_WHOLE
 from service.sessions.schema import dialogues
 from service.sessions.versions import Version
 
@@ -98,7 +99,8 @@ class Followed:
 
     async def _versions(self, names: Sequence[Name]) -> dict[Name, Version]:
         columns = (dialogues.c.tenant, dialogues.c.id, dialogues.c.generation, dialogues.c.version)
-        asked = select(*columns).where(tuple_(dialogues.c.tenant, dialogues.c.id).in_(names))
+        is_one = tuple_(dialogues.c.tenant, dialogues.c.id).in_(names)
+        asked = select(*columns).where(is_one, IS_WHOLE)
         rows = await self._database.fetch(asked)
         return {
             (tenant, dialogue_id): Version(generation, number)

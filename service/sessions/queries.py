@@ -16,8 +16,13 @@ SAID = (
     "description",
 )
 
+# Of others the erasure has begun.
+IS_WHOLE = dialogues.c.length > 0
+
 _IS_THE_DIALOGUE = and_(
-    dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
+    dialogues.c.tenant == bindparam("tenant"),
+    dialogues.c.id == bindparam("dialogue_id"),
+    IS_WHOLE,
 )
 _OF_THE_DIALOGUE = and_(
     utterances.c.tenant == bindparam("tenant"),

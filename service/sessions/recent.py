@@ -111,6 +111,13 @@ class RecentDialogues:
             size = _BYTES_OF_AN_END + sum(_BYTES_OF_A_LINE + len(line.text) for line in end.lines)
             self._ends[name] = (end, size, now)
             self._size += size
+        self._make_room(now)
+
+    def forget_idle(self) -> None:
+        """Forget what has been remembered long enough, though nothing new is."""
+        self._make_room(monotonic())
+
+    def _make_room(self, now: float) -> None:
         while self._ends:
             oldest, (_, _, kept_at) = next(iter(self._ends.items()))
             if self._size <= self._room and kept_at > now - IDLE_S:

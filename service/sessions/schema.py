@@ -57,7 +57,7 @@ dialogues = Table(
     metadata,
     Column("id", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    # The number of utterances, which is the next one's index.
+    # The number of utterances, which is the next one's index. Below 0: of those still to be erased.
     Column("length", Integer, nullable=False),
     # The number of different speakers, which is the next new speaker's index.
     Column("speaker_count", Integer, nullable=False),

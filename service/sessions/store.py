@@ -377,6 +377,10 @@ class SessionStore:
         """As `Database.empty_log`."""
         await self._database.empty_log()
 
+    def forget_idle(self) -> None:
+        """As `RecentDialogues.forget_idle`."""
+        self._recent.forget_idle()
+
     async def count_changed_since(self, moment: datetime) -> int:
         """How many dialogues of all tenants were last written at a moment or later."""
         rows = await self._database.fetch(queries.CHANGED_SINCE, {"moment": moment})
@@ -428,6 +432,7 @@ class SessionStore:
     async def close(self) -> None:
         """Finish what was begun and close the connections to the database."""
         await self.followed.close()
+        await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()
         await self._database.close()
 

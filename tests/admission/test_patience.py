@@ -53,6 +53,26 @@ async def test_outside_of_a_request_nothing_is_held_back() -> None:
         await asyncio.sleep(0)
 
 
+async def test_what_a_request_has_begun_goes_on_without_it() -> None:
+    """In a task of its own, which has the request's context though the request has been left."""
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def beside() -> str:
+        with to_the_end():
+            begun.set()
+            await left.wait()
+        with to_the_end():
+            await asyncio.sleep(0)
+        return "whole"
+
+    async with Patience(30):
+        task = asyncio.create_task(beside())
+        await begun.wait()
+    left.set()
+
+    assert await task == "whole"
+
+
 async def test_work_that_is_done_earns_time_but_never_more_than_there_was() -> None:
     """Each utterance as much; nothing for what was not scored."""
 

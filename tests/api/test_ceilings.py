@@ -1,9 +1,13 @@
 """What is kept of one tenant has an end."""
 
+import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.settings import Limits
+import httpx
+
+from service.settings import Admission, Limits
 
 if TYPE_CHECKING:
     from tests.api.conftest import StartService
@@ -68,3 +72,27 @@ async def test_a_tenant_has_so_many_answers_kept(
         assert [each.status_code for each in answers[:2]] == [201, 201]
         assert problem(answers[2]) == (429, "too-many-answers")
         assert (await service.say("d-2", "Ann", "Hi.")).status_code == 201
+
+
+async def test_requests_that_come_together_do_not_pass_the_ceilings(
+    start_service: "StartService", tmp_path: Path
+) -> None:
+    """What is being added counts before it is there; what was refused leaves its room."""
+    async with start_service(tmp_path, FEW, admission=Admission(batches=50)) as service:
+
+        def keyed(n: int) -> Awaitable[httpx.Response]:
+            said = {"speaker": "Ann", "text": "Hi."}
+            key = {"Idempotency-Key": f"k-{n}"}
+            return service.client.post(f"/dialogues/d-{n}/utterances", json=said, headers=key)
+
+        def added(n: int) -> Awaitable[httpx.Response]:
+            one = {"label_space": "meld", "label": "joy", "text": f"Number {n}!"}
+            return service.client.post("/demonstrations", json={"demonstrations": [one]})
+
+        for each in (keyed, added):
+            answers = await asyncio.gather(*map(each, range(6)))
+            assert sorted(answer.status_code for answer in answers) == [201, 201, *[429] * 4]
+        assert await service.store.count(tenant="default") == 2
+        (first, *_) = (await service.client.get("/demonstrations")).json()["demonstrations"]
+        await service.client.delete(f"/demonstrations/{first['id']}")
+        assert (await added(7)).status_code == 201

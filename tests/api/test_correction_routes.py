@@ -1,13 +1,16 @@
 """What people say that utterances carry, through HTTP."""
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from service.admission.patience import Patience
 from service.api.schemas import CorrectedOut, TimelineOut
-from service.errors import DemonstrationsUnavailable
+from service.errors import ClientLeft, DemonstrationsUnavailable
 from service.settings import Limits
 
 if TYPE_CHECKING:
@@ -157,6 +160,52 @@ async def test_an_erased_dialogue_takes_the_demonstrations_made_of_it(service: "
     await service.client.delete("/dialogues/call-42")
 
     assert await demonstrations(service) == [("joy", "Hurray!")]
+
+
+async def test_an_erased_dialogue_takes_what_another_process_has_left(service: "Service") -> None:
+    """That took a correction back, and ended before its demonstration went."""
+    await service.say("call-42", "Ann", "line 0")
+    await correct(service)
+    await service.sessions.corrections.remove("default", "call-42", 0)
+    assert await demonstrations(service) == [("joy", "line 0")]
+
+    await service.client.delete("/dialogues/call-42")
+
+    assert await demonstrations(service) == []
+
+
+@pytest.mark.parametrize("wait", ["correct", "take_back", "erase"])
+async def test_what_is_stored_is_told_though_the_client_has_left(
+    service: "Service", wait: str
+) -> None:
+    """Else a demonstration of what has been erased would be shown until somebody looks."""
+    await service.say("call-42", "Ann", "line 0")
+    if wait != "correct":
+        await correct(service)
+    patience, corrector = Patience(30), service.services.corrector
+    gone = ClientLeft("gone")
+    asked: dict[str, Coroutine[Any, Any, Any]] = {
+        "correct": corrector.correct("default", "call-42", 0, "meld", "joy"),
+        "take_back": corrector.take_back("default", "call-42", 0),
+        "erase": corrector.erase("default", "call-42"),
+    }
+
+    async def request() -> None:
+        async with patience:
+            await asked.pop(wait)
+            await asyncio.sleep(30)
+
+    followed = service.sessions.followed
+    with (
+        followed.follow("default", "call-42", lambda: patience.end(gone)),
+        pytest.raises(ClientLeft),
+    ):
+        await request()
+    for other in asked.values():
+        other.close()
+
+    assert await demonstrations(service) == ([("joy", "line 0")] if wait == "correct" else [])
+    assert await service.sessions.corrections.count_pending() == 0
 
 
 async def test_a_dialogue_nobody_wrote_to_for_long_is_erased(

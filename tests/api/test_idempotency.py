@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.settings import Limits
+from tests.api.serving import serving
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -189,3 +190,31 @@ async def test_a_key_may_be_of_any_visible_character(service: "Service") -> None
 
     for key in (every, "x" * 255, "!"):
         assert (await post(service, key)).status_code == 201
+
+
+async def test_a_demonstration_that_is_deleted_is_so_answered_though_the_client_had_left(
+    service: "Service", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is kept with what was done."""
+    await service.add_demonstration(id="flat-1", label_space="meld", label="joy", text="Hurray!")
+    client_has_left = asyncio.Event()
+    delete = service.store.delete
+
+    async def slow(*which: Any) -> None:
+        await delete(*which)
+        client_has_left.set()
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(service.store, "delete", slow)
+    async with serving(service) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        head = "DELETE /demonstrations/flat-1 HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k-1\r\n\r\n"
+        writer.write(head.encode())
+        await client_has_left.wait()
+        writer.close()
+        again = await service.client.delete(
+            "/demonstrations/flat-1", headers={"Idempotency-Key": "k-1"}
+        )
+
+    assert again.status_code == 204
+    assert again.headers["idempotency-replayed"] == "true"

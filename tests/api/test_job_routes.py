@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import orjson
 import pytest
 from sqlalchemy import text as sql
 from starlette.types import Message, Scope
@@ -77,6 +78,18 @@ async def test_a_job_of_lines_has_their_errors_in_its_results(service: "Service"
     assert (job["state"], job["dialogues"], job["failed"]) == ("done", 252, 2)
     assert [each["line"] for each in found] == [*range(1, 253)]
     assert [each["error"]["status"] for each in found if "error" in each] == [400, 422]
+
+
+async def test_what_unicode_takes_for_the_end_of_a_line_ends_no_result(service: "Service") -> None:
+    """What is wrong with a line is told in its own words."""
+    wrong = orjson.dumps({"utterances": [SAID], "a\u2028b": 1, "c\x85d": 2}) + b"\n"
+    answer = await begun(service, json=None, content=wrong, headers=LATER | HEADERS)
+
+    await service.work()
+
+    found = (await service.client.get(answer.json()["results"])).content
+    (only,) = [json.loads(each) for each in found.split(b"\n")[:-1]]
+    assert "a\u2028b" in json.dumps(only["error"], ensure_ascii=False)
 
 
 async def test_a_deleted_job_is_gone(service: "Service", problem: Any) -> None:

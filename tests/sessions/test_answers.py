@@ -158,14 +158,18 @@ async def test_a_tenant_has_so_many_answers_kept(
     """Another one's are not counted."""
     monkeypatch.setattr("service.sessions.answers._COUNTED_FULL_S", 0)
     for n in range(3):
-        await store.answers.check_room("default", 3)
+        async with store.answers.room("default", 3):
+            pass
         await store.answers.keep(replace(KEY, value=f"k-{n}"), Answer(204))
 
     with pytest.raises(TooManyAnswers):
-        await store.answers.check_room("default", 3)
-    await store.answers.check_room("other", 3)
+        async with store.answers.room("default", 3):
+            pass
+    async with store.answers.room("other", 3):
+        pass
     await store.answers.erase_before(datetime.now(UTC), 1)
-    await store.answers.check_room("default", 3)
+    async with store.answers.room("default", 3):
+        pass
 
 
 async def test_an_answer_is_amended_while_it_is_kept(store: SessionStore) -> None:

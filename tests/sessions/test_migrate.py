@@ -13,17 +13,20 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, select
+from sqlalchemy import Connection, MetaData, select, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.sessions.answers import Key
 from service.sessions.database import Database, open_database, transactional
 from service.sessions.events import Events
+from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.schema import (
     VERSION_TABLE,
     answers,
     dialogues,
     job_results,
+    jobs,
     metadata,
     utterances,
 )
@@ -154,43 +157,29 @@ async def test_what_was_written_before_versions_were_noted_has_an_order(url: str
     await store.close()
 
 
-async def test_what_was_stored_with_the_texts_of_demonstrations_is_rid_of_them(url: str) -> None:
-    """In predictions, kept answers and results of jobs; all else in them stays."""
+async def test_of_many_predictions_each_loses_the_texts(url: str) -> None:
+    """More than are in memory at once."""
     database = open_database(url)
-    shown = '{"id": "c-1", "text": "The door\u2028is 4711.", "label": "joy", "similarity": 0.50}'
-    turn = f'{{"text": "Mine.", "demonstrations": [{shown}], "degraded": []}}'
-    line = f'{{"line": 1, "utterances": [{turn}]}}'
+    turn = json.dumps({"demonstrations": [SHOWN]})
     async with transactional(database.engine).begin() as connection:
         await connection.run_sync(upgrade, "0008")
         moment = "'2026-01-02 03:04:05+00'"
         for row in (
             f"dialogues (tenant, id, created_at, changed_at, length, speaker_count)"
-            f" VALUES ('one', 'd', {moment}, {moment}, 2, 1)",
+            f" VALUES ('one', 'd', {moment}, {moment}, 1100, 1)",
             *(
                 f'utterances (tenant, dialogue_id, "index", speaker, speaker_index, text,'
                 f" label_space, prediction, created_at)"
                 f" VALUES ('one', 'd', {n}, 'Ann', 0, 'Hi.', 'meld', '{turn}', {moment})"
                 for n in range(1100)
             ),
-            f"answers (tenant, key, request, status, body, created_at)"
-            f" VALUES ('one', 'k', 'r', 201, '{turn}', {moment})",
-            f"jobs (id, tenant, label_space, created_at, done, failed)"
-            f" VALUES ('j', 'one', 'meld', {moment}, 1, 0)",
-            f"job_results VALUES ('j', 0, '{line}\n{line}\n')",
         ):
             await connection.exec_driver_sql(f"INSERT INTO {row}")
 
     await migrate(database)
 
-    stripped = json.loads(turn)
-    del stripped["demonstrations"][0]["text"]
     found = await database.fetch(select(utterances.c.prediction))
-    assert [row.prediction for row in found] == [stripped] * 1100
-    [answer] = await database.fetch(select(answers.c.body))
-    assert json.loads(answer.body) == stripped
-    [results] = await database.fetch(select(job_results.c.results))
-    lines = [json.loads(each) for each in results.results.splitlines()]
-    assert lines == [{"line": 1, "utterances": [stripped]}] * 2
+    assert [row.prediction for row in found] == [{"demonstrations": [UNSHOWN]}] * 1100
     await database.close()
 
 
@@ -232,3 +221,81 @@ async def test_engines_of_one_process_that_start_together_migrate_once(url: str)
     for database in databases:
         await SessionStore(database).ping()
         await database.close()
+
+
+SHOWN = {
+    "id": "correction-1",
+    "text": "A\u2028secret\x85 that is gone",
+    "label": "joy",
+    "similarity": 0.3775548040866852,
+}
+UNSHOWN = {name: value for name, value in SHOWN.items() if name != "text"}
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+async def test_demonstrations_lose_their_texts_wherever_they_were_stored(
+    url: str, escaped: bool
+) -> None:
+    """In predictions, results and kept answers; whatever Unicode takes for the end of a line."""
+
+    def stored(found: Any) -> str:
+        return json.dumps(found, ensure_ascii=escaped)
+
+    found = {"emotion": {"label": "joy", "confidence": 1e-07}, "demonstrations": [SHOWN]}
+    line = {"line": 1, "id": "a", "utterances": [{"index": 0, **found}]}
+    broken = {"line": 2, "error": {"detail": "in \u2028 two"}}
+    database = open_database(url)
+    async with transactional(database.engine).begin() as connection:
+        await connection.run_sync(upgrade, "0008")
+        now = datetime.now(UTC)
+        await connection.execute(
+            dialogues.insert().values(
+                tenant="one", id="d", generation=5, version=1, created_at=now, changed_at=now,
+                length=1, speaker_count=1,
+            )
+        )  # fmt: skip
+        await connection.execute(
+            text(
+                'INSERT INTO utterances (tenant, dialogue_id, "index", speaker, speaker_index,'
+                " text, label_space, prediction, created_at, version) VALUES"
+                " ('one', 'd', 0, 'Ann', 0, 'Hi.', 'meld', CAST(:found AS JSON),"
+                " '2026-01-02 03:04:05+00', 1)"
+                if database.dialect == "postgresql"
+                else 'INSERT INTO utterances (tenant, dialogue_id, "index", speaker, speaker_index,'
+                " text, label_space, prediction, created_at, version) VALUES"
+                " ('one', 'd', 0, 'Ann', 0, 'Hi.', 'meld', :found, '2026-01-02 03:04:05', 1)"
+            ),
+            {"found": stored(found)},
+        )
+        await connection.execute(
+            jobs.insert().values(
+                id="j", tenant="one", label_space="meld", created_at=now, dialogues=2, done=2,
+                failed=1,
+            )
+        )  # fmt: skip
+        await connection.execute(
+            job_results.insert().values(
+                job_id="j", number=0, results=f"{stored(line)}\n{stored(broken)}\n"
+            )
+        )
+        await connection.execute(
+            answers.insert().values(
+                tenant="one", key="k", request="r", status=200, created_at=now,
+                body=stored({"results": [{"id": "a", "utterances": [found]}]}),
+            )
+        )  # fmt: skip
+
+    await migrate(database)
+
+    store = SessionStore(database)
+    (said,) = (await store.timeline("one", "d")).utterances
+    assert said.prediction == found | {"demonstrations": [UNSHOWN]}
+    results = await Jobs(database).results("j", -1)
+    assert results is not None
+    lines = [json.loads(each) for each in results[1].split("\n")[:-1]]
+    shown = {"index": 0, **found, "demonstrations": [UNSHOWN]}
+    assert lines == [line | {"utterances": [shown]}, broken]
+    kept = await store.answers.find(Key("one", "k", "r"))
+    assert kept is not None
+    assert json.loads(kept.body)["results"][0]["utterances"][0]["demonstrations"] == [UNSHOWN]
+    await store.close()

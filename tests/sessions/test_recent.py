@@ -384,6 +384,22 @@ def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None
     assert dialogues.find(("default", "young")) is not None
 
 
+def test_nothing_is_remembered_for_long_where_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Text that another process has erased goes from one that has nothing to do."""
+    now = 1000.0
+    monkeypatch.setattr(recent, "monotonic", lambda: now)
+    memory = RecentDialogues()
+    memory.keep(("default", "a"), an_end(), 0)
+    now += IDLE_S - 1
+    memory.forget_idle()
+    assert memory.find(("default", "a")) is not None
+    now += 1
+    memory.forget_idle()
+    assert memory.find(("default", "a")) is None
+
+
 def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
     """It may be what was erased."""
     dialogues = RecentDialogues()

@@ -1,6 +1,7 @@
 """Durable dialogues keep what they are told, in order, once."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.errors import DialogueNotFound
 from service.sessions import erasure, writers
 from service.sessions.answers import Answer, Key, Once
 from service.sessions.database import Database, open_database, transactional
+from service.sessions.events import Events
 from service.sessions.migrate import migrate
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
@@ -439,30 +441,60 @@ async def test_a_long_dialogue_is_erased_in_portions(
     await other.close()
 
 
-async def test_an_erasure_that_is_broken_off_leaves_a_shorter_dialogue(
+async def test_what_is_half_erased_is_found_by_nobody(
     store: SessionStore, database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It can be read, written to, and erased."""
+    """Nor written to, by whoever remembers its end, or begun anew before the rest has gone."""
     monkeypatch.setattr(erasure, "PORTION", 3)
     for n in range(8):
         await say(store, "Ann", f"line {n}")
+    events = Events(database)
+    start = await events.begin("default", "call-42")
+    assert start is not None
+    remembered = await store.tail("default", "call-42", "Ann", 8)
     step = await open_writer(database).erase_portion("default", "call-42")
     assert step is not None
     assert not step.whole
 
-    after = SessionStore(open_database(url))
-    assert [u.text for u in (await after.timeline("default", "call-42")).utterances] == [
-        f"line {n}" for n in range(5)
-    ]
-    assert (await say(after, "Ann", "Still here.")).index == 5
-    await after.delete("default", "call-42")
+    other = SessionStore(open_database(url))
+    assert await other.version("default", "call-42") is None
+    assert await events.after("default", "call-42", start, 10) is None
     with pytest.raises(DialogueNotFound):
-        await after.timeline("default", "call-42")
-    await after.close()
+        await other.timeline("default", "call-42")
+    with pytest.raises(DialogueNotFound):
+        await other.stored_tail("default", "call-42", "Ann", 8)
+    with pytest.raises(DialogueNotFound):
+        await other.corrections.put("default", "call-42", 0, "meld", "joy")
+    for tail in (remembered, await other.tail("default", "call-42", "Ann", 8)):
+        with pytest.raises(Conflict):
+            await other.append(tail, text="Hello.", label_space="meld", prediction={})
+
+    await other.delete("default", "call-42")
+
+    assert (await say(other, "Ann", "Hello.")).index == 0
+    await other.close()
+
+
+async def test_an_erasure_that_was_broken_off_goes_on_however_long_dialogues_are_kept(
+    store: SessionStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others stay."""
+    monkeypatch.setattr(erasure, "PORTION", 3)
+    for n in range(8):
+        await say(store, "Ann", f"line {n}")
+    await say(store, "Bo", "Hello.", "call-43")
+    await open_writer(database).erase_portion("default", "call-42")
+
+    while await store.erase_before(erasure.BEGUN, 20):
+        pass
+
+    assert (await store.timeline("default", "call-43")).length == 1
+    found = await database.fetch(select(dialogues.c.id))
+    assert [row.id for row in found] == ["call-43"]
 
 
 async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
-    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    store: SessionStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is the whole dialogue or nothing that whoever comes back finds, also past the time that
     its request had.
@@ -476,16 +508,39 @@ async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
             await store.delete("default", "call-42")
 
     erasing = asyncio.create_task(erase())
-    while (await store.timeline("default", "call-42")).length == 6:  # noqa: ASYNC110
+    while await store.version("default", "call-42") is not None:  # noqa: ASYNC110
         await asyncio.sleep(0)
     erasing.cancel()
     await asyncio.wait([erasing])
 
     for _ in range(200):
-        if await store.version("default", "call-42") is None:
+        if not await database.fetch(select(dialogues.c.id)):
             return
         await asyncio.sleep(0.02)
     pytest.fail("a part of the dialogue is left")
+
+
+async def test_closing_waits_for_an_erasure_that_is_under_way(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the writer begin anew once it is closed."""
+    monkeypatch.setattr(erasure, "PORTION", 1)
+    database = open_database(url)
+    await migrate(database)
+    store = SessionStore(database)
+    for n in range(6):
+        await say(store, "Ann", f"line {n}")
+    erasing = asyncio.create_task(store.delete("default", "call-42"))
+    while await store.version("default", "call-42") is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    erasing.cancel()
+
+    await store.close()
+
+    assert "sqlite-writer" not in {thread.name for thread in threading.enumerate()}
+    after = open_database(url)
+    assert not await after.fetch(select(dialogues.c.id))
+    await after.close()
 
 
 async def test_long_dialogues_that_are_too_old_go_one_after_the_other(

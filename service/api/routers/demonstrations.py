@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.access.callers import Caller
 from service.access.keys import Scope
+from service.admission.patience import to_the_end
 from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.headers import REPLAYED, carrying
@@ -122,9 +123,11 @@ async def add_demonstrations(
         return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
 
     async def add() -> Response:
-        if owner is not None:
-            await services.corrector.check_room(owner, len(found))
-        await _store(found, owner, services)
+        if owner is None:
+            await _store(found, owner, services)
+        else:
+            async with services.corrector.room(owner, len(found)):
+                await _store(found, owner, services)
         return added()
 
     return await request.answer(add, again=added)
@@ -183,7 +186,8 @@ async def delete_demonstration(
             ) from None
         return Response(status_code=204)
 
-    return await request.answer(delete)
+    with to_the_end():  # or the answer might not be kept of what is done
+        return await request.answer(delete)
 
 
 def _owner(caller: Caller, tenant: str, shared: bool) -> str | None:

@@ -62,6 +62,7 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
         after = -1
         while (found := await services.jobs.results(job_id, after)) is not None:
             after, lines = found
+            # Not splitlines: what is wrong with a line may be told in words of its own.
             results = [orjson.loads(line) for line in lines.split("\n") if line]
             shown = await services.with_texts(results, tenant)
             await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))

@@ -38,7 +38,7 @@ def _rewrite(name: str, key: tuple[str, ...], column: str, strip: Callable[[str]
         for *found, text in rows:
             new = strip(text) if '"demonstrations"' in text else text
             if new != text:
-                written = sa.literal(new, sa.Text)  # a bound JSON would be written twice
+                written = sa.literal(new, sa.Text)  # as JSON it would be encoded once more
                 value = sa.cast(written, sa.JSON) if is_json and _is_postgresql() else written
                 this = [c == each for c, each in zip(columns, found, strict=True)]
                 connection.execute(sa.update(table).where(*this).values({column: value}))
@@ -54,6 +54,7 @@ def _of_a_document(text: str) -> str:
 
 
 def _of_lines(text: str) -> str:
+    # Not splitlines: a text may hold what Unicode calls a line break.
     return "".join(f"{_of_a_document(line)}\n" for line in text.split("\n") if line)
 
 
