@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -523,6 +524,20 @@ def test_no_index_yet(given: Set, tmp_path: Path, exists: bool) -> None:
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["shard-backup", "shards.txt", "shard.new"])
+def test_a_folder_with_files_of_similar_names_is_no_index(
+    given: Set, tmp_path: Path, name: str
+) -> None:
+    """What is no shard is left alone, and no card is written beside it."""
+    (tmp_path / "index" / name).mkdir(parents=True)
+    before = everything_in(tmp_path)
+
+    found = looked_at(demonstrations, given())
+
+    assert (found.status, "holds no index yet" in found.detail) == ("ok", True), found
+    assert everything_in(tmp_path) == before
+
+
 def test_an_index_of_what_ships(given: Set, tmp_path: Path) -> None:
     asyncio.run(index_in(tmp_path / "index", edition=shipped_edition()))
     before = everything_in(tmp_path)
@@ -564,17 +579,19 @@ def test_an_index_of_another_encoder(given: Set, tmp_path: Path) -> None:
     assert found.remedy == f"delete {tmp_path}/index to build it again"
 
 
-@pytest.mark.parametrize("spoil", ["card", "lost card", "shard", "file"])
+@pytest.mark.parametrize("spoil", ["card", "lost card", "shard", "lost shard", "file"])
 def test_an_index_that_is_broken(given: Set, tmp_path: Path, spoil: str) -> None:
     index = tmp_path / "index"
-    asyncio.run(index_in(index))
+    asyncio.run(index_in(index, edition=shipped_edition()))
     match spoil:
         case "card":
             (index / "index.json").write_text("{")
         case "lost card":
             (index / "index.json").unlink()
         case "shard":
-            (index / "shard").rename(index / "shard-other")
+            (index / "shard").rename(index / f"shard-{uuid.uuid4()}")
+        case "lost shard":
+            shutil.rmtree(index / "shard")
         case _:
             shutil.rmtree(index)
             index.touch()

@@ -63,15 +63,15 @@ def _embedded(folder: Path, edition: str, many: str) -> str:
         return new
     another = "have ERC_DEMONSTRATIONS__FOLDER name another folder"
     try:
-        from service.demonstrations.shard import read_card
+        from service.demonstrations.shard import card_of, check_shard
     except (ImportError, OSError) as error:
         raise Fault(f"Qdrant cannot be imported: {error}", _AGAIN) from None
     try:
         _try_lock(folder)
-        shards = [found for found in folder.glob("shard*") if found.suffix != ".new"]
-        if not shards and not (folder / "index.json").exists():
-            return new  # the card of a new index would be written
-        card = read_card(folder, IDENTITY)
+        card = card_of(folder, IDENTITY)
+        if card is None:
+            return new
+        check_shard(folder, card)
     except BlockingIOError:
         raise Fault(
             f"{folder} is open in another process, such as a service that runs",
@@ -82,11 +82,6 @@ def _embedded(folder: Path, edition: str, many: str) -> str:
         raise Fault(what, remedy) from None
     except OSError as error:
         raise Fault(f"cannot use {folder} ({error.strerror})", f"change it, or {another}") from None
-    if shards and folder / card.shard not in shards:
-        raise Fault(
-            f"{folder}/index.json names {card.shard}, {shards[0]} is there",
-            f"delete {folder} to build it again",
-        )
     if card.edition != edition:
         return f"{folder} holds another edition: a start indexes {many}"
     return f"{folder} holds the index of {many}, built with {card.encoder}"
