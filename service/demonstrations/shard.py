@@ -23,6 +23,7 @@ from service.demonstrations.points import (
     EDGES,
     EDITION,
     LABEL_SPACE,
+    ROOM_BYTES,
     TENANT,
     kilobytes,
 )
@@ -33,10 +34,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# As much as a portion of rows takes in the log and, when that is flushed, in the segments, several
-# times over.
-ROOM_BYTES = 64 * 2**20
 
 # A flush moves the log's rows into the segments. It keeps all threads waiting for 30 to 100 ms on a
 # slow disk, syncing the log none, so a write syncs the log and only this many rows ask for a flush.

@@ -19,6 +19,8 @@ from service.demonstrations.encoder import IDENTITY, WrongWeights, load_encoder
 from service.demonstrations.store import IndexMismatch
 from service.doctor.findings import Fault
 from service.errors import DemonstrationsUnavailable
+from service.failures import first_line, plain_line
+from service.files import in_words
 from service.settings import Qdrant, Settings
 
 _AGAIN = "install the requirements again"
@@ -45,11 +47,11 @@ def demonstrations(settings: Settings) -> str:
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
-        raise Fault(str(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:
         shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
     except (DemonstrationFormatError, OSError) as error:
-        raise Fault(str(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
+        raise Fault(in_words(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
     edition, many = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
     if settings.qdrant.url is None:
         return _embedded(settings.demonstrations.folder.absolute(), edition, many)
@@ -100,17 +102,14 @@ async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
     from qdrant_client.http.exceptions import UnexpectedResponse
 
     check = "check ERC_QDRANT__URL"
-    try:
-        at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
-        client = AsyncQdrantClient(
-            url=qdrant.url,
-            api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
-            prefer_grpc=qdrant.prefer_grpc,
-            timeout=math.ceil(max(_ANSWER_S, qdrant.timeout_s)),
-            check_compatibility=False,
-        )
-    except (httpx.InvalidURL, ValueError):
-        raise Fault("ERC_QDRANT__URL is no url", "write it as http://qdrant:6333") from None
+    at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
+    client = AsyncQdrantClient(
+        url=qdrant.url,
+        api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
+        prefer_grpc=qdrant.prefer_grpc,
+        timeout=math.ceil(max(_ANSWER_S, qdrant.timeout_s)),
+        check_compatibility=False,
+    )
     try:
         async with asyncio.timeout(max(_ANSWER_S, qdrant.timeout_s)):
             if not await client.collection_exists(qdrant.collection):
@@ -146,6 +145,6 @@ def _reason(error: Exception) -> str:
     """An outside error's own words; gRPC's are a page long."""
     details = getattr(error, "details", None)
     if callable(details):
-        return str(details())
+        return plain_line(str(details()))
     source = getattr(error, "source", error)
-    return str(source).partition("\n")[0] or type(source).__name__
+    return first_line(source) or type(source).__name__
