@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 import tempfile
@@ -192,8 +191,7 @@ def doctor(
 
     Ends with status 1 where something is wrong; warnings are none.
     """
-    # Before the settings are known to be good.
-    log_to(sys.stderr, "debug" if os.environ.get("ERC_LOG_LEVEL") == "debug" else "error")
+    log_to(sys.stderr, _level_of_the_doctor())
     from service.doctor.examination import examine
     from service.doctor.findings import as_json, as_text, is_well
 
@@ -273,6 +271,14 @@ def _settings() -> Settings:
     except ValidationError as error:
         print("\n".join(faults_of(error)), file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _level_of_the_doctor() -> str:
+    try:
+        level = load_settings().log_level
+    except ValueError:  # what is wrong with them is among what the doctor says
+        return "error"
+    return "debug" if level == "debug" else "error"
 
 
 class _End(Protocol):

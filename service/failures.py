@@ -106,11 +106,16 @@ def _of_several(error: OSError) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's message, as `plain_line` has it."""
+    return plain_line(str(error))
+
+
+def plain_line(message: str) -> str:
     """The first line of a message, up to 300 characters, without passwords and keys."""
-    first, *others = str(error).strip().splitlines() or [""]
+    first, *others = message.strip().splitlines() or [""]
     # gRPC's first line is but a heading.
     heads = first.endswith(":") and others
-    message = (f"{first} {others[0].strip()}" if heads else first)[:_LONGEST]
+    line = (f"{first} {others[0].strip()}" if heads else first)[:_LONGEST]
     for secret, instead in _SECRETS:
-        message = secret.sub(instead, message)
-    return message
+        line = secret.sub(instead, line)
+    return line

@@ -23,9 +23,11 @@ class OutputError(ValueError):
 
 def in_words(error: Exception) -> str:
     """An error as people read it: of the operating system's, which path, and what is wrong."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    if error.filename is None or isinstance(error.filename, int):  # a descriptor says nothing
+        return f"the operating system: {error.strerror}"
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 @contextmanager

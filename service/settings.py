@@ -24,7 +24,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 _PREFIX = "ERC_"
-_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
+_NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?"
+_HOST = re.compile(rf"\*|(?:\*\.)?{_NAME}")
+_SERVER = re.compile(rf"(?![0-9.]+$){_NAME}")  # digits alone are an address, or nothing
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -63,7 +65,9 @@ def _at_home(path: Path) -> Path:
 def _is_web_address(url: str) -> bool:
     try:
         found = urlsplit(url)
-        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+        host, is_web = found.hostname or "", found.scheme in ("http", "https")
+        is_host = bool(_SERVER.fullmatch(host)) or _is_address(host)
+        return is_web and is_host and found.port != 0 and url.isascii() and url.isprintable()
     except ValueError:
         return False
 

@@ -4,6 +4,7 @@ from sqlalchemy import make_url
 
 from service.errors import DatabaseUnavailable, Unavailable
 from service.failures import cause_of_ours
+from service.files import in_words
 from service.sessions.failures import cause_of
 from service.settings import Settings
 
@@ -15,8 +16,6 @@ def why(error: Exception, settings: Settings) -> str:
             return cause_of(error, make_url(settings.database.url.get_secret_value()))
         case Unavailable() if cause := cause_of_ours(error):
             told = f"{error}: {cause}"
-        case OSError() if error.strerror is not None:
-            told = f"{error.filename or 'the operating system'}: {error.strerror}"
         case _:
-            told = str(error)
+            told = in_words(error)
     return " ".join(told.split())

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -155,6 +156,33 @@ def test_a_wrong_setting(
     assert told in found[0].detail
     assert "hunter2" not in as_json(found)
     assert found[0].remedy.endswith("What depends on settings was not looked at")
+
+
+def test_the_log_is_as_the_settings_have_it(tmp_path: Path) -> None:
+    """By whichever spelling of the variable's name; at any other level it is for errors alone."""
+    look = (
+        "import logging; from service import cli; from service.doctor import examination;"
+        "examination.examine = lambda **_: iter(());"
+        "cli.doctor(in_json=False, engine=False); print(logging.getLogger().level)"
+    )
+    levels = [
+        subprocess.run(
+            [sys.executable, "-c", look],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | changes,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for changes in (
+            {"ERC_LOG_LEVEL": "debug"},
+            {"erc_log_level": "debug"},
+            {"ERC_LOG_LEVEL": "warning"},
+            {"ERC_LOG_LEVEL": "debug", "ERC_PORT": "none"},
+        )
+    ]
+
+    assert levels == ["10", "10", "40", "40"]
 
 
 def test_the_settings_that_are_given_are_named(given: Set) -> None:
@@ -425,8 +453,8 @@ def test_a_url_of_no_database(given: Set, url: str) -> None:
     found = looked_at(database, given(ERC_DATABASE__URL=url))
 
     assert found.status == "failed"
-    assert found.detail.startswith("ERC_DATABASE__URL")
-    assert found.remedy
+    assert found.detail.startswith("ERC_DATABASE__URL: ")
+    assert "ERC_DATABASE__URL" in found.remedy or found.remedy.startswith("write it as ")
     assert "hunter2" not in as_text(found)
 
 
@@ -523,6 +551,20 @@ def test_no_index_yet(given: Set, tmp_path: Path, exists: bool) -> None:
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["shard-backup", "shards.txt", "shard.new"])
+def test_a_folder_with_files_of_similar_names_is_no_index(
+    given: Set, tmp_path: Path, name: str
+) -> None:
+    """What is no shard is left alone, and no card is written beside it."""
+    (tmp_path / "index" / name).mkdir(parents=True)
+    before = everything_in(tmp_path)
+
+    found = looked_at(demonstrations, given())
+
+    assert (found.status, "holds no index yet" in found.detail) == ("ok", True), found
+    assert everything_in(tmp_path) == before
+
+
 def test_an_index_of_what_ships(given: Set, tmp_path: Path) -> None:
     asyncio.run(index_in(tmp_path / "index", edition=shipped_edition()))
     before = everything_in(tmp_path)
@@ -564,17 +606,19 @@ def test_an_index_of_another_encoder(given: Set, tmp_path: Path) -> None:
     assert found.remedy == f"delete {tmp_path}/index to build it again"
 
 
-@pytest.mark.parametrize("spoil", ["card", "lost card", "shard", "file"])
+@pytest.mark.parametrize("spoil", ["card", "lost card", "shard", "lost shard", "file"])
 def test_an_index_that_is_broken(given: Set, tmp_path: Path, spoil: str) -> None:
     index = tmp_path / "index"
-    asyncio.run(index_in(index))
+    asyncio.run(index_in(index, edition=shipped_edition()))
     match spoil:
         case "card":
             (index / "index.json").write_text("{")
         case "lost card":
             (index / "index.json").unlink()
         case "shard":
-            (index / "shard").rename(index / "shard-other")
+            (index / "shard").rename(index / f"shard-{uuid.uuid4()}")
+        case "lost shard":
+            shutil.rmtree(index / "shard")
         case _:
             shutil.rmtree(index)
             index.touch()
@@ -593,6 +637,12 @@ def test_demonstrations_that_cannot_be_read(given: Set, tmp_path: Path) -> None:
 
     assert found.detail.startswith(f"{tmp_path}/own.jsonl:1: id: must be text")
     assert found.remedy == "correct the file, or ERC_DEMONSTRATIONS__FILE"
+
+
+def test_a_file_of_demonstrations_that_is_a_folder(given: Set, tmp_path: Path) -> None:
+    found = looked_at(demonstrations, given(ERC_DEMONSTRATIONS__FILE=tmp_path))
+
+    assert found.detail == f"{tmp_path}: Is a directory"
 
 
 def test_no_label_spaces(given: Set, tmp_path: Path) -> None:
@@ -717,6 +767,21 @@ def test_a_qdrant_server_that_is_away(given: Set, grpc: str) -> None:
     assert "hunter2" not in as_text(found)
 
 
+def test_what_a_client_says_of_a_qdrant_server_holds_no_secret(
+    given: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries repeat the address that they were given, and what was sent along."""
+
+    async def fails(*_: object) -> bool:
+        raise RuntimeError("http://ann:hunter2@db:1 with api-key: hunter2")
+
+    monkeypatch.setattr("qdrant_client.AsyncQdrantClient.collection_exists", fails)
+
+    found = looked_at(demonstrations, given(ERC_QDRANT__URL="http://127.0.0.1:1"))
+
+    assert "is not reached: http://***@db:1 with api-key: ***" in found.detail
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """A bundle to spoil."""
@@ -806,15 +871,29 @@ def test_a_file_of_keys(given: Set, tmp_path: Path, content: str, status: str, t
     assert "hunter2" not in as_text(found)
 
 
-def test_a_file_of_keys_that_anybody_may_write(given: Set, tmp_path: Path) -> None:
-    """Who may write to it makes a key for himself."""
-    file = tmp_path / "keys.toml"
-    file.write_text(a_key())
-    file.chmod(0o666)
+@pytest.mark.parametrize(
+    ("mode", "folder_mode", "remedy"),
+    [
+        (0o644, 0o775, ""),
+        (0o664, 0o775, ""),
+        (0o666, 0o755, "chmod o-w {folder}/keys.toml"),
+        (0o644, 0o777, "chmod o-w {folder}"),
+    ],
+)
+def test_a_file_of_keys_that_anybody_may_write(
+    given: Set, tmp_path: Path, mode: int, folder_mode: int, remedy: str
+) -> None:
+    """Who may write to it makes a key for himself; the start warns of the very same files."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    (folder / "keys.toml").write_text(a_key())
+    (folder / "keys.toml").chmod(mode)
+    folder.chmod(folder_mode)
 
-    found = looked_at(keys, given(ERC_KEYS_FILE=file))
+    found = looked_at(keys, given(ERC_KEYS_FILE=folder / "keys.toml"))
 
-    assert (found.status, found.remedy) == ("warning", f"chmod go-w {file}")
+    assert found.status == ("warning" if remedy else "ok")
+    assert found.remedy == remedy.format(folder=folder)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all."""
 
+import errno
 import os
 import signal
 import stat
@@ -12,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from service.files import OutputError, check_filled, folder_written_whole, written_whole
+from service.files import (
+    OutputError,
+    check_filled,
+    folder_written_whole,
+    in_words,
+    written_whole,
+)
 
 Written = Callable[[Path], AbstractContextManager[Any]]
 BOTH = pytest.mark.parametrize("written", [written_whole, folder_written_whole])
@@ -287,3 +294,23 @@ def test_folder_that_cannot_be_written_is_named(written: Written, tmp_path: Path
         written(tmp_path / "made"),
     ):
         pytest.fail("is written")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), "a: No such file or"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", b"a\xff"),
+            "a\udcff: Permission denied",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "the operating system: No space left"),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), "the operating system: Bad file"),
+        (OSError("cannot be had"), "cannot be had"),
+        (OSError(), "OSError"),
+        (ValueError("line 3 is broken"), "line 3 is broken"),
+    ],
+)
+def test_an_error_in_words(error: Exception, told: str) -> None:
+    """Never a number or a `None`, which tell nobody what to do."""
+    assert in_words(error).startswith(told)

@@ -169,7 +169,13 @@ def test_an_error_never_shows_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["qdrant", "qdrant:6333", "http://", "ftp://a", "http://a:hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("qdrant", "qdrant:6333", "http://", "ftp://a", "http://a:hunter2", "http://a b:1"),
+        *("http://ä_b:1", "http://1.2.3.400:1", "http://a:1/\x01", "http://a%zz:1"),
+    ],
+)
 def test_a_url_of_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Before anything starts, and without showing it: a password may be in it."""
     monkeypatch.setenv("ERC_QDRANT__URL", url)

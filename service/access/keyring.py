@@ -142,14 +142,24 @@ def _take_up(keys: tuple[Key, ...], before: Mapping[bytes, _Held]) -> Mapping[by
     return found
 
 
-def _warn_of_writers(file: Path) -> None:
-    """Say so where anybody on the machine may add a key; whoever reads the hashes learns none."""
+def writers_of(file: Path) -> str | None:
+    """That anybody on the machine may add a key, if so; after its last `: `, what to do about it.
+
+    Whoever reads the file learns hashes, and no key.
+    """
     with suppress(OSError):
-        file_mode, folder_mode = file.stat().st_mode, file.resolve().parent.stat().st_mode
+        file_mode, folder = file.stat().st_mode, file.resolve().parent
+        folder_mode = folder.stat().st_mode
         if file_mode & stat.S_IWOTH:
-            log.warning("any user may write %s, and so make keys: chmod o-w", file)
-        elif folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX:
-            log.warning("any user may replace %s, and so make keys: chmod o-w its folder", file)
+            return f"any user may write {file}, and so make keys: chmod o-w {file}"
+        if folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX:
+            return f"any user may replace {file}, and so make keys: chmod o-w {folder}"
+    return None
+
+
+def _warn_of_writers(file: Path) -> None:
+    if (told := writers_of(file)) is not None:
+        log.warning(told)
 
 
 def _stamp(file: Path) -> _Stamp | None:

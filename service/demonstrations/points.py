@@ -22,6 +22,10 @@ POINTS_A_WRITE = 256
 # Demonstrations looked up in one read. Embedded, so many keep all other threads waiting for 4 ms.
 IDS_A_READ = 256
 
+# Free on the disk, or the embedded index is not written: as much as a portion of rows takes in the
+# log and, when that is flushed, in the segments, several times over.
+ROOM_BYTES = 64 * 2**20
+
 # Up to so many demonstrations of a label space a search looks at every vector, 2 ms on one core.
 # Beyond, it has a graph.
 EXACT_UP_TO = 30_000

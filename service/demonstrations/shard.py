@@ -23,6 +23,7 @@ from service.demonstrations.points import (
     EDGES,
     EDITION,
     LABEL_SPACE,
+    ROOM_BYTES,
     TENANT,
     kilobytes,
 )
@@ -33,10 +34,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# As much as a portion of rows takes in the log and, when that is flushed, in the segments, several
-# times over.
-ROOM_BYTES = 64 * 2**20
 
 # A flush moves the log's rows into the segments. It keeps all threads waiting for 30 to 100 ms on a
 # slow disk, syncing the log none, so a write syncs the log and only this many rows ask for a flush.
@@ -68,8 +65,8 @@ class Card:
     stale: bool = False
 
 
-def read_card(folder: Path, encoder_identity: str) -> Card:
-    """The card of an index that this encoder built, or of a new one.
+def card_of(folder: Path, encoder_identity: str) -> Card | None:
+    """The card of an index that this encoder built; None: there is no index. Writes nothing.
 
     Raises:
         IndexMismatch: another encoder built it, or the card is missing or broken.
@@ -80,17 +77,46 @@ def read_card(folder: Path, encoder_identity: str) -> Card:
         # A card that does not say so is older than the word, and than any rewriting.
         card = Card(**{"stale": True, **json.loads(path.read_text(encoding="utf-8"))})
     except FileNotFoundError:
-        if _shards(folder):
+        if shards(folder):
             raise IndexMismatch(f"{path} is missing: no telling what built it; {again}") from None
-        card = Card(encoder_identity)
-        # Before the shard is made, so that there is never a shard without it.
-        write_card(folder, card)
+        return None
     except (ValueError, TypeError) as error:
         raise IndexMismatch(f"{path} is not an index card: {error}; {again}") from None
     if card.encoder != encoder_identity:
         raise IndexMismatch(
             f"{folder} was built with {card.encoder}, the encoder is {encoder_identity}; {again}"
         )
+    return card
+
+
+def check_shard(folder: Path, card: Card) -> None:
+    """See that the shard that the card names is there, or that none was made yet. Writes nothing.
+
+    Raises:
+        IndexMismatch: it is not there, but was: the card tells of what it held, or there is
+            another one.
+    """
+    found = shards(folder)
+    if folder / card.shard not in found and (found or card.edition is not None):
+        others = f"only {', '.join(each.name for each in found)}" if found else "no shard"
+        raise IndexMismatch(
+            f"{folder / _CARD} names {card.shard}, but {others} is there; put it back, or "
+            f"{_again(folder)}"
+        )
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards in a folder, those that the card does not name among them."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def read_card(folder: Path, encoder_identity: str) -> Card:
+    """The card of an index, as `card_of`; that of a new one is written."""
+    card = card_of(folder, encoder_identity)
+    if card is None:
+        card = Card(encoder_identity)
+        # Before the shard is made, so that there is never a shard without it.
+        write_card(folder, card)
     return card
 
 
@@ -155,15 +181,10 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
         exact_up_to: vectors of a label space up to which it has no graph.
 
     Raises:
-        IndexMismatch: there is another shard, but not the one that the card names.
+        IndexMismatch: as `check_shard`.
     """
     path = folder / card.shard
-    others = [found for found in _shards(folder) if found != path]
-    if others and not path.exists():
-        raise IndexMismatch(
-            f"{folder / _CARD} names {card.shard}, {others[0]} is there: another "
-            f"index's card? {_again(folder)}"
-        )
+    check_shard(folder, card)
     remove_others(folder, card)
     if not path.exists():
         new = folder / f"{_SHARD}.new"  # it gets its name when it is complete
@@ -244,7 +265,7 @@ def remove(shard: Path) -> None:
 
 def remove_others(folder: Path, card: Card) -> None:
     """Delete what is left of shards that the card does not name."""
-    for path in _shards(folder):
+    for path in shards(folder):
         if path.name != card.shard:
             remove(path)
 
@@ -264,10 +285,6 @@ def copy_shard(shard: Path, copy: Path) -> None:
     except BaseException:  # the disk is full, as a rule, and must not stay so
         shutil.rmtree(copy, ignore_errors=True)
         raise
-
-
-def _shards(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
 
 
 def _index_fields(shard: qdrant.EdgeShard) -> None:

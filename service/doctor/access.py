@@ -1,10 +1,8 @@
 """Who may reach the service: its keys, and its port."""
 
-import stat
 from datetime import UTC, datetime
-from pathlib import Path
 
-from service.access.keyring import is_loopback, open_keyring
+from service.access.keyring import is_loopback, open_keyring, writers_of
 from service.access.keys import KeysError, read_keys
 from service.doctor.findings import Fault
 from service.ports import why_not_free
@@ -41,17 +39,10 @@ def keys(settings: Settings) -> str:
             "add one that `instructerc keys new` makes",
             "warning",
         )
-    _refuse_open(file)
+    if (told := writers_of(file)) is not None:
+        what, _, remedy = told.rpartition(": ")
+        raise Fault(what, remedy, "warning")
     return f"{len(good)} of {len(found)} in {file} are good"
-
-
-def _refuse_open(file: Path) -> None:
-    if file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Fault(
-            f"others than its owner may write to {file}, and so make themselves keys",
-            f"chmod go-w {file}",
-            "warning",
-        )
 
 
 def port(settings: Settings) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.doctor.findings import Fault
-from service.sessions.database import open_database, transactional
+from service.sessions.database import open_database, sqlite_file, transactional
 from service.sessions.failures import cause_of, is_ours
 from service.sessions.schema import VERSION_TABLE, metadata
 from service.settings import Settings
@@ -26,33 +25,20 @@ _ALL_S = 15.0
 def database(settings: Settings) -> str:
     """Look at the tables, and take the lock that a write needs, for a moment."""
     try:
-        url = make_url(settings.database.url.get_secret_value())
-    except (ArgumentError, ValueError):  # whose messages may hold the password
-        shapes = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
-        raise Fault("ERC_DATABASE__URL cannot be read", f"write it as {shapes}") from None
-    try:
-        if url.get_backend_name() == "sqlite":
-            return _sqlite(_file(url))
-        return asyncio.run(_postgresql(url))
+        given = settings.database.url.get_secret_value()
+        file, url = sqlite_file(given), make_url(given)
+        return asyncio.run(_postgresql(url)) if file is None else _sqlite(file)
     except Fault:
         raise
     except ValueError as error:
-        raise Fault(f"ERC_DATABASE__URL: {error}", "correct ERC_DATABASE__URL") from None
+        what, _, shape = str(error).partition(": write ")
+        remedy = f"write it as {shape}" if shape else "correct ERC_DATABASE__URL"
+        raise Fault(f"ERC_DATABASE__URL: {what}", remedy) from None
     except Exception as error:
         if is_ours(error):
             raise
         what, _, remedy = cause_of(error, url).rpartition(": ")
         raise Fault(what, remedy) from error
-
-
-def _file(url: URL) -> Path:
-    """A SQLite file; `open_database` would make it, and its folder."""
-    if not url.database or url.database == ":memory:" or url.host or url.query:
-        raise Fault(
-            "ERC_DATABASE__URL: a SQLite url needs a file and nothing else",
-            "write it as sqlite:///folder/file.sqlite3",
-        )
-    return Path(url.database).absolute()
 
 
 def _sqlite(file: Path) -> str:

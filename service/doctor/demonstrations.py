@@ -19,6 +19,8 @@ from service.demonstrations.encoder import IDENTITY, WrongWeights, load_encoder
 from service.demonstrations.store import IndexMismatch
 from service.doctor.findings import Fault
 from service.errors import DemonstrationsUnavailable
+from service.failures import first_line, plain_line
+from service.files import in_words
 from service.settings import Qdrant, Settings
 
 _AGAIN = "install the requirements again"
@@ -45,11 +47,11 @@ def demonstrations(settings: Settings) -> str:
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
-        raise Fault(str(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:
         shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
     except (DemonstrationFormatError, OSError) as error:
-        raise Fault(str(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
+        raise Fault(in_words(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
     edition, many = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
     if settings.qdrant.url is None:
         return _embedded(settings.demonstrations.folder.absolute(), edition, many)
@@ -63,15 +65,15 @@ def _embedded(folder: Path, edition: str, many: str) -> str:
         return new
     another = "have ERC_DEMONSTRATIONS__FOLDER name another folder"
     try:
-        from service.demonstrations.shard import read_card
+        from service.demonstrations.shard import card_of, check_shard
     except (ImportError, OSError) as error:
         raise Fault(f"Qdrant cannot be imported: {error}", _AGAIN) from None
     try:
         _try_lock(folder)
-        shards = [found for found in folder.glob("shard*") if found.suffix != ".new"]
-        if not shards and not (folder / "index.json").exists():
-            return new  # the card of a new index would be written
-        card = read_card(folder, IDENTITY)
+        card = card_of(folder, IDENTITY)
+        if card is None:
+            return new
+        check_shard(folder, card)
     except BlockingIOError:
         raise Fault(
             f"{folder} is open in another process, such as a service that runs",
@@ -82,11 +84,6 @@ def _embedded(folder: Path, edition: str, many: str) -> str:
         raise Fault(what, remedy) from None
     except OSError as error:
         raise Fault(f"cannot use {folder} ({error.strerror})", f"change it, or {another}") from None
-    if shards and folder / card.shard not in shards:
-        raise Fault(
-            f"{folder}/index.json names {card.shard}, {shards[0]} is there",
-            f"delete {folder} to build it again",
-        )
     if card.edition != edition:
         return f"{folder} holds another edition: a start indexes {many}"
     return f"{folder} holds the index of {many}, built with {card.encoder}"
@@ -105,17 +102,14 @@ async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
     from qdrant_client.http.exceptions import UnexpectedResponse
 
     check = "check ERC_QDRANT__URL"
-    try:
-        at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
-        client = AsyncQdrantClient(
-            url=qdrant.url,
-            api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
-            prefer_grpc=qdrant.prefer_grpc,
-            timeout=math.ceil(max(_ANSWER_S, qdrant.timeout_s)),
-            check_compatibility=False,
-        )
-    except (httpx.InvalidURL, ValueError):
-        raise Fault("ERC_QDRANT__URL is no url", "write it as http://qdrant:6333") from None
+    at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
+    client = AsyncQdrantClient(
+        url=qdrant.url,
+        api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
+        prefer_grpc=qdrant.prefer_grpc,
+        timeout=math.ceil(max(_ANSWER_S, qdrant.timeout_s)),
+        check_compatibility=False,
+    )
     try:
         async with asyncio.timeout(max(_ANSWER_S, qdrant.timeout_s)):
             if not await client.collection_exists(qdrant.collection):
@@ -151,6 +145,6 @@ def _reason(error: Exception) -> str:
     """An outside error's own words; gRPC's are a page long."""
     details = getattr(error, "details", None)
     if callable(details):
-        return str(details())
+        return plain_line(str(details()))
     source = getattr(error, "source", error)
-    return str(source).partition("\n")[0] or type(source).__name__
+    return first_line(source) or type(source).__name__

@@ -5,15 +5,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
+from service.demonstrations.points import ROOM_BYTES
 from service.doctor.findings import Fault, Status
+from service.doctor.machine import GIB
+from service.sessions.database import sqlite_file
 from service.settings import Settings
 
-_GIB = 2**30
-# Below it the embedded index is not written.
-_LEAST_BYTES = 64 * 2**20
+_MIB = 2**20
 
 
 def disk(settings: Settings) -> str:
@@ -41,12 +39,9 @@ def disk(settings: Settings) -> str:
 
 def _sqlite_file(settings: Settings) -> Path | None:
     try:
-        url = make_url(settings.database.url.get_secret_value())
-    except (ArgumentError, ValueError):  # the database's check says so
+        return sqlite_file(settings.database.url.get_secret_value())
+    except ValueError:  # the database's check says so
         return None
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return None
-    return Path(url.database).absolute()
 
 
 def _room(folder: Path, variable: str) -> str:
@@ -68,9 +63,9 @@ def _room(folder: Path, variable: str) -> str:
         )
     if found.f_files and not found.f_favail:
         raise Fault(f"no file can be added in {there}: it has no inode left", "delete files there")
-    said = f"{free / _GIB:.1f} GiB free in {there}"
-    if free < _LEAST_BYTES:
-        raise Fault(said, "make room: below 64 MiB the index is not written")
-    if free < _GIB:
+    said = f"{free / GIB:.1f} GiB free in {there}"
+    if free < ROOM_BYTES:
+        raise Fault(said, f"make room: below {ROOM_BYTES // _MIB} MiB the index is not written")
+    if free < GIB:
         raise Fault(said, "make room: what is stored grows", "warning")
     return said

@@ -11,6 +11,7 @@ from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
+from service.files import in_words
 from service.parts import engine_options
 from service.settings import Settings
 
@@ -25,7 +26,7 @@ def bundle(settings: Settings) -> str:
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
-        raise Fault(str(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:
         found = load_bundle(folder, label_spaces)
         weights = sum(_checked_size(file) for file in _weights(folder))
@@ -33,7 +34,7 @@ def bundle(settings: Settings) -> str:
     except BundleError as error:
         raise Fault(str(error), _ANOTHER) from None
     except OSError as error:
-        raise Fault(f"{error.filename}: {error.strerror}", _ANOTHER) from None
+        raise Fault(in_words(error), _ANOTHER) from None
     except ValueError:
         raise Fault(f"{folder}/config.json is not JSON", _ANOTHER) from None
     try:

@@ -253,15 +253,33 @@ def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_
         ValueError: another kind of url; the message does not hold it.
         DatabaseUnavailable: the SQLite file's folder cannot be made.
     """
+    file = sqlite_file(url)
+    if file is None:
+        return _open_postgresql(make_url(url), command_timeout_s)
+    return _open_sqlite(make_url(url), file, command_timeout_s)
+
+
+def sqlite_file(url: str | URL) -> Path | None:
+    """The absolute path of the file that a url of SQLite names; None: the url is PostgreSQL's.
+
+    Nothing is opened or made.
+
+    Raises:
+        ValueError: as `open_database`; after `: write ` the message says how a url is written.
+    """
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):
+    except (ArgumentError, ValueError):  # whose messages may hold the password
         raise ValueError(f"the database url cannot be read: write {_SHAPES}") from None
     match parsed.get_backend_name():
         case "sqlite":
-            return _open_sqlite(parsed, command_timeout_s)
+            if not parsed.database or parsed.database == ":memory:" or parsed.host or parsed.query:
+                raise ValueError(
+                    "a SQLite url needs a file and nothing else: write sqlite:///folder/file.sqlite3"
+                )
+            return Path(parsed.database).absolute()
         case "postgresql" | "postgres":
-            return _open_postgresql(parsed, command_timeout_s)
+            return None
         case _:
             raise ValueError(f"the database url names neither database: write {_SHAPES}")
 
@@ -308,12 +326,7 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
     )
 
 
-def _open_sqlite(url: URL, command_timeout_s: float) -> Database:
-    if not url.database or url.database == ":memory:" or url.host or url.query:
-        raise ValueError(
-            "a SQLite url needs a file and nothing else: sqlite:///folder/file.sqlite3"
-        )
-    path = Path(url.database)
+def _open_sqlite(url: URL, path: Path, command_timeout_s: float) -> Database:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import errno
+import os
+import shutil
 import sys
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -148,6 +150,26 @@ async def test_shard_that_a_killed_process_left_unfinished_is_made_again(
     assert await store.get("a") == ROW
     assert not unfinished.exists()
     await store.close()
+
+
+@pytest.mark.parametrize("another", [True, False])
+async def test_an_index_whose_shard_is_lost_is_not_taken_for_a_filled_one(
+    tmp_path: Path, another: bool
+) -> None:
+    """Its card says that an edition is loaded: an empty shard would be served as that."""
+    store = await open_edge(tmp_path, "encoder")
+    await store.finish_edition("one")
+    await store.close()
+    if another:
+        (tmp_path / "shard").rename(tmp_path / f"shard-{uuid.uuid4()}")
+    else:
+        shutil.rmtree(tmp_path / "shard")
+    before = list(os.walk(tmp_path))
+
+    with pytest.raises(IndexMismatch, match=r"index\.json names shard, but .* put it back, or del"):
+        await open_edge(tmp_path, "encoder")
+
+    assert list(os.walk(tmp_path)) == before
 
 
 async def test_what_a_user_put_beside_the_shard_stays(tmp_path: Path) -> None:
