@@ -28,7 +28,7 @@ from service.api.routers import (
     batch,
     demonstrations,
     dialogues,
-    documentation,
+    docs_page,
     events,
     jobs,
     label_spaces,
@@ -139,7 +139,7 @@ def build_api(
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
-    app.include_router(documentation.router)
+    app.include_router(docs_page.router)
     app.include_router(operations.router)
     return app
 
