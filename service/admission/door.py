@@ -39,13 +39,12 @@ class Door:
     """Admits requests while there is room and the service is not about to end.
 
     Attributes:
-        options: what it goes by.
         draining: no request is admitted any more.
         streams: those that are open.
     """
 
     def __init__(self, options: DoorOptions, count: CountRejection) -> None:
-        self.options = options
+        self._options = options
         self.streams = Streams(options.streams, count, options.share)
         self._count = count
         self._shares = {
@@ -85,7 +84,7 @@ class Door:
         under_way = self._under_way[priority]
         mine = sum(each == tenant for each in under_way.values())
         self._shares[priority].check(len(under_way), mine)
-        deadline = self.options.deadline_s[priority]
+        deadline = self._options.deadline_s[priority]
         seconds = deadline if wait_s is None else min(wait_s, deadline)
         patience = Patience(seconds, earned_s=deadline / _EARNING)
         under_way[patience] = tenant
