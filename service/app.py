@@ -40,7 +40,7 @@ from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.settings import Settings
+from service.settings import Admission, Settings
 from service.starting import why
 from service.turns import TurnTaker
 
@@ -86,6 +86,7 @@ def create_app(
         KeysError: the keys cannot be used, or the service would be open to all by oversight.
     """
     access = _access(settings)
+    share = tenant_share(settings.admission, access)
     traces = _traces(settings, correlation)
 
     @asynccontextmanager
@@ -112,7 +113,7 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
-                services = services_of(app, parts, settings, database, sessions)
+                services = services_of(app, parts, settings, database, sessions, share=share)
                 housekeeping = Housekeeping(
                     sessions,
                     services.jobs,
@@ -139,7 +140,14 @@ def create_app(
             if traces is not None:
                 await traces.close()
 
-    return build_api(lifespan, settings.limits, _VERSION, settings.admission, access, traces)
+    return build_api(
+        lifespan, settings.limits, _VERSION, settings.admission, access, traces, share=share
+    )
+
+
+def tenant_share(admission: Admission, access: Access) -> float:
+    """How much of the room one tenant may take; without keys there is one, everybody."""
+    return 1.0 if access.keyring is None else admission.tenant_share
 
 
 def services_of(
@@ -148,16 +156,19 @@ def services_of(
     settings: Settings,
     database: Database,
     sessions: SessionStore,
+    *,
+    share: float,
 ) -> Services:
     """What the requests of an application find at hand, shown in its metrics.
 
     Args:
         database: the one that `sessions` is in.
+        share: how much of the room one tenant may take, as `build_api` was told.
     """
     metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
-    places = _places(settings, door_of(app).options.share, metrics)
+    places = _places(settings, share, metrics)
     return Services(
         turns=TurnTaker(
             parts.recognizer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances

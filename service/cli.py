@@ -48,8 +48,8 @@ def serve() -> None:
         end(f"cannot listen on {settings.host}:{settings.port}: {taken}")
     import uvicorn
 
+    from service.api.connection_room import most_connections
     from service.api.connections import bounded
-    from service.api.room import places
     from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
@@ -75,7 +75,7 @@ def serve() -> None:
             port=settings.port,
             loop="uvloop",
             http=bounded(  # type: ignore[arg-type]  # it takes any callable
-                places(settings.admission.connections),
+                most_connections(settings.admission.connections),
                 metrics.count_rejection,
                 metrics.count_problem,
             ),

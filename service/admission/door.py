@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.admission.patience import Patience
 from service.admission.rejections import ENDING, CountRejection, Rejection
-from service.admission.shares import Room
+from service.admission.shares import Share
 from service.admission.streams import Streams
 from service.errors import ClientLeft, DeadlinePassed, ServiceError, ShuttingDown
 from service.priority import Priority
@@ -39,17 +39,16 @@ class Door:
     """Admits requests while there is room and the service is not about to end.
 
     Attributes:
-        options: what it goes by.
         draining: no request is admitted any more.
         streams: those that are open.
     """
 
     def __init__(self, options: DoorOptions, count: CountRejection) -> None:
-        self.options = options
+        self._options = options
         self.streams = Streams(options.streams, count, options.share)
         self._count = count
-        self._rooms = {
-            priority: Room(
+        self._shares = {
+            priority: Share(
                 most, options.share, "such requests are under way", Rejection.REQUESTS, count
             )
             for priority, most in options.most.items()
@@ -84,8 +83,8 @@ class Door:
             raise ShuttingDown(ENDING)
         under_way = self._under_way[priority]
         mine = sum(each == tenant for each in under_way.values())
-        self._rooms[priority].check(len(under_way), mine)
-        deadline = self.options.deadline_s[priority]
+        self._shares[priority].check(len(under_way), mine)
+        deadline = self._options.deadline_s[priority]
         seconds = deadline if wait_s is None else min(wait_s, deadline)
         patience = Patience(seconds, earned_s=deadline / _EARNING)
         under_way[patience] = tenant

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from service.admission.rejections import CountRejection, Rejection
-from service.admission.shares import Room
+from service.admission.shares import Share
 from service.priority import Priority
 from service.stages import Stage, stage
 
@@ -40,7 +40,7 @@ class Places:
         if not 0 <= kept < count:
             raise ValueError(f"of {count} places, {kept} cannot be kept")
         self._most = {Priority.INTERACTIVE: count, Priority.BATCH: count - kept}
-        self._room = Room(
+        self._share = Share(
             most_waiting, share, "utterances wait to be read", Rejection.QUEUE, reject
         )
         self._taken = 0
@@ -76,7 +76,7 @@ class Places:
             return
         waiting = self._waiting[priority]
         if priority is Priority.INTERACTIVE:
-            self._room.check(len(waiting), waiting.of(tenant))
+            self._share.check(len(waiting), waiting.of(tenant))
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.add(tenant, place)
         try:

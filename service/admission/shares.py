@@ -7,7 +7,7 @@ from service.errors import Overloaded
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Share:
     """Room for so many, of which one tenant's are at most a share, and one in any case.
 
     Attributes:

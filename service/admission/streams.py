@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.admission.rejections import ENDING, CountRejection, Rejection
-from service.admission.shares import Room
+from service.admission.shares import Share
 from service.errors import ShuttingDown
 
 
@@ -48,7 +48,7 @@ class Streams:
         Args:
             share: how much of the room one tenant may take.
         """
-        self._room = Room(most, share, "streams are open", Rejection.STREAMS, count)
+        self._share = Share(most, share, "streams are open", Rejection.STREAMS, count)
         self._open: dict[Stream, str] = {}
         self._ended = False
 
@@ -65,7 +65,7 @@ class Streams:
         """
         if self._ended:
             raise ShuttingDown(ENDING)
-        self._room.check(len(self._open), sum(each == tenant for each in self._open.values()))
+        self._share.check(len(self._open), sum(each == tenant for each in self._open.values()))
         stream = Stream()
         self._open[stream] = tenant
         try:

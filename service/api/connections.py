@@ -21,13 +21,13 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.admission.rejections import CountRejection, Rejection
+from service.api.connection_room import Waiting
 from service.api.framing import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS, Framing
 from service.api.headers import CONNECTION, REQUEST_ID, RETRY_AFTER
 from service.api.hosts import host_of_target
 from service.api.lingering import LingeringTransport
 from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, WORTH_A_RETRY, Kind
 from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem
-from service.api.room import Waiting
 from service.errors import Overloaded
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from service.api.routers import (
     batch,
     demonstrations,
     dialogues,
-    documentation,
+    docs_page,
     events,
     jobs,
     label_spaces,
@@ -82,6 +82,8 @@ def build_api(
     admission: Admission,
     access: Access,
     traces: "Traces | None" = None,
+    *,
+    share: float,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -92,12 +94,11 @@ def build_api(
         admission: how many requests are admitted; `door_of` gives who admits them.
         access: who may ask for what.
         traces: where requests are to have spans.
+        share: how much of the room one tenant may take.
     """
     metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
     metrics.build_info.labels(version).set(1)
-    # Without keys there is one tenant, everybody.
-    share = 1.0 if access.keyring is None else admission.tenant_share
     door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
     app = DocumentedApi(
@@ -139,7 +140,7 @@ def build_api(
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
-    app.include_router(documentation.router)
+    app.include_router(docs_page.router)
     app.include_router(operations.router)
     return app
 

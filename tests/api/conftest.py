@@ -23,7 +23,7 @@ from service.api.dialogue_results import job_scorer
 from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
-from service.app import services_of
+from service.app import services_of, tenant_share
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -258,9 +258,10 @@ def start_service(
             )
             parts = Parts(label_spaces, bundle, encoder, store, watched, recognizer)
             settings = Settings(limits=limits, admission=admission)
-            yield {"services": services_of(app, parts, settings, database, sessions)}
+            yield {"services": services_of(app, parts, settings, database, sessions, share=share)}
 
-        app = build_api(lifespan, limits, "0.0.0", admission, access, traces)
+        share = tenant_share(admission, access)
+        app = build_api(lifespan, limits, "0.0.0", admission, access, traces, share=share)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
                 services = state["services"]

@@ -22,7 +22,7 @@ def routes() -> set[str]:
     async def closed(app: Any) -> AsyncIterator[Any]:
         yield {}
 
-    api = build_api(closed, Limits(), "0", Admission(), Access(None, True))
+    api = build_api(closed, Limits(), "0", Admission(), Access(None, True), share=1.0)
     return {*api.openapi()["paths"], "/docs", api.openapi_url}
 
 

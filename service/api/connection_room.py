@@ -12,7 +12,7 @@ _OTHER_FILES = 512
 Connection = TypeVar("Connection")
 
 
-def places(wanted: int) -> int:
+def most_connections(wanted: int) -> int:
     """How many connections there may be: each is an open file, of which a shell often allows 1,024.
 
     The process's limit is raised as far as that goes.

@@ -16,8 +16,8 @@ def test_there_are_no_more_connections_than_the_process_may_open_files(
     script = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-from service.api.room import places
-print(places(2048), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+from service.api.connection_room import most_connections
+print(most_connections(2048), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
