@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from secrets import token_hex
 from typing import TextIO
 
 # Beside what it is to become, under a name that nobody else gives a file. What a killed process
-# leaves is locked no more, and removed by the next one that writes the same.
+# leaves is locked no more and, once it is some seconds old, removed by the next one that writes
+# the same.
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished")
+_BEGINNING_S = 10.0  # far longer than from a file's making to its lock
 _NAME_CHARACTERS = 40  # a file's name has 255 bytes at most, a character up to 4
 
 
@@ -209,6 +212,8 @@ def _clear(place: Path) -> None:
     with contextlib.suppress(OSError):  # leftovers are in nobody's way
         for path in place.parent.iterdir():
             if path.name.startswith(beginning) and is_unfinished(path):
+                if 0 <= time.time() - path.lstat().st_mtime < _BEGINNING_S:
+                    continue  # its process may be about to lock it
                 with contextlib.suppress(BlockingIOError), _opened(path) as opened:
                     fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove(path)

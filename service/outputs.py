@@ -51,7 +51,7 @@ def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None =
         force: whether a file that is there may go; None where a user cannot say so.
 
     Raises:
-        OutputError: it cannot be written, is one of those that are read, or is there already.
+        OutputError: it cannot be written, is one of those that are read, or exists already.
     """
     place = place_of_file(target)
     if not place.parent.is_dir():
@@ -61,7 +61,7 @@ def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None =
     _refuse_what_is_read(target, place, reads)
     if not force:
         way = "move it away" if force is None else "replace it: --force"
-        raise OutputError(f"{target}: is there already; name another file, or {way}")
+        raise OutputError(f"{target}: already exists; name another file, or {way}")
     log.warning("%s: will be replaced, as --force says", target)
 
 

@@ -265,8 +265,8 @@ class Settings(_Given, BaseSettings):
     allowed_hosts: AllowedHosts = Field(
         None,
         description="hosts that the service may be asked for as beside this machine, such as "
-        "`erc.example.org,*.example.com`; `*`: any; unset: on a loopback address none, elsewhere "
-        "any where callers need keys, and no name where they do not",
+        "`erc.example.org,*.example.com`; `*`: any; unset: none on a loopback address; elsewhere "
+        "any host if callers need keys, any IP address if they do not",
     )
     keys_file: Path | None = Field(
         None, description="file of the keys that callers need; unset: anybody may ask for anything"
@@ -358,11 +358,13 @@ def load_settings() -> Settings:
         raise UnknownSetting(f"no such setting: {', '.join(strays)}")
     try:
         return Settings()
-    except SettingsError:  # of a section as a whole, which is no JSON; the message may hold it
-        sections = [name for name in names_given() if name.removeprefix(_PREFIX) in _SECTIONS]
-        raise UnknownSetting(
-            f"{', '.join(sections)} sets nothing: its settings are {sections[0]}__..."
-        ) from None
+    except SettingsError as error:  # of a section as a whole, which is no JSON
+        # The message names the field; what follows may hold the value.
+        found = re.match(r'error parsing value for field "(\w+)"', str(error))
+        if found is None or found[1].upper() not in _SECTIONS:
+            raise UnknownSetting("a setting cannot be read") from None
+        section = _PREFIX + found[1].upper()
+        raise UnknownSetting(f"{section} sets nothing: its settings are {section}__...") from None
 
 
 def names_given() -> list[str]:

@@ -944,7 +944,7 @@ def test_a_part_that_nobody_foresaw_to_fail_so() -> None:
 
     found = check("it", look)
 
-    assert found.detail == "this program fails to look at it, with builtins.TypeError"
+    assert found.detail == "the check itself failed (builtins.TypeError)"
     assert found.remedy == "see the whole error in the log at ERC_LOG_LEVEL=debug"
 
 

@@ -190,6 +190,21 @@ def test_file_is_no_folder_to_write_in(written: Written, tmp_path: Path) -> None
 
 
 @BOTH
+def test_what_another_process_has_only_begun_stays(written: Written, tmp_path: Path) -> None:
+    """It is about to lock it; what a killed one has left is older."""
+    begun = tmp_path / f".made.{'0' * 16}.unfinished"
+    older = tmp_path / f".made.{'1' * 16}.unfinished"
+    begun.touch()
+    older.touch()
+    os.utime(older, (0, 0))
+
+    with written(tmp_path / "made"):
+        pass
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [begun.name, "made"]
+
+
+@BOTH
 def test_names_that_a_user_may_choose_are_left_alone(written: Written, tmp_path: Path) -> None:
     """Whatever is written is beside its target under a name of its own until then."""
     mine = [tmp_path / f"made.{end}" for end in ("unfinished", "new", "part", "tmp")]
@@ -264,6 +279,7 @@ def test_next_process_removes_what_a_killed_one_left(written: Written, tmp_path:
             assert left.exists()
         process.send_signal(signal.SIGKILL)
     assert left.exists()
+    os.utime(left, (0, 0))
 
     with written(target):
         pass

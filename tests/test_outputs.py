@@ -263,7 +263,7 @@ def test_file_that_is_there_is_refused(notes: Path) -> None:
     with pytest.raises(OutputError) as never:
         check_file(notes / "todo.txt", force=None)
 
-    said = f"{notes / 'todo.txt'}: is there already; name another file, or"
+    said = f"{notes / 'todo.txt'}: already exists; name another file, or"
     assert str(refused.value) == f"{said} replace it: --force"
     assert str(never.value) == f"{said} move it away"
 
@@ -305,7 +305,7 @@ def test_several_files_may_be_written_into_one_folder(notes: Path, tmp_path: Pat
 
     for folder in (notes, tmp_path / "linked", tmp_path / "new" / "folder"):
         check_files(folder, ["one.txt", "two.txt"])
-    with pytest.raises(OutputError, match=r"linked/todo\.txt: is there already"):
+    with pytest.raises(OutputError, match=r"linked/todo\.txt: already exists"):
         check_files(tmp_path / "linked", ["one.txt", "todo.txt"])
     with pytest.raises(OutputError, match=r"todo\.txt: is a file; name a folder"):
         check_files(notes / "todo.txt", ["one.txt"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service.settings import (
     Settings,
@@ -167,6 +168,31 @@ def test_an_error_never_shows_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_section_as_a_whole_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is JSON is no fault."""
+    monkeypatch.setenv("ERC_DATABASE", '{"url": "sqlite:///a"}')
+    monkeypatch.setenv("ERC_LIMITS", "hunter2")
+
+    with pytest.raises(UnknownSetting) as refused:
+        load_settings()
+
+    assert str(refused.value) == "ERC_LIMITS sets nothing: its settings are ERC_LIMITS__..."
+
+
+def test_another_setting_that_cannot_be_read_is_told_of_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the library says of it, which may hold the value."""
+
+    def refuse(*_: object) -> None:
+        raise SettingsError("hunter2")
+
+    monkeypatch.setattr("service.settings.Settings.__init__", refuse)
+
+    with pytest.raises(UnknownSetting, match=r"^a setting cannot be read$"):
+        load_settings()
 
 
 @pytest.mark.parametrize(

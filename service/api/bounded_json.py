@@ -41,7 +41,7 @@ def read_json(content: bytes, limits: Limits) -> Any:
     """
     most = _VALUES_OF_EACH * (limits.batch_utterances + limits.batch_dialogues) + _VALUES_BESIDE
     if _has_more_values(content, most):
-        raise invalid(detail=f"holds more than {most} values, as many as are read")
+        raise invalid(detail=f"holds more than {most} values, the most that are read")
     value = orjson.loads(content)
     _check_shape(value, ())
     return value
@@ -72,7 +72,10 @@ def _check_shape(value: Any, where: tuple[str | int, ...]) -> None:
             raise invalid(*where, detail=detail)
         for name, member in value.items():
             if len(name) > _LONGEST_NAME:
-                detail = f"has a member with a name of {len(name)} characters, which nothing has"
+                detail = (
+                    f"has a member whose name has {len(name)} characters; at most "
+                    f"{_LONGEST_NAME} are taken"
+                )
                 raise invalid(*where, detail=detail)
             if isinstance(member, list | dict):
                 _check_shape(member, (*where, name))

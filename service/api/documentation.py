@@ -23,6 +23,8 @@ from service.api.streamed import ITEMS
 # Those that say when to come again, and those that say what is missing.
 _LATER = {"429", "503", "504"}
 _NOT_LET_IN = {"401", "403"}
+# Those that may end the connection whatever the call; any that does not wait for a body does.
+_LAST = {"400", "401", "403", "503"}
 
 
 class DocumentedApi(FastAPI):
@@ -73,7 +75,7 @@ def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[s
         yield RETRY_AFTER
     if status in _NOT_LET_IN:
         yield AUTHENTICATE
-    if status == "503":
+    if status in _LAST or (status[0] in "45" and "requestBody" in call):
         yield CONNECTION
 
 

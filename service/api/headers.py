@@ -51,7 +51,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     APPLIED: _text("Which of your preferences were followed (RFC 7240).", example="wait=5"),
     RETRY_AFTER: _count("Seconds until it is worth another try.", least=1),
     AUTHENTICATE: _text("How to authenticate, and the scope that is missing (RFC 6750)."),
-    CONNECTION: _text("The process is about to end: `close`."),
+    CONNECTION: _text("`close`: this is the connection's last answer."),
     "RateLimit-Limit": _count("Requests at once that the key's quota allows, where it has one."),
     "RateLimit-Remaining": _count("How many of them are left."),
     "RateLimit-Reset": _count("Seconds until all of them are there again."),

@@ -68,10 +68,12 @@ class AddressedRequests:
                 yield BAD_REQUEST, "send one header Host, a name or an address, and its port"
             return
         if not self.hosts.allow(host):
-            detail = f"{host!r} is none of this service's hosts; ERC_ALLOWED_HOSTS adds to them"
+            detail = f"{host!r} is not one of this service's hosts; add it to ERC_ALLOWED_HOSTS"
             yield MISDIRECTED_REQUEST, detail
         if self.anonymous and self._is_foreign(scope["method"], headers, host):
-            detail = "only pages of this service's hosts may ask; ERC_ALLOWED_HOSTS adds to them"
+            detail = (
+                "only pages of this service's hosts may ask; add the page's to ERC_ALLOWED_HOSTS"
+            )
             yield CROSS_SITE_REQUEST, detail
 
     def _is_foreign(self, method: str, headers: Headers, host: str) -> bool:

@@ -194,9 +194,11 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             errors.Overloaded,
             503,
             "The service has as much to do as it can",
-            "As many requests, utterances or streams are under way as may be.",
-            "Send the request again after `Retry-After`, each time a little later; run more "
-            "replicas if it lasts.",
+            "As many connections, requests, batches, streams or waiting utterances are there as "
+            "may be, or as many of your tenant's as one tenant may have; `detail` says which.",
+            "Send the request again after `Retry-After`, each time a little later. If it lasts, "
+            "send less at once, or have more replicas run or, for a tenant's share, "
+            "`ERC_ADMISSION__TENANT_SHARE` raised.",
         ),
         (
             errors.ShuttingDown,

@@ -24,12 +24,12 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import qdrant_edge as qdrant
 
@@ -192,7 +192,7 @@ class EdgeStore:
         if edition is None:
             self._apart += len(demonstrations)
         if self._apart > self._exact_up_to and (self._renewal is None or self._renewal.done()):
-            self._renewal = asyncio.create_task(self._renew_beside())
+            self._renewal = _beside(self._renew_beside())
         if len(demonstrations) > self._exact_up_to:
             await self._renewed()
 
@@ -307,9 +307,7 @@ class EdgeStore:
         """Have the files cleaned of what was deleted, if anything was."""
         idle = self._cleaning is None or self._cleaning.done()
         if self._card.stale and idle and not self._closed:
-            # In a context of its own: the log would name a request that has long been answered.
-            cleaning = self._clean_in_time()
-            self._cleaning = asyncio.create_task(cleaning, context=contextvars.Context())
+            self._cleaning = _beside(self._clean_in_time())
 
     async def _clean_in_time(self) -> None:
         now = asyncio.get_running_loop().time
@@ -573,6 +571,11 @@ def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
 
 def _is(field: str, value: str) -> qdrant.FieldCondition:
     return qdrant.FieldCondition(field, match=qdrant.MatchValue(value))
+
+
+def _beside(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task in a context of its own: the log would name a request that has long been answered."""
+    return asyncio.create_task(work, context=contextvars.Context())
 
 
 def _open(

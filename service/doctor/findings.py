@@ -50,7 +50,7 @@ def check(name: str, look: Callable[[], str]) -> Check:
         return Check(
             name,
             "failed",
-            f"this program fails to look at it, with {kind}",
+            f"the check itself failed ({kind})",
             "see the whole error in the log at ERC_LOG_LEVEL=debug",
         )
 

@@ -198,7 +198,8 @@ def _of_postgresql(error: BaseException, url: URL, names: Mapping[str, str]) -> 
         found = _POSTGRESQL.get(sqlstate) or _POSTGRESQL.get(sqlstate[:2])
         if sqlstate == "28P01" and not (url.password or os.environ.get("PGPASSWORD")):
             found = (
-                f'{{server}} asks a password of role "{{role}}": put it into {_URL}, or PGPASSWORD'
+                '{server} asks for a password for role "{role}": '
+                f"put it into {_URL}, or PGPASSWORD"
             )
         said = _said(error)
         if _PLAIN.search(said):

@@ -84,7 +84,7 @@ def test_more_values_than_any_request_needs_are_not_parsed(
             (1,),
             "has 65 members, at most 64",
         ),
-        (json.dumps({"b": {"a" * 201: 1}}).encode(), ("b",), "a name of 201 characters"),
+        (json.dumps({"b": {"a" * 201: 1}}).encode(), ("b",), "whose name has 201 characters"),
     ],
     ids=["lists", "many lists", "objects", "members", "name"],
 )

@@ -110,8 +110,13 @@ async def test_a_quiet_stream_ends_with_the_next_sign_of_life(
     assert set(rest) <= {": still here"}
 
 
-async def test_another_key_s_stream_goes_on(
-    service: "Service", tmp_path: Path, keyring: Keyring
+@pytest.mark.parametrize(
+    "keys",
+    [[HELD], [HELD | {"quota": {"requests_per_s": 5}}, ADMIN]],
+    ids=["another key is removed", "its quota changes"],
+)
+async def test_a_stream_goes_on_while_its_key_stays_good(
+    service: "Service", tmp_path: Path, keyring: Keyring, keys: list[dict[str, Any]]
 ) -> None:
     """Whatever else changes in the file."""
     await service.say("call-42", "Ann", "before")
@@ -123,10 +128,13 @@ async def test_another_key_s_stream_goes_on(
     ):
         lines = answer.aiter_lines()
         await take(lines, 1)
-        await rewrite(tmp_path, keyring, [HELD | {"quota": {"requests_per_s": 5}}, ADMIN])
-        await service.say("call-42", "Ann", "after")
+        await rewrite(tmp_path, keyring, keys)
+        said = await client.post(
+            "/dialogues/call-42/utterances", json={"speaker": "Ann", "text": "after"}
+        )
         (found,) = await take(lines, 1)
 
+    assert said.status_code == 201
     assert found.data["text"] == "after"
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
     store = await open_edge(tmp_path, ENCODER, FEW)
     yield store
     await store.close()
+
+
+async def test_the_renewal_s_log_names_no_request(
+    store: EdgeStore,
+    related_vectors: Vectorise,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that began it may long be answered when it fails."""
+    request = ContextVar("request", default="none")
+    seen = []
+
+    async def renew(_: EdgeStore) -> None:
+        seen.append(request.get())
+
+    monkeypatch.setattr(EdgeStore, "_renew", renew)
+    request.set("a request")
+    await store.add(rows("own", FEW + 1), related_vectors(FEW + 1, 1))
+
+    assert seen == ["none"]
 
 
 async def load(store: EdgeStore, related_vectors: Vectorise) -> Vectors:

@@ -109,7 +109,7 @@ def is_alive(service: Service) -> bool:
 
 @pytest.mark.parametrize(("first", "then"), HELD.values(), ids=HELD)
 def test_held_connections_shut_nobody_out(service: Service, first: bytes, then: bytes) -> None:
-    """Those that wait for their clients make way at once, and are closed after a while."""
+    """Those that wait for their clients make way after a second, and are closed after a while."""
     before = open_connections(service)
 
     with held(service, PLACES, first) as connections:

@@ -1,12 +1,14 @@
 """Values: all are known, all are described, and a wrong one is refused with what to do."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import helm_python
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from helm.values_table import values_table
 from service.settings import Section, Settings
@@ -44,6 +46,38 @@ def test_the_readme_shows_the_values_there_are() -> None:
     shown = readme.split("<!-- values -->\n")[1].split("\n<!-- end of values -->")[0]
 
     assert shown == values_table()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("*", "erc", "erc.example.org", "*.example.org", "erc.example.org.", "my_erc", "10.0.0.1"),
+        *(
+            "::1",
+            "fd00::a:1",
+            "",
+            " ",
+            "a..b",
+            ".a",
+            "*.",
+            "*.*.a",
+            "a b",
+            "a/b",
+            "http://a",
+            "[::1]",
+        ),
+        *("a:8000", "ä.org", "**"),
+    ],
+)
+def test_a_host_is_good_for_the_chart_if_it_is_for_the_service(host: str) -> None:
+    """What the chart lets through and the service does not would keep pods from starting."""
+    pattern = SCHEMA["properties"]["keys"]["properties"]["hosts"]["items"]["pattern"]
+    try:
+        good = Settings(allowed_hosts=host).allowed_hosts == (host,)
+    except ValidationError:
+        good = False
+
+    assert (re.search(pattern, host) is not None) == good
 
 
 def test_helm_s_own_linter_finds_nothing() -> None:

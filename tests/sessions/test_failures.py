@@ -154,7 +154,9 @@ async def test_a_wrong_password(server: Server) -> None:
 async def test_no_password(server: Server) -> None:
     told = await cause(server.url.set(username="guarded"))
 
-    assert told.startswith(f'{server.at} asks a password of role "guarded": put it into ERC_DATA')
+    assert told.startswith(
+        f'{server.at} asks for a password for role "guarded": put it into ERC_DATA'
+    )
 
 
 async def test_a_role_that_there_is_not(server: Server) -> None:

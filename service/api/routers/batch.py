@@ -168,8 +168,8 @@ async def score_dialogues(
     engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
     far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
     No `Idempotency-Key` is taken then. A broken line counts as an utterance; beyond the quota of a
-    key each line gets an `error`. Whoever sends lines slower than one utterance in a hundredth of
-    the time that a batch may take, or none that can be scored, runs out of time.
+    key each line gets an `error`. A request runs out of time if it brings, on average, less than
+    one utterance that can be scored per hundredth of a batch's time (3 s by default).
 
     With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
     with 202 and its `Location`. It is done beside other work, also after the service was started

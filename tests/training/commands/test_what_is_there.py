@@ -140,7 +140,7 @@ def test_file_that_is_there_stays(name: str, inputs: Path, tmp_path: Path) -> No
     out.write_text("mine")
     before = tree(tmp_path)
 
-    assert f"{out}: is there already; name another file, or replace it: --force" in refused(
+    assert f"{out}: already exists; name another file, or replace it: --force" in refused(
         call(name, inputs, out)
     )
 
@@ -219,7 +219,7 @@ def test_measures_beside_a_report_are_a_file_too(inputs: Path, tmp_path: Path) -
     before = tree(tmp_path)
 
     for out, why in (
-        (tmp_path / "page.html", "is there already"),
+        (tmp_path / "page.html", "already exists"),
         (inputs / "ours.html", "is read by this command"),
     ):
         words = ["report", str(inputs / "ours.json"), "--out", str(out)]
@@ -244,7 +244,7 @@ def test_baselines_and_splits_stay(inputs: Path, tmp_path: Path) -> None:
 
         said = refused(CliRunner().invoke(training, [*words, "--out", str(out)]))
 
-        assert f"{name}.jsonl: is there already" in said
+        assert f"{name}.jsonl: already exists" in said
         assert tree(out) == before
 
 
@@ -334,7 +334,7 @@ def test_demonstrations_of_a_run_replace_nothing(
     mine.write_text("mine")
     link.symlink_to("nowhere")
 
-    for pool, why in ((mine, "is there already; .* move it away"), (link, "is a link to nowhere")):
+    for pool, why in ((mine, "already exists; .* move it away"), (link, "is a link to nowhere")):
         with pytest.raises(OutputError, match=why):
             train(recipe, tiny_base, sources, tmp_path / "run", pool)
     assert mine.read_text() == "mine"
@@ -365,7 +365,7 @@ def test_checkpoints_go_and_what_a_user_put_among_them_stays(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("results.json", r"results\.json: is there already; .* move it away"),
+        ("results.json", r"results\.json: already exists; .* move it away"),
         ("tiny@7/notes.txt", r"tiny@7: holds notes\.txt, and no recipe of the run"),
         ("tiny@7/recipe.yaml", r"tiny@7: holds recipe\.yaml, and no recipe of the run"),
     ],
