@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.callers import ANYBODY, Bucket, Caller
-from service.access.hosts import Hosts
+from service.access.hosts import LOOPBACK, Hosts
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
@@ -57,12 +57,12 @@ class Access:
     Attributes:
         keyring: the keys there are; None: anybody may ask for anything.
         open_operations: `/metrics` and the documentation need no key.
-        hosts: which ones the service may be asked for as.
+        hosts: which ones the service may be asked for as; by default this machine's.
     """
 
     keyring: Keyring | None = None
-    open_operations: bool = True
-    hosts: Hosts = Hosts(anything=True)
+    open_operations: bool = False
+    hosts: Hosts = LOOPBACK
 
 
 class KnownCallers:
