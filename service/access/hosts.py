@@ -85,3 +85,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+LOOPBACK = allowed_hosts(None, loopback=True, keys=False)
+"""The hosts of this machine alone."""

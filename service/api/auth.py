@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.callers import ANYBODY, Bucket, Caller
-from service.access.hosts import Hosts
+from service.access.hosts import LOOPBACK, Hosts
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
@@ -57,12 +57,12 @@ class Access:
     Attributes:
         keyring: the keys there are; None: anybody may ask for anything.
         open_operations: `/metrics` and the documentation need no key.
-        hosts: which ones the service may be asked for as.
+        hosts: which ones the service may be asked for as; by default this machine's.
     """
 
     keyring: Keyring | None = None
-    open_operations: bool = True
-    hosts: Hosts = Hosts(anything=True)
+    open_operations: bool = False
+    hosts: Hosts = LOOPBACK
 
 
 class KnownCallers:
@@ -107,8 +107,8 @@ class KnownCallers:
         exchange = _Exchange(scope, receive, send, keyring, self.count)
         try:
             await self.app(scope, exchange.receive, exchange.send)
-        except Exception:
-            if exchange.broken_off is None:
+        except Exception as error:
+            if exchange.broken_off is None or not _comes_of(error, exchange.broken_off):
                 raise
             # The server breaks the connection off: the answer has no end.
             request_id = scope["state"]["request_id"]
@@ -164,13 +164,22 @@ class _Exchange:
         await self._send(message)
 
     def _look_again(self) -> None:
+        if self.broken_off is not None:
+            raise self.broken_off
         try:
             self._keyring.check(self._caller)
         except ServiceError as error:
-            if self._begun and self.broken_off is None:
+            if self._begun:
                 self.broken_off = error
                 self._count(_REASONS[type(error)])
             raise
+
+
+def _comes_of(error: BaseException, cause: ServiceError) -> bool:
+    """Whether it is nothing but the cause, as frameworks pass it on."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_comes_of(each, cause) for each in error.exceptions)
+    return error is cause or (error.__cause__ is not None and _comes_of(error.__cause__, cause))
 
 
 def _key(headers: Headers) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import httptools
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -23,11 +22,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.admission.rejections import CountRejection, Rejection
 from service.api.connection_room import Waiting
 from service.api.framing import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS, Framing
-from service.api.headers import CONNECTION, REQUEST_ID, RETRY_AFTER
+from service.api.headers import CONNECTION, EVERY_ANSWER, REQUEST_ID
 from service.api.hosts import host_of_target
 from service.api.lingering import LingeringTransport
-from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, WORTH_A_RETRY, Kind
-from service.api.problems import PROBLEM_JSON, RETRY_AFTER_S, problem
+from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, Kind
+from service.api.problems import problem_answer
 from service.errors import Overloaded
 
 log = logging.getLogger(__name__)
@@ -231,9 +230,13 @@ class BoundedConnection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self._expect_head()
         if not answering:
-            self._count_problem(kind.type)
-            self.transport.write(_closing_answer(kind, detail))
+            self._answer(kind, detail)
         self.transport.close()
+
+    def _answer(self, kind: Kind, detail: str) -> None:
+        """Answer a problem that is the connection's last answer."""
+        self._count_problem(kind.type)
+        self.transport.write(_closing_answer(kind, detail))
 
     # How long it may take
 
@@ -277,7 +280,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._refused.add(self)
-        self.transport.write(_closing_answer(PROBLEMS[Overloaded], "too many connections are open"))
+        self._answer(PROBLEMS[Overloaded], "too many connections are open")
         self.transport.close()
 
 
@@ -331,23 +334,17 @@ def _closing_answer(kind: Kind, detail: str) -> bytes:
     """A problem as the bytes of a connection's last answer."""
     request_id = uuid4().hex
     log.debug("request %s: %s: %s", request_id, kind.name, detail)
-    body = orjson.dumps(problem(kind, detail, request_id=request_id))
-    headers = {
-        "content-type": PROBLEM_JSON,
-        "content-length": str(len(body)),
-        "x-content-type-options": "nosniff",
-        REQUEST_ID.lower(): request_id,
-        **({RETRY_AFTER.lower(): str(RETRY_AFTER_S)} if kind.status in WORTH_A_RETRY else {}),
-        CONNECTION.lower(): "close",
-    }
+    named = {REQUEST_ID: request_id, **EVERY_ANSWER, CONNECTION: "close"}
+    answer = problem_answer(request_id, kind, detail, named)
     status = HTTPStatus(kind.status)
-    lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{n}: {v}" for n, v in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    lines = [b"%b: %b" % header for header in answer.raw_headers]
+    head = [f"HTTP/1.1 {status} {status.phrase}".encode(), *lines, b"", b""]
+    return b"\r\n".join(head) + bytes(answer.body)
 
 
 def _reason(error: httptools.HttpParserError) -> str:
     if isinstance(error, httptools.HttpParserCallbackError):
-        return "what is spoken is HTTP/1.1, and a request's target is a path"
+        return "only HTTP/1.1 is spoken here, and the request's target must be a path"
     return str(error)
 
 

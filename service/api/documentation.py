@@ -12,6 +12,7 @@ from service.api.headers import (
     APPLIED,
     AUTHENTICATE,
     CONNECTION,
+    EVERY_ANSWER,
     HEADERS,
     QUOTA,
     REQUEST_ID,
@@ -67,6 +68,7 @@ def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[str]:
     yield REQUEST_ID
+    yield from EVERY_ANSWER
     if "security" in call:
         yield from QUOTA
     if path not in ALWAYS_ADMITTED:

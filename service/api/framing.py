@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 # Bytes of a head, of trailers, of what surrounds the chunks of a body, of blank lines.
 MOST_BYTES_OUTSIDE_BODIES = 65_536
-MOST_HEADERS = 256
+MOST_HEADERS = 100
+LONGEST_HEADER = 8192  # bytes of its value, and of its name
 # So much may surround each byte of a body: one byte a chunk is wasteful, but is no attack.
 _FORGIVEN = 16
 # The end of a chunked body may lie anywhere: so many bytes beyond it are parsed at most.

@@ -17,10 +17,16 @@ APPLIED = "Preference-Applied"
 RETRY_AFTER = "Retry-After"
 AUTHENTICATE = "WWW-Authenticate"
 CONNECTION = "Connection"
+CACHE_CONTROL = "Cache-Control"
 QUOTA = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
-# Of streams, so that nothing between here and the client keeps or gathers what they send.
-UNBUFFERED: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+# Users' words are no page, whatever a browser makes of them; and what is erased is to be in no
+# cache. A route may allow more.
+EVERY_ANSWER: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", CACHE_CONTROL: "no-store"}
+# The client alone may keep it, and asks each time whether it is still so.
+KEPT_BY_CLIENTS: Mapping[str, str] = {CACHE_CONTROL: "private, no-cache"}
+# Of streams, so that nothing on their way gathers what they send.
+UNBUFFERED: Mapping[str, str] = {"X-Accel-Buffering": "no"}
 
 
 def _text(description: str, pattern: str | None = None, example: str | None = None) -> Any:
@@ -55,7 +61,12 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     "RateLimit-Limit": _count("Requests at once that the key's quota allows, where it has one."),
     "RateLimit-Remaining": _count("How many of them are left."),
     "RateLimit-Reset": _count("Seconds until all of them are there again."),
-    "Cache-Control": _text("Nothing of it is to be kept.", "^no-store$"),
+    "X-Content-Type-Options": _text("It is what `Content-Type` says.", "^nosniff$"),
+    CACHE_CONTROL: _text(
+        "`no-store`: it is not to be kept. `private, no-cache`: you may keep it, and ask with "
+        "`If-None-Match` each time that you need it.",
+        "^(no-store|private, no-cache)$",
+    ),
     "X-Accel-Buffering": _text("Proxies pass it on as it comes.", "^no$"),
 }
 

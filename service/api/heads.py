@@ -1,17 +1,19 @@
 """Middleware that refuses what stands before a body where it is more than any request needs."""
 
+from itertools import chain
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problem_kinds import BAD_REQUEST
+from service.api.framing import LONGEST_HEADER, MOST_HEADERS
+from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, Kind
 from service.api.problems import problem_answer
 
 MOST_PARAMETERS = 32
-MOST_FIELDS = 100
-LONGEST_FIELD = 8192
+LONGEST_QUERY = 8192
 
 
 class BoundedHeads:
-    """Refuses queries and header fields that are too many or too long.
+    """Refuses queries and headers that are too many or too long.
 
     Whoever looks through them pays for each, more than once: thousands of parameters take seconds.
     """
@@ -24,17 +26,19 @@ class BoundedHeads:
         if excess is None:
             await self.app(scope, receive, send)
             return
-        answer = problem_answer(scope["state"]["request_id"], BAD_REQUEST, excess)
+        answer = problem_answer(scope["state"]["request_id"], *excess)
         await answer(scope, receive, send)
 
 
-def _excess(scope: Scope) -> str | None:
-    """What there is too much of, in words."""
-    if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-        return f"the query has more than {MOST_PARAMETERS} parameters"
-    if len(scope["headers"]) > MOST_FIELDS:
-        return f"there are more than {MOST_FIELDS} header fields"
-    lengths = [len(value) for _, value in scope["headers"]]
-    if max(len(scope["query_string"]), *lengths, 0) > LONGEST_FIELD:
-        return f"the query or a header field has more than {LONGEST_FIELD} bytes"
+def _excess(scope: Scope) -> tuple[Kind, str] | None:
+    """What there is too much of: the problem, and in words."""
+    query, headers = scope["query_string"], scope["headers"]
+    if query.count(b"&") >= MOST_PARAMETERS:
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are taken"
+    if len(query) > LONGEST_QUERY:
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are taken"
+    if len(headers) > MOST_HEADERS:
+        return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken"
+    if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are taken"
     return None

@@ -19,8 +19,8 @@ from service.api.middleware import (
     AnsweredFailures,
     CountedRequests,
     RequestIds,
+    SecurityHeaders,
     TracedRequests,
-    TypedAnswers,
 )
 from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
@@ -115,7 +115,7 @@ def build_api(
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
             Middleware(RequestIds),
-            Middleware(TypedAnswers),
+            Middleware(SecurityHeaders),
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
             Middleware(AnsweredFailures),

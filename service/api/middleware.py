@@ -9,7 +9,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.headers import REQUEST_ID
+from service.api.headers import EVERY_ANSWER, REQUEST_ID
 from service.api.problem_kinds import INTERNAL_ERROR
 from service.api.problems import PROBLEM, problem_answer
 from service.observability.correlation import about
@@ -58,8 +58,10 @@ class RequestIds:
             await self.app(scope, receive, naming)
 
 
-class TypedAnswers:
-    """Has browsers take every answer for what it is declared as; words of users are no page."""
+class SecurityHeaders:
+    """Has browsers take every answer for what it is declared as, and keep it only where a route
+    lets them: words of users are no page, and are gone once they are erased.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,12 +71,14 @@ class TypedAnswers:
             await self.app(scope, receive, send)
             return
 
-        async def declaring(message: Message) -> None:
+        async def securing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+                headers = MutableHeaders(scope=message)
+                for name, value in EVERY_ANSWER.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, declaring)
+        await self.app(scope, receive, securing)
 
 
 class TracedRequests:

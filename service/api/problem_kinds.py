@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from service import errors
+from service.api.framing import LONGEST_HEADER, MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP/1.1 allows, or its query or header is more than is read.",
+    "The request is not one that HTTP/1.1 allows, or its query is longer than is read.",
     "Mend what `detail` says.",
 )
 MISDIRECTED_REQUEST = Kind(
@@ -290,8 +291,9 @@ HEAD_TOO_LARGE = Kind(
     "head-too-large",
     431,
     "The request's head is larger than the service takes",
-    "The request line and the headers, or what surrounds the chunks of the body, have too many "
-    "bytes, or there are too many headers.",
+    f"There are more than {MOST_HEADERS} headers, one has more than {LONGEST_HEADER} bytes, or the "
+    "whole head, or what surrounds the chunks of the body, has more than "
+    f"{MOST_BYTES_OUTSIDE_BODIES} bytes.",
     "Send shorter or fewer headers, and larger chunks.",
 )
 BODY_TOO_LARGE = Kind(

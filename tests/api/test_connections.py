@@ -67,10 +67,14 @@ def statuses(received: bytes) -> list[int]:
 
 def last_problem(received: bytes) -> tuple[int, str]:
     """The status and the type of a connection's last answer, which says that it is the last."""
-    head, _, body = received[received.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    *_, last = re.finditer(rb"HTTP/1\.1 \d{3} ", received)
+    head, _, body = received[last.start() :].partition(b"\r\n\r\n")
     problem: Any = json.loads(body)
+    head += b"\r\n"
     assert b"\r\ncontent-type: application/problem+json\r\n" in head
-    assert b"\r\nconnection: close" in head
+    assert b"\r\nconnection: close\r\n" in head
+    assert b"\r\nx-content-type-options: nosniff\r\n" in head
+    assert b"\r\ncache-control: no-store\r\n" in head
     assert b"\r\nx-request-id: " + problem["request_id"].encode() in head
     assert statuses(head) == [problem["status"]]
     return problem["status"], problem["type"].removeprefix("/problems/")
@@ -94,7 +98,9 @@ async def test_one_connection_too_many_is_told_to_come_again(service: "Service")
         await first[1].wait_closed()
         assert (await served.client.get("/livez")).status_code == 200
         second[1].close()
-    assert (await numbers(service))[at("erc_rejections_total", reason="connections")] == 1
+    counted = await numbers(service)
+    assert counted[at("erc_rejections_total", reason="connections")] == 1
+    assert counted[at("erc_problems_total", type="overloaded")] == 1
 
 
 IDLE = pytest.mark.parametrize(
@@ -300,6 +306,21 @@ async def test_too_much_that_is_no_body_is_a_problem_and_the_end(
     assert last_problem(first) == last_problem(second) == (431, "head-too-large")
     assert statuses(second) == [201, 431]
     assert (await numbers(service))[at("erc_problems_total", type="head-too-large")] == 2
+
+
+@pytest.mark.parametrize("count", [99, 100, 300])
+async def test_there_is_one_limit_of_headers_wherever_it_is_met(
+    service: "Service", count: int
+) -> None:
+    """Those that the parser gives up at are refused as those that it passes on."""
+    sent = request(b"GET", b"/livez", *[b"a: b"] * (count - 1), b"Connection: close")
+    async with serving(service) as served:
+        received = await answered(served, sent)
+
+    if count == 99:
+        assert statuses(received) == [200]
+    else:
+        assert last_problem(received) == (431, "head-too-large")
 
 
 async def test_a_long_body_in_small_chunks_is_read_to_its_end(service: "Service") -> None:

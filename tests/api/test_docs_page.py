@@ -66,6 +66,9 @@ async def test_everything_on_the_page_is_from_this_process(service: "Service") -
         assert found.status_code == 200
         assert found.headers["content-type"].partition(";")[0] in ("text/css", "text/javascript")
         assert found.headers["cache-control"] == "private, max-age=31536000, immutable"
+        for other in (address.partition("?")[0], address + "0"):
+            found = await service.client.get(urljoin("/docs", other))
+            assert found.headers["cache-control"] == "private, no-cache"
 
 
 async def test_the_page_runs_nothing_else_and_is_shown_nowhere_else(service: "Service") -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import pytest
 
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.api.auth import Access
+from service.api.auth import Access, KnownCallers
 from service.api.routers import events
 from service.settings import Limits
 from tests.api.serving import Served, serving
@@ -136,6 +136,53 @@ async def test_a_stream_goes_on_while_its_key_stays_good(
 
     assert said.status_code == 201
     assert found.data["text"] == "after"
+
+
+async def test_a_bug_in_an_answer_that_is_broken_off_is_not_lost(
+    tmp_path: Path, keyring: Keyring
+) -> None:
+    """Only what the lost key itself brings about ends with one line in the log."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": EVENTS,
+        "headers": [(b"authorization", f"Bearer {KEY}".encode())],
+        "state": {"request_id": "r1"},
+    }
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        pass
+
+    def answering(fault: Callable[[Exception], Exception]) -> KnownCallers:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await rewrite(tmp_path, keyring, [HELD, ADMIN])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await rewrite(tmp_path, keyring, [ADMIN])
+            try:
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+            except Exception as lost:
+                raise fault(lost)  # noqa: B904
+
+        return KnownCallers(app, Access(keyring), lambda _: None)
+
+    def passed_on(lost: Exception) -> Exception:
+        error = RuntimeError("the answer has begun")
+        error.__cause__ = ExceptionGroup("", [lost])
+        return error
+
+    for bug in (
+        lambda _: TypeError("a bug"),
+        lambda lost: ExceptionGroup("", [lost, TypeError("a bug")]),
+    ):
+        with pytest.raises((TypeError, ExceptionGroup)):
+            await answering(bug)(dict(scope), receive, send)
+        await rewrite(tmp_path, keyring, [HELD, ADMIN])
+    for same in (lambda lost: lost, passed_on):
+        await answering(same)(dict(scope), receive, send)
+        await rewrite(tmp_path, keyring, [HELD, ADMIN])
 
 
 def dialogue(name: str) -> bytes:

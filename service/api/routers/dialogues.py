@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.conditions import IfMatch, IfNoneMatch, etag
-from service.api.headers import ETAG, LINK, REPLAYED, SERVER_TIMING, carrying
+from service.api.headers import ETAG, KEPT_BY_CLIENTS, LINK, REPLAYED, SERVER_TIMING, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
 from service.api.links import leading_to
@@ -159,7 +159,7 @@ async def read_dialogue(
     if known is not None:
         version = await services.sessions.version(tenant, dialogue_id)
         if version is not None and known.allows(version):
-            return Response(status_code=304, headers={ETAG: etag(version)})
+            return Response(status_code=304, headers={ETAG: etag(version), **KEPT_BY_CLIENTS})
     after = -1 if asked.after is None else asked.after
     timeline = await services.sessions.timeline(tenant, dialogue_id, after, limit)
     following = _next(timeline, limit)
@@ -179,7 +179,7 @@ async def read_dialogue(
             "next": following,
         }
     )
-    answer.headers[ETAG] = etag(timeline.version)
+    answer.headers.update({ETAG: etag(timeline.version), **KEPT_BY_CLIENTS})
     if following is not None:
         answer.headers[LINK] = f'<{following}>; rel="next"'
     return answer

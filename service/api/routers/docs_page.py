@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
+from service.api.headers import CACHE_CONTROL, KEPT_BY_CLIENTS
 from service.api.problem_kinds import NO_SUCH_PATH
 
 router = APIRouter(include_in_schema=False)
@@ -33,10 +34,10 @@ _PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+    **KEPT_BY_CLIENTS,
 }
-# Others may not read what only a key opens; the address changes with the content.
-_ASSET_HEADERS: Mapping[str, str] = {"Cache-Control": "private, max-age=31536000, immutable"}
+# Others may not read what only a key opens; an address that names the content changes with it.
+_UNCHANGING: Mapping[str, str] = {CACHE_CONTROL: "private, max-age=31536000, immutable"}
 
 # Addresses are relative, so that a proxy may put a prefix before them. Keys are not kept, and
 # no other host is asked whether the document is valid.
@@ -86,11 +87,12 @@ async def docs() -> Response:
 
 
 @router.get("/docs/{name}")
-async def docs_asset(name: str) -> Response:
+async def docs_asset(name: str, request: Request) -> Response:
     """What the page is made of."""
     if name not in _MEDIA_TYPES:
         raise HTTPException(NO_SUCH_PATH.status)
-    return Response(_content(name), headers=dict(_ASSET_HEADERS), media_type=_MEDIA_TYPES[name])
+    headers = _UNCHANGING if request.url.query == _digest(name) else KEPT_BY_CLIENTS
+    return Response(_content(name), headers=dict(headers), media_type=_MEDIA_TYPES[name])
 
 
 @cache
@@ -100,6 +102,10 @@ def _content(name: str) -> bytes:
     return files("service.api").joinpath("swagger_ui", name).read_bytes()
 
 
-@cache
 def _address(name: str) -> str:
-    return f"{name}?{hashlib.sha256(_content(name)).hexdigest()[:16]}"
+    return f"{name}?{_digest(name)}"
+
+
+@cache
+def _digest(name: str) -> str:
+    return hashlib.sha256(_content(name)).hexdigest()[:16]
