@@ -84,6 +84,11 @@ _NEVER_LEASED = 10
 # Portions of a job that are erased in one transaction: a megabyte or so of text.
 _PORTIONS_ERASED = 10
 
+# When a job was created whose erasure has begun: nobody finds it or works at it, and if this
+# process ends, housekeeping goes on, as with one that was never received.
+_ERASING = datetime(1970, 1, 1, tzinfo=UTC)
+_IS_WHOLE = jobs.c.created_at > _ERASING
+
 _JOB = tuple(jobs.c[name] for name in Job.__slots__)
 
 
@@ -151,7 +156,8 @@ class Jobs:
         values: dict[str, Any] = {"dialogues": dialogues}
         if not dialogues:
             values["started_at"] = values["finished_at"] = datetime.now(UTC)
-        changed = update(jobs).where(jobs.c.id == job_id).values(**values).returning(*_JOB)
+        changed = update(jobs).where(jobs.c.id == job_id, _IS_WHOLE).values(**values)
+        changed = changed.returning(*_JOB)
 
         async def receive(connection: AsyncConnection) -> Job:
             row = (await connection.execute(changed)).one_or_none()
@@ -176,7 +182,7 @@ class Jobs:
         Raises:
             JobNotFound: the tenant has none with this id.
         """
-        asked = select(*_JOB).where(jobs.c.tenant == tenant, jobs.c.id == job_id)
+        asked = select(*_JOB).where(jobs.c.tenant == tenant, jobs.c.id == job_id, _IS_WHOLE)
         rows = await self._database.fetch(asked)
         if not rows:
             raise JobNotFound(f"no job {job_id!r}")
@@ -322,6 +328,8 @@ class Jobs:
             await connection.execute(hidden)
             for table in (job_work, job_results):
                 if (await connection.execute(_some_of(table, job_id))).rowcount:
+                    begun = update(jobs).where(jobs.c.id == job_id)
+                    await connection.execute(begun.values(dialogues=None, created_at=_ERASING))
                     return None
             await connection.execute(delete(jobs).where(jobs.c.id == job_id))
             await keep(connection, once, None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import EngineUnavailable, JobNotFound, TooManyJobs
+from service.errors import DatabaseUnavailable, EngineUnavailable, JobNotFound, TooManyJobs
 from service.jobs import JobRunner
 from service.sessions.answers import Answer, Answers, Key, Once
 from service.sessions.database import Database
@@ -300,3 +300,37 @@ async def test_a_long_job_is_erased_in_portions(
     assert await jobs.results(job_id, -1) is None
     assert await Answers(database).find(key) == Answer(204)
     assert (await jobs.find("one", other)).dialogues == 6
+
+
+async def test_a_job_that_is_half_erased_is_found_by_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor done; where the erasure was broken off, housekeeping goes on with it."""
+    monkeypatch.setattr("service.sessions.jobs._PORTIONS_ERASED", 2)
+    jobs, now = Jobs(database), datetime.now(UTC)
+    job_id, other = await stored(jobs, 5), await stored(jobs, 1)
+    portions, transaction = 0, database.transaction
+
+    async def breaking_off(work: Any) -> Any:
+        nonlocal portions
+        portions += 1
+        if portions > 1:
+            raise DatabaseUnavailable("the database does not answer")
+        return await transaction(work)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(database, "transaction", breaking_off)
+        with pytest.raises(DatabaseUnavailable):
+            await jobs.delete("one", job_id)
+
+    with pytest.raises(JobNotFound):
+        await jobs.find("one", job_id)
+    with pytest.raises(JobNotFound):
+        await jobs.received(job_id, 10)
+    work = await jobs.claim(30)
+    assert work is not None
+    assert work.job_id == other
+    assert await jobs.claim(30) is None
+    day = timedelta(days=1)
+    assert await jobs.erase_before(now - day, now - day, 5) == 1
+    assert await jobs.counts() == dict.fromkeys(JobState, 0) | {JobState.RUNNING: 1}

@@ -452,7 +452,9 @@ async def test_what_is_half_erased_is_found_by_nobody(
     start = await events.begin("default", "call-42")
     assert start is not None
     remembered = await store.tail("default", "call-42", "Ann", 8)
-    step = await open_writer(database).erase_portion("default", "call-42")
+    writer = open_writer(database)
+    step = await writer.erase_portion("default", "call-42")
+    await writer.close()
     assert step is not None
     assert not step.whole
 
@@ -483,7 +485,9 @@ async def test_an_erasure_that_was_broken_off_goes_on_however_long_dialogues_are
     for n in range(8):
         await say(store, "Ann", f"line {n}")
     await say(store, "Bo", "Hello.", "call-43")
-    await open_writer(database).erase_portion("default", "call-42")
+    writer = open_writer(database)
+    await writer.erase_portion("default", "call-42")
+    await writer.close()
 
     while await store.erase_before(erasure.BEGUN, 20):
         pass
@@ -525,6 +529,7 @@ async def test_closing_waits_for_an_erasure_that_is_under_way(
 ) -> None:
     """Nor does the writer begin anew once it is closed."""
     monkeypatch.setattr(erasure, "PORTION", 1)
+    before = set(threading.enumerate())
     database = open_database(url)
     await migrate(database)
     store = SessionStore(database)
@@ -537,7 +542,8 @@ async def test_closing_waits_for_an_erasure_that_is_under_way(
 
     await store.close()
 
-    assert "sqlite-writer" not in {thread.name for thread in threading.enumerate()}
+    begun = set(threading.enumerate()) - before
+    assert "sqlite-writer" not in {thread.name for thread in begun}
     after = open_database(url)
     assert not await after.fetch(select(dialogues.c.id))
     await after.close()
