@@ -323,9 +323,6 @@ class Jobs:
             held = select(jobs.c.id).where(jobs.c.id == job_id, which).with_for_update()
             if (await connection.execute(held)).one_or_none() is None:
                 return False
-            # As one that was not received: what is left after a crash is nobody's work.
-            hidden = update(jobs).where(jobs.c.id == job_id).values(dialogues=None)
-            await connection.execute(hidden)
             for table in (job_work, job_results):
                 if (await connection.execute(_some_of(table, job_id))).rowcount:
                     begun = update(jobs).where(jobs.c.id == job_id)
