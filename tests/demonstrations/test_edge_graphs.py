@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -422,12 +423,13 @@ async def test_copy_that_a_killed_process_left_is_deleted(
     store = await open_edge(tmp_path, ENCODER, FEW)
     await load(store, related_vectors)
     await store.close()
-    (tmp_path / "shard-left" / "segments").mkdir(parents=True)
+    left = tmp_path / f"shard-{uuid4()}"
+    (left / "segments").mkdir(parents=True)
 
     store = await open_edge(tmp_path, ENCODER, FEW)
 
     assert await store.count() == 2_200
-    assert not (tmp_path / "shard-left").exists()
+    assert not left.exists()
     await store.close()
 
 
