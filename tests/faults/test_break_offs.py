@@ -51,6 +51,7 @@ ROUTES: dict[str, Draw] = {
     "erase": lambda rng: ("DELETE", _dialogue(rng), None),
     "timeline": lambda rng: ("GET", _dialogue(rng), None),
     "events": lambda rng: ("GET", f"{_dialogue(rng)}/events", None),
+    "forecast": lambda rng: ("GET", f"{_dialogue(rng)}/forecast?speaker=Ann", None),
     "batch": lambda rng: ("POST", "/batch", _batch(rng)),
     "job": lambda rng: ("POST", "/batch", _batch(rng)),
     "read job": lambda rng: ("GET", f"/jobs/{rng.choice(jobs)}", None),

@@ -46,7 +46,7 @@ async def end_under_load(
     """The batch's status, that of /readyz after the signal, and what a new request was told."""
     ended = False
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
-        batch = asyncio.create_task(client.post("/batch", json=whole_batch(200)))
+        batch = asyncio.create_task(client.post("/batch", json=whole_batch(500)))
         callers = asyncio.create_task(load.keep_saying(service.url, 4, lambda: ended))
         await asyncio.sleep(1)
         service.process.send_signal(number)
