@@ -155,7 +155,7 @@ async def test_a_result_leaves_before_the_next_line_comes(service: "Service") ->
     async with serving(service) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         head = (
-            f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON}\r\n"
+            f"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: {NDJSON}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n"
         )
         writer.write(head.encode())

@@ -17,14 +17,15 @@ from tests.api.test_operation_routes import at, numbers
 if TYPE_CHECKING:
     from tests.api.conftest import Service
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPGRADE = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
 SAID = json.dumps({"speaker": "Ann", "text": "We won!"}).encode()
 LONG = 70_000
 
 
 def request(method: bytes, path: bytes, *headers: bytes, body: bytes = b"") -> bytes:
-    return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: here", *headers, b"", body])
+    line = method + b" " + path + b" HTTP/1.1"
+    return b"\r\n".join([line, b"Host: localhost", *headers, b"", body])
 
 
 def said(*headers: bytes) -> bytes:
@@ -244,8 +245,8 @@ UNREADABLE = {
     "TLS": bytes.fromhex("16030100f8010000f40303") + bytes(range(128, 256)),
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "other version": b"GET /livez HTTP/2.0\r\nHost: here\r\n\r\n",
-    "tunnel": b"CONNECT here:443 HTTP/1.1\r\nHost: here\r\n\r\n" + LIVEZ,
+    "other version": b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "tunnel": b"CONNECT here:443 HTTP/1.1\r\nHost: localhost\r\n\r\n" + LIVEZ,
     "no path": request(b"GET", b"http://here"),
     "bytes in the path": request(b"GET", b"/\xff"),
     "line feeds alone": LIVEZ.replace(b"\r", b""),

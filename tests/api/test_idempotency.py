@@ -208,7 +208,8 @@ async def test_a_demonstration_that_is_deleted_is_so_answered_though_the_client_
     monkeypatch.setattr(service.store, "delete", slow)
     async with serving(service) as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        head = "DELETE /demonstrations/flat-1 HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k-1\r\n\r\n"
+        line = "DELETE /demonstrations/flat-1 HTTP/1.1"
+        head = f"{line}\r\nHost: localhost\r\nIdempotency-Key: k-1\r\n\r\n"
         writer.write(head.encode())
         await client_has_left.wait()
         writer.close()

@@ -43,7 +43,7 @@ BROKEN = Answer(0, b"", b"")
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
     """A whole request, ready to be sent as often as one likes."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
     if body:
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return head.encode("latin-1") + b"\r\n" + body

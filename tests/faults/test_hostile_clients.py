@@ -18,9 +18,9 @@ from tests.faults.conftest import eventually, number
 DATABASES = os.environ.get("ERC_TEST_DATABASES", "sqlite").split(",")
 PLACES = 2048  # ERC_ADMISSION__CONNECTIONS
 MORE_MB = 100  # which an attack may take, on top of what the service has
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LINES = (
-    b"POST /batch HTTP/1.1\r\nHost: here\r\nContent-Type: application/x-ndjson\r\n"
+    b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
 TINY = b"a:b\r\n" * 100_000
