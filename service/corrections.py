@@ -8,11 +8,12 @@ still to be told is noted there. They are told at once, and where they do not an
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from service.admission.patience import to_the_end
+from service.admission.shares import counted
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
@@ -92,7 +93,10 @@ class Corrector:
         except UnknownLabel as error:
             raise InvalidLabel(str(error)) from None
         may_begin = await self._room(tenant) > 0
-        with self._adding(tenant, int(may_begin)), to_the_end():  # what is stored is told
+        with (
+            counted(self.under_way, tenant, int(may_begin)),
+            to_the_end(),
+        ):  # what is stored is told
             stored = await self.sessions.corrections.put(
                 tenant,
                 dialogue_id,
@@ -121,7 +125,7 @@ class Corrector:
                 f"there is room for {room} more demonstrations of yours, not for {more} "
                 f"(limit {self.most_demonstrations})"
             )
-        with self._adding(tenant, more):
+        with counted(self.under_way, tenant, more):
             yield
 
     async def _room(self, tenant: str) -> int:
@@ -131,16 +135,6 @@ class Corrector:
         except (DemonstrationsUnavailable, TimeoutError):
             return self.most_demonstrations
         return max(0, self.most_demonstrations - count - self.under_way[tenant])
-
-    @contextmanager
-    def _adding(self, tenant: str, more: int) -> Iterator[None]:
-        self.under_way[tenant] += more
-        try:
-            yield
-        finally:
-            self.under_way[tenant] -= more
-            if not self.under_way[tenant]:
-                del self.under_way[tenant]
 
     async def take_back(
         self,

@@ -1,5 +1,8 @@
 """How much room there is, and how much of it one tenant may take."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.admission.rejections import CountRejection, Rejection
@@ -41,3 +44,15 @@ class Share:
             raise Overloaded(
                 f"{by_tenant} {self.what} for your tenant alone, as many as one tenant may have"
             )
+
+
+@contextmanager
+def counted(counts: Counter[str], tenant: str, many: int = 1) -> Iterator[None]:
+    """Count so many more of a tenant's for the time of the block."""
+    counts[tenant] += many
+    try:
+        yield
+    finally:
+        counts[tenant] -= many
+        if not counts[tenant]:
+            del counts[tenant]

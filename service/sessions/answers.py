@@ -16,6 +16,7 @@ from typing import Generic, TypedDict, TypeVar
 from sqlalchemy import bindparam, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.admission.shares import counted
 from service.errors import DialogueErased, IdempotencyKeyReused, TooManyAnswers
 from service.sessions.database import Database
 from service.sessions.schema import answers
@@ -167,13 +168,8 @@ class Answers:
             self._counts[tenant] = (count, counted_at)
             raise TooManyAnswers(f"{most} answers of yours are kept for their keys (limit {most})")
         self._counts[tenant] = (count + 1, counted_at)
-        self._under_way[tenant] += 1
-        try:
+        with counted(self._under_way, tenant):
             yield
-        finally:
-            self._under_way[tenant] -= 1
-            if not self._under_way[tenant]:
-                del self._under_way[tenant]
 
     async def keep(self, key: Key, answer: Answer) -> None:
         """Keep the answer to a request that wrote nothing to the database.
