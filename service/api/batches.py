@@ -138,6 +138,7 @@ async def answer_in_order(
                 await emit(result)
                 earn(len(result.get("utterances", ())))
                 room.leave(size)
+                await asyncio.sleep(0)  # hundreds may be ready
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import math
+import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,24 +14,42 @@ import pytest
 if TYPE_CHECKING:
     from tests.api.conftest import Service
 
-LONGEST_S = 0.05
+# Pieces of work take some 0.16 ms each on a processor of 2023; a loaded or a slow machine takes
+# longer for them and for a step. Steps are 50 to 300 pieces long; what nobody bounds is 10,000.
+LONGEST_PIECES = 1_000
 _TICK_S = 0.002
+
+
+def piece_of_work() -> int:
+    return sum(n & 3 for n in range(6_000))
 
 
 class Steps:
     """The longest time that the event loop computed without looking at its timers.
 
-    In processor time of its thread: what others take from the machine does not count.
+    In processor time of its thread, and in pieces of work, timed all along in the same thread.
     """
 
     def __init__(self) -> None:
-        self.longest_s = 0.0
+        self._longest_s = 0.0
+        self._pieces_s: list[float] = []
 
     async def watch(self) -> None:
         while True:
             before = time.thread_time()
+            piece_of_work()
+            worked = time.thread_time()
+            self._pieces_s.append(worked - before)
             await asyncio.sleep(_TICK_S)
-            self.longest_s = max(self.longest_s, time.thread_time() - before - _TICK_S)
+            self._longest_s = max(self._longest_s, time.thread_time() - worked)
+
+    @property
+    def longest(self) -> float:
+        """In pieces of work."""
+        return self._longest_s / statistics.median(self._pieces_s)
+
+    def __str__(self) -> str:
+        return f"{1000 * self._longest_s:.1f} ms, {self.longest:.0f} pieces of work"
 
 
 @asynccontextmanager
@@ -46,7 +66,23 @@ async def watched_steps() -> AsyncIterator[Steps]:
     finally:
         watch.cancel()
         gc.unfreeze()
-    print(f"longest step: {1000 * steps.longest_s:.1f} ms")
+    print(f"longest step: {steps}")
+
+
+async def longest_step(work: Callable[[], Awaitable[None]]) -> float:
+    """The longest step while the work is done, in pieces of work; the least of up to three times.
+
+    What the work keeps the loop for it keeps it for each time, a processor that is taken away from
+    it does not.
+    """
+    least = math.inf
+    for _ in range(3):
+        async with watched_steps() as steps:
+            await work()
+        least = min(least, steps.longest)
+        if least < LONGEST_PIECES:
+            break
+    return least
 
 
 async def test_no_step_of_the_event_loop_is_long_while_a_batch_and_conversations_are_answered(
@@ -66,14 +102,14 @@ async def test_no_step_of_the_event_loop_is_long_while_a_batch_and_conversations
         for n in range(8):
             assert (await service.say(dialogue, "Ann", f"Line {n}.")).status_code == 201
 
-    async with watched_steps() as steps:
+    async def answered_beside_each_other() -> None:
         answer, _ = await asyncio.gather(
             service.client.post("/batch", json=batch),
             asyncio.gather(*(converse(f"call-{n}") for n in range(8))),
         )
+        assert answer.status_code == 200
 
-    assert answer.status_code == 200
-    assert steps.longest_s < LONGEST_S
+    assert await longest_step(answered_beside_each_other) < LONGEST_PIECES
 
 
 MEBIBYTE = 1_048_576
@@ -116,14 +152,12 @@ async def test_no_step_of_the_event_loop_is_long_whatever_a_body_spells(
     as_lines = {"Content-Type": "application/x-ndjson"}
     await service.say("warm", "Ann", "Hello.")
     await service.client.post("/batch", content=b"{}\n", headers=as_lines)
-    found = set()
 
-    async with watched_steps() as steps:
+    async def refused_on_every_route() -> None:
         for path in ("/dialogues/a/utterances", "/batch", "/demonstrations"):
             answer = await service.client.post(path, content=content, headers=as_json)
-            found.add(answer.status_code)
+            assert answer.status_code == status
         in_lines = await service.client.post("/batch", content=content, headers=as_lines)
+        assert in_lines.status_code == 200
 
-    assert found == {status}
-    assert in_lines.status_code == 200
-    assert steps.longest_s < LONGEST_S
+    assert await longest_step(refused_on_every_route) < LONGEST_PIECES
