@@ -167,6 +167,7 @@ def services_of(
     """
     metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
+    metrics.build_info.labels(app.version, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, share, metrics)
     return Services(

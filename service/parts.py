@@ -14,6 +14,7 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.in_process import EngineOptions, start_engine
+from service.decoding.precision import ComputeType, device_type, in_words
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
@@ -29,7 +30,11 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that recognition needs."""
+    """Everything that recognition needs.
+
+    Attributes:
+        dtype: what the engine computes in.
+    """
 
     label_spaces: Mapping[str, LabelSpace]
     bundle: Bundle
@@ -37,6 +42,7 @@ class Parts:
     store: DemonstrationStore
     engine: WatchedEngine
     recognizer: Recognizer
+    dtype: ComputeType
 
 
 @asynccontextmanager
@@ -88,6 +94,7 @@ async def open_parts(
             max_tokens=bundle.max_tokens,
             options=engine_options(settings, traces_endpoint),
         )
+        report(f"vLLM computes in {in_words(started.dtype, device_type())}")
         engine = WatchedEngine(
             started,
             WatchOptions(
@@ -106,7 +113,7 @@ async def open_parts(
         )
         report("warming up")
         await recognizer.warm_up()
-        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer)
+        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer, started.dtype)
 
 
 def engine_options(settings: Settings, traces_endpoint: str | None = None) -> EngineOptions:
@@ -116,6 +123,7 @@ def engine_options(settings: Settings, traces_endpoint: str | None = None) -> En
         threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
         max_sequences=settings.engine.max_sequences,
         gpu_memory=settings.engine.gpu_memory,
+        dtype=settings.engine.dtype,
         traces_endpoint=traces_endpoint,
     )
 

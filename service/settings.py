@@ -157,6 +157,11 @@ class Engine(Section):
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="what vLLM computes in; `auto`: `bfloat16` where the machine has instructions "
+        "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`",
+    )
     probe_s: PositiveFloat = Field(
         4.0, description="seconds without an answer after which vLLM is probed"
     )

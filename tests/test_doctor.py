@@ -215,13 +215,24 @@ def test_another_kind_of_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine runs, and more slowly."""
+    """Computes in float32; told to compute in bfloat16 it emulates that."""
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "Old One"})
 
     found = check("precision", precision)
+    told = check("precision", lambda: precision("bfloat16"))
 
-    assert found.status == "warning"
-    assert "(Old One), which has no bfloat16 of its own: it is emulated" in found.detail
+    assert found.status == "ok"
+    assert found.detail.endswith("on the CPU (Old One), float32, as there is no native bfloat16")
+    assert (told.status, told.remedy) == ("warning", "unset ERC_ENGINE__DTYPE")
+    assert told.detail.endswith("(Old One), bfloat16, which is emulated here, and slow")
+
+
+def test_the_precision_is_the_settings(given: Set) -> None:
+    given(ERC_ENGINE__DTYPE="float32")
+
+    found = {check.name: check for check in examine()}["precision"]
+
+    assert (found.status, found.detail.endswith(", float32")) == ("ok", True)
 
 
 def test_no_vllm(tmp_path: Path) -> None:

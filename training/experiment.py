@@ -29,7 +29,7 @@ from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
 from training.finetuning.run_record import FILE as RECORD
 from training.mixture.pools import SHIPPED_POOL
-from training.recipe import CorpusFile, Recipe, RecipeError
+from training.recipe import CorpusFile, Recipe, RecipeError, is_one_run
 from training.recipe_files import load_recipe
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _foreign(recipe: Recipe, folder: Path) -> str | None:
         found = load_recipe(described)
     except RecipeError:
         return f"holds {others[0]}, and no recipe of the run that wrote it"
-    if found == recipe:
+    if is_one_run(found, recipe):
         return None
     if (folder / _TRAINED / RECORD).exists():
         return "holds a run of another recipe"

@@ -12,6 +12,7 @@ from service.conversation.prompts import (
     Template,
 )
 from service.decoding.bundle import Window
+from service.decoding.precision import Choice
 
 
 class Section(BaseModel):
@@ -188,6 +189,9 @@ class Recipe(Section):
     development: tuple[CorpusFile, ...] = ()
     test: tuple[CorpusFile, ...] = ()  # read once, when everything has been chosen
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the base's weights
+    # What is computed in; "auto": bfloat16 where the machine multiplies that, else float32, in
+    # which the weights are held then, too.
+    compute: Choice = "auto"
     # Computes activations again in the backward pass: less memory, a third more time.
     gradient_checkpointing: bool = False
     seed: int
@@ -234,6 +238,11 @@ class Recipe(Section):
         if unknown := set(asked) - set(known):
             raise ValueError(f"template {self.template} has no {', '.join(sorted(unknown))} task")
         return self
+
+
+def is_one_run(one: Recipe, other: Recipe) -> bool:
+    """Whether recipes are the same but for what they compute in, which a run's record settles."""
+    return one.model_copy(update={"compute": other.compute}) == other
 
 
 class RecipeError(ValueError):

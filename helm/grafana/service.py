@@ -338,9 +338,9 @@ _COST = Row(
         ),
         Panel(
             "Processes",
-            "Processes that Prometheus has numbers of, by version.",
+            "Processes that Prometheus has numbers of, by version and what vLLM computes in.",
             "short",
-            (Query(f"count by (version) (erc_build_info{OURS})", "{{version}}"),),
+            (Query(f"count by (version, dtype) (erc_build_info{OURS})", "{{version}}, {{dtype}}"),),
             stacked=True,
             width=12,
         ),

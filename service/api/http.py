@@ -98,7 +98,6 @@ def build_api(
     """
     metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
-    metrics.build_info.labels(version).set(1)
     door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
     app = DocumentedApi(

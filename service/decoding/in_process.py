@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
+from service.decoding.precision import Choice, ComputeType, compute_type
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
 from service.traces import current_trace
@@ -34,6 +35,7 @@ class EngineOptions:
         threads: cores that one step computes on, where vLLM runs on a CPU.
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
+        dtype: what the layers are computed in; "auto": what the machine multiplies.
         traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
@@ -41,14 +43,20 @@ class EngineOptions:
     threads: int = 1
     max_sequences: int = 128
     gpu_memory: float = 0.9
+    dtype: Choice = "auto"
     traces_endpoint: str | None = None
 
 
 class InProcessEngine:
-    """A label engine on vLLM's AsyncLLM. Made by `start_engine`."""
+    """A label engine on vLLM's AsyncLLM. Made by `start_engine`.
 
-    def __init__(self, llm: "AsyncLLM") -> None:
+    Attributes:
+        dtype: what its layers are computed in.
+    """
+
+    def __init__(self, llm: "AsyncLLM", dtype: ComputeType) -> None:
         self._llm: AsyncLLM | None = llm
+        self.dtype = dtype
         self._numbers = itertools.count()
         self._failures = Failures(log, "the label engine")
 
@@ -172,11 +180,12 @@ async def start_engine(
     from vllm.v1.engine.async_llm import AsyncLLM
 
     on_cpu = current_platform.is_cpu()
+    dtype = compute_type(options.dtype, current_platform.device_type)
     arguments = AsyncEngineArgs(
         model=str(model),
         load_format="safetensors",
         skip_tokenizer_init=True,
-        dtype="bfloat16",
+        dtype=dtype,
         # Logits in bfloat16 are 0.06 apart where labels are decided: too coarse for probabilities.
         hf_overrides={"head_dtype": "float32"},
         max_model_len=max_tokens,
@@ -196,7 +205,7 @@ async def start_engine(
     try:
         with _computing_in_the_engine_process(options.threads) if on_cpu else nullcontext():
             # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
-            return InProcessEngine(AsyncLLM.from_engine_args(arguments))
+            return InProcessEngine(AsyncLLM.from_engine_args(arguments), dtype)
     except Exception as error:
         log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

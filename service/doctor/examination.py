@@ -34,7 +34,8 @@ def examine(*, with_engine: bool = False) -> Iterator[Check]:
     given: list[Settings] = []
     yield check("settings", lambda: _settings(given))
     yield check("machine", machine)
-    yield check("precision", precision)
+    asked = given[0].engine.dtype if given else "auto"
+    yield check("precision", lambda: precision(asked))
     parts = _PARTS | ({"engine": engine} if with_engine else {})
     for settings in given:
         for name, look in parts.items():

@@ -4,6 +4,7 @@ import os
 import platform
 from pathlib import Path
 
+from service.decoding.precision import Choice, compute_type, in_words, multiplies_bfloat16
 from service.doctor.findings import Fault
 
 GIB = 2**30
@@ -46,8 +47,12 @@ def _memory_bytes() -> int:
     return found
 
 
-def precision() -> str:
-    """Whether what the engine runs on has bfloat16 of its own."""
+def precision(asked: Choice = "auto") -> str:
+    """What the engine computes in, and whether the machine multiplies that.
+
+    Args:
+        asked: the setting `ERC_ENGINE__DTYPE`.
+    """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     try:
@@ -59,24 +64,20 @@ def precision() -> str:
             f"vLLM cannot be imported: {error}",
             "install requirements/cpu.txt or, with a GPU, requirements/gpu.txt",
         ) from None
-    version = f"vLLM {vllm.__version__}"
-    if not current_platform.is_cpu():
-        found = f"{version} on {current_platform.get_device_name()}"
-        if torch.bfloat16 in current_platform.supported_dtypes:
-            return f"{found}, bfloat16 native"
-        raise Fault(f"{found} has no bfloat16", "take a GPU of compute capability 8.0 or newer")
-    if torch.cuda.is_available():
+    version, device = f"vLLM {vllm.__version__}", current_platform.device_type
+    if device != "cpu":
+        where = str(current_platform.get_device_name())
+    elif torch.cuda.is_available():
         raise Fault(
             f"{version} is for CPUs, and there is a GPU, {torch.cuda.get_device_name()}",
             "install requirements/gpu.txt to use it",
             "warning",
         )
-    able = torch.cpu.get_capabilities()
-    found = f"{version} on the CPU ({able.get('cpu_name', 'of an unknown kind')})"
-    if able.get("amx_bf16") or able.get("avx512_bf16"):
-        return f"{found}, bfloat16 native"
-    raise Fault(
-        f"{found}, which has no bfloat16 of its own: it is emulated",
-        "expect slower answers, or take a CPU with AVX512-BF16 or AMX, or a GPU",
-        "warning",
-    )
+    else:
+        name = torch.cpu.get_capabilities().get("cpu_name", "of an unknown kind")
+        where = f"the CPU ({name})"
+    computed = compute_type(asked, device)
+    found = f"{version} on {where}, {in_words(computed, device)}"
+    if computed == "bfloat16" and not multiplies_bfloat16(device):
+        raise Fault(found, "unset ERC_ENGINE__DTYPE", "warning" if device == "cpu" else "failed")
+    return found

@@ -193,7 +193,11 @@ class Metrics:
             "1 for the model bundle that is served.",
             ("name", "version", "template"),
         )
-        self.build_info = gauge("erc_build_info", "1 for the service's version.", ("version",))
+        self.build_info = gauge(
+            "erc_build_info",
+            "1 for the service's version, and what vLLM computes in.",
+            ("version", "dtype"),
+        )
 
         self._drifts: dict[str, LabelDrift] = {}
         self.degraded.labels(DEGRADED_DEMONSTRATIONS)

@@ -257,7 +257,7 @@ def start_service(
                 CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
-            parts = Parts(label_spaces, bundle, encoder, store, watched, recognizer)
+            parts = Parts(label_spaces, bundle, encoder, store, watched, recognizer, "float32")
             settings = Settings(limits=limits, admission=admission)
             yield {"services": services_of(app, parts, settings, database, sessions, share=share)}
 

@@ -24,7 +24,7 @@ def open_parts(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     """Have the application start with the parts of a running service."""
     of = service.services
     bundle, engine = of.recognizer.bundle, service.watched
-    parts = Parts(of.label_spaces, bundle, of.encoder, of.store, engine, of.recognizer)
+    parts = Parts(of.label_spaces, bundle, of.encoder, of.store, engine, of.recognizer, "float32")
 
     @asynccontextmanager
     async def opened(*arguments: Any, **named: Any) -> AsyncIterator[Parts]:

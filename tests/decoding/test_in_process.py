@@ -182,7 +182,7 @@ async def test_a_failure_of_vllm_is_ours_and_logged_once_with_its_kind(
 ) -> None:
     """Anew, once it has answered meanwhile."""
     llm: Any = Scripted(ValueError("dead"), ValueError("dead"), {1: -0.5}, ValueError("dead"))
-    engine = InProcessEngine(llm)
+    engine = InProcessEngine(llm, "float32")
 
     for fails in (True, True, False, True):
         with pytest.raises(EngineUnavailable) if fails else nullcontext():
@@ -197,7 +197,7 @@ async def test_a_mistake_of_ours_is_not_taken_for_a_failure_of_vllm() -> None:
     llm: Any = Scripted({1: -0.5})
 
     with pytest.raises(KeyError):
-        await InProcessEngine(llm).read([1], [2], Priority.BATCH)
+        await InProcessEngine(llm, "float32").read([1], [2], Priority.BATCH)
 
 
 async def test_a_folder_without_a_model_does_not_start(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def evaluate(
         said = [asked.said for asked in found]
         if free_decode:
             say_aside("letting the model speak")
-            speak = open_speaker(bundle)
+            speak = open_speaker(bundle, settings.engine.dtype)
             words = [trained[one.label_space].verbalizers for one in said]
             said = [
                 with_spoken(one, speak(asked.prompts, [*own.values()]), own)

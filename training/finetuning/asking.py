@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.decoding.precision import ComputeType
 from training.arrays import Floats
 from training.evaluation.metrics import confusion, own_measure
 from training.finetuning.packed_loss import logits_at
@@ -26,6 +27,7 @@ def development_scores(
     causal: "PreTrainedModel",
     held: Mapping[str, Sequence[LabelledExample]],
     settings: PromptSettings,
+    compute: ComputeType,
     trees: bool = True,
 ) -> dict[str, float]:
     """By what is asked, the measure by which models are compared in its label space, in percent.
@@ -33,6 +35,7 @@ def development_scores(
     Args:
         model: what is called, `causal` or what wraps it.
         held: examples of one label space each; what has none gets no score.
+        compute: what it computes in.
         trees: whether it reads rows of several examples.
     """
     scores = {}
@@ -40,7 +43,7 @@ def development_scores(
         if not examples:  # as where no dialogue has a second turn to forecast
             continue
         space = examples[0].label_space
-        rows = probabilities(model, causal, examples, settings, trees)
+        rows = probabilities(model, causal, examples, settings, compute, trees)
         gold = np.asarray([space.names.index(example.label) for example in examples])
         matrix = confusion(gold, np.stack(rows).argmax(1), len(space.names))
         scores[what] = round(100 * float(own_measure(space.name, space.names)(matrix)), 2)
@@ -52,12 +55,14 @@ def probabilities(
     causal: "PreTrainedModel",
     examples: Sequence[LabelledExample],
     settings: PromptSettings,
+    compute: ComputeType,
     trees: bool = True,
 ) -> list[Floats]:
     """How likely each label is, for each example, shape (labels,) in its label space's order.
 
     Args:
         model: what is called, `causal` or what wraps it.
+        compute: what it computes in.
         trees: whether it reads rows of several examples.
     """
     import torch
@@ -68,7 +73,8 @@ def probabilities(
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     for start in range(0, len(rows), _ROWS):
         batch = collate(rows[start : start + _ROWS], trees)
-        with torch.no_grad(), torch.autocast(causal.device.type, torch.bfloat16):
+        cast = torch.autocast(causal.device.type, torch.bfloat16, enabled=compute == "bfloat16")
+        with torch.no_grad(), cast:
             logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
         for scores in logits:
             of_labels = scores[first[examples[len(said)].label_space.name]]

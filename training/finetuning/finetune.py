@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.decoding.bundle import write_bundle
+from service.decoding.precision import ComputeType, compute_type, in_words
 from service.outputs import check_file
 from training.arrays import Floats
 from training.datasets.leakage import without_held_out
@@ -75,8 +76,9 @@ def train(
         base: the folder of the base model.
         encoder: identity of the encoder that `sources` pairs demonstrations with.
         out: gets the weights, `bundle.json` for the bundle that a merge makes of them, and
-            `training.json`, which keeps the recipe, the development scores of each epoch, which
-            epoch's weights were kept, and how often demonstrations agreed with the label.
+            `training.json`, which keeps the recipe, what was computed in, the development scores of
+            each epoch, which epoch's weights were kept, and how often demonstrations agreed with
+            the label.
         save_every: steps between two checkpoints.
         shared: a folder of stages that runs begin with; those that are there are not trained again.
         demonstrations: gets those that the last stage's "train" pool has, which are text of the
@@ -87,7 +89,7 @@ def train(
             has an utterance whose prompt is too long.
         RecipeError: the recipe cannot be trained on this base, names a label space that no stage
             trains or leaves out one that is to be scored, or is another one than `out` was begun
-            with, or from something else.
+            with, or from something else, or would be computed in another type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             is there with other contents.
         OSError: the base or the output folder cannot be used.
@@ -120,7 +122,9 @@ def train(
     check_sharding(recipe)
     revision = base_revision(base)
     bundle = bundle_of(recipe, revision, sources, encoder)
-    record = begun(recipe, material_of(recipe, bundle, stages, sources), out)
+    on = device().type
+    compute = compute_type(recipe.compute, on)
+    record = begun(recipe, material_of(recipe, bundle, stages, sources), compute, out)
     if not record["complete"]:
         check_lengths(apart, recipe.label_spaces, sources, settings)
     if demonstrations is not None and stages and is_first_process():
@@ -128,6 +132,7 @@ def train(
     if record["complete"]:
         log.info("%s: is trained already", out)
         return
+    log.info("computes in %s", in_words(compute, on))
     out.mkdir(parents=True, exist_ok=True)
     if is_first_process():
         write_record(record, out)  # first, for by it the folder is known to be the run's
@@ -140,7 +145,9 @@ def train(
         log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
     for what, of_split in held.items():
         record["agreement"][what] = _agreement(what, of_split)
-    training = _Training(recipe, base, sources, settings, apart, held, record, out, save_every)
+    training = _Training(
+        recipe, base, sources, settings, compute, apart, held, record, out, save_every
+    )
     before: Path | None = None
     for number, (stage, read) in enumerate(stages, 1):
         kept = kept_weights(training.checkpoints(stage.name))
@@ -148,7 +155,7 @@ def train(
             common = None
             if shared is not None and number < len(stages) and not _teaches(stage, recipe):
                 material = material_of(recipe, bundle, stages[:number], sources)
-                common = shared / identity(recipe, number, material)
+                common = shared / identity(recipe, number, material, compute)
             if common is None or not _taken(training, stage, common, kept):
                 _train_stage(training, stage, read, before)
             if common is not None and is_first_process():
@@ -160,7 +167,7 @@ def train(
     if before is not None:
         _move_weights(before, out)
     else:
-        load_model(recipe, base, None)[0].save_pretrained(out)
+        load_model(recipe, base, None, compute)[0].save_pretrained(out)
     name_base(out, recipe.base)
     write_record(record | {"complete": True}, out)
     remove_checkpoints(out / CHECKPOINTS)
@@ -183,6 +190,7 @@ class _Training:
     base: Path
     sources: Sources
     settings: PromptSettings
+    compute: ComputeType
     apart: Sequence[Corpus]
     held: Mapping[str, Sequence[LabelledExample]]
     record: dict[str, Any]
@@ -236,7 +244,9 @@ def _train_stage(
         kept = kept_weights(training.checkpoints(stage.name))
         write_mean([kept_weights(training.checkpoints(name)) for name in names], kept)
         model, causal, trees = _trained(training, kept)
-        scores = development_scores(model, causal, training.held, training.settings, trees)
+        scores = development_scores(
+            model, causal, training.held, training.settings, training.compute, trees
+        )
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
         put_scores(training.record, stage.name, stage.epochs, scores, stage)
     wait_for_all()
@@ -262,7 +272,9 @@ def _ask(training: _Training, name: str) -> Ask:
         said = []
         for run in _runs(teacher):
             model, causal, trees = _trained(training, kept_weights(training.checkpoints(run)))
-            said.append(probabilities(model, causal, examples, training.settings, trees))
+            said.append(
+                probabilities(model, causal, examples, training.settings, training.compute, trees)
+            )
         return [np.mean(rows, axis=0) for rows in zip(*said, strict=True)]
 
     return ask
@@ -270,7 +282,7 @@ def _ask(training: _Training, name: str) -> Ask:
 
 def _trained(training: _Training, kept: Path) -> tuple[Any, "PreTrainedModel", bool]:
     """The model with weights that were kept, to be asked, and whether it reads trees."""
-    model, causal = load_model(training.recipe, training.base, kept)
+    model, causal = load_model(training.recipe, training.base, kept, training.compute)
     model.to(device()).eval()
     return model, causal, reads_trees(causal)
 
@@ -301,12 +313,16 @@ def _run_once(
     ]
     training.record["agreement"][name] = _agreement(name, examples)
     set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
-    model, causal = load_model(training.recipe, training.base, before, stage.dropout)
+    model, causal = load_model(
+        training.recipe, training.base, before, training.compute, stage.dropout
+    )
     # Of a model that is to be sharded, the other processes may hold no weights yet.
     trees = of_first_process(is_first_process() and reads_trees(causal))
 
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
-        scores = development_scores(wrapped, causal, training.held, training.settings, trees)
+        scores = development_scores(
+            wrapped, causal, training.held, training.settings, training.compute, trees
+        )
         log.info("stage %s, epoch %d: %s", name, epoch, json.dumps(scores))
         best = put_scores(training.record, name, epoch, scores, stage)
         training.write_record()
@@ -316,6 +332,7 @@ def _run_once(
     run = Run(
         model,
         causal,
+        training.compute,
         trees,
         seed,
         training.checkpoints(name),

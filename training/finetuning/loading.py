@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.decoding.precision import ComputeType
 from training.finetuning.adapters import dropout_key, lora_config
 from training.finetuning.row_sharing import takes_positions
 from training.recipe import Recipe
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    recipe: Recipe, base: Path, finished: Path | None, dropout: float | None = None
+    recipe: Recipe,
+    base: Path,
+    finished: Path | None,
+    compute: ComputeType,
+    dropout: float | None = None,
 ) -> tuple[Any, "PreTrainedModel"]:
     """The model to train, from a finished stage if there is one, and the language model in it.
 
     Args:
         finished: the folder of that stage's adapter, or of its weights where all are trained.
+        compute: what it is to be computed in; float32 is that of the weights, too.
         dropout: of the base's layers, in place of its own.
     """
     import peft
@@ -32,6 +38,8 @@ def load_model(
     causal = AutoModelForCausalLM.from_pretrained(
         folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
     )
+    if compute == "float32":
+        causal.float()
     if takes_positions(causal):
         # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
         causal.set_attn_implementation("sdpa")

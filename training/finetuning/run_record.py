@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from service.decoding.bundle import FILE as BUNDLE
 from service.decoding.bundle import BundleError, read_bundle
+from service.decoding.precision import ComputeType
 from service.files import is_unfinished, written_whole
 from service.outputs import check_begun
 from training.finetuning.selection import worth
-from training.recipe import Recipe, RecipeError, Stage
+from training.recipe import Recipe, RecipeError, Stage, is_one_run
 
 FILE = "training.json"
 CHECKPOINTS, LOGS = "checkpoints", "logs"
@@ -43,18 +44,22 @@ def _foreign(folder: Path) -> str | None:
     return f"holds {others[0]}, which no run wrote" if others else None
 
 
-def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[str, Any]:
+def begun(
+    recipe: Recipe, material: Mapping[str, str | int], compute: ComputeType, out: Path
+) -> dict[str, Any]:
     """The record of the run in a folder, which a new run begins with nothing in it.
 
-    It has the recipe, what it is trained from, each epoch's development scores, which epoch's
-    weights were kept, how often demonstrations agreed with the label, and what is finished: stages,
-    and runs of stages.
+    It has the recipe, what it is trained from, what it is computed in, each epoch's development
+    scores, which epoch's weights were kept, how often demonstrations agreed with the label, and
+    what is finished: stages, and runs of stages.
 
     Args:
         material: what the run is trained from besides the recipe, each thing by its name.
+        compute: what it would be computed in here.
 
     Raises:
-        RecipeError: the folder holds a run of another recipe, or from other material.
+        RecipeError: the folder holds a run of another recipe, from other material, or one that is
+            not complete and was computed in another type.
     """
     described = recipe.model_dump(mode="json")
     path = out / FILE
@@ -62,6 +67,7 @@ def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[
         return {
             "recipe": described,
             "material": dict(material),
+            "compute": compute,
             "agreement": {},
             "development": [],
             "kept": {},
@@ -84,6 +90,13 @@ def begun(recipe: Recipe, material: Mapping[str, str | int], out: Path) -> dict[
                 f"{out}: was begun with {before.get(what)} as the {what}, which is now "
                 f"{material.get(what)}; remove it or choose another folder"
             )
+    # A record without it is of a run in bfloat16.
+    in_type = record.setdefault("compute", "bfloat16")
+    if in_type != compute and not record["complete"]:
+        raise RecipeError(
+            f"{out}: was begun in {in_type}, and would go on in {compute}; say compute: {in_type} "
+            "in the recipe to go on, remove it or choose another folder"
+        )
     return record
 
 
@@ -100,7 +113,7 @@ def _record(path: Path) -> dict[str, Any]:
 def _is_of(recipe: Recipe, record: Mapping[str, Any]) -> bool:
     """Whether a record is of this recipe; a key that it lacks has its default."""
     try:
-        return Recipe.model_validate(record.get("recipe")) == recipe
+        return is_one_run(Recipe.model_validate(record.get("recipe")), recipe)
     except ValidationError:
         return False
 

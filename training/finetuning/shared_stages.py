@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from service.decoding.precision import ComputeType
 from service.files import folder_written_whole
 from training.recipe import Recipe
 
@@ -21,11 +22,14 @@ log = logging.getLogger(__name__)
 
 _RECORD = "stage.json"
 _BY_NAME = ("agreement", "kept")  # parts of a record that stages and runs have by their names
-# What a run is called and what it says it can do changes nothing of what is trained.
-_NAMES = {"name", "version", "label_spaces", "stages"}
+# What a run is called and what it says it can do changes nothing of what is trained; what it may
+# compute in does where it then is computed in another type.
+_LEFT_OUT = {"name", "version", "label_spaces", "stages", "compute"}
 
 
-def identity(recipe: Recipe, stages: int, material: Mapping[str, str | int]) -> str:
+def identity(
+    recipe: Recipe, stages: int, material: Mapping[str, str | int], compute: ComputeType
+) -> str:
     """Names the weights that a run has after its first stages: a hash of what decides them.
 
     Args:
@@ -33,13 +37,14 @@ def identity(recipe: Recipe, stages: int, material: Mapping[str, str | int]) -> 
     """
     last = recipe.stages[-1]
     decides = {
-        "recipe": recipe.model_dump(mode="json", exclude=_NAMES),
+        "recipe": recipe.model_dump(mode="json", exclude=_LEFT_OUT),
         "stages": [stage.model_dump(mode="json") for stage in recipe.stages[:stages]],
         # What held-out dialogues are asked, which is on record and tells the best epoch.
         "demonstrations": last.demonstrations.model_dump(mode="json"),
         "prediction": bool(last.tasks.prediction),
         "own": bool(last.own or not last.unified),
         "material": dict(material),
+        "compute": compute,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.decoding.precision import ComputeType
 from training.finetuning.averaging import WeightAverage
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Batch, Row, batches, collate
@@ -33,6 +35,7 @@ class Run:
 
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
+        compute: what the model computes in.
         trees: whether the model reads rows of several examples.
         seed: decides the order of the batches, and what dropout drops.
         checkpoints: the stage's folder of them.
@@ -44,6 +47,7 @@ class Run:
 
     model: Any
     causal: "PreTrainedModel"
+    compute: ComputeType
     trees: bool
     seed: int
     checkpoints: Path
@@ -99,6 +103,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                     trainer.save_model(str(kept_weights(run.checkpoints)))
                 control.should_save = True
 
+    # What a launcher has been told counts where `bf16` is off; here the run decides.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if run.compute == "bfloat16" else "no"
     average = WeightAverage(run.model)
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
     callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
@@ -116,7 +122,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
             weight_decay=stage.weight_decay,
             **_schedule(stage),
             max_grad_norm=1.0,
-            bf16=True,
+            bf16=run.compute == "bfloat16",
             gradient_checkpointing=recipe.gradient_checkpointing,
             use_cpu=not torch.cuda.is_available(),
             seed=run.seed,

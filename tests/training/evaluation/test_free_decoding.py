@@ -120,11 +120,11 @@ def test_model_speaks_greedily(folder: Path, meld: LabelSpace) -> None:
     asked = prompts(folder, meld)
     longest = max(len(load_tokenizer(folder).encode(verbalizer)) for verbalizer in meld.verbalizers)
 
-    said = open_speaker(folder)(asked, meld.verbalizers)
+    said = open_speaker(folder, "float32")(asked, meld.verbalizers)
 
     assert said == [by_hand(folder, prompt, longest + 1) for prompt in asked]
     assert len(set(map(len, asked))) == 3
-    assert open_speaker(folder)(asked[::-1], meld.verbalizers) == said[::-1]
+    assert open_speaker(folder, "float32")(asked[::-1], meld.verbalizers) == said[::-1]
 
 
 def test_model_says_no_more_than_there_is_room_for(folder: Path, meld: LabelSpace) -> None:
@@ -133,7 +133,7 @@ def test_model_says_no_more_than_there_is_room_for(folder: Path, meld: LabelSpac
     full = max(map(len, asked)) + 1
     write_bundle(described(meld, window=(2, 4), max_tokens=full), folder)
 
-    said = open_speaker(folder)(asked, ["a word and another word"])
+    said = open_speaker(folder, "float32")(asked, ["a word and another word"])
 
     rooms = [min(6, full - len(prompt)) for prompt in asked]
     assert sorted(rooms)[0] == 1 < sorted(rooms)[-1]
@@ -156,7 +156,7 @@ def test_answer_that_ends_in_time_is_its_verbalizer(folder: Path, meld: LabelSpa
     tokenizer.save_pretrained(folder)
     capitals = answer.title()
 
-    speak = open_speaker(folder)
+    speak = open_speaker(folder, "float32")
 
     assert capitals != answer
     assert speak([prompt], [capitals, "of some more words"]) == [capitals]

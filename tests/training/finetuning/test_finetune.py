@@ -176,15 +176,16 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
     recipe = load_recipe(recipe_file)
     first = recipe.stages[0].model_copy(update={"weight_decay": 0.1})
 
+    other = recipe.model_copy(update={"stages": (first, recipe.stages[1])})
     material = record["material"]
-    assert begun(recipe, material, tmp_path) == record
-    assert begun(recipe, {"base": "of a run that is complete"}, tmp_path / "other")["material"]
+    assert begun(recipe, material, record["compute"], tmp_path) == record
+    assert begun(recipe, {"base": "1"}, "float32", tmp_path / "other")["material"]
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe.model_copy(update={"stages": (first, recipe.stages[1])}), material, tmp_path)
+        begun(other, material, record["compute"], tmp_path)
     del record["development"][0]["scores"]
     (tmp_path / "training.json").write_text(json.dumps(record))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe, material, tmp_path)
+        begun(recipe, material, record["compute"], tmp_path)
 
 
 def test_bundle_shows_no_demonstrations_where_training_showed_none(
@@ -259,7 +260,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     development = sources.corpora(recipe.development)
     pools = Pools(sources, sources.corpora(longer.corpora), recipe.seed, development)
     held = held_out(development, longer, pools, sources, settings)
-    scores = development_scores(model.eval(), model, held, settings)
+    scores = development_scores(model.eval(), model, held, settings, record["compute"])
     assert sum(scores.values()) == pytest.approx(max(means.values()), abs=0.02)
 
 

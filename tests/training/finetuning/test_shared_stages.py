@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,20 +66,22 @@ MATERIAL: dict[str, str | int] = {
 
 def test_runs_have_a_stage_in_common_where_all_that_decides_it_is_the_same(recipe: Recipe) -> None:
     """What comes after it, or what a run is called, decides nothing."""
-    known = identity(recipe, 1, MATERIAL)
+    named = partial(identity, compute="float32")
+    known = named(recipe, 1, MATERIAL)
 
-    assert identity(changed(recipe, 1, epochs=9), 1, MATERIAL) == known
-    assert identity(recipe.model_copy(update={"name": "x", "version": "0"}), 1, MATERIAL) == known
+    assert named(changed(recipe, 1, epochs=9), 1, MATERIAL) == known
+    assert named(recipe.model_copy(update={"name": "x", "version": "0"}), 1, MATERIAL) == known
     others = [
-        identity(recipe, 2, MATERIAL),
-        identity(recipe, 1, MATERIAL | {"base": "2"}),
-        identity(changed(recipe, 0, epochs=9), 1, MATERIAL),
-        identity(recipe.model_copy(update={"seed": 8}), 1, MATERIAL),
-        identity(recipe.model_copy(update={"development": ()}), 1, MATERIAL),
-        identity(recipe.model_copy(update={"max_tokens": 99}), 1, MATERIAL),
+        named(recipe, 2, MATERIAL),
+        named(recipe, 1, MATERIAL | {"base": "2"}),
+        named(recipe, 1, MATERIAL, compute="bfloat16"),
+        named(changed(recipe, 0, epochs=9), 1, MATERIAL),
+        named(recipe.model_copy(update={"seed": 8}), 1, MATERIAL),
+        named(recipe.model_copy(update={"development": ()}), 1, MATERIAL),
+        named(recipe.model_copy(update={"max_tokens": 99}), 1, MATERIAL),
         # The last stage's tasks and labels are what the first is scored on, too.
-        identity(changed(recipe, 1, tasks=Tasks(prediction=0.1)), 1, MATERIAL),
-        identity(changed(recipe, 1, own=0.0), 1, MATERIAL),
+        named(changed(recipe, 1, tasks=Tasks(prediction=0.1)), 1, MATERIAL),
+        named(changed(recipe, 1, own=0.0), 1, MATERIAL),
     ]
     assert known not in others
     assert len(set(others)) == len(others)
