@@ -423,7 +423,7 @@ def test_checkpointed_training_in_bfloat16_learns_the_same(
 ) -> None:
     """Bit for bit, with each layer computed twice; and the loss falls."""
     recipe = load_recipe(recipe_file)
-    changed: dict[str, object] = {"dtype": "bfloat16"}
+    changed: dict[str, object] = {"dtype": "bfloat16", "compute": "bfloat16"}
     if not adapted:
         changed["lora"] = None
     found, passes = [], []
