@@ -1,8 +1,9 @@
 """Whether speed costs answers: the labels of the fast path against those of the plain one.
 
-The fast path is the service's engine as the service runs it: bfloat16, prefix cache, many prompts
-in a step. The plain one is transformers in float32, one prompt at a time, no cache. Both read the
-same prompts, with the service's demonstrations.
+The fast path is the service's engine as the service runs it: in what the machine multiplies,
+bfloat16 or float32, with its prefix cache, many prompts in a step. The plain one is transformers in
+float32, one prompt at a time, no cache. Both read the same prompts, with the service's
+demonstrations.
 """
 
 import asyncio

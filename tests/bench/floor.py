@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from service.decoding.precision import ComputeType, compute_type, device_type
+from service.settings import load_settings
 from tests.bench.measuring import Measurement
 from tests.bench.rows.engine import IN_WAVES, engine_threads
 from tests.bench.setup import Setup
@@ -22,7 +24,8 @@ class Floor:
     """What an utterance cannot take less than, and what the bare engine makes of it.
 
     Attributes:
-        matrix_rate: floating-point operations a second, bfloat16, on the engine's cores or GPU.
+        matrix_rate: floating-point operations a second, in what the engine computes in, on its
+            cores or GPU.
         operations: a token takes, two for each parameter of the layers.
         tokens: of an utterance, which no cache can hold: see `new_tokens`.
         per_second: utterances at that rate.
@@ -110,16 +113,22 @@ def layer_parameters(bundle: Path) -> int:
     return count
 
 
-def measure_matrix_rate() -> float:
-    """Floating-point operations a second, of the best of many products of large matrices."""
+def measure_matrix_rate(compute: ComputeType | None = None) -> float:
+    """Floating-point operations a second, of the best of many products of large matrices.
+
+    Args:
+        compute: what they are of; None: what the service's engine computes in.
+    """
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    device, side = ("cuda", _SIDE_ON_A_GPU) if on_gpu else ("cpu", _SIDE)
+    device = device_type()
+    on_gpu = device == "cuda"
+    side = _SIDE_ON_A_GPU if on_gpu else _SIDE
+    dtype = getattr(torch, compute or compute_type(load_settings().engine.dtype, device))
     threads = torch.get_num_threads()
     torch.set_num_threads(engine_threads())
     try:
-        left, right = torch.randn(2, side, side, device=device).to(torch.bfloat16)
+        left, right = torch.randn(2, side, side, device=device).to(dtype)
         best = float("inf")
         end = time.perf_counter() + _MEASURED_S
         while time.perf_counter() < end:

@@ -11,6 +11,9 @@ from typing import Any
 
 import psutil
 
+from service.decoding.precision import compute_type
+from service.settings import load_settings
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Instructions that decide how fast matrices are multiplied.
@@ -31,6 +34,7 @@ def describe() -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "flags": [flag for flag in _FLAGS if flag in flags],
             "gpus": gpus(),
+            "compute": compute_type(load_settings().engine.dtype),
             "load_before": round(os.getloadavg()[0], 2),
         },
         "versions": {

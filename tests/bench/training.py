@@ -23,6 +23,7 @@ import yaml
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
+from service.decoding.precision import compute_type
 from service.demonstrations.corpus import read_demonstrations
 from service.dialogue_files import write_dialogues
 from tests.bench.machine import REPOSITORY, describe
@@ -186,7 +187,7 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> int
             num_train_epochs=1,
             per_device_train_batch_size=plain_batch(recipe, examples),
             learning_rate=stage.learning_rate,
-            bf16=True,
+            bf16=compute_type(recipe.compute) == "bfloat16",
             use_cpu=not torch.cuda.is_available(),
             seed=recipe.seed,
             save_strategy="no",

@@ -1,7 +1,8 @@
 """`python -m tests.bench.utilisation`: how much of a GPU's matrix rate fine-tuning makes use of.
 
 A model of Llama-2-7B's shape with random weights, the adapter of the recipe `instructerc`, and
-steps as the package takes them: packed rows, the head only where there is a loss, bfloat16.
+steps as the package takes them: packed rows, the head only where there is a loss, in what the
+machine multiplies.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.decoding.precision import ComputeType, compute_type, device_type
 from tests.bench.floor import measure_matrix_rate
 from tests.bench.machine import describe
 from tests.bench.table import markdown
@@ -86,13 +88,15 @@ class Utilisation:
 
     Attributes:
         rows: a step.
-        matrix_rate: operations a second that the device reaches on large matrices of bfloat16.
+        compute: what is computed in.
+        matrix_rate: operations a second that the device reaches on large matrices of that type.
         peak_memory_mib: see `tests.bench.training.peak_memory_mib`.
     """
 
     rows: int
     length: int
     checkpointing: bool
+    compute: ComputeType
     steps: int
     seconds: float
     operations_a_step: int
@@ -121,7 +125,6 @@ def llama_2_7b() -> "LlamaConfig":
         num_attention_heads=32,
         num_key_value_heads=32,
         max_position_embeddings=4096,
-        dtype="bfloat16",
     )
 
 
@@ -140,19 +143,20 @@ def measure(
     steps: int,
     *,
     checkpointing: bool,
-    matrix_rate: Callable[[], float] = measure_matrix_rate,
+    matrix_rate: Callable[[ComputeType], float] = measure_matrix_rate,
 ) -> Utilisation:
     """Take some steps on rows of random tokens, on the GPU if there is one, after a warm-up."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rate = matrix_rate()
+    device = device_type()
+    compute = compute_type(device=device)
+    rate = matrix_rate(compute)
     torch.manual_seed(1)
     with torch.device(device):
         causal = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation="sdpa"
+            config, dtype=getattr(torch, compute), attn_implementation="sdpa"
         )
         model: Any = peft.get_peft_model(causal, lora_config(lora))
     if checkpointing:
@@ -163,7 +167,7 @@ def measure(
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
     def step(batch: Batch) -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=compute == "bfloat16"):
             loss = packed_loss(model, causal, batch, {"main": 1.0})
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -185,7 +189,9 @@ def measure(
     seconds = finished() - begun
     asked = len(made[0].predicting)
     needed = operations(work_of(model, config), rows, LENGTH, asked)
-    return Utilisation(rows, LENGTH, checkpointing, steps, seconds, needed, rate, peak_memory_mib())
+    return Utilisation(
+        rows, LENGTH, checkpointing, compute, steps, seconds, needed, rate, peak_memory_mib()
+    )
 
 
 def batch_of(random: Random, rows: int, vocabulary: int) -> Batch:
@@ -202,6 +208,7 @@ def table(found: Utilisation, stated_tflops: float | None) -> str:
     cells = {
         "rows a step": str(found.rows),
         "checkpointing": "yes" if found.checkpointing else "no",
+        "in": found.compute,
         "tokens/s": f"{found.tokens_per_second:.0f}",
         "TFLOP/s": f"{found.rate / 1e12:.1f}",
         "of the measured matrix rate": _share(found.rate, found.matrix_rate),
@@ -227,7 +234,7 @@ def main(
         bool, typer.Option(help="Compute activations again in the backward pass.")
     ] = False,
     stated_tflops: Annotated[
-        float | None, typer.Option(help="Peak that the GPU's maker states for dense bfloat16.")
+        float | None, typer.Option(help="Peak that the GPU's maker states for dense matrices.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File of the results, as JSON.")] = None,
 ) -> None:

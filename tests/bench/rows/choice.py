@@ -1,7 +1,7 @@
 """Row b: what a user of vLLM writes first. The published prompt, constrained choice, defaults.
 
-All prompts are given at once. On a CPU vLLM wants to be told how much memory its cache may take;
-nothing else is set.
+All prompts are given at once. On a CPU vLLM wants to be told how much memory its cache may take,
+and would emulate bfloat16, the type of the weights, where there is none; nothing else is set.
 """
 
 import os
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.decoding.precision import compute_type
 from service.decoding.tokenizer import load_tokenizer
 from service.settings import load_settings
 from tests.bench.measuring import (
@@ -29,12 +30,13 @@ _WARM_UP_PROMPTS = 96
 
 
 def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(load_settings().engine.kv_cache_gib))
+    settings = load_settings().engine
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
     _, space = setup.load_bundle()
-    llm = LLM(model=setup.bundle)
+    llm = LLM(model=setup.bundle, dtype=compute_type(settings.dtype))
     sampling = SamplingParams(
         temperature=0,
         structured_outputs=StructuredOutputsParams(choice=list(space.verbalizers)),

@@ -63,6 +63,7 @@ async def start_like_the_service(setup: Setup) -> LabelEngine:
             threads=engine_threads(),
             max_sequences=settings.max_sequences,
             gpu_memory=settings.gpu_memory,
+            dtype=settings.dtype,
         ),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.conversation.labels import LabelSpace
+from service.decoding.precision import device_type, multiplies_bfloat16
 from tests.bench.measuring import (
     Measurement,
     ProcessorTime,
@@ -43,7 +44,7 @@ def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     new_tokens = longest_answer(Path(setup.bundle), space)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_type()
 
     def load(dtype: "torch.dtype") -> "PreTrainedModel":
         model = AutoModelForCausalLM.from_pretrained(
@@ -56,7 +57,7 @@ def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
 
     tried = published_prompts(setup, [WARM_UP])[: _BATCH * _TRIED_BATCHES]
     seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, *([torch.bfloat16] if multiplies_bfloat16(device) else [])):
         model = load(dtype)
         answer(model, tried[:_BATCH])
         start = time.perf_counter()
@@ -79,6 +80,7 @@ def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
     processor_s = processor.seconds()
     names = {dtype: str(dtype).removeprefix("torch.") for dtype in seconds}
     rates = ", ".join(f"{names[d]} {len(tried) / s:.0f}/s" for d, s in seconds.items())
+    faster = f", the faster ({rates})" if len(seconds) > 1 else ""
     return [
         Measurement(
             row="a",
@@ -91,7 +93,7 @@ def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
             prompt_tokens=sum(len(_encode(tokenizer, prompt)) for prompt in prompts),
             computed_tokens=computed,
             processor_s=processor_s,
-            note=f"{names[chosen]}, the faster ({rates}); at most {new_tokens} new tokens; "
+            note=f"{names[chosen]}{faster}; at most {new_tokens} new tokens; "
             f"computed with padding; {unnamed} answers named no label",
         )
     ]
