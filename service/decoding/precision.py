@@ -38,7 +38,7 @@ def multiplies_bfloat16(device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     limit = next((os.environ[name] for name in _LIMITS if os.environ.get(name)), "")
     able = torch.cpu.get_capabilities()
     return limit.upper() not in _WITHOUT and any(able.get(name) for name in _INSTRUCTIONS)
