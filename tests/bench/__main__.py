@@ -23,6 +23,8 @@ from tests.bench.table import floors_table, stages_table, table, targets_table
 from tests.bench.targets import verdicts
 
 BUNDLE = REPOSITORY / "build" / "bundles" / "erc-mini"
+# What keeps the libraries from instructions that the processor has.
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,7 +67,9 @@ def bench(
             "bundle": bundle.name,
             "dialogues": "of MELD's shape" if dialogues is None else dialogues.name,
             "quick": quick,
-            "settings": {k: v for k, v in os.environ.items() if k.startswith("ERC_ENGINE__")},
+            "settings": {
+                k: v for k, v in os.environ.items() if k.startswith(("ERC_ENGINE__", *_LIMITS))
+            },
         },
     }
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
