@@ -286,6 +286,14 @@ MODELS = {
     "page-tokenizer-config": Broken(
         put("tokenizer_config.json", PAGE), "tokenizer_config.json: is a web page", "hf download"
     ),
+    "pointer-vocabulary": Broken(
+        put("tokenizer.model", POINTER), "tokenizer.model: is a pointer of git-lfs", "git lfs pull"
+    ),
+    "page-generation-config": Broken(
+        put("generation_config.json", PAGE),
+        "generation_config.json: is a web page that was saved in place of the file",
+        "fetch the file itself",
+    ),
     "strange-tokenizer": Broken(
         put("tokenizer.json", '{"model": {"type": "Telepathy"}}'),
         "its tokenizer cannot be loaded: ",

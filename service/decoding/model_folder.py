@@ -33,6 +33,7 @@ _JSON = (
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.json"),
 )
+_OTHER_VOCABULARIES = ("*.model", "*.tiktoken", "vocab.txt", "merges.txt")
 _OTHER_WEIGHTS = ("pytorch_model*.bin", "*.bin", "*.gguf", "*.pth", "*.pt", "*.h5", "*.msgpack")
 # What a model's word table is called; never that of its positions.
 _WORD_TABLES = {
@@ -182,8 +183,9 @@ def check_tokenizer_files(folder: Path) -> None:
     for name in _JSON:
         if _is_there(folder / name):
             read_json(folder / name)
-    for path in folder.glob("*.model"):
-        check_file(path)
+    for pattern in _OTHER_VOCABULARIES:
+        for path in folder.glob(pattern):
+            check_file(path)
 
 
 def holds_weights(folder: Path) -> bool:

@@ -95,7 +95,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         numbers: Mapping[str, int] = tokenizer.get_vocab()
     except Exception as error:  # transformers' errors have no common root
         said = f"{type(error).__name__}: {first_line(error)}"
@@ -115,7 +117,7 @@ def _is_read(folder: Path) -> bool:
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(folder, local_files_only=True)
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception:  # as above
         return not (folder / CONFIG).exists()
     return True

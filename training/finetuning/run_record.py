@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.decoding.bundle import FILE as BUNDLE
-from service.decoding.bundle import TRAINING as FILE
-from service.decoding.bundle import BundleError, read_bundle
+from service.decoding.bundle import TRAINING, BundleError, read_bundle
 from service.files import is_unfinished, written_whole
 from service.outputs import check_begun
 from training.finetuning.selection import worth
 from training.recipe import Recipe, RecipeError, Stage
 
+FILE = TRAINING
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 
 

@@ -78,7 +78,9 @@ def config_of(base: Path) -> "PretrainedConfig":
         )
     _check_dtype(path, described)
     with loading(path, "fetch it again from where the base comes from"):
-        config: PretrainedConfig = AutoConfig.from_pretrained(base, local_files_only=True)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            base, local_files_only=True, trust_remote_code=False
+        )
     return config
 
 
@@ -253,12 +255,14 @@ def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | No
     words = getattr(model.get_input_embeddings(), "weight", None)
     has_words = any(each is words and name in tensors for name, each in parameters.items())
     # A head may have another name in the file than in the model.
-    others = {tensor.shape for name, tensor in tensors.items() if name not in word_tables(tensors)}
+    tables = word_tables(tensors)
+    others = {tensor.shape for name, tensor in tensors.items() if name not in tables}
     for name, parameter in parameters.items():
         if name not in tensors and not any(each.search(name) for each in ignored):
             if _NUMBER.search(name) and _pattern(name) in patterns:
                 return f"it makes {name}, which the weights do not have"
-            if parameter is head and has_words and tuple(parameter.shape) not in others:
+            shape = tuple(parameter.shape)
+            if parameter is head and has_words and shape not in others:
                 return f"the weights have no {name}: they are of no language model"
     return None
 

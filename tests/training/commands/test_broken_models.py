@@ -65,7 +65,7 @@ def says(line: str, folder: Path, broken: Broken) -> None:
     assert broken.remedy in line.partition(broken.problem)[2]
 
 
-def every(kinds: dict[str, Broken]) -> Any:
+def every(kinds: dict[str, Broken]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("broken", kinds.values(), ids=kinds.keys())
 
 
