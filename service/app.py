@@ -19,7 +19,7 @@ from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
 from service.conversation.labels import LabelSpaceError
 from service.corrections import Corrector
-from service.decoding.bundle import BundleError
+from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
@@ -58,7 +58,7 @@ _WRITES_AN_UTTERANCE = 10
 # What stands in the way of a start and can be mended by whoever starts it.
 _START_FAILURES = (
     ServiceError,
-    BundleError,
+    ModelFolderError,
     LabelSpaceError,
     IndexMismatch,
     WrongWeights,

@@ -67,8 +67,8 @@ async def open_parts(
         around_retrieval: wraps the retrieval of demonstrations.
 
     Raises:
-        BundleError, WrongWeights, IndexMismatch, DemonstrationFormatError, ValueError: something
-            on disk cannot be served; the message says what.
+        ModelFolderError, WrongWeights, IndexMismatch, DemonstrationFormatError, ValueError:
+            something on disk cannot be served; the message says what.
         Unavailable: a part does not start.
     """
     async with AsyncExitStack() as stack:
@@ -77,6 +77,7 @@ async def open_parts(
         # Before torch is first imported in this process: the engine has threads of its own.
         cores = len(os.sched_getaffinity(0))
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // 2)))
+        tokenizer = load_tokenizer(settings.bundle)
         report("loading the encoder")
         encoder = load_encoder()
         stack.push_async_callback(encoder.close)
@@ -106,7 +107,7 @@ async def open_parts(
         stack.push_async_callback(engine.close)
         recognizer = open_recognizer(
             bundle,
-            load_tokenizer(settings.bundle),
+            tokenizer,
             label_spaces,
             around_engine(engine),
             around_retrieval(NearestDemonstrations(encoder, store)) if demonstrations else None,

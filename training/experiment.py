@@ -28,6 +28,7 @@ from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
 from training.finetuning.run_record import FILE as RECORD
+from training.finetuning.soundness import look_at_base
 from training.mixture.pools import SHIPPED_POOL
 from training.recipe import CorpusFile, Recipe, RecipeError, is_one_run
 from training.recipe_files import load_recipe
@@ -82,6 +83,7 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
     Raises:
         ExperimentError: a step failed.
         OutputError: the folder cannot be written, or holds other things of the same names.
+        ModelFolderError: a base cannot be loaded.
         ValueError: a base that cannot be built here, and no folder of one.
     """
     seeded = [
@@ -91,6 +93,8 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
     ]
     _check_out(seeded, options.out)
     runs = [(recipe, _base(recipe, options), folder) for recipe, folder in seeded]
+    for base in {base for _, base, _ in runs}:
+        look_at_base(base)
     cores = shares_of_cores(options.jobs)
     # A thread's cores are those of the processes that it starts.
     with ThreadPoolExecutor(

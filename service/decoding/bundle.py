@@ -23,9 +23,21 @@ from service.conversation.calibration import Calibration, Isotonic, Temperature,
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
+from service.decoding.model_files import ModelFolderError, check_file
+from service.decoding.model_folder import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    ModelFolder,
+    check_folder,
+    has_tokenizer,
+    look_at,
+)
 from service.files import written_whole
 
 FILE = "bundle.json"
+TRAINING = "training.json"  # what a run keeps of itself beside the weights it trained
+
+_MERGE = "`instructerc-train merge ADAPTER --base BASE --out BUNDLE`"
 
 # A label's curve in a bundle has no more knots than this; training leaves out what is beyond.
 MOST_KNOTS = 128
@@ -38,7 +50,7 @@ Curve = Annotated[
 ]
 
 
-class BundleError(ValueError):
+class BundleError(ModelFolderError):
     """A bundle that this service cannot serve; the message names the file and says why."""
 
 
@@ -179,7 +191,10 @@ def read_bundle(folder: Path) -> Bundle:
     """
     path = folder / FILE
     try:
+        check_file(path)
         return Bundle.model_validate_json(path.read_bytes())
+    except ModelFolderError as error:
+        raise BundleError(error.problem, error.remedy) from None
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
@@ -196,13 +211,15 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
-    """Read a bundle and check that this service can serve it.
+    """Read a bundle and check that this service can serve it; its weights are not read.
 
     Raises:
-        BundleError: an unknown template or label space, a task that the template does not have, a
-            label space trained with other labels or verbalizers than the service has, or weights
-            that are not safetensors.
+        BundleError: no bundle, an unknown template or label space, a task that the template does
+            not have, or a label space trained with other labels or verbalizers than the service
+            has.
+        ModelFolderError: a file of the model is missing or broken, or none that is served.
     """
+    _check_merged(folder)
     bundle, path = read_bundle(folder), folder / FILE
     if bundle.template not in TEMPLATES:
         known = ", ".join(TEMPLATES)
@@ -220,6 +237,43 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
                 f"the service has {ours}"
             )
-    if not any(folder.glob("*.safetensors")):
-        raise BundleError(f"{folder}: holds no weights (*.safetensors)")
+    look_at_model(folder)
     return bundle
+
+
+def look_at_model(folder: Path) -> ModelFolder:
+    """Look at the files that a bundle's model is in.
+
+    Raises:
+        ModelFolderError: a file is missing or broken, or the model is of another kind.
+    """
+    found = look_at(folder)
+    if not found.config.get("architectures"):
+        raise BundleError(
+            f"{folder / CONFIG}: names no architectures, by which vLLM knows the model",
+            f"merge it again: {_MERGE}",
+        )
+    return found
+
+
+def _check_merged(folder: Path) -> None:
+    """See that a folder is what a merge writes, rather than what goes into one.
+
+    Raises:
+        BundleError: it is an adapter, or a base.
+    """
+    check_folder(folder, f"name the folder of a bundle, which this writes: {_MERGE}")
+    there = {path.name for path in folder.iterdir()}
+    of_training = ADAPTER_CONFIG in there and CONFIG not in there
+    if of_training or (TRAINING in there and not has_tokenizer(folder)):
+        what = "an adapter" if ADAPTER_CONFIG in there else "a trained model"
+        raise BundleError(
+            f"{folder}: is {what} that has yet to be merged into its base",
+            f"merge it (`instructerc-train merge {folder} --base BASE --out BUNDLE`) and name the "
+            "bundle in its place (ERC_BUNDLE)",
+        )
+    if CONFIG in there and FILE not in there:
+        raise BundleError(
+            f"{folder}: is a model without {FILE}, so no bundle",
+            f"train it (`instructerc-train train`) and name what this writes: {_MERGE}",
+        )

@@ -24,6 +24,8 @@ from service.decoding.bundle import (
     trained_labels,
     write_bundle,
 )
+from service.decoding.model_files import ModelFolderError
+from tests.broken_folders import put, weights
 
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 
@@ -54,10 +56,13 @@ def bundle(spaces: Mapping[str, LabelSpace]) -> Bundle:
 
 
 @pytest.fixture
-def folder(bundle: Bundle, tmp_path: Path) -> Path:
+def folder(bundle: Bundle, tokenizer_folder: Path, tmp_path: Path) -> Path:
     """A folder that the service would serve."""
     write_bundle(bundle, tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    for path in tokenizer_folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    put("config.json", '{"architectures": ["OPTForCausalLM"]}')(tmp_path)
+    put("model.safetensors", weights({"weight": (2, 2)}))(tmp_path)
     return tmp_path
 
 
@@ -313,7 +318,7 @@ def test_weights_must_be_safetensors(folder: Path, spaces: Mapping[str, LabelSpa
     """A pickle runs code when it is loaded."""
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    with pytest.raises(BundleError, match=rf"{folder}: holds no weights \(\*\.safetensors\)"):
+    with pytest.raises(ModelFolderError, match=rf"{folder}: holds no weights \(\*\.safetensors\)"):
         load_bundle(folder, spaces)
 
 
@@ -322,7 +327,7 @@ def test_missing_description_is_refused(tmp_path: Path) -> None:
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"{", b"[]", b"", b"\xff\xfe{}"])
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff\xfe{}"])
 def test_description_that_is_no_json_object_is_refused(text: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(text)
 

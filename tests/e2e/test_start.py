@@ -40,7 +40,7 @@ def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedPr
         ("ERC_DATABASE__URL", "sqlite:////dev", "the SQLite file /dev is a folder"),
         ("ERC_DATABASE__URL", "sqlite:////dev/null/x", "because /dev/null is not a folder"),
         ("ERC_DATA", "nowhere", "nowhere/label_spaces has no unified.toml"),
-        ("ERC_BUNDLE", "nowhere", "nowhere/bundle.json: No such file"),
+        ("ERC_BUNDLE", "nowhere", "nowhere: there is no such folder; name the folder of a bundle"),
         ("ERC_DATABASE__URL", "mysql://user:hunter2@host/name", "ERC_DATABASE__URL: "),
         ("ERC_HOST", "0.0.0.0", "no keys: set ERC_KEYS_FILE"),
         ("ERC_KEYS_FILE", "nowhere.toml", "cannot read nowhere.toml: No such file"),

@@ -56,8 +56,10 @@ def train(
         from service.demonstrations.corpus import read_demonstrations
         from service.demonstrations.encoder import load_encoder
         from training.finetuning import finetune
+        from training.finetuning.soundness import look_at_base
         from training.mixture.sources import Sources
 
+        look_at_base(base)  # the encoder takes seconds
         encoder = load_encoder()
         sources = Sources(
             data=data,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.files import written_whole
+from training.finetuning.soundness import config_of, without_weights
 from training.recipe import Lora, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -49,12 +50,9 @@ def check_base(recipe: Recipe, base: Path) -> None:
         RecipeError: prompts longer than the base reads, or an adapter on modules that it does not
             have, that are not linear, or whose weights are tied to others, which a merge would
             change too.
-        OSError, ValueError: the folder holds no causal language model.
+        ModelFolderError: the folder holds no causal language model, or weights of another one.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    config = config_of(base)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and recipe.max_tokens > positions:
         raise RecipeError(
@@ -65,10 +63,9 @@ def check_base(recipe: Recipe, base: Path) -> None:
             raise RecipeError(
                 f"recipe {recipe.name}: stage {stage.name}: dropout: {base} has none to set"
             )
+    model = without_weights(base, config)
     if recipe.lora is None:
         return
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
     for key in ("targets", "whole"):
         for name in getattr(recipe.lora, key):
             problem = _problem(model, name, linear=key == "targets")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.decoding.model_files import read_json
 from service.outputs import Made, check_folder, made_folder
 
 if TYPE_CHECKING:
@@ -66,18 +67,19 @@ def base_revision(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: the folder holds no safetensors.
+        ModelFolderError: what says how a base was made is broken.
     """
     made = folder / _MADE
-    if made.is_file():
-        return str(json.loads(made.read_text(encoding="utf-8"))["revision"])
+    if made.exists() and isinstance(revision := read_json(made).get("revision"), str):
+        return revision
     whole = hashlib.sha256()
-    for path in weights_of(folder):
+    for path in _weights_of(folder):
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{whole.hexdigest()}"
 
 
-def weights_of(folder: Path) -> list[Path]:
+def _weights_of(folder: Path) -> list[Path]:
     """The files of a base's weights, of which there is one at least.
 
     Raises:

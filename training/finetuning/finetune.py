@@ -19,7 +19,7 @@ from training.datasets.reading import Corpus
 from training.finetuning.adapters import check_base, name_base
 from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
-from training.finetuning.bases import base_revision, weights_of
+from training.finetuning.bases import base_revision
 from training.finetuning.description import bundle_of
 from training.finetuning.label_spaces import check_label_spaces, check_scored
 from training.finetuning.loading import load_model
@@ -37,6 +37,7 @@ from training.finetuning.run_record import (
 )
 from training.finetuning.sharding import check_sharding
 from training.finetuning.shared_stages import identity, share, take
+from training.finetuning.soundness import config_of, look_at_base
 from training.finetuning.trainer import Run, kept_weights, remove_checkpoints, run_stage
 from training.mixture.demonstration_files import domain_base, keep_demonstrations
 from training.mixture.mixing import Soft, check_lengths, held_out, mix
@@ -92,6 +93,7 @@ def train(
             with, or from something else, or would be computed in another type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             is there with other contents.
+        ModelFolderError: the base cannot be loaded; its weights have not been read.
         OSError: the base or the output folder cannot be used.
     """
     from transformers import set_seed
@@ -100,7 +102,8 @@ def train(
     check_out(out, base)
     if demonstrations is not None and not demonstrations.exists():
         check_file(demonstrations)
-    weights_of(base)
+    look_at_base(base)
+    config_of(base)
     settings = prompt_settings(recipe, base)
     development = sources.corpora(recipe.development)
     # A test split that is not here yet cannot be left out.

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.decoding.model_files import AGAIN
 from service.decoding.precision import ComputeType
 from training.finetuning.adapters import dropout_key, lora_config
 from training.finetuning.row_sharing import takes_positions
+from training.finetuning.soundness import loading
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,9 +37,10 @@ def load_model(
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if dropout is not None and (key := dropout_key(config)) is not None:
         setattr(config, key, dropout)
-    causal = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
-    )
+    with loading(folder, AGAIN):
+        causal = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
+        )
     if compute == "float32":
         causal.float()
     if takes_positions(causal):

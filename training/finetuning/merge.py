@@ -6,10 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from service.decoding.bundle import FILE, BundleError, read_bundle
+from service.decoding.model_files import AGAIN
+from service.decoding.tokenizer import load_tokenizer
 from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
+from training.finetuning.soundness import (
+    check_fits,
+    loading,
+    look_at_adapter,
+    look_at_base,
+    without_weights,
+)
 
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # What transformers writes of a model and its tokenizer.
 _MODEL_FILES = re.compile(
     r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
@@ -48,34 +56,41 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     Raises:
         BundleError: the folder has no `bundle.json` or no safetensors weights, or the base is not
             the one it was trained on.
+        ModelFolderError: a file of the adapter or the base is missing or broken.
         OutputError: `out` cannot be written, is or holds what is read, or holds something else
             than a bundle.
     """
     check_folder(out, _BUNDLE, (adapter, base), force=force)
+    changes = look_at_adapter(adapter)
     bundle = read_bundle(adapter)
-    adapted = (adapter / _ADAPTER_WEIGHTS).is_file()
-    if not adapted and not any(adapter.glob("model*.safetensors")):
-        raise BundleError(f"{adapter}: holds no {_ADAPTER_WEIGHTS}, nor a whole model's weights")
+    look_at_base(base)
     found = base_revision(base)
     if found != bundle.base.revision:
         raise BundleError(
             f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, "
             f"{base} is {found}"
         )
+    folder = adapter if changes is None else base
+    model = without_weights(folder)
+    if changes is not None:
+        check_fits(adapter, changes, base, model)
+    load_tokenizer(base)
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    merged = AutoModelForCausalLM.from_pretrained(
-        base if adapted else adapter, local_files_only=True, dtype=torch.float32
-    )
-    if adapted:
-        model = peft.PeftModel.from_pretrained(merged, str(adapter))
-        merged = model.merge_and_unload(safe_merge=True)
+    with loading(folder, AGAIN):
+        merged = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32
+        )
+    if changes is not None:
+        with loading(adapter, AGAIN):
+            adapted = peft.PeftModel.from_pretrained(merged, str(adapter))
+        merged = adapted.merge_and_unload(safe_merge=True)
     merged = merged.to(torch.bfloat16)
-    with made_folder(out, _BUNDLE, force=force) as folder:
-        merged.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
-        shutil.copyfile(adapter / FILE, folder / FILE)
+    with made_folder(out, _BUNDLE, force=force) as made:
+        merged.save_pretrained(made)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
+        shutil.copyfile(adapter / FILE, made / FILE)

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.decoding.bundle import FILE as BUNDLE
-from service.decoding.bundle import BundleError, read_bundle
+from service.decoding.bundle import TRAINING, BundleError, read_bundle
 from service.decoding.precision import ComputeType
 from service.files import is_unfinished, written_whole
 from service.outputs import check_begun
 from training.finetuning.selection import worth
 from training.recipe import Recipe, RecipeError, Stage, is_one_run
 
-FILE = "training.json"
+FILE = TRAINING
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 
 

@@ -1,0 +1,288 @@
+"""A folder of a model as Hugging Face's libraries lay it out, looked at before it is loaded.
+
+A look takes milliseconds and reads no weights. It refuses what cannot be loaded, or would load as
+something else than it is; what it does not understand it lets pass, for the libraries to judge.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.decoding.model_files import (
+    AGAIN,
+    ModelFolderError,
+    Tensor,
+    check_file,
+    read_header,
+    read_json,
+)
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+_SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+# Either of these makes a tokenizer; so does a vocabulary of another name, which the rest is for.
+_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("*.model", "*.tiktoken", "*vocab*", "tekken.json", "tokenizer*.py", "tokenization*.py"),
+)
+_JSON = (
+    *("generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json"),
+)
+_OTHER_VOCABULARIES = ("*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+_OTHER_WEIGHTS = ("pytorch_model*.bin", "*.bin", "*.gguf", "*.pth", "*.pt", "*.h5", "*.msgpack")
+# What a model's word table is called; never that of its positions.
+_WORD_TABLES = {
+    *("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings"),
+}
+# Ends of architectures' names that no language model has.
+_OTHER_ARCHITECTURES = re.compile(
+    r"For(MaskedLM|PreTraining|SequenceClassification|TokenClassification|QuestionAnswering"
+    r"|MultipleChoice|NextSentencePrediction|SpeechSeq2Seq|ImageClassification)$"
+)
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+CAUSAL = "take a causal language model, such as Qwen3, Llama or OPT"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What the files of a folder say of the model in it.
+
+    Attributes:
+        config: `config.json`.
+        tensors: of the weights, by name.
+        size: of the weights, in bytes.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    size: int
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether its weights are codes for numbers rather than numbers."""
+        return bool(self.config.get("quantization_config")) or any(
+            name.endswith(".qweight")
+            or (name.endswith(".weight") and tensor.dtype not in ("F64", "F32", "F16", "BF16"))
+            for name, tensor in self.tensors.items()
+            if len(tensor.shape) == 2
+        )
+
+
+def word_tables(tensors: Mapping[str, Tensor]) -> Mapping[str, int]:
+    """How many rows each table has that words are looked up in; empty where none is known."""
+    return {
+        name: tensor.shape[0]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2
+        and name.endswith(".weight")
+        and name.split(".")[-2] in _WORD_TABLES
+    }
+
+
+def check_folder(folder: Path, remedy: str) -> None:
+    """See that there is a folder.
+
+    Args:
+        remedy: what to name in its place.
+
+    Raises:
+        ModelFolderError: there is none, or it cannot be read.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except NotADirectoryError:
+        raise ModelFolderError(f"{folder}: is no folder", "name the folder it is in") from None
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise ModelFolderError(
+                f"{folder}: is a link to {folder.readlink()}, which is not there", remedy
+            ) from None
+        raise ModelFolderError(f"{folder}: there is no such folder", remedy) from None
+    except OSError as error:
+        raise ModelFolderError(
+            f"{folder}: {error.strerror}", "let whoever runs this read it, or name another"
+        ) from None
+    if {"snapshots", "blobs"} <= names:
+        found = next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "COMMIT")
+        raise ModelFolderError(f"{folder}: is a hub's cache of a model", f"name {found}")
+
+
+def download_of(folder: Path) -> str:
+    """How to come by a model of which a path may be the name on a hub."""
+    named = re.sub(r"^https?:/+[\w.]+/", "", str(folder))
+    name = named if _HUB_NAME.fullmatch(named) else "NAME"
+    return (
+        f"no hub is asked for it here: download the model (`hf download {name} --local-dir BASE`) "
+        "and name its folder BASE"
+    )
+
+
+def look_at(folder: Path) -> ModelFolder:
+    """Look at the files of a model.
+
+    Raises:
+        ModelFolderError: there is none, or a file of it is missing, broken, or of another kind
+            than a causal language model has.
+    """
+    check_folder(folder, download_of(folder))
+    if _is_there(folder / ADAPTER_CONFIG):
+        described = read_json(folder / ADAPTER_CONFIG)
+        name = described.get("base_model_name_or_path") or "its base"
+        raise ModelFolderError(
+            f"{folder}: is an adapter, for it holds {ADAPTER_CONFIG}",
+            f"name the folder of the whole model that it was trained on ({name})",
+        )
+    if not _is_there(folder / CONFIG) and not holds_weights(folder):
+        within = [path.parent for path in folder.glob(f"*/{CONFIG}")]
+        if len(within) == 1:
+            raise ModelFolderError(f"{folder}: holds no model", f"name {within[0]}")
+    tensors, size = look_at_weights(folder)
+    config = read_json(folder / CONFIG)
+    found = ModelFolder(folder, config, tensors, size)
+    _check_kind(folder / CONFIG, config)
+    _check_words(found)
+    check_tokenizer_files(folder)
+    return found
+
+
+def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
+    """The tensors that a folder's files of safetensors hold, and their bytes.
+
+    Raises:
+        ModelFolderError: there are none, or a file is missing, broken or of another kind.
+    """
+    if _is_there(folder / INDEX):
+        return _indexed(folder)
+    if _is_there(folder / _WHOLE):
+        return read_header(folder / _WHOLE)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelFolderError(f"{folder}: holds no weights (*.safetensors)", _weights_for(folder))
+    _check_all_shards(files)
+    read = [read_header(path) for path in files]
+    return _together(tensors for tensors, _ in read), sum(size for _, size in read)
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """See that a folder has files of a tokenizer, and that those there are whole.
+
+    Raises:
+        ModelFolderError: one is missing or broken.
+    """
+    if not has_tokenizer(folder):
+        raise ModelFolderError(
+            f"{folder}: holds no tokenizer (tokenizer.json, or tokenizer.model)",
+            "fetch or copy its files from where the model comes from",
+        )
+    for name in _JSON:
+        if _is_there(folder / name):
+            read_json(folder / name)
+    for pattern in _OTHER_VOCABULARIES:
+        for path in folder.glob(pattern):
+            check_file(path)
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder has files of safetensors, whole or not."""
+    return any(folder.glob("*.safetensors")) or _is_there(folder / INDEX)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has files that may be a tokenizer's vocabulary."""
+    return any(any(folder.glob(pattern)) for pattern in _TOKENIZERS)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a folder has this name, though it may be a link that leads nowhere."""
+    return path.is_symlink() or path.exists()
+
+
+def _indexed(folder: Path) -> tuple[Mapping[str, Tensor], int]:
+    index = folder / INDEX
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) and name for name in weight_map.values()
+    ):
+        raise ModelFolderError(f"{index}: is no index of weights (weight_map)", AGAIN)
+    shards = {name: read_header(folder / name) for name in sorted(set(weight_map.values()))}
+    for tensor, shard in weight_map.items():
+        if tensor not in shards[shard][0]:
+            raise ModelFolderError(
+                f"{folder / shard}: has no {tensor}, which {INDEX} says is there",
+                "fetch or copy all files of the weights again, from one place",
+            )
+    return (
+        _together(tensors for tensors, _ in shards.values()),
+        sum(size for _, size in shards.values()),
+    )
+
+
+def _together(shards: Iterable[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    return {name: tensor for tensors in shards for name, tensor in tensors.items()}
+
+
+def _check_all_shards(files: Iterable[Path]) -> None:
+    for path in files:
+        if shard := _SHARD.fullmatch(path.name):
+            of = shard[2]
+            for number in range(1, int(of) + 1):
+                sibling = path.with_name(f"model-{number:05}-of-{of}.safetensors")
+                if not _is_there(sibling):
+                    raise ModelFolderError(f"{sibling}: No such file or directory", AGAIN)
+
+
+def _weights_for(folder: Path) -> str:
+    """What to do about a folder without safetensors, by what it has in their place."""
+    others = (path for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern)))
+    other = next(others, None)
+    if other is None:
+        return "fetch or copy them"
+    if other.suffix == ".gguf":
+        return f"{other.name} is quantised: take the model that it was made from"
+    return (
+        f"{other.name} is not read, for loading it may run code: take a revision with safetensors, "
+        "or load it with transformers where you trust it, and save_pretrained it into another "
+        "folder"
+    )
+
+
+def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
+    """See that a configuration is not plainly one of another kind of model."""
+    named = config.get("architectures")
+    architectures = [str(each) for each in named] if isinstance(named, list) else []
+    if config.get("is_encoder_decoder") is True:
+        raise ModelFolderError(f"{path}: {_kind(config)} is an encoder with a decoder", CAUSAL)
+    if architectures and all(map(_OTHER_ARCHITECTURES.search, architectures)):
+        raise ModelFolderError(f"{path}: {architectures[0]} is no causal language model", CAUSAL)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    return str(config.get("model_type") or "the model")
+
+
+def _check_words(found: ModelFolder) -> None:
+    """See that configuration and weights are of as many words."""
+    stated = set(_vocabularies(found.config))
+    tables = word_tables(found.tensors)
+    if stated and tables and not found.is_quantised and not stated & {*tables.values()}:
+        name, rows = next(iter(tables.items()))
+        raise ModelFolderError(
+            f"{found.folder / CONFIG}: vocab_size is {min(stated)}, but {name} of the weights has "
+            f"{rows} rows",
+            "fetch or copy configuration and weights from one place",
+        )
+
+
+def _vocabularies(config: Mapping[str, Any]) -> Iterator[int]:
+    """Every size of a vocabulary that a configuration or a part of it states."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _vocabularies(value)
+        elif key.endswith("vocab_size") and isinstance(value, int):
+            yield value

@@ -1,0 +1,271 @@
+"""Whether a base can be trained, and an adapter merged into it: seen before weights are loaded."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.decoding.bundle import FILE, TRAINING, BundleError
+from service.decoding.model_files import AGAIN, ModelFolderError, Tensor, read_header, read_json
+from service.decoding.model_folder import (
+    ADAPTER_CONFIG,
+    CAUSAL,
+    CONFIG,
+    ModelFolder,
+    check_folder,
+    look_at,
+    look_at_weights,
+    word_tables,
+)
+from service.failures import first_line
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."  # of the names in an adapter
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+# Of peft's kinds of adapters, those that put words into prompts: no weights can take them in.
+_OF_PROMPTS = re.compile(r"PROMPT|P_TUNING|PREFIX|CPT")
+
+
+def look_at_base(base: Path) -> ModelFolder:
+    """Look at the files of a base; takes milliseconds.
+
+    Raises:
+        ModelFolderError: there is none, it is quantised, or a file of it is missing, broken, or of
+            another kind than a causal language model has.
+    """
+    found = look_at(base)
+    if found.is_quantised:
+        described = found.config.get("quantization_config")
+        method = described.get("quant_method") if isinstance(described, Mapping) else None
+        raise ModelFolderError(
+            f"{base / CONFIG}: the base is quantised ({method or 'as its weights show'}), and an "
+            "adapter cannot be merged into such weights",
+            "take the model that it was made from",
+        )
+    return found
+
+
+def config_of(base: Path) -> "PretrainedConfig":
+    """The configuration of a base, as transformers reads it.
+
+    Raises:
+        ModelFolderError: transformers has no causal language model of it.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    path = base / CONFIG
+    described = read_json(path)
+    kind = described.get("model_type")
+    if kind is None:
+        raise ModelFolderError(f"{path}: names no model_type", AGAIN)
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not described.get("is_decoder"):
+        raise ModelFolderError(f"{path}: {kind} is an encoder", CAUSAL)
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if described.get("auto_map"):
+            raise ModelFolderError(
+                f"{path}: {kind} needs code that comes with the model, which is not run", CAUSAL
+            )
+        raise ModelFolderError(
+            f"{path}: transformers knows no causal language model called {kind}", CAUSAL
+        )
+    _check_dtype(path, described)
+    with loading(path, "fetch it again from where the base comes from"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            base, local_files_only=True, trust_remote_code=False
+        )
+    return config
+
+
+def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "PreTrainedModel":
+    """The model that a base's configuration describes, which its weights have been seen to fit.
+
+    Raises:
+        ModelFolderError: there is none, or the weights are of another one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if config is None:
+        config = config_of(base)
+    again = "fetch or copy configuration and weights from one place"
+    with loading(base / CONFIG, again), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    tensors, _ = look_at_weights(base)
+    if problem := _misfit(model, tensors):
+        raise ModelFolderError(f"{base / CONFIG}: {problem}", again)
+    return model
+
+
+def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
+    """Look at the files that training wrote.
+
+    Returns:
+        The adapter's tensors; None where all of a model's weights were trained.
+
+    Raises:
+        BundleError: the folder is not one that a merge takes, or the run is not finished.
+        ModelFolderError: a file is missing or broken.
+    """
+    write = "name the folder that `instructerc-train train` wrote (--out)"
+    check_folder(adapter, write)
+    there = {path.name for path in adapter.iterdir()}
+    if FILE not in there and ADAPTER_CONFIG in there:
+        raise BundleError(
+            f"{adapter / FILE}: No such file or directory: the adapter does not say what it was "
+            "trained on",
+            f"`instructerc-train train` writes it; beside an adapter from elsewhere put a {FILE} "
+            "such as data/adapters/erc-mini has, with its own base, template, window and labels",
+        )
+    if FILE not in there and CONFIG in there:
+        raise BundleError(f"{adapter}: is a model, and no adapter of one", write)
+    if TRAINING in there and read_json(adapter / TRAINING).get("complete") is False:
+        raise BundleError(
+            f"{adapter}: its training has not ended", "start the same `train` again: it goes on"
+        )
+    if ADAPTER_WEIGHTS in there:
+        _check_mergeable(adapter / ADAPTER_CONFIG)
+        return read_header(adapter / ADAPTER_WEIGHTS)[0]
+    if FILE in there and not any(adapter.glob("model*.safetensors")):
+        bin_ = "adapter_model.bin"
+        raise BundleError(
+            f"{adapter}: holds no {ADAPTER_WEIGHTS}, nor a whole model's weights",
+            f"{bin_} is not read, for loading it may run code: save it as safetensors where you "
+            "trust it"
+            if bin_ in there
+            else "fetch or copy its files again",
+        )
+    if CONFIG in there:
+        look_at_weights(adapter)
+    return None
+
+
+def check_fits(
+    adapter: Path, tensors: Mapping[str, Tensor], base: Path, model: "PreTrainedModel"
+) -> None:
+    """See that an adapter is one of a base's modules.
+
+    Args:
+        tensors: the adapter's.
+        model: the base's, whose weights need not be there.
+
+    Raises:
+        BundleError: it changes modules that the base does not have, or has in other shapes.
+    """
+    from torch import nn
+
+    modules = dict(model.named_modules())
+    patterns = {_pattern(name) for name in modules}
+    changed = {
+        name.removeprefix(_PREFIX).partition(".lora_")[0]
+        for name in tensors
+        if name.startswith(_PREFIX) and ".lora_" in name
+    }
+    absent = sorted(name for name in changed if name not in modules)
+    # Of names that are all others, libraries may have changed them, and know.
+    of_fewer = [name for name in absent if _pattern(name) in patterns]
+    another = f"name the base that it was trained on, which {ADAPTER_CONFIG} or {FILE} says"
+    if absent and (of_fewer or len(absent) == len(changed)):
+        raise BundleError(
+            f"{adapter}: changes {(of_fewer or absent)[0]}, which {base} does not have", another
+        )
+    for name, tensor in tensors.items():
+        path, _, kind = name.removeprefix(_PREFIX).partition(".lora_")
+        module = modules.get(path)
+        if not isinstance(module, nn.Linear) or len(tensor.shape) != 2:
+            continue
+        ours = {"A.weight": (1, module.in_features), "B.weight": (0, module.out_features)}
+        if kind in ours and tensor.shape[ours[kind][0]] != ours[kind][1]:
+            raise BundleError(
+                f"{adapter / ADAPTER_WEIGHTS}: {name} is of "
+                f"{tensor.shape[ours[kind][0]]} numbers, the module in {base} of {ours[kind][1]}",
+                another,
+            )
+
+
+@contextmanager
+def loading(path: Path, remedy: str) -> Iterator[None]:
+    """Have one line of what transformers says of a file or folder that it does not load.
+
+    Raises:
+        ModelFolderError: whatever it raises, but for a lack of memory.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # its errors have no common root
+        raise ModelFolderError(
+            f"{path}: transformers cannot make a model of it: {type(error).__name__}: "
+            f"{first_line(error)}",
+            remedy,
+        ) from error
+
+
+def _check_dtype(path: Path, described: Mapping[str, Any]) -> None:
+    import torch
+
+    for key in ("dtype", "torch_dtype"):
+        name = described.get(key)
+        if isinstance(name, str) and name != "auto":
+            kind = getattr(torch, name.removeprefix("torch."), None)
+            if not isinstance(kind, torch.dtype):
+                raise ModelFolderError(
+                    f"{path}: {key}: {name!r} is no type of torch's",
+                    "write bfloat16, float16 or float32, as the weights have it",
+                )
+
+
+def _check_mergeable(path: Path) -> None:
+    described = read_json(path)
+    kind, task = str(described.get("peft_type", "LORA")), described.get("task_type")
+    if _OF_PROMPTS.search(kind):
+        raise BundleError(
+            f"{path}: peft_type {kind} adds to prompts, and cannot be merged", "train with LoRA"
+        )
+    if task not in (None, "CAUSAL_LM"):
+        raise BundleError(
+            f"{path}: task_type {task} is none of a causal language model", "train with CAUSAL_LM"
+        )
+
+
+def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | None:
+    """What tells that weights are of another model.
+
+    Only where the names are the ones that transformers has now: for others it knows the old names.
+    """
+    parameters = dict(model.named_parameters())
+    patterns = {_pattern(name) for name in tensors}
+    for name, parameter in parameters.items():
+        tensor = tensors.get(name)
+        if tensor is not None and tensor.shape != tuple(parameter.shape):
+            ours, theirs = list(parameter.shape), list(tensor.shape)
+            return f"it makes {name} of the shape {ours}, the weights have {theirs}"
+    ignored = [re.compile(each) for each in model._keys_to_ignore_on_load_missing or ()]
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    words = getattr(model.get_input_embeddings(), "weight", None)
+    has_words = any(each is words and name in tensors for name, each in parameters.items())
+    # A head may have another name in the file than in the model.
+    tables = word_tables(tensors)
+    others = {tensor.shape for name, tensor in tensors.items() if name not in tables}
+    for name, parameter in parameters.items():
+        if name not in tensors and not any(each.search(name) for each in ignored):
+            if _NUMBER.search(name) and _pattern(name) in patterns:
+                return f"it makes {name}, which the weights do not have"
+            shape = tuple(parameter.shape)
+            if parameter is head and has_words and shape not in others:
+                return f"the weights have no {name}: they are of no language model"
+    return None
+
+
+def _pattern(name: str) -> str:
+    return _NUMBER.sub("#", name)
