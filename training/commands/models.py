@@ -105,6 +105,7 @@ def run(
     """
     from training.experiment import Options, described, run_experiment
     from training.recipe_files import check_runs, load_runs, recipe_path
+    from training.yaml_files import read_yaml
 
     with errors():
         runs = load_runs(recipe_path(recipe))
@@ -116,6 +117,8 @@ def run(
             raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
         if launch is not None and not launch.is_file():
             raise ValueError(f"--launch {launch}: there is no such file")
+        if launch is not None:
+            read_yaml(launch, ValueError)  # accelerate would take the last of two keys
         options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
         say(described(run_experiment(chosen, options)))
 
