@@ -80,10 +80,11 @@ def describe(
     from service.dialogue_files import write_dialogues
     from service.outputs import check_files
     from training.datasets.descriptions import described
-    from training.datasets.reading import read_named
+    from training.datasets.reading import read_all_named
 
     with errors():
-        read = read_named(corpus, load_label_spaces(label_data / "label_spaces"))
+        spaces = load_label_spaces(label_data / "label_spaces")
+        (read,) = read_all_named([corpus], spaces, [descriptions])
         check_files(
             out.parent,
             [out.name],
@@ -124,13 +125,13 @@ def demonstrations(
     """
     from service.outputs import check_file
     from training.datasets.leakage import without_held_out
-    from training.datasets.reading import read_named
+    from training.datasets.reading import read_all_named
     from training.mixture.demonstration_files import domain_base, write_demonstrations
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
-        apart = [read_named(entry, spaces) for entry in held_out or ()]
-        named = [read_named(entry, spaces) for entry in corpora]
+        read = read_all_named([*corpora, *(held_out or ())], spaces)
+        named, apart = read[: len(corpora)], read[len(corpora) :]
         check_file(
             out, (*(c.path for c in (*named, *apart)), label_data / "label_spaces"), force=force
         )

@@ -1,5 +1,6 @@
 """Commands that make a model: base, adapter, merged bundle."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -54,20 +55,18 @@ def train(
             resolved = resolved.model_copy(update={"seed": seed})
         spaces = load_label_spaces(label_data / "label_spaces")
         from service.demonstrations.corpus import read_demonstrations
-        from service.demonstrations.encoder import load_encoder
+        from service.demonstrations.encoder import IDENTITY, load_encoder
         from training.finetuning import finetune
         from training.mixture.sources import Sources
 
-        encoder = load_encoder()
+        encoder = cache(load_encoder)  # when all else has been looked at: it takes seconds
         sources = Sources(
             data=data,
             label_spaces=spaces,
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
-            encode_texts=encoder.encode_now,
+            encode_texts=lambda texts: encoder().encode_now(texts),
         )
-        finetune.train(
-            resolved, base, sources, encoder.identity, out, save_every, shared, demonstrations
-        )
+        finetune.train(resolved, base, sources, IDENTITY, out, save_every, shared, demonstrations)
     say(f"adapter written to {out}")
 
 

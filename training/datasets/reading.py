@@ -1,7 +1,8 @@
 """One way to name a corpus file and read it, whatever its format."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +97,52 @@ def look(format_: str, path: Path, label_space: LabelSpace | None) -> Reading:
     return Reading((), (DatasetError(f"{path}: holds no dialogue", path),))
 
 
+def check_there(paths: Iterable[Path]) -> None:
+    """See that files, and folders, can be read: all of them, before the first one is.
+
+    Raises:
+        DatasetError: some cannot; the message names them all.
+    """
+    problems = []
+    for path in dict.fromkeys(paths):
+        try:
+            path.stat()
+            if not os.access(path, os.R_OK):
+                problems.append(f"{path}: may not be read")
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+    if problems:
+        raise DatasetError("; ".join(problems))
+
+
+def read_all_named(
+    entries: Sequence[str], label_spaces: Mapping[str, LabelSpace], others: Iterable[Path] = ()
+) -> list[Corpus]:
+    """Read the corpora that a command line names, each as `read_named` does.
+
+    Args:
+        others: files that the command is to read too.
+
+    Raises:
+        DatasetError: as `read_named`; the message names all files that are missing.
+    """
+    check_there((*(_named(entry)[1] for entry in entries), *others))
+    return [read_named(entry, label_spaces) for entry in entries]
+
+
 def read_named(entry: str, label_spaces: Mapping[str, LabelSpace]) -> Corpus:
     """Read the corpus that a command line names, as `FORMAT:PATH` or `jsonl/LABEL_SPACE:PATH`.
 
     Raises:
         DatasetError: as `read_corpus`, or there is no colon.
     """
+    form, path = _named(entry)
+    kind, _, space = form.partition("/")
+    return read_corpus(kind, path, label_spaces, space or None)
+
+
+def _named(entry: str) -> tuple[str, Path]:
     form, colon, path = entry.partition(":")
     if not colon:
         raise DatasetError(f"{entry!r} is not FORMAT:PATH, such as meld:dev_sent_emo.csv")
-    kind, _, space = form.partition("/")
-    return read_corpus(kind, Path(path), label_spaces, space or None)
+    return form, Path(path)
