@@ -1,5 +1,6 @@
 """Commands that come by corpora, and write them otherwise."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -100,6 +101,45 @@ def describe(
         f"{out}: {len(dialogues)} dialogues, {len(utterances)} utterances, "
         f"{missing} of them without a description"
     )
+
+
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Corpus files or folders, or FORMAT:PATH."),
+    ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="meld, emorynlp, goemotions, iemocap, dailydialog or jsonl; told by what a file "
+            "holds if not given.",
+        ),
+    ] = None,
+    label_space: Annotated[
+        str | None,
+        typer.Option(help="Of jsonl files: what their labels are to be checked against."),
+    ] = None,
+    in_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, for machines.")
+    ] = False,
+    label_data: LabelData = DATA,
+) -> None:
+    """Say what corpora hold, and all that is wrong with them; loads no model.
+
+    Ends with status 1 where something is wrong; missing numbers of utterances, say, are no fault.
+    """
+    from training.datasets.checking import check_all, described
+
+    with errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        checked = check_all(files, spaces, format_, label_space)
+    if in_json:
+        say(json.dumps([one.to_json() for one in checked], ensure_ascii=False, indent=2))
+    else:
+        say("\n\n".join(map(described, checked)))
+    if any(one.reading.faults for one in checked):
+        raise typer.Exit(1)
 
 
 def demonstrations(

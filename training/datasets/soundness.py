@@ -10,7 +10,6 @@ from pathlib import Path
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.json_lines import lone_surrogate
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 
@@ -103,8 +102,11 @@ def _checked(one: FoundUtterance, label_space: LabelSpace | None) -> FoundUttera
     if not said.text.strip():
         raise one.place.error("is empty", "text")
     for name in ("speaker", "text", "description", "id"):
-        if (at := lone_surrogate(getattr(said, name) or "")) is not None:
-            raise one.place.error(f"holds a lone surrogate at character {at}", name)
+        try:  # as a file that a command writes holds it
+            (getattr(said, name) or "").encode("utf-8")
+        except UnicodeEncodeError as error:
+            problem = f"holds a lone surrogate at character {error.start}"
+            raise one.place.error(problem, name) from None
     if said.label is None or label_space is None:
         return one
     try:
