@@ -12,6 +12,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Come by corpora.", no_args_is_help=True)
 data_app.command()(corpora.fetch)
 data_app.command()(corpora.convert)
+data_app.command()(corpora.check)
 data_app.command()(corpora.describe)
 data_app.command()(corpora.demonstrations)
 app.add_typer(data_app, name="data")

@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,11 +20,15 @@ from typing import Any
 
 import yaml
 
+from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import FILE
 from service.files import check_filled, is_unfinished, written_whole
 from service.outputs import check_begun, check_file
+from service.settings import load_settings
+from training.datasets.reading import check_there, read_corpus
 from training.evaluation.metrics import TITLES, Metrics, measure
 from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
+from training.evaluation.questions import check_labelled
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
 from training.finetuning.run_record import FILE as RECORD
@@ -81,6 +85,7 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
         from 0, the best, to 2 (see `training.evaluation.metrics.Metrics`).
 
     Raises:
+        DatasetError: corpus files are missing, or a test split is to be scored and has no labels.
         ExperimentError: a step failed.
         OutputError: the folder cannot be written, or holds other things of the same names.
         ModelFolderError: a base cannot be loaded.
@@ -91,6 +96,7 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
         for name, recipe in recipes.items()
         for seed in options.seeds or (recipe.seed,)
     ]
+    _check_corpora(recipes.values(), options)
     _check_out(seeded, options.out)
     runs = [(recipe, _base(recipe, options), folder) for recipe, folder in seeded]
     for base in {base for _, base, _ in runs}:
@@ -112,6 +118,22 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
     with written_whole(options.out / RESULTS) as file:
         file.write(json.dumps(found, indent=1) + "\n")
     return found
+
+
+def _check_corpora(recipes: Collection[Recipe], options: Options) -> None:
+    """See that all corpora are there, and that test splits can be scored, before a run is begun.
+
+    Raises:
+        DatasetError: files are missing, or a test split that is to be scored has no labels.
+    """
+    files = dict.fromkeys(file for recipe in recipes for file in recipe.corpora())
+    tests = dict.fromkeys(file for r in recipes for file in r.test) if options.test else {}
+    check_there(options.data / file.path for file in (*files, *tests))
+    if tests:
+        spaces = load_label_spaces(load_settings().data / "label_spaces")
+        for file in tests:
+            path = options.data / file.path
+            check_labelled(read_corpus(file.format, path, spaces, file.label_space))
 
 
 def _check_out(runs: Sequence[tuple[Recipe, Path]], out: Path) -> None:

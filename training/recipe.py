@@ -196,6 +196,10 @@ class Recipe(Section):
     gradient_checkpointing: bool = False
     seed: int
 
+    def corpora(self) -> tuple[CorpusFile, ...]:
+        """What is trained on, and what epochs are scored on."""
+        return (*(file for stage in self.stages for file in stage.corpora), *self.development)
+
     @model_validator(mode="after")
     def template_is_known(self) -> Self:
         if self.template not in TEMPLATES:

@@ -12,10 +12,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from training.recipe import Recipe, RecipeError
+from training.yaml_files import read_yaml
 
 _SHIPPED = Path(str(files("training") / "recipes"))
 
@@ -33,7 +33,7 @@ def load_recipe(path: Path, only: str | None = None) -> Recipe:
         only: its name, where the file has several.
 
     Raises:
-        RecipeError: no such file, not YAML, not a recipe, or not one run.
+        RecipeError: no such file, not YAML, a key twice, not a recipe, or not one run.
     """
     runs = load_runs(path)
     if only is not None:
@@ -59,7 +59,7 @@ def load_runs(path: Path) -> dict[str, Recipe]:
     """Read every run of an experiment, by its recipe's name: "NAME-CHANGE-CHANGE".
 
     Raises:
-        RecipeError: no such file, not YAML, or a run that is not a recipe.
+        RecipeError: no such file, not YAML, a key twice, or a run that is not a recipe.
     """
     described = _extended(path, ())
     axes = described.pop("vary", {})
@@ -80,7 +80,7 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """What a file says, with what it extends."""
     if path.resolve() in seen:
         raise RecipeError(f"{path}: extends itself")
-    described = _read(path)
+    described = read_yaml(path, RecipeError)
     if not isinstance(described, dict):
         raise RecipeError(f"{path}: recipe: Input should be a valid dictionary")
     extended = described.pop("extends", None)
@@ -89,17 +89,6 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     shipped = _SHIPPED / f"{extended}.yaml"
     origin = shipped if shipped.is_file() else path.parent / str(extended)
     return _changed(_extended(origin, (*seen, path.resolve())), described, path)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
 
 
 def _changed(described: Mapping[str, Any], changes: Any, path: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.unique_names import NameTwice, unique_names
+
 _PREFIX = "erc_"
 _RANDOM_BYTES = 32
 # What `keys hash` takes for random: as many characters as 192 bits have in base64.
@@ -112,7 +114,10 @@ def read_keys(file: Path) -> tuple[Key, ...]:
     """
     try:
         content = file.read_text("utf-8")
-        found = json.loads(content) if file.suffix == ".json" else tomllib.loads(content)
+        if file.suffix == ".json":
+            found = json.loads(content, object_pairs_hook=unique_names)
+        else:
+            found = tomllib.loads(content)
         return _Keys.model_validate(found).keys
     except OSError as error:
         raise KeysError(f"cannot read {file}: {error.strerror}") from None
@@ -123,6 +128,8 @@ def read_keys(file: Path) -> tuple[Key, ...]:
         steps = [str(step) for step in first["loc"]]
         where = ".".join(step if _NAME.fullmatch(step) else "..." for step in steps) or "keys"
         raise KeysError(f"{file}: {where}: {first['msg']}") from None
+    except NameTwice:
+        raise KeysError(f"{file}: an object has a name twice; leave one of them") from None
     except (ValueError, RecursionError) as error:
         where_in_file = re.search(r"line \d+,? column \d+", str(error))
         where = f" at {where_in_file[0]}" if where_in_file else ""

@@ -125,6 +125,7 @@ def test_what_is_wrong_is_named_without_its_value(
         ("keys.json", f'{{"{SECRET}" 1}}', "keys.json is not JSON at line 1 column"),
         ("keys.toml", b"\xff\xfe", "keys.toml is not TOML"),
         ("keys.json", "[" * 10_000, "keys.json is not JSON"),
+        ("keys.json", f'{{"keys": [{{"{SECRET}": 1, "{SECRET}": 2}}]}}', "has a name twice"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(

@@ -1,5 +1,6 @@
 """Commands that come by corpora, and write them otherwise."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -80,10 +81,11 @@ def describe(
     from service.dialogue_files import write_dialogues
     from service.outputs import check_files
     from training.datasets.descriptions import described
-    from training.datasets.reading import read_named
+    from training.datasets.reading import read_all_named
 
     with errors():
-        read = read_named(corpus, load_label_spaces(label_data / "label_spaces"))
+        spaces = load_label_spaces(label_data / "label_spaces")
+        (read,) = read_all_named([corpus], spaces, [descriptions])
         check_files(
             out.parent,
             [out.name],
@@ -99,6 +101,45 @@ def describe(
         f"{out}: {len(dialogues)} dialogues, {len(utterances)} utterances, "
         f"{missing} of them without a description"
     )
+
+
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Corpus files or folders, or FORMAT:PATH."),
+    ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="meld, emorynlp, goemotions, iemocap, dailydialog or jsonl; told by what a file "
+            "holds if not given.",
+        ),
+    ] = None,
+    label_space: Annotated[
+        str | None,
+        typer.Option(help="Of jsonl files: what their labels are to be checked against."),
+    ] = None,
+    in_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, for machines.")
+    ] = False,
+    label_data: LabelData = DATA,
+) -> None:
+    """Say what corpora hold, and all that is wrong with them; loads no model.
+
+    Ends with status 1 where something is wrong; missing numbers of utterances, say, are no fault.
+    """
+    from training.datasets.checking import check_all, described
+
+    with errors():
+        spaces = load_label_spaces(label_data / "label_spaces")
+        checked = check_all(files, spaces, format_, label_space)
+    if in_json:
+        say(json.dumps([one.to_json() for one in checked], ensure_ascii=False, indent=2))
+    else:
+        say("\n\n".join(map(described, checked)))
+    if any(one.reading.faults for one in checked):
+        raise typer.Exit(1)
 
 
 def demonstrations(
@@ -124,13 +165,13 @@ def demonstrations(
     """
     from service.outputs import check_file
     from training.datasets.leakage import without_held_out
-    from training.datasets.reading import read_named
+    from training.datasets.reading import read_all_named
     from training.mixture.demonstration_files import domain_base, write_demonstrations
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
-        apart = [read_named(entry, spaces) for entry in held_out or ()]
-        named = [read_named(entry, spaces) for entry in corpora]
+        read = read_all_named([*corpora, *(held_out or ())], spaces)
+        named, apart = read[: len(corpora)], read[len(corpora) :]
         check_file(
             out, (*(c.path for c in (*named, *apart)), label_data / "label_spaces"), force=force
         )

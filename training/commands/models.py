@@ -1,5 +1,6 @@
 """Commands that make a model: base, adapter, merged bundle."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -54,22 +55,18 @@ def train(
             resolved = resolved.model_copy(update={"seed": seed})
         spaces = load_label_spaces(label_data / "label_spaces")
         from service.demonstrations.corpus import read_demonstrations
-        from service.demonstrations.encoder import load_encoder
+        from service.demonstrations.encoder import IDENTITY, load_encoder
         from training.finetuning import finetune
-        from training.finetuning.soundness import look_at_base
         from training.mixture.sources import Sources
 
-        look_at_base(base)  # the encoder takes seconds
-        encoder = load_encoder()
+        encoder = cache(load_encoder)  # when all else has been looked at: it takes seconds
         sources = Sources(
             data=data,
             label_spaces=spaces,
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
-            encode_texts=encoder.encode_now,
+            encode_texts=lambda texts: encoder().encode_now(texts),
         )
-        finetune.train(
-            resolved, base, sources, encoder.identity, out, save_every, shared, demonstrations
-        )
+        finetune.train(resolved, base, sources, IDENTITY, out, save_every, shared, demonstrations)
     say(f"adapter written to {out}")
 
 
@@ -107,6 +104,7 @@ def run(
     """
     from training.experiment import Options, described, run_experiment
     from training.recipe_files import check_runs, load_runs, recipe_path
+    from training.yaml_files import read_yaml
 
     with errors():
         runs = load_runs(recipe_path(recipe))
@@ -118,6 +116,8 @@ def run(
             raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
         if launch is not None and not launch.is_file():
             raise ValueError(f"--launch {launch}: there is no such file")
+        if launch is not None:
+            read_yaml(launch, ValueError)  # accelerate would take the last of two keys
         options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
         say(described(run_experiment(chosen, options)))
 

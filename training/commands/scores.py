@@ -69,7 +69,7 @@ def evaluate(
         from service.recognition.pipeline import check_forecasts, supported_label_space
         from service.settings import load_settings
         from training.datasets.leakage import lines_among
-        from training.datasets.reading import read_named
+        from training.datasets.reading import read_all_named
         from training.evaluation.evaluate import evaluate as evaluate_bundle
         from training.evaluation.evaluate import uncalibrated
         from training.evaluation.free_decoding import open_speaker, with_spoken
@@ -86,7 +86,8 @@ def evaluate(
             shown = settings.demonstrations.model_copy(update={"file": demonstrations_file})
             settings = settings.model_copy(update={"demonstrations": shown})
         spaces = load_label_spaces(settings.data / "label_spaces")
-        corpora = [read_named(entry, spaces) for entry in corpus]
+        shown_from = [settings.demonstrations_file] if demonstrations else []
+        corpora = read_all_named(corpus, spaces, shown_from)
         if predictions is not None:
             reads = [bundle, settings.data / "label_spaces", settings.demonstrations_file]
             reads += [*(record or ()), *(read.path for read in corpora)]
@@ -148,7 +149,7 @@ def baselines(
 ) -> None:
     """Answer with what needs no language model: majority, copied, neighbours, classifier."""
     from service.outputs import check_files
-    from training.datasets.reading import read_named
+    from training.datasets.reading import read_all_named
     from training.evaluation.baselines import NAMES
     from training.evaluation.baselines import baselines as baseline_answers
     from training.evaluation.predictions import write_predictions
@@ -157,7 +158,7 @@ def baselines(
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
-        known, asked = read_named(train, spaces), read_named(corpus, spaces)
+        known, asked = read_all_named([train, corpus], spaces)
         space = known.label_space
         for read in (known, asked):
             check_labelled(read)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.labels import LabelSpace
+from service.conversation.dialogue import Utterance
 from training.datasets.errors import DatasetError
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 from training.datasets.tables import read_text
 from training.datasets.text import close_up, mend
 
@@ -25,51 +25,59 @@ _NAMES = tuple(f"{_TEXTS}{split}.txt" for split in ("train", "validation", "test
 _END = "__eou__"
 
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+def read(path: Path) -> Iterator[Found]:
     """Dialogues in the order of the file; their ids are the file's stem and the line's number.
 
     An utterance's id is the line's number and its own in the line, from 1: `12/3`. Speakers are not
     named: two take turns, "0" begins. Spaces before punctuation and around apostrophes are closed
-    up. An utterance without words is left out.
+    up. An utterance without words is left out. A line of emotions that are more or fewer than its
+    utterances, or outside 0 to 6, is no dialogue's.
 
     Args:
         path: a split's folder, or the file of its dialogues; its emotions lie beside it. A recipe
             names the folder, for a fingerprint of both.
 
     Raises:
-        DatasetError: no such file, a number outside 0 to 6, or a line of emotions that are more or
-            fewer than its utterances.
+        DatasetError: no such file.
     """
     texts = _texts(path)
     emotions = texts.with_name(texts.name.replace(_TEXTS, _LABELS, 1))
     lines = zip_longest(_lines(texts), _lines(emotions), fillvalue="")
     for number, (line, numbers) in enumerate(lines, start=1):
+        place, of_labels = Place(texts, number), Place(emotions, number)
         said = [text.strip() for text in line.removesuffix(_END).split(_END)] if line else []
         labels = numbers.split()
+        unknown = [label for label in labels if label not in _BY_NUMBER]
         if len(labels) != len(said):
-            raise DatasetError(
-                f"{emotions}:{number}: {len(labels)} emotions, but {len(said)} utterances"
+            yield of_labels.error(f"{len(labels)} emotions, but {len(said)} utterances")
+        elif unknown:
+            yield of_labels.error(f"emotion is {unknown[0]!r}, not 0 to 6")
+        elif any(said):
+            found = tuple(
+                FoundUtterance(
+                    Utterance(
+                        str((turn - 1) % 2),
+                        close_up(text),
+                        _BY_NUMBER[label],
+                        id=f"{number}/{turn}",
+                    ),
+                    place,
+                    turn,
+                )
+                for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1)
+                if text
             )
-        utterances = []
-        for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1):
-            if label not in _BY_NUMBER:
-                raise DatasetError(f"{emotions}:{number}: emotion is {label!r}, not 0 to 6")
-            if text:
-                name = label_space.label(_BY_NUMBER[label]).name
-                speaker = str((turn - 1) % 2)
-                utterances.append(Utterance(speaker, close_up(text), name, id=f"{number}/{turn}"))
-        if utterances:
-            yield Dialogue(f"{texts.stem}/{number}", tuple(utterances))
+            yield FoundDialogue(f"{texts.stem}/{number}", place, found)
 
 
 def _texts(path: Path) -> Path:
     if not path.is_dir():
         if not path.name.startswith(_TEXTS):
-            raise DatasetError(f"{path}: neither a folder nor one of {', '.join(_NAMES)}")
+            raise DatasetError(f"{path}: neither a folder nor one of {', '.join(_NAMES)}", path)
         return path
     found = [path / name for name in _NAMES if (path / name).is_file()]
     if len(found) != 1:
-        raise DatasetError(f"{path}: holds {len(found)} of {', '.join(_NAMES)}, not one")
+        raise DatasetError(f"{path}: holds {len(found)} of {', '.join(_NAMES)}, not one", path)
     return found[0]
 
 

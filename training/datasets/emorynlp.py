@@ -2,52 +2,53 @@
 
 from ast import literal_eval
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.labels import LabelSpace
+from service.conversation.dialogue import Utterance
 from training.datasets import emorynlp_json
+from training.datasets.errors import DatasetError
+from training.datasets.found import Found, FoundUtterance, by_dialogue
 from training.datasets.tables import Row, read_csv
 from training.datasets.text import mend
 
 LABEL_SPACE = "emorynlp"
-_COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Season", "Episode")
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Season", "Episode")
 
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
-    """Scenes in the order of the file; their ids are the file's stem, season, episode and scene.
+def read(path: Path) -> Iterator[Found]:
+    """Scenes in the order in which they begin; ids: the file's stem, season, episode and scene.
 
+    Rows belong together by these and follow each other by Utterance_ID, wherever they stand.
     Utterances have the ids that the original release gives them, such as `s01_e02_c03_u004`. A
     `.json` file is read as that release, see `training.datasets.emorynlp_json`.
 
     Raises:
-        DatasetError: a missing column, an unknown label, an empty utterance.
+        DatasetError: no such file, or a missing column.
     """
     if path.suffix.lower() == ".json":
-        yield from emorynlp_json.read(path, label_space)
-        return
-    rows = read_csv(path, _COLUMNS)
-    for scene, group in groupby(rows, key=_scene):
-        utterances = tuple(
-            Utterance(
-                speaker=_speaker(row),
-                text=mend(row.text("Utterance")),
-                label=row.label("Emotion", label_space),
-                id=_identifier(row),
-            )
-            for row in group
-        )
-        yield Dialogue(f"{path.stem}/{'_'.join(map(str, scene))}", utterances)
+        return emorynlp_json.read(path)
+    return by_dialogue(_rows(path))
 
 
-def _scene(row: Row) -> tuple[int, int, int]:
-    return row.integer("Season"), row.integer("Episode"), row.integer("Scene_ID")
+def _rows(path: Path) -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
+    for row in read_csv(path, COLUMNS):
+        try:
+            yield row if isinstance(row, DatasetError) else _found(row)
+        except DatasetError as error:
+            yield error
 
 
-def _identifier(row: Row) -> str:
-    season, episode, scene = _scene(row)
-    return f"s{season:02}_e{episode:02}_c{scene:02}_u{row.integer('Utterance_ID'):03}"
+def _found(row: Row) -> tuple[str, FoundUtterance]:
+    season, episode, scene = (row.number(name) for name in ("Season", "Episode", "Scene_ID"))
+    number = row.number("Utterance_ID")
+    utterance = Utterance(
+        speaker=_speaker(row),
+        text=mend(row.text("Utterance")),
+        label=row.values["Emotion"].strip(),
+        id=f"s{season:02}_e{episode:02}_c{scene:02}_u{number:03}",
+    )
+    found = FoundUtterance(utterance, row.place, number, "Emotion")
+    return f"{row.place.path.stem}/{season}_{episode}_{scene}", found
 
 
 def _speaker(row: Row) -> str:

@@ -5,110 +5,125 @@ nobody labelled, stage directions as utterances without words, and each rater's 
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.dialogue import Utterance
+from service.unique_names import unique_names
 from training.datasets.errors import DatasetError
-from training.datasets.tables import read_text
+from training.datasets.found import Found, FoundUtterance, Place, in_own_order
+from training.datasets.tables import read_text, shown
 from training.datasets.text import mend
 
+_IDS = re.compile(r'(?<!\\)"((?:episode|scene|utterance)_id)"\s*:\s*("(?:[^"\\]|\\.)*")')
+_NUMBER = re.compile(r"_u([0-9]{1,9})")
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+
+def read(path: Path) -> Iterator[Found]:
     """Scenes in the order of the file; their ids are the file's stem and `scene_id`.
 
-    Utterances have their `utterance_id`. Those that nobody labelled stay in the history without a
-    label. Those without words are left out, and with them the scenes in which nobody speaks. One
-    whose speakers the file does not name has a speaker with an empty name.
+    Utterances have their `utterance_id`, and follow each other by the numbers in these, where all
+    of a scene have one. Those that nobody labelled stay in the history without a label. Those
+    without words are left out, and with them the scenes in which nobody speaks. One whose speakers
+    the file does not name has a speaker with an empty name.
 
     Raises:
-        DatasetError: not JSON, something else than episodes of scenes of utterances, or an unknown
-            label; the message names the file and the utterance.
+        DatasetError: no such file, not JSON, or something else than episodes of scenes of
+            utterances; the message names the file and the part.
     """
     text = read_text(path)
     try:
-        release = json.loads(text)
+        release = json.loads(text, object_pairs_hook=unique_names)
     except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a huge number, or nested too deep
-        raise DatasetError(f"{path}: not JSON that can be read: {error}") from None
+        raise Place(path, error.lineno).error(f"not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a name twice, a huge number, nested too deep
+        raise Place(path).error(f"not JSON that can be read: {error}") from None
     if not isinstance(release, dict):
-        raise DatasetError(f"{path}: not an object with episodes")
-    for episode in _Part(path, "", release).parts("episodes", "episode_id"):
+        raise Place(path).error("not an object with episodes")
+    for episode in _Part(Place(path), release, _lines(text)).parts("episodes", "episode_id"):
         for scene in episode.parts("scenes", "scene_id"):
-            spoken = tuple(
-                _utterance(part, label_space)
-                for part in scene.parts("utterances", "utterance_id")
-                if part.text("transcript").strip()
-            )
+            spoken = []
+            for part in scene.parts("utterances", "utterance_id"):
+                try:
+                    if part.text("transcript").strip():
+                        spoken.append(_utterance(part))
+                except DatasetError as error:
+                    yield error
             if spoken:
-                yield Dialogue(f"{path.stem}/{scene.place}", spoken)
+                place = scene.place
+                yield in_own_order(f"{path.stem}/{place.part}", place, spoken)
+
+
+def _lines(text: str) -> Mapping[tuple[str, str], list[int]]:
+    """The lines that each id stands on, in order, which JSON's values do not tell."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    line, before = 1, 0
+    for match in _IDS.finditer(text):
+        line, before = line + text.count("\n", before, match.start()), match.start()
+        found[match[1], match[2]].append(line)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     """An object of the file, and its id; the whole file's is empty."""
 
-    path: Path
-    place: str
+    place: Place
     values: dict[str, Any]
+    lines: Mapping[tuple[str, str], list[int]]
 
     def parts(self, key: str, id_key: str) -> Iterator[Self]:
         """The objects in the list `key`, each known by its `id_key`."""
         found = self.values.get(key)
         if not isinstance(found, list):
-            raise self.error(f"{key} is {_shown(found)}, not a list")
+            raise self.place.error(f"{key} is {shown(found)}, not a list")
         for number, values in enumerate(found):
             identifier = values.get(id_key) if isinstance(values, dict) else None
             if not isinstance(identifier, str) or not identifier:
-                raise self.error(f"{key}[{number}] is not an object with {id_key}")
-            yield type(self)(self.path, identifier, values)
+                raise self.place.error(f"{key}[{number}] is not an object with {id_key}")
+            place = Place(self.place.path, self._line(id_key, identifier), identifier)
+            yield type(self)(place, values, self.lines)
 
     def text(self, key: str) -> str:
         found = self.values.get(key)
         if not isinstance(found, str):
-            raise self.error(f"{key} is {_shown(found)}, not text")
+            raise self.place.error(f"{key} is {shown(found)}, not text")
         return found
 
-    def error(self, problem: str) -> DatasetError:
-        where = f"{self.path}: {self.place}" if self.place else f"{self.path}"
-        return DatasetError(f"{where}: {problem}")
+    def _line(self, id_key: str, identifier: str) -> int:
+        """Of an id that comes again, the next line: parts are asked for in the file's order."""
+        for ascii_only in (True, False):
+            written = json.dumps(identifier, ensure_ascii=ascii_only)
+            if lines := self.lines.get((id_key, written)):
+                return lines.pop(0)
+        return 0
 
 
-def _utterance(part: _Part, label_space: LabelSpace) -> Utterance:
-    return Utterance(
-        _speaker(part),
-        mend(part.text("transcript")),
-        _label(part, label_space),
-        id=part.place,
+def _utterance(part: _Part) -> FoundUtterance:
+    utterance = Utterance(
+        _speaker(part), mend(part.text("transcript")), _label(part), id=part.place.part
     )
+    number = _NUMBER.search(part.place.part)
+    return FoundUtterance(utterance, part.place, int(number[1]) if number else None, "emotion")
 
 
 def _speaker(part: _Part) -> str:
     names = part.values.get("speakers")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise part.error(f"speakers is {_shown(names)}, not a list of names")
+        raise part.place.error(f"speakers is {shown(names)}, not a list of names")
     return " & ".join(names)
 
 
-def _label(part: _Part, label_space: LabelSpace) -> str | None:
+def _label(part: _Part) -> str | None:
     """In a season's file the label comes first and then what each rater said."""
     found = part.values.get("emotion")
     if found is None:
         return None
     name = found[0] if isinstance(found, list) and found else found
     if not isinstance(name, str):
-        raise part.error(f"emotion is {_shown(found)}, not a label")
-    try:
-        return label_space.label(name.strip()).name
-    except UnknownLabel as error:
-        raise part.error(f"emotion: {error}") from None
-
-
-def _shown(value: object) -> str:
-    """A value as an error shows it, cut short: it may be a whole season."""
-    whole = repr(value)
-    return whole if len(whole) <= 60 else f"{whole[:57]}..."
+        raise part.place.error(f"emotion is {shown(found)}, not a label")
+    return name.strip()

@@ -8,10 +8,9 @@ as joy there. Comments with several labels are left out: they have no single ans
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.labels import LabelSpace
-from training.datasets.errors import DatasetError
-from training.datasets.tables import read_text
+from service.conversation.dialogue import Utterance
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.tables import read_lines
 from training.datasets.text import mend
 
 LABEL_SPACE = "meld"
@@ -37,23 +36,25 @@ _EKMAN = {
 _LABEL = {emotion: label for label, group in _EKMAN.items() for emotion in group.split()}
 
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+def read(path: Path) -> Iterator[Found]:
     """Each comment with one label, as a dialogue of one utterance, both under the comment's id.
 
+    A line without three fields, or with a label number outside 0 to 27, is none.
+
     Raises:
-        DatasetError: a line without three fields, or with a label number outside 0 to 27.
+        DatasetError: no such file.
     """
-    # Not splitlines: a comment may hold what Unicode calls a line break.
-    lines = read_text(path).removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        fields = line.removesuffix("\r").split("\t")
+    for number, line in enumerate(read_lines(path), start=1):
+        place = Place(path, number)
+        fields = line.split("\t")
         if len(fields) != 3:
-            raise DatasetError(f"{path}:{number}: {len(fields)} fields, not 3")
+            yield place.error(f"{len(fields)} fields, not 3")
+            continue
         text, labels, identifier = fields
-        try:
-            emotions = [_BY_NUMBER[label] for label in labels.split(",")]
-        except KeyError:
-            raise DatasetError(f"{path}:{number}: labels are {labels!r}, not 0 to 27") from None
-        if len(emotions) == 1 and text.strip():
-            name = label_space.label(_LABEL[emotions[0]]).name
-            yield Dialogue(identifier, (Utterance("0", mend(text), name, id=identifier),))
+        emotions = labels.split(",")
+        if not _BY_NUMBER.keys() >= {*emotions}:
+            yield place.error(f"labels are {labels!r}, not 0 to 27")
+        elif len(emotions) == 1 and text.strip():
+            label = _LABEL[_BY_NUMBER[labels]]
+            utterance = Utterance("0", mend(text), label, id=identifier)
+            yield FoundDialogue(identifier, place, (FoundUtterance(utterance, place),))

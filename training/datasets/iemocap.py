@@ -11,7 +11,9 @@ from pathlib import Path
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
-from training.datasets.tables import read_text
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.soundness import look_at
+from training.datasets.tables import read_lines
 from training.datasets.text import mend
 
 LABEL_SPACE = "iemocap"
@@ -38,31 +40,33 @@ _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\
 _RATING = re.compile(r"\[[\d. -]+\]\t(?P<turn>\w+)\t(?P<code>\w+)\t\[")
 
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
+def read(path: Path) -> Iterator[Found]:
     """Dialogues of a session's folder, or of all in the release, by name.
 
     Utterances stand in the order in which they begin, their ids are the names of the turns; the
     man is speaker "0", the woman "1". Those that raters gave none of the six labels have none here
-    and stay in the history; the widely shared copies leave them out.
+    and stay in the history; the widely shared copies leave them out. A rating of an unknown kind is
+    none, and so are a turn's second one and that of a turn which no transcript has.
 
     Args:
         path: the release's folder, or its `Session1` to `Session5`. By convention Session 5 is
             the test split; its speakers occur in no other.
 
     Raises:
-        DatasetError: no such folder, a transcript without ratings, a rating of an unknown kind, or
-            a rated turn that no transcript has.
+        DatasetError: no such folder, or a transcript without ratings.
     """
     sessions = [path] if (path / "dialog").is_dir() else sorted(path.glob("Session[1-5]"))
     if not sessions:
-        raise DatasetError(f"{path}: holds neither Session1 to Session5 nor dialog/transcriptions")
+        raise DatasetError(
+            f"{path}: holds neither Session1 to Session5 nor dialog/transcriptions", path
+        )
     for session in sessions:
-        transcripts = sorted((session / "dialog" / "transcriptions").glob("Ses*.txt"))
+        folder = session / "dialog" / "transcriptions"
+        transcripts = sorted(folder.glob("Ses*.txt"))
         if not transcripts:
-            raise DatasetError(f"{session / 'dialog' / 'transcriptions'}: holds no transcript")
+            raise DatasetError(f"{folder}: holds no transcript", folder)
         for transcript in transcripts:
-            ratings = session / "dialog" / "EmoEvaluation" / transcript.name
-            yield _dialogue(transcript, _ratings(ratings), label_space)
+            yield from _dialogue(transcript, session / "dialog" / "EmoEvaluation" / transcript.name)
 
 
 def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
@@ -80,8 +84,11 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     """
     if missing := [name for name in SESSIONS if not (path / name).is_dir()]:
         raise DatasetError(f"{path}: has no {', '.join(missing)}; splits need the whole release")
-    test = tuple(read(path / _TEST, label_space))
-    others = [d for name in SESSIONS if name != _TEST for d in read(path / name, label_space)]
+    found = [(name, each) for name in SESSIONS for each in read(path / name)]
+    dialogues = look_at((each for _, each in found), label_space).dialogues
+    names = [name for name, _ in found]
+    test = tuple(d for name, d in zip(names, dialogues, strict=True) if name == _TEST)
+    others = [d for name, d in zip(names, dialogues, strict=True) if name != _TEST]
     return {
         "train": tuple(d for n, d in enumerate(others, start=1) if n % _DEV_EVERY),
         "dev": tuple(others[_DEV_EVERY - 1 :: _DEV_EVERY]),
@@ -89,35 +96,48 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     }
 
 
-def _dialogue(transcript: Path, ratings: dict[str, str | None], space: LabelSpace) -> Dialogue:
+def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[Found]:
+    ratings: dict[str, tuple[Place, str | None]] = {}
+    for rating in _ratings(ratings_file):
+        if isinstance(rating, DatasetError):
+            yield rating
+            continue
+        turn, place, label = rating
+        if turn in ratings:
+            yield place.error(f"{turn} is also rated {ratings[turn][0].seen_from(place)}")
+        else:
+            ratings[turn] = place, label
     said = []
-    for line in read_text(transcript).splitlines():
+    for number, line in enumerate(read_lines(transcript), start=1):
         found = _LINE.fullmatch(line.strip())
         # What is overheard or uncertain has no turn's name, or one that ends in XX: MXX0, FXX1.
         if found is None or not found["text"].strip():
             continue
-        code = ratings.pop(found["turn"], None)
-        label = None if code is None else space.label(_LABELS[code]).name
+        _, label = ratings.get(found["turn"], (None, None))
         text = mend(found["text"].strip())
         utterance = Utterance(SPEAKERS[found["who"]], text, label, id=found["turn"])
-        said.append((float(found["start"]), utterance))
-    if missing := [turn for turn, code in ratings.items() if code is not None]:
-        raise DatasetError(f"{transcript}: has no {missing[0]}, which was rated")
+        said.append((float(found["start"]), FoundUtterance(utterance, Place(transcript, number))))
+    spoken = {one.utterance.id for _, one in said}
+    for turn, (place, label) in ratings.items():
+        if label is not None and turn not in spoken:
+            yield place.error(f"the transcript has no {turn}, which was rated")
     ordered = sorted(said, key=lambda one: one[0])  # those that begin together as they stand
-    return Dialogue(transcript.stem, tuple(utterance for _, utterance in ordered))
+    yield FoundDialogue(transcript.stem, Place(transcript, 1), tuple(one for _, one in ordered))
 
 
-def _ratings(path: Path) -> dict[str, str | None]:
-    """By turn; None: none of the six labels."""
-    ratings: dict[str, str | None] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+def _ratings(path: Path) -> Iterator[tuple[str, Place, str | None] | DatasetError]:
+    """Turns, with the line and the label of each; None: none of the six labels."""
+    empty = True
+    for number, line in enumerate(read_lines(path), start=1):
         found = _RATING.match(line)
         if found is None:  # the head, and each rater's own opinion below a turn
             continue
+        empty = False
+        place = Place(path, number)
         code = found["code"]
-        if code not in _LABELS and code not in _OTHERS:
-            raise DatasetError(f"{path}:{number}: emotion is {code!r}, which IEMOCAP has not")
-        ratings[found["turn"]] = code if code in _LABELS else None
-    if not ratings:
-        raise DatasetError(f"{path}: holds no rating")
-    return ratings
+        if code in _LABELS or code in _OTHERS:
+            yield found["turn"], place, _LABELS.get(code)
+        else:
+            yield place.error(f"emotion is {code!r}, which IEMOCAP has not")
+    if empty:
+        raise DatasetError(f"{path}: holds no rating", path)

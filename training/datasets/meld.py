@@ -1,35 +1,45 @@
 """MELD's official CSV files (declare-lab/MELD, data/MELD/*_sent_emo.csv)."""
 
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.labels import LabelSpace
-from training.datasets.tables import read_csv
+from service.conversation.dialogue import Utterance
+from training.datasets.errors import DatasetError
+from training.datasets.found import Found, FoundUtterance, by_dialogue
+from training.datasets.tables import Row, read_csv
 from training.datasets.text import mend
 
 LABEL_SPACE = "meld"
-_COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
 
-def read(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
-    """Dialogues in the order of the file; their ids are the file's stem and Dialogue_ID.
+def read(path: Path) -> Iterator[Found]:
+    """Dialogues in the order in which they begin; their ids are the file's stem and Dialogue_ID.
 
+    Rows belong together by Dialogue_ID and follow each other by Utterance_ID, wherever they stand.
     Utterances have the names of their clips in the corpus, such as `dia0_utt3`.
 
     Raises:
-        DatasetError: a missing column, an unknown label, an empty utterance.
+        DatasetError: no such file, or a missing column.
     """
-    rows = read_csv(path, _COLUMNS)
-    for number, group in groupby(rows, key=lambda row: row.integer("Dialogue_ID")):
-        utterances = tuple(
-            Utterance(
-                speaker=row.text("Speaker"),
-                text=mend(row.text("Utterance")),
-                label=row.label("Emotion", label_space),
-                id=f"dia{number}_utt{row.integer('Utterance_ID')}",
-            )
-            for row in group
-        )
-        yield Dialogue(f"{path.stem}/{number}", utterances)
+    return by_dialogue(_rows(path))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
+    for row in read_csv(path, COLUMNS):
+        try:
+            yield row if isinstance(row, DatasetError) else _found(row)
+        except DatasetError as error:
+            yield error
+
+
+def _found(row: Row) -> tuple[str, FoundUtterance]:
+    dialogue, number = row.number("Dialogue_ID"), row.number("Utterance_ID")
+    utterance = Utterance(
+        speaker=row.text("Speaker"),
+        text=mend(row.text("Utterance")),
+        label=row.values["Emotion"].strip(),
+        id=f"dia{dialogue}_utt{number}",
+    )
+    found = FoundUtterance(utterance, row.place, number, "Emotion")
+    return f"{row.place.path.stem}/{dialogue}", found

@@ -7,13 +7,16 @@ numbers and strings are read, and numpy's integers through stand-ins; anything e
 import io
 import pickle  # see `_PlainUnpickler`
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
+from training.datasets.found import FoundDialogue, FoundUtterance, Place
 from training.datasets.iemocap import SPEAKERS
+from training.datasets.soundness import look_at
 from training.datasets.text import mend
 
 # In the order in which the pickles name them.
@@ -30,7 +33,8 @@ def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]
     a speaker "M", "F" or a one-hot row, and called "0" and "1" or by its place in the row.
 
     Raises:
-        DatasetError: no such file, something else than that, or a pickle that wants to run code.
+        DatasetError: no such file, something else than that, a dialogue that is there twice, in one
+            split or in two, or a pickle that wants to run code.
     """
     try:
         raw = path.read_bytes()
@@ -38,12 +42,14 @@ def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]
         raise DatasetError(f"{path}: {error.strerror}") from None
     try:
         parts = _PlainUnpickler(io.BytesIO(raw)).load()
-        return _splits(parts, label_space)
+        splits = _splits(path, parts, label_space)
     except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from None
+        raise DatasetError(f"{path}: {error}", path) from None
     except Exception as error:  # the errors of a broken pickle are of many kinds
         detail = f"{type(error).__name__}: {error}"
         raise DatasetError(f"{path}: not one of the shared pickles: {detail}") from None
+    dialogues = iter(look_at(chain.from_iterable(splits.values()), label_space).dialogues)
+    return {name: tuple(islice(dialogues, len(found))) for name, found in splits.items()}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -75,14 +81,16 @@ def _integer(kind: _IntegerType, raw: bytes) -> int:
 _SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 
 
-def _splits(parts: Sequence[Any], label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]:
+def _splits(
+    path: Path, parts: Sequence[Any], label_space: LabelSpace
+) -> dict[str, tuple[FoundDialogue, ...]]:
     speakers, emotions, *_ = parts
     found = _label_space(parts, next(who for said in speakers.values() for who in said))
     if found != label_space.name:
         raise DatasetError(f"its labels are of {found}, not of {label_space.name}")
     texts, *splits = parts[3:] if len(parts) == _WITH_SENTIMENT else parts[2:]
     return {
-        name: tuple(_dialogues(ids, speakers, emotions, texts, label_space))
+        name: tuple(_dialogues(path, name, ids, (speakers, emotions, texts), label_space))
         for name, ids in zip(SPLITS, splits, strict=True)
     }
 
@@ -95,21 +103,26 @@ def _label_space(parts: Sequence[Any], speaker: object) -> str:
 
 
 def _dialogues(
+    path: Path,
+    split: str,
     ids: Sequence[Any],
-    speakers: Mapping[Any, Sequence[object]],
-    emotions: Mapping[Any, Sequence[object]],
-    texts: Mapping[Any, Sequence[object]],
+    of_dialogues: Sequence[Mapping[Any, Sequence[object]]],
     label_space: LabelSpace,
-) -> Iterator[Dialogue]:
-    for one in ids:
+) -> Iterator[FoundDialogue]:
+    """
+    Args:
+        of_dialogues: speakers, emotions and texts, by dialogue id.
+    """
+    speakers, emotions, texts = of_dialogues
+    for number, one in enumerate(ids):
+        found = []
         rows = zip(speakers[one], emotions[one], texts[one], strict=True)
-        yield Dialogue(
-            str(one),
-            tuple(
-                _utterance(*row, label_space, f"dialogue {str(one)!r}, utterances[{index}]")
-                for index, row in enumerate(rows)
-            ),
-        )
+        for index, (who, emotion, text) in enumerate(rows):
+            where = f"dialogue {str(one)!r}, utterances[{index}]"
+            utterance = _utterance(who, emotion, text, label_space, where)
+            found.append(FoundUtterance(utterance, Place(path, part=where)))
+        place = Place(path, part=f"ids of {split}[{number}]")
+        yield FoundDialogue(str(one), place, tuple(found))
 
 
 def _utterance(

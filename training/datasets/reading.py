@@ -1,16 +1,21 @@
 """One way to name a corpus file and read it, whatever its format."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.conversation.dialogue import Dialogue
-from service.conversation.labels import LabelSpace, UnknownLabel
-from service.dialogue_files import DialogueFormatError, read_dialogues
-from training.datasets import dailydialog, emorynlp, goemotions, iemocap, meld
+from service.conversation.labels import LabelSpace
+from training.datasets import dailydialog, emorynlp, goemotions, iemocap, jsonl, meld
 from training.datasets.errors import DatasetError
+from training.datasets.found import Found
+from training.datasets.soundness import Reading, look_at
 
-Reader = Callable[[Path, LabelSpace], Iterator[Dialogue]]
+Reader = Callable[[Path], Iterator[Found]]
+
+log = logging.getLogger(__name__)
 
 # The label space a format's labels are in; JSONL files may be in any.
 FORMATS: Mapping[str, tuple[Reader, str]] = {
@@ -20,6 +25,7 @@ FORMATS: Mapping[str, tuple[Reader, str]] = {
     "iemocap": (iemocap.read, iemocap.LABEL_SPACE),
     "dailydialog": (dailydialog.read, dailydialog.LABEL_SPACE),
 }
+JSONL = "jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +52,82 @@ def read_corpus(
             `label_space`.
 
     Raises:
-        DatasetError: an unknown format or label space, or a file that is not of that format.
+        DatasetError: an unknown format or label space, a file that is not of that format, or
+            something in it that is not as it must be; the message names the first such place.
     """
-    if format_ == "jsonl":
+    space = space_of(format_, path, label_spaces, label_space)
+    reading = look(format_, path, space)
+    dialogues = reading.dialogues
+    if scattered := sum(one.scattered for one in reading.found):
+        log.info(
+            "%s: the rows of %d dialogues stand apart or out of order: put together by their ids",
+            *(path, scattered),
+        )
+    return Corpus(path, space, dialogues)
+
+
+def space_of(
+    format_: str, path: Path, label_spaces: Mapping[str, LabelSpace], label_space: str | None = None
+) -> LabelSpace:
+    """The label space of a format, or for "jsonl" the one that is named.
+
+    Raises:
+        DatasetError: an unknown format or label space.
+    """
+    if format_ == JSONL:
         if label_space is None or label_space not in label_spaces:
             raise DatasetError(f"{path}: a jsonl corpus needs one of {', '.join(label_spaces)}")
-        space = label_spaces[label_space]
-        dialogues = tuple(_labelled(path, space))
-    elif format_ in FORMATS:
-        reader, name = FORMATS[format_]
-        space = label_spaces[name]
-        dialogues = tuple(reader(path, space))
-    else:
-        raise DatasetError(f"unknown format {format_!r}: {', '.join((*FORMATS, 'jsonl'))}")
-    if not dialogues:
-        raise DatasetError(f"{path}: holds no dialogue")
-    return Corpus(path, space, dialogues)
+        return label_spaces[label_space]
+    if format_ not in FORMATS:
+        raise DatasetError(f"unknown format {format_!r}: {', '.join((*FORMATS, JSONL))}")
+    return label_spaces[FORMATS[format_][1]]
+
+
+def look(format_: str, path: Path, label_space: LabelSpace | None) -> Reading:
+    """Everything that a corpus holds and everything that is wrong with it.
+
+    Args:
+        format_: a key of `FORMATS`, or "jsonl".
+        label_space: that its labels are of; None: any label is one.
+    """
+    reader = jsonl.read if format_ == JSONL else FORMATS[format_][0]
+    reading = look_at(reader(path), label_space, ids_of_file=format_ != JSONL)
+    if reading.found or reading.faults:
+        return reading
+    return Reading((), (DatasetError(f"{path}: holds no dialogue", path),))
+
+
+def check_there(paths: Iterable[Path]) -> None:
+    """See that files, and folders, can be read: all of them, before the first one is.
+
+    Raises:
+        DatasetError: some cannot; the message names them all.
+    """
+    problems = []
+    for path in dict.fromkeys(paths):
+        try:
+            path.stat()
+            if not os.access(path, os.R_OK):
+                problems.append(f"{path}: may not be read")
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+    if problems:
+        raise DatasetError("; ".join(problems))
+
+
+def read_all_named(
+    entries: Sequence[str], label_spaces: Mapping[str, LabelSpace], others: Iterable[Path] = ()
+) -> list[Corpus]:
+    """Read the corpora that a command line names, each as `read_named` does.
+
+    Args:
+        others: files that the command is to read too.
+
+    Raises:
+        DatasetError: as `read_named`; the message names all files that are missing.
+    """
+    check_there((*(_named(entry)[1] for entry in entries), *others))
+    return [read_named(entry, label_spaces) for entry in entries]
 
 
 def read_named(entry: str, label_spaces: Mapping[str, LabelSpace]) -> Corpus:
@@ -70,31 +136,13 @@ def read_named(entry: str, label_spaces: Mapping[str, LabelSpace]) -> Corpus:
     Raises:
         DatasetError: as `read_corpus`, or there is no colon.
     """
+    form, path = _named(entry)
+    kind, _, space = form.partition("/")
+    return read_corpus(kind, path, label_spaces, space or None)
+
+
+def _named(entry: str) -> tuple[str, Path]:
     form, colon, path = entry.partition(":")
     if not colon:
         raise DatasetError(f"{entry!r} is not FORMAT:PATH, such as meld:dev_sent_emo.csv")
-    kind, _, space = form.partition("/")
-    return read_corpus(kind, Path(path), label_spaces, space or None)
-
-
-def _labelled(path: Path, label_space: LabelSpace) -> Iterator[Dialogue]:
-    try:
-        for dialogue in read_dialogues(path):
-            where = f"{path}: dialogue {dialogue.id!r}"
-            utterances = (
-                replace(u, label=_name(u.label, label_space, f"{where}, utterances[{index}].label"))
-                for index, u in enumerate(dialogue.utterances)
-            )
-            yield replace(dialogue, utterances=tuple(utterances))
-    except DialogueFormatError as error:
-        raise DatasetError(str(error)) from None
-
-
-def _name(label: str | None, label_space: LabelSpace, where: str) -> str | None:
-    """The label as the label space spells it: wherever labels are compared, "JOY" is no "joy"."""
-    if label is None:
-        return None
-    try:
-        return label_space.label(label).name
-    except UnknownLabel as error:
-        raise DatasetError(f"{where}: {error}") from None
+    return form, Path(path)

@@ -2,20 +2,24 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.conversation.labels import LabelSpace, UnknownLabel
 from training.datasets.errors import DatasetError
+from training.datasets.found import Place
+
+_DIGITS = re.compile(r"[0-9]{1,100}")
+_DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
+_LONGEST = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One record of a CSV file and where it stands."""
 
-    path: Path
-    line: int
+    place: Place
     values: dict[str, str]
 
     def text(self, column: str) -> str:
@@ -29,44 +33,72 @@ class Row:
             raise self.error(f"{column} is empty")
         return value
 
-    def integer(self, column: str) -> int:
-        try:
-            return int(self.values[column])
-        except ValueError:
-            raise self.error(f"{column} is {self.values[column]!r}, not a whole number") from None
+    def number(self, column: str) -> int:
+        """The column's value, a whole number from 0.
 
-    def label(self, column: str, label_space: LabelSpace) -> str:
-        """The column's label, by its name in the label space."""
-        try:
-            return label_space.label(self.values[column].strip()).name
-        except UnknownLabel as error:
-            raise self.error(f"{column}: {error}") from None
+        Raises:
+            DatasetError: it is something else.
+        """
+        value = self.values[column]
+        if not _DIGITS.fullmatch(value.strip()):
+            raise self.error(f"{column} is {shown(value)}, not a whole number")
+        return int(value)
 
     def error(self, problem: str) -> DatasetError:
-        return DatasetError(f"{self.path}:{self.line}: {problem}")
+        return self.place.error(problem)
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Rows of a CSV file with a header, UTF-8.
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row | DatasetError]:
+    """Rows of a CSV file with a header, UTF-8; a `DatasetError` for a row that is none.
+
+    Such a row has no value for a column of `columns`, more values than there are columns, or quotes
+    that do not pair.
 
     Raises:
-        DatasetError: no such file, not UTF-8, a column of `columns` is missing, or a row is short.
+        DatasetError: no such file, not UTF-8, or a column of `columns` is missing or there twice.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    line = 1
-    try:
-        missing = [c for c in columns if c not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{path}:1: missing column {', '.join(missing)}")
-        for values in reader:
-            row = Row(path, line + 1, values)
-            short = [c for c in columns if values[c] is None]
-            if short:
-                raise row.error(f"no value for {', '.join(short)}")
-            yield row
-            line = reader.line_num
-    except csv.Error as error:
-        raise DatasetError(f"{path}:{line + 1}: {error}") from None
+    text = read_text(path)
+    if not text.strip():
+        raise DatasetError(f"{path}: is empty", path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    while True:
+        place = Place(path, reader.line_num + 1)
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            yield place.error(str(error))
+            continue
+        if values is None:
+            return
+        if header is None:
+            header = values
+            _check_header(header, columns, place)
+        elif values:
+            yield _row(header, values, columns, place)
+
+
+def _check_header(header: Sequence[str], columns: Sequence[str], place: Place) -> None:
+    missing = [column for column in columns if column not in header]
+    if missing:
+        marks = [name for mark, name in _DELIMITERS.items() if mark in "".join(header)]
+        hint = f"; columns are separated by commas, not {marks[0]}" if marks else ""
+        raise place.error(f"missing column {', '.join(missing)}{hint}")
+    if twice := [column for column in columns if header.count(column) > 1]:
+        raise place.error(f"column {', '.join(twice)} is there twice")
+
+
+def _row(
+    header: Sequence[str], values: Sequence[str], columns: Sequence[str], place: Place
+) -> Row | DatasetError:
+    found = dict(zip(header, values, strict=False))
+    if short := [column for column in columns if column not in found]:
+        return place.error(f"no value for {', '.join(short)}")
+    if any(value.strip() for value in values[len(header) :]):
+        return place.error(
+            f"{len(values)} values for {len(header)} columns; a text with a comma needs quotes"
+        )
+    return Row(place, found)
 
 
 def read_text(path: Path) -> str:
@@ -78,9 +110,26 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}") from None
+        raise DatasetError(f"{path}: {error.strerror}", path) from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{path}:{line}: not UTF-8: {error.reason}") from None
+        place = Place(path, error.object.count(b"\n", 0, error.start) + 1)
+        raise place.error(f"not UTF-8: {error.reason}") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """A file's lines without their ends: not by `splitlines`, for a text may hold what Unicode
+    calls a line break.
+
+    Raises:
+        DatasetError: as `read_text`.
+    """
+    lines = read_text(path).removesuffix("\n").split("\n")
+    return [line.removesuffix("\r") for line in lines]
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, cut short: it may be a whole season."""
+    whole = repr(value)
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 3]}..."

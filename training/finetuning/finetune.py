@@ -21,7 +21,11 @@ from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
 from training.finetuning.bases import base_revision
 from training.finetuning.description import bundle_of
-from training.finetuning.label_spaces import check_label_spaces, check_scored
+from training.finetuning.label_spaces import (
+    check_development,
+    check_label_spaces,
+    check_scored,
+)
 from training.finetuning.loading import load_model
 from training.finetuning.material import material_of
 from training.finetuning.packing import ROW_TOKENS, Row, pack
@@ -86,26 +90,24 @@ def train(
             corpora; nothing else that is written is.
 
     Raises:
-        DatasetError: a corpus file is not what the recipe says, is held out, or is to be scored and
-            has an utterance whose prompt is too long.
+        DatasetError: corpus files are missing, or one is not what the recipe says, is held out, or
+            is to be scored and has an utterance whose prompt is too long.
         RecipeError: the recipe cannot be trained on this base, names a label space that no stage
-            trains or leaves out one that is to be scored, or is another one than `out` was begun
-            with, or from something else, or would be computed in another type.
+            trains or leaves out one that is to be scored, has no labels to score by, or is another
+            one than `out` was begun with, or from something else, or would be computed in another
+            type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             is there with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
         OSError: the base or the output folder cannot be used.
     """
-    from transformers import set_seed
-
-    set_seed(recipe.seed)
     check_out(out, base)
     if demonstrations is not None and not demonstrations.exists():
         check_file(demonstrations)
     look_at_base(base)
-    config_of(base)
-    settings = prompt_settings(recipe, base)
+    sources.check_there(recipe.corpora())
     development = sources.corpora(recipe.development)
+    check_development(recipe, development)
     # A test split that is not here yet cannot be left out.
     tests = [file for file in recipe.test if (sources.data / file.path).exists()]
     for file in recipe.test:
@@ -121,6 +123,11 @@ def train(
     for stage, read in stages:
         check_balance(read, stage, sources)
         check_pseudo_labels(read, stage)
+    from transformers import set_seed  # which takes seconds
+
+    set_seed(recipe.seed)
+    config_of(base)
+    settings = prompt_settings(recipe, base)
     check_base(recipe, base)
     check_sharding(recipe)
     revision = base_revision(base)

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 
 from service.conversation.labels import UNIFIED
+from service.conversation.prompts import Task
+from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
-from training.mixture.mixing import trained_spaces
+from training.evaluation.questions import check_labelled
+from training.finetuning.selection import counted
+from training.mixture.mixing import FORECAST, asked_space, trained_spaces
 from training.mixture.sources import Sources
 from training.recipe import Recipe, RecipeError, Stage
 
@@ -44,3 +48,38 @@ def check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
                 f"recipe {recipe.name}: label_spaces: {corpus.path} is to be scored, and none of "
                 f"its labels, {corpus.label_space.name} and {UNIFIED}, is among them"
             )
+
+
+def check_development(recipe: Recipe, development: Sequence[Corpus]) -> None:
+    """See that every development corpus says which epoch is better, before one is trained.
+
+    Raises:
+        RecipeError: a corpus has no label that could be scored, or a stage that keeps its best
+            epoch would choose it in a label space that the bundle does not answer in; the message
+            names stage and corpus.
+    """
+    for corpus in development:
+        _check_has_labels(corpus, "main", f"recipe {recipe.name}: development")
+        for stage in recipe.stages:
+            if stage.keep == "best":
+                _check_choice(recipe, stage, corpus)
+
+
+def _check_choice(recipe: Recipe, stage: Stage, corpus: Corpus) -> None:
+    where = f"recipe {recipe.name}: stage {stage.name}: keep: best"
+    last = recipe.stages[-1]  # decides what all stages are asked
+    space = asked_space(corpus, last)
+    if space not in recipe.label_spaces:
+        raise RecipeError(
+            f"{where}: {corpus.path} is scored in {space}, which is none of label_spaces: "
+            f"{', '.join(recipe.label_spaces)}"
+        )
+    if last.tasks.prediction and counted(stage) == {FORECAST}:
+        _check_has_labels(corpus, "prediction", where)
+
+
+def _check_has_labels(corpus: Corpus, task: Task, where: str) -> None:
+    try:
+        check_labelled(corpus, task)
+    except DatasetError as error:
+        raise RecipeError(f"{where}: nothing to score by: {error}") from None

@@ -10,19 +10,24 @@ from training.recipe import Stage
 def worth(scores: Mapping[str, float], stage: Stage) -> float:
     """The mean of the scores that count; of all of them where none does, 0 where there are none.
 
-    The main task's, shown demonstrations where every prompt of the stage shows some, shown none
-    where none does, and both ways elsewhere. A forecast counts only where the stage trains no main
-    task.
-
     Args:
         scores: by what is asked, as `training.mixture.mixing.held_out` names it.
     """
+    asked = counted(stage)
+    found = [score for what, score in scores.items() if what.rpartition(", ")[2] in asked]
+    return fmean(found or scores.values() or [0.0])
+
+
+def counted(stage: Stage) -> set[str]:
+    """What counts of that which a stage is asked, as `training.mixture.mixing.held_out` names it.
+
+    The main task's, shown demonstrations where every prompt of the stage shows some, shown none
+    where none does, and both ways elsewhere. A forecast counts only where the stage trains no main
+    task.
+    """
     asked = stage.demonstrations
     if not stage.tasks.main and stage.tasks.prediction:
-        counted = {FORECAST}
-    elif not asked.shown:
-        counted = {WITHOUT}
-    else:
-        counted = {WITH} if asked.share == 1 else {WITH, WITHOUT}
-    found = [score for what, score in scores.items() if what.rpartition(", ")[2] in counted]
-    return fmean(found or scores.values() or [0.0])
+        return {FORECAST}
+    if not asked.shown:
+        return {WITHOUT}
+    return {WITH} if asked.share == 1 else {WITH, WITHOUT}

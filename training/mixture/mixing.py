@@ -99,8 +99,7 @@ def held_out(
     asked = stage.demonstrations.model_copy(update={"pairing": "any_label", "dropout": None})
     made: dict[str, list[LabelledExample]] = defaultdict(list)
     for corpus in corpora:
-        own = stage.own or not stage.unified
-        space = corpus.label_space if own else sources.label_spaces[UNIFIED]
+        space = sources.label_spaces[asked_space(corpus, stage)]
         found = _found(corpus, space, asked, pools)[:1]
         position = 0
         for dialogue in in_label_space(corpus, space):
@@ -113,6 +112,11 @@ def held_out(
                 made[f"{space.name}, {FORECAST}"] += prediction_task(dialogue, space, settings)
             position += size
     return made
+
+
+def asked_space(corpus: Corpus, stage: Stage) -> str:
+    """The label space that a held-out corpus is asked in: its own, where the stage trains own."""
+    return corpus.label_space.name if stage.own or not stage.unified else UNIFIED
 
 
 def check_lengths(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace
-from training.datasets.reading import Corpus, read_corpus
+from training.datasets.reading import Corpus, check_there, read_corpus
 from training.mixture.pairing import EncodeTexts
 from training.recipe import CorpusFile
 
@@ -24,6 +24,14 @@ class Sources:
     label_spaces: Mapping[str, LabelSpace]
     shipped: Sequence[Demonstration]
     encode_texts: EncodeTexts
+
+    def check_there(self, files: Sequence[CorpusFile]) -> None:
+        """See that corpus files can be read, before the first one is.
+
+        Raises:
+            DatasetError: some cannot; the message names them all.
+        """
+        check_there(self.data / file.path for file in files)
 
     def corpora(self, files: Sequence[CorpusFile]) -> list[Corpus]:
         """Read corpus files.

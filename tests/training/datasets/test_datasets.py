@@ -265,11 +265,11 @@ def test_missing_file_is_named(kind: str, tmp_path: Path, spaces: Mapping[str, L
         ('{"id": "d1", "utterances": []}', r"small\.csv:3: id 'd1' is also on line 1"),
         (
             '{"id": "d3", "utterances": [{"speaker": "A", "text": "x", "label": "bored"}]}',
-            r"small\.csv: dialogue 'd3', utterances\[0\]\.label: 'bored' is not a label of meld",
+            r"small\.csv:3: dialogue 'd3', utterances\[0\]\.label: 'bored' is not a label of meld",
         ),
     ],
 )
-def test_jsonl_error_names_file_and_line_or_dialogue(
+def test_jsonl_error_names_file_and_line(
     line: str, message: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     with pytest.raises(DatasetError, match=message):

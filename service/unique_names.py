@@ -1,0 +1,25 @@
+"""JSON objects in which no name may be given twice: Python takes the last one in silence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class NameTwice(ValueError):
+    """A JSON object has a name twice."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is given twice in one object; leave one of them")
+        self.name = name
+
+
+def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its pairs, for `json.loads(..., object_pairs_hook=unique_names)`.
+
+    Raises:
+        NameTwice: a name is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise NameTwice(next(name for name in names if names.count(name) > 1))
+    return found

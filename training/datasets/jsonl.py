@@ -1,0 +1,34 @@
+"""Dialogues in the interchange format, one a line, found with their lines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.dialogue_files import DialogueFormatError, dialogue_from_json
+from service.json_lines import read_json_lines
+from training.datasets.errors import DatasetError
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+
+
+def read(path: Path) -> Iterator[Found]:
+    """Dialogues in the order of the file, their utterances in the order of their lists.
+
+    Raises:
+        DatasetError: no such file, or a line that is not JSON.
+    """
+    for number, value in read_json_lines(path, DatasetError):
+        place = Place(path, number)
+        try:
+            dialogue = dialogue_from_json(value)
+        except DialogueFormatError as error:
+            yield place.error(str(error))
+            continue
+        yield FoundDialogue(
+            dialogue.id,
+            place,
+            tuple(
+                FoundUtterance(
+                    utterance, Place(path, number, f"dialogue {dialogue.id!r}, utterances[{index}]")
+                )
+                for index, utterance in enumerate(dialogue.utterances)
+            ),
+        )

@@ -1,0 +1,125 @@
+"""What must hold of every corpus, whichever reader gives it; looked at here and nowhere else.
+
+An id names one thing; a label is one that the label space has; an utterance says something, in
+characters that a file can hold.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from service.conversation.dialogue import Dialogue
+from service.conversation.labels import LabelSpace, UnknownLabel
+from training.datasets.errors import DatasetError
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+
+_REMEDY = "; leave one of them, or tell them apart by their ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found in a corpus.
+
+    Attributes:
+        found: the dialogues, their labels as the label space spells them; without the utterances
+            that something is wrong with.
+        faults: in the order of the files' lines.
+    """
+
+    found: tuple[FoundDialogue, ...]
+    faults: tuple[DatasetError, ...]
+
+    @property
+    def dialogues(self) -> tuple[Dialogue, ...]:
+        """The dialogues.
+
+        Raises:
+            DatasetError: something is wrong with the corpus; the message names the first fault, and
+                how many there are.
+        """
+        if self.faults:
+            first, *others = self.faults
+            if others:
+                more = f" (and {len(others)} more: `instructerc-train data check` lists them)"
+                raise DatasetError(f"{first}{more}", first.path, first.line)
+            raise first
+        return tuple(
+            Dialogue(one.id, tuple(each.utterance for each in one.utterances)) for one in self.found
+        )
+
+
+def look_at(
+    found: Iterable[Found], label_space: LabelSpace | None, *, ids_of_file: bool = True
+) -> Reading:
+    """Look at everything that a reader gives.
+
+    Args:
+        found: what a reader gives; what it raises at the end is a fault like the others.
+        label_space: that the labels are of; None: any label is one.
+        ids_of_file: whether utterances have ids of their own in the whole corpus, not in their
+            dialogue alone.
+    """
+    faults: list[DatasetError] = []
+    dialogues: list[FoundDialogue] = []
+    known_dialogues: dict[str, Place] = {}
+    known: dict[tuple[str, str], Place] = {}
+    try:
+        for each in found:
+            if isinstance(each, DatasetError):
+                faults.append(each)
+                continue
+            first = known_dialogues.setdefault(each.id, each.place)
+            if first is not each.place:
+                also = first.seen_from(each.place)
+                faults.append(each.place.error(f"id {each.id!r} is also {also}{_REMEDY}"))
+                continue
+            kept = []
+            for one in each.utterances:
+                try:
+                    _check_id(one, "" if ids_of_file else each.id, known)
+                    kept.append(_checked(one, label_space))
+                except DatasetError as error:
+                    faults.append(error)
+            dialogues.append(replace(each, utterances=tuple(kept)))
+    except DatasetError as error:
+        faults.append(error)
+    return Reading(tuple(dialogues), _in_order(faults))
+
+
+def _check_id(one: FoundUtterance, where: str, known: dict[tuple[str, str], Place]) -> None:
+    identifier = one.utterance.id
+    if identifier is None:
+        return
+    first = known.setdefault((where, identifier), one.place)
+    if first is not one.place:
+        also = first.seen_from(one.place)
+        raise one.place.error(f"utterance {identifier!r} is also {also}{_REMEDY}")
+
+
+def _checked(one: FoundUtterance, label_space: LabelSpace | None) -> FoundUtterance:
+    """The utterance, its label by its name in the label space."""
+    said = one.utterance
+    if not said.text.strip():
+        raise one.place.error("is empty", "text")
+    for name in ("speaker", "text", "description", "id"):
+        try:  # as a file that a command writes holds it
+            (getattr(said, name) or "").encode("utf-8")
+        except UnicodeEncodeError as error:
+            problem = f"holds a lone surrogate at character {error.start}"
+            raise one.place.error(problem, name) from None
+    if said.label is None or label_space is None:
+        return one
+    try:
+        name = label_space.label(said.label).name
+    except UnknownLabel as error:
+        raise one.place.error(str(error), one.label_field) from None
+    return one if name == said.label else replace(one, utterance=replace(said, label=name))
+
+
+def _in_order(faults: Iterable[DatasetError]) -> tuple[DatasetError, ...]:
+    """By file, as they come, and by line."""
+    faults = tuple(faults)
+    order: dict[Path | None, int] = {}
+    for fault in faults:
+        order.setdefault(fault.path, len(order))
+    return tuple(sorted(faults, key=lambda fault: (order[fault.path], fault.line)))
