@@ -139,26 +139,31 @@ build/%/.installed: requirements/%.txt
 	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# Resolves anew, or with UPGRADE= only what has changed here. UV_FIND_LINKS or UV_TORCH_BACKEND=cpu
-# tells uv where the CPU build of torch is; the GPU's is the one of the package index.
+# Resolves anew, or with UPGRADE= only what has changed here. One lock is for every Python and
+# processor; markers say where a package is left out. The CPU build of torch needs what the package
+# index's needs, less CUDA, so that no other index is asked; its hashes are written by hand.
 UPGRADE := --upgrade
-COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 \
-  --python-platform x86_64-manylinux_2_28 --generate-hashes \
-  --no-header --no-annotate --no-emit-find-links --no-emit-index-url
-WITHOUT_TORCH := --no-emit-package torch --no-emit-package torchvision \
-  --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton
+COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile --quiet --universal \
+  --python-version $(firstword $(PYTHONS)) --generate-hashes --no-header --no-annotate
+CPU_TORCH := --overrides build/lock/torch.txt --excludes build/lock/without.txt --no-emit-package torch
+WITHOUT := torchvision torchaudio torchcodec triton cuda-bindings cuda-toolkit \
+  nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
+LOCKS := $(addprefix requirements/,locked.txt cpu.txt gpu.txt uv.txt checkov.txt cyclonedx.txt)
 lock: $(INSTALLED)
+	@mkdir -p build/lock
+	sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt > build/lock/torch.txt
+	printf '%s\n' $(WITHOUT) > build/lock/without.txt
 	$(COMPILE) pyproject.toml $(UPGRADE) --extra cpu --extra training --extra dev \
-	  $(WITHOUT_TORCH) --output-file requirements/locked.txt
+	  $(CPU_TORCH) --output-file requirements/locked.txt
 	$(COMPILE) pyproject.toml --extra cpu --constraint requirements/locked.txt \
-	  $(WITHOUT_TORCH) --output-file requirements/cpu.txt
+	  $(CPU_TORCH) --output-file requirements/cpu.txt
 	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
-	cp requirements/locked.txt requirements/gpu.txt
-	env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(COMPILE) pyproject.toml --extra gpu \
-	  --output-file requirements/gpu.txt
+	$(if $(UPGRADE),cp requirements/locked.txt requirements/gpu.txt)
+	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/gpu.txt
 	echo uv | $(COMPILE) - --constraint requirements/locked.txt --output-file requirements/uv.txt
 	echo checkov | $(COMPILE) - $(UPGRADE) --output-file requirements/checkov.txt
 	echo cyclonedx-bom | $(COMPILE) - $(UPGRADE) --output-file requirements/cyclonedx.txt
+	sed --in-place --file requirements/markers.sed $(LOCKS)
 
 clean:
 	rm -rf $(VENV) build
