@@ -1,9 +1,16 @@
-# `make serve` and `make test` need Python 3.11 on Linux (x86-64) and a package index, nothing else.
+# `make serve` and `make test` need Python on Linux and a package index, nothing else.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# PYTHON, where it is not given, is .venv's own, or the first of these that runs.
+PYTHONS := 3.11 3.12 3.13
+VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+ifndef PYTHON
+PYTHON := $(shell for python in $(and $(wildcard $(BIN)/pip),$(BIN)/python) $(PYTHONS:%=python%) python3; do \
+  case " $(PYTHONS) " in (*" $$($$python $(VERSION_OF) 2>/dev/null) "*) echo $$python; break;; esac; done)
+endif
+# A .venv is of one Python: for another it is made anew.
+INSTALLED := $(VENV)/.installed-$(shell $(or $(PYTHON),false) $(VERSION_OF) 2>/dev/null)
 BASE := build/base/minilm-causal
 ADAPTER := data/adapters/erc-mini
 BUNDLE := build/bundles/erc-mini
@@ -81,11 +88,16 @@ bundle: $(BUNDLE)/bundle.json
 # The lock is complete, so nothing is resolved: --no-deps leaves out torchvision and torchaudio,
 # which vLLM names for models with images and sound and whose index builds are for CUDA.
 # The CPU build of torch is on few package indexes; PyTorch's own has it.
+comma := ,
+NEWEST := $(lastword $(PYTHONS))
+NO_PYTHON = Python $(patsubst %,%$(comma),$(filter-out $(NEWEST),$(PYTHONS))) or $(NEWEST) is needed, \
+  $(if $(PYTHON),$(PYTHON) is none of them,and there is none); name one: make PYTHON=/path/to/python$(NEWEST)
 $(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed, $(PYTHON) is another; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(if $(filter $(PYTHONS:%=$(VENV)/.installed-%),$@),,echo "$(NO_PYTHON)"; exit 1)
+	@$(PYTHON) requirements/needs.py
 	@echo "installing the lock into $(VENV); the first time this downloads about 700 MB"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test "$$($(BIN)/python $(VERSION_OF) 2>/dev/null)" = "$(@:$(VENV)/.installed-%=%)" && \
+	  test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --quiet -r requirements/torch-cpu.txt 2>/dev/null \
 	  || $(PIP_INSTALL) -r requirements/torch-cpu.txt --index-url $(PYTORCH_CPU_INDEX)
 	$(PIP_INSTALL) -r requirements/locked.txt
