@@ -74,7 +74,7 @@ def licence(package: PackageMetadata) -> str:
     ]
     if classifiers:
         return ", ".join(classifiers)
-    text = package["License"] or ""
+    text = package["License"] if "License" in package else ""
     first = text.strip().partition("\n")[0].strip()
     return first or "not stated"
 
