@@ -1,9 +1,16 @@
-# `make serve` and `make test` need Python 3.11 on Linux (x86-64) and a package index, nothing else.
+# `make serve` and `make test` need Python on Linux and a package index, nothing else.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# PYTHON, where it is not given, is .venv's own, or the first of these that runs.
+PYTHONS := 3.11 3.12 3.13
+VERSION_OF := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+ifndef PYTHON
+PYTHON := $(shell for python in $(and $(wildcard $(BIN)/pip),$(BIN)/python) $(PYTHONS:%=python%) python3; do \
+  case " $(PYTHONS) " in (*" $$($$python $(VERSION_OF) 2>/dev/null) "*) echo $$python; break;; esac; done)
+endif
+# A .venv is of one Python: for another it is made anew.
+INSTALLED := $(VENV)/.installed-$(shell $(or $(PYTHON),false) $(VERSION_OF) 2>/dev/null)
 BASE := build/base/minilm-causal
 ADAPTER := data/adapters/erc-mini
 BUNDLE := build/bundles/erc-mini
@@ -81,11 +88,16 @@ bundle: $(BUNDLE)/bundle.json
 # The lock is complete, so nothing is resolved: --no-deps leaves out torchvision and torchaudio,
 # which vLLM names for models with images and sound and whose index builds are for CUDA.
 # The CPU build of torch is on few package indexes; PyTorch's own has it.
+comma := ,
+NEWEST := $(lastword $(PYTHONS))
+NO_PYTHON = Python $(patsubst %,%$(comma),$(filter-out $(NEWEST),$(PYTHONS))) or $(NEWEST) is needed, \
+  $(if $(PYTHON),$(PYTHON) is none of them,and there is none); name one: make PYTHON=/path/to/python$(NEWEST)
 $(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed, $(PYTHON) is another; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(if $(filter $(PYTHONS:%=$(VENV)/.installed-%),$@),,echo "$(NO_PYTHON)"; exit 1)
+	@$(PYTHON) requirements/needs.py
 	@echo "installing the lock into $(VENV); the first time this downloads about 700 MB"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test "$$($(BIN)/python $(VERSION_OF) 2>/dev/null)" = "$(@:$(VENV)/.installed-%=%)" && \
+	  test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --quiet -r requirements/torch-cpu.txt 2>/dev/null \
 	  || $(PIP_INSTALL) -r requirements/torch-cpu.txt --index-url $(PYTORCH_CPU_INDEX)
 	$(PIP_INSTALL) -r requirements/locked.txt
@@ -139,26 +151,31 @@ build/%/.installed: requirements/%.txt
 	build/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# Resolves anew, or with UPGRADE= only what has changed here. UV_FIND_LINKS or UV_TORCH_BACKEND=cpu
-# tells uv where the CPU build of torch is; the GPU's is the one of the package index.
+# Resolves anew, or with UPGRADE= only what has changed here. One lock is for every Python and
+# processor; markers say where a package is left out. The CPU build of torch needs what the package
+# index's needs, less CUDA, so that no other index is asked; its hashes are written by hand.
 UPGRADE := --upgrade
-COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 \
-  --python-platform x86_64-manylinux_2_28 --generate-hashes \
-  --no-header --no-annotate --no-emit-find-links --no-emit-index-url
-WITHOUT_TORCH := --no-emit-package torch --no-emit-package torchvision \
-  --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton
+COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile --quiet --universal \
+  --python-version $(firstword $(PYTHONS)) --generate-hashes --no-header --no-annotate
+CPU_TORCH := --overrides build/lock/torch.txt --excludes build/lock/without.txt --no-emit-package torch
+WITHOUT := torchvision torchaudio torchcodec triton cuda-bindings cuda-toolkit \
+  nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
+LOCKS := $(addprefix requirements/,locked.txt cpu.txt gpu.txt uv.txt checkov.txt cyclonedx.txt)
 lock: $(INSTALLED)
+	@mkdir -p build/lock
+	sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt > build/lock/torch.txt
+	printf '%s\n' $(WITHOUT) > build/lock/without.txt
 	$(COMPILE) pyproject.toml $(UPGRADE) --extra cpu --extra training --extra dev \
-	  $(WITHOUT_TORCH) --output-file requirements/locked.txt
+	  $(CPU_TORCH) --output-file requirements/locked.txt
 	$(COMPILE) pyproject.toml --extra cpu --constraint requirements/locked.txt \
-	  $(WITHOUT_TORCH) --output-file requirements/cpu.txt
+	  $(CPU_TORCH) --output-file requirements/cpu.txt
 	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
-	cp requirements/locked.txt requirements/gpu.txt
-	env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(COMPILE) pyproject.toml --extra gpu \
-	  --output-file requirements/gpu.txt
+	$(if $(UPGRADE),cp requirements/locked.txt requirements/gpu.txt)
+	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/gpu.txt
 	echo uv | $(COMPILE) - --constraint requirements/locked.txt --output-file requirements/uv.txt
 	echo checkov | $(COMPILE) - $(UPGRADE) --output-file requirements/checkov.txt
 	echo cyclonedx-bom | $(COMPILE) - $(UPGRADE) --output-file requirements/cyclonedx.txt
+	sed --in-place --file requirements/markers.sed $(LOCKS)
 
 clean:
 	rm -rf $(VENV) build

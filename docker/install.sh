@@ -5,12 +5,12 @@
 #   docker/install.sh dependencies cpu|gpu FOLDER  the locked Python packages, in FOLDER/venv
 #   docker/install.sh service FOLDER               the service beside them, with its data
 #
-# PYTHON names the Python 3.11 to use. UV names an uv that is installed; without it the locked one
-# is put into FOLDER/uv, which the images leave out.
+# PYTHON names the Python to use, 3.11, 3.12 or 3.13; without it python3 is taken. UV names an uv
+# that is installed; without it the locked one is put into FOLDER/uv, which the images leave out.
 set -eu
 cd "$(dirname "$0")/.."
 
-python=${PYTHON:-python3.11}
+python=${PYTHON:-python3}
 step=${1:?packages, dependencies or service}
 
 if [ "$step" = service ]; then

@@ -23,7 +23,13 @@ def machine() -> str:
         + f", {cores} core{'s' if cores > 1 else ''}, {memory / GIB:.1f} GiB of memory"
     )
     if (system, architecture) != ("Linux", "x86_64"):
-        raise Fault(found, "run it on Linux (x86-64): nothing else was tried", "warning")
+        there = system == "Linux" and architecture == "aarch64"
+        but = (
+            "there are packages for this, but it was not tried"
+            if there
+            else "nothing else was tried"
+        )
+        raise Fault(found, f"run it on Linux (x86-64): {but}", "warning")
     if library != "glibc":
         raise Fault(found, "run it where libraries are built for glibc, not on Alpine", "warning")
     if memory < _LEAST_MEMORY_BYTES:

@@ -1,5 +1,6 @@
 """The Dockerfile says what `install.sh` does, and nothing that the service does not know."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -56,6 +57,8 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 )
 def test_linters_find_nothing(command: list[str]) -> None:
     """Neither in the Dockerfile nor in its script."""
+    if platform.machine() != "x86_64" and not (BIN / command[0]).exists():
+        pytest.skip(f"the lock has no {command[0]} for {platform.machine()}")
     done = subprocess.run(
         [BIN / command[0], *command[1:]], cwd=REPOSITORY, capture_output=True, text=True
     )
