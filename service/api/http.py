@@ -13,6 +13,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
+from service.api.head_method import HeadAsGet
 from service.api.heads import BoundedHeads
 from service.api.hosts import AddressedRequests
 from service.api.middleware import (
@@ -52,7 +53,8 @@ Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the 
 Any request may be answered with `bad-request`, `head-too-large`, `misdirected-request`,
 `cross-site-request`, `no-such-path`, `method-not-allowed` or, where the service is at fault,
 `internal-error`; `client-left` is only counted.
-Every answer carries an `X-Request-Id`: yours, if you sent one.
+Every answer carries an `X-Request-Id`: yours, if you sent one. `HEAD` is answered wherever `GET`
+is, with the same head.
 
 Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
 tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
@@ -133,6 +135,7 @@ def build_api(
                 most_bytes=limits.body_bytes,
                 most_bytes_of_lines=limits.lines_bytes,
             ),
+            Middleware(HeadAsGet),
         ],
     )
     app.state.metrics = metrics

@@ -242,7 +242,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 def _methods(request: Request) -> list[str]:
     # Starlette itself names only those of the first route with this path.
     routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in routes for method in route.methods})
+    found = {method for route in routes for method in route.methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 # What FastAPI calls for the errors that are foreseen.
