@@ -25,6 +25,7 @@ from service.api.framing import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS, Framing
 from service.api.headers import CONNECTION, EVERY_ANSWER, REQUEST_ID
 from service.api.hosts import host_of_target
 from service.api.lingering import LingeringTransport
+from service.api.prefix import under
 from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, Kind
 from service.api.problems import problem_answer
 from service.errors import Overloaded
@@ -78,6 +79,7 @@ class BoundedConnection(HttpToolsProtocol):
         unread_s: float,
         reject: CountRejection,
         count_problem: CountProblem,
+        prefix: str,
         waiting: "Waiting[BoundedConnection]",
         refused: "set[BoundedConnection]",
         **more: Any,
@@ -88,6 +90,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._unread_s = unread_s
         self._reject = reject
         self._count_problem = count_problem
+        self._prefix = prefix
         self._waiting = waiting
         self._refused = refused
         self._received = bytearray()
@@ -236,7 +239,8 @@ class BoundedConnection(HttpToolsProtocol):
     def _answer(self, kind: Kind, detail: str) -> None:
         """Answer a problem that is the connection's last answer."""
         self._count_problem(kind.type)
-        self.transport.write(_closing_answer(kind, detail))
+        with under(self._prefix):
+            self.transport.write(_closing_answer(kind, detail))
 
     # How long it may take
 
@@ -290,6 +294,8 @@ def bounded(
     count_problem: CountProblem,
     head_s: float = HEAD_S,
     unread_s: float = UNREAD_S,
+    *,
+    prefix: str = "",
 ) -> Callable[..., BoundedConnection]:
     """What uvicorn makes for each connection.
 
@@ -297,6 +303,7 @@ def bounded(
         most: connections that may be open.
         head_s: seconds in which a request is to be begun, and in which its head is to be sent.
         unread_s: seconds in which a client takes what it is sent.
+        prefix: what links begin with where it is not known yet what is asked.
     """
     return partial(
         BoundedConnection,
@@ -305,6 +312,7 @@ def bounded(
         unread_s=unread_s,
         reject=reject,
         count_problem=count_problem,
+        prefix=prefix,
         waiting=Waiting[BoundedConnection](),
         refused=set(),
     )

@@ -13,6 +13,7 @@ from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
 from service.api.documentation import DocumentedApi
+from service.api.forwarded import DIRECT, ForwardedRequests, Front
 from service.api.head_method import HeadAsGet
 from service.api.heads import BoundedHeads
 from service.api.hosts import AddressedRequests
@@ -86,6 +87,7 @@ def build_api(
     traces: "Traces | None" = None,
     *,
     share: float,
+    front: Front = DIRECT,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -97,6 +99,7 @@ def build_api(
         access: who may ask for what.
         traces: where requests are to have spans.
         share: how much of the room one tenant may take.
+        front: what stands between clients and the service.
     """
     metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
@@ -116,6 +119,7 @@ def build_api(
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
+            Middleware(ForwardedRequests, front=front),
             Middleware(RequestIds),
             Middleware(SecurityHeaders),
             *tracing,
