@@ -222,7 +222,12 @@ def _access(settings: Settings) -> Access:
     )
     loopback, is_open = is_loopback(settings.host), settings.open_operations
     hosts = allowed_hosts(settings.allowed_hosts, loopback=loopback, keys=keyring is not None)
-    return Access(keyring, loopback if is_open is None else is_open, hosts)
+    return Access(
+        keyring,
+        loopback if is_open is None else is_open,
+        hosts,
+        frozenset(settings.cors_origins or ()),
+    )
 
 
 def _places(settings: Settings, share: float, metrics: Metrics) -> Places:

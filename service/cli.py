@@ -79,6 +79,7 @@ def serve() -> None:
                 metrics.count_rejection,
                 metrics.count_problem,
                 prefix=settings.root_path or "",
+                origins=settings.cors_origins or (),
             ),
             ws="none",
             log_config=None,

@@ -27,8 +27,7 @@ _PREFIX = "ERC_"
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?"
 _HOST = re.compile(rf"\*|(?:\*\.)?{_NAME}")
 _SERVER = re.compile(rf"(?![0-9.]+$){_NAME}")  # digits alone are an address, or nothing
-_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+"
-_PATH = re.compile(rf"(?:/{_SEGMENT})*")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _MOST_CHARACTERS_OF_A_PREFIX = 200
 # What the service's own paths begin with: whether a prefix was taken away could not be told.
 OWN = (
@@ -250,8 +249,8 @@ def _prefix(value: str) -> str:
     path = as_prefix(value)
     if path is None:
         raise ValueError(
-            "is no prefix: write a path such as /emotions, of letters, digits and -._~, that does "
-            f"not begin as one of the service's own ({', '.join(OWN)})"
+            "is no prefix: write a path such as /emotions, of letters, digits and -._~, no part "
+            f"with a dot first, that does not begin as one of the service's own ({', '.join(OWN)})"
         )
     return path
 
@@ -267,6 +266,27 @@ def _networks(given: tuple[str, ...]) -> tuple[str, ...]:
                 "10.0.0.0/8 without bits beyond their length, or * for anybody"
             ) from None
     return given
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    for number, each in enumerate(given, start=1):
+        if not _is_origin(each):
+            raise ValueError(
+                f"number {number} is no origin as browsers send it: give each page's scheme, host "
+                "and port, such as https://app.example.org or http://localhost:3000, in lower "
+                "case, without a path, without *, and without the port that is the scheme's own"
+            )
+    return given
+
+
+def _is_origin(value: str) -> bool:
+    if not _is_web_address(value):
+        return False
+    found = urlsplit(value)
+    host = f"[{found.hostname}]" if ":" in (found.hostname or "") else found.hostname
+    own = {"http": 80, "https": 443}[found.scheme]
+    port = "" if found.port in (None, own) else f":{found.port}"
+    return value == f"{found.scheme}://{host}{port}"
 
 
 def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -292,6 +312,9 @@ AllowedHosts = Annotated[
 ]
 Networks = Annotated[
     Annotated[tuple[str, ...], AfterValidator(_networks)] | None, NoDecode, BeforeValidator(_listed)
+]
+Origins = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_origins)] | None, NoDecode, BeforeValidator(_listed)
 ]
 RootPath = Annotated[str, AfterValidator(_prefix)]
 
@@ -324,6 +347,11 @@ class Settings(_Given, BaseSettings):
         None,
         description="addresses and networks of proxies whose `X-Forwarded-For`, `-Host`, `-Proto` "
         "and `-Prefix` are believed, such as `10.0.0.0/8,::1`; `*`: of anybody; unset: of nobody",
+    )
+    cors_origins: Origins = Field(
+        None,
+        description="origins of pages that may ask and read what is answered, such as "
+        "`https://app.example.org`; unset: none but the service's own",
     )
     keys_file: Path | None = Field(
         None, description="file of the keys that callers need; unset: anybody may ask for anything"

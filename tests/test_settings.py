@@ -265,3 +265,31 @@ def test_what_is_no_address_of_a_proxy_is_refused(given: str) -> None:
     """A name could lead anywhere; a network with bits beyond its length is a slip."""
     with pytest.raises(ValidationError, match="is no address"):
         Settings(forwarded_allow_ips=given)
+
+
+def test_origins_are_as_browsers_send_them() -> None:
+    """Scheme, host and port; compared as they are."""
+    given = "https://app.example.org, http://localhost:3000,http://[::1]:8080,https://10.0.0.7"
+
+    assert Settings(cors_origins=given).cors_origins == (
+        "https://app.example.org",
+        "http://localhost:3000",
+        "http://[::1]:8080",
+        "https://10.0.0.7",
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("*", "null", "app.example.org", "https://", "https://app.example.org/", "//a.example"),
+        *("https://App.example.org", "HTTPS://app.example.org", "https://app.example.org:443"),
+        *("http://localhost:80", "https://*.example.org", "https://a@b.example", "ftp://a.example"),
+        *("https://a.example?b", "https://a.example#b", "https://a.example:x", "https://a b"),
+        *("https://a.example\\@evil.com", "https://a.example:0", "https://ä.example"),
+    ],
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(given: str) -> None:
+    """It would allow nobody, or everybody."""
+    with pytest.raises(ValidationError, match="is no origin as browsers send it"):
+        Settings(cors_origins=given)

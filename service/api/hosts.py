@@ -1,7 +1,7 @@
 """Middleware that answers only what was meant for this service."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -37,17 +37,25 @@ class AddressedRequests:
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Hosts, count: CountRejection, *, anonymous: bool
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        count: CountRejection,
+        *,
+        anonymous: bool,
+        origins: Collection[str] = (),
     ) -> None:
         """Set it up.
 
         Args:
+            origins: whose pages may ask too.
             anonymous: there are no keys, so that a page needs none.
         """
         self.app = app
         self.hosts = hosts
         self.count = count
         self.anonymous = anonymous
+        self.origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _PROBES:
@@ -82,7 +90,8 @@ class AddressedRequests:
                 yield MISDIRECTED_REQUEST, detail
         if self.anonymous and self._is_foreign(scope["method"], headers, asked):
             detail = (
-                "only pages of this service's hosts may ask; add the page's to ERC_ALLOWED_HOSTS"
+                "only pages of this service's hosts may ask; add the page's host to "
+                "ERC_ALLOWED_HOSTS, or its origin to ERC_CORS_ORIGINS"
             )
             yield CROSS_SITE_REQUEST, detail
 
@@ -90,6 +99,8 @@ class AddressedRequests:
         """Whether a browser says that a page of another host than these asks."""
         for origin in headers.getlist("origin"):
             asking = host_of(_authority(origin))
+            if origin in self.origins:
+                continue
             if asking is None or not (asking in hosts or self.hosts.trust(asking)):
                 return True
         if "origin" in headers or headers.get("sec-fetch-site") != "cross-site":

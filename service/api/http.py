@@ -12,6 +12,7 @@ from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
+from service.api.cross_origin import SharedWithOrigins
 from service.api.documentation import DocumentedApi
 from service.api.forwarded import DIRECT, ForwardedRequests, Front
 from service.api.head_method import HeadAsGet
@@ -106,6 +107,8 @@ def build_api(
     metrics.build_info.labels(version).set(1)
     door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
+    origins = access.origins
+    sharing = [Middleware(SharedWithOrigins, origins=origins)] if origins else []
     app = DocumentedApi(
         title="InstructERC",
         summary="Emotion recognition in conversation",
@@ -124,11 +127,13 @@ def build_api(
             Middleware(SecurityHeaders),
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
+            *sharing,  # around all that answer
             Middleware(AnsweredFailures),
             Middleware(BoundedHeads),
             Middleware(
                 AddressedRequests,
                 hosts=access.hosts,
+                origins=origins,
                 count=metrics.count_rejection,
                 anonymous=access.keyring is None,
             ),

@@ -33,6 +33,7 @@ async def serving(
     head_s: float = 10,
     unread_s: float = 10,
     prefix: str = "",
+    origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Served]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
@@ -51,6 +52,7 @@ async def serving(
             head_s,
             unread_s,
             prefix=prefix,
+            origins=origins,
         ),
         ws="none",
         timeout_graceful_shutdown=1,
