@@ -59,10 +59,11 @@ class ForwardedRequests:
             said = headers.getlist("x-forwarded-prefix")
             prefix = prefix if len(said) != 1 else as_prefix(said[0].strip()) or prefix
             self._take(headers, scope)
-        scope["path"] = _own_path(path, prefix)
-        scope["root_path"] = (
-            ""  # the router would take it away once more, behind who looks who asks
-        )
+        for each in dict.fromkeys((prefix, self.front.root_path)):
+            path = _own_path(path, each)
+        scope["path"] = path
+        # The router would take it away once more, behind those who look who asks for what.
+        scope["root_path"] = ""
         with under(prefix):
             await self.app(scope, receive, send)
 

@@ -40,6 +40,7 @@ WAYS = {
     "taken away, by a header": (Front("", KNOWN), {"X-Forwarded-Prefix": PREFIX}, True),
     "left, by a header": (Front("", KNOWN), {"X-Forwarded-Prefix": PREFIX}, False),
     "the header goes first": (Front("/inner", KNOWN), {"X-Forwarded-Prefix": PREFIX}, True),
+    "each is another's": (Front("/inner", KNOWN), {"X-Forwarded-Prefix": PREFIX}, False),
     "said twice": (Front(PREFIX, KNOWN), {"X-Forwarded-Prefix": f"{PREFIX}/"}, False),
 }
 
@@ -260,7 +261,7 @@ async def test_a_prefix_that_is_none_is_not_shown(
     async with start_service(tmp_path, Limits(jobs=100), front=Front("", KNOWN)) as service:
         ask = client_of(service)
         for given in UNUSABLE:
-            headers = [("X-Forwarded-Prefix", given.encode()), ("Prefer", b"respond-async")]
+            headers = {b"X-Forwarded-Prefix": given.encode(), b"Prefer": b"respond-async"}
             accepted = await ask.post("/batch", json=BATCH, headers=headers)
             missing = await ask.get("/nothing", headers=headers)
             page = await ask.get("/openapi.json", headers=headers)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from service.access.hosts import Hosts
 from service.access.keyring import Keyring
@@ -32,11 +33,8 @@ GROWING = {"/livez", "/metrics"}
 
 def paths(service: "Service", job_id: str) -> list[str]:
     """One path for each route that takes GET."""
-    found = {
-        route.path
-        for route in service.app.routes
-        if "GET" in (getattr(route, "methods", None) or ())
-    }
+    routes = [route for route in service.app.routes if isinstance(route, Route)]
+    found = {route.path for route in routes if "GET" in (route.methods or ())}
     given = PARAMETERS | {"job_id": job_id}
     special = {"/problems/{name}": "/problems/overloaded"}
     asked = {"/dialogues/{dialogue_id}/forecast": "?speaker=Ann&label_space=meld"}
