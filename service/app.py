@@ -12,9 +12,11 @@ from fastapi import FastAPI
 
 from service.access.hosts import allowed_hosts
 from service.access.keyring import is_loopback, open_keyring
+from service.access.proxies import proxies
 from service.admission.places import Places
 from service.api.auth import Access
 from service.api.dialogue_results import job_scorer
+from service.api.forwarded import Front
 from service.api.http import build_api
 from service.api.services import Services, State, door_of, metrics_of
 from service.conversation.labels import LabelSpaceError
@@ -140,8 +142,16 @@ def create_app(
             if traces is not None:
                 await traces.close()
 
+    front = Front(settings.root_path or "", proxies(settings.forwarded_allow_ips or ()))
     return build_api(
-        lifespan, settings.limits, _VERSION, settings.admission, access, traces, share=share
+        lifespan,
+        settings.limits,
+        _VERSION,
+        settings.admission,
+        access,
+        traces,
+        share=share,
+        front=front,
     )
 
 
@@ -213,7 +223,12 @@ def _access(settings: Settings) -> Access:
     )
     loopback, is_open = is_loopback(settings.host), settings.open_operations
     hosts = allowed_hosts(settings.allowed_hosts, loopback=loopback, keys=keyring is not None)
-    return Access(keyring, loopback if is_open is None else is_open, hosts)
+    return Access(
+        keyring,
+        loopback if is_open is None else is_open,
+        hosts,
+        frozenset(settings.cors_origins or ()),
+    )
 
 
 def _places(settings: Settings, share: float, metrics: Metrics) -> Places:

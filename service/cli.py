@@ -78,11 +78,14 @@ def serve() -> None:
                 most_connections(settings.admission.connections),
                 metrics.count_rejection,
                 metrics.count_problem,
+                prefix=settings.root_path or "",
+                origins=settings.cors_origins or (),
             ),
             ws="none",
             log_config=None,
             log_level=settings.log_level,
             access_log=False,
+            proxy_headers=False,  # the application knows more of them
             timeout_graceful_shutdown=2,  # the requests are answered by then
             server_header=False,
         ),

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -27,6 +27,13 @@ _PREFIX = "ERC_"
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?"
 _HOST = re.compile(rf"\*|(?:\*\.)?{_NAME}")
 _SERVER = re.compile(rf"(?![0-9.]+$){_NAME}")  # digits alone are an address, or nothing
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+_MOST_CHARACTERS_OF_A_PREFIX = 200
+# What the service's own paths begin with: whether a prefix was taken away could not be told.
+OWN = (
+    *("batch", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez", "metrics"),
+    *("openapi.json", "problems", "readyz"),
+)
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -225,10 +232,66 @@ class Admission(Section):
     )
 
 
-def _hosts(value: object) -> object:
+def _listed(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+def as_prefix(value: str) -> str | None:
+    """A path that may stand before the service's own, without the slash at its end.
+
+    None: it is no such path; it may have been sent by anybody.
+    """
+    path = value.removesuffix("/")
+    too_long = len(path) > _MOST_CHARACTERS_OF_A_PREFIX
+    if too_long or not _PATH.fullmatch(path) or path[1:].partition("/")[0] in OWN:
+        return None
+    return path
+
+
+def _prefix(value: str) -> str:
+    path = as_prefix(value)
+    if path is None:
+        raise ValueError(
+            "is no prefix: write a path such as /emotions, of letters, digits and -._~, no part "
+            f"with a dot first, that does not begin as one of the service's own ({', '.join(OWN)})"
+        )
+    return path
+
+
+def _networks(given: tuple[str, ...]) -> tuple[str, ...]:
+    for number, each in enumerate(given, start=1):
+        try:
+            if each != "*":
+                ip_network(each)
+        except ValueError:
+            raise ValueError(
+                f"number {number} is no address: give addresses such as 10.0.0.7, networks such as "
+                "10.0.0.0/8 without bits beyond their length, or * for anybody"
+            ) from None
+    return given
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    for number, each in enumerate(given, start=1):
+        if not _is_origin(each):
+            raise ValueError(
+                f"number {number} is no origin as browsers send it: give each page's scheme, host "
+                "and port, such as https://app.example.org or http://localhost:3000, in lower "
+                "case, without a path, without *, and without the port that is the scheme's own"
+            )
+    return given
+
+
+def _is_origin(value: str) -> bool:
+    if not _is_web_address(value):
+        return False
+    found = urlsplit(value)
+    host = f"[{found.hostname}]" if ":" in (found.hostname or "") else found.hostname
+    own = {"http": 80, "https": 443}[found.scheme]
+    port = "" if found.port in (None, own) else f":{found.port}"
+    return value == f"{found.scheme}://{host}{port}"
 
 
 def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -250,8 +313,15 @@ def _is_address(host: str) -> bool:
 
 
 AllowedHosts = Annotated[
-    Annotated[tuple[str, ...], AfterValidator(_checked)] | None, NoDecode, BeforeValidator(_hosts)
+    Annotated[tuple[str, ...], AfterValidator(_checked)] | None, NoDecode, BeforeValidator(_listed)
 ]
+Networks = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_networks)] | None, NoDecode, BeforeValidator(_listed)
+]
+Origins = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_origins)] | None, NoDecode, BeforeValidator(_listed)
+]
+RootPath = Annotated[str, AfterValidator(_prefix)]
 
 
 class Settings(_Given, BaseSettings):
@@ -272,6 +342,21 @@ class Settings(_Given, BaseSettings):
         description="hosts that the service may be asked for as beside this machine, such as "
         "`erc.example.org,*.example.com`; `*`: any; unset: none on a loopback address; elsewhere "
         "any host if callers need keys, any IP address if they do not",
+    )
+    root_path: RootPath | None = Field(
+        None,
+        description="path that a proxy in front puts before the service's own, such as "
+        "`/emotions`, whether it takes it away again or not",
+    )
+    forwarded_allow_ips: Networks = Field(
+        None,
+        description="addresses and networks of proxies whose `X-Forwarded-For`, `-Host`, `-Proto` "
+        "and `-Prefix` are believed, such as `10.0.0.0/8,::1`; `*`: of anybody; unset: of nobody",
+    )
+    cors_origins: Origins = Field(
+        None,
+        description="origins of pages that may ask and read what is answered, such as "
+        "`https://app.example.org`; unset: none but the service's own",
     )
     keys_file: Path | None = Field(
         None, description="file of the keys that callers need; unset: anybody may ask for anything"

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from service.app import create_app
 from service.settings import (
+    OWN,
     Settings,
     UnknownSetting,
     faults_of,
@@ -211,3 +213,83 @@ def test_a_url_of_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str
 
     (fault,) = faults_of(refused.value)
     assert fault.startswith("ERC_QDRANT__URL: is no url of a server: write http://host:6333")
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [
+        ("/emotions", "/emotions"),
+        ("/emotions/", "/emotions"),
+        ("/v1/erc_2.0-b~", "/v1/erc_2.0-b~"),
+        ("/", ""),
+        ("", None),
+    ],
+)
+def test_a_prefix_is_a_path(given: str, prefix: str | None) -> None:
+    """With or without the slash at its end."""
+    assert Settings(root_path=given).root_path == prefix
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("emotions", "//emotions", "/a//b", "/a/../b", "/.", "/a b", "/a?b", "/%61", "/é", "/a//"),
+        *("https://erc.example.org/emotions", "/" + 300 * "a", "/dialogues", "/docs/erc"),
+    ],
+)
+def test_what_is_no_prefix_is_refused(given: str) -> None:
+    """It stands in every link; one of the service's own could not be told from what follows it."""
+    with pytest.raises(ValidationError, match="write a path such as /emotions"):
+        Settings(root_path=given)
+
+
+def test_no_prefix_begins_as_a_path_of_the_service() -> None:
+    """The settings know the first segments of all routes."""
+    routes = create_app(Settings()).routes
+    paths = {str(getattr(route, "path", "")) for route in routes}
+
+    assert {path.split("/")[1] for path in paths} == set(OWN)
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    """Or anybody, where that is said."""
+    given = Settings(forwarded_allow_ips="10.0.0.0/8, ::1,192.0.2.7").forwarded_allow_ips
+
+    assert given == ("10.0.0.0/8", "::1", "192.0.2.7")
+    assert Settings(forwarded_allow_ips="*").forwarded_allow_ips == ("*",)
+    assert Settings().forwarded_allow_ips is None
+
+
+@pytest.mark.parametrize("given", ["proxy", "10.0.0.1/8", "10.0.0", "**", "10.0.0.0/33", "::1,a"])
+def test_what_is_no_address_of_a_proxy_is_refused(given: str) -> None:
+    """A name could lead anywhere; a network with bits beyond its length is a slip."""
+    with pytest.raises(ValidationError, match="is no address"):
+        Settings(forwarded_allow_ips=given)
+
+
+def test_origins_are_as_browsers_send_them() -> None:
+    """Scheme, host and port; compared as they are."""
+    given = "https://app.example.org, http://localhost:3000,http://[::1]:8080,https://10.0.0.7"
+
+    assert Settings(cors_origins=given).cors_origins == (
+        "https://app.example.org",
+        "http://localhost:3000",
+        "http://[::1]:8080",
+        "https://10.0.0.7",
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("*", "null", "app.example.org", "https://", "https://app.example.org/", "//a.example"),
+        *("https://App.example.org", "HTTPS://app.example.org", "https://app.example.org:443"),
+        *("http://localhost:80", "https://*.example.org", "https://a@b.example", "ftp://a.example"),
+        *("https://a.example?b", "https://a.example#b", "https://a.example:x", "https://a b"),
+        *("https://a.example\\@evil.com", "https://a.example:0", "https://ä.example"),
+    ],
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(given: str) -> None:
+    """It would allow nobody, or everybody."""
+    with pytest.raises(ValidationError, match="is no origin as browsers send it"):
+        Settings(cors_origins=given)

@@ -58,11 +58,13 @@ class Access:
         keyring: the keys there are; None: anybody may ask for anything.
         open_operations: `/metrics` and the documentation need no key.
         hosts: which ones the service may be asked for as; by default this machine's.
+        origins: whose pages may ask and read what is answered, beside those of its own.
     """
 
     keyring: Keyring | None = None
     open_operations: bool = False
     hosts: Hosts = LOOPBACK
+    origins: frozenset[str] = frozenset()
 
 
 class KnownCallers:

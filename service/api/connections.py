@@ -7,7 +7,7 @@ instead of one, has its places and its memory taken by clients that want nothing
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextvars import Context
 from functools import partial
 from http import HTTPStatus
@@ -21,10 +21,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.admission.rejections import CountRejection, Rejection
 from service.api.connection_room import Waiting
+from service.api.cross_origin import shared_with
 from service.api.framing import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS, Framing
 from service.api.headers import CONNECTION, EVERY_ANSWER, REQUEST_ID
 from service.api.hosts import host_of_target
 from service.api.lingering import LingeringTransport
+from service.api.prefix import under
 from service.api.problem_kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, Kind
 from service.api.problems import problem_answer
 from service.errors import Overloaded
@@ -78,6 +80,8 @@ class BoundedConnection(HttpToolsProtocol):
         unread_s: float,
         reject: CountRejection,
         count_problem: CountProblem,
+        prefix: str,
+        origins: Collection[str],
         waiting: "Waiting[BoundedConnection]",
         refused: "set[BoundedConnection]",
         **more: Any,
@@ -88,6 +92,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._unread_s = unread_s
         self._reject = reject
         self._count_problem = count_problem
+        self._prefix = prefix
+        self._origins = origins
         self._waiting = waiting
         self._refused = refused
         self._received = bytearray()
@@ -236,7 +242,14 @@ class BoundedConnection(HttpToolsProtocol):
     def _answer(self, kind: Kind, detail: str) -> None:
         """Answer a problem that is the connection's last answer."""
         self._count_problem(kind.type)
-        self.transport.write(_closing_answer(kind, detail))
+        with under(self._prefix):
+            shared = shared_with(self._origin(), self._origins)
+            self.transport.write(_closing_answer(kind, detail, shared))
+
+    def _origin(self) -> str | None:
+        """Whose page asks, as far as that was read."""
+        given = [value for name, value in self.headers or () if name == b"origin"]
+        return given[0].decode("latin-1") if len(given) == 1 else None
 
     # How long it may take
 
@@ -290,6 +303,9 @@ def bounded(
     count_problem: CountProblem,
     head_s: float = HEAD_S,
     unread_s: float = UNREAD_S,
+    *,
+    prefix: str = "",
+    origins: Collection[str] = (),
 ) -> Callable[..., BoundedConnection]:
     """What uvicorn makes for each connection.
 
@@ -297,6 +313,8 @@ def bounded(
         most: connections that may be open.
         head_s: seconds in which a request is to be begun, and in which its head is to be sent.
         unread_s: seconds in which a client takes what it is sent.
+        prefix: what links begin with where it is not known yet what is asked.
+        origins: whose pages may read what is answered.
     """
     return partial(
         BoundedConnection,
@@ -305,6 +323,8 @@ def bounded(
         unread_s=unread_s,
         reject=reject,
         count_problem=count_problem,
+        prefix=prefix,
+        origins=origins,
         waiting=Waiting[BoundedConnection](),
         refused=set(),
     )
@@ -330,11 +350,11 @@ def _is_known(start: Message) -> bool:
     return without_body or any(name.lower() == b"content-length" for name, _ in start["headers"])
 
 
-def _closing_answer(kind: Kind, detail: str) -> bytes:
+def _closing_answer(kind: Kind, detail: str, shared: Mapping[str, str]) -> bytes:
     """A problem as the bytes of a connection's last answer."""
     request_id = uuid4().hex
     log.debug("request %s: %s: %s", request_id, kind.name, detail)
-    named = {REQUEST_ID: request_id, **EVERY_ANSWER, CONNECTION: "close"}
+    named = {REQUEST_ID: request_id, **EVERY_ANSWER, **shared, CONNECTION: "close"}
     answer = problem_answer(request_id, kind, detail, named)
     status = HTTPStatus(kind.status)
     lines = [b"%b: %b" % header for header in answer.raw_headers]

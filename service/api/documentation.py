@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.admitted import ALWAYS_ADMITTED
+from service.api.bodies import json_answer
 from service.api.headers import (
     APPLIED,
     AUTHENTICATE,
@@ -19,6 +20,7 @@ from service.api.headers import (
     RETRY_AFTER,
     carrying,
 )
+from service.api.prefix import prefix
 from service.api.streamed import ITEMS
 
 # Those that say when to come again, and those that say what is missing.
@@ -29,7 +31,14 @@ _LAST = {"400", "401", "403", "503"}
 
 
 class DocumentedApi(FastAPI):
-    """An application whose document also has what middleware answers with."""
+    """An application whose document also has what middleware answers with, and a proxy's prefix."""
+
+    def setup(self) -> None:
+        async def answer(_: Request) -> Response:
+            servers = {"servers": [{"url": prefix()}]} if prefix() else {}
+            return json_answer(self.openapi() | servers)
+
+        self.add_route("/openapi.json", answer, include_in_schema=False)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

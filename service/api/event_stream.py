@@ -32,6 +32,13 @@ def event(identifier: str, name: str, data: Any) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (identifier.encode(), name.encode(), document)
 
 
+def head_of_stream() -> Response:
+    """What HEAD is answered where a stream would begin: its head."""
+    answer = Response(headers=dict(UNBUFFERED), media_type=EVENT_STREAM)
+    del answer.headers["content-length"]
+    return answer
+
+
 class EventStream(Response):
     """Sends chunks as they come.
 

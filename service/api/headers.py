@@ -47,7 +47,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         '"5f3a.2"',
     ),
     LINK: _text("Where the timeline goes on, where it does.", example='</dialogues/a>; rel="next"'),
-    LOCATION: _text("Where the job is.", "^/jobs/"),
+    LOCATION: _text("Where the job is.", "^(/[A-Za-z0-9._~-]+)*/jobs/", "/jobs/5f3a"),
     REPLAYED: _text("The answer is that of an earlier request with the key.", "^true$"),
     REQUEST_ID: _text("The request's id: yours, or one that was made.", r"^[A-Za-z0-9._:/+=@-]+$"),
     SERVER_TIMING: _text(

@@ -1,7 +1,7 @@
 """Middleware that answers only what was meant for this service."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.hosts import Hosts, host_of
 from service.admission.rejections import CountRejection, Rejection
+from service.api.forwarded import forwarded_hosts
 from service.api.problem_kinds import BAD_REQUEST, CROSS_SITE_REQUEST, MISDIRECTED_REQUEST, Kind
 from service.api.problems import problem_answer
 
@@ -31,21 +32,30 @@ def host_of_target(target: bytes, headers: _RawHeaders) -> None:
 class AddressedRequests:
     """Refuses a request for another host, and where anybody may ask, one of another host's page.
 
-    `X-Forwarded-Host` is not believed: a page can send it.
+    A page can send `X-Forwarded-Host` too. So only a known proxy's is looked at, and where it names
+    other hosts than `Host` does, each of them must be one of the service's.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Hosts, count: CountRejection, *, anonymous: bool
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        count: CountRejection,
+        *,
+        anonymous: bool,
+        origins: Collection[str] = (),
     ) -> None:
         """Set it up.
 
         Args:
+            origins: whose pages may ask too.
             anonymous: there are no keys, so that a page needs none.
         """
         self.app = app
         self.hosts = hosts
         self.count = count
         self.anonymous = anonymous
+        self.origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _PROBES:
@@ -67,20 +77,31 @@ class AddressedRequests:
             if given or not self.hosts.anything:
                 yield BAD_REQUEST, "send one header Host, a name or an address, and its port"
             return
-        if not self.hosts.allow(host):
-            detail = f"{host!r} is not one of this service's hosts; add it to ERC_ALLOWED_HOSTS"
-            yield MISDIRECTED_REQUEST, detail
-        if self.anonymous and self._is_foreign(scope["method"], headers, host):
+        asked = [host]
+        for value in forwarded_hosts(scope):
+            found = host_of(value)
+            if found is None:
+                yield BAD_REQUEST, "X-Forwarded-Host is to hold names or addresses, with ports"
+                return
+            asked.append(found)
+        for each in asked:
+            if not self.hosts.allow(each):
+                detail = f"{each!r} is not one of this service's hosts; add it to ERC_ALLOWED_HOSTS"
+                yield MISDIRECTED_REQUEST, detail
+        if self.anonymous and self._is_foreign(scope["method"], headers, asked):
             detail = (
-                "only pages of this service's hosts may ask; add the page's to ERC_ALLOWED_HOSTS"
+                "only pages of this service's hosts may ask; add the page's host to "
+                "ERC_ALLOWED_HOSTS, or its origin to ERC_CORS_ORIGINS"
             )
             yield CROSS_SITE_REQUEST, detail
 
-    def _is_foreign(self, method: str, headers: Headers, host: str) -> bool:
-        """Whether a browser says that a page of another host asks."""
+    def _is_foreign(self, method: str, headers: Headers, hosts: list[str]) -> bool:
+        """Whether a browser says that a page of another host than these asks."""
         for origin in headers.getlist("origin"):
             asking = host_of(_authority(origin))
-            if asking is None or not (asking == host or self.hosts.trust(asking)):
+            if origin in self.origins:
+                continue
+            if asking is None or not (asking in hosts or self.hosts.trust(asking)):
                 return True
         if "origin" in headers or headers.get("sec-fetch-site") != "cross-site":
             return False

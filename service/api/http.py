@@ -12,7 +12,10 @@ from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
+from service.api.cross_origin import SharedWithOrigins
 from service.api.documentation import DocumentedApi
+from service.api.forwarded import DIRECT, ForwardedRequests, Front
+from service.api.head_method import HeadAsGet
 from service.api.heads import BoundedHeads
 from service.api.hosts import AddressedRequests
 from service.api.middleware import (
@@ -52,7 +55,8 @@ Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the 
 Any request may be answered with `bad-request`, `head-too-large`, `misdirected-request`,
 `cross-site-request`, `no-such-path`, `method-not-allowed` or, where the service is at fault,
 `internal-error`; `client-left` is only counted.
-Every answer carries an `X-Request-Id`: yours, if you sent one.
+Every answer carries an `X-Request-Id`: yours, if you sent one. `HEAD` is answered wherever `GET`
+is, with the same head.
 
 Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
 tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
@@ -84,6 +88,7 @@ def build_api(
     traces: "Traces | None" = None,
     *,
     share: float,
+    front: Front = DIRECT,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
@@ -95,11 +100,14 @@ def build_api(
         access: who may ask for what.
         traces: where requests are to have spans.
         share: how much of the room one tenant may take.
+        front: what stands between clients and the service.
     """
     metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
     door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
+    origins = access.origins
+    sharing = [Middleware(SharedWithOrigins, origins=origins)] if origins else []
     app = DocumentedApi(
         title="InstructERC",
         summary="Emotion recognition in conversation",
@@ -113,15 +121,18 @@ def build_api(
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[  # from the outside in
+            Middleware(ForwardedRequests, front=front),
             Middleware(RequestIds),
             Middleware(SecurityHeaders),
             *tracing,
             Middleware(CountedRequests, metrics=metrics),
+            *sharing,  # around all that answer
             Middleware(AnsweredFailures),
             Middleware(BoundedHeads),
             Middleware(
                 AddressedRequests,
                 hosts=access.hosts,
+                origins=origins,
                 count=metrics.count_rejection,
                 anonymous=access.keyring is None,
             ),
@@ -132,6 +143,7 @@ def build_api(
                 most_bytes=limits.body_bytes,
                 most_bytes_of_lines=limits.lines_bytes,
             ),
+            Middleware(HeadAsGet),
         ],
     )
     app.state.metrics = metrics

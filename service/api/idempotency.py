@@ -9,7 +9,8 @@ The answer is kept in the transaction that writes a dialogue or a job. Demonstra
 their answer is kept once they are written, and a request that a crash cut off in between is done
 again, which changes nothing, save that what was deleted is then not found.
 
-Kept answers hold no demonstration's text: it is looked up when the answer is given again.
+Kept answers hold no demonstration's text: it is looked up when the answer is given again. Nor do
+they hold the prefix of a proxy: the request may come again by another way.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from fastapi import Depends, Header, Request, Response
 from service.api.bodies import json_answer
 from service.api.headers import LOCATION, REPLAYED
 from service.api.preferences import prefers_async
+from service.api.prefix import located, prefix, with_prefix, without_prefix
 from service.api.services import Services, ServicesDep, TenantDep
 from service.recognition.document import without_texts
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
@@ -104,12 +106,12 @@ class Repeatable:
         elif kept.body:
             tenant = "" if self.key is None else self.key.tenant
             found = await self.services.with_texts([orjson.loads(kept.body)], tenant)
-            answer = json_answer(found[0], kept.status)
+            answer = json_answer(with_prefix(found[0]), kept.status)
         else:
             answer = Response(status_code=kept.status)
         answer.headers[REPLAYED] = "true"
         if kept.location is not None:
-            answer.headers[LOCATION] = kept.location
+            answer.headers[LOCATION] = located(kept.location)
         return answer
 
 
@@ -139,9 +141,11 @@ async def _fingerprint(request: Request) -> str:
 
 def _kept(answer: Response) -> Answer:
     location = answer.headers.get(LOCATION)
+    if location is not None:
+        location = location.removeprefix(prefix())
     if not answer.body:
         return Answer(answer.status_code, location=location)
-    found = without_texts(orjson.loads(answer.body))
+    found = without_texts(without_prefix(orjson.loads(answer.body)))
     return Answer(answer.status_code, orjson.dumps(found).decode(), location)
 
 

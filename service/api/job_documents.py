@@ -9,6 +9,7 @@ import orjson
 from service.access.callers import Caller
 from service.api.batches import Given
 from service.api.limits import check_broken, check_job
+from service.api.prefix import located
 from service.api.services import Services
 from service.errors import DeadlinePassed, JobNotFound, ServiceError
 from service.sessions.answers import Once
@@ -31,7 +32,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "results": f"/jobs/{job.id}/results",
+        "results": located(f"/jobs/{job.id}/results"),
     }
 
 

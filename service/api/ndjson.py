@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from service.api.head_method import is_head
 from service.api.headers import UNBUFFERED
 
 NDJSON = "application/x-ndjson"
@@ -72,7 +73,10 @@ async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class LineStream(Response):
-    """Sends lines as they come; what is refused before the first one is answered as ever."""
+    """Sends lines as they come; what is refused before the first one is answered as ever.
+
+    For HEAD none is made.
+    """
 
     media_type = NDJSON
 
@@ -98,6 +102,7 @@ class LineStream(Response):
             body = content if isinstance(content, bytes) else orjson.dumps(content, option=options)
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        await self._produce(emit)
+        if not is_head(scope):
+            await self._produce(emit)
         await start()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -267,8 +267,8 @@ MISDIRECTED_REQUEST = Kind(
     "misdirected-request",
     421,
     "The service is not this host",
-    "`Host` names one that the service is not set to answer as: a web page may have its own name "
-    "lead here.",
+    "`Host`, or a proxy's `X-Forwarded-Host`, names one that the service is not set to answer as: "
+    "a web page may have its own name lead here.",
     "Ask for the service as it is known, or have `ERC_ALLOWED_HOSTS` name the host.",
 )
 CROSS_SITE_REQUEST = Kind(
@@ -277,8 +277,8 @@ CROSS_SITE_REQUEST = Kind(
     "A page of another site may not ask",
     "The service takes no keys, and `Origin` or `Sec-Fetch-Site` says that a web page of another "
     "host asks.",
-    "Ask from a page of the service's own host, have `ERC_ALLOWED_HOSTS` name the page's, or "
-    "set up keys.",
+    "Ask from a page of the service's own host, have `ERC_ALLOWED_HOSTS` name the page's host or "
+    "`ERC_CORS_ORIGINS` its origin, or set up keys.",
 )
 INVALID_REQUEST = Kind(
     "invalid-request",

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import errors
 from service.api.headers import AUTHENTICATE, CONNECTION, RETRY_AFTER
+from service.api.prefix import located, with_prefix
 from service.api.problem_kinds import (
     FOREIGN,
     INVALID_REQUEST,
@@ -94,7 +95,7 @@ def problem_answer(
     headers = dict(headers or {})
     if kind.status in WORTH_A_RETRY:
         headers[RETRY_AFTER] = str(RETRY_AFTER_S)
-    body = problem(kind, detail, request_id=request_id, **members)
+    body = with_prefix(problem(kind, detail, request_id=request_id, **members))
     return _ProblemAnswer(kind, orjson.dumps(body), headers)
 
 
@@ -230,7 +231,9 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     request_id = request.state.request_id
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return problem_answer(request_id, NO_SUCH_PATH, "see /docs for the paths there are")
+            return problem_answer(
+                request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths there are"
+            )
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
             detail = f"it takes {allowed}"
@@ -242,7 +245,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 def _methods(request: Request) -> list[str]:
     # Starlette itself names only those of the first route with this path.
     routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in routes for method in route.methods})
+    found = {method for route in routes for method in route.methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 # What FastAPI calls for the errors that are foreseen.

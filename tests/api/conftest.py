@@ -21,6 +21,7 @@ from service.admission.door import Door
 from service.admission.places import Places
 from service.api.auth import Access
 from service.api.dialogue_results import job_scorer
+from service.api.forwarded import DIRECT, Front
 from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
@@ -183,6 +184,7 @@ class StartService(Protocol):
         admission: Admission = ...,
         access: Access = ...,
         traces: Traces | None = ...,
+        front: Front = ...,
     ) -> AbstractAsyncContextManager[Service]: ...
 
 
@@ -240,6 +242,7 @@ def start_service(
         admission: Admission = USUAL,
         access: Access = ANYBODY_GETS_IN,
         traces: Traces | None = None,
+        front: Front = DIRECT,
     ) -> AsyncIterator[Service]:
         engine = ScriptedEngine()
         watched = WatchedEngine(engine)
@@ -262,7 +265,9 @@ def start_service(
             yield {"services": services_of(app, parts, settings, database, sessions, share=share)}
 
         share = tenant_share(admission, access)
-        app = build_api(lifespan, limits, "0.0.0", admission, access, traces, share=share)
+        app = build_api(
+            lifespan, limits, "0.0.0", admission, access, traces, share=share, front=front
+        )
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
                 services = state["services"]

@@ -32,6 +32,8 @@ async def serving(
     connections: int = 100,
     head_s: float = 10,
     unread_s: float = 10,
+    prefix: str = "",
+    origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Served]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
@@ -44,7 +46,13 @@ async def serving(
         lifespan="off",
         log_config=None,
         http=bounded(  # type: ignore[arg-type]  # it takes any callable
-            connections, metrics.count_rejection, metrics.count_problem, head_s, unread_s
+            connections,
+            metrics.count_rejection,
+            metrics.count_problem,
+            head_s,
+            unread_s,
+            prefix=prefix,
+            origins=origins,
         ),
         ws="none",
         timeout_graceful_shutdown=1,

@@ -177,17 +177,17 @@ async def test_an_unknown_path_is_a_problem(service: "Service", problem: Any, pa
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/dialogues/call-42", "DELETE, GET"),
-        ("POST", "/dialogues/call-42", "DELETE, GET"),
+        ("PUT", "/dialogues/call-42", "DELETE, GET, HEAD"),
+        ("POST", "/dialogues/call-42", "DELETE, GET, HEAD"),
         ("GET", "/dialogues/call-42/utterances", "POST"),
-        ("POST", "/dialogues/call-42/forecast", "GET"),
+        ("POST", "/dialogues/call-42/forecast", "GET, HEAD"),
         ("GET", "/batch", "POST"),
         ("OPTIONS", "/batch", "POST"),
-        ("DELETE", "/demonstrations", "GET, POST"),
-        ("PATCH", "/demonstrations/team", "DELETE, GET"),
-        ("POST", "/label-spaces", "GET"),
-        ("POST", "/livez", "GET"),
-        ("BREW", "/metrics", "GET"),
+        ("DELETE", "/demonstrations", "GET, HEAD, POST"),
+        ("PATCH", "/demonstrations/team", "DELETE, GET, HEAD"),
+        ("POST", "/label-spaces", "GET, HEAD"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("BREW", "/metrics", "GET, HEAD"),
     ],
 )
 async def test_a_method_that_a_path_does_not_take_is_a_problem(

@@ -86,6 +86,7 @@ INSTALLATIONS: Mapping[str, Values] = {
         "qdrant": _QDRANT | {"url": "http://qdrant.qdrant", "secret": {"name": ""}},
         "autoscaling": {"kind": "keda", "prometheus": "http://prometheus.monitoring:9090"},
         "metrics": {"open": True, "monitor": {"enabled": True}},
+        "pathPrefix": "/emotions",
         "gateway": {
             "enabled": True,
             "parents": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],

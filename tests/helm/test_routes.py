@@ -9,7 +9,7 @@ import pytest
 from service.api.auth import Access
 from service.api.http import build_api
 from service.settings import Admission, Limits
-from tests.helm.rendering import installation, the
+from tests.helm.rendering import installation, render, the, variables
 
 INSIDE = {"/livez", "/readyz", "/metrics"}
 
@@ -31,8 +31,32 @@ def led_outside() -> dict[str, list[str]]:
     route = the(installation("scaled by KEDA, behind a gateway"), "HTTPRoute")["spec"]["rules"][0]
     return {
         "ingress": [path["path"] for path in ingress],
-        "gateway": [match["path"]["value"] for match in route["matches"]],
+        "gateway": [match["path"]["value"].removeprefix("/emotions") for match in route["matches"]],
     }
+
+
+def test_below_a_path_the_service_knows_it_and_probes_do_without() -> None:
+    """Nothing on the way has to take it away: the service answers with it and without."""
+    values = {
+        "keys": {"anonymous": True},
+        "pathPrefix": "/v1/emotions",
+        "ingress": {"enabled": True, "host": "erc.example"},
+        "gateway": {"enabled": True, "host": "erc.example", "parents": [{"name": "public"}]},
+    }
+    manifests = tuple(render(values))
+    ingress = the(manifests, "Ingress")["spec"]["rules"][0]["http"]["paths"]
+    route = the(manifests, "HTTPRoute")["spec"]["rules"][0]
+    (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+
+    led = [path["path"] for path in ingress]
+    assert led == [match["path"]["value"] for match in route["matches"]]
+    assert all(path.startswith("/v1/emotions/") for path in led)
+    assert "filters" not in route
+    assert variables(container)["ERC_ROOT_PATH"] == "/v1/emotions"
+    assert {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")} == {
+        "/livez"
+    }
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
 @pytest.mark.parametrize("kind", ["ingress", "gateway"])

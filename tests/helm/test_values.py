@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from helm.values_table import values_table
-from service.settings import Section, Settings
+from service.settings import OWN, Section, Settings
 from tests.helm.rendering import CHART, INSTALLATIONS, Manifest, pods, render, variables
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
@@ -78,6 +78,31 @@ def test_a_host_is_good_for_the_chart_if_it_is_for_the_service(host: str) -> Non
         good = False
 
     assert (re.search(pattern, host) is not None) == good
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("", "/emotions", "/v1/erc_2.0-b~", "emotions", "/a//b", "//a", "/..", "/a/../b", "/a b"),
+        *("/.a", "/a?b", "/%61", "https://a/b", "/" + 200 * "a", "/" + 199 * "a"),
+        *(f"/{own}" for own in OWN),
+        *(f"/{own}/erc" for own in OWN),
+        *(f"/{own}s" for own in OWN),
+    ],
+)
+def test_a_prefix_is_good_for_the_chart_if_it_is_for_the_service(prefix: str) -> None:
+    """Pods would not start."""
+    try:
+        good = Settings(root_path=prefix).root_path == (prefix or None)
+    except ValidationError:
+        good = False
+    try:
+        render(ANYBODY | {"pathPrefix": prefix})
+        rendered = True
+    except helm_python.HelmError:
+        rendered = False
+
+    assert rendered == good
 
 
 def test_helm_s_own_linter_finds_nothing() -> None:

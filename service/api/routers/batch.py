@@ -22,6 +22,7 @@ from service.api.links import leading_to
 from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
 from service.api.negotiation import accepted, preferred
 from service.api.preferences import prefers_async
+from service.api.prefix import located, with_prefix
 from service.api.problem_kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
@@ -207,7 +208,7 @@ async def score_dialogues(
                         await asyncio.sleep(0)  # not all in one step of the event loop
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return json_answer({"results": [task.result() for task in tasks]})
+        return json_answer({"results": [with_prefix(task.result()) for task in tasks]})
 
     return await request.answer(answer)
 
@@ -242,7 +243,7 @@ async def _stored(
 
 def _accepted(job: Job) -> Response:
     answer = json_answer(job_document(job), 202)
-    answer.headers[LOCATION] = f"/jobs/{job.id}"
+    answer.headers[LOCATION] = located(f"/jobs/{job.id}")
     answer.headers[APPLIED] = "respond-async"
     return answer
 
@@ -261,7 +262,7 @@ def _streamed(
     async def produce(emit: Emit) -> None:
         async def counting(result: Any) -> None:
             metrics.count_result(result)
-            await emit(result)
+            await emit(with_prefix(result))
 
         with listening(metrics.observe_stage):
             await answer_in_order(given, one, counting)

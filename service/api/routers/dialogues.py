@@ -13,6 +13,7 @@ from service.api.headers import ETAG, KEPT_BY_CLIENTS, LINK, REPLAYED, SERVER_TI
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
 from service.api.links import leading_to
+from service.api.prefix import located
 from service.api.problem_kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
@@ -381,4 +382,4 @@ def _next(timeline: Timeline, limit: int) -> str | None:
     if not timeline.utterances or timeline.utterances[-1].index + 1 >= timeline.length:
         return None
     after = timeline.utterances[-1].index
-    return f"/dialogues/{quote(timeline.id, safe='')}?after={after}&limit={limit}"
+    return located(f"/dialogues/{quote(timeline.id, safe='')}?after={after}&limit={limit}")

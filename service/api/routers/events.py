@@ -4,9 +4,17 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.api.event_stream import EVENT_STREAM, HEARTBEAT, RETRY, EventStream, event
+from service.api.event_stream import (
+    EVENT_STREAM,
+    HEARTBEAT,
+    RETRY,
+    EventStream,
+    event,
+    head_of_stream,
+)
+from service.api.head_method import is_head
 from service.api.headers import UNBUFFERED, carrying
 from service.api.negotiation import accepted
 from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
@@ -76,6 +84,7 @@ data: {"dialogue_id":"call-42"}
     },
 )
 async def follow_dialogue(
+    request: Request,
     dialogue_id: DialogueId,
     tenant: TenantDep,
     services: ServicesDep,
@@ -111,6 +120,10 @@ async def follow_dialogue(
         position = None if after is None else _position("after", after, "query")
     if isinstance(position, str):
         return Response(status_code=204)
+    if is_head(request.scope):
+        if position is None:
+            await _begin(tenant, dialogue_id, services)
+        return head_of_stream()
     return EventStream(_events(tenant, dialogue_id, position, services))
 
 
@@ -138,9 +151,7 @@ async def _events(
         followed.follow(tenant, dialogue_id, stream.wake),
     ):
         if position is None:
-            position = await events.begin(tenant, dialogue_id)
-        if position is None:
-            raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+            position = await _begin(tenant, dialogue_id, services)
         yield RETRY
         while not stream.ended:
             found = await events.after(tenant, dialogue_id, position, _PAGE)
@@ -158,6 +169,13 @@ async def _events(
                 continue
             while not await stream.wait(HEARTBEAT_S):
                 yield HEARTBEAT
+
+
+async def _begin(tenant: str, dialogue_id: str, services: Services) -> Position:
+    position = await services.events.begin(tenant, dialogue_id)
+    if position is None:
+        raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
+    return position
 
 
 def _name(found: Event) -> str:

@@ -11,6 +11,7 @@ from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document
 from service.api.ndjson import NDJSON, Emit, LineStream
+from service.api.prefix import with_prefix
 from service.api.problem_kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
 from service.api.schemas import JobOut
@@ -63,7 +64,7 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
         while (found := await services.jobs.results(job_id, after)) is not None:
             after, lines = found
             # Not splitlines: what is wrong with a line may be told in words of its own.
-            results = [orjson.loads(line) for line in lines.split("\n") if line]
+            results = [with_prefix(orjson.loads(line)) for line in lines.split("\n") if line]
             shown = await services.with_texts(results, tenant)
             await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))
             renew()

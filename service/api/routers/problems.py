@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
 from service.api.bodies import json_answer
+from service.api.prefix import located
 from service.api.problem_kinds import INVALID_REQUEST, KINDS, NO_SUCH_PATH, OPEN_PROBLEMS, Kind
 from service.api.problems import documented
 from service.api.schemas import ProblemKindOut, ProblemKindsOut
@@ -44,7 +45,7 @@ async def read_problem(name: Name) -> Response:
 
 def _document(kind: Kind) -> Mapping[str, str | int]:
     return {
-        "type": kind.type,
+        "type": located(kind.type),
         "status": kind.status,
         "title": kind.title,
         "cause": kind.cause,

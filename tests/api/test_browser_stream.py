@@ -1,0 +1,146 @@
+"""The module that docs/browsers.md shows, run as it is against a service of another origin."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.access.hosts import allowed_hosts
+from service.access.keyring import Keyring
+from service.access.keys import digest, new_key
+from service.api.auth import Access
+from service.settings import Limits
+from tests.api.serving import Served, serving
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service, StartService
+
+MODULE = Path(__file__).parents[2] / "docs" / "follow.mjs"
+ORIGIN = "http://app.example.org:3000"
+NODE = shutil.which("node")
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
+
+# Node asks whatever it is told to. This has `fetch` ask for leave first, as a browser does.
+PROGRAM = """
+const [module, origin, service, dialogue, key] = process.argv.slice(1);
+const plain = globalThis.fetch;
+const need = (found, what) => { if (!found) throw new Error(`blocked: ${what}`); };
+const lower = (text) => (text ?? "").toLowerCase().split(",").map((each) => each.trim());
+globalThis.fetch = async (address, options) => {
+  const names = Object.keys(options.headers).filter((name) => name.toLowerCase() !== "accept");
+  if (names.length) {
+    const preflight = await plain(address, { method: "OPTIONS", headers: {
+      Origin: origin,
+      "Access-Control-Request-Method": "GET",
+      "Access-Control-Request-Headers": names.sort().join(",").toLowerCase(),
+    } });
+    need(preflight.ok && preflight.headers.get("access-control-allow-origin") === origin, "origin");
+    const allowed = lower(preflight.headers.get("access-control-allow-headers"));
+    need(names.every((name) => allowed.includes(name.toLowerCase())), names);
+  }
+  const headers = { ...options.headers, Origin: origin };
+  const answer = await plain(address, { ...options, headers });
+  need(answer.headers.get("access-control-allow-origin") === origin, "answer");
+  return answer;
+};
+const { follow } = await import(module);
+try {
+  for await (const found of follow(service, dialogue, { key })) console.log(JSON.stringify(found));
+} catch (error) {
+  console.log(JSON.stringify({ error: error.message, cause: error.cause }));
+}
+"""
+
+
+@asynccontextmanager
+async def following(served: Served, dialogue_id: str, key: str) -> AsyncIterator[Any]:
+    """Reads what the module yields, one at a time; None once it has ended."""
+    url = f"http://127.0.0.1:{served.port}"
+    program = await asyncio.create_subprocess_exec(
+        *(str(NODE), "--input-type=module", "-e", PROGRAM, "--"),
+        *(MODULE.as_uri(), ORIGIN, url, dialogue_id, key),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    out = program.stdout
+
+    async def read() -> Any:
+        line = await asyncio.wait_for(out.readline(), 60)
+        return json.loads(line) if line else None
+
+    try:
+        yield read
+    finally:
+        if program.returncode is None:
+            program.kill()
+        await program.wait()
+
+
+@pytest.fixture
+def key() -> str:
+    return new_key()
+
+
+@pytest.fixture
+async def service(
+    start_service: "StartService", tmp_path: Path, key: str
+) -> AsyncIterator["Service"]:
+    """One with keys, whose pages are another origin's."""
+    file = tmp_path / "keys.json"
+    entry = {
+        "id": "one",
+        "tenant": "acme",
+        "scopes": ["read", "write"],
+        "sha256": digest(key).hex(),
+    }
+    file.write_text(json.dumps({"keys": [entry]}))
+    hosts = allowed_hosts(None, loopback=True, keys=True)
+    access = Access(Keyring(file), hosts=hosts, origins=frozenset({ORIGIN}))
+    async with start_service(tmp_path, Limits(), access=access) as service:
+        service.client.headers["Authorization"] = f"Bearer {key}"
+        yield service
+
+
+async def test_every_event_comes_once_whatever_breaks(service: "Service", key: str) -> None:
+    """A stream that the service ends is gone on with, and an erasure ends it."""
+    words = ["We won!", "Ünglaublich \N{PARTY POPPER}", "data: no\n\nid: 7"]
+    async with serving(service) as served:
+        await service.say("call-42", "Ann", words[0])
+        async with following(served, "call-42", key) as read:
+            found = [await read()]
+            for text in words[1:]:
+                for stream in service.door.streams._open:
+                    stream.end()
+                await service.say("call-42", "Bob", text)
+                found.append(await read())
+            await service.client.delete("/dialogues/call-42")
+            last, end = await read(), await read()
+
+    assert [each["data"]["text"] for each in found] == words
+    assert [each["event"] for each in found] == 3 * ["prediction"]
+    assert len({each["id"] for each in found}) == 3
+    assert last["event"] == "erased"
+    assert end is None
+
+
+@pytest.mark.parametrize(
+    ("dialogue_id", "good", "kind"),
+    [("nobody", True, "dialogue-not-found"), ("call-42", False, "unauthenticated")],
+)
+async def test_a_refusal_is_told_with_its_cause(
+    service: "Service", key: str, dialogue_id: str, good: bool, kind: str
+) -> None:
+    """It is not asked again and again; the page may read why."""
+    async with serving(service) as served:
+        await service.say("call-42", "Ann", "We won!")
+        async with following(served, dialogue_id, key if good else new_key()) as read:
+            told, end = await read(), await read()
+
+    assert told["cause"]["type"] == f"/problems/{kind}"
+    assert end is None
