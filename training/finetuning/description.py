@@ -20,6 +20,7 @@ def bundle_of(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> 
         max_tokens=recipe.max_tokens,
         demonstrations=recipe.stages[-1].demonstrations.shown if recipe.stages else 0,
         tasks=("main", "prediction") if predicts else ("main",),
+        languages=recipe.languages,
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
         encoder=encoder,
         data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},
