@@ -32,8 +32,6 @@ def test_the_version_needs_no_heavy_library() -> None:
         "except SystemExit as end:\n    assert not end.code\n"
         "print(*sys.modules)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 
     assert not HEAVY & set(told.stdout.split())

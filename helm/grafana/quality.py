@@ -155,8 +155,8 @@ _DEGRADATION = Row(
     (
         Panel(
             "Degraded",
-            "Share of the utterances, of all label spaces, that are answered without a part, or that "
-            "are in a language that the bundle was not trained on.",
+            "Share of the utterances, of all label spaces, that are answered without a part, or "
+            "that are in a language that the bundle was not trained on.",
             "percentunit",
             (
                 Query(

@@ -31,11 +31,10 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # A text is in another language if it is less probable than this that it is in one of the model's.
 _LEAST_PROBABILITY = 0.02
 
-# What a text may be in beside the model's languages. Rare ones are left out: each makes some English
-# line look foreign, and a text in one of them looks like a relative of it that is here.
+# What a text may be in beside the model's languages. Rare ones are left out: each makes some line
+# look foreign that is not, and a text in one of them looks like a relative of it that is here.
 _CANDIDATES = frozenset(
-    ("ca", "cs", "da", "de", "en", "es", "fi", "fr", "hu", "id")
-    + ("it", "nl", "no", "pl", "pt", "ro", "sv", "tr", "vi")
+    "ca cs da de en es fi fr hu id it nl no pl pt ro sv tr vi".split()  # noqa: SIM905, as below
 )
 
 # By the first word of its letters' names in Unicode; languages that are not here use Latin.

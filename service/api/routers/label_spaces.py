@@ -30,6 +30,6 @@ async def list_label_spaces(services: ServicesDep) -> Response:
                     "labels": [asdict(label) for label in space.labels],
                 }
                 for space in services.label_spaces.values()
-            ]
+            ],
         }
     )
