@@ -127,7 +127,7 @@ def _is_in_other_words(
     words = {word.casefold() for word in _WORD.findall(text) if len(word) > 1}
     if len(words) < _LEAST_WORDS:
         return False
-    probabilities = dict(identifier.rank(text))
+    probabilities: dict[str, float] = dict(identifier.rank(text))
     return sum(probabilities[language] for language in languages) < _LEAST_PROBABILITY
 
 
