@@ -74,7 +74,7 @@ def licence(package: PackageMetadata) -> str:
     ]
     if classifiers:
         return ", ".join(classifiers)
-    text = package["License"] if "License" in package else ""
+    text = package.get("License", "")
     first = text.strip().partition("\n")[0].strip()
     return first or "not stated"
 

@@ -5,7 +5,6 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -45,13 +44,12 @@ from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
 from service.starting import why
 from service.turns import TurnTaker
+from service.version import VERSION
 
 if TYPE_CHECKING:
     from service.observability.tracing import Traces
 
 log = logging.getLogger(__name__)
-
-_VERSION = version("instructerc")
 
 # Writes that a dialogue may have had for each utterance that it may have: room to correct, and to
 # take back, without end would make a dialogue that cannot be erased in reasonable time.
@@ -146,7 +144,7 @@ def create_app(
     return build_api(
         lifespan,
         settings.limits,
-        _VERSION,
+        VERSION,
         settings.admission,
         access,
         traces,
@@ -214,7 +212,7 @@ def _traces(settings: Settings, correlation: Correlation | None) -> "Traces | No
         return None
     from service.observability.tracing import open_traces
 
-    return open_traces(_VERSION, correlation or Correlation(settings.dialogue_key))
+    return open_traces(VERSION, correlation or Correlation(settings.dialogue_key))
 
 
 def _access(settings: Settings) -> Access:

@@ -27,6 +27,7 @@ from service.settings import (
     load_settings,
     settings_table,
 )
+from service.version import VersionOption
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Keys that callers need.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+
+
+@app.callback()
+def program(version: VersionOption = False) -> None:
+    """What is asked of the program itself."""
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Scores files of dialogues without HTTP or database, through the parts that serve."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,10 @@ async def score_file(
     bundle = load_bundle(settings.bundle, label_spaces)
     space = supported_label_space(bundle, label_spaces, label_space)
     counted, errors = 0, []
-    async with open_parts(settings, report, index=index, demonstrations=demonstrations) as parts:
+    async with open_parts(
+        settings, report, index=index, demonstrations=demonstrations, alone=True
+    ) as parts:
+        gc.freeze()  # or the end would look through all libraries for garbage
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
         with written_whole(target) as file:
             async for dialogue, found in recognize_all(parts.recognizer, dialogues, space, places):

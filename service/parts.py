@@ -4,28 +4,32 @@ The service and the offline commands open the same ones, so what a file is score
 serves.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
-from service.decoding.tokenizer import load_tokenizer
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.edge import open_edge
-from service.demonstrations.encoder import Encoder, load_encoder
+from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
 from service.demonstrations.store import DemonstrationStore
+from service.recognition.languages import other_languages
 from service.recognition.pipeline import Recognizer, Retrieval, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 
 Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ async def open_parts(
     *,
     index: Path | None = None,
     demonstrations: bool = True,
+    alone: bool = False,
     traces_endpoint: str | None = None,
     around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
     around_retrieval: Callable[[Retrieval], Retrieval] = lambda retrieval: retrieval,
@@ -62,6 +67,7 @@ async def open_parts(
         report: told what is being done, for people who wait.
         index: a folder for the embedded index in place of the settings' one.
         demonstrations: whether prompts show any.
+        alone: whether this process has done nothing else yet, so that vLLM's may be a copy of it.
         traces_endpoint: where vLLM sends spans of what is traced; None: nowhere.
         around_engine: wraps the label engine, say to count what goes through it.
         around_retrieval: wraps the retrieval of demonstrations.
@@ -74,37 +80,62 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         bundle = load_bundle(settings.bundle, label_spaces)
-        # Before torch is first imported in this process: the engine has threads of its own.
-        cores = len(os.sched_getaffinity(0))
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // 2)))
-        tokenizer = load_tokenizer(settings.bundle)
-        report("loading the encoder")
-        encoder = load_encoder()
-        stack.push_async_callback(encoder.close)
-        if encoder.identity != bundle.encoder:
+        if bundle.encoder != IDENTITY:
             raise BundleError(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, "
-                f"the service has {encoder.identity}"
+                f"the service has {IDENTITY}"
             )
-        store = await stack.enter_async_context(
-            open_index(settings, label_spaces, encoder, report, index=index)
-        )
-        report(f"starting vLLM on {settings.bundle}")
-        started = await start_engine(
-            settings.bundle,
-            max_tokens=bundle.max_tokens,
-            options=engine_options(settings, traces_endpoint),
-        )
-        report(f"vLLM computes in {in_words(started.dtype, device_type())}")
-        engine = WatchedEngine(
-            started,
-            WatchOptions(
-                probe_s=settings.engine.probe_s,
-                stalled_s=settings.engine.stalled_s,
-                gives_up_s=settings.engine.gives_up_s,
-            ),
-        )
-        stack.push_async_callback(engine.close)
+        options = engine_options(settings, traces_endpoint, forked=alone)
+        # Before torch is first imported in this process: the engine has threads of its own.
+        encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
+        if alone:  # which the engine's process, a copy, goes by
+            os.environ["OMP_NUM_THREADS"] = str(options.threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(encoder_threads))
+
+        def encoder_now() -> Encoder:
+            report("loading the encoder")
+            if alone:
+                _use_threads(encoder_threads)
+            return load_encoder()
+
+        def tokenizer_now() -> Tokenizer:
+            other_languages(bundle.languages)  # takes a second, and then is there
+            return load_tokenizer(settings.bundle)
+
+        async def open_engine(
+            meanwhile: Callable[[], T],
+        ) -> tuple[WatchedEngine, ComputeType, T]:
+            """Start vLLM, and do something else on a thread while its process starts."""
+            report(f"starting vLLM on {settings.bundle}")
+            begun: list[asyncio.Future[T]] = []
+            loop = asyncio.get_running_loop()
+            started = await start_engine(
+                settings.bundle,
+                max_tokens=bundle.max_tokens,
+                options=options,
+                once_begun=lambda: begun.append(loop.run_in_executor(None, meanwhile)),
+            )
+            report(f"vLLM computes in {in_words(started.dtype, device_type())}")
+            engine = WatchedEngine(started, _watch_options(settings))
+            stack.push_async_callback(engine.close)
+            return engine, started.dtype, await begun[0]
+
+        async def open_store(encoder: Encoder) -> DemonstrationStore:
+            stack.push_async_callback(encoder.close)
+            opened = open_index(settings, label_spaces, encoder, report, index=index)
+            return await stack.enter_async_context(opened)
+
+        if alone:
+            # What is wrong with them is to be said at once.
+            read_demonstrations(settings.demonstrations_file, label_spaces)
+            engine, dtype, (encoder, tokenizer) = await open_engine(
+                lambda: (encoder_now(), tokenizer_now())
+            )
+            store = await open_store(encoder)
+        else:
+            encoder = encoder_now()
+            store = await open_store(encoder)
+            engine, dtype, tokenizer = await open_engine(tokenizer_now)
         recognizer = open_recognizer(
             bundle,
             tokenizer,
@@ -114,10 +145,26 @@ async def open_parts(
         )
         report("warming up")
         await recognizer.warm_up()
-        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer, started.dtype)
+        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer, dtype)
 
 
-def engine_options(settings: Settings, traces_endpoint: str | None = None) -> EngineOptions:
+def _watch_options(settings: Settings) -> WatchOptions:
+    return WatchOptions(
+        probe_s=settings.engine.probe_s,
+        stalled_s=settings.engine.stalled_s,
+        gives_up_s=settings.engine.gives_up_s,
+    )
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def engine_options(
+    settings: Settings, traces_endpoint: str | None = None, *, forked: bool = False
+) -> EngineOptions:
     """How vLLM is to start on this machine."""
     return EngineOptions(
         kv_cache_gib=settings.engine.kv_cache_gib,
@@ -125,6 +172,7 @@ def engine_options(settings: Settings, traces_endpoint: str | None = None) -> En
         max_sequences=settings.engine.max_sequences,
         gpu_memory=settings.engine.gpu_memory,
         dtype=settings.engine.dtype,
+        forked=forked,
         traces_endpoint=traces_endpoint,
     )
 
@@ -156,6 +204,7 @@ async def open_index(
             encoder,
             shipped,
             lambda done, total: report(f"indexing demonstrations: {done} of {total}"),
+            kept=None if index is None else settings.demonstrations.kept_vectors,
         )
         report(f"demonstrations: {built or len(shipped)} {'indexed' if built else 'ready'}")
         yield store

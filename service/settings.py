@@ -135,6 +135,11 @@ class Demonstrations(Section):
         10.0, description="seconds until one answer tries again whether they are back"
     )
 
+    @property
+    def kept_vectors(self) -> Path:
+        """The folder in which commands keep what they have encoded, beside the service's index."""
+        return self.folder.with_name(f"{self.folder.name}-vectors")
+
 
 class Qdrant(Section):
     """A Qdrant server in place of the embedded index."""

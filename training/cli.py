@@ -2,6 +2,7 @@
 
 import typer
 
+from service.version import VersionOption
 from training.commands import corpora, models, scores
 
 app = typer.Typer(
@@ -28,6 +29,11 @@ for command in (
     corpora.prompts,
 ):
     app.command()(command)
+
+
+@app.callback()
+def program(version: VersionOption = False) -> None:
+    """What is asked of the program itself."""
 
 
 def main() -> None:

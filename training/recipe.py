@@ -11,7 +11,7 @@ from service.conversation.prompts import (
     SpeakerTemplate,
     Template,
 )
-from service.decoding.bundle import Window
+from service.decoding.bundle import Language, Window
 from service.decoding.precision import Choice
 
 
@@ -182,6 +182,8 @@ class Recipe(Section):
     template: str
     window: Window
     label_spaces: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Of the corpora; the service marks its answers to text in other ones.
+    languages: tuple[Language, ...] = ("en",)
     max_tokens: PositiveInt  # longest prompt with its target
     lora: Lora | None  # null: all parameters are trained
     # None leaves the base as it is: zero-shot.

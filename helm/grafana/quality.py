@@ -4,6 +4,8 @@ from helm.grafana.model import EACH, OURS, Dashboard, Panel, Query, Row, Variabl
 
 _SPACE = ours('label_space=~"$label_space"')
 _AGREED = ours('label_space=~"$label_space"', 'verdict="agreed"')
+_PART = ours('part!="language"')
+_LANGUAGE = ours('part="language"')
 _RECORDED = '{job=~"$job", label_space=~"$label_space"}'
 
 
@@ -153,13 +155,19 @@ _DEGRADATION = Row(
     (
         Panel(
             "Degraded",
-            "Share of the utterances, of all label spaces, that are answered without a part.",
+            "Share of the utterances, of all label spaces, that are answered without a part, or "
+            "that are in a language that the bundle was not trained on.",
             "percentunit",
             (
                 Query(
-                    f"sum by (part) (rate(erc_degraded_total{OURS}{EACH})) / on () group_left () "
+                    f"sum by (part) (rate(erc_degraded_total{_PART}{EACH})) / on () group_left () "
                     f"(sum(rate(erc_predictions_total{OURS}{EACH})) > 0)",
                     "without {{part}}",
+                ),
+                Query(
+                    f"sum(rate(erc_degraded_total{_LANGUAGE}{EACH})) / "
+                    f"(sum(rate(erc_predictions_total{OURS}{EACH})) > 0)",
+                    "in another language",
                 ),
             ),
             lines=(0.05,),

@@ -226,7 +226,8 @@ class Recognized(BaseModel):
     demonstrations: list[Shown] = Field(description="nearest first")
     model: Model
     degraded: list[str] = Field(
-        description="Parts that did not answer and were done without, such as `demonstrations`."
+        description="Why the answer may be worse: `demonstrations` did not answer and were done "
+        "without; the text is in a `language` that the model was not trained on."
     )
 
 
@@ -430,8 +431,14 @@ class LabelSpaceOut(BaseModel):
 
 
 class LabelSpacesOut(BaseModel):
-    """Every label space that is known."""
+    """Every label space that is known, and the languages that the model reads."""
 
+    languages: list[str] = Field(
+        description="Languages of the text that the model was trained on, as ISO 639 has them; "
+        "empty where that is not known. An utterance in another one is answered with `language` "
+        "under `degraded`.",
+        examples=[["en"]],
+    )
     label_spaces: list[LabelSpaceOut]
 
 

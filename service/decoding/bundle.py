@@ -44,6 +44,9 @@ MOST_KNOTS = 128
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+# As ISO 639 has it, two letters or three.
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Curve = Annotated[
     tuple[tuple[Share, Share], ...], Field(max_length=MOST_KNOTS), AfterValidator(check_curve)
@@ -138,6 +141,7 @@ class Bundle(Part):
         tasks: those the model was trained on; "main" is always one of them.
         max_tokens: the longest prompt, in tokens, with the one token that is read after it.
         demonstrations: how many a prompt shows.
+        languages: those of the text it was trained on; empty where nobody has said.
         encoder: identity of the encoder that chose the demonstrations in training.
         data: sha256 of each training file, by its path in the data folder.
     """
@@ -151,6 +155,7 @@ class Bundle(Part):
     window: Window
     max_tokens: Annotated[int, Field(gt=0)]
     demonstrations: Annotated[int, Field(ge=0)]
+    languages: tuple[Language, ...] = ()
     label_spaces: Annotated[dict[str, TrainedLabels], Field(min_length=1)]
     encoder: str
     data: dict[str, Sha256]

@@ -3,13 +3,16 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings
 
 from service.decoding.engine import Priority, Reading
+from service.decoding.parent_death import end_with_parent
 from service.decoding.precision import Choice, ComputeType, compute_type
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
@@ -36,6 +39,10 @@ class EngineOptions:
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
         dtype: what the layers are computed in; "auto": what the machine multiplies.
+        forked: whether, where there is no GPU, vLLM's process is a copy of this one, with what it
+            has imported, which saves half of the start. Nothing else may run here by then, and
+            torch must not have computed anything: a copy has this thread alone. The copy computes
+            on as many threads as torch was told when it was imported.
         traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
@@ -44,6 +51,7 @@ class EngineOptions:
     max_sequences: int = 128
     gpu_memory: float = 0.9
     dtype: Choice = "auto"
+    forked: bool = False
     traces_endpoint: str | None = None
 
 
@@ -54,9 +62,12 @@ class InProcessEngine:
         dtype: what its layers are computed in.
     """
 
-    def __init__(self, llm: "AsyncLLM", dtype: ComputeType) -> None:
+    def __init__(
+        self, llm: "AsyncLLM", dtype: ComputeType, shutdown_s: float = _SHUTDOWN_S
+    ) -> None:
         self._llm: AsyncLLM | None = llm
         self.dtype = dtype
+        self._shutdown_s = shutdown_s
         self._numbers = itertools.count()
         self._failures = Failures(log, "the label engine")
 
@@ -119,7 +130,7 @@ class InProcessEngine:
         if llm is not None:
             # On the loop, which has nothing else left to do: vLLM's own task must not run between
             # the engine's end and its own, or it reports the end as a failure.
-            llm.shutdown(_SHUTDOWN_S)
+            llm.shutdown(self._shutdown_s)
 
 
 def _queue_s(times: "RequestStateStats | None") -> float:
@@ -128,21 +139,10 @@ def _queue_s(times: "RequestStateStats | None") -> float:
 
 
 @contextmanager
-def _computing_in_the_engine_process(threads: int) -> Iterator[None]:
-    """Set up the engine process that starts inside the block, where there is no GPU.
-
-    vLLM would start a worker process behind it and have it wait for that in a busy loop: 4.7 ms of
-    processor time a read, 2.5 without. Neither the model nor the sampler is compiled: that is no
-    faster (220 reads/s either way, 22 M parameters), takes 8 to 18 s more at the start, and wants
-    a C++ compiler on the machine.
-    """
-    ours = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # without it vLLM makes "uni" into "mp"
-        "OMP_NUM_THREADS": str(threads),  # read when a process starts
-        "TORCH_COMPILE_DISABLE": "1",
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the time of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -153,13 +153,68 @@ def _computing_in_the_engine_process(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _computing_alone(threads: int) -> AbstractContextManager[None]:
+    """Set up the engine process that starts inside the block, where there is no GPU.
+
+    vLLM would start a worker process behind it and have it wait for that in a busy loop: 4.7 ms of
+    processor time a read, 2.5 without. Neither the model nor the sampler is compiled: that is no
+    faster (220 reads/s either way, 22 M parameters), takes 8 to 18 s more at the start, and wants
+    a C++ compiler on the machine.
+    """
+    return _environment(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",  # without it vLLM makes "uni" into "mp"
+        OMP_NUM_THREADS=str(threads),  # read when a process starts
+        TORCH_COMPILE_DISABLE="1",
+    )
+
+
+@contextmanager
+def _forking(once_begun: Callable[[], None]) -> Iterator[None]:
+    """Have the process that vLLM starts inside the block be a copy of this one.
+
+    On a CPU vLLM makes a new one, as threads of OpenMP would not be in a copy: there are none yet.
+    """
+    import torch
+
+    torch._dynamo.config.disable = True  # as TORCH_COMPILE_DISABLE, which has been read already
+    # vLLM calls its plugins once, and a copy has that behind it.
+    register_after_fork(end_with_parent, lambda end: end())
+    _once_forked.append(once_begun)
+    try:
+        with (
+            _environment(VLLM_WORKER_MULTIPROC_METHOD="fork"),
+            catch_warnings(action="ignore", category=FutureWarning),
+        ):
+            yield
+    finally:
+        _once_forked.clear()
+
+
+_once_forked: list[Callable[[], None]] = []  # called once by this process when it has a copy
+
+
+def _call_once_forked() -> None:
+    while _once_forked:
+        _once_forked.pop()()
+
+
+os.register_at_fork(after_in_parent=_call_once_forked)
+
+
 async def start_engine(
-    model: Path, *, max_tokens: int, options: EngineOptions, seed: int = 0
+    model: Path,
+    *,
+    max_tokens: int,
+    options: EngineOptions,
+    seed: int = 0,
+    once_begun: Callable[[], None] = lambda: None,
 ) -> InProcessEngine:
     """Start vLLM on a folder of merged weights; takes tens of seconds.
 
     Args:
         max_tokens: the longest prompt with the token read after it.
+        once_begun: called before vLLM's own process loads the model, for which the event loop
+            waits; from then on this process may have other threads.
 
     Raises:
         EngineUnavailable: vLLM does not start; its own log says why.
@@ -203,9 +258,17 @@ async def start_engine(
         otlp_traces_endpoint=options.traces_endpoint,
     )
     try:
-        with _computing_in_the_engine_process(options.threads) if on_cpu else nullcontext():
+        with ExitStack() as stack:
+            if on_cpu:
+                stack.enter_context(_computing_alone(options.threads))
+            config = arguments.create_engine_config()
+            if on_cpu and options.forked:
+                stack.enter_context(_forking(once_begun))
+            else:
+                once_begun()
             # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
-            return InProcessEngine(AsyncLLM.from_engine_args(arguments), dtype)
+            shutdown_s = 0 if options.forked else _SHUTDOWN_S  # a copy has nothing of its own
+            return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, shutdown_s)
     except Exception as error:
         log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

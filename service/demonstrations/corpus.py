@@ -11,6 +11,7 @@ import numpy as np
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH, Encoder
+from service.demonstrations.kept_vectors import keep_vectors, read_vectors
 from service.demonstrations.store import DemonstrationStore
 from service.json_lines import lone_surrogate, read_json_lines
 
@@ -65,6 +66,8 @@ async def build_index(
     encoder: Encoder,
     demonstrations: Sequence[Demonstration],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    kept: Path | None = None,
 ) -> int:
     """Have a store hold these demonstrations as its shipped edition.
 
@@ -75,9 +78,10 @@ async def build_index(
 
     Args:
         progress: called after each batch with how many of how many are written.
+        kept: a folder that vectors are taken from, and kept in, so that they are encoded once.
 
     Returns:
-        How many were encoded and written: all, or 0.
+        How many were written: all, or 0.
 
     Raises:
         DemonstrationsUnavailable: the encoder or the store fails.
@@ -86,11 +90,19 @@ async def build_index(
     if await store.edition() == edition:
         return 0
     total = len(demonstrations)
-    for start in range(0, total, LARGEST_BATCH):
-        batch = demonstrations[start : start + LARGEST_BATCH]
-        vectors = np.stack(await asyncio.gather(*(encoder.encode(d.text) for d in batch)))
-        await store.add(batch, vectors, edition)
-        progress(start + len(batch), total)
+    found = None if kept is None else await asyncio.to_thread(read_vectors, kept, edition, total)
+    if found is not None:
+        await store.add(demonstrations, found, edition)
+    else:
+        encoded = []
+        for start in range(0, total, LARGEST_BATCH):
+            batch = demonstrations[start : start + LARGEST_BATCH]
+            vectors = np.stack(await asyncio.gather(*(encoder.encode(d.text) for d in batch)))
+            await store.add(batch, vectors, edition)
+            encoded.append(vectors)
+            progress(start + len(batch), total)
+        if kept is not None and encoded:
+            await asyncio.to_thread(keep_vectors, kept, edition, np.concatenate(encoded))
     await store.finish_edition(edition)
     return total
 

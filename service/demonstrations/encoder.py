@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,6 @@ from numpy.typing import NDArray
 from service.errors import DemonstrationsUnavailable
 from service.failures import Failures
 from service.priority import Priority
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +41,7 @@ class WrongWeights(Exception):
 
 
 def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder":
-    """Load the packaged model; takes seconds, most of them the import of torch.
+    """Load the packaged model; takes a second or two, most of it the import of torch.
 
     On a CPU, one batch uses as many threads as torch is set to in this process
     (`torch.set_num_threads`), which is left alone here.
@@ -65,22 +61,23 @@ def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder
     # Read when the tokenizer first runs. Its own threads gain nothing on a batch of 32 short texts,
     # and it warns when a process that has used them forks.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return Encoder(_on_cpu(folder) if device == "cpu" else _on_device(folder, device), IDENTITY)
+
+
+def _on_cpu(folder: Path) -> Embed:
+    from service.demonstrations.packed_bert import PackedBert
+
+    forward = PackedBert(folder)
+    return lambda texts: forward(texts).numpy()
+
+
+def _on_device(folder: Path, device: str) -> Embed:
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # for a model that loads in a moment
     model = SentenceTransformer(str(folder), device=device, local_files_only=True)
-    return Encoder(_on_cpu(model) if device == "cpu" else _on_device(model), IDENTITY)
 
-
-def _on_cpu(model: "SentenceTransformer") -> Embed:
-    from service.demonstrations.packed_bert import PackedBert
-
-    forward = PackedBert(model)
-    return lambda texts: forward(texts).numpy()
-
-
-def _on_device(model: "SentenceTransformer") -> Embed:
     def embed(texts: list[str]) -> Vectors:
         vectors: Vectors = model.encode(
             texts, batch_size=LARGEST_BATCH, normalize_embeddings=True, show_progress_bar=False

@@ -9,18 +9,21 @@ Sources: BERT, Devlin et al. 2019, arXiv:1810.04805; mean pooling, Reimers and G
 section 3, arXiv:1908.10084.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
 _Linear = Callable[[Tensor], Tensor]
+
+_QUERY_KEY_VALUE = ("query", "key", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +41,42 @@ class _Layer:
 class PackedBert:
     """Maps texts to unit vectors as a sentence-transformers BERT with mean pooling does.
 
+    The model is read from its files: the library that would read them takes 4 s to import.
+
     Args:
-        model: its first module is a BERT with erf GELU, its second mean pooling. Only its weights
-            and its tokenizer are used, so it may be dropped.
+        folder: a sentence-transformers model, of a BERT with erf GELU, then mean pooling.
+
+    Raises:
+        ValueError: it is of another kind.
     """
 
-    def __init__(self, model: "SentenceTransformer") -> None:
-        bert: Any = model[0].model  # a transformers BertModel
-        config = bert.config
-        if (config.model_type, config.hidden_act) != ("bert", "gelu"):
-            raise ValueError(f"not a BERT with GELU: {config.model_type}, {config.hidden_act}")
-        self._tokenizer = model.tokenizer
-        self._longest = model.max_seq_length
-        self._heads = config.num_attention_heads
-        embeddings = bert.embeddings
-        self._words = embeddings.word_embeddings.weight.detach()
+    def __init__(self, folder: Path) -> None:
+        config = _json(folder / "config.json")
+        kind = config["model_type"], config["hidden_act"], config["position_embedding_type"]
+        if kind != ("bert", "gelu", "absolute"):
+            raise ValueError(f"not a BERT with GELU: {', '.join(kind)}")
+        if not _json(folder / "1_Pooling" / "config.json")["pooling_mode_mean_tokens"]:
+            raise ValueError("its vectors are not means")
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        longest = _json(folder / "sentence_bert_config.json")["max_seq_length"]
+        self._tokenizer.enable_truncation(max_length=longest)
+        self._heads = config["num_attention_heads"]
+        weights, epsilon = load_file(folder / "model.safetensors"), config["layer_norm_eps"]
+        self._words = weights["embeddings.word_embeddings.weight"]
         # Every token is of the first segment.
-        kind = embeddings.token_type_embeddings.weight.detach()[0]
-        self._positions = embeddings.position_embeddings.weight.detach() + kind
-        self._norm = _norm(embeddings.LayerNorm)
-        self._layers = [_layer(block) for block in bert.encoder.layer]
+        segment = weights["embeddings.token_type_embeddings.weight"][0]
+        self._positions = weights["embeddings.position_embeddings.weight"] + segment
+        self._norm = _norm(weights, "embeddings.LayerNorm", epsilon)
+        self._layers = [
+            _layer(weights, f"encoder.layer.{number}", epsilon)
+            for number in range(config["num_hidden_layers"])
+        ]
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors of n texts, shape (n, hidden), float32."""
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._longest)
-        ids: list[list[int]] = encoded["input_ids"]
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         lengths = [len(one) for one in ids]
         tokens = torch.tensor([token for one in ids for token in one])
         places = torch.cat([torch.arange(length) for length in lengths])
@@ -87,30 +100,35 @@ class PackedBert:
         return torch.cat(attended).reshape(total, width // 3)
 
 
-def _layer(block: Any) -> _Layer:
-    attention, own = block.attention.output, block.attention.self
+def _layer(weights: Mapping[str, Tensor], name: str, epsilon: float) -> _Layer:
+    attention = f"{name}.attention"
     return _Layer(
-        query_key_value=_linear(own.query, own.key, own.value),
-        attention_output=_linear(attention.dense),
-        attention_norm=_norm(attention.LayerNorm),
-        intermediate=_linear(block.intermediate.dense),
-        output=_linear(block.output.dense),
-        output_norm=_norm(block.output.LayerNorm),
+        query_key_value=_linear(weights, *(f"{attention}.self.{k}" for k in _QUERY_KEY_VALUE)),
+        attention_output=_linear(weights, f"{attention}.output.dense"),
+        attention_norm=_norm(weights, f"{attention}.output.LayerNorm", epsilon),
+        intermediate=_linear(weights, f"{name}.intermediate.dense"),
+        output=_linear(weights, f"{name}.output.dense"),
+        output_norm=_norm(weights, f"{name}.output.LayerNorm", epsilon),
     )
 
 
-def _norm(module: Any) -> _Linear:
-    shape, weight, bias, epsilon = module.normalized_shape, module.weight, module.bias, module.eps
-    return lambda x: functional.layer_norm(x, shape, weight, bias, epsilon)
+def _norm(weights: Mapping[str, Tensor], name: str, epsilon: float) -> _Linear:
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return lambda x: functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
 
-def _linear(*modules: Any) -> _Linear:
+def _linear(weights: Mapping[str, Tensor], *names: str) -> _Linear:
     """Linear layers with one input as one, its outputs one after the other."""
-    weight = torch.cat([module.weight.detach() for module in modules])
-    bias = torch.cat([module.bias.detach() for module in modules])
+    weight = torch.cat([weights[f"{name}.weight"] for name in names])
+    bias = torch.cat([weights[f"{name}.bias"] for name in names])
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return lambda x: functional.linear(x, weight, bias)
     # What torch.compile makes of a linear layer on a CPU, without a compiler.
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     multiply = torch.ops.mkldnn._linear_pointwise.default
     return lambda x: multiply(x, packed, bias, "none", [], "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found

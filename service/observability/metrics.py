@@ -21,7 +21,7 @@ from service.admission.rejections import Rejection
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
-from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
 from service.stages import Stage
 from service.traces import current_exemplar
 
@@ -169,7 +169,10 @@ class Metrics:
             buckets=_SIMILARITY_BUCKETS,
         )
         self.degraded = counter(
-            "erc_degraded", "Utterances answered without a part that did not answer.", ("part",)
+            "erc_degraded",
+            "Utterances answered without a part that did not answer, or (part: language) in a "
+            "language that the bundle was not trained on.",
+            ("part",),
         )
         self.corrections = counter(
             "erc_corrections",
@@ -201,6 +204,7 @@ class Metrics:
 
         self._drifts: dict[str, LabelDrift] = {}
         self.degraded.labels(DEGRADED_DEMONSTRATIONS)
+        self.degraded.labels(DEGRADED_LANGUAGE)
         for reason in Rejection:
             self.rejections.labels(reason)
         for stage in Stage:

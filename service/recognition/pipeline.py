@@ -3,7 +3,8 @@
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
 pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
 may fail without failing the answer: the model was trained with demonstrations and without, so the
-answer goes on, marked as degraded. How long all of it may take is for the caller to say
+answer goes on, marked as degraded; so is one to a text in a language that the model was not trained
+on. How long all of it may take is for the caller to say
 (`service.admission.patience`). A forecast takes the same steps but the first: of an utterance that
 is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
 calibrations were fitted on utterances that the model had read.
@@ -33,11 +34,13 @@ from service.errors import (
     UtteranceTooLong,
 )
 from service.failures import cause_of
+from service.recognition.languages import IsOther, other_languages
 from service.stages import Stage, stage
 
 log = logging.getLogger(__name__)
 
 DEGRADED_DEMONSTRATIONS = "demonstrations"
+DEGRADED_LANGUAGE = "language"
 
 
 class Retrieval(Protocol):
@@ -54,7 +57,8 @@ class Recognition:
 
     Attributes:
         demonstrations: those the prompt shows, nearest first.
-        degraded: the parts that did not answer; the prediction went on without them.
+        degraded: why the prediction is worse than it could be: the parts that did not answer, which
+            it went on without, and a language that the model does not read.
         prompt_tokens, cached_tokens: the prompt's length, and how much of it was cached.
     """
 
@@ -76,6 +80,7 @@ class Recognizer:
         readings: Mapping[str, LabelReading],
         engine: LabelEngine,
         retrieval: Retrieval | None,
+        is_other_language: IsOther | None,
     ) -> None:
         self.bundle = bundle
         self.label_spaces = label_spaces
@@ -88,6 +93,7 @@ class Recognizer:
         self._readings = readings
         self._engine = engine
         self._retrieval = retrieval
+        self._is_other_language = is_other_language
 
     @property
     def history_lines(self) -> int:
@@ -131,6 +137,8 @@ class Recognizer:
             shown = [match.demonstration for match in matches]
             prompt = self._prompt("main", lines, first, label_space, shown, tenant)
             ids = prompt.ids
+        if self._is_other_language is not None and self._is_other_language(lines[-1].text):
+            degraded = (*degraded, DEGRADED_LANGUAGE)
         calibration = self._calibrations[label_space.name]
         prediction, cached_tokens = await self._read(
             ids, label_space, calibration, tenant, priority
@@ -190,7 +198,7 @@ class Recognizer:
         for name in self._readings:
             space = self.label_spaces[name]
             recognition = await self.recognize([Line(0, "Hello.")], space)
-            if recognition.degraded:
+            if DEGRADED_DEMONSTRATIONS in recognition.degraded:
                 raise DemonstrationsUnavailable("retrieval does not answer")
 
     async def _demonstrations(
@@ -324,4 +332,7 @@ def open_recognizer(
         }
     except ValueError as error:
         raise BundleError(f"bundle {bundle.name}: {error}") from None
-    return Recognizer(bundle, tokenizer, label_spaces, readings, engine, retrieval)
+    is_other_language = other_languages(bundle.languages)
+    return Recognizer(
+        bundle, tokenizer, label_spaces, readings, engine, retrieval, is_other_language
+    )

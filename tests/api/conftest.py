@@ -218,6 +218,7 @@ def bundle(encoder: Encoder, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
         window=Window(lowest=4, highest=8),
         max_tokens=512,
         demonstrations=2,
+        languages=("en",),
         label_spaces={
             name: trained_labels(label_spaces[name]) for name in ("meld", "emorynlp", "unified")
         },

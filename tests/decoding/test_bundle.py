@@ -104,6 +104,19 @@ def test_bundle_that_names_no_tasks_has_the_main_one(
     assert load_bundle(folder, spaces).tasks == ("main",)
 
 
+def test_bundle_may_name_the_languages_it_was_trained_on(
+    folder: Path, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Those that were made before name none."""
+    assert load_bundle(folder, spaces).languages == ()
+    described(folder, languages=["en", "de"])
+    found = load_bundle(folder, spaces)
+
+    write_bundle(found, folder)
+
+    assert load_bundle(folder, spaces).languages == found.languages == ("en", "de")
+
+
 def test_bundle_names_the_tasks_it_was_trained_on(
     folder: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
@@ -174,6 +187,7 @@ def test_shares_that_are_no_distribution_are_refused(
         ({"tasks": ["main", "main"]}, "tasks: .*need 'main', and each task once"),
         ({"tasks": ["main", "speaker"]}, "tasks.1: Input should be 'main' or 'prediction'"),
         ({"tasks": "main"}, "tasks: Input should be a valid"),
+        ({"languages": ["English"]}, "languages.0: .*pattern"),
         (
             {"tasks": ["main", "prediction"], "window": {"lowest": 0, "highest": 4}},
             "file: .*the task prediction needs window.lowest of 1 line",

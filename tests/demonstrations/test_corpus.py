@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,32 @@ async def test_concurrent_builds_of_one_edition_agree(store: EdgeStore, counting
 
     assert await held(store) == set(ROWS)
     assert await store.edition() == edition_of(ROWS, counting.encoder.identity)
+
+
+async def test_vectors_that_are_kept_are_not_encoded_again(
+    counting: Counting, tmp_path: Path
+) -> None:
+    """Another index of the same demonstrations finds the same in them."""
+    kept, found = tmp_path / "kept", []
+    for name in ("one", "two"):
+        store = await open_edge(tmp_path / name, counting.encoder.identity)
+        assert await build_index(store, counting.encoder, ROWS, kept=kept) == len(ROWS)
+        (vector,) = counting.encoder.encode_now(["They gave us the flat!"])
+        found.append(await store.nearest(vector, "meld", 3))
+        await store.close()
+
+    assert [counting.texts.count(row.text) for row in ROWS] == [1, 1, 1]
+    assert found[0] == found[1]
+
+
+async def test_vectors_of_other_demonstrations_are_not_taken(
+    counting: Counting, tmp_path: Path
+) -> None:
+    """What has changed is encoded, with all others."""
+    changed = (*ROWS[:-1], replace(ROWS[-1], text="The ferry goes every hour."))
+    for name, rows in (("one", ROWS), ("two", changed)):
+        store = await open_edge(tmp_path / name, counting.encoder.identity)
+        await build_index(store, counting.encoder, rows, kept=tmp_path / "kept")
+        await store.close()
+
+    assert counting.texts == [row.text for row in (*ROWS, *changed)]

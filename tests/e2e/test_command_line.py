@@ -8,6 +8,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import psutil
+
 from tests.e2e.conftest import REPOSITORY, environment
 
 
@@ -53,6 +55,60 @@ def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
     assert scored[2]["utterances"][0]["id"] == "c_u1"
     assert [len(d["utterances"]) for d in scored] == [1, 0, 2]
     assert "3 utterances scored" in done.stdout
+
+
+def test_score_encodes_the_shipped_demonstrations_once(tmp_path: Path) -> None:
+    """What the first leaves behind serves the second; the service's index has no part in it."""
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "a", "utterances": [{"speaker": "Ann", "text": "We won!"}]}\n')
+
+    first, second = (
+        run(tmp_path, "score", str(source), str(tmp_path / f"{name}.jsonl")) for name in ("1", "2")
+    )
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "indexing demonstrations: 432 of 432" in first.stdout
+    assert "indexing demonstrations" not in second.stdout
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+    assert not Path(environment(tmp_path)["ERC_DEMONSTRATIONS__FOLDER"]).exists()
+
+
+def test_score_looks_at_what_it_reads_and_writes_before_it_loads_anything(tmp_path: Path) -> None:
+    """Nobody waits for a model to be told of a file."""
+    source, there = tmp_path / "in.jsonl", tmp_path / "there.jsonl"
+    source.write_text('{"id": "a", "utterances": []}\n')
+    there.write_text("mine")
+    faults = {
+        (str(tmp_path / "none.jsonl"), "out.jsonl"): "No such file",
+        (str(source), "none/out.jsonl"): "there is no folder",
+        (str(source), str(there)): "already exists",
+        (str(source), str(source)): "is read by this command",
+    }
+
+    for arguments, told in faults.items():
+        done = run(tmp_path, "score", *arguments)
+
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stdout == ""
+
+
+def test_the_engine_of_a_score_that_is_killed_ends_with_it(tmp_path: Path) -> None:
+    """Its process is a copy of the command's, and would go on with its memory."""
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "a", "utterances": [{"speaker": "Ann", "text": "We won!"}]}\n')
+    command = [sys.executable, "-m", "service.cli", "score", str(source), str(tmp_path / "out")]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("warming up" in line for line in process.stdout)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+
+    gone, alive = psutil.wait_procs(below, timeout=30)
+    assert gone
+    assert not alive
 
 
 def test_openapi_prints_the_committed_document(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:
 
     assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") == 2
     assert value(metrics, "erc_degraded_total", part="demonstrations") == 1
+    assert value(metrics, "erc_degraded_total", part="language") == 0
 
 
 def test_a_prediction_tells_how_sure_it_is() -> None:

@@ -312,6 +312,47 @@ async def test_warm_up_reads_every_label_space(
     assert ["peaceful, powerful" in prompt for prompt in engine.prompts] == [False, True]
 
 
+async def test_answer_to_text_in_another_language_is_marked(
+    open_with: OpenRecognizer, retrieval: ScriptedRetrieval
+) -> None:
+    """By the target alone, beside what else is amiss."""
+    recognizer = open_with(languages=("en",))
+    german, english = Line(0, "Das ist doch nicht dein Ernst, oder?"), Line(1, "Where is it?")
+    space = recognizer.label_space("meld")
+
+    assert (await recognizer.recognize([english, german], space)).degraded == ("language",)
+    assert (await recognizer.recognize([german, english], space)).degraded == ()
+    retrieval.failure = DemonstrationsUnavailable("scripted")
+    found = await recognizer.recognize([german], space)
+    assert found.degraded == ("demonstrations", "language")
+
+
+async def test_nothing_is_marked_where_a_bundle_names_no_language(
+    recognizer: Recognizer,
+) -> None:
+    """Nobody knows what it reads."""
+    german = Line(0, "Das ist doch nicht dein Ernst, oder?")
+
+    found = await recognizer.recognize([german], recognizer.label_space("meld"))
+
+    assert found.degraded == ()
+
+
+async def test_forecast_is_not_marked(open_with: OpenRecognizer) -> None:
+    """Nothing was said yet."""
+    recognizer = open_with(tasks=("main", "prediction"), languages=("en",))
+    german = Line(0, "Das ist doch nicht dein Ernst, oder?")
+
+    forecast = await recognizer.forecast([german], 1, recognizer.label_space("meld"))
+
+    assert forecast.degraded == ()
+
+
+async def test_warm_up_is_in_no_particular_language(open_with: OpenRecognizer) -> None:
+    """A model that does not read English comes up."""
+    await open_with(languages=("ja",)).warm_up()
+
+
 async def test_warm_up_fails_where_retrieval_is_away(
     recognizer: Recognizer, retrieval: ScriptedRetrieval
 ) -> None:

@@ -1,8 +1,7 @@
 """What `bundle.json` says of the bundle that a merge will make of a run."""
 
-from importlib.metadata import version
-
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.version import VERSION
 from training.datasets.fingerprint import fingerprint
 from training.mixture.sources import Sources
 from training.recipe import Recipe
@@ -21,8 +20,9 @@ def bundle_of(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> 
         max_tokens=recipe.max_tokens,
         demonstrations=recipe.stages[-1].demonstrations.shown if recipe.stages else 0,
         tasks=("main", "prediction") if predicts else ("main",),
+        languages=recipe.languages,
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
         encoder=encoder,
         data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},
-        code_version=version("instructerc"),
+        code_version=VERSION,
     )

@@ -1,4 +1,4 @@
-"""Which labels there are, and in which of them the model answers."""
+"""Which labels there are, in which of them the model answers, and which languages it reads."""
 
 from dataclasses import asdict
 
@@ -18,17 +18,18 @@ router = APIRouter(tags=["label spaces"])
 )
 async def list_label_spaces(services: ServicesDep) -> Response:
     """Every known label space; those that are `available` can be asked for."""
-    trained = services.recognizer.bundle.label_spaces
+    bundle = services.recognizer.bundle
     return json_answer(
         {
+            "languages": bundle.languages,
             "label_spaces": [
                 {
                     "name": space.name,
                     "title": space.title,
-                    "available": space.name in trained,
+                    "available": space.name in bundle.label_spaces,
                     "labels": [asdict(label) for label in space.labels],
                 }
                 for space in services.label_spaces.values()
-            ]
+            ],
         }
     )

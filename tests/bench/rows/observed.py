@@ -87,7 +87,7 @@ async def observed(
         raise ValueError(f"nothing was answered: {samples[0].answer if samples else 'no request'}")
     results = list(chain.from_iterable(results_of(answer.body) for answer in answered))
     refused = sum("error" in result for result in results)
-    if any(result.get("degraded") for result in results):
+    if any("demonstrations" in result.get("degraded", ()) for result in results):
         raise ValueError("the service answered without demonstrations that it was asked to show")
     return Measurement(
         row=row,

@@ -105,6 +105,7 @@ def test_adapter_says_what_a_bundle_of_it_will_be(
     assert bundle.base == Base(name="tiny-base", revision=base_revision(tiny_base))
     assert bundle.window == Window(lowest=2, highest=3)
     assert (bundle.max_tokens, bundle.demonstrations) == (150, 1)
+    assert bundle.languages == ("en",)
     assert bundle.encoder == "words@1"
     assert bundle.label_spaces == {
         name: trained_labels(sources.label_spaces[name]) for name in ("meld", "emorynlp", "unified")
