@@ -53,6 +53,72 @@ async def test_lines_are_answered_as_the_same_dialogues_in_json(service: "Servic
     assert in_lines == out_lines == [{"line": n + 1, **each} for n, each in enumerate(whole)]
 
 
+NAMES = (
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "Application/X-JsonLines; charset=utf-8",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_lines_go_by_each_of_their_names(service: "Service", name: str) -> None:
+    """The answer has the name that it was asked for by, or else the usual one."""
+    content = line("a", "Hi.")
+    (usual,) = found(await post(service, content))
+    declared = {"Content-Type": name}
+    accepted = {"Accept": name}
+    batch = {"dialogues": [json.loads(content)]}
+    job = await service.client.post(
+        "/batch", content=content, headers=declared | {"Prefer": "respond-async"}
+    )
+    await service.work()
+
+    answers = [
+        await service.client.post("/batch", content=content, headers=declared),
+        await service.client.post("/batch", content=content, headers=declared | accepted),
+        await service.client.post("/batch", json=batch, headers=accepted),
+        await service.client.get(job.json()["results"], headers=accepted),
+    ]
+
+    asked = name.partition(";")[0].lower()
+    types = [answer.headers["content-type"] for answer in answers]
+    assert types == [NDJSON, asked, asked, asked]
+    emotions = [answer.json()["utterances"][0]["emotion"] for answer in answers]
+    assert emotions == [usual["utterances"][0]["emotion"]] * 4
+
+
+async def test_lines_may_begin_with_a_byte_order_mark(service: "Service") -> None:
+    """Each of them: files are put one behind another. One of nothing else is blank."""
+    mark = "\ufeff".encode()
+    content = mark + line("a", "Hi.") + mark + line("b", "Bye.") + mark + b"\r\n" + mark
+
+    results = found(await post(service, content))
+
+    assert [(each["line"], each["id"]) for each in results] == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "detail"),
+    [
+        (json.dumps([SAID]).encode(), "invalid-request", "line 1: body: is an array; a line is"),
+        (json.dumps([SAID], indent=1).encode(), "malformed-json", "; a line is one dialogue"),
+        (line("a", "Hi.").decode().encode("utf-16"), "malformed-json", "line 1: is UTF-16, JSON"),
+    ],
+    ids=["array", "array over lines", "UTF-16"],
+)
+async def test_what_is_no_lines_of_dialogues_is_told_what_they_are(
+    service: "Service", content: bytes, name: str, detail: str
+) -> None:
+    """At its first line."""
+    first = found(await post(service, content))[0]
+
+    assert first["error"]["type"] == f"/problems/{name}"
+    assert detail in first["error"]["detail"]
+
+
 async def test_a_broken_line_concerns_no_other(
     start_service: "StartService", tmp_path: Path
 ) -> None:
