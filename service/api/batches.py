@@ -18,7 +18,7 @@ from service.api.limits import check_dialogue
 from service.api.ndjson import Emit, lines_of
 from service.api.problem_kinds import BODY_TOO_LARGE, FOREIGN, MALFORMED_JSON
 from service.api.problems import invalid, invalid_problem, problem, problem_of
-from service.api.schemas import DialogueIn
+from service.dialogue_format import DialogueIn
 from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
 

@@ -15,8 +15,8 @@ import orjson
 from service.api.problems import invalid
 from service.settings import Limits
 
-# Values of an utterance or demonstration, as a reader counts them: at most five. Up to almost twice
-# as many, what is too much is told by its place and number.
+# Values of an utterance or demonstration, as a reader counts them: at most six. Somewhat beyond,
+# what is too much is told by its place and number.
 _VALUES_OF_EACH = 8
 _VALUES_BESIDE = 1000
 

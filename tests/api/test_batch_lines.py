@@ -11,7 +11,7 @@ import pytest
 
 from service.api.batches import Given, answer_in_order
 from service.api.ndjson import lines_of
-from service.api.schemas import DialogueIn, Said
+from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.errors import DeadlinePassed
 from service.settings import Admission, Limits
 from tests.api.serving import serving
@@ -258,7 +258,7 @@ async def test_reading_waits_for_scoring_and_for_the_client() -> None:
     async def given() -> AsyncIterator[Given]:
         nonlocal read
         for read in range(1, 101):
-            said = [Said(speaker="Ann", text="Hi.")] * 2
+            said = [UtteranceOfDialogue(speaker="Ann", text="Hi.")] * 2
             yield Given(read, DialogueIn(id=str(read), utterances=said))
 
     async def score(dialogue: DialogueIn) -> dict[str, Any]:

@@ -30,11 +30,12 @@ from service.api.problem_kinds import (
     NOT_ACCEPTABLE,
 )
 from service.api.problems import documented, invalid, problem_of
-from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
+from service.api.schemas import BatchIn, BatchOut, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.api.strings import LabelSpaceName
 from service.conversation.labels import UNIFIED, LabelSpace
+from service.dialogue_format import DialogueIn
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
