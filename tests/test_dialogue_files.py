@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.conversation.dialogue import Dialogue, Utterance
@@ -213,7 +213,8 @@ def test_the_committed_schema_is_of_what_is_read() -> None:
     assert json.loads(SCHEMA.read_text("utf-8")) == dialogue_schema()
 
 
-@given(DIALOGUES.filter(bool))
+@settings(deadline=None)
+@given(DIALOGUES)
 def test_the_schema_takes_what_is_written(dialogues: list[Dialogue]) -> None:
     document = jsonschema_rs.validator_for(dialogue_schema())
 

@@ -331,3 +331,25 @@ async def test_lines_that_are_scored_earn_the_request_time(
         answer = await service.client.post("/batch", content=steadily(), headers=HEADERS)
 
     assert len(found(answer)) == 4
+
+
+async def test_what_was_converted_and_what_was_scored_is_scored(service: "Service") -> None:
+    """As JSON, as lines, as a job: an utterance's own id comes back, its label is not read."""
+    said = {"id": "dia0_utt0", **SAID, "label": "anger", "description": "She jumps."}
+    scored = {"id": "../clean/0", "line": 4, "utterances": [said | {"emotion": {}, "index": 0}]}
+    content = json.dumps({"id": "clean/0", "utterances": [said, SAID]}).encode() + b"\n"
+    content += json.dumps(scored).encode()
+    batch = {"dialogues": [json.loads(each) for each in content.split(b"\n")]}
+
+    in_lines = found(await post(service, content))
+    at_once = (await service.client.post("/batch", json=batch)).json()["results"]
+    job = await service.client.post(
+        "/batch", content=content, headers=HEADERS | {"Prefer": "respond-async"}
+    )
+    await service.work()
+    later = found(await service.client.get(job.json()["results"]))
+
+    assert [{"line": n + 1, **each} for n, each in enumerate(at_once)] == in_lines == later
+    assert [each["id"] for each in at_once] == ["clean/0", "../clean/0"]
+    ids = [[each.get("id") for each in result["utterances"]] for result in at_once]
+    assert ids == [["dia0_utt0", None], ["dia0_utt0"]]

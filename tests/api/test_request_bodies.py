@@ -181,9 +181,14 @@ async def test_an_utterance_that_is_not_as_it_should_be_is_refused(
         ("/batch", {"dialogues": [{"id": "a"}]}, "/dialogues/0/utterances"),
         ("/batch", {"dialogues": [{"id": 1, "utterances": []}]}, "/dialogues/0/id"),
         ("/batch", {"dialogues": [{"id": "", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "a/b", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "..", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "a" * 201, "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": " ", "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": "a\nb", "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": "a" * 501, "utterances": []}]}, "/dialogues/0/id"),
+        (
+            "/batch",
+            {"dialogues": [{"id": "a", "utterances": [SAID | {"id": "u"}] * 2}]},
+            "/dialogues/0",
+        ),
         (
             "/batch",
             {"dialogues": [{"id": "a", "utterances": [SAID, SAID | {"text": "\0"}]}]},
@@ -191,8 +196,8 @@ async def test_an_utterance_that_is_not_as_it_should_be_is_refused(
         ),
         (
             "/batch",
-            {"dialogues": [{"id": "a", "utterances": [SAID | {"label": "joy"}]}]},
-            "/dialogues/0/utterances/0/label",
+            {"dialogues": [{"id": "a", "utterances": [SAID | {"lable": "joy"}]}]},
+            "/dialogues/0/utterances/0/lable",
         ),
         ("/demonstrations", {}, "/demonstrations"),
         ("/demonstrations", {"demonstrations": []}, "/demonstrations"),
