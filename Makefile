@@ -49,6 +49,7 @@ bench: $(BUNDLE)/bundle.json
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
+	$(BIN)/instructerc schema > docs/dialogues.schema.json
 
 # The page at /docs; the hash is the one that the registry states for the version.
 SWAGGER_UI := swagger-ui-dist-5.35.0.tgz

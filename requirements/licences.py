@@ -74,7 +74,7 @@ def licence(package: PackageMetadata) -> str:
     ]
     if classifiers:
         return ", ".join(classifiers)
-    text = package.get("License", "")
+    text = package["License"] if "License" in package else ""  # noqa: SIM401, it has no get
     first = text.strip().partition("\n")[0].strip()
     return first or "not stated"
 

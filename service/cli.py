@@ -232,6 +232,14 @@ def openapi() -> None:
     _say(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a dialogue, as files, batches and jobs have it."""
+    from service.dialogue_format import dialogue_schema
+
+    _say(json.dumps(dialogue_schema(), indent=2, ensure_ascii=False))
+
+
 @keys.command("new")
 def new(
     tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],

@@ -1,69 +1,103 @@
-"""Files of dialogues, in the interchange format of the service and of training."""
+"""Files of dialogues: those of `service.dialogue_format`, one a line."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.conversation.dialogue import Dialogue, Utterance
-from service.json_lines import lone_surrogate, read_json_lines, write_json_lines
+from service.dialogue_format import DialogueIn, UtteranceOfDialogue
+from service.json_lines import read_each, write_json_lines
+
+# What is wrong with a value, by pydantic's name for it, in the words of this format.
+_FAULTS = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_too_short": "must not be blank",
+    "string_unicode": "must not hold lone surrogates",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+}
+# Of a line; a field that is misspelt makes two.
+_FAULTS_TOLD = 2
 
 
 class DialogueFormatError(ValueError):
-    """A file of dialogues breaks the interchange format; the message names file, line and field."""
+    """A file of dialogues breaks the format; the message names file, line and field."""
 
 
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
-    """Read dialogues in the interchange format, one JSON object a line.
+    """Read dialogues, one JSON object a line.
 
     A line is `{"id": "d1", "utterances": [{"id": "d1_u1", "speaker": "Ann", "text": "...",
     "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` may be
-    left out. Empty lines are skipped.
+    left out. Empty lines are skipped. `service.json_lines` says what else a file may be.
 
     Raises:
         DialogueFormatError: no such file, a line is not such an object, or an id occurs twice: a
             dialogue's in the file, an utterance's in its dialogue.
     """
-    seen: dict[str, int] = {}
-    for number, value in read_json_lines(path, DialogueFormatError):
-        where = f"{path}:{number}"
+    for found in read_each_dialogue(path):
+        if isinstance(found, DialogueFormatError):
+            raise found
+        yield found
+
+
+def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
+    """The same; in place of a dialogue that is refused comes the error, and then the others.
+
+    Raises:
+        DialogueFormatError: the file cannot be read, or not to its end.
+    """
+    seen: dict[str, str] = {}
+    for place, value in read_each(path, DialogueFormatError):
+        where = f"{path}:{place}"
+        if isinstance(value, DialogueFormatError):
+            yield value
+            continue
         try:
             dialogue = dialogue_from_json(value)
         except DialogueFormatError as error:
-            raise DialogueFormatError(f"{where}: {error}") from None
+            yield DialogueFormatError(f"{where}: {error}")
+            continue
         if dialogue.id in seen:
-            raise DialogueFormatError(
-                f"{where}: id {dialogue.id!r} is also on line {seen[dialogue.id]}"
-            )
-        seen[dialogue.id] = number
+            also = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
+            yield DialogueFormatError(f"{where}: {also}")
+            continue
+        seen[dialogue.id] = place
         yield dialogue
 
 
 def dialogue_from_json(value: object) -> Dialogue:
-    """Check one parsed line of the interchange format.
+    """Check one parsed line of the format.
 
     Raises:
-        DialogueFormatError: a field is missing or has the wrong type, or two utterances have one
-            id; the message names it.
+        DialogueFormatError: a field is missing, not known or not as it must be, or two utterances
+            have one id; the message names it.
     """
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
-    identifier = _text(value, "id", "id")
-    utterances = value.get("utterances")
-    if not isinstance(utterances, list):
-        raise DialogueFormatError("utterances must be a list")
-    dialogue = Dialogue(identifier, tuple(_utterance(u, n) for n, u in enumerate(utterances)))
-    seen: dict[str, int] = {}
-    for index, utterance in enumerate(dialogue.utterances):
-        if utterance.id is not None and seen.setdefault(utterance.id, index) != index:
-            raise DialogueFormatError(
-                f"utterances[{index}].id {utterance.id!r} is also that of "
-                f"utterances[{seen[utterance.id]}]"
-            )
-    return dialogue
+    if not value.keys() & {"id", "utterances"}:
+        has = ", ".join(list(value)[:5]) or "no field"
+        raise DialogueFormatError(f'is no dialogue: needs "id" and "utterances", has {has}')
+    try:
+        found = DialogueIn.model_validate(value)
+    except ValidationError as error:
+        raise DialogueFormatError(_told(error)) from None
+    return Dialogue(found.id, utterances_of(found))
+
+
+def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:
+    """The utterances of a dialogue that was checked."""
+    return tuple(
+        Utterance(said.speaker, said.text, said.label, said.description, id=said.id)
+        for said in dialogue.utterances
+    )
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
-    """The interchange form of a dialogue; optional fields only where they are set."""
+    """A dialogue as a line has it; optional fields only where they are set."""
     return {
         "id": dialogue.id,
         "utterances": [
@@ -77,32 +111,35 @@ def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def write_dialogues(dialogues: Iterable[Dialogue], path: Path) -> None:
-    """Write dialogues in the interchange format, one a line, whole or not at all."""
-    write_json_lines(map(dialogue_to_json, dialogues), path)
+    """Write dialogues, one a line, whole or not at all.
+
+    Raises:
+        DialogueFormatError: one is none that could be read again; the message names it.
+    """
+    write_json_lines(map(_checked, dialogues), path)
 
 
-def _utterance(value: object, index: int) -> Utterance:
-    where = f"utterances[{index}]"
-    if not isinstance(value, dict):
-        raise DialogueFormatError(f"{where} must be an object")
-    return Utterance(
-        speaker=_text(value, "speaker", f"{where}.speaker"),
-        text=_text(value, "text", f"{where}.text"),
-        label=_optional_text(value, "label", f"{where}.label"),
-        description=_optional_text(value, "description", f"{where}.description"),
-        id=_optional_text(value, "id", f"{where}.id"),
-    )
+def _checked(dialogue: Dialogue) -> dict[str, Any]:
+    value = dialogue_to_json(dialogue)
+    try:
+        dialogue_from_json(value)
+    except DialogueFormatError as error:
+        raise DialogueFormatError(f"dialogue {dialogue.id!r}: {error}") from None
+    return value
 
 
-def _text(value: dict[str, object], key: str, where: str) -> str:
-    found = value.get(key)
-    if not isinstance(found, str):
-        problem = "is missing" if key not in value else f"must be a string, not {found!r}"
-        raise DialogueFormatError(f"{where} {problem}")
-    if (place := lone_surrogate(found)) is not None:
-        raise DialogueFormatError(f"{where} holds a lone surrogate at character {place}")
-    return found
+def _told(error: ValidationError) -> str:
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    told = [_fault(each["loc"], each["type"], each["msg"]) for each in faults[:_FAULTS_TOLD]]
+    more = len(faults) - len(told)
+    return "; ".join(told) + (f" (and {more} more)" if more else "")
 
 
-def _optional_text(value: dict[str, object], key: str, where: str) -> str | None:
-    return None if value.get(key) is None else _text(value, key, where)
+def _fault(where: tuple[str | int, ...], kind: str, message: str) -> str:
+    field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
+    if kind == "extra_forbidden":
+        known = DialogueIn if len(where) == 1 else UtteranceOfDialogue
+        names = (name for name, info in known.model_fields.items() if not info.exclude)
+        message = f"no such field; there are {', '.join(sorted(names))}"
+        return f"{field[1:]}: {message}"
+    return f"{field[1:]} {_FAULTS.get(kind, message)}".strip()

@@ -1,41 +1,63 @@
-"""Files of one JSON value a line, UTF-8."""
+"""Files of JSON values, one a line, in UTF-8; and such files as other programs write them.
 
+Packed with gzip, in UTF-16 or UTF-32, as one array, or with each value spread over lines.
+"""
+
+import gzip
+import io
 import json
+import re
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from service.files import written_whole
 
+Refusal = TypeVar("Refusal", bound=ValueError)
 
-def read_json_lines(path: Path, refusal: type[ValueError]) -> Iterator[tuple[int, Any]]:
-    """The values of a file and the lines they stand on, from 1.
+# So much of a file is held at once: a line, or all of one whose values are not one a line.
+_MOST_BYTES = 67_108_864
+_MOST = "64 MiB"
+
+_GZIP = b"\x1f\x8b"
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def read_json_lines(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
+    """The values of a file and where they stand: `3` for line 3, `1, item 3` in an array.
 
     Empty lines are skipped, and so is a byte order mark.
 
     Args:
-        refusal: what is raised; its message names the file and the line.
+        refusal: what is raised; its message names the file and the place.
 
     Raises:
         refusal: no such file, or a line that is not UTF-8, not JSON, or JSON that cannot be read:
-            too deep, or with a number of thousands of digits.
+            too deep, too long, or with a number of thousands of digits.
+    """
+    for place, value in read_each(path, refusal):
+        if isinstance(value, refusal):
+            raise value
+        yield place, value
+
+
+def read_each(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
+    """The same; in place of a line that cannot be read comes the refusal, and then the others.
+
+    Raises:
+        refusal: the file cannot be read, or not to its end.
     """
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if not raw.strip():
-                    continue
-                try:  # without the line's end: an error's column would be counted from there
-                    value = json.loads(raw.rstrip().decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError as error:
-                    raise refusal(f"{path}:{number}: not UTF-8: {error.reason}") from None
-                except json.JSONDecodeError as error:
-                    message = f"{path}:{number}: not JSON: {error.msg} at column {error.colno}"
-                    raise refusal(message) from None
-                except (ValueError, RecursionError) as error:
-                    message = f"{path}:{number}: not JSON that can be read: {error}"
-                    raise refusal(message) from None
-                yield number, value
+            yield from _values(_lines(file, path, refusal), path, refusal)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise refusal(f"{path}: cannot be unpacked with gzip: {error}") from None
+    except UnicodeDecodeError as error:
+        raise refusal(f"{path}: not {error.encoding.upper()}: {error.reason}") from None
     except OSError as error:
         raise refusal(f"{path}: {error.strerror}") from None
 
@@ -58,10 +80,133 @@ def line_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
-def lone_surrogate(text: str) -> int | None:
-    """Where a text has half of a surrogate pair, which JSON can spell and UTF-8 cannot hold."""
+def _lines(file: io.BufferedReader, path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
+    """The lines of a file, in UTF-8 whatever it is in, without their ends."""
+    packed = file.peek(2)[:2] == _GZIP
+    stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+    encoding = json.detect_encoding(stream.peek(4)[:4])
+    if encoding.startswith("utf-8"):
+        lines = iter(lambda: stream.readline(_MOST_BYTES + 1), b"")
+    else:
+        text = io.TextIOWrapper(stream, encoding, newline="\n")
+        lines = iter(lambda: text.readline(_MOST_BYTES + 1).encode(), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > _MOST_BYTES:
+            raise refusal(f"{path}:{number}: a line of more than {_MOST}; write one value a line")
+        yield line.removeprefix(BOM_UTF8).rstrip()
+
+
+def _values(
+    lines: Iterator[bytes], path: Path, refusal: type[Refusal]
+) -> Iterator[tuple[str, Any]]:
+    head = _up_to_a_value(lines)
+    first = len(head)
+    value = _parsed(head[-1]) if head else None
+    if isinstance(value, ValueError | list):
+        head += _up_to_a_value(lines)
+        if head[first - 1] in (b"[", b"{") or _is_document(value, head[first:]):
+            whole = _whole(chain(head, lines), path, refusal)
+            try:
+                yield from _of_document(whole.decode())
+                return
+            except json.JSONDecodeError as error:
+                if error.lineno > first:
+                    raise refusal(f"{path}:{error.lineno}: {_why(error)}") from None
+            except (ValueError, RecursionError) as error:
+                raise refusal(f"{path}: {_why(error)}") from None
+            head = whole.split(b"\n")  # it is the first line that is broken
+    for number, line in enumerate(chain(head, lines), start=1):
+        if line:
+            value = _parsed(line)
+            if isinstance(value, ValueError):
+                value = refusal(f"{path}:{number}: {value}")
+            yield str(number), value
+
+
+def _up_to_a_value(lines: Iterator[bytes]) -> list[bytes]:
+    """Blank lines and the one after them."""
+    taken = []
+    for line in lines:
+        taken.append(line)
+        if line:
+            break
+    return taken
+
+
+def _is_document(first: list[Any] | ValueError, after: list[bytes]) -> bool:
+    """Whether a file is to be read as a whole.
+
+    Args:
+        first: its first line, which holds an array, or no value of its own.
+        after: the lines up to the next that is not blank.
+    """
+    goes_on = bool(after and after[-1])
+    if isinstance(first, list):
+        return not goes_on
+    return goes_on and not isinstance(_parsed(after[-1]), dict)
+
+
+def _whole(lines: Iterable[bytes], path: Path, refusal: type[Refusal]) -> bytes:
+    whole = bytearray()
+    for line in lines:
+        whole += line + b"\n"
+        if len(whole) > _MOST_BYTES:
+            raise refusal(f"{path}: more than {_MOST} in one piece; write one value a line")
+    return bytes(whole)
+
+
+def _of_document(text: str) -> list[tuple[str, Any]]:
+    """The values of a text, one behind another, with the items of an array in its place."""
+    found: list[tuple[int, str, Any]] = []
+    at = _past_space(text, 0)
+    while at < len(text):
+        if text[at] == "[":
+            items, end = _items(text, at)
+            found += [(start, f", item {n}", item) for n, (start, item) in enumerate(items, 1)]
+        else:
+            value, end = _DECODER.raw_decode(text, at)
+            found.append((at, "", value))
+        at = _past_space(text, end)
+    placed, line, before = [], 1, 0
+    for start, which, value in found:
+        line += text.count("\n", before, start)
+        before = start
+        placed.append((f"{line}{which}", value))
+    return placed
+
+
+def _items(text: str, at: int) -> tuple[list[tuple[int, Any]], int]:
+    """The items of the array that begins at `at`, each with its beginning, and the array's end."""
+    items: list[tuple[int, Any]] = []
+    at = _past_space(text, at + 1)
+    while text[at : at + 1] != "]":
+        if items:
+            if text[at : at + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+            at = _past_space(text, at + 1)
+        value, end = _DECODER.raw_decode(text, at)
+        items.append((at, value))
+        at = _past_space(text, end)
+    return items, at + 1
+
+
+def _past_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _parsed(line: bytes) -> Any:
+    """The value of a line, or a ValueError that says why there is none."""
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return error.start
-    return None
+        return json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        return ValueError(_why(error))
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"not UTF-8: {error.reason}"
+        case json.JSONDecodeError():
+            return f"not JSON: {error.msg} at column {error.colno}"
+    return f"not JSON that can be read: {error}"

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import load_bundle
-from service.dialogue_files import dialogue_to_json, read_dialogues
+from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
 from service.errors import UtteranceTooLong
 from service.files import written_whole
 from service.json_lines import line_of
@@ -30,7 +31,7 @@ async def recognize_all(
     dialogues: Sequence[Dialogue],
     label_space: LabelSpace,
     places: asyncio.Semaphore,
-) -> AsyncIterator[tuple[Dialogue, list[Recognition] | UtteranceTooLong]]:
+) -> AsyncGenerator[tuple[Dialogue, list[Recognition] | UtteranceTooLong], None]:
     """Read every utterance of many dialogues, answered in their order, with a progress bar.
 
     A dialogue with an utterance that is longer than the model reads is answered with that error;
@@ -80,34 +81,44 @@ async def score_file(
     """Score the dialogues of `source` into `target`, a line each, in their order.
 
     A line of `target` is the dialogue's line with, for each utterance, what an answer of the
-    service says of it; a dialogue that cannot be read has `error` instead. The file appears when
-    it is complete.
+    service says of it; a dialogue that cannot be read has `error` instead, and a line that is no
+    dialogue is `error` alone. The file appears when it is complete.
 
     Raises:
-        DialogueFormatError: there is no `source`, or it is not in the interchange format.
+        DialogueFormatError: there is no `source`, or no line of it is a dialogue.
         ServiceError: an unknown label space, or a part that fails.
         OSError: `target` cannot be written.
     """
     # Before anything starts: what is wrong with the request is said at once.
-    dialogues = list(read_dialogues(source))
+    read = list(read_each_dialogue(source))
+    dialogues = [each for each in read if isinstance(each, Dialogue)]
+    refused = [each for each in read if isinstance(each, DialogueFormatError)]
+    if refused and not dialogues:
+        raise refused[0]
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     bundle = load_bundle(settings.bundle, label_spaces)
     space = supported_label_space(bundle, label_spaces, label_space)
-    counted, errors = 0, []
+    counted, errors = 0, [str(each) for each in refused]
     async with open_parts(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
         gc.freeze()  # or the end would look through all libraries for garbage
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
+        recognized = recognize_all(parts.recognizer, dialogues, space, places)
         with written_whole(target) as file:
-            async for dialogue, found in recognize_all(parts.recognizer, dialogues, space, places):
-                line = dialogue_to_json(dialogue)
-                if isinstance(found, UtteranceTooLong):
-                    errors.append(str(found))
-                    line["error"] = str(found)
-                else:
-                    counted += len(found)
-                    for said, recognition in zip(line["utterances"], found, strict=True):
-                        said.update(document(recognition, bundle))
-                file.write(line_of(line))
+            async with aclosing(recognized):
+                for each in read:
+                    if isinstance(each, DialogueFormatError):
+                        file.write(line_of({"error": str(each)}))
+                        continue
+                    dialogue, found = await anext(recognized)
+                    line = dialogue_to_json(dialogue)
+                    if isinstance(found, UtteranceTooLong):
+                        errors.append(str(found))
+                        line["error"] = str(found)
+                    else:
+                        counted += len(found)
+                        for said, recognition in zip(line["utterances"], found, strict=True):
+                            said.update(document(recognition, bundle))
+                    file.write(line_of(line))
     return Scored(counted, tuple(errors))

@@ -3,12 +3,23 @@
 import json
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.conversation.dialogue import Dialogue, Utterance
-from service.dialogue_files import DialogueFormatError, read_dialogues, write_dialogues
+from service.conversation.words import fault_of_name, fault_of_text
+from service.dialogue_files import (
+    DialogueFormatError,
+    dialogue_to_json,
+    read_dialogues,
+    read_each_dialogue,
+    write_dialogues,
+)
+from service.dialogue_format import dialogue_schema
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "dialogues.schema.json"
 
 
 def told_apart(utterances: list[Utterance]) -> bool:
@@ -17,12 +28,13 @@ def told_apart(utterances: list[Utterance]) -> bool:
     return len(set(named)) == len(named)
 
 
-TEXTS = st.text(max_size=30)
+TEXTS = st.text(max_size=30).filter(lambda text: fault_of_text(text) is None)
+NAMES = st.text(max_size=30).filter(lambda text: fault_of_name(text) is None)
 UTTERANCES = st.builds(
-    Utterance, TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS, id=st.none() | TEXTS
+    Utterance, NAMES, TEXTS, st.none() | NAMES, st.none() | TEXTS, id=st.none() | NAMES
 )
 DIALOGUES = st.lists(
-    st.builds(Dialogue, TEXTS, st.lists(UTTERANCES, max_size=4).filter(told_apart).map(tuple)),
+    st.builds(Dialogue, NAMES, st.lists(UTTERANCES, max_size=4).filter(told_apart).map(tuple)),
     max_size=4,
     unique_by=lambda dialogue: dialogue.id,
 )
@@ -32,7 +44,7 @@ DIALOGUES = st.lists(
 def test_written_dialogues_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, dialogues: list[Dialogue]
 ) -> None:
-    """Line breaks, controls, quotes and empty strings included."""
+    """Line breaks, quotes and whatever else somebody may say included."""
     path = tmp_path_factory.mktemp("dialogues") / "dialogues.jsonl"
     write_dialogues(dialogues, path)
 
@@ -58,12 +70,12 @@ def test_written_file_is_readable_by_people(tmp_path: Path) -> None:
 
 
 def test_optional_fields_may_be_null_or_missing(tmp_path: Path) -> None:
-    """Fields that the format does not know are none of its business."""
+    """What an answer said of an utterance is none of a reader's business."""
     path = tmp_path / "dialogues.jsonl"
     path.write_text(
-        '{"id": "d", "split": "dev", "utterances": [{"speaker": "A", "text": "x", "label": null}, '
+        '{"id": "d", "line": 1, "utterances": [{"speaker": "A", "text": "x", "label": null}, '
         '{"speaker": "A", "text": "y", "label": "joy", "description": null, "id": null, '
-        '"time": 3}]}'
+        '"emotion": {"label": "joy"}, "demonstrations": [], "degraded": []}]}'
     )
 
     assert [*read_dialogues(path)] == [
@@ -79,7 +91,7 @@ def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
 
     assert next(dialogues) == Dialogue("a", ())
     with pytest.raises(
-        DialogueFormatError, match=r"dialogues\.jsonl:4: id must be a string, not 5"
+        DialogueFormatError, match=r"dialogues\.jsonl:4: id must be a string; utterances is missing"
     ):
         next(dialogues)
 
@@ -113,36 +125,48 @@ def _one(utterance: object) -> bytes:
     [
         (b'{"id": "d",', "not JSON: .* at column 12"),
         (b'["d"]', "a dialogue must be an object"),
-        (b"{}", "id is missing"),
-        (b'{"id": null, "utterances": []}', "id must be a string, not None"),
-        (b'{"id": "d"}', "utterances must be a list"),
+        (b"{}", 'is no dialogue: needs "id" and "utterances", has no field'),
+        (b'{"segments": [], "language": "en"}', "is no dialogue: .*, has segments, language$"),
+        (b'{"utterances": []}', "id is missing"),
+        (b'{"id": null, "utterances": []}', "id must be a string"),
+        (
+            b'{"id": "d", "utterances": [], "split": "dev"}',
+            "split: no such field; there are id, ut",
+        ),
+        (b'{"id": "d\\n", "utterances": []}', "id must be on one line"),
+        (b'{"id": "d"}', "utterances is missing"),
         (b'{"id": "d", "utterances": {}}', "utterances must be a list"),
         (_one("hi"), r"utterances\[1\] must be an object"),
         (_one({"text": "x"}), r"utterances\[1\]\.speaker is missing"),
-        (_one({"speaker": 1, "text": "x"}), r"utterances\[1\]\.speaker must be a string, not 1"),
+        (_one({"speaker": 1, "text": "x"}), r"utterances\[1\]\.speaker must be a string"),
         (_one({"speaker": "A"}), r"utterances\[1\]\.text is missing"),
-        (_one({"speaker": "A", "text": None}), r"utterances\[1\]\.text must be a string, not None"),
+        (_one({"speaker": "A", "text": None}), r"utterances\[1\]\.text must be a string"),
         (
-            _one({"speaker": "A", "text": "", "label": 0}),
+            _one({"speaker": "A", "text": "x", "label": 0}),
             r"utterances\[1\]\.label must be a string",
         ),
         (
-            _one({"speaker": "A", "text": "", "description": []}),
-            r"utterances\[1\]\.description must be a string, not \[\]",
+            _one({"speaker": "A", "text": "x", "description": []}),
+            r"utterances\[1\]\.description must be a string",
         ),
         (
-            _one({"id": 2, "speaker": "A", "text": ""}),
-            r"utterances\[1\]\.id must be a string, not 2",
+            _one({"id": 2, "speaker": "A", "text": "x"}),
+            r"utterances\[1\]\.id must be a string",
         ),
         (
-            _one({"id": "u1", "speaker": "A", "text": ""}),
-            r"utterances\[1\]\.id 'u1' is also that of utterances\[0\]",
+            _one({"id": "u1", "speaker": "A", "text": "x"}),
+            "utterances 1 and 0 have one id; each must have its own",
+        ),
+        (
+            _one({"speeker": "A", "text": "x"}),
+            r"utterances\[1\]\.speaker is missing; utterances\[1\]\.speeker: no such field; there "
+            "are description, id, label, speaker, text$",
         ),
         (
             _one({"speaker": "A", "text": "ab\ud83d"}),
-            r"utterances\[1\]\.text holds a lone surrogate at character 2",
+            r"utterances\[1\]\.text must not hold lone surrogates",
         ),
-        (b'{"id": "\\udc00", "utterances": []}', "id holds a lone surrogate at character 0"),
+        (b'{"id": "\\udc00", "utterances": []}', "id must not hold lone surrogates"),
     ],
 )
 def test_error_names_file_line_and_field(line: bytes, problem: str, tmp_path: Path) -> None:
@@ -151,3 +175,47 @@ def test_error_names_file_line_and_field(line: bytes, problem: str, tmp_path: Pa
 
     with pytest.raises(DialogueFormatError, match=rf"dialogues\.jsonl:2: {problem}"):
         list(read_dialogues(path))
+
+
+def test_each_dialogue_is_read_whatever_is_wrong_with_others(tmp_path: Path) -> None:
+    """What is wrong comes in its place."""
+    path = tmp_path / "dialogues.jsonl"
+    path.write_bytes(
+        b'{"id": "a", "utterances": []}\n{"id": "b"\n'
+        + _one({"speaker": "A", "text": " "})
+        + b'\n{"id": "a", "utterances": []}\n{"id": "c", "utterances": []}'
+    )
+
+    found = [
+        str(each) if isinstance(each, ValueError) else each for each in read_each_dialogue(path)
+    ]
+
+    assert found == [
+        Dialogue("a", ()),
+        f"{path}:2: not JSON: Expecting ',' delimiter at column 11",
+        f"{path}:3: utterances[1].text must not be blank",
+        f"{path}:4: id 'a' is also on line 1",
+        Dialogue("c", ()),
+    ]
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "dialogues.jsonl"
+
+    with pytest.raises(DialogueFormatError, match=r"'d': utterances\[0\]\.text must not be blank"):
+        write_dialogues([Dialogue("d", (Utterance("A", " "),))], path)
+
+    assert not path.exists()
+
+
+def test_the_committed_schema_is_of_what_is_read() -> None:
+    """After a change that is meant, `make openapi` writes it anew."""
+    assert json.loads(SCHEMA.read_text("utf-8")) == dialogue_schema()
+
+
+@settings(deadline=None)
+@given(DIALOGUES)
+def test_the_schema_takes_what_is_written(dialogues: list[Dialogue]) -> None:
+    document = jsonschema_rs.validator_for(dialogue_schema())
+
+    assert all(document.is_valid(dialogue_to_json(each)) for each in dialogues)

@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission.door import Door
 from service.admission.patience import Patience
+from service.api.content_types import is_lines
 from service.api.event_stream import EVENT_STREAM
 from service.api.headers import APPLIED
-from service.api.ndjson import NDJSON
 from service.api.preferences import preferred_wait
 from service.api.problems import answer_of
 from service.errors import ClientLeft, ServiceError
@@ -56,7 +56,7 @@ class AdmittedRequests:
                         # A stream goes on as long as it is read; lines, as work is done for them.
                         if content_type.startswith(EVENT_STREAM):
                             self.door.set_aside(patience)
-                        elif not content_type.startswith(NDJSON):
+                        elif not is_lines(content_type):
                             patience.begin_anew()
                     elif not message.get("more_body", False):
                         client.answered()

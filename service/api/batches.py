@@ -16,9 +16,9 @@ from service.admission.patience import earn
 from service.api.bounded_json import read_json
 from service.api.limits import check_dialogue
 from service.api.ndjson import Emit, lines_of
-from service.api.problem_kinds import BODY_TOO_LARGE, MALFORMED_JSON
-from service.api.problems import invalid_problem, problem, problem_of
-from service.api.schemas import DialogueIn
+from service.api.problem_kinds import BODY_TOO_LARGE, FOREIGN, MALFORMED_JSON
+from service.api.problems import invalid, invalid_problem, problem, problem_of
+from service.dialogue_format import DialogueIn
 from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
 
@@ -60,7 +60,8 @@ async def given_lines(
         most: how many utterances of one dialogue the caller's quota allows, if it says.
 
     Raises:
-        HTTPException: the body is declared as larger than is taken.
+        HTTPException: the body is declared as larger than is taken, or as what is not; of a body
+            that turns out to be, the lines before it are read.
         ClientLeft: the client broke off.
     """
     number = 0
@@ -74,7 +75,7 @@ async def given_lines(
         if not number:
             raise
         detail = f"after line {number}: {error.detail}; nothing after it is read"
-        yield Given(number + 1, problem(BODY_TOO_LARGE, detail))
+        yield Given(number + 1, problem(FOREIGN[error.status_code], detail))
 
 
 def _dialogue(
@@ -84,10 +85,13 @@ def _dialogue(
         detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
         return problem(BODY_TOO_LARGE, detail)
     try:
-        found = DialogueIn.model_validate(read_json(line, limits))
+        value = read_json(line, limits)
+        if isinstance(value, list):
+            raise invalid(detail="is an array; a line is one dialogue")
+        found = DialogueIn.model_validate(value)
         check_dialogue(found, limits, most)
     except orjson.JSONDecodeError as error:
-        detail = f"line {number}: {error.msg} (at character {error.pos})"
+        detail = f"line {number}: {error.msg} (at character {error.pos}); a line is one dialogue"
         return problem(MALFORMED_JSON, detail)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)

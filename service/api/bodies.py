@@ -1,7 +1,6 @@
 """Bodies: bounded and strictly JSON on the way in, JSON on the way out."""
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,20 +13,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.bounded_json import read_json
+from service.api.content_codings import unpacked
+from service.api.content_types import JSON, check_charset, is_json
 from service.api.ndjson import is_ndjson
 from service.api.problem_kinds import BODY_TOO_LARGE, NOT_JSON
 from service.api.problems import malformed
 from service.errors import ClientLeft
 
-JSON = "application/json"
-
-_JSON = re.compile(r"application/(?:[^;\s]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
-
 
 class LimitedBody:
-    """Middleware: refuses a body beyond `most_bytes` as soon as somebody reads it.
+    """Middleware: unpacks a body, and refuses one beyond `most_bytes` as soon as it is read so far.
 
-    By its Content-Length, before the first byte, or else by its bytes as they are counted.
+    By its Content-Length, before the first byte, or else by its bytes as they are counted; as it is
+    sent, and as it is unpacked.
     """
 
     def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_of_lines: int) -> None:
@@ -44,25 +42,31 @@ class LimitedBody:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen = 0
         in_lines = scope["path"] == "/batch" and is_ndjson(scope)
         most_bytes = self.most_bytes_of_lines if in_lines else self.most_bytes
+        sent = _counted(receive, most_bytes, _declared_bytes(scope))
+        await self.app(scope, _counted(unpacked(scope, sent), most_bytes), send)
 
-        async def counting() -> Message:
-            nonlocal seen
-            if seen == 0 and _declared_bytes(scope) > most_bytes:
-                raise _refusal(most_bytes)
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > most_bytes:
-                raise _refusal(most_bytes)
-            return message
 
-        await self.app(scope, counting, send)
+def _counted(receive: Receive, most_bytes: int, declared: int = 0) -> Receive:
+    seen = 0
+
+    async def counting() -> Message:
+        nonlocal seen
+        if seen == 0 and declared > most_bytes:
+            raise _refusal(most_bytes)
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most_bytes:
+            raise _refusal(most_bytes)
+        return message
+
+    return counting
 
 
 def _refusal(most_bytes: int) -> HTTPException:
-    return HTTPException(BODY_TOO_LARGE.status, f"at most {most_bytes} bytes are taken")
+    detail = f"at most {most_bytes} bytes are taken, as they are sent and as they unpack"
+    return HTTPException(BODY_TOO_LARGE.status, detail)
 
 
 def _declared_bytes(scope: Scope) -> int:
@@ -82,7 +86,7 @@ class StrictJson(Request):
 
         Raises:
             RequestValidationError: it is no JSON, or more than is taken; it says where.
-            HTTPException: it has too many bytes.
+            HTTPException: it has too many bytes, or cannot be unpacked.
             ClientLeft: the client broke off.
         """
         try:
@@ -109,8 +113,9 @@ class JsonRoute(APIRoute):
             return handle
 
         async def read_strictly(request: Request) -> Response:
-            if not _JSON.match(request.headers.get("content-type", "")):
-                raise HTTPException(NOT_JSON.status, "send it with Content-Type: application/json")
+            if not is_json(request.headers.get("content-type", "")):
+                raise HTTPException(NOT_JSON.status, f"send it with Content-Type: {JSON}")
+            check_charset(request.headers)
             strict = StrictJson(request.scope, request.receive)
             await strict.read()
             await asyncio.sleep(0)  # what a large body holds is yet to be validated
@@ -121,6 +126,4 @@ class JsonRoute(APIRoute):
 
 def json_answer(content: Any, status: int = 200) -> Response:
     """An answer of plain dicts and lists; moments end in Z."""
-    return Response(
-        orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type="application/json"
-    )
+    return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type=JSON)

@@ -5,7 +5,9 @@ what a body costs goes by its values rather than by its bytes. They are counted 
 and its shape is looked at before it is validated.
 """
 
+import json
 import re
+from codecs import BOM_UTF8
 from typing import Any
 
 import orjson
@@ -13,8 +15,8 @@ import orjson
 from service.api.problems import invalid
 from service.settings import Limits
 
-# Values of an utterance or demonstration, as a reader counts them: at most five. Up to almost twice
-# as many, what is too much is told by its place and number.
+# Values of an utterance or demonstration, as a reader counts them: at most six. Somewhat beyond,
+# what is too much is told by its place and number.
 _VALUES_OF_EACH = 8
 _VALUES_BESIDE = 1000
 
@@ -32,13 +34,17 @@ def read_json(content: bytes, limits: Limits) -> Any:
     """The value that a body, or a line of one, spells.
 
     Python's own reader takes NaN and lone surrogates, and fails on deep nesting and long integers
-    with errors that are no JSON errors; this one goes by the letter.
+    with errors that are no JSON errors; this one goes by the letter. A byte order mark is passed
+    over, as a reader may (RFC 8259, section 8.1).
 
     Raises:
         orjson.JSONDecodeError: it is no JSON.
         RequestValidationError: it has more values, members or levels than any request needs; it
             says where.
     """
+    if (encoding := json.detect_encoding(content)).startswith(("utf-16", "utf-32")):
+        raise orjson.JSONDecodeError(f"is {encoding[:6].upper()}, JSON is sent in UTF-8", "", 0)
+    content = content.removeprefix(BOM_UTF8)
     most = _VALUES_OF_EACH * (limits.batch_utterances + limits.batch_dialogues) + _VALUES_BESIDE
     if _has_more_values(content, most):
         raise invalid(detail=f"holds more than {most} values, the most that are read")

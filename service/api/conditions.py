@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 
 from service.api.problems import invalid
-from service.api.strings import Patterned
+from service.dialogue_format import Patterned
 from service.sessions.versions import Expected, Version
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')

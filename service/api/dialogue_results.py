@@ -5,10 +5,10 @@ from typing import Any
 
 from service.api.problem_kinds import INTERNAL_ERROR
 from service.api.problems import problem, problem_of
-from service.api.schemas import DialogueIn
 from service.api.services import Services
-from service.conversation.dialogue import Utterance
 from service.conversation.labels import LabelSpace
+from service.dialogue_files import utterances_of
+from service.dialogue_format import DialogueIn
 from service.errors import ServiceError, Unavailable
 from service.jobs import Score
 from service.observability.metrics import Metrics
@@ -33,18 +33,19 @@ async def score(
         UtteranceTooLong, EngineUnavailable: as the recognizer says.
     """
     recognizer = services.recognizer
-    utterances = [
-        Utterance(said.speaker, said.text, description=said.description)
-        for said in dialogue.utterances
-    ]
     place = services.places.of(Priority.BATCH, tenant)
-    recognitions = await recognize_dialogue(recognizer, utterances, label_space, place, tenant)
+    recognitions = await recognize_dialogue(
+        recognizer, utterances_of(dialogue), label_space, place, tenant
+    )
     found = [document(recognition, recognizer.bundle) for recognition in recognitions]
     for each in found:
         metrics.count_prediction(each)
     return {
         "id": dialogue.id,
-        "utterances": [{"index": index, **each} for index, each in enumerate(found)],
+        "utterances": [
+            {"index": index, **({} if said.id is None else {"id": said.id}), **each}
+            for index, (said, each) in enumerate(zip(dialogue.utterances, found, strict=True))
+        ],
     }
 
 

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from service.api.admitted import ALWAYS_ADMITTED
 from service.api.bodies import json_answer
 from service.api.headers import (
+    ACCEPT_ENCODING,
     APPLIED,
     AUTHENTICATE,
     CONNECTION,
@@ -86,6 +87,8 @@ def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[s
         yield RETRY_AFTER
     if status in _NOT_LET_IN:
         yield AUTHENTICATE
+    if status == "415":
+        yield ACCEPT_ENCODING
     if status in _LAST or (status[0] in "45" and "requestBody" in call):
         yield CONNECTION
 

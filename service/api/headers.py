@@ -17,6 +17,7 @@ APPLIED = "Preference-Applied"
 RETRY_AFTER = "Retry-After"
 AUTHENTICATE = "WWW-Authenticate"
 CONNECTION = "Connection"
+ACCEPT_ENCODING = "Accept-Encoding"
 CACHE_CONTROL = "Cache-Control"
 QUOTA = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
@@ -58,6 +59,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     RETRY_AFTER: _count("Seconds until it is worth another try.", least=1),
     AUTHENTICATE: _text("How to authenticate, and the scope that is missing (RFC 6750)."),
     CONNECTION: _text("`close`: this is the connection's last answer."),
+    ACCEPT_ENCODING: _text("How a body may be packed, where yours is packed otherwise."),
     "RateLimit-Limit": _count("Requests at once that the key's quota allows, where it has one."),
     "RateLimit-Remaining": _count("How many of them are left."),
     "RateLimit-Reset": _count("Seconds until all of them are there again."),

@@ -10,11 +10,10 @@ from service.api.problems import invalid
 from service.api.schemas import (
     BatchIn,
     DemonstrationIn,
-    DialogueIn,
     ForecastAsked,
-    Said,
     TimelineAsked,
 )
+from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 
 # Of a job, whose other lines are scored all the same.

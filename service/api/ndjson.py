@@ -1,7 +1,7 @@
-"""JSON a line (`application/x-ndjson`), read and written a line at a time."""
+"""JSON a line, read and written a line at a time."""
 
 import asyncio
-import re
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -12,12 +12,9 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from service.api.content_types import NDJSON, is_lines
 from service.api.head_method import is_head
 from service.api.headers import UNBUFFERED
-
-NDJSON = "application/x-ndjson"
-
-_NDJSON = re.compile(r"application/(?:x-)?ndjson\s*(?:;|\Z)", re.IGNORECASE)
 
 _STEP_BYTES = 16_384
 
@@ -27,7 +24,7 @@ Emit = Callable[[Any], Awaitable[None]]
 
 def is_ndjson(scope: Scope) -> bool:
     """Whether a request's body is declared as lines of JSON."""
-    return _NDJSON.match(Headers(scope=scope).get("content-type", "")) is not None
+    return is_lines(Headers(scope=scope).get("content-type", ""))
 
 
 class NdjsonRoute(APIRoute):
@@ -43,6 +40,8 @@ async def lines_of(
 ) -> AsyncIterator[tuple[int, bytes | None]]:
     """The lines of a body, blank ones left out, with their numbers from 1.
 
+    One of a byte order mark alone is blank.
+
     None in place of a line: it has more than `most_bytes`, of which no more than that is kept.
     """
     number, line, too_long = 1, bytearray(), False
@@ -52,7 +51,7 @@ async def lines_of(
             line += piece
             if too_long or len(line) > most_bytes:
                 yield number, None
-            elif line.strip():
+            elif not _is_blank(line):
                 yield number, bytes(line)
             number, line, too_long = number + 1, bytearray(), False
         line += rest
@@ -60,8 +59,12 @@ async def lines_of(
             line, too_long = bytearray(), True
     if too_long:
         yield number, None
-    elif line.strip():
+    elif not _is_blank(line):
         yield number, bytes(line)
+
+
+def _is_blank(line: bytearray) -> bool:
+    return not line.removeprefix(BOM_UTF8).strip()
 
 
 async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -80,8 +83,10 @@ class LineStream(Response):
 
     media_type = NDJSON
 
-    def __init__(self, produce: Callable[[Emit], Awaitable[None]]) -> None:
-        super().__init__(headers=dict(UNBUFFERED))
+    def __init__(
+        self, produce: Callable[[Emit], Awaitable[None]], media_type: str = NDJSON
+    ) -> None:
+        super().__init__(headers=dict(UNBUFFERED), media_type=media_type)
         del self.headers["content-length"]
         self._produce = produce
 

@@ -1,10 +1,14 @@
 """The `Accept` header (RFC 9110, section 12.5.1): in which form the client wants the answer."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from fastapi import Header
 from starlette.exceptions import HTTPException
 
 from service.api.problem_kinds import NOT_ACCEPTABLE
+
+Accept = Annotated[str | None, Header(include_in_schema=False)]
 
 
 def accepted(accept: str | None, offered: Sequence[str]) -> str:

@@ -260,7 +260,8 @@ BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP/1.1 allows, or its query is longer than is read.",
+    "The request is not one that HTTP/1.1 allows, its query is longer than is read, or its body is "
+    "cut off or not packed as `Content-Encoding` says.",
     "Mend what `detail` says.",
 )
 MISDIRECTED_REQUEST = Kind(
@@ -300,15 +301,17 @@ BODY_TOO_LARGE = Kind(
     "body-too-large",
     413,
     "The body is larger than the service takes",
-    "The body, or a line of it, has more bytes than the service is set to read.",
+    "The body, as it is sent or as it unpacks, or a line of it, has more bytes than the service is "
+    "set to read.",
     "Send less at once, or a batch as lines of JSON.",
 )
 NOT_JSON = Kind(
     "unsupported-media-type",
     415,
     "The body is not declared as JSON",
-    "`Content-Type` names another media type than the call takes.",
-    "Send JSON, with `Content-Type: application/json`.",
+    "`Content-Type` names another media type than the call takes, or another charset than UTF-8, "
+    "or `Content-Encoding` a way to pack it that is not taken.",
+    "Send JSON in UTF-8, with `Content-Type: application/json`, as it is or packed with gzip.",
 )
 NO_SUCH_PATH = Kind(
     "no-such-path",

@@ -11,28 +11,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from service.api.problems import Problem
-from service.api.strings import Identifier, LabelSpaceName, Scene, Speaker, Text
+from service.api.strings import Identifier, LabelSpaceName
 from service.conversation.labels import UNIFIED
+from service.dialogue_format import DialogueIn, Input, Said, Speaker, Text
 from service.settings import Limits
 
 _DEFAULT = Limits()
-
-
-class Input(BaseModel):
-    """Part of a request: no stray fields, and no type is turned into another.
-
-    Of a list only the first item that is not valid is told: a body may hold thousands.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Said(Input):
-    """An utterance of a batch."""
-
-    speaker: Speaker
-    text: Text
-    description: Scene | None = None
 
 
 class UtteranceIn(Said):
@@ -72,13 +56,6 @@ class TimelineAsked(BaseModel):
         description=f"How many at most; {_DEFAULT.timeline_utterances:,} unless the service is set "
         "otherwise.",
     )
-
-
-class DialogueIn(Input):
-    """A whole dialogue, its utterances in the order they were spoken."""
-
-    id: Identifier
-    utterances: Annotated[list[Said], FailFast()]
 
 
 class BatchIn(Input):
@@ -356,11 +333,17 @@ class TimelineOut(BaseModel):
     next: str | None = Field(description="where the timeline goes on; null where it ends")
 
 
+class ScoredUtterance(Recognized):
+    """What an answer says of an utterance of a batch."""
+
+    id: str | None = Field(None, description="yours of it, where it had one")
+
+
 class ScoredDialogue(BaseModel):
     """A dialogue of a batch, with the emotion of each utterance."""
 
     id: str
-    utterances: list[Recognized]
+    utterances: list[ScoredUtterance]
 
 
 class RefusedDialogue(BaseModel):

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.api.problems import Problem
-from service.api.schemas import CorrectionOut, DialogueIn, ScoredDialogue, UtteranceOut
+from service.api.schemas import CorrectionOut, ScoredDialogue, UtteranceOut
+from service.dialogue_format import DialogueIn
 
 
 class ScoredLine(ScoredDialogue):

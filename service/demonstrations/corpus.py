@@ -10,10 +10,11 @@ import numpy as np
 
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.words import fault_of_name, fault_of_text
 from service.demonstrations.encoder import LARGEST_BATCH, Encoder
 from service.demonstrations.kept_vectors import keep_vectors, read_vectors
 from service.demonstrations.store import DemonstrationStore
-from service.json_lines import lone_surrogate, read_json_lines
+from service.json_lines import read_json_lines
 
 _FIELDS = ("id", "label_space", "label", "text")
 
@@ -38,7 +39,7 @@ def read_demonstrations(
             label is not in `label_spaces`, or an id occurs twice.
     """
     found: dict[str, Demonstration] = {}
-    lines: dict[str, int] = {}
+    lines: dict[str, str] = {}
     for number, value in read_json_lines(path, DemonstrationFormatError):
         try:
             demonstration = _demonstration(value, label_spaces)
@@ -129,8 +130,9 @@ def _text(value: Mapping[str, object], field: str) -> str:
     if field not in value:
         raise DemonstrationFormatError(f"{field}: is missing")
     found = value[field]
-    if not isinstance(found, str) or not found.strip():
+    if not isinstance(found, str):
         raise DemonstrationFormatError(f"{field}: must be text, not {found!r}")
-    if (place := lone_surrogate(found)) is not None:
-        raise DemonstrationFormatError(f"{field}: holds a lone surrogate at character {place}")
+    fault = fault_of_text(found) if field == "text" else fault_of_name(found)
+    if fault is not None:
+        raise DemonstrationFormatError(f"{field}: {fault}")
     return found

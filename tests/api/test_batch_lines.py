@@ -11,7 +11,7 @@ import pytest
 
 from service.api.batches import Given, answer_in_order
 from service.api.ndjson import lines_of
-from service.api.schemas import DialogueIn, Said
+from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.errors import DeadlinePassed
 from service.settings import Admission, Limits
 from tests.api.serving import serving
@@ -51,6 +51,72 @@ async def test_lines_are_answered_as_the_same_dialogues_in_json(service: "Servic
     out_lines = found(await service.client.post("/batch", json=batch, headers={"Accept": NDJSON}))
 
     assert in_lines == out_lines == [{"line": n + 1, **each} for n, each in enumerate(whole)]
+
+
+NAMES = (
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "Application/X-JsonLines; charset=utf-8",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_lines_go_by_each_of_their_names(service: "Service", name: str) -> None:
+    """The answer has the name that it was asked for by, or else the usual one."""
+    content = line("a", "Hi.")
+    (usual,) = found(await post(service, content))
+    declared = {"Content-Type": name}
+    accepted = {"Accept": name}
+    batch = {"dialogues": [json.loads(content)]}
+    job = await service.client.post(
+        "/batch", content=content, headers=declared | {"Prefer": "respond-async"}
+    )
+    await service.work()
+
+    answers = [
+        await service.client.post("/batch", content=content, headers=declared),
+        await service.client.post("/batch", content=content, headers=declared | accepted),
+        await service.client.post("/batch", json=batch, headers=accepted),
+        await service.client.get(job.json()["results"], headers=accepted),
+    ]
+
+    asked = name.partition(";")[0].lower()
+    types = [answer.headers["content-type"] for answer in answers]
+    assert types == [NDJSON, asked, asked, asked]
+    emotions = [answer.json()["utterances"][0]["emotion"] for answer in answers]
+    assert emotions == [usual["utterances"][0]["emotion"]] * 4
+
+
+async def test_lines_may_begin_with_a_byte_order_mark(service: "Service") -> None:
+    """Each of them: files are put one behind another. One of nothing else is blank."""
+    mark = "\ufeff".encode()
+    content = mark + line("a", "Hi.") + mark + line("b", "Bye.") + mark + b"\r\n" + mark
+
+    results = found(await post(service, content))
+
+    assert [(each["line"], each["id"]) for each in results] == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "detail"),
+    [
+        (json.dumps([SAID]).encode(), "invalid-request", "line 1: body: is an array; a line is"),
+        (json.dumps([SAID], indent=1).encode(), "malformed-json", "; a line is one dialogue"),
+        (line("a", "Hi.").decode().encode("utf-16"), "malformed-json", "line 1: is UTF-16, JSON"),
+    ],
+    ids=["array", "array over lines", "UTF-16"],
+)
+async def test_what_is_no_lines_of_dialogues_is_told_what_they_are(
+    service: "Service", content: bytes, name: str, detail: str
+) -> None:
+    """At its first line."""
+    first = found(await post(service, content))[0]
+
+    assert first["error"]["type"] == f"/problems/{name}"
+    assert detail in first["error"]["detail"]
 
 
 async def test_a_broken_line_concerns_no_other(
@@ -192,7 +258,7 @@ async def test_reading_waits_for_scoring_and_for_the_client() -> None:
     async def given() -> AsyncIterator[Given]:
         nonlocal read
         for read in range(1, 101):
-            said = [Said(speaker="Ann", text="Hi.")] * 2
+            said = [UtteranceOfDialogue(speaker="Ann", text="Hi.")] * 2
             yield Given(read, DialogueIn(id=str(read), utterances=said))
 
     async def score(dialogue: DialogueIn) -> dict[str, Any]:
@@ -265,3 +331,25 @@ async def test_lines_that_are_scored_earn_the_request_time(
         answer = await service.client.post("/batch", content=steadily(), headers=HEADERS)
 
     assert len(found(answer)) == 4
+
+
+async def test_what_was_converted_and_what_was_scored_is_scored(service: "Service") -> None:
+    """As JSON, as lines, as a job: an utterance's own id comes back, its label is not read."""
+    said = {"id": "dia0_utt0", **SAID, "label": "anger", "description": "She jumps."}
+    scored = {"id": "../clean/0", "line": 4, "utterances": [said | {"emotion": {}, "index": 0}]}
+    content = json.dumps({"id": "clean/0", "utterances": [said, SAID]}).encode() + b"\n"
+    content += json.dumps(scored).encode()
+    batch = {"dialogues": [json.loads(each) for each in content.split(b"\n")]}
+
+    in_lines = found(await post(service, content))
+    at_once = (await service.client.post("/batch", json=batch)).json()["results"]
+    job = await service.client.post(
+        "/batch", content=content, headers=HEADERS | {"Prefer": "respond-async"}
+    )
+    await service.work()
+    later = found(await service.client.get(job.json()["results"]))
+
+    assert [{"line": n + 1, **each} for n, each in enumerate(at_once)] == in_lines == later
+    assert [each["id"] for each in at_once] == ["clean/0", "../clean/0"]
+    ids = [[each.get("id") for each in result["utterances"]] for result in at_once]
+    assert ids == [["dia0_utt0", None], ["dia0_utt0"]]

@@ -46,8 +46,8 @@ async def nothing_stored(service: "Service") -> bool:
         b'{"speaker": "Ann", "text": "\xed\xa0\x80"}',
         b'{"speaker": "Ann", "text": "\xff"}',
         b'{"speaker": "Ann", "text": "a\nb"}',
-        '{"speaker": "Ann", "text": "We won!"}'.encode("utf-16"),
-        b'\xef\xbb\xbf{"speaker": "Ann", "text": "We won!"}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"speaker": "Ann", "text": "We won!"}',
+        b"\xef\xbb\xbf",
         b'{"speaker": "Ann", "text": NaN}',
         b'{"speaker": "Ann", "text": Infinity}',
         b'{"speaker": "Ann", "text": 1e999}',
@@ -60,10 +60,64 @@ async def nothing_stored(service: "Service") -> bool:
 async def test_what_is_not_json_is_refused(
     standing_service: "Service", problem: Any, path: str, content: bytes
 ) -> None:
-    """By the letter of RFC 8259, in UTF-8, without a byte order mark; numbers that fit a double."""
+    """By the letter of RFC 8259, in UTF-8; numbers that fit a double."""
     answer = await post(standing_service, path, content)
 
     assert problem(answer) == (400, "malformed-json")
+    assert await nothing_stored(standing_service)
+
+
+@pytest.mark.parametrize("path", [TURN, "/batch", "/demonstrations"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+async def test_json_in_another_encoding_of_unicode_is_refused_by_its_name(
+    standing_service: "Service", problem: Any, path: str, encoding: str
+) -> None:
+    """With a byte order mark or without."""
+    answer = await post(standing_service, path, json.dumps(SAID).encode(encoding))
+
+    assert problem(answer) == (400, "malformed-json")
+    assert f"is {encoding[:6].upper()}, JSON is sent in UTF-8" in answer.json()["detail"]
+
+
+async def test_a_byte_order_mark_is_passed_over(
+    standing_service: "Service", dialogue_id: str
+) -> None:
+    """As a reader of JSON may (RFC 8259, section 8.1)."""
+    content = json.dumps(SAID).encode("utf-8-sig")
+
+    answer = await post(standing_service, f"/dialogues/{dialogue_id}/utterances", content)
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("path", [TURN, "/batch", "/demonstrations"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=latin-1",
+        "application/json;charset=UTF-16",
+        'application/json; Charset="iso-8859-1"',
+        "application/json; profile=x; charset = windows-1252",
+        'application/json; profile="; charset=utf-8"; charset=utf-32',
+        "application/x-ndjson; charset=latin-1",
+    ],
+)
+async def test_a_body_that_is_declared_in_another_charset_is_refused(
+    standing_service: "Service", problem: Any, path: str, content_type: str
+) -> None:
+    """Whatever it holds; the answer says which is taken."""
+    lines = content_type.startswith("application/x-ndjson")
+    answer = await standing_service.client.post(
+        "/batch" if lines else path,
+        content=json.dumps(SAID).encode(),
+        headers={"Content-Type": content_type},
+    )
+
+    assert problem(answer) == (415, "unsupported-media-type")
+    assert "charset" in answer.json()["detail"]
+    assert "UTF-8" in answer.json()["detail"]
     assert await nothing_stored(standing_service)
 
 
@@ -127,9 +181,14 @@ async def test_an_utterance_that_is_not_as_it_should_be_is_refused(
         ("/batch", {"dialogues": [{"id": "a"}]}, "/dialogues/0/utterances"),
         ("/batch", {"dialogues": [{"id": 1, "utterances": []}]}, "/dialogues/0/id"),
         ("/batch", {"dialogues": [{"id": "", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "a/b", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "..", "utterances": []}]}, "/dialogues/0/id"),
-        ("/batch", {"dialogues": [{"id": "a" * 201, "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": " ", "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": "a\nb", "utterances": []}]}, "/dialogues/0/id"),
+        ("/batch", {"dialogues": [{"id": "a" * 501, "utterances": []}]}, "/dialogues/0/id"),
+        (
+            "/batch",
+            {"dialogues": [{"id": "a", "utterances": [SAID | {"id": "u"}] * 2}]},
+            "/dialogues/0",
+        ),
         (
             "/batch",
             {"dialogues": [{"id": "a", "utterances": [SAID, SAID | {"text": "\0"}]}]},
@@ -137,8 +196,8 @@ async def test_an_utterance_that_is_not_as_it_should_be_is_refused(
         ),
         (
             "/batch",
-            {"dialogues": [{"id": "a", "utterances": [SAID | {"label": "joy"}]}]},
-            "/dialogues/0/utterances/0/label",
+            {"dialogues": [{"id": "a", "utterances": [SAID | {"lable": "joy"}]}]},
+            "/dialogues/0/utterances/0/lable",
         ),
         ("/demonstrations", {}, "/demonstrations"),
         ("/demonstrations", {"demonstrations": []}, "/demonstrations"),
@@ -219,6 +278,10 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
         "application/json",
         "Application/JSON; charset=utf-8",
         "application/json;charset=UTF-8",
+        "application/json;charset=utf8",
+        'application/json; charset="UTF-8"',
+        "application/json; charset=us-ascii",
+        'application/json; profile="; charset=latin-1"',
         "application/vnd.erc+json",
     ],
 )

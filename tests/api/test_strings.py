@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from service.api.strings import Identifier, Scene, Speaker, Text
+from service.api.strings import Identifier
+from service.dialogue_format import Name, Scene, Speaker, Text
 
 KINDS = pytest.mark.parametrize(
     "kind",
-    [TypeAdapter(Text), TypeAdapter(Scene), TypeAdapter(Speaker), TypeAdapter(Identifier)],
-    ids=["text", "scene", "speaker", "identifier"],
+    [TypeAdapter(kind) for kind in (Text, Scene, Speaker, Name, Identifier)],
+    ids=["text", "scene", "speaker", "name", "identifier"],
 )
 
 # Lone surrogates among them, which hypothesis leaves out unless asked for.

@@ -8,8 +8,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import jsonschema_rs
 import psutil
 
+from service.dialogue_format import dialogue_schema
 from tests.e2e.conftest import REPOSITORY, environment
 
 
@@ -55,6 +57,28 @@ def test_score_labels_every_utterance_of_a_file(tmp_path: Path) -> None:
     assert scored[2]["utterances"][0]["id"] == "c_u1"
     assert [len(d["utterances"]) for d in scored] == [1, 0, 2]
     assert "3 utterances scored" in done.stdout
+    assert all(jsonschema_rs.is_valid(dialogue_schema(), d) for d in scored)
+
+
+def test_score_tells_of_a_broken_line_and_scores_the_others(tmp_path: Path) -> None:
+    """Its result is in its place."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    turns = {"a": "Hi.", "b": " ", "c": "Bye."}
+    source.write_text(
+        "".join(
+            json.dumps({"id": name, "utterances": [{"speaker": "Ann", "text": text}]}) + "\n"
+            for name, text in turns.items()
+        )
+    )
+
+    done = run(tmp_path, "score", str(source), str(target))
+
+    told = f"{source}:2: utterances[0].text must not be blank"
+    assert done.returncode == 1
+    assert f"not scored: {told}" in done.stderr
+    first, second, third = map(json.loads, target.read_text().splitlines())
+    assert second == {"error": told}
+    assert all("emotion" in each["utterances"][0] for each in (first, third))
 
 
 def test_score_encodes_the_shipped_demonstrations_once(tmp_path: Path) -> None:
@@ -121,14 +145,14 @@ def test_openapi_prints_the_committed_document(tmp_path: Path) -> None:
 
 
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
-    """The error comes before anything is loaded, and nothing is written."""
+    """Where no line is a dialogue, before anything is loaded; nothing is written."""
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"id": "a", "utterances": []}\n{"id": "b", "utterances": [{}]}\n')
+    source.write_text('\n{"id": "b", "utterances": [{}]}\n{}\n')
 
     done = run(tmp_path, "score", str(source), str(target))
 
     assert done.returncode == 2
-    assert f"{source}:2: utterances[0].speaker is missing" in done.stderr
+    assert f"{source}:2: utterances[0].speaker is missing; utterances[0].text" in done.stderr
     assert not target.exists()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.conversation.dialogue import Dialogue
+from service.conversation.words import fault_of_text
 from service.json_lines import read_json_lines
 from training.datasets.errors import DatasetError
 
@@ -26,7 +27,7 @@ class _Row:
         utterance: its place, or its id.
     """
 
-    line: int
+    line: str
     utterance: Place | str
     description: str
 
@@ -84,6 +85,6 @@ def _rows(path: Path) -> Iterator[_Row]:
                 raise DatasetError(
                     f"{path}:{number}: needs description, and utterance or dialogue and index"
                 )
-        if not text.strip():
-            raise DatasetError(f"{path}:{number}: description is empty")
+        if (fault := fault_of_text(text)) is not None:
+            raise DatasetError(f"{path}:{number}: description {fault}")
         yield row

@@ -12,15 +12,16 @@ from service.access.callers import Caller
 from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.batches import Given, answer_in_order, given_lines
-from service.api.bodies import JSON, JsonRoute, json_answer
+from service.api.bodies import JsonRoute, json_answer
+from service.api.content_types import JSON, LINES, NDJSON, check_charset
 from service.api.dialogue_results import score
 from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
 from service.api.links import leading_to
-from service.api.ndjson import NDJSON, Emit, LineStream, NdjsonRoute
-from service.api.negotiation import accepted, preferred
+from service.api.ndjson import Emit, LineStream, NdjsonRoute
+from service.api.negotiation import Accept, accepted, preferred
 from service.api.preferences import prefers_async
 from service.api.prefix import located, with_prefix
 from service.api.problem_kinds import (
@@ -30,11 +31,12 @@ from service.api.problem_kinds import (
     NOT_ACCEPTABLE,
 )
 from service.api.problems import documented, invalid, problem_of
-from service.api.schemas import BatchIn, BatchOut, DialogueIn, JobOut
+from service.api.schemas import BatchIn, BatchOut, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.api.strings import LabelSpaceName
 from service.conversation.labels import UNIFIED, LabelSpace
+from service.dialogue_format import DialogueIn
 from service.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
@@ -56,7 +58,6 @@ _LINE_OUT = (
     '{"line":2,"error":{"type":"/problems/malformed-json","status":400,...}}\n'
 )
 
-Accept = Annotated[str | None, Header(include_in_schema=False)]
 Prefer = Annotated[
     list[str] | None,
     Header(
@@ -78,17 +79,18 @@ async def score_lines(
     label_space: Annotated[LabelSpaceName, Query()] = UNIFIED,
 ) -> Response:
     _refuse_key(idempotency_key)
+    check_charset(request.headers)
     space = services.recognizer.label_space(label_space)
     given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
         return _accepted(await _stored(given, space, caller, services))
-    accepted(accept, [NDJSON])
+    media_type = accepted(accept, LINES)
 
     async def one(dialogue: DialogueIn) -> dict[str, Any]:
         caller.spend_utterances(max(1, len(dialogue.utterances)))
         return await score(dialogue, space, tenant, services, metrics)
 
-    return _streamed(_counted(given, caller), one, metrics)
+    return _streamed(_counted(given, caller), one, metrics, media_type)
 
 
 router.add_api_route(
@@ -163,14 +165,15 @@ async def score_dialogues(
     Nothing of it is kept, but for an `Idempotency-Key` its answer, which takes a key that may
     write.
 
-    With `application/x-ndjson` a line is a dialogue, and a line of the answer its result: in the
-    order given, each as soon as it is done. Lines are read no faster than they are scored and their
-    results read, so read while you send. A broken line gets an `error`, as does a dialogue that the
-    engine failed at; `line` is its number, from 1. A line may be as long as a JSON body, the whole
-    far longer; the label space is a query parameter. `Accept` alone has a JSON body answered so.
-    No `Idempotency-Key` is taken then. A broken line counts as an utterance; beyond the quota of a
-    key each line gets an `error`. A request runs out of time if it brings, on average, less than
-    one utterance that can be scored per hundredth of a batch's time (3 s by default).
+    With `application/x-ndjson`, or `application/jsonl` or another name of it, a line is a dialogue,
+    and a line of the answer its result: in the order given, each as soon as it is done. Lines are
+    read no faster than they are scored and their results read, so read while you send. A broken
+    line gets an `error`, as does a dialogue that the engine failed at; `line` is its number, from
+    1. A line may be as long as a JSON body, the whole far longer; the label space is a query
+    parameter. `Accept` alone has a JSON body answered so. No `Idempotency-Key` is taken then. A
+    broken line counts as an utterance; beyond the quota of a key each line gets an `error`. A
+    request runs out of time if it brings, on average, less than one utterance that can be scored
+    per hundredth of a batch's time (3 s by default).
 
     With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
     with 202 and its `Location`. It is done beside other work, also after the service was started
@@ -190,11 +193,11 @@ async def score_dialogues(
             return _accepted(await _stored(_given(batch), space, caller, services, once))
 
         return await request.answer(store, keeps=True)
-    if preferred(accept, [JSON, NDJSON]) == NDJSON:
+    if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
         one = partial(score, label_space=space, tenant=tenant, services=services, metrics=metrics)
-        return _streamed(_given(batch), one, metrics)
+        return _streamed(_given(batch), one, metrics, media_type)
 
     async def answer() -> Response:
         caller.spend_utterances(count)
@@ -258,6 +261,7 @@ def _streamed(
     given: AsyncIterator[Given],
     one: Callable[[DialogueIn], Awaitable[dict[str, Any]]],
     metrics: Metrics,
+    media_type: str,
 ) -> Response:
     async def produce(emit: Emit) -> None:
         async def counting(result: Any) -> None:
@@ -267,7 +271,7 @@ def _streamed(
         with listening(metrics.observe_stage):
             await answer_in_order(given, one, counting)
 
-    return LineStream(produce)
+    return LineStream(produce, media_type)
 
 
 async def _result(

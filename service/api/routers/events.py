@@ -23,7 +23,7 @@ from service.api.routers.dialogues import DialogueId
 from service.api.services import Services, ServicesDep, TenantDep
 from service.api.stored import correction_document, utterance_document
 from service.api.streamed import EVENT
-from service.api.strings import Patterned
+from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
 from service.sessions.store import StoredUtterance

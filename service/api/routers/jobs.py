@@ -7,10 +7,12 @@ from fastapi import APIRouter, Path, Response
 
 from service.admission.patience import renew
 from service.api.bodies import json_answer
+from service.api.content_types import LINES, NDJSON
 from service.api.headers import REPLAYED, UNBUFFERED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document
-from service.api.ndjson import NDJSON, Emit, LineStream
+from service.api.ndjson import Emit, LineStream
+from service.api.negotiation import Accept, preferred
 from service.api.prefix import with_prefix
 from service.api.problem_kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
@@ -52,7 +54,9 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
         **documented(*_PROBLEMS),
     },
 )
-async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
+async def read_results(
+    job_id: JobId, tenant: TenantDep, services: ServicesDep, accept: Accept = None
+) -> Response:
     """The results there are, as lines of JSON: all of them once the job is done.
 
     They are as those of a batch of lines. Before the job is done, some may be left out in between.
@@ -69,7 +73,7 @@ async def read_results(job_id: JobId, tenant: TenantDep, services: ServicesDep) 
             await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))
             renew()
 
-    return LineStream(produce)
+    return LineStream(produce, preferred(accept, LINES))
 
 
 @router.delete(

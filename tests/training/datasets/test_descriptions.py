@@ -70,7 +70,7 @@ def test_utterances_are_described_by_the_names_of_their_clips(
         ({"dialogue": "train_sent_emo/0", "index": -1, "description": "A pier."}, "no utterance"),
         ({"utterance": "dia0_utt0", "description": "A dog."}, "also described on line 1"),
         ({"dialogue": "train_sent_emo/0", "index": 0, "description": "A."}, "described on line 1"),
-        ({"utterance": "dia0_utt2", "description": " "}, "description is empty"),
+        ({"utterance": "dia0_utt2", "description": " "}, "description must not be blank"),
         ({"utterance": "dia0_utt2", "description": None}, "needs description, and utterance or"),
         ({"dialogue": "train_sent_emo/0", "description": "A pier."}, "needs description, and"),
         (["dia0_utt2"], "needs description, and"),

@@ -1,0 +1,37 @@
+"""Which text is taken as what somebody says, and which as a name: one rule for all ways in."""
+
+import re
+
+# Tab, newline and carriage return are text. C1 is let through: it is common in text that once was
+# read in the wrong encoding.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is no character: no encoding holds it
+_LINE_BREAK = re.compile(r"[\n\r\x85\u2028\u2029]")
+
+# As the functions below have it: what is blank is as Python's `str.strip` takes it.
+_UNREADABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+_BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_BREAKING = r"\n\r\x85\u2028\u2029"
+
+TEXT_PATTERN = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
+"""What `fault_of_text` takes, as JSON Schema says it (ECMA-262)."""
+NAME_PATTERN = f"^[^{_UNREADABLE}{_BREAKING}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}{_BREAKING}]*$"
+"""What `fault_of_name` takes."""
+
+
+def fault_of_text(value: str) -> str | None:
+    """Why a text cannot be what somebody says; None: it can be."""
+    if not value.strip():
+        return "must not be blank"
+    if _CONTROL.search(value):
+        return "must not hold control characters"
+    if _SURROGATE.search(value):
+        return "must not hold lone surrogates"
+    return None
+
+
+def fault_of_name(value: str) -> str | None:
+    """Why a text cannot be a name, such as a speaker's; None: it can be."""
+    if (fault := fault_of_text(value)) is not None:
+        return fault
+    return "must be on one line" if _LINE_BREAK.search(value) else None

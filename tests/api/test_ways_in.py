@@ -1,0 +1,143 @@
+"""One rule for what somebody says and who says it, whichever way it comes in."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.labels import LabelSpace
+from service.demonstrations.corpus import DemonstrationFormatError, read_demonstrations
+from service.dialogue_files import DialogueFormatError, read_dialogues, write_dialogues
+from tests.api.test_batch_lines import HEADERS
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# What is said, and whether it is taken as a text and as a speaker's name.
+INPUTS = {
+    "": (False, False),
+    " ": (False, False),
+    "\t\n\r\x0b\x0c": (False, False),
+    "\x85": (False, False),
+    "\u00a0\u2003\u2028\u3000": (False, False),
+    "a\0b": (False, False),
+    "a\x1bb": (False, False),
+    "a\x7fb": (False, False),
+    "a\ud800b": (False, False),
+    "\udc00": (False, False),
+    "a\tb": (True, True),
+    "a\nb": (True, False),
+    "a\r\nb": (True, False),
+    "a\x85b": (True, False),
+    "a\u2028b": (True, False),
+    "a\ufeffb": (True, True),
+    "\u202eabc": (True, True),
+    "e\u0301\u0302\u0303": (True, True),
+    " a ": (True, True),
+    "\N{PARTY POPPER}": (True, True),
+}
+# Of requests alone, whose lengths are bounded.
+TOO_LONG = "a" * 10_001
+
+Way = Callable[["Service", Path, Mapping[str, str]], Awaitable[bool]]
+
+
+async def as_utterance(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/dialogues/ways/utterances", said)
+    return answer.status_code == 201
+
+
+async def as_batch(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/batch", {"dialogues": [{"id": "a", "utterances": [said]}]})
+    return answer.status_code == 200
+
+
+async def as_line(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/batch", {"id": "a", "utterances": [said]}, **HEADERS)
+    return "error" not in answer.json()
+
+
+async def as_job(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
+    later = HEADERS | {"Prefer": "respond-async"}
+    job = await sent(service, "/batch", {"id": "a", "utterances": [said]}, **later)
+    await service.work()
+    results = await service.client.get(job.json()["results"])
+    await service.client.delete(job.headers["location"])
+    return "error" not in results.json()
+
+
+async def in_file(_: "Service", folder: Path, said: Mapping[str, str]) -> bool:
+    """As `score`, `evaluate`, `train` and the others read it."""
+    path = folder / "dialogues.jsonl"
+    path.write_text(json.dumps({"id": "a", "utterances": [said]}))
+    try:
+        return len(list(read_dialogues(path))) == 1
+    except DialogueFormatError:
+        return False
+
+
+async def written(_: "Service", folder: Path, said: Mapping[str, str]) -> bool:
+    """As `data convert` and `data describe` write it."""
+    try:
+        write_dialogues([Dialogue("a", (Utterance(**said),))], folder / "dialogues.jsonl")
+    except DialogueFormatError:
+        return False
+    return True
+
+
+REQUESTS: tuple[Way, ...] = (as_utterance, as_batch, as_line, as_job)
+FILES: tuple[Way, ...] = (in_file, written)
+
+
+async def sent(service: "Service", path: str, body: Any, **headers: str) -> Any:
+    content = json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} | headers
+    return await service.client.post(path, content=content, headers=headers)
+
+
+@pytest.mark.parametrize("way", [*REQUESTS, *FILES])
+async def test_every_way_in_takes_the_same(
+    standing_service: "Service", tmp_path: Path, way: Way
+) -> None:
+    """Text, description and speaker; lone surrogates are no JSON for some, and refused by all."""
+    taken = {}
+    for value in INPUTS:
+        text = await way(standing_service, tmp_path, {"speaker": "Ann", "text": value})
+        scene = {"speaker": "Ann", "text": "Hi.", "description": value}
+        speaker = await way(standing_service, tmp_path, {"speaker": value, "text": "Hi."})
+        assert await way(standing_service, tmp_path, scene) == text
+        taken[value] = (text, speaker)
+
+    assert taken == INPUTS
+
+
+@pytest.mark.parametrize("way", [*REQUESTS, *FILES])
+async def test_lengths_are_bounded_in_requests_alone(
+    standing_service: "Service", tmp_path: Path, way: Way
+) -> None:
+    said = {"speaker": "Ann", "text": TOO_LONG}
+
+    assert await way(standing_service, tmp_path, said) == (way in FILES)
+
+
+async def test_demonstrations_are_taken_by_the_same_rule(
+    standing_service: "Service", tmp_path: Path, label_spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Posted, and in a file."""
+    path = tmp_path / "demonstrations.jsonl"
+    posted, in_file = {}, {}
+    for value, (as_text, _) in INPUTS.items():
+        one = {"label_space": "meld", "label": "joy", "text": value, "id": "d"}
+        answer = await sent(standing_service, "/demonstrations", {"demonstrations": [one]})
+        posted[value] = answer.status_code == 201
+        path.write_text(json.dumps(one))
+        try:
+            in_file[value] = len(read_demonstrations(path, label_spaces)) == 1
+        except DemonstrationFormatError:
+            in_file[value] = False
+        assert posted[value] == in_file[value] == as_text
