@@ -21,7 +21,7 @@ def read_vectors(folder: Path, edition: str, count: int) -> Vectors | None:
     """The vectors of an edition's demonstrations, shape (count, 384); None if none are kept."""
     try:
         with _file(folder, edition).open("rb") as file:
-            found = read_array(file, allow_pickle=False)
+            found: Vectors = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError):  # there is none, or it is no such file
         return None
     if found.shape != (count, DIMENSIONS) or found.dtype != np.float32:

@@ -49,12 +49,12 @@ Way = Callable[["Service", Path, Mapping[str, str]], Awaitable[bool]]
 
 async def as_utterance(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
     answer = await sent(service, "/dialogues/ways/utterances", said)
-    return answer.status_code == 201
+    return bool(answer.status_code == 201)
 
 
 async def as_batch(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
     answer = await sent(service, "/batch", {"dialogues": [{"id": "a", "utterances": [said]}]})
-    return answer.status_code == 200
+    return bool(answer.status_code == 200)
 
 
 async def as_line(service: "Service", _: Path, said: Mapping[str, str]) -> bool:

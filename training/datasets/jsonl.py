@@ -15,8 +15,9 @@ def read(path: Path) -> Iterator[Found]:
     Raises:
         DatasetError: no such file, or a line that is not JSON.
     """
-    for number, value in read_json_lines(path, DatasetError):
-        place = Place(path, number)
+    for where, value in read_json_lines(path, DatasetError):
+        line, _, item = where.partition(", ")  # an item, where the file is one array
+        place = Place(path, int(line), item)
         try:
             dialogue = dialogue_from_json(value)
         except DialogueFormatError as error:
@@ -27,7 +28,13 @@ def read(path: Path) -> Iterator[Found]:
             place,
             tuple(
                 FoundUtterance(
-                    utterance, Place(path, number, f"dialogue {dialogue.id!r}, utterances[{index}]")
+                    utterance,
+                    Place(
+                        path,
+                        int(line),
+                        (f"{item}, " if item else "")
+                        + f"dialogue {dialogue.id!r}, utterances[{index}]",
+                    ),
                 )
                 for index, utterance in enumerate(dialogue.utterances)
             ),
