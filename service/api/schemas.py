@@ -10,7 +10,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from service.api.problems import Problem
 from service.api.strings import Identifier, LabelSpaceName, Scene, Speaker, Text
 from service.conversation.labels import UNIFIED
 from service.settings import Limits
@@ -228,6 +227,9 @@ class Recognized(BaseModel):
     degraded: list[str] = Field(
         description="Parts that did not answer and were done without, such as `demonstrations`."
     )
+    truncated: bool = Field(
+        description="Whether the utterance is longer than the model reads, which then read its end."
+    )
 
 
 class UtteranceOut(Recognized):
@@ -268,6 +270,7 @@ class UtteranceOut(Recognized):
                     ],
                     "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
                     "degraded": [],
+                    "truncated": False,
                 }
             ]
         }
@@ -307,6 +310,7 @@ class ForecastOut(BaseModel):
                     },
                     "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
                     "degraded": [],
+                    "truncated": False,
                 }
             ]
         }
@@ -318,6 +322,10 @@ class ForecastOut(BaseModel):
     emotion: Emotion
     model: Model
     degraded: list[str] = Field(description="Parts that did not answer and were done without.")
+    truncated: bool = Field(
+        description="Whether the last utterance is longer than the model reads, which then read "
+        "its end."
+    )
 
 
 class CorrectionOut(BaseModel):
@@ -362,17 +370,10 @@ class ScoredDialogue(BaseModel):
     utterances: list[Recognized]
 
 
-class RefusedDialogue(BaseModel):
-    """A dialogue of a batch that could not be scored; the others are not concerned."""
-
-    id: str
-    error: Problem
-
-
 class BatchOut(BaseModel):
     """One result a dialogue, in the order asked."""
 
-    results: list[ScoredDialogue | RefusedDialogue]
+    results: list[ScoredDialogue]
 
 
 class JobOut(BaseModel):

@@ -136,21 +136,21 @@ async def test_nothing_of_a_batch_is_kept(service: "Service", problem: Any) -> N
     assert problem(answer) == (404, "dialogue-not-found")
 
 
-async def test_a_dialogue_with_a_fault_of_its_own_does_not_concern_the_others(
+async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
     service: "Service",
 ) -> None:
-    """It gets the problem that its utterance alone would get."""
-    answer = await score(service, {"a": PARCEL, "b": PARCEL + LONG, "c": PARCEL})
+    """It is answered by its end, and says so, as JSON, as lines and as a job."""
+    batch = {"a": PARCEL, "b": [*PARCEL, *LONG, *PARCEL], "c": PARCEL}
+
+    answer = await score(service, batch)
 
     assert answer.status_code == 200
-    whole, refused, other = answer.json()["results"]
-    assert (len(whole["utterances"]), len(other["utterances"])) == (3, 3)
-    assert refused.keys() == {"id", "error"}
-    assert refused["error"].keys() == {"type", "title", "status", "detail"}
-    assert (refused["error"]["status"], refused["error"]["type"]) == (
-        422,
-        "/problems/utterance-too-long",
-    )
+    found = {
+        each["id"]: [said["truncated"] for said in each["utterances"]]
+        for each in answer.json()["results"]
+    }
+    short = [False] * 3
+    assert found == {"a": short, "b": [*short, True, *short], "c": short}
 
 
 async def test_without_the_engine_the_request_fails_as_a_whole(

@@ -40,7 +40,6 @@ from service.errors import (
     QuotaExceeded,
     TooManyJobs,
     UnsupportedLabelSpace,
-    UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
 from service.sessions.answers import Once
@@ -157,10 +156,8 @@ async def score_dialogues(
 ) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.
 
-    A dialogue that cannot be scored, say for an utterance longer than the model reads, gets an
-    `error`; the others are answered. Where the label engine is away, the request fails as a whole.
-    Nothing of it is kept, but for an `Idempotency-Key` its answer, which takes a key that may
-    write.
+    Where the label engine is away, the request fails as a whole. Nothing of it is kept, but for an
+    `Idempotency-Key` its answer, which takes a key that may write.
 
     With `application/x-ndjson` a line is a dialogue, and a line of the answer its result: in the
     order given, each as soon as it is done. Lines are read no faster than they are scored and their
@@ -202,7 +199,7 @@ async def score_dialogues(
                 with listening(metrics.observe_stage):
                     tasks = []
                     for dialogue in batch.dialogues:
-                        result = _result(dialogue, space, tenant, services, metrics)
+                        result = score(dialogue, space, tenant, services, metrics)
                         tasks.append(group.create_task(result))
                         await asyncio.sleep(0)  # not all in one step of the event loop
         except ExceptionGroup as failures:
@@ -267,18 +264,3 @@ def _streamed(
             await answer_in_order(given, one, counting)
 
     return LineStream(produce)
-
-
-async def _result(
-    dialogue: DialogueIn,
-    label_space: LabelSpace,
-    tenant: str,
-    services: Services,
-    metrics: Metrics,
-) -> dict[str, Any]:
-    try:
-        return await score(dialogue, label_space, tenant, services, metrics)
-    except UtteranceTooLong as error:
-        result = {"id": dialogue.id, "error": problem_of(error)}
-        metrics.count_result(result)
-        return result
