@@ -1,5 +1,6 @@
 """Whole dialogues at once, through HTTP."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,9 @@ async def test_a_batch_is_answered_as_its_turns_would_be(service: "Service") -> 
     batch = await score(service, {"call-42": PARCEL})
 
     assert set(service.engine.prompts) == one_by_one
+    keys = ("index", "emotion", "demonstrations", "model", "degraded", "truncated")
     said_of_each = [
-        {key: entry[key] for key in ("index", "emotion", "demonstrations", "model", "degraded")}
+        {key: entry[key] for key in keys}
         for entry in (await service.timeline("call-42"))["utterances"]
     ]
     assert batch.json()["results"][0]["utterances"] == said_of_each
@@ -142,15 +144,30 @@ async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
     """It is answered by its end, and says so, as JSON, as lines and as a job."""
     batch = {"a": PARCEL, "b": [*PARCEL, *LONG, *PARCEL], "c": PARCEL}
 
-    answer = await score(service, batch)
+    content = b"".join(
+        json.dumps(
+            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t in said]}
+        ).encode()
+        + b"\n"
+        for name, said in batch.items()
+    )
+    headers = {"Content-Type": "application/x-ndjson"}
+    asynchronous = headers | {"Prefer": "respond-async"}
 
-    assert answer.status_code == 200
-    found = {
-        each["id"]: [said["truncated"] for said in each["utterances"]]
-        for each in answer.json()["results"]
-    }
+    whole = await score(service, batch)
+    lines = await service.client.post("/batch", content=content, headers=headers)
+    job = await service.client.post("/batch", content=content, headers=asynchronous)
+    await service.work()
+    of_job = await service.client.get(job.json()["results"])
+
     short = [False] * 3
-    assert found == {"a": short, "b": [*short, True, *short], "c": short}
+    for results in (
+        whole.json()["results"],
+        map(json.loads, lines.text.splitlines()),
+        map(json.loads, of_job.text.splitlines()),
+    ):
+        found = {each["id"]: [u["truncated"] for u in each["utterances"]] for each in results}
+        assert found == {"a": short, "b": [*short, True, *short], "c": short}
 
 
 async def test_without_the_engine_the_request_fails_as_a_whole(

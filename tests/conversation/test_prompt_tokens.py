@@ -454,3 +454,19 @@ def test_another_space_before_the_verbalizer_is_the_templates_to_say() -> None:
     template = replace(V2(), before_verbalizer="\n")
 
     assert verbalizer_ids(template, "ab", characters) == tuple(map(ord, "\nab"))
+
+
+def test_long_target_keeps_as_many_of_its_last_tokens_as_fit(
+    spaces: Mapping[str, LabelSpace], minilm: Tokenizer
+) -> None:
+    """No token of the room is left over, where words are cut between."""
+    text = " ".join(f"and then, on day {n}, unbelievably, I said" for n in range(300))
+
+    prompt = fitted_with(
+        spaces, V2(), [Line(0, text)], (), "main", minilm.encode, minilm.starts, 511
+    )
+
+    _, target, _ = prompt.segments
+    kept = target[len(minilm.encode("\n0:")) :]
+    assert kept == tuple(minilm.encode(text))[-len(kept) :]
+    assert len(prompt.ids) == 511
