@@ -17,14 +17,13 @@ from service.conversation.prompts.template import (
     PredictionTemplate,
     Prompt,
     SpeakerTemplate,
-    Task,
     Template,
 )
 
 Encode = Callable[[str], Sequence[int]]
 """Token ids of a text, without special tokens."""
 
-AnyTask = Task | Literal["speaker"]
+AnyTask = Literal["main", "speaker", "prediction"]
 """What a model is asked, or taught beside it."""
 
 # When history has to go, it goes in steps, so that the next turn still finds a cached prefix.
