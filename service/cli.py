@@ -146,9 +146,11 @@ def score(
         except (ValueError, WrongWeights, ServiceError, OSError) as error:
             end(why(error, settings))
     say(f"{scored.utterances} utterances scored into {target}")
-    for problem in scored.errors:
+    if scored.truncated:
+        say(f"{scored.truncated} of them are longer than the model reads, which read their ends")
+    for problem in scored.refused:
         print(f"not scored: {problem}", file=sys.stderr)
-    if scored.errors:
+    if scored.refused:
         raise typer.Exit(1)
 
 

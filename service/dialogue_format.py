@@ -138,6 +138,7 @@ class UtteranceOfDialogue(Said):
     demonstrations: _Answered = None
     model: _Answered = None
     degraded: _Answered = None
+    truncated: _Answered = None
 
 
 class DialogueIn(Input):

@@ -18,7 +18,6 @@
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
-  + UtteranceTooLong          more tokens than the model reads
   + DialogueChanged           it is not as the request takes it to be
   + IdempotencyKeyReused      the key came with another request
   + DialogueBusy              other writers keep getting in first; worth a retry
@@ -111,10 +110,6 @@ class ForecastNotSupported(ServiceError):
 
 class InvalidLabel(ServiceError):
     """The label space has no such label."""
-
-
-class UtteranceTooLong(ServiceError):
-    """The utterance alone, or the one a forecast goes by, has more tokens than the model reads."""
 
 
 class DialogueChanged(ServiceError):

@@ -13,7 +13,6 @@ from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import load_bundle
 from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
-from service.errors import UtteranceTooLong
 from service.files import written_whole
 from service.json_lines import line_of
 from service.parts import Report, open_parts
@@ -31,29 +30,24 @@ async def recognize_all(
     dialogues: Sequence[Dialogue],
     label_space: LabelSpace,
     places: asyncio.Semaphore,
-) -> AsyncGenerator[tuple[Dialogue, list[Recognition] | UtteranceTooLong], None]:
+) -> AsyncGenerator[tuple[Dialogue, list[Recognition]], None]:
     """Read every utterance of many dialogues, answered in their order, with a progress bar.
-
-    A dialogue with an utterance that is longer than the model reads is answered with that error;
-    the others are not concerned.
 
     Raises:
         EngineUnavailable: the label engine does not answer.
     """
-
-    async def one(dialogue: Dialogue) -> list[Recognition] | UtteranceTooLong:
-        try:
-            return await recognize_dialogue(recognizer, dialogue.utterances, label_space, places)
-        except UtteranceTooLong as error:
-            return UtteranceTooLong(f"dialogue {dialogue.id!r}: {error}")
-
     total = sum(len(dialogue.utterances) for dialogue in dialogues)
     with tqdm(total=total, unit=" utterances", disable=None) as bar:
         for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
             chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(dialogue)) for dialogue in chunk]
+                    tasks = [
+                        group.create_task(
+                            recognize_dialogue(recognizer, each.utterances, label_space, places)
+                        )
+                        for each in chunk
+                    ]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             for dialogue, task in zip(chunk, tasks, strict=True):
@@ -63,10 +57,17 @@ async def recognize_all(
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What came of a file: how many utterances were scored, and which dialogues were not."""
+    """What came of a file.
+
+    Attributes:
+        utterances: how many were scored.
+        truncated: of how many of them the model read only the end.
+        refused: what is wrong with the lines that are no dialogues.
+    """
 
     utterances: int
-    errors: tuple[str, ...]
+    truncated: int
+    refused: tuple[str, ...]
 
 
 async def score_file(
@@ -81,8 +82,8 @@ async def score_file(
     """Score the dialogues of `source` into `target`, a line each, in their order.
 
     A line of `target` is the dialogue's line with, for each utterance, what an answer of the
-    service says of it; a dialogue that cannot be read has `error` instead, and a line that is no
-    dialogue is `error` alone. The file appears when it is complete.
+    service says of it; a line that is no dialogue is `error` alone. The file appears when it is
+    complete.
 
     Raises:
         DialogueFormatError: there is no `source`, or no line of it is a dialogue.
@@ -98,7 +99,7 @@ async def score_file(
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     bundle = load_bundle(settings.bundle, label_spaces)
     space = supported_label_space(bundle, label_spaces, label_space)
-    counted, errors = 0, [str(each) for each in refused]
+    counted = truncated = 0
     async with open_parts(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
@@ -113,12 +114,9 @@ async def score_file(
                         continue
                     dialogue, found = await anext(recognized)
                     line = dialogue_to_json(dialogue)
-                    if isinstance(found, UtteranceTooLong):
-                        errors.append(str(found))
-                        line["error"] = str(found)
-                    else:
-                        counted += len(found)
-                        for said, recognition in zip(line["utterances"], found, strict=True):
-                            said.update(document(recognition, bundle))
+                    counted += len(found)
+                    for said, recognition in zip(line["utterances"], found, strict=True):
+                        truncated += recognition.truncated
+                        said.update(document(recognition, bundle))
                     file.write(line_of(line))
-    return Scored(counted, tuple(errors))
+    return Scored(counted, truncated, tuple(str(each) for each in refused))

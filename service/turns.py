@@ -74,7 +74,7 @@ class TurnTaker:
             once: the request's key and what it will be answered.
 
         Raises:
-            UnsupportedLabelSpace, UtteranceTooLong: as the recognizer says; nothing is stored.
+            UnsupportedLabelSpace: as the recognizer says; nothing is stored.
             Overloaded: too many wait for the engine; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
             DialogueChanged: it is another than expected, or not there; nothing is stored.
@@ -137,7 +137,7 @@ class TurnTaker:
         It goes by the dialogue as it is stored and waits for no turn under way.
 
         Raises:
-            UnsupportedLabelSpace, ForecastNotSupported, UtteranceTooLong: as the recognizer says.
+            UnsupportedLabelSpace, ForecastNotSupported: as the recognizer says.
             DialogueNotFound: no dialogue has this id; there is nothing to go by.
             Overloaded: too many wait for the engine.
             EngineUnavailable, DatabaseUnavailable: a part does not answer.

@@ -138,7 +138,10 @@ async def answer_in_order(
             group.create_task(read())
             while (first := await begun.get()) is not None:
                 task, size = first
-                result = await task
+                # Not `await task`: a cancellation would be the task's alone, and be lost where a
+                # task group in it, which fails at that moment, raises its errors in place of it.
+                await asyncio.wait((task,))
+                result = task.result()
                 await emit(result)
                 earn(len(result.get("utterances", ())))
                 room.leave(size)

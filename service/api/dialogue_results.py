@@ -30,7 +30,7 @@ async def score(
     """A dialogue's result.
 
     Raises:
-        UtteranceTooLong, EngineUnavailable: as the recognizer says.
+        EngineUnavailable: as the recognizer says.
     """
     recognizer = services.recognizer
     place = services.places.of(Priority.BATCH, tenant)

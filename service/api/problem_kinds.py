@@ -164,13 +164,6 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             "Choose one of those that `detail` and `GET /label-spaces` name.",
         ),
         (
-            errors.UtteranceTooLong,
-            422,
-            "The utterance is longer than the model reads",
-            "The utterance alone has more tokens than the model takes.",
-            "Send it in parts, or have the service run with a model that reads more.",
-        ),
-        (
             errors.DialogueChanged,
             412,
             "The dialogue has changed",

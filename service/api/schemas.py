@@ -10,7 +10,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from service.api.problems import Problem
 from service.api.strings import Identifier, LabelSpaceName
 from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn, Input, Said, Speaker, Text
@@ -206,6 +205,9 @@ class Recognized(BaseModel):
         description="Why the answer may be worse: `demonstrations` did not answer and were done "
         "without; the text is in a `language` that the model was not trained on."
     )
+    truncated: bool = Field(
+        description="Whether the utterance is longer than the model reads, which then read its end."
+    )
 
 
 class UtteranceOut(Recognized):
@@ -246,6 +248,7 @@ class UtteranceOut(Recognized):
                     ],
                     "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
                     "degraded": [],
+                    "truncated": False,
                 }
             ]
         }
@@ -285,6 +288,7 @@ class ForecastOut(BaseModel):
                     },
                     "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},
                     "degraded": [],
+                    "truncated": False,
                 }
             ]
         }
@@ -296,6 +300,10 @@ class ForecastOut(BaseModel):
     emotion: Emotion
     model: Model
     degraded: list[str] = Field(description="Parts that did not answer and were done without.")
+    truncated: bool = Field(
+        description="Whether the last utterance is longer than the model reads, which then read "
+        "its end."
+    )
 
 
 class CorrectionOut(BaseModel):
@@ -346,17 +354,10 @@ class ScoredDialogue(BaseModel):
     utterances: list[ScoredUtterance]
 
 
-class RefusedDialogue(BaseModel):
-    """A dialogue of a batch that could not be scored; the others are not concerned."""
-
-    id: str
-    error: Problem
-
-
 class BatchOut(BaseModel):
     """One result a dialogue, in the order asked."""
 
-    results: list[ScoredDialogue | RefusedDialogue]
+    results: list[ScoredDialogue]
 
 
 class JobOut(BaseModel):

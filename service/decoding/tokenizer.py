@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from service.conversation.prompts.endings import Starts, word_starts
 from service.conversation.prompts.tokens import Encode
 from service.decoding.model_files import ModelFolderError, read_json
 from service.decoding.model_folder import (
@@ -49,12 +50,14 @@ class Tokenizer:
         begin: the token ids every prompt begins with.
         end: the token that closes a target, if there is one.
         encode_owned: the same, where what is kept is kept by owner; None: nothing is kept.
+        starts: where in a text the tokens begin that `encode` makes of it.
     """
 
     encode: Encode
     begin: tuple[int, ...]
     end: int | None
     encode_owned: OwnedEncode | None = None
+    starts: Starts = word_starts
 
     def encode_for(self, owner: str | None) -> Encode:
         """As `encode`, but what is kept of a text is found again by its owner alone.
@@ -107,9 +110,22 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             "fetch or copy its files again, from where the model comes from",
         ) from error
     _check_rows(folder, numbers)
-    encode_owned = kept(partial(tokenizer.encode, add_special_tokens=False))
+    # Not verbose: it would warn of texts that are longer than the model reads, which prompts cut.
+    plain = {"add_special_tokens": False, "verbose": False}
+    encode_owned = kept(partial(tokenizer.encode, **plain))
+
+    def starts(text: str) -> Sequence[int]:
+        offsets = tokenizer(text, return_offsets_mapping=True, **plain)["offset_mapping"]
+        return [start for start, _ in offsets]
+
     begin = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
-    return Tokenizer(partial(encode_owned, None), begin, tokenizer.eos_token_id, encode_owned)
+    return Tokenizer(
+        partial(encode_owned, None),
+        begin,
+        tokenizer.eos_token_id,
+        encode_owned,
+        starts if tokenizer.is_fast else word_starts,  # those in Python tell no places
+    )
 
 
 def _is_read(folder: Path) -> bool:

@@ -174,6 +174,10 @@ class Metrics:
             "language that the bundle was not trained on.",
             ("part",),
         )
+        self.truncated = counter(
+            "erc_truncated",
+            "Utterances, and those that forecasts go by, of which the model read only the end.",
+        )
         self.corrections = counter(
             "erc_corrections",
             "What people said of predictions, by predicted label and whether it is theirs.",
@@ -222,13 +226,20 @@ class Metrics:
             self.demonstration_similarity.labels(space).observe(nearest)
         for part in found["degraded"]:
             self.degraded.labels(part).inc()
+        self.truncated.inc(found["truncated"])
         drift = self._drifts.get(space)
         if drift is not None and drift.count(label) == LEAST:
             self.label_drift.labels(space).set_function(drift.distance)
 
-    def count_forecast(self, label_space: str, label: str) -> None:
-        """Count one answered forecast; it is not among the predictions, as nothing was said."""
-        self.forecasts.labels(label_space, label).inc()
+    def count_forecast(self, found: Mapping[str, Any]) -> None:
+        """Count one answered forecast; it is not among the predictions, as nothing was said.
+
+        Args:
+            found: what is answered (`service.recognition.document`).
+        """
+        emotion = found["emotion"]
+        self.forecasts.labels(emotion["label_space"], emotion["label"]).inc()
+        self.truncated.inc(found["truncated"])
 
     def count_correction(self, label_space: str, label: str, *, agreed: bool) -> None:
         """Count what a person said of a prediction.

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.conversation.labels import LabelSpace
 from service.decoding.engine import Priority
-from service.errors import UtteranceTooLong
 from service.recognition.pipeline import Recognition, Recognizer
 
 # A thousand at once would keep the event loop for 30 ms.
@@ -34,7 +33,6 @@ async def recognize_dialogue(
         tenant: whose demonstrations may be shown beside those that are shared.
 
     Raises:
-        UtteranceTooLong: an utterance is longer than the model reads; the message names it.
         EngineUnavailable: the label engine does not answer.
     """
     lines = _lines(recognizer, utterances)
@@ -65,7 +63,7 @@ async def forecast_dialogue(
 
     Raises:
         ForecastNotSupported: the bundle was not trained on the prediction task.
-        UtteranceTooLong, EngineUnavailable: as `recognize_dialogue`.
+        EngineUnavailable: as `recognize_dialogue`.
     """
     lines = _lines(recognizer, utterances)
 
@@ -92,10 +90,7 @@ async def _together(
 ) -> list[Recognition]:
     async def placed(index: int) -> Recognition:
         async with places:
-            try:
-                return await one(index)
-            except UtteranceTooLong as error:
-                raise UtteranceTooLong(f"utterances[{index}]: {error}") from None
+            return await one(index)
 
     try:
         async with asyncio.TaskGroup() as group:

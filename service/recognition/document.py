@@ -47,6 +47,7 @@ class RecognitionDocument(TypedDict):
     demonstrations: list[ShownDemonstration]
     model: ModelDocument
     degraded: list[str]
+    truncated: bool
 
 
 class ForecastDocument(TypedDict):
@@ -55,6 +56,7 @@ class ForecastDocument(TypedDict):
     emotion: EmotionDocument
     model: ModelDocument
     degraded: list[str]
+    truncated: bool
 
 
 def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
@@ -72,6 +74,7 @@ def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
         ],
         "model": _model_document(bundle),
         "degraded": list(recognition.degraded),
+        "truncated": recognition.truncated,
     }
 
 
@@ -109,6 +112,7 @@ def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> di
             }
             for shown in new["demonstrations"]
         ]
+        new.setdefault("truncated", False)  # as all were that were stored without it
     for name in _PARTS:
         if parts := _list(new.get(name)):
             new[name] = [_with_texts(part, texts) for part in parts]
@@ -129,6 +133,7 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
         "emotion": emotion_document(forecast.prediction),
         "model": _model_document(bundle),
         "degraded": list(forecast.degraded),
+        "truncated": forecast.truncated,
     }
 
 

@@ -20,7 +20,7 @@ from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
-from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, fit
+from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError
 from service.decoding.engine import LabelEngine, Priority
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
@@ -31,7 +31,6 @@ from service.errors import (
     EngineUnavailable,
     ForecastNotSupported,
     UnsupportedLabelSpace,
-    UtteranceTooLong,
 )
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
@@ -60,6 +59,8 @@ class Recognition:
         degraded: why the prediction is worse than it could be: the parts that did not answer, which
             it went on without, and a language that the model does not read.
         prompt_tokens, cached_tokens: the prompt's length, and how much of it was cached.
+        truncated: whether the model read no more than the end of the utterance, or, for a forecast,
+            of the one before it.
     """
 
     prediction: Prediction
@@ -67,6 +68,7 @@ class Recognition:
     degraded: tuple[str, ...]
     prompt_tokens: int
     cached_tokens: int
+    truncated: bool = False
 
 
 class Recognizer:
@@ -117,7 +119,7 @@ class Recognizer:
         tenant: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Recognition:
-        """Read the emotion of the last of `lines`.
+        """Read the emotion of the last of `lines`, of its end where the model reads no more.
 
         Args:
             lines: the dialogue's end, `history_lines` before the target or all there are.
@@ -127,7 +129,6 @@ class Recognizer:
                 earlier prompts may have left something in caches.
 
         Raises:
-            UtteranceTooLong: the utterance alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
         matches, degraded = await self._demonstrations(
@@ -149,6 +150,7 @@ class Recognizer:
             degraded,
             len(ids),
             cached_tokens,
+            prompt.truncated,
         )
 
     async def forecast(
@@ -174,7 +176,6 @@ class Recognizer:
 
         Raises:
             ForecastNotSupported: the bundle was not trained on the prediction task.
-            UtteranceTooLong: the last of `history` alone is longer than the model reads.
             EngineUnavailable: the label engine does not answer.
         """
         check_forecasts(self.bundle)
@@ -183,11 +184,12 @@ class Recognizer:
         with stage(Stage.RENDER):
             unspoken = Line(speaker, "")
             lines = (*history, unspoken)
-            ids = self._prompt("prediction", lines, first, label_space, (), tenant).ids
+            prompt = self._prompt("prediction", lines, first, label_space, (), tenant)
+            ids = prompt.ids
         prediction, cached_tokens = await self._read(
             ids, label_space, Temperature(), tenant, priority
         )
-        return Recognition(prediction, (), (), len(ids), cached_tokens)
+        return Recognition(prediction, (), (), len(ids), cached_tokens, prompt.truncated)
 
     async def warm_up(self) -> None:
         """Read one prompt of each kind, so that what an engine does at first use is done.
@@ -243,25 +245,24 @@ class Recognizer:
         demonstrations: Sequence[Demonstration],
         tenant: str | None,
     ) -> TokenizedPrompt:
-        try:
-            return fit(
-                self._template,
-                label_space,
-                self._window,
-                lines,
-                demonstrations,
-                task=task,
-                first=first,
-                encode=self._tokenizer.encode_for(tenant),
-                begin=self._tokenizer.begin,
-                # The engine needs room for one token behind the prompt.
-                limit=self.bundle.max_tokens - 1 - self._readings[label_space.name].extra_tokens,
-            )
-        except PromptTooLong as error:
-            what = "text" if task == "main" else "the last utterance"
-            raise UtteranceTooLong(
-                f"{what} is too long for bundle {self.bundle.name}: {error}"
-            ) from None
+        return fit(
+            self._template,
+            label_space,
+            self._window,
+            lines,
+            demonstrations,
+            task=task,
+            first=first,
+            encode=self._tokenizer.encode_for(tenant),
+            starts=self._tokenizer.starts,
+            begin=self._tokenizer.begin,
+            limit=_prompt_limit(self.bundle, self._readings[label_space.name]),
+        )
+
+
+def _prompt_limit(bundle: Bundle, reading: LabelReading) -> int:
+    """How many tokens a prompt may have: the engine needs room for one behind it."""
+    return bundle.max_tokens - 1 - reading.extra_tokens
 
 
 def supported_label_space(
@@ -322,7 +323,8 @@ def open_recognizer(
         retrieval: None answers without demonstrations.
 
     Raises:
-        BundleError: the tokenizer cannot tell a label space's verbalizers apart.
+        BundleError: the tokenizer cannot tell a label space's verbalizers apart, or the model reads
+            so little that a prompt has no room for what is said.
     """
     template = bundle.prompt_template
     try:
@@ -330,6 +332,20 @@ def open_recognizer(
             name: plan_reading(label_spaces[name], template, tokenizer.encode, tokenizer.end)
             for name in bundle.label_spaces
         }
+        for name, reading in readings.items():
+            for task in bundle.tasks:
+                check_fits(
+                    template,
+                    label_spaces[name],
+                    task,
+                    encode=tokenizer.encode,
+                    begin=tokenizer.begin,
+                    limit=_prompt_limit(bundle, reading),
+                )
+    except PromptTooLong as error:
+        raise BundleError(
+            f"bundle {bundle.name}: max_tokens, {bundle.max_tokens}, is too low: {error}"
+        ) from None
     except ValueError as error:
         raise BundleError(f"bundle {bundle.name}: {error}") from None
     is_other_language = other_languages(bundle.languages)

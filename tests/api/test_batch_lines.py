@@ -12,7 +12,7 @@ import pytest
 from service.api.batches import Given, answer_in_order
 from service.api.ndjson import lines_of
 from service.dialogue_format import DialogueIn, UtteranceOfDialogue
-from service.errors import DeadlinePassed
+from service.errors import DeadlinePassed, EngineUnavailable
 from service.settings import Admission, Limits
 from tests.api.serving import serving
 from tests.api.test_admission import Held
@@ -247,7 +247,9 @@ async def test_a_client_that_goes_away_stops_the_work(service: "Service") -> Non
                 "/batch", content=line("a", "Hi.") * 20, headers=HEADERS, timeout=1
             )
         await held.reads(0)
-        assert service.door.empty
+        async with asyncio.timeout(10):  # the request itself ends a few steps later
+            while not service.door.empty:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_reading_waits_for_scoring_and_for_the_client() -> None:
@@ -296,11 +298,11 @@ async def test_lines_are_found_however_the_body_is_cut(size: int) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"{\n", b'{"id": "a", "utterances": []}\n', line("a", "? " * 900)],
-    ids=["broken", "empty", "longer than the model reads"],
+    [b"{\n", b'{"id": "a", "utterances": []}\n', line("a", "Hello?")],
+    ids=["broken", "empty", "failing"],
 )
 async def test_lines_that_are_no_work_do_not_keep_a_request_alive(
-    start_service: "StartService", tmp_path: Path, sent: bytes
+    start_service: "StartService", tmp_path: Path, problem: Any, sent: bytes
 ) -> None:
     """They are answered, and its time goes on."""
 
@@ -311,9 +313,42 @@ async def test_lines_that_are_no_work_do_not_keep_a_request_alive(
 
     admission = Admission(batch_deadline_s=1, utterances=8)
     async with start_service(tmp_path, Limits(), admission=admission) as service:
-        with pytest.raises(DeadlinePassed):
-            await service.client.post("/batch", content=slowly(), headers=HEADERS)
+        service.engine.goes_away()
+        try:
+            answer = await service.client.post("/batch", content=slowly(), headers=HEADERS)
+        except DeadlinePassed:
+            pass  # the usual end of an answer that has begun
+        else:
+            assert problem(answer) == (504, "deadline-passed")  # no line was answered in time
         assert service.door.empty
+
+
+async def test_a_deadline_ends_a_request_also_where_a_line_fails_at_that_moment() -> None:
+    """A task group that is cancelled raises what failed in it, and nothing of the cancellation."""
+
+    async def given() -> AsyncIterator[Given]:
+        yield Given(1, DialogueIn(id="a", utterances=[UtteranceOfDialogue(speaker="Ann", text="Hi.")]))
+
+    async def score(_: DialogueIn) -> dict[str, Any]:
+        async def fail() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise EngineUnavailable("the label engine has died")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        raise AssertionError("it never ends by itself")
+
+    async def emit(_: Any) -> None:
+        raise AssertionError("the answer goes on")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await answer_in_order(given(), score, emit)
 
 
 async def test_lines_that_are_scored_earn_the_request_time(

@@ -1,5 +1,6 @@
 """Whole dialogues at once, through HTTP."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,9 @@ async def test_a_batch_is_answered_as_its_turns_would_be(service: "Service") -> 
     batch = await score(service, {"call-42": PARCEL})
 
     assert set(service.engine.prompts) == one_by_one
+    keys = ("index", "emotion", "demonstrations", "model", "degraded", "truncated")
     said_of_each = [
-        {key: entry[key] for key in ("index", "emotion", "demonstrations", "model", "degraded")}
+        {key: entry[key] for key in keys}
         for entry in (await service.timeline("call-42"))["utterances"]
     ]
     assert batch.json()["results"][0]["utterances"] == said_of_each
@@ -136,21 +138,36 @@ async def test_nothing_of_a_batch_is_kept(service: "Service", problem: Any) -> N
     assert problem(answer) == (404, "dialogue-not-found")
 
 
-async def test_a_dialogue_with_a_fault_of_its_own_does_not_concern_the_others(
+async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
     service: "Service",
 ) -> None:
-    """It gets the problem that its utterance alone would get."""
-    answer = await score(service, {"a": PARCEL, "b": PARCEL + LONG, "c": PARCEL})
+    """It is answered by its end, and says so, as JSON, as lines and as a job."""
+    batch = {"a": PARCEL, "b": [*PARCEL, *LONG, *PARCEL], "c": PARCEL}
 
-    assert answer.status_code == 200
-    whole, refused, other = answer.json()["results"]
-    assert (len(whole["utterances"]), len(other["utterances"])) == (3, 3)
-    assert refused.keys() == {"id", "error"}
-    assert refused["error"].keys() == {"type", "title", "status", "detail"}
-    assert (refused["error"]["status"], refused["error"]["type"]) == (
-        422,
-        "/problems/utterance-too-long",
+    content = b"".join(
+        json.dumps(
+            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t in said]}
+        ).encode()
+        + b"\n"
+        for name, said in batch.items()
     )
+    headers = {"Content-Type": "application/x-ndjson"}
+    asynchronous = headers | {"Prefer": "respond-async"}
+
+    whole = await score(service, batch)
+    lines = await service.client.post("/batch", content=content, headers=headers)
+    job = await service.client.post("/batch", content=content, headers=asynchronous)
+    await service.work()
+    of_job = await service.client.get(job.json()["results"])
+
+    short = [False] * 3
+    for results in (
+        whole.json()["results"],
+        map(json.loads, lines.text.splitlines()),
+        map(json.loads, of_job.text.splitlines()),
+    ):
+        found = {each["id"]: [u["truncated"] for u in each["utterances"]] for each in results}
+        assert found == {"a": short, "b": [*short, True, *short], "c": short}
 
 
 async def test_without_the_engine_the_request_fails_as_a_whole(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import text as sql
 
 from service.api.schemas import TimelineOut, UtteranceOut
 from service.conversation.labels import LabelSpace
@@ -246,14 +247,34 @@ async def test_the_answer_names_the_demonstrations_that_the_model_was_shown(
     assert 1 >= near["similarity"] > far["similarity"] >= -1
 
 
-async def test_an_utterance_longer_than_the_model_reads_is_refused(
-    service: "Service", problem: Any
+async def test_an_utterance_longer_than_the_model_reads_is_read_by_its_end(
+    service: "Service",
 ) -> None:
-    """Few enough characters may still be too many tokens; nothing is stored."""
-    answer = await service.say("call-42", "Ann", "? " * 900)
+    """The answer says so, now and in the timeline; the turns around it are answered as ever."""
+    texts = ["Hello?", "? " * 900, "Well."]
 
-    assert problem(answer) == (422, "utterance-too-long")
-    assert (await service.client.get("/dialogues/call-42")).status_code == 404
+    answers = [await service.say("call-42", "Ann", text) for text in texts]
+
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert [answer.json()["truncated"] for answer in answers] == [False, True, False]
+    timeline = (await service.timeline("call-42"))["utterances"]
+    assert [said["truncated"] for said in timeline] == [False, True, False]
+    assert [said["text"] for said in timeline] == texts
+
+
+async def test_what_was_stored_before_anything_was_cut_is_not_truncated(
+    service: "Service",
+) -> None:
+    """Its stored answer says nothing of it."""
+    await service.say("call-42", "Ann", "Hello?")
+    async with service.database.engine.begin() as connection:
+        await connection.execute(
+            sql("UPDATE utterances SET prediction = json_remove(prediction, '$.truncated')")
+        )
+
+    (said,) = (await service.timeline("call-42"))["utterances"]
+
+    assert said["truncated"] is False
 
 
 async def test_the_timeline_repeats_every_answer_in_order(service: "Service") -> None:

@@ -49,22 +49,32 @@ async def test_problems_are_counted_by_their_type(service: "Service") -> None:
 
 
 async def test_problems_of_single_dialogues_are_counted_apart(service: "Service") -> None:
-    """Of a batch, of lines and of a job, each once; the request itself has none."""
-    dialogues = [{"id": "a", "utterances": [SAID | {"text": "? " * 900}]}]
-    batch = {"dialogues": dialogues}
+    """Of lines and of a job, each once; the request itself has none."""
     lines = b'{\n{"id":"b","utterances":[{"speaker":"Ann","text":"Hi."}]}\n'
+    headers = {"Content-Type": "application/x-ndjson"}
 
-    await service.client.post("/batch", json=batch)
+    await service.client.post("/batch", content=lines, headers=headers)
     await service.client.post(
-        "/batch", content=lines, headers={"Content-Type": "application/x-ndjson"}
+        "/batch", content=lines, headers=headers | {"Prefer": "respond-async"}
     )
-    await service.client.post("/batch", json=batch, headers={"Prefer": "respond-async"})
     await service.work()
 
     found = await numbers(service)
-    assert found[at("erc_dialogue_problems_total", type="utterance-too-long")] == 2
-    assert found[at("erc_dialogue_problems_total", type="malformed-json")] == 1
+    assert found[at("erc_dialogue_problems_total", type="malformed-json")] == 2
     assert not any(count for (name, _), count in found.items() if name == "erc_problems_total")
+
+
+async def test_what_was_read_only_by_its_end_is_counted(service: "Service") -> None:
+    """However it was asked: as a turn, in a batch, or by a forecast."""
+    long = SAID | {"text": "? " * 900}
+
+    await service.client.post("/dialogues/call-42/utterances", json=long)
+    await service.forecast("call-42", speaker="Ann")
+    await service.client.post(
+        "/batch", json={"dialogues": [{"id": "a", "utterances": [SAID, long, SAID]}]}
+    )
+
+    assert (await numbers(service))[at("erc_truncated_total")] == 3
 
 
 async def test_people_who_correct_say_whether_they_agree(service: "Service") -> None:

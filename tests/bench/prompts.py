@@ -41,7 +41,6 @@ async def record_prompts(
 
     Raises:
         BundleError: the service could not serve the bundle.
-        UtteranceTooLong: an utterance does not fit the model.
     """
     settings = load_settings()
     spaces = load_label_spaces(settings.data / "label_spaces")

@@ -34,6 +34,7 @@ def published_prompts(setup: Setup, passes: Iterable[int]) -> list[str]:
                     lines[: target + 1],
                     (),
                     encode=tokenizer.encode,
+                    starts=tokenizer.starts,
                     begin=tokenizer.begin,
                     limit=limit,
                 )

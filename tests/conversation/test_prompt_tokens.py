@@ -4,20 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import (
+    TEMPLATES,
     DialoguellmV1,
     InstructercPlainV1,
     InstructercV1,
     PredictionTemplate,
+    SpeakerTemplate,
     Task,
     Template,
 )
+from service.conversation.prompts.endings import Starts
 from service.conversation.prompts.tokens import (
+    AnyTask,
+    Encode,
     PromptTooLong,
     TokenizedPrompt,
+    check_fits,
     fit,
     verbalizer_ids,
 )
@@ -36,6 +44,10 @@ LONG = 10_000
 def characters(text: str) -> tuple[int, ...]:
     """A tokenizer whose tokens are characters, so that a prompt's length can be read off it."""
     return tuple(map(ord, text))
+
+
+def starts_of_characters(text: str) -> Sequence[int]:
+    return range(len(text))
 
 
 def text_of(prompt: TokenizedPrompt) -> str:
@@ -63,6 +75,7 @@ def fitted(
         task=task,
         first=first,
         encode=characters,
+        starts=starts_of_characters,
         begin=begin,
         limit=limit,
     )
@@ -109,27 +122,70 @@ def test_demonstrations_go_last(spaces: Mapping[str, LabelSpace]) -> None:
     assert (prompt.history, prompt.demonstrations) == (0, ())
 
 
-def test_target_and_cue_never_go(spaces: Mapping[str, LabelSpace]) -> None:
-    """The error says by how much the utterance is too long."""
+def test_target_that_does_not_fit_is_shown_by_its_end(spaces: Mapping[str, LabelSpace]) -> None:
+    """The prompt is that of the end alone, and says so; the cue stays."""
     shortest = length(spaces, 0, ())
 
-    with pytest.raises(PromptTooLong, match=f"has {shortest} tokens, the model reads 100") as found:
-        fitted(spaces, 100)
+    prompt = fitted(spaces, shortest - 10)
 
-    assert (found.value.tokens, found.value.limit) == (shortest, 100)
+    alone = fitted(spaces, shortest - 10, lines=[Line(1, "r 11")])
+    assert text_of(prompt) == V2().main(spaces["meld"], [], Line(1, "r 11")).text
+    assert prompt.ids == alone.ids
+    assert (prompt.truncated, alone.truncated) == (True, False)
+    assert (prompt.history, prompt.demonstrations) == (0, ())
+
+
+def test_a_prompt_without_any_utterance_has_to_fit(spaces: Mapping[str, LabelSpace]) -> None:
+    """The error says by how much it does not; a bundle can be asked before it is served."""
+    bare = len(V2().main(spaces["meld"], [], Line(1, "")).text)
+
+    assert text_of(fitted(spaces, bare)).endswith("\n1: \nEmotion:")
+    with pytest.raises(PromptTooLong, match=f"has {bare} tokens, and {bare - 1} may be read"):
+        fitted(spaces, bare - 1)
+    with pytest.raises(PromptTooLong, match="without any utterance"):
+        check_fits(V2(), spaces["meld"], "main", encode=characters, begin=(), limit=bare)
 
 
 @pytest.mark.parametrize("limit", range(0, 700, 7))
 def test_prompt_never_exceeds_the_limit(limit: int, spaces: Mapping[str, LabelSpace]) -> None:
-    """Whatever the limit, the target is in it or there is no prompt."""
+    """Whatever the limit, the end of the target is in it or there is no prompt."""
     try:
         prompt = fitted(spaces, limit, begin=(1, 2))
     except PromptTooLong:
-        assert limit < length(spaces, 0, ()) + 2
+        assert limit < len(V2().main(spaces["meld"], [], Line(1, "")).text) + 2
     else:
         assert len(prompt.ids) <= limit
-        assert "\n1: line number 11\n" in text_of(prompt)
+        whole = "\n1: line number 11\n" in text_of(prompt)
+        assert prompt.truncated is not whole
         assert text_of(prompt).endswith("\nEmotion:")
+
+
+@pytest.mark.parametrize("text", ["said " * 400, "line\n" * 400 + " " * 400])
+def test_long_line_of_the_history_is_shown_by_its_end(
+    text: str, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """The turns after it see it, a quarter of a prompt long, and what was said around it."""
+    limit, end = 600, " ".join(text.split())[-150:].lstrip()
+    lines = [*LINES[:3], Line(1, text), *LINES[4:7]]
+    shown = [*LINES[:3], Line(1, end), *LINES[4:7]]
+
+    for target in range(4, 7):
+        prompt = fitted(spaces, limit, lines=lines[: target + 1], examples=())
+
+        expected = V2().main(spaces["meld"], shown[:target], shown[target])
+        assert text_of(prompt) == expected.text
+        assert (prompt.history, prompt.truncated) == (target, False)
+
+
+def test_history_that_fits_is_whole_however_long_a_line_is(
+    spaces: Mapping[str, LabelSpace],
+) -> None:
+    """Nothing is cut for its length alone."""
+    lines = [LINES[0], Line(1, "said " * 400), LINES[2]]
+
+    prompt = fitted(spaces, 3000, lines=lines, examples=())
+
+    assert text_of(prompt) == V2().main(spaces["meld"], lines[:2], lines[2]).text
 
 
 def test_prediction_shows_history_and_no_demonstrations(
@@ -158,15 +214,19 @@ def test_prediction_drops_the_oldest_history_and_keeps_the_last_line(
 
 
 @pytest.mark.parametrize("template", [V2(), InstructercV1()])
-def test_prediction_whose_last_line_does_not_fit_is_refused(
+def test_prediction_shows_the_end_of_a_last_line_that_does_not_fit(
     template: PredictionTemplate, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """Without it there is nothing to predict from; no other prompt is made in its place."""
+    """There is nothing else to predict from."""
     shortest = len(template.prediction(spaces["meld"], LINES[10:11], LINES[11]).text)
 
-    assert fitted(spaces, shortest, template=template, task="prediction").history == 1
-    with pytest.raises(PromptTooLong, match=f"has {shortest} tokens"):
-        fitted(spaces, shortest - 1, template=template, task="prediction")
+    whole = fitted(spaces, shortest, template=template, task="prediction")
+    cut = fitted(spaces, shortest - 1, template=template, task="prediction")
+
+    end = Line(0, "ine number 10")
+    assert (whole.history, whole.truncated) == (1, False)
+    assert (cut.history, cut.truncated) == (1, True)
+    assert text_of(cut) == template.prediction(spaces["meld"], [end], LINES[11]).text
 
 
 @pytest.mark.parametrize("template", [InstructercPlainV1(), DialoguellmV1()])
@@ -237,10 +297,12 @@ def test_dialoguellm_v1_verbalizer_stands_on_a_line_of_its_own(minilm: Tokenizer
     assert verbalizer_ids(DialoguellmV1(), "joyful", minilm.encode) == (6569, 3993)
 
 
-def test_what_is_seen_is_never_dropped(spaces: Mapping[str, LabelSpace]) -> None:
-    """It is part of the target; all history goes, then the sample."""
+def test_what_is_seen_is_cut_before_what_is_said(spaces: Mapping[str, LabelSpace]) -> None:
+    """It is part of the target: all history goes first, then the sample."""
     target = Line(0, "Look!", "She points at a kite.")
+    bare = replace(target, description=None)
     shortest = len(DialoguellmV1().main(spaces["meld"], [], target).text)
+    unseen = len(DialoguellmV1().main(spaces["meld"], [], bare).text)
 
     def at(limit: int) -> TokenizedPrompt:
         return fitted(
@@ -254,8 +316,111 @@ def test_what_is_seen_is_never_dropped(spaces: Mapping[str, LabelSpace]) -> None
     assert at(LONG).history == 2
     assert "She points at a kite." in text_of(at(shortest))
     assert (at(shortest).history, at(shortest).demonstrations) == (0, ())
-    with pytest.raises(PromptTooLong):
-        at(shortest - 1)
+    assert not at(shortest).truncated
+    assert "### Video Description:\nnts at a kite.\n" in text_of(at(shortest - 7))
+    assert at(shortest - 7).truncated
+    assert text_of(at(unseen)) == DialoguellmV1().main(spaces["meld"], [], bare).text
+    assert "### Input:\nok!\n" in text_of(at(unseen - 2))
+    assert at(unseen).truncated
+    assert at(unseen - 2).truncated
+
+
+def test_what_no_prompt_shows_is_not_cut(spaces: Mapping[str, LabelSpace]) -> None:
+    """A description, where the template has no place for one."""
+    prompt = fitted(spaces, 600, lines=[Line(0, "Look!", "a kite " * 2000)])
+
+    assert not prompt.truncated
+
+
+# Words, all kinds of characters, and what takes many tokens or none.
+_TEXTS = st.one_of(
+    st.text(max_size=60),
+    st.lists(
+        st.one_of(
+            st.text(min_size=1, max_size=12),
+            st.sampled_from(
+                ["so it goes", "\n\n", "é", "e\u0301", "😀", "👩\u200d🚀", "漢字", "x" * 200]
+            ),
+        ),
+        max_size=12,
+    ).flatmap(lambda parts: st.integers(1, 60).map(lambda n: " ".join(parts) * n)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=st.lists(
+        st.tuples(st.integers(0, 4), _TEXTS, st.none() | _TEXTS), min_size=1, max_size=8
+    ),
+    template=st.sampled_from(list(TEMPLATES.values())),
+    room=st.integers(0, 300),
+    shown=st.booleans(),
+    by_bytes=st.booleans(),
+)
+def test_prompt_of_any_text_fits_in_every_template(
+    texts: list[tuple[int, str, str | None]],
+    template: Template,
+    room: int,
+    shown: bool,
+    by_bytes: bool,
+    spaces: Mapping[str, LabelSpace],
+    minilm: Tokenizer,
+) -> None:
+    """Whatever is said, in tokens of words or of bytes, and always alike."""
+    lines = [Line(*said) for said in texts]
+    encode = _bytes if by_bytes else minilm.encode
+    starts = _starts_of_bytes if by_bytes else minilm.starts
+    tasks: list[AnyTask] = ["main"]
+    if isinstance(template, PredictionTemplate) and len(lines) > 1:
+        tasks.append("prediction")
+    if isinstance(template, SpeakerTemplate):
+        tasks.append("speaker")
+    for task in tasks:
+        bare = [Line(line.speaker, "") for line in lines[-2:]]
+        least = fitted_with(spaces, template, bare, (), task, encode, starts, LONG).ids
+
+        limit = len(least) + room
+        prompt, again = (
+            fitted_with(
+                spaces, template, lines, EXAMPLES if shown else (), task, encode, starts, limit
+            )
+            for _ in range(2)
+        )
+
+        assert len(prompt.ids) <= limit
+        assert prompt == again
+
+
+def fitted_with(
+    spaces: Mapping[str, LabelSpace],
+    template: Template,
+    lines: Sequence[Line],
+    examples: Sequence[Demonstration],
+    task: AnyTask,
+    encode: Encode,
+    starts: Starts,
+    limit: int,
+) -> TokenizedPrompt:
+    return fit(
+        template,
+        spaces["meld"],
+        WHOLE if template.window.highest else template.window,
+        lines,
+        examples,
+        task=task,
+        encode=encode,
+        starts=starts,
+        begin=(7,),
+        limit=limit,
+    )
+
+
+def _bytes(text: str) -> tuple[int, ...]:
+    return tuple(text.encode(errors="surrogatepass"))
+
+
+def _starts_of_bytes(text: str) -> list[int]:
+    return [n for n, c in enumerate(text) for _ in _bytes(c)]
 
 
 def test_v1_verbalizer_is_tokenized_by_itself() -> None:
@@ -289,3 +454,19 @@ def test_another_space_before_the_verbalizer_is_the_templates_to_say() -> None:
     template = replace(V2(), before_verbalizer="\n")
 
     assert verbalizer_ids(template, "ab", characters) == tuple(map(ord, "\nab"))
+
+
+def test_long_target_keeps_as_many_of_its_last_tokens_as_fit(
+    spaces: Mapping[str, LabelSpace], minilm: Tokenizer
+) -> None:
+    """No token of the room is left over, where words are cut between."""
+    text = " ".join(f"and then, on day {n}, unbelievably, I said" for n in range(300))
+
+    prompt = fitted_with(
+        spaces, V2(), [Line(0, text)], (), "main", minilm.encode, minilm.starts, 511
+    )
+
+    _, target, _ = prompt.segments
+    kept = target[len(minilm.encode("\n0:")) :]
+    assert kept == tuple(minilm.encode(text))[-len(kept) :]
+    assert len(prompt.ids) == 511

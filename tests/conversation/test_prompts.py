@@ -503,6 +503,7 @@ def test_v2_turn_begins_with_all_of_the_turn_before(
             lines[: target + 1],
             examples if shown else (),
             encode=minilm.encode,
+            starts=minilm.starts,
             begin=CLS,
             limit=100_000,
         )
@@ -547,6 +548,7 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
             examples if shown else (),
             task=task,
             encode=minilm.encode,
+            starts=minilm.starts,
             begin=CLS,
             limit=100_000,
         )

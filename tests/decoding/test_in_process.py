@@ -78,6 +78,7 @@ def prompts(count: int) -> list[tuple[LabelSpace, list[int]]]:
             lines,
             shown,
             encode=TOKENIZER.encode,
+            starts=TOKENIZER.starts,
             begin=TOKENIZER.begin,
             limit=bundle.max_tokens - 1,
         )

@@ -135,6 +135,25 @@ def test_the_engine_of_a_score_that_is_killed_ends_with_it(tmp_path: Path) -> No
     assert not alive
 
 
+def test_score_reads_an_utterance_longer_than_the_model_reads_by_its_end(tmp_path: Path) -> None:
+    """No other turn is concerned, and nothing is printed of its tokens."""
+    texts = ["Hello there.", "and then I said " * 300, "Why would you say that?", "I am so sorry."]
+    said = [{"speaker": "AB"[n % 2], "text": text} for n, text in enumerate(texts)]
+    short = [{"speaker": "A", "text": "We won, I am so happy!"}]
+    dialogues = [{"id": "long", "utterances": said}, {"id": "short", "utterances": short}]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(d) + "\n" for d in dialogues))
+
+    done = run(tmp_path, "score", str(source), str(target))
+
+    assert done.returncode == 0, done.stderr
+    long, other = (json.loads(line)["utterances"] for line in target.read_text().splitlines())
+    assert [each["truncated"] for each in (*long, *other)] == [False, True, *[False] * 3]
+    assert all(each["emotion"]["label"] for each in (*long, *other))
+    assert "1 of them are longer than the model reads" in done.stdout
+    assert "Token indices" not in done.stdout + done.stderr
+
+
 def test_openapi_prints_the_committed_document(tmp_path: Path) -> None:
     """Byte for byte, whatever the settings."""
     done = run(tmp_path, "openapi")

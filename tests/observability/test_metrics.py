@@ -54,17 +54,18 @@ def expecting() -> Bundle:
 
 def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
     emotion = {"label_space": "meld", "label": label, "confidence": 0.75, "label_mass": 0.97}
-    return {"emotion": emotion, "demonstrations": [], "degraded": [], **more}
+    return {"emotion": emotion, "demonstrations": [], "degraded": [], "truncated": False} | more
 
 
 def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:
-    """A part that answered is not counted."""
+    """And whether only the end was read. A part that answered is not counted."""
     metrics = Metrics()
 
-    metrics.count_prediction(answered())
+    metrics.count_prediction(answered(truncated=True))
     metrics.count_prediction(answered(degraded=["demonstrations"]))
 
     assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") == 2
+    assert value(metrics, "erc_truncated_total") == 1
     assert value(metrics, "erc_degraded_total", part="demonstrations") == 1
     assert value(metrics, "erc_degraded_total", part="language") == 0
 
@@ -98,7 +99,7 @@ def test_a_forecast_is_no_prediction() -> None:
     """What was said and what might have been are counted apart."""
     metrics = Metrics()
 
-    metrics.count_forecast("meld", "joy")
+    metrics.count_forecast(answered(label="joy"))
 
     assert value(metrics, "erc_forecasts_total", label_space="meld", label="joy") == 1
     assert value(metrics, "erc_predictions_total", label_space="meld", label="joy") is None

@@ -39,6 +39,7 @@ async def test_document_says_what_the_interface_promises(
         ],
         "model": {"bundle": "mini", "version": "3", "template": "v2"},
         "degraded": [],
+        "truncated": False,
     }
 
 

@@ -15,7 +15,6 @@ from service.errors import (
     EngineUnavailable,
     ForecastNotSupported,
     UnsupportedLabelSpace,
-    UtteranceTooLong,
 )
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import OpenRecognizer, ScriptedEngine, ScriptedRetrieval, Words
@@ -209,16 +208,30 @@ async def test_examples_that_found_no_room_are_not_claimed(
     assert (recognition.demonstrations, recognition.degraded) == ((), ())
 
 
-async def test_utterance_that_does_not_fit_is_refused_unread(
+async def test_utterance_that_does_not_fit_is_read_by_its_end(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:
-    """The error says how long it is and what the model reads."""
-    with pytest.raises(
-        UtteranceTooLong, match=r"too long for bundle mini: .* has \d+ tokens, the model reads 299"
-    ):
-        await recognizer.recognize([Line(0, "word " * 400)], recognizer.label_space("meld"))
+    """As that end alone would be, but that the answer says so."""
+    meld = recognizer.label_space("meld")
+    words = [f"word{n}" for n in range(400)]
 
-    assert engine.prompts == []
+    found = await recognizer.recognize([Line(0, " ".join(words))], meld)
+
+    (prompt,) = engine.prompts
+    end = prompt.removeprefix(INSTRUCTION + "\n0: ").removesuffix("\nEmotion:")
+    assert engine.lengths == [299]
+    assert words[-len(end.split()) :] == end.split()
+    alone = await recognizer.recognize([Line(0, end)], meld)
+    assert engine.prompts == [prompt, prompt]
+    assert (found.truncated, alone.truncated) == (True, False)
+    assert found.prediction == alone.prediction
+    assert found.demonstrations == alone.demonstrations == ()
+
+
+def test_bundle_that_leaves_utterances_no_room_is_refused(open_with: OpenRecognizer) -> None:
+    """Before anybody is answered: no cut would help."""
+    with pytest.raises(BundleError, match=r"bundle mini: max_tokens, 20, is too low: .* has \d+"):
+        open_with(max_tokens=20)
 
 
 @pytest.mark.parametrize("length", range(20, 61))
@@ -246,12 +259,10 @@ async def test_model_is_never_asked_for_more_than_it_reads(
     )
     lines = [Line(0, "so " * 20), Line(1, "word " * length)]
 
-    try:
-        await recognizer.recognize(lines, space)
-    except UtteranceTooLong:
-        assert engine.prompts == []
-    else:
-        assert 50 < max(engine.lengths) + 1 <= 60
+    recognition = await recognizer.recognize(lines, space)
+
+    assert 50 < max(engine.lengths) + 1 <= 60
+    assert recognition.truncated == (length > 23)
 
 
 async def test_engine_that_is_away_fails_the_answer(
@@ -496,16 +507,17 @@ async def test_forecast_without_history_is_a_mistake(
 async def test_forecast_drops_history_but_for_the_last_line(
     forecaster: Recognizer, engine: ScriptedEngine
 ) -> None:
-    """A last line that leaves no room is refused unread."""
+    """A last line that leaves no room is read by its end."""
     meld = forecaster.label_space("meld")
 
-    await forecaster.forecast([Line(0, "word " * 400), HELLO[1]], 0, meld)
-    with pytest.raises(
-        UtteranceTooLong, match=r"the last utterance is too long for bundle mini: .* reads 299"
-    ):
-        await forecaster.forecast([HELLO[0], Line(1, "word " * 400)], 0, meld)
+    whole = await forecaster.forecast([Line(0, "word " * 290), HELLO[1]] * 2, 0, meld)
+    cut = await forecaster.forecast([HELLO[0], Line(1, "word " * 400)], 0, meld)
 
-    assert engine.prompts == [INSTRUCTION + "\n1: Where is it?" + QUESTION]
+    assert (whole.truncated, cut.truncated) == (False, True)
+    assert engine.prompts[0].endswith(" word\n1: Where is it?" + QUESTION)
+    assert engine.prompts[1].startswith(INSTRUCTION + "\n1: word word ")
+    assert engine.prompts[1].endswith(" word" + QUESTION)
+    assert engine.lengths[1] == 299
 
 
 async def test_engine_that_is_away_fails_a_forecast(

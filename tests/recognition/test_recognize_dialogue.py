@@ -6,7 +6,7 @@ import pytest
 
 from service.conversation.dialogue import Utterance, lines_of
 from service.decoding.engine import Priority
-from service.errors import EngineUnavailable, UtteranceTooLong
+from service.errors import EngineUnavailable
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
 from tests.recognition.conftest import OpenRecognizer, ScriptedEngine
@@ -103,14 +103,20 @@ async def test_empty_dialogue_has_no_emotions(recognizer: Recognizer) -> None:
     assert await recognize_dialogue(recognizer, [], space, asyncio.Semaphore(1)) == []
 
 
-async def test_utterance_that_is_too_long_is_named(recognizer: Recognizer) -> None:
-    """By its place, so that its author finds it."""
-    said = [Utterance("a", "Hello."), Utterance("b", "word " * 400), Utterance("a", "Well.")]
+async def test_long_utterance_is_seen_by_those_after_it(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """By its end, a quarter of what the model reads: what was said before has room beside it."""
+    said = [Utterance("a", "Hello."), Utterance("b", "so word " * 200), Utterance("a", "Well.")]
 
-    with pytest.raises(UtteranceTooLong, match=r"^utterances\[1\]: text is too long"):
-        await recognize_dialogue(
-            recognizer, said, recognizer.label_space("meld"), asyncio.Semaphore(9)
-        )
+    found = await recognize_dialogue(
+        recognizer, said, recognizer.label_space("meld"), asyncio.Semaphore(1)
+    )
+
+    assert [each.truncated for each in found] == [False, True, False]
+    assert "Hello." not in engine.prompts[1]
+    assert "\n0: Hello.\n1:" in engine.prompts[2]
+    assert engine.prompts[2].count("word") == 299 // 4 // 2
 
 
 async def test_engine_that_is_away_fails_the_dialogue(

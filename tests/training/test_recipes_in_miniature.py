@@ -187,6 +187,7 @@ def asked(trained: Trained, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpac
                     [] if end % 3 else shown,
                     task=task,
                     encode=tokenizer.encode,
+                    starts=tokenizer.starts,
                     begin=tokenizer.begin,
                     limit=bundle.max_tokens - 1,
                 )

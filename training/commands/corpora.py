@@ -204,8 +204,9 @@ def prompts(
     from typing import get_args
 
     from service.conversation.dialogue import HistoryWindow
+    from service.conversation.prompts.tokens import AnyTask
     from service.outputs import check_file
-    from training.mixture.prompt_files import AnyTask, known_template, write_prompts
+    from training.mixture.prompt_files import known_template, write_prompts
 
     with errors():
         check_file(target, (source, label_data / "label_spaces"), force=force)

@@ -126,6 +126,12 @@ def evaluate(
             )
         )
         said = [asked.said for asked in found]
+        for one in said:
+            if truncated := sum(answer.truncated for answer in one.answers):
+                say_aside(
+                    f"{one.label_space}: {truncated} of {len(one.answers)} utterances are longer "
+                    "than the model reads, which read their ends"
+                )
         if free_decode:
             say_aside("letting the model speak")
             speak = open_speaker(bundle, settings.engine.dtype)

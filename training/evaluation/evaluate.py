@@ -15,7 +15,6 @@ from service.conversation.prompts import Task
 from service.decoding.bundle import Bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import load_tokenizer
-from service.errors import UtteranceTooLong
 from service.offline import recognize_all
 from service.parts import Report, open_parts
 from service.recognition.dialogues import forecast_dialogue
@@ -116,13 +115,10 @@ async def ask(
         places: bounds how many utterances are under way at once.
 
     Raises:
-        UtteranceTooLong: an utterance is longer than the model reads.
         EngineUnavailable: the label engine does not answer.
     """
     answers: list[Answer] = []
     async for dialogue, read in recognize_all(recognizer, dialogues, space, places):
-        if isinstance(read, UtteranceTooLong):
-            raise read
         for place, utterance in enumerate(dialogue.utterances):
             if utterance.label is not None:
                 gold = space.names.index(space.label(utterance.label).name)
@@ -143,7 +139,7 @@ async def ask_ahead(
 
     Raises:
         ForecastNotSupported: the bundle was not trained on the prediction task.
-        UtteranceTooLong, EngineUnavailable: as `ask`.
+        EngineUnavailable: as `ask`.
     """
     answers: list[Answer] = []
     for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):
@@ -166,4 +162,5 @@ def _answer(
         read.prediction.label_mass,
         tuple(match.demonstration.label for match in read.demonstrations),
         utterance,
+        truncated=read.truncated,
     )

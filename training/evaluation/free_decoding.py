@@ -40,9 +40,6 @@ async def prompts_of(
 
     Args:
         open_with: opens the recognizer on an engine; on one that only takes notes.
-
-    Raises:
-        UtteranceTooLong: an utterance is longer than the model reads.
     """
     found: list[Prompt] = []
     for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):

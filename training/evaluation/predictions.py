@@ -7,7 +7,8 @@ One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "
 "utterance": "dia0_utt3", "gold": "joy", "probabilities": {"neutral": 0.1, ...}, "label_mass": 0.99,
 "demonstrations": ["joy"]}`; `utterance` only where the corpus has a name for it. Where the model
 was asked in other ways too, there are `"reordered": [[0.1, ...]]`, a list of probabilities for each
-other order of the prompt's labels, and `"spoken": {"text": "joyful", "label": "joy"}`.
+other order of the prompt's labels, and `"spoken": {"text": "joyful", "label": "joy"}`; where it
+read only the end of what is scored, `"truncated": true`.
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ class Answer:
         reordered: probabilities by prompts that list the labels in other orders; themselves in the
             label space's.
         spoken: where the model was let speak.
+        truncated: whether it read only the end of the utterance, which is longer than it reads.
     """
 
     dialogue: str
@@ -62,6 +64,7 @@ class Answer:
     utterance: str | None = None
     reordered: tuple[tuple[float, ...], ...] = ()
     spoken: Spoken | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def _row(predictions: Predictions, answer: Answer) -> dict[str, Any]:
         "demonstrations": answer.demonstrations,
         **({"reordered": answer.reordered} if answer.reordered else {}),
         **({} if answer.spoken is None else {"spoken": asdict(answer.spoken)}),
+        **({"truncated": True} if answer.truncated else {}),
     }
 
 
@@ -166,6 +170,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
                 utterance=row.get("utterance"),
                 reordered=tuple(tuple(map(float, one)) for one in row.get("reordered", ())),
                 spoken=Spoken(**row["spoken"]) if "spoken" in row else None,
+                truncated=row.get("truncated", False),
             )
             above = answers.setdefault(space, [])
             _check_other_ways(answer, above[0] if above else answer, names)

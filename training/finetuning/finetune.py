@@ -44,7 +44,7 @@ from training.finetuning.shared_stages import identity, share, take
 from training.finetuning.soundness import config_of, look_at_base
 from training.finetuning.trainer import Run, kept_weights, remove_checkpoints, run_stage
 from training.mixture.demonstration_files import domain_base, keep_demonstrations
-from training.mixture.mixing import Soft, check_lengths, held_out, mix
+from training.mixture.mixing import Soft, check_prompts, held_out, mix
 from training.mixture.pools import Pools
 from training.mixture.pseudo_labels import Ask, check_pseudo_labels, pseudo_labelled
 from training.mixture.sampling import sampled
@@ -90,12 +90,11 @@ def train(
             corpora; nothing else that is written is.
 
     Raises:
-        DatasetError: corpus files are missing, or one is not what the recipe says, is held out, or
-            is to be scored and has an utterance whose prompt is too long.
-        RecipeError: the recipe cannot be trained on this base, names a label space that no stage
-            trains or leaves out one that is to be scored, has no labels to score by, or is another
-            one than `out` was begun with, or from something else, or would be computed in another
-            type.
+        DatasetError: corpus files are missing, or one is not what the recipe says, or is held out.
+        RecipeError: the recipe cannot be trained on this base, leaves utterances no room in their
+            prompts, names a label space that no stage trains or leaves out one that is to be
+            scored, has no labels to score by, or is another one than `out` was begun with, or from
+            something else, or would be computed in another type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             is there with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
@@ -129,14 +128,13 @@ def train(
     config_of(base)
     settings = prompt_settings(recipe, base)
     check_base(recipe, base)
+    check_prompts(recipe, stages, sources, settings)
     check_sharding(recipe)
     revision = base_revision(base)
     bundle = bundle_of(recipe, revision, sources, encoder)
     on = device().type
     compute = compute_type(recipe.compute, on)
     record = begun(recipe, material_of(recipe, bundle, stages, sources), compute, out)
-    if not record["complete"]:
-        check_lengths(apart, recipe.label_spaces, sources, settings)
     if demonstrations is not None and stages and is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)
     if record["complete"]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from random import Random
@@ -10,20 +10,21 @@ from types import MappingProxyType
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
-from training.datasets.errors import DatasetError
 from training.datasets.reading import Corpus
 from training.datasets.relabelling import in_label_space
 from training.mixture.pools import Pools, Shown
 from training.mixture.sources import Sources
 from training.mixture.tasks import (
     MAIN,
+    TASKS,
     LabelledExample,
     PromptSettings,
+    check_room,
     main_task,
     prediction_task,
     speaker_task,
 )
-from training.recipe import Demonstrations, Stage
+from training.recipe import Demonstrations, Recipe, Stage
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def mix(
     for corpus in corpora:
         for space, share in trained_spaces(corpus, stage, sources):
             found = _found(corpus, space, stage.demonstrations, pools)
-            position = too_long = 0
+            position = truncated = 0
             for dialogue in in_label_space(corpus, space):
                 shown = _drawn(found, len(dialogue.utterances), position, stage, random)
                 position += len(dialogue.utterances)
@@ -69,14 +70,14 @@ def mix(
                     continue
                 known = soft.get((space.name, corpus.path, dialogue.id), {})
                 asked = list(_of_dialogue(dialogue, space, stage, settings, shown, known))
-                if stage.tasks.main and not epoch:
-                    too_long += len(_left_out(dialogue, asked))
+                truncated += sum(e.truncated for e in asked if e.example.task == MAIN)
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
-            if too_long:
+            if truncated and not epoch:
                 log.info(
-                    "%s: the prompts of %d utterances, in %s, are longer than %d tokens: left out",
-                    *(corpus.path, too_long, space.name, settings.limit),
+                    "%s: %d utterances, in %s, are longer than %d tokens let be: only their ends "
+                    "are read",
+                    *(corpus.path, truncated, space.name, settings.limit),
                 )
     return examples
 
@@ -119,36 +120,24 @@ def asked_space(corpus: Corpus, stage: Stage) -> str:
     return corpus.label_space.name if stage.own or not stage.unified else UNIFIED
 
 
-def check_lengths(
-    corpora: Sequence[Corpus],
-    label_spaces: Collection[str],
+def check_prompts(
+    recipe: Recipe,
+    stages: Sequence[tuple[Stage, Sequence[Corpus]]],
     sources: Sources,
     settings: PromptSettings,
 ) -> None:
-    """See that every labelled utterance can be scored in the label spaces that it may be asked in.
+    """See that everything a recipe asks can be asked, of utterances of any length.
 
     Raises:
-        DatasetError: a prompt is longer than the model reads; the message names the utterance.
+        RecipeError: `max_tokens` leaves no room for what is said.
     """
-    for corpus in corpora:
-        for name in {corpus.label_space.name, UNIFIED} & {*label_spaces}:
-            space = sources.label_spaces[name]
-            for dialogue in in_label_space(corpus, space):
-                for index in _left_out(dialogue, main_task(dialogue, space, settings, {})):
-                    raise DatasetError(
-                        f"{corpus.path}: dialogue {dialogue.id!r}, utterances[{index}]: its prompt "
-                        f"is longer than max_tokens, {settings.limit}, so it cannot be scored"
-                    )
-
-
-def _left_out(dialogue: Dialogue, asked: Sequence[LabelledExample]) -> list[int]:
-    """The labelled utterances that the main task has no example of: too long a prompt."""
-    known = {example.index for example in asked if example.example.task == MAIN}
-    return [
-        index
-        for index, utterance in enumerate(dialogue.utterances)
-        if utterance.label is not None and index not in known
-    ]
+    for name in recipe.label_spaces:
+        check_room(sources.label_spaces[name], ["main"], settings)
+    for stage, corpora in stages:
+        tasks = [task for task in TASKS if getattr(stage.tasks, task)]
+        for corpus in corpora:
+            for space, _ in trained_spaces(corpus, stage, sources):
+                check_room(space, tasks, settings)
 
 
 def trained_spaces(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from service.conversation.dialogue import HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace
@@ -14,11 +13,10 @@ from service.conversation.prompts import (
     SpeakerTemplate,
     Template,
 )
+from service.conversation.prompts.tokens import AnyTask
 from service.dialogue_files import DialogueFormatError, read_dialogues
 from service.json_lines import write_json_lines
 from training.recipe import tasks_of
-
-AnyTask = Literal["main", "speaker", "prediction"]
 
 
 def write_prompts(

@@ -89,8 +89,5 @@ def _said(
 
 
 def _labelled(dialogue: Dialogue, space: LabelSpace, known: Mapping[int, Floats]) -> Dialogue:
-    """With the likeliest labels, and none where nothing is known: the prompt was too long."""
-    return relabelled(
-        dialogue,
-        lambda index, _: space.names[int(known[index].argmax())] if index in known else None,
-    )
+    """With the likeliest labels."""
+    return relabelled(dialogue, lambda index, _: space.names[int(known[index].argmax())])

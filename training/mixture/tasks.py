@@ -1,23 +1,32 @@
 """What a model is asked to learn: prompts, and the tokens that should follow them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Line, lines_of
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts import TEMPLATES, SpeakerTemplate, Task, Template
-from service.conversation.prompts.tokens import PromptTooLong, fit, tokenize, verbalizer_ids
+from service.conversation.prompts import TEMPLATES, SpeakerTemplate, Template
+from service.conversation.prompts.tokens import (
+    AnyTask,
+    PromptTooLong,
+    check_fits,
+    fit,
+    verbalizer_ids,
+)
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
-from training.recipe import Recipe, Tasks
+from training.recipe import Recipe, RecipeError, Tasks
 
 # By the number that an example has; what each asks is said in `service.conversation.prompts`.
-TASKS = tuple(Tasks.model_fields)
+TASKS = cast(tuple[AnyTask, ...], tuple(Tasks.model_fields))
 MAIN, SPEAKER, PREDICTION = map(TASKS.index, ("main", "speaker", "prediction"))
 
 Tokens = tuple[int, ...]
+
+_LAST_SPEAKER = Line(99, "")  # whose number is as long as any
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class LabelledExample:
         label: the answer: a label's name, or the speaker as the prompt has it.
         index: the utterance's place in its dialogue.
         demonstrations: those the prompt shows.
+        truncated: whether of what it is about it shows only the end.
     """
 
     example: Example
@@ -75,6 +85,7 @@ class LabelledExample:
     label: str
     index: int
     demonstrations: tuple[Demonstration, ...] = ()
+    truncated: bool = False
 
 
 def main_task(
@@ -84,7 +95,7 @@ def main_task(
     demonstrations: Mapping[int, Sequence[Demonstration]],
     soft: Mapping[int, Sequence[float]] = MappingProxyType({}),
 ) -> list[LabelledExample]:
-    """An example for each labelled utterance; one that serving would refuse has none.
+    """An example for each labelled utterance, with the prompt that serving asks with.
 
     Args:
         demonstrations: by utterance index; an utterance without any may be left out.
@@ -99,11 +110,11 @@ def main_task(
             continue
         shown, likely = demonstrations.get(index, ()), soft.get(index)
         example = _fitted(lines[: index + 1], utterance.label, label_space, settings, shown)
-        if example is not None and likely is not None:
+        if likely is not None:
             taught = replace(example.example, soft=_by_token(tokens, likely))
             example = replace(example, example=taught)
         examples.append(example)
-    return [example for example in examples if example is not None]
+    return examples
 
 
 def prediction_task(
@@ -124,15 +135,13 @@ def prediction_task(
             continue
         said = lines[: index + 1]
         examples.append(_fitted(said, utterance.label, label_space, settings, task="prediction"))
-    return [example for example in examples if example is not None]
+    return examples
 
 
 def speaker_task(
     dialogue: Dialogue, label_space: LabelSpace, settings: PromptSettings
 ) -> list[LabelledExample]:
     """An example for each labelled utterance: who says it? (Section 3.2.)
-
-    An example that is too long is left out.
 
     Raises:
         ValueError: the template does not have the task, or the label space's corpus not so many
@@ -142,19 +151,45 @@ def speaker_task(
     if not isinstance(template, SpeakerTemplate):
         raise ValueError(f"template {template.id} has no speaker task")
     lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
-    encode = settings.tokenizer.encode
     examples = []
     for index, (utterance, line) in enumerate(zip(dialogue.utterances, lines, strict=True)):
         if utterance.label is None:
             continue
         answer = template.speaker_answer(line)
-        target = _ended(settings, verbalizer_ids(template, answer, encode, template.speaker_cue))
-        prompt = template.speaker(label_space, lines[settings.window.start(index) : index], line)
-        segments = tokenize(prompt, encode, settings.tokenizer.begin)
-        if sum(map(len, segments)) + len(target) <= settings.limit:
-            example = Example(segments, target, SPEAKER)
-            examples.append(LabelledExample(example, label_space, answer, index))
+        target = _ended(settings, _speaker(settings, template, answer))
+        said = lines[: index + 1]
+        examples.append(_example(said, target, answer, label_space, settings, task="speaker"))
     return examples
+
+
+def check_room(
+    label_space: LabelSpace, tasks: Collection[AnyTask], settings: PromptSettings
+) -> None:
+    """See that the prompts of tasks have room for what is said and for the longest answer.
+
+    Raises:
+        RecipeError: they have none.
+        ValueError: the template does not have a task.
+    """
+    template = settings.template
+    for task in tasks:
+        targets = [_verbalizer(settings, verbalizer) for verbalizer in label_space.verbalizers]
+        if task == "speaker" and isinstance(template, SpeakerTemplate):
+            targets = [_speaker(settings, template, template.speaker_answer(_LAST_SPEAKER))]
+        try:
+            check_fits(
+                template,
+                label_space,
+                task,
+                encode=settings.tokenizer.encode,
+                begin=settings.tokenizer.begin,
+                limit=settings.limit - max(len(_ended(settings, target)) for target in targets),
+            )
+        except PromptTooLong as error:
+            raise RecipeError(
+                f"max_tokens: {settings.limit}: too few for the {task} task of {label_space.name}: "
+                f"{error}"
+            ) from None
 
 
 def _fitted(
@@ -163,27 +198,43 @@ def _fitted(
     label_space: LabelSpace,
     settings: PromptSettings,
     demonstrations: Sequence[Demonstration] = (),
-    task: Task = "main",
-) -> LabelledExample | None:
-    """An example of the last of a dialogue's lines; none where its prompt is too long."""
+    task: AnyTask = "main",
+) -> LabelledExample:
+    """An example of the last of a dialogue's lines."""
     answer = label_space.label(label)
     target = _ended(settings, _verbalizer(settings, answer.verbalizer))
-    try:
-        prompt = fit(
-            settings.template,
-            label_space,
-            settings.window,
-            lines,
-            demonstrations,
-            task=task,
-            encode=settings.tokenizer.encode,
-            begin=settings.tokenizer.begin,
-            limit=settings.limit - len(target),
-        )
-    except PromptTooLong:
-        return None
-    example = Example(prompt.segments, target, TASKS.index(task))
-    return LabelledExample(example, label_space, answer.name, len(lines) - 1, prompt.demonstrations)
+    return _example(lines, target, answer.name, label_space, settings, demonstrations, task)
+
+
+def _example(
+    lines: Sequence[Line],
+    target: Tokens,
+    answer: str,
+    label_space: LabelSpace,
+    settings: PromptSettings,
+    demonstrations: Sequence[Demonstration] = (),
+    task: AnyTask = "main",
+) -> LabelledExample:
+    prompt = fit(
+        settings.template,
+        label_space,
+        settings.window,
+        lines,
+        demonstrations,
+        task=task,
+        encode=settings.tokenizer.encode,
+        starts=settings.tokenizer.starts,
+        begin=settings.tokenizer.begin,
+        limit=settings.limit - len(target),
+    )
+    return LabelledExample(
+        Example(prompt.segments, target, TASKS.index(task)),
+        label_space,
+        answer,
+        len(lines) - 1,
+        prompt.demonstrations,
+        prompt.truncated,
+    )
 
 
 def first_tokens(settings: PromptSettings, label_space: LabelSpace) -> list[int]:
@@ -201,6 +252,10 @@ def _by_token(tokens: Sequence[int], shares: Sequence[float]) -> tuple[tuple[int
 
 def _verbalizer(settings: PromptSettings, verbalizer: str) -> Tokens:
     return verbalizer_ids(settings.template, verbalizer, settings.tokenizer.encode)
+
+
+def _speaker(settings: PromptSettings, template: SpeakerTemplate, answer: str) -> Tokens:
+    return verbalizer_ids(template, answer, settings.tokenizer.encode, template.speaker_cue)
 
 
 def _ended(settings: PromptSettings, target: Tokens) -> Tokens:

@@ -43,7 +43,6 @@ from service.errors import (
     QuotaExceeded,
     TooManyJobs,
     UnsupportedLabelSpace,
-    UtteranceTooLong,
 )
 from service.observability.metrics import Metrics
 from service.sessions.answers import Once
@@ -160,10 +159,8 @@ async def score_dialogues(
 ) -> Response:
     """Score whole dialogues, each utterance in the light of those before it.
 
-    A dialogue that cannot be scored, say for an utterance longer than the model reads, gets an
-    `error`; the others are answered. Where the label engine is away, the request fails as a whole.
-    Nothing of it is kept, but for an `Idempotency-Key` its answer, which takes a key that may
-    write.
+    Where the label engine is away, the request fails as a whole. Nothing of it is kept, but for an
+    `Idempotency-Key` its answer, which takes a key that may write.
 
     With `application/x-ndjson`, or `application/jsonl` or another name of it, a line is a dialogue,
     and a line of the answer its result: in the order given, each as soon as it is done. Lines are
@@ -206,7 +203,7 @@ async def score_dialogues(
                 with listening(metrics.observe_stage):
                     tasks = []
                     for dialogue in batch.dialogues:
-                        result = _result(dialogue, space, tenant, services, metrics)
+                        result = score(dialogue, space, tenant, services, metrics)
                         tasks.append(group.create_task(result))
                         await asyncio.sleep(0)  # not all in one step of the event loop
         except ExceptionGroup as failures:
@@ -272,18 +269,3 @@ def _streamed(
             await answer_in_order(given, one, counting)
 
     return LineStream(produce, media_type)
-
-
-async def _result(
-    dialogue: DialogueIn,
-    label_space: LabelSpace,
-    tenant: str,
-    services: Services,
-    metrics: Metrics,
-) -> dict[str, Any]:
-    try:
-        return await score(dialogue, label_space, tenant, services, metrics)
-    except UtteranceTooLong as error:
-        result = {"id": dialogue.id, "error": problem_of(error)}
-        metrics.count_result(result)
-        return result

@@ -48,7 +48,6 @@ from service.errors import (
     TooManyDemonstrations,
     UnsupportedLabelSpace,
     UtteranceNotFound,
-    UtteranceTooLong,
 )
 from service.recognition.document import forecast_document
 from service.sessions.corrections import Corrected
@@ -81,7 +80,6 @@ UtteranceIndex = Annotated[
             *BODY_PROBLEMS,
             *ADMISSION_PROBLEMS,
             UnsupportedLabelSpace,
-            UtteranceTooLong,
             DialogueChanged,
             DialogueFull,
             *IDEMPOTENCY_PROBLEMS,
@@ -197,7 +195,6 @@ async def read_dialogue(
             DialogueNotFound,
             UnsupportedLabelSpace,
             ForecastNotSupported,
-            UtteranceTooLong,
             EngineUnavailable,
             DatabaseUnavailable,
         ),
@@ -225,7 +222,7 @@ async def forecast_turn(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
     found = forecast_document(forecast.recognition, services.recognizer.bundle)
-    metrics.count_forecast(found["emotion"]["label_space"], found["emotion"]["label"])
+    metrics.count_forecast(found)
     answer = json_answer(
         {"dialogue_id": dialogue_id, "index": forecast.index, "speaker": asked.speaker, **found}
     )

@@ -13,7 +13,7 @@ from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle, read_bundle, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.errors import ForecastNotSupported, UtteranceTooLong
+from service.errors import ForecastNotSupported
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.evaluation.calibration import calibrated
@@ -106,19 +106,17 @@ def test_bundle_that_was_not_trained_to_forecast_says_so(
         asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
 
-def test_utterance_that_does_not_fit_ends_it(
+def test_utterance_that_does_not_fit_is_scored_by_its_end(
     folder: Path, spaces: Mapping[str, LabelSpace], words: Words
 ) -> None:
-    """A score of the others would be of another corpus."""
-    talk = Dialogue("long", (Utterance("Ann", "word " * 100, "joy"),))
+    """And told of; all others are scored as ever."""
+    talk = Dialogue("long", (Utterance("Ann", "word " * 100, "joy"), *TALKS[0].utterances))
+    asked = recognizer(read_bundle(folder), spaces, words)
 
-    with pytest.raises(UtteranceTooLong, match="dialogue 'long'"):
-        asyncio.run(
-            ask(
-                recognizer(read_bundle(folder), spaces, words),
-                *(spaces["meld"], [talk], asyncio.Semaphore(4)),
-            )
-        )
+    found = asyncio.run(ask(asked, spaces["meld"], [talk], asyncio.Semaphore(4)))
+
+    assert [answer.truncated for answer in found.answers].count(True) == 1
+    assert found.answers[0].truncated
 
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])

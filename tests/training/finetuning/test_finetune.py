@@ -509,14 +509,12 @@ def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
         )
 
 
-def test_utterance_that_cannot_be_scored_is_named_before_training(
+def test_prompts_without_room_for_an_utterance_are_refused_before_training(
     tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
     recipe = load_recipe(recipe_file).model_copy(update={"max_tokens": 20})
 
-    with pytest.raises(
-        DatasetError, match=r"held_out\.jsonl: dialogue .* longer than max_tokens, 20"
-    ):
+    with pytest.raises(RecipeError, match=r"max_tokens: 20: too few for the main task of meld"):
         finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
 
 

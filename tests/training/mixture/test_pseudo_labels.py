@@ -1,12 +1,10 @@
 """What models together make of corpora in each other's label spaces."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from tests.training.conftest import RECIPE
 from training.arrays import Floats
@@ -68,29 +66,6 @@ def test_rare_labels_count_for_more_where_the_stage_says_so(
     for (space, _, _), of_dialogue in soft.items():
         for row in of_dialogue.values():
             assert row[0] / row[1] == pytest.approx(1.0 if space == "meld" else 1 / 6)
-
-
-def test_utterances_whose_prompt_is_too_long_have_none(
-    corpora: list[Corpus], prompts: PromptSettings
-) -> None:
-    """Models cannot be asked about them; they stay what was said before others."""
-    alone = replace(prompts, window=HistoryWindow(0, 0))
-    asked: list[LabelledExample] = []
-
-    def noting(examples: Sequence[LabelledExample]) -> list[Floats]:
-        asked.extend(examples)
-        return second_is_likely(examples)
-
-    pseudo_labelled(corpora, STAGE, alone, noting)
-    longest = max(sum(map(len, e.example.segments)) + len(e.example.target) for e in asked)
-    shorter = replace(alone, limit=longest - 1)
-
-    made, soft = pseudo_labelled(corpora, STAGE, shorter, second_is_likely)
-
-    known = sum(map(len, soft.values()))
-    labels = [u.label for c in made for d in c.dialogues for u in d.utterances]
-    assert 0 < known < len(asked) == len(labels)
-    assert sum(label is not None for label in labels) == known
 
 
 def test_corpora_of_one_label_space_have_nothing_to_say_in_another(corpora: list[Corpus]) -> None:

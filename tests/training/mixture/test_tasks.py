@@ -24,10 +24,12 @@ from training.mixture.tasks import (
     PREDICTION,
     SPEAKER,
     PromptSettings,
+    check_room,
     main_task,
     prediction_task,
     speaker_task,
 )
+from training.recipe import RecipeError
 
 SEP = 102
 SEEN = {0: "A harbour.", 5: "She waves her arms.", 6: " "}
@@ -252,13 +254,32 @@ def test_prompt_with_its_target_keeps_to_the_limit(
     assert len(cut.example.segments) == len(whole.example.segments) - 3
 
 
-def test_utterance_that_serving_refuses_is_not_taught(
+def test_utterance_that_is_too_long_is_taught_by_its_end(
     prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
-    """The rest of its dialogue is."""
+    """As serving reads it, in every task; the rest of its dialogue is taught as ever."""
     long = replace(SAID.utterances[2], text="hat " * 500)
     said = replace(SAID, utterances=(*SAID.utterances[:2], long, SAID.utterances[3]))
+    asked = replace(prompts, window=HistoryWindow(2, 3))
 
-    found = main_task(said, spaces["meld"], prompts, {})
+    main = main_task(said, spaces["meld"], asked, {})
+    ahead = prediction_task(said, spaces["meld"], asked)
+    speaker = speaker_task(said, spaces["meld"], asked)
 
-    assert [labelled.label for labelled in found] == ["joy", "sadness"]
+    labelled = [n for n, utterance in enumerate(said.utterances) if utterance.label is not None]
+    assert [one.index for one in main] == [one.index for one in speaker] == labelled
+    assert [one.index for one in main if one.truncated] == [2]
+    assert [one.index for one in speaker if one.truncated] == [2]
+    assert [one.index for one in ahead if one.truncated] == [n for n in labelled if n == 3]
+    for one in (*main, *ahead, *speaker):
+        size = sum(map(len, one.example.segments)) + len(one.example.target)
+        assert size <= asked.limit
+
+
+def test_room_is_wanted_for_what_is_said(
+    prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
+) -> None:
+    """Before anything is trained; the message says what to raise."""
+    with pytest.raises(RecipeError, match=r"max_tokens: 30: too few for the main task of meld"):
+        check_room(spaces["meld"], ["main"], replace(prompts, limit=30))
+    check_room(spaces["meld"], ["main", "prediction", "speaker"], prompts)
