@@ -327,7 +327,9 @@ async def test_a_deadline_ends_a_request_also_where_a_line_fails_at_that_moment(
     """A task group that is cancelled raises what failed in it, and nothing of the cancellation."""
 
     async def given() -> AsyncIterator[Given]:
-        yield Given(1, DialogueIn(id="a", utterances=[UtteranceOfDialogue(speaker="Ann", text="Hi.")]))
+        yield Given(
+            1, DialogueIn(id="a", utterances=[UtteranceOfDialogue(speaker="Ann", text="Hi.")])
+        )
 
     async def score(_: DialogueIn) -> dict[str, Any]:
         async def fail() -> None:

@@ -142,11 +142,15 @@ async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
     service: "Service",
 ) -> None:
     """It is answered by its end, and says so, as JSON, as lines and as a job."""
-    batch = {"a": PARCEL, "b": [*PARCEL, *LONG, *PARCEL], "c": PARCEL}
+    batch: dict[str, Lines] = {
+        "a": PARCEL,
+        "b": [*PARCEL, *LONG, *PARCEL],
+        "c": PARCEL,
+    }
 
     content = b"".join(
         json.dumps(
-            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t in said]}
+            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t, *_ in said]}
         ).encode()
         + b"\n"
         for name, said in batch.items()

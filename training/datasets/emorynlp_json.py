@@ -20,6 +20,7 @@ from training.datasets.tables import read_text, shown
 from training.datasets.text import mend
 
 _IDS = re.compile(r'(?<!\\)"((?:episode|scene|utterance)_id)"\s*:\s*("(?:[^"\\]|\\.)*")')
+_UNNAMED = "?"
 _NUMBER = re.compile(r"_u([0-9]{1,9})")
 
 
@@ -29,7 +30,7 @@ def read(path: Path) -> Iterator[Found]:
     Utterances have their `utterance_id`, and follow each other by the numbers in these, where all
     of a scene have one. Those that nobody labelled stay in the history without a label. Those
     without words are left out, and with them the scenes in which nobody speaks. One whose speakers
-    the file does not name has a speaker with an empty name.
+    the file does not name has a speaker called "?".
 
     Raises:
         DatasetError: no such file, not JSON, or something else than episodes of scenes of
@@ -115,7 +116,8 @@ def _speaker(part: _Part) -> str:
     names = part.values.get("speakers")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise part.place.error(f"speakers is {shown(names)}, not a list of names")
-    return " & ".join(names)
+    found = " & ".join(names)
+    return found if found.strip() else _UNNAMED
 
 
 def _label(part: _Part) -> str | None:

@@ -1,10 +1,10 @@
-"""Dialogues in the interchange format, one a line, found with their lines."""
+"""Dialogues in the one format of files, found with their lines."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from service.dialogue_files import DialogueFormatError, dialogue_from_json
-from service.json_lines import read_json_lines
+from service.json_lines import read_each
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 
@@ -13,9 +13,12 @@ def read(path: Path) -> Iterator[Found]:
     """Dialogues in the order of the file, their utterances in the order of their lists.
 
     Raises:
-        DatasetError: no such file, or a line that is not JSON.
+        DatasetError: the file cannot be read, or not to its end.
     """
-    for where, value in read_json_lines(path, DatasetError):
+    for where, value in read_each(path, DatasetError):
+        if isinstance(value, DatasetError):
+            yield value
+            continue
         line, _, item = where.partition(", ")  # an item, where the file is one array
         place = Place(path, int(line), item)
         try:
@@ -23,6 +26,7 @@ def read(path: Path) -> Iterator[Found]:
         except DialogueFormatError as error:
             yield place.error(str(error))
             continue
+        within = f"{item}, " if item else ""
         yield FoundDialogue(
             dialogue.id,
             place,
@@ -31,9 +35,8 @@ def read(path: Path) -> Iterator[Found]:
                     utterance,
                     Place(
                         path,
-                        int(line),
-                        (f"{item}, " if item else "")
-                        + f"dialogue {dialogue.id!r}, utterances[{index}]",
+                        place.line,
+                        f"{within}dialogue {dialogue.id!r}, utterances[{index}]",
                     ),
                 )
                 for index, utterance in enumerate(dialogue.utterances)

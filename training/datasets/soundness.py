@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.words import fault_of_name, fault_of_text
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 
@@ -99,14 +100,14 @@ def _check_id(one: FoundUtterance, where: str, known: dict[tuple[str, str], Plac
 def _checked(one: FoundUtterance, label_space: LabelSpace | None) -> FoundUtterance:
     """The utterance, its label by its name in the label space."""
     said = one.utterance
-    if not said.text.strip():
-        raise one.place.error("is empty", "text")
-    for name in ("speaker", "text", "description", "id"):
-        try:  # as a file that a command writes holds it
-            (getattr(said, name) or "").encode("utf-8")
-        except UnicodeEncodeError as error:
-            problem = f"holds a lone surrogate at character {error.start}"
-            raise one.place.error(problem, name) from None
+    for name, value, fault_of in (
+        ("text", said.text, fault_of_text),
+        ("speaker", said.speaker, fault_of_name),
+        ("description", said.description, fault_of_text),
+        ("id", said.id, fault_of_name),
+    ):
+        if value is not None and (fault := fault_of(value)) is not None:
+            raise one.place.error(fault, name)
     if said.label is None or label_space is None:
         return one
     try:

@@ -261,7 +261,7 @@ def test_missing_file_is_named(kind: str, tmp_path: Path, spaces: Mapping[str, L
     ("line", "message"),
     [
         ('{"id": "d3"', r"small\.csv:3: not JSON"),
-        ('{"id": "d3"}', r"small\.csv:3: utterances must be a list"),
+        ('{"id": "d3"}', r"small\.csv:3: utterances is missing"),
         ('{"id": "d1", "utterances": []}', r"small\.csv:3: id 'd1' is also on line 1"),
         (
             '{"id": "d3", "utterances": [{"speaker": "A", "text": "x", "label": "bored"}]}',

@@ -119,13 +119,15 @@ def test_stage_directions_are_left_out(tmp_path: Path, spaces: Mapping[str, Labe
     )
 
 
-def test_speaker_that_is_not_named_has_an_empty_name(
+def test_speaker_that_is_not_named_is_called_a_question_mark(
     tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """The words were heard and labelled; a voice without a name is no reason to lose them."""
     corpus = read(release(utterance(1, "Fire!", emotion="Scared")), tmp_path, spaces)
 
-    assert corpus.dialogues[0].utterances == (Utterance("", "Fire!", "scared", id=f"{SCENE}_u001"),)
+    assert corpus.dialogues[0].utterances == (
+        Utterance("?", "Fire!", "scared", id=f"{SCENE}_u001"),
+    )
 
 
 def test_punctuation_that_became_control_characters_is_mended(

@@ -266,9 +266,9 @@ def test_numbers_of_any_size_are_numbers(tmp_path: Path, spaces: Spaces) -> None
 @pytest.mark.parametrize(
     ("utterance", "said"),
     [
-        ({"text": " "}, "1: dialogue 'd1', utterances[0].text: is empty"),
-        ({"label": ""}, "1: dialogue 'd1', utterances[0].label: '' is not a label of meld"),
-        ({"text": 3}, "1: utterances[0].text must be a string, not 3"),
+        ({"text": " "}, "1: utterances[0].text must not be blank"),
+        ({"label": "Joy?"}, "1: dialogue 'd1', utterances[0].label: 'Joy?' is not a label of meld"),
+        ({"text": 3}, "1: utterances[0].text must be a string"),
     ],
 )
 def test_utterance_that_cannot_be_asked_is_refused_with_its_line(
@@ -287,7 +287,20 @@ def test_half_of_a_surrogate_pair_is_refused(said_of: Callable[[str, str], list[
 
     (found,) = said_of("emorynlp", text)
 
-    assert found == f"10: {SCENE}_u001: text: holds a lone surrogate at character 0"
+    assert found == f"10: {SCENE}_u001: text: must not hold lone surrogates"
+
+
+def test_every_line_that_is_no_dialogue_is_found(
+    said_of: Callable[[str, str], list[str]],
+) -> None:
+    """Those behind a broken line, too; an item of an array by its number."""
+    found = said_of("jsonl", f'{json.dumps(TALK)}\n{{"id"\n7\n{json.dumps(TALK)}\n')
+
+    assert [each[:9] for each in found] == ["2: not JS", "3: a dial", "4: id 'd1"]
+
+    (found_in_array,) = said_of("jsonl", json.dumps([TALK, TALK]))
+
+    assert found_in_array.startswith("1: item 2: id 'd1' is also")
 
 
 def test_first_fault_stands_for_all_where_a_corpus_is_used(tmp_path: Path, spaces: Spaces) -> None:
