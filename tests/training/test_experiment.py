@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from service.decoding.bundle import read_bundle
+from tests.broken_folders import changed, linked
 from training.evaluation.predictions import Answer, Predictions, read_predictions, write_predictions
 from training.experiment import (
     Options,
@@ -165,20 +166,21 @@ def test_runs_at_the_same_time_have_cores_of_their_own() -> None:
 
 
 def test_failing_run_among_several_is_named_with_its_log(
-    experiment: Path, sources: Sources, tmp_path: Path
+    experiment: Path, sources: Sources, tiny_base: Path, tmp_path: Path
 ) -> None:
     """What it printed is in a file, for the terminal would mix it with what others print."""
-    out = tmp_path / "runs"
+    out, base = tmp_path / "runs", linked(tiny_base, tmp_path / "base")
+    changed("config.json", model_type="telepathy")(base)
 
     ended = run(
-        *(str(experiment), "--data", str(sources.data), "--base", str(tmp_path)),
+        *(str(experiment), "--data", str(sources.data), "--base", str(base)),
         *("--out", str(out), "--jobs", "2"),
     )
 
     assert ended.returncode == 2
     log = out / "trial-slow@7" / "log.txt"
     assert f"train ended with status 2, see {log}" in ended.stderr.replace("fast", "slow")
-    assert f"{tmp_path}: holds no weights" in log.read_text()
+    assert f"{base}/config.json: transformers knows no causal language model" in log.read_text()
 
 
 def test_run_that_the_recipe_does_not_have_is_named(
