@@ -25,8 +25,10 @@ export async function* follow(service, dialogue, { key, lastEventId, signal } = 
         const retryAfter = Number(answer.headers.get("Retry-After"));
         const problem = await answer.json().catch(() => ({}));
         const detail = problem.detail ?? `status ${answer.status}`;
-        if (!retryAfter) throw new Error(detail, { cause: problem });
-        waitMs = 1000 * retryAfter;
+        // A proxy whose service is away says so by the status alone.
+        const passes = retryAfter > 0 || [502, 503, 504].includes(answer.status);
+        if (!passes) throw new Error(detail, { cause: problem });
+        waitMs = 1000 * (retryAfter || 1);
       } else {
         for await (const found of events(answer.body)) {
           lastEventId = found.id;

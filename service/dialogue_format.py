@@ -90,8 +90,9 @@ Scene = Annotated[
 ]
 Name = Annotated[
     str,
+    Field(max_length=500),  # before the others, so that it is of characters
     AfterValidator(_naming),
-    Field(min_length=1, max_length=500),
+    Field(min_length=1),
     Patterned(NAME_PATTERN),
 ]
 _Answered = Annotated[Any, Field(description="As an answer has it; it is not read.", exclude=True)]

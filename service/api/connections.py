@@ -98,6 +98,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refused = refused
         self._received = bytearray()
         self._framing = Framing()
+        self._asks_for_head = False
         self._head_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
 
@@ -148,7 +149,12 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing.begin()
         if not self._is_under_way:
             self._expect_head()
+        self._asks_for_head = False
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._asks_for_head = self.parser.get_method() == b"HEAD"
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._framing.in_head:  # trailers are no headers (RFC 9110, section 6.5.1)
@@ -244,7 +250,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._count_problem(kind.type)
         with under(self._prefix):
             shared = shared_with(self._origin(), self._origins)
-            self.transport.write(_closing_answer(kind, detail, shared))
+            head, body = _closing_answer(kind, detail, shared)
+        self.transport.write(head if self._asks_for_head else head + body)
 
     def _origin(self) -> str | None:
         """Whose page asks, as far as that was read."""
@@ -350,8 +357,8 @@ def _is_known(start: Message) -> bool:
     return without_body or any(name.lower() == b"content-length" for name, _ in start["headers"])
 
 
-def _closing_answer(kind: Kind, detail: str, shared: Mapping[str, str]) -> bytes:
-    """A problem as the bytes of a connection's last answer."""
+def _closing_answer(kind: Kind, detail: str, shared: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """A problem as the bytes of a connection's last answer, its head and its body."""
     request_id = uuid4().hex
     log.debug("request %s: %s: %s", request_id, kind.name, detail)
     named = {REQUEST_ID: request_id, **EVERY_ANSWER, **shared, CONNECTION: "close"}
@@ -359,7 +366,7 @@ def _closing_answer(kind: Kind, detail: str, shared: Mapping[str, str]) -> bytes
     status = HTTPStatus(kind.status)
     lines = [b"%b: %b" % header for header in answer.raw_headers]
     head = [f"HTTP/1.1 {status} {status.phrase}".encode(), *lines, b"", b""]
-    return b"\r\n".join(head) + bytes(answer.body)
+    return b"\r\n".join(head), bytes(answer.body)
 
 
 def _reason(error: httptools.HttpParserError) -> str:

@@ -20,8 +20,10 @@ TAKEN = "gzip, deflate, identity"
 
 # How zlib calls a format: a gzip member (RFC 1952), or its own (RFC 1950).
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-# What one step of the event loop takes and makes at most.
+# What one step of the event loop takes and makes at most. Members may hold next to nothing, and a
+# step for each would take far longer than to unpack it.
 _STEP_BYTES = 16_384
+_STEP_MEMBERS = 256
 _UNPACKED_BYTES = 65_536
 
 
@@ -82,7 +84,23 @@ class _Unpacking:
         return await self._receive()
 
     def _unpack(self) -> bytes:
-        """The next piece; b"": a member is over, or more must be received."""
+        """The next piece; b"": members held nothing, or more must be received."""
+        pieces: list[bytes] = []
+        room = _UNPACKED_BYTES
+        for _ in range(_STEP_MEMBERS):
+            if room <= 0 or self._at >= len(self._packed):
+                break
+            try:
+                piece = self._unpack_of_member(room)
+            except HTTPException:
+                if any(pieces):
+                    break  # what is whole comes first; the next call fails the same way
+                raise
+            pieces.append(piece)
+            room -= len(piece)
+        return b"".join(pieces)
+
+    def _unpack_of_member(self, most: int) -> bytes:
         step = self._packed[self._at : self._at + _STEP_BYTES]
         if self._unpacker is None:
             if self._members:  # padding, as tapes and `tar` leave it
@@ -94,7 +112,7 @@ class _Unpacking:
                 raise self._broken("goes on after what is packed")
             self._unpacker = zlib.decompressobj(_WINDOW_BITS[self._coding])
         try:
-            piece = self._unpacker.decompress(step, _UNPACKED_BYTES)
+            piece = self._unpacker.decompress(step, most)
         except zlib.error as error:
             after = f" after {self._members} members" if self._members else ""
             raise self._broken(f"cannot be unpacked{after} ({error})") from None

@@ -24,6 +24,8 @@ _SAID = (
 )
 _EXPOSED = (*HEADERS, "Allow")
 
+_ASKED_FOR = "access-control-request-headers"
+
 
 class SharedWithOrigins(CORSMiddleware):
     """Has every answer to a page of these origins say that the page may read it.
@@ -53,12 +55,20 @@ class SharedWithOrigins(CORSMiddleware):
             await self.simple_response(scope, receive, send, request_headers=Headers())
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        answer = super().preflight_response(request_headers)
+        answer = super().preflight_response(_without_empty_names(request_headers))
         if answer.status_code == 200:
             return answer
         headers = {n: v for n, v in answer.headers.items() if not n.startswith("content-")}
         detail = f"of pages, {', '.join(_METHODS)} are taken, with {', '.join(_SAID)}"
         return problem_answer(request_id() or "", BAD_REQUEST, detail, headers)
+
+
+def _without_empty_names(asked: Headers) -> Headers:
+    """The same where the list of headers has empty elements, or none (RFC 9110, section 5.6.1)."""
+    others = {name: value for name, value in asked.items() if name != _ASKED_FOR}
+    names = ",".join(asked.getlist(_ASKED_FOR)).split(",")
+    named = ", ".join(filter(None, map(str.strip, names)))
+    return Headers({**others, _ASKED_FOR: named} if named else others)
 
 
 def shared_with(origin: str | None, origins: Collection[str]) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """JSON a line, read and written a line at a time."""
 
 import asyncio
+import re
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,6 +18,9 @@ from service.api.head_method import is_head
 from service.api.headers import UNBUFFERED
 
 _STEP_BYTES = 16_384
+
+# Passed over at once: a few packed kilobytes may hold hundreds of millions of them.
+_BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
 
 Emit = Callable[[Any], Awaitable[None]]
 """Sends a line; returns when the client may be sent another one."""
@@ -46,17 +50,22 @@ async def lines_of(
     """
     number, line, too_long = 1, bytearray(), False
     async for chunk in _in_pieces(chunks):
-        *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            line += piece
-            if too_long or len(line) > most_bytes:
-                yield number, None
-            elif not _is_blank(line):
-                yield number, bytes(line)
-            number, line, too_long = number + 1, bytearray(), False
-        line += rest
-        if len(line) > most_bytes:
-            line, too_long = bytearray(), True
+        at = 0
+        while at < len(chunk):
+            if not (line or too_long) and (blank := _BLANK_LINES.match(chunk, at)):
+                number += chunk.count(b"\n", at, blank.end())
+                at = blank.end()
+            end = chunk.find(b"\n", at)
+            line += chunk[at:] if end < 0 else chunk[at:end]
+            if end >= 0:
+                if too_long or len(line) > most_bytes:
+                    yield number, None
+                elif not _is_blank(line):
+                    yield number, bytes(line)
+                number, line, too_long = number + 1, bytearray(), False
+            elif len(line) > most_bytes:
+                line, too_long = bytearray(), True
+            at = len(chunk) if end < 0 else end + 1
     if too_long:
         yield number, None
     elif not _is_blank(line):

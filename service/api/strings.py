@@ -31,13 +31,13 @@ def _identifying(value: str) -> str:
 
 Identifier = Annotated[
     str,
-    AfterValidator(_identifying),
-    Field(
+    Field(  # before the other, so that lengths are of characters
         min_length=1,
         max_length=200,
         description="Printable characters other than `/`.",
         examples=["call-42"],
     ),
+    AfterValidator(_identifying),
     Patterned(_IDENTIFIER),
 ]
 LabelSpaceName = Annotated[

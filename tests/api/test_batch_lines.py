@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from service.errors import DeadlinePassed, EngineUnavailable
 from service.settings import Admission, Limits
 from tests.api.serving import serving
 from tests.api.test_admission import Held
+from tests.api.test_event_loop import MEBIBYTE, piece_of_work
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -294,6 +296,31 @@ async def test_lines_are_found_however_the_body_is_cut(size: int) -> None:
         (5, b"{}"),
         (6, b"last"),
     ]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \r\n"], ids=["bare", "spaced"])
+async def test_blank_lines_take_next_to_no_time(blank: bytes) -> None:
+    """A few kilobytes unpack to hundreds of millions; they are counted all the same."""
+    count = 8 * MEBIBYTE // len(blank)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"{}\n"
+        yield blank * count
+        yield b"{}"
+
+    piece_s = min(timed(piece_of_work) for _ in range(100))
+    start = time.thread_time()
+    found = [each async for each in lines_of(chunks(), 100)]
+    taken_s = time.thread_time() - start
+
+    assert found == [(1, b"{}"), (count + 2, b"{}")]
+    assert taken_s < 4_000 * piece_s
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.thread_time()
+    work()
+    return time.thread_time() - start
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.auth import Access
 from service.settings import Limits
-from tests.api.serving import Served, serving
+from tests.api.serving import serving
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -59,9 +59,9 @@ try {
 
 
 @asynccontextmanager
-async def following(served: Served, dialogue_id: str, key: str) -> AsyncIterator[Any]:
+async def following(port: int, dialogue_id: str, key: str) -> AsyncIterator[Any]:
     """Reads what the module yields, one at a time; None once it has ended."""
-    url = f"http://127.0.0.1:{served.port}"
+    url = f"http://127.0.0.1:{port}"
     program = await asyncio.create_subprocess_exec(
         *(str(NODE), "--input-type=module", "-e", PROGRAM, "--"),
         *(MODULE.as_uri(), ORIGIN, url, dialogue_id, key),
@@ -112,7 +112,7 @@ async def test_every_event_comes_once_whatever_breaks(service: "Service", key: s
     words = ["We won!", "Ünglaublich \N{PARTY POPPER}", "data: no\n\nid: 7"]
     async with serving(service) as served:
         await service.say("call-42", "Ann", words[0])
-        async with following(served, "call-42", key) as read:
+        async with following(served.port, "call-42", key) as read:
             found = [await read()]
             for text in words[1:]:
                 for stream in service.door.streams._open:
@@ -139,8 +139,34 @@ async def test_a_refusal_is_told_with_its_cause(
     """It is not asked again and again; the page may read why."""
     async with serving(service) as served:
         await service.say("call-42", "Ann", "We won!")
-        async with following(served, dialogue_id, key if good else new_key()) as read:
+        async with following(served.port, dialogue_id, key if good else new_key()) as read:
             told, end = await read(), await read()
 
     assert told["cause"]["type"] == f"/problems/{kind}"
     assert end is None
+
+
+async def test_a_proxy_whose_service_is_away_is_asked_again(key: str) -> None:
+    """It says 502 and the like, in words of its own; the module goes on."""
+    statuses = iter([502, 503, 504])
+    refused = 0
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        head = await reader.readuntil(b"\r\n\r\n")
+        allow = f"Access-Control-Allow-Origin: {ORIGIN}\r\nConnection: close\r\n"
+        allow += "Access-Control-Allow-Headers: authorization, last-event-id\r\n"
+        status = 200 if head.startswith(b"OPTIONS") else next(statuses, 204)
+        refused += status > 204
+        body = "\r\n" if status == 204 else "Content-Length: 6\r\n\r\n<html>"
+        writer.write(f"HTTP/1.1 {status} Said\r\n{allow}{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with following(port, "call-42", key) as read:
+            end = await read()
+
+    assert (end, refused) == (None, 3)

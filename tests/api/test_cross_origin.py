@@ -97,6 +97,15 @@ async def test_what_nobody_takes_is_refused_in_the_preflight(
         assert "Idempotency-Key" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("names", ["", ",", "authorization,, content-type,"])
+async def test_a_preflight_may_have_empty_elements(service: "Service", names: str) -> None:
+    """Some browsers name no headers so."""
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": names}
+    answer = await service.client.options(PATH, headers=asked)
+
+    assert (answer.status_code, may_read(answer)) == (200, True), answer.text
+
+
 @pytest.mark.parametrize("origin", FOREIGN)
 async def test_other_pages_are_told_nothing(service: "Service", origin: str) -> None:
     """Neither in a preflight nor in an answer; caches keep the two apart."""

@@ -1,5 +1,6 @@
 """HEAD, which asks for what GET would be answered, without its body."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,27 @@ async def test_a_connection_goes_on_after_head(full: "Service") -> None:
             assert head.content == b""
             assert following.status_code == 200
         assert await status_of(served.port, "HEAD /livez HTTP/1.1", "Host: localhost") == 200
+
+
+@pytest.mark.parametrize(("method", "has_body"), [("HEAD", False), ("GET", True)])
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [(["no header"], 400), (["Content-Length: x"], 400), ([f"A: {'a' * 7000}"] * 20, 431)],
+    ids=["header", "length", "size"],
+)
+async def test_a_refusal_of_what_cannot_be_read_has_no_body_either(
+    full: "Service", lines: list[str], status: int, method: str, *, has_body: bool
+) -> None:
+    """A connection answers that itself."""
+    async with serving(full) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write("\r\n".join([f"{method} / HTTP/1.1", *lines, "", ""]).encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert bool(body) is has_body
+    assert b"content-length: 0" not in head.lower()
 
 
 async def test_head_takes_the_key_that_get_takes(

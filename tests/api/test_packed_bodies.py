@@ -1,5 +1,6 @@
 """Bodies that were packed (`Content-Encoding`), and those that unpack to too much."""
 
+import asyncio
 import gzip
 import json
 import tracemalloc
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
+from service.api.content_codings import unpacked
 from service.settings import Limits
 from tests.api.serving import serving
 from tests.api.test_batch_lines import HEADERS, line
@@ -270,3 +273,54 @@ async def test_no_step_of_the_event_loop_is_long_whatever_is_unpacked(
             await post(service, "/batch", content, "gzip", **headers)
 
     assert await longest_step(sent) < LONGEST_PIECES
+
+
+MEMBER = gzip.compress(b"")
+
+
+async def pieces_of(content: bytes) -> tuple[bytes, int]:
+    """What a body unpacks to, and how often the event loop went round for it."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turns, whole, more = 0, b"", True
+    unpacking = unpacked({"type": "http", "headers": [(b"content-encoding", b"gzip")]}, receive)
+    counting = asyncio.create_task(count_turns())
+    try:
+        while more:
+            message = await unpacking()
+            whole, more = whole + message["body"], message["more_body"]
+    finally:
+        counting.cancel()
+    return whole, turns
+
+
+@pytest.mark.parametrize("member", [MEMBER, gzip.compress(b" ")], ids=["empty", "small"])
+async def test_members_that_hold_next_to_nothing_take_next_to_no_time(member: bytes) -> None:
+    """Not a turn of the event loop each: while others are at work, one takes much longer."""
+    whole, turns = await pieces_of(member * 50_000 + gzip.compress(b"{}"))
+
+    assert whole.strip() == b"{}"
+    assert turns < 1_000
+
+
+async def test_what_is_whole_comes_before_what_is_broken() -> None:
+    """However little there is of either."""
+    content = gzip.compress(b"one") + MEMBER + gzip.compress(b"two") + b"no member"
+    sent = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+    async def receive() -> Any:
+        return next(sent)
+
+    unpacking = unpacked({"type": "http", "headers": [(b"content-encoding", b"gzip")]}, receive)
+    first = await unpacking()
+    with pytest.raises(HTTPException, match="after 3 members"):
+        await unpacking()
+    assert first["body"] == b"onetwo"

@@ -79,3 +79,13 @@ def test_the_pattern_of_an_id_knows_the_steps_of_a_path(value: str) -> None:
     document = jsonschema_rs.validator_for(kind.json_schema())
 
     assert document.is_valid(value) == is_taken(kind, value)
+
+
+@pytest.mark.parametrize(("kind", "most"), [(Name, 500), (Identifier, 200)])
+def test_lengths_are_told_in_characters(kind: type[str], most: int) -> None:
+    """Rather than in items, as of a list."""
+    taken = TypeAdapter(kind)
+
+    assert taken.validate_python("a" * most)
+    with pytest.raises(ValidationError, match=f"at most {most} characters"):
+        taken.validate_python("a" * (most + 1))
