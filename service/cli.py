@@ -115,7 +115,9 @@ def serve() -> None:
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line; or a transcript.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The same, with emotions.")],
     label_space: Annotated[str, typer.Option(help="unified, meld, ...")] = "unified",
     demonstrations: Annotated[
@@ -145,9 +147,10 @@ def score(
             )
         except (ValueError, WrongWeights, ServiceError, OSError) as error:
             end(why(error, settings))
-    say(f"{scored.utterances} utterances scored into {target}")
+    one = scored.utterances == 1
+    say(f"{scored.utterances} {'utterance' if one else 'utterances'} scored into {target}")
     if scored.truncated:
-        say(f"{scored.truncated} of them are longer than the model reads, which read their ends")
+        say(f"longer than the model reads, so that it saw only their ends: {scored.truncated}")
     for problem in scored.refused:
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.refused:

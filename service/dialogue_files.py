@@ -1,4 +1,4 @@
-"""Files of dialogues: those of `service.dialogue_format`, one a line."""
+"""Files of dialogues: those of `service.dialogue_format`, one a line; or a transcript."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from service.conversation.dialogue import Dialogue, Utterance
 from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.json_lines import read_each, write_json_lines
+from service.transcripts import dialogue_of_transcript, is_transcript
 
 # What is wrong with a value, by pydantic's name for it, in the words of this format.
 _FAULTS = {
@@ -32,7 +33,8 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
 
     A line is `{"id": "d1", "utterances": [{"id": "d1_u1", "speaker": "Ann", "text": "...",
     "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` may be
-    left out. Empty lines are skipped. `service.json_lines` says what else a file may be.
+    left out. Empty lines are skipped. `service.json_lines` says what else a file may be, and in a
+    dialogue's place may stand a transcript (`service.transcripts`).
 
     Raises:
         DialogueFormatError: no such file, a line is not such an object, or an id occurs twice: a
@@ -57,7 +59,7 @@ def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
             yield value
             continue
         try:
-            dialogue = dialogue_from_json(value)
+            dialogue = dialogue_from_json(value, name_at(path, place))
         except DialogueFormatError as error:
             yield DialogueFormatError(f"{where}: {error}")
             continue
@@ -69,8 +71,17 @@ def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
         yield dialogue
 
 
-def dialogue_from_json(value: object) -> Dialogue:
+def name_at(path: Path, place: str) -> str:
+    """What a transcript is called that has no id: after its file, and its place there."""
+    name = Path(path.name.removesuffix(".gz")).stem
+    return name if place == "1" else f"{name}:{place}"
+
+
+def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
     """Check one parsed line of the format.
+
+    Args:
+        name: of a transcript; None: it is to be a dialogue.
 
     Raises:
         DialogueFormatError: a field is missing, not known or not as it must be, or two utterances
@@ -78,6 +89,11 @@ def dialogue_from_json(value: object) -> Dialogue:
     """
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
+    if name is not None and is_transcript(value):
+        try:
+            value = dialogue_of_transcript(value, name)
+        except ValueError as error:
+            raise DialogueFormatError(str(error)) from None
     if not value.keys() & {"id", "utterances"}:
         has = ", ".join(list(value)[:5]) or "no field"
         raise DialogueFormatError(f'is no dialogue: needs "id" and "utterances", has {has}')

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from service.files import written_whole
+from service.unique_names import NameTwice, unique_names
 
 Refusal = TypeVar("Refusal", bound=ValueError)
 
@@ -24,7 +25,7 @@ _MOST = "64 MiB"
 
 _GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def read_json_lines(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
@@ -37,7 +38,8 @@ def read_json_lines(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, A
 
     Raises:
         refusal: no such file, or a line that is not UTF-8, not JSON, or JSON that cannot be read:
-            too deep, too long, or with a number of thousands of digits.
+            too deep, too long, with a name twice in one object, or with a number of thousands of
+            digits.
     """
     for place, value in read_each(path, refusal):
         if isinstance(value, refusal):
@@ -102,7 +104,7 @@ def _values(
     head = _up_to_a_value(lines)
     first = len(head)
     value = _parsed(head[-1]) if head else None
-    if isinstance(value, ValueError | list):
+    if isinstance(value, ValueError | list) and not isinstance(value, NameTwice):
         head += _up_to_a_value(lines)
         if head[first - 1] in (b"[", b"{") or _is_document(value, head[first:]):
             whole = _whole(chain(head, lines), path, refusal)
@@ -143,7 +145,7 @@ def _is_document(first: list[Any] | ValueError, after: list[bytes]) -> bool:
     goes_on = bool(after and after[-1])
     if isinstance(first, list):
         return not goes_on
-    return goes_on and not isinstance(_parsed(after[-1]), dict)
+    return goes_on and not isinstance(_parsed(after[-1]), dict | NameTwice)
 
 
 def _whole(lines: Iterable[bytes], path: Path, refusal: type[Refusal]) -> bytes:
@@ -198,7 +200,9 @@ def _past_space(text: str, at: int) -> int:
 def _parsed(line: bytes) -> Any:
     """The value of a line, or a ValueError that says why there is none."""
     try:
-        return json.loads(line.decode())
+        return json.loads(line.decode(), object_pairs_hook=unique_names)
+    except NameTwice as error:
+        return error
     except (ValueError, RecursionError) as error:
         return ValueError(_why(error))
 
@@ -209,4 +213,6 @@ def _why(error: ValueError | RecursionError) -> str:
             return f"not UTF-8: {error.reason}"
         case json.JSONDecodeError():
             return f"not JSON: {error.msg} at column {error.colno}"
+        case NameTwice():
+            return str(error)
     return f"not JSON that can be read: {error}"

@@ -8,7 +8,7 @@ class NameTwice(ValueError):
     """A JSON object has a name twice."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} is given twice in one object; leave one of them")
+        super().__init__(f"{name!r} is given twice in one object; keep one of them")
         self.name = name
 
 

@@ -126,7 +126,7 @@ def _one(utterance: object) -> bytes:
         (b'{"id": "d",', "not JSON: .* at column 12"),
         (b'["d"]', "a dialogue must be an object"),
         (b"{}", 'is no dialogue: needs "id" and "utterances", has no field'),
-        (b'{"segments": [], "language": "en"}', "is no dialogue: .*, has segments, language$"),
+        (b'{"results": [], "language": "en"}', "is no dialogue: .*, has results, language$"),
         (b'{"utterances": []}', "id is missing"),
         (b'{"id": null, "utterances": []}', "id must be a string"),
         (

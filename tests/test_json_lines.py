@@ -111,6 +111,10 @@ def test_a_file_may_hold_nothing(content: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
+        pytest.param(b'{"a": 1, "a": 2}', r"some\.jsonl:1: 'a' is given twice", id="twice"),
+        pytest.param(
+            b'[\n{"a": {"b": 1, "b": 2}}\n]', "'b' is given twice in one object", id="twice within"
+        ),
         pytest.param(SPREAD.encode()[:-3], r"some\.jsonl:13: not JSON: ", id="cut"),
         pytest.param(b'[\n{"a": 1},\n]', r"some\.jsonl:3: not JSON: .* at column 1$", id="comma"),
         pytest.param(b'[\n{"a": 1}\n{"a": 2}]', r"some\.jsonl:3: not JSON: Expecting ','", id="no"),
@@ -151,3 +155,13 @@ def test_a_broken_line_concerns_no_other(before: bytes, broken: bytes, tmp_path:
 
     assert [value["n"] for value in found if isinstance(value, dict)][-2:] == [2, 3]
     assert any(isinstance(value, Refusal) for value in found)
+
+
+def test_lines_with_a_name_twice_cost_those_lines_only(tmp_path: Path) -> None:
+    """They are objects, so the file is no document of values over several lines."""
+    path = tmp_path / "some.jsonl"
+    path.write_text(2 * '{"a": 1, "a": 2}\n' + LINES)
+
+    told = [(place, isinstance(value, Refusal)) for place, value in read_each(path, Refusal)]
+
+    assert told == [("1", True), ("2", True), ("3", False), ("4", False)]

@@ -53,6 +53,6 @@ class _UniqueKeys(yaml.SafeLoader):
                 continue
             line = written.start_mark.line + 1
             if key in lines:
-                raise _KeyTwice(f"{line}: {key!r} is also on line {lines[key]}; leave one of them")
+                raise _KeyTwice(f"{line}: {key!r} is also on line {lines[key]}; keep one of them")
             lines[key] = line
         return node

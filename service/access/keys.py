@@ -129,7 +129,7 @@ def read_keys(file: Path) -> tuple[Key, ...]:
         where = ".".join(step if _NAME.fullmatch(step) else "..." for step in steps) or "keys"
         raise KeysError(f"{file}: {where}: {first['msg']}") from None
     except NameTwice:
-        raise KeysError(f"{file}: an object has a name twice; leave one of them") from None
+        raise KeysError(f"{file}: an object has a name twice; keep one of them") from None
     except (ValueError, RecursionError) as error:
         where_in_file = re.search(r"line \d+,? column \d+", str(error))
         where = f" at {where_in_file[0]}" if where_in_file else ""

@@ -150,7 +150,7 @@ def test_score_reads_an_utterance_longer_than_the_model_reads_by_its_end(tmp_pat
     long, other = (json.loads(line)["utterances"] for line in target.read_text().splitlines())
     assert [each["truncated"] for each in (*long, *other)] == [False, True, *[False] * 3]
     assert all(each["emotion"]["label"] for each in (*long, *other))
-    assert "1 of them are longer than the model reads" in done.stdout
+    assert "saw only their ends: 1\n" in done.stdout
     assert "Token indices" not in done.stdout + done.stderr
 
 

@@ -18,7 +18,7 @@ def read(text: str, tmp_path: Path) -> object:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nname: a\nseed: 2\n", "3: 'seed' is also on line 1; leave one of them"),
+        ("seed: 1\nname: a\nseed: 2\n", "3: 'seed' is also on line 1; keep one of them"),
         ("a:\n  b: 1\n  'b': 2\n", "3: 'b' is also on line 2"),
         ("- {a: 1,\n   c: 2,\n   a: 1}\n", "3: 'a' is also on line 1"),
         ("1: a\n0x1: b\n", "2: 1 is also on line 1"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.dialogue_files import DialogueFormatError, dialogue_from_json
+from service.dialogue_files import DialogueFormatError, dialogue_from_json, name_at
 from service.json_lines import read_each
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
@@ -22,7 +22,7 @@ def read(path: Path) -> Iterator[Found]:
         line, _, item = where.partition(", ")  # an item, where the file is one array
         place = Place(path, int(line), item)
         try:
-            dialogue = dialogue_from_json(value)
+            dialogue = dialogue_from_json(value, name_at(path, where))
         except DialogueFormatError as error:
             yield place.error(str(error))
             continue

@@ -48,7 +48,7 @@ def without_held_out(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> l
             raise DatasetError(f"{corpus.path}: every dialogue of it is held out")
         if left_out := len(corpus.dialogues) - len(apart):
             log.info(
-                "%s: %d of %d dialogues are left out, for a held-out split has them, too",
+                "%s: %d of %d dialogues are left out: a held-out split has them too",
                 *(corpus.path, left_out, len(corpus.dialogues)),
             )
         kept.append(replace(corpus, dialogues=apart))

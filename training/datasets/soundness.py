@@ -14,7 +14,7 @@ from service.conversation.words import fault_of_name, fault_of_text
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 
-_REMEDY = "; leave one of them, or tell them apart by their ids"
+_REMEDY = "; keep one of them, or tell them apart by their ids"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from training.datasets.found import Place
 _DIGITS = re.compile(r"[0-9]{1,100}")
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
 _LONGEST = 60
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row | DatasetError]
         if header is None:
             header = values
             _check_header(header, columns, place)
-        elif values:
+        elif values == header:
+            yield place.error("the header again, as where files were joined; leave this line out")
+        elif any(value.strip() for value in values):  # Excel writes rows of commas
             yield _row(header, values, columns, place)
 
 
@@ -111,11 +115,17 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}", path) from None
+    if raw.startswith(_GZIP):
+        raise DatasetError(f"{path}: is packed with gzip; unpack it (gunzip)", path)
+    encoding = json.detect_encoding(raw)
+    if raw and not encoding.startswith("utf-8"):
+        name = encoding.upper().removesuffix("-LE").removesuffix("-BE")
+        raise DatasetError(f"{path}: is {name}; save it as UTF-8", path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = Place(path, error.object.count(b"\n", 0, error.start) + 1)
-        raise place.error(f"not UTF-8: {error.reason}") from None
+        raise place.error(f"not UTF-8: {error.reason}; save the file as UTF-8") from None
 
 
 def read_lines(path: Path) -> list[str]:

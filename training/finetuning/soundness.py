@@ -206,7 +206,7 @@ def loading(path: Path, remedy: str) -> Iterator[None]:
     except Exception as error:  # its errors have no common root
         raise ModelFolderError(
             f"{path}: transformers cannot make a model of it: {type(error).__name__}: "
-            f"{first_line(error)}",
+            f"{first_line(error).rstrip('.')}",
             remedy,
         ) from error
 

@@ -1,8 +1,10 @@
 """`data check`: what corpora hold, and all that is wrong with them."""
 
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,7 +187,7 @@ def test_call_that_makes_no_sense_is_refused(words: list[str], said: str, meld: 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("hello\n", "could be of any format"), ("", "is empty")]
+    ("text", "said"), [("hello\n", "its format cannot be told"), ("", "is empty")]
 )
 def test_file_that_could_be_anything_is_refused(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
@@ -195,6 +197,64 @@ def test_file_that_could_be_anything_is_refused(text: str, said: str, tmp_path: 
 
     assert result.exit_code == 2
     assert f"a.txt: {said}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("a.jsonl.gz", gzip.compress), ("a.json", lambda raw: raw.decode().encode("utf-16"))],
+)
+def test_dialogues_are_told_however_they_are_packed(
+    name: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """As `score` reads them."""
+    path = tmp_path / name
+    path.write_bytes(pack(json.dumps(DIALOGUE).encode()))
+
+    result = check(path, "--label-space", "meld")
+
+    assert result.exit_code == 0
+    assert f"{path}: jsonl, meld, 1 dialogue, 2 utterances" in result.output
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        (gzip.compress, "is packed with gzip; unpack it (gunzip)"),
+        (lambda raw: raw.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (lambda raw: raw.decode().encode("utf-16-le"), "is UTF-16; save it as UTF-8"),
+        (lambda raw: raw.replace(b"flat", b"fl\xe4t"), "2: not UTF-8: invalid continuation byte"),
+        (lambda raw: raw.replace(b"Dialogue_ID", b"Talk"), "1: missing column Dialogue_ID"),
+        (lambda raw: raw.replace(b",", b"\t"), "columns are separated by commas, not tabs"),
+    ],
+    ids=["gzip", "UTF-16", "UTF-16 without a mark", "Latin-1", "no ids", "tabs"],
+)
+def test_table_that_is_written_otherwise_is_told_so(
+    pack: Callable[[bytes], bytes], said: str, meld: Path
+) -> None:
+    """In the words of the format that it was meant to be."""
+    meld.write_bytes(pack(MELD.encode()))
+
+    result = check(meld)
+
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+def test_rows_of_commas_are_passed_over(meld: Path) -> None:
+    """As spreadsheets leave them behind a table."""
+    meld.write_text(MELD + 6 * "," + "\n")
+
+    assert check(meld).exit_code == 0
+
+
+def test_half_a_packed_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(DIALOGUE).encode())[:-10])
+
+    result = check(path)
+
+    assert result.exit_code == 2
+    assert f"{path}: cannot be unpacked with gzip" in result.stderr
 
 
 def test_no_model_library_is_loaded(meld: Path) -> None:

@@ -93,7 +93,7 @@ def test_what_is_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
         without_held_out([TRAIN], [corpus("held", other=FERRY)])
 
     assert caplog.messages == [
-        "train: 1 of 5 dialogues are left out, for a held-out split has them, too"
+        "train: 1 of 5 dialogues are left out: a held-out split has them too"
     ]
 
 

@@ -110,7 +110,7 @@ def test_that_rows_were_put_together_is_logged(
             "3: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("meld", HEADER + "".join(MELD) + HEADER + "".join(MELD[:1]), [
-            "8: Dialogue_ID is 'Dialogue_ID', not a whole number",
+            "8: the header again, as where files were joined; leave this line out",
             "9: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("emorynlp", EMORY_HEADER + "".join([*EMORY, EMORY[1]]), [
@@ -137,7 +137,7 @@ def test_id_that_comes_twice_is_refused_with_both_lines(
     kind: str, text: str, said: list[str], said_of: Callable[[str, str], list[str]]
 ) -> None:
     """An utterance would train and be scored twice, or two dialogues be read as one."""
-    remedy = "; leave one of them, or tell them apart by their ids"
+    remedy = "; keep one of them, or tell them apart by their ids"
 
     found = said_of(kind, text)
 
