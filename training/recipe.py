@@ -225,7 +225,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def best_is_told_on_a_development_split(self) -> Self:
         if not self.development and any(stage.keep == "best" for stage in self.stages):
-            raise ValueError("development: keep: best needs one")
+            raise ValueError("keep: best needs a development split to choose by")
         return self
 
     @model_validator(mode="after")

@@ -134,6 +134,7 @@ def _recipe(described: Mapping[str, Any], path: Path) -> Recipe:
         return Recipe.model_validate(described)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()
+            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         )
         raise RecipeError(f"{path}: {problems}") from None

@@ -204,7 +204,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         )
         raise BundleError(f"{path}: {problems}") from None
 

@@ -219,4 +219,4 @@ def prompts(
         shown = chosen.window if window is None else HistoryWindow(window, window)
         space = spaces[label_space.casefold()]
         rows = write_prompts(source, target, chosen, task, space, shown)  # type: ignore[arg-type]
-    say(f"{rows} prompts written to {target}")
+    say(f"{rows} {'prompt' if rows == 1 else 'prompts'} written to {target}")

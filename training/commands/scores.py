@@ -169,7 +169,9 @@ def baselines(
         for read in (known, asked):
             check_labelled(read)
         if known.path.resolve() == asked.path.resolve():
-            raise ValueError(f"{corpus}: is what they know, too")
+            raise ValueError(
+                f"{corpus}: is what the baselines are trained on, too; name another split"
+            )
         if asked.label_space.name != space.name:
             raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
         files = (f"{name}.jsonl" for name in NAMES)

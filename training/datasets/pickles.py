@@ -47,7 +47,9 @@ def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]
         raise DatasetError(f"{path}: {error}", path) from None
     except Exception as error:  # the errors of a broken pickle are of many kinds
         detail = f"{type(error).__name__}: {error}"
-        raise DatasetError(f"{path}: not one of the shared pickles: {detail}") from None
+        raise DatasetError(
+            f"{path}: not one of the shared pickles, and no folder of a release: {detail}"
+        ) from None
     dialogues = iter(look_at(chain.from_iterable(splits.values()), label_space).dialogues)
     return {name: tuple(islice(dialogues, len(found))) for name, found in splits.items()}
 

@@ -75,8 +75,11 @@ def space_of(
         DatasetError: an unknown format or label space.
     """
     if format_ == JSONL:
-        if label_space is None or label_space not in label_spaces:
-            raise DatasetError(f"{path}: a jsonl corpus needs one of {', '.join(label_spaces)}")
+        known = ", ".join(label_spaces)
+        if label_space is None:
+            raise DatasetError(f"{path}: a jsonl corpus needs its label space named, of {known}")
+        if label_space not in label_spaces:
+            raise DatasetError(f"{path}: no label space {label_space!r}: {known}")
         return label_spaces[label_space]
     if format_ not in FORMATS:
         raise DatasetError(f"unknown format {format_!r}: {', '.join((*FORMATS, JSONL))}")

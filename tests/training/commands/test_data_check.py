@@ -175,7 +175,10 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
     [
         (["none.csv", "meld:other.csv"], "none.csv: No such file or directory; other.csv: No such"),
         (["{}", "--format", "csv"], "unknown format 'csv': meld, emorynlp"),
-        (["{}", "--format", "jsonl", "--label-space", "moods"], "needs one of dailydialog, emo"),
+        (
+            ["{}", "--format", "jsonl", "--label-space", "moods"],
+            "no label space 'moods': dailydialog",
+        ),
     ],
 )
 def test_call_that_makes_no_sense_is_refused(words: list[str], said: str, meld: Path) -> None:

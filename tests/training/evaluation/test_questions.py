@@ -168,4 +168,4 @@ def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
     )
 
     assert result.exit_code == 2
-    assert "talks.jsonl: is what they know, too" in result.stderr
+    assert "talks.jsonl: is what the baselines are trained on, too" in result.stderr
