@@ -7,6 +7,7 @@ serves.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
+from service.decoding.forking import beside
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
@@ -67,7 +69,7 @@ async def open_parts(
         report: told what is being done, for people who wait.
         index: a folder for the embedded index in place of the settings' one.
         demonstrations: whether prompts show any.
-        alone: whether this process has done nothing else yet, so that vLLM's may be a copy of it.
+        alone: whether this process does nothing else, so that vLLM's may be a copy of it.
         traces_endpoint: where vLLM sends spans of what is traced; None: nowhere.
         around_engine: wraps the label engine, say to count what goes through it.
         around_retrieval: wraps the retrieval of demonstrations.
@@ -107,18 +109,17 @@ async def open_parts(
         ) -> tuple[WatchedEngine, ComputeType, T]:
             """Start vLLM, and do something else on a thread while its process starts."""
             report(f"starting vLLM on {settings.bundle}")
-            begun: list[asyncio.Future[T]] = []
-            loop = asyncio.get_running_loop()
+            begun: list[Future[T]] = []
             started = await start_engine(
                 settings.bundle,
                 max_tokens=bundle.max_tokens,
                 options=options,
-                once_begun=lambda: begun.append(loop.run_in_executor(None, meanwhile)),
+                once_begun=lambda: begun.append(beside(meanwhile)),
             )
             report(f"vLLM computes in {in_words(started.dtype, device_type())}")
             engine = WatchedEngine(started, _watch_options(settings))
             stack.push_async_callback(engine.close)
-            return engine, started.dtype, await begun[0]
+            return engine, started.dtype, await asyncio.wrap_future(begun[0])
 
         async def open_store(encoder: Encoder) -> DemonstrationStore:
             stack.push_async_callback(encoder.close)

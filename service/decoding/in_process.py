@@ -3,16 +3,15 @@
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import TYPE_CHECKING
-from warnings import catch_warnings
 
 from service.decoding.engine import Priority, Reading
-from service.decoding.parent_death import end_with_parent
+from service.decoding.environment import environment
+from service.decoding.forking import forking, may_fork
 from service.decoding.precision import Choice, ComputeType, compute_type
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
@@ -39,10 +38,9 @@ class EngineOptions:
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
         dtype: what the layers are computed in; "auto": what the machine multiplies.
-        forked: whether, where there is no GPU, vLLM's process is a copy of this one, with what it
-            has imported, which saves half of the start. Nothing else may run here by then, and
-            torch must not have computed anything: a copy has this thread alone. The copy computes
-            on as many threads as torch was told when it was imported.
+        forked: whether, where there is no GPU and `service.decoding.forking.may_fork`, vLLM's
+            process is a copy of this one. It computes on as many threads as torch was told when it
+            was imported.
         traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
@@ -138,21 +136,6 @@ def _queue_s(times: "RequestStateStats | None") -> float:
     return 0.0 if times is None else max(0.0, float(times.scheduled_ts - times.queued_ts))
 
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for the time of the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _computing_alone(threads: int) -> AbstractContextManager[None]:
     """Set up the engine process that starts inside the block, where there is no GPU.
 
@@ -161,44 +144,11 @@ def _computing_alone(threads: int) -> AbstractContextManager[None]:
     faster (220 reads/s either way, 22 M parameters), takes 8 to 18 s more at the start, and wants
     a C++ compiler on the machine.
     """
-    return _environment(
+    return environment(
         VLLM_ENABLE_V1_MULTIPROCESSING="0",  # without it vLLM makes "uni" into "mp"
         OMP_NUM_THREADS=str(threads),  # read when a process starts
         TORCH_COMPILE_DISABLE="1",
     )
-
-
-@contextmanager
-def _forking(once_begun: Callable[[], None]) -> Iterator[None]:
-    """Have the process that vLLM starts inside the block be a copy of this one.
-
-    On a CPU vLLM makes a new one, as threads of OpenMP would not be in a copy: there are none yet.
-    """
-    import torch
-
-    torch._dynamo.config.disable = True  # as TORCH_COMPILE_DISABLE, which has been read already
-    # vLLM calls its plugins once, and a copy has that behind it.
-    register_after_fork(end_with_parent, lambda end: end())
-    _once_forked.append(once_begun)
-    try:
-        with (
-            _environment(VLLM_WORKER_MULTIPROC_METHOD="fork"),
-            catch_warnings(action="ignore", category=FutureWarning),
-        ):
-            yield
-    finally:
-        _once_forked.clear()
-
-
-_once_forked: list[Callable[[], None]] = []  # called once by this process when it has a copy
-
-
-def _call_once_forked() -> None:
-    while _once_forked:
-        _once_forked.pop()()
-
-
-os.register_at_fork(after_in_parent=_call_once_forked)
 
 
 async def start_engine(
@@ -213,12 +163,13 @@ async def start_engine(
 
     Args:
         max_tokens: the longest prompt with the token read after it.
-        once_begun: called before vLLM's own process loads the model, for which the event loop
-            waits; from then on this process may have other threads.
+        once_begun: called, once, before vLLM's own process loads the model, for which the event
+            loop waits. It may start threads; see `service.decoding.forking.forking`.
 
     Raises:
         EngineUnavailable: vLLM does not start; its own log says why.
     """
+    forked = options.forked and may_fork()
     # Read by vLLM when it is imported and inherited by its engine process.
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -227,6 +178,8 @@ async def start_engine(
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     if options.traces_endpoint is not None:
         os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
 
@@ -262,12 +215,13 @@ async def start_engine(
             if on_cpu:
                 stack.enter_context(_computing_alone(options.threads))
             config = arguments.create_engine_config()
-            if on_cpu and options.forked:
-                stack.enter_context(_forking(once_begun))
+            if on_cpu and forked:
+                stack.enter_context(forking(once_begun))
+                shutdown_s = 0.0  # a copy has nothing of its own
             else:
                 once_begun()
+                shutdown_s = _SHUTDOWN_S
             # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
-            shutdown_s = 0 if options.forked else _SHUTDOWN_S  # a copy has nothing of its own
             return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, shutdown_s)
     except Exception as error:
         log_cause(log, f"vLLM does not start on {model}", error)

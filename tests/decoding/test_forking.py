@@ -1,0 +1,67 @@
+"""What a copy of a process is made of, tried in processes of their own."""
+
+import subprocess
+import sys
+
+import pytest
+
+_MAY_FORK = "from service.decoding.forking import may_fork\n"
+# It takes seconds to import, and nothing here computes.
+_TORCH = "import sys, unittest.mock; sys.modules['torch'] = unittest.mock.MagicMock()"
+
+
+def printed_by(program: str) -> str:
+    """What a new Python prints that runs a program, which has a minute."""
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("", "True"),
+        (_TORCH, "False"),
+        ("import threading as t; t.Timer(2, print).start()", "False"),
+    ],
+    ids=["fresh", "torch is there", "another thread runs"],
+)
+def test_only_a_process_that_has_done_nothing_else_is_copied(before: str, expected: str) -> None:
+    """Threads are not in a copy: what they hold or compute would be waited for in vain."""
+    assert printed_by(f"{_MAY_FORK}{before}\nprint(may_fork(), flush=True)") == expected
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import service.decoding.forking, concurrent.futures.thread",
+        "import concurrent.futures.thread, service.decoding.forking",
+    ],
+)
+def test_work_is_begun_beside_a_copy_whatever_was_imported_first(imports: str) -> None:
+    """Libraries hold locks of theirs around a fork, in the order in which they were imported."""
+    program = f"""
+{_TORCH}
+import os
+{imports}
+from service.decoding.forking import beside, forking
+begun = []
+with forking(lambda: begun.append(beside(lambda: "done"))):
+    for _ in range(2):
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+print([each.result(10) for each in begun])
+"""
+    assert printed_by(program) == "['done']"
+
+
+def test_work_is_begun_where_no_copy_is_made_after_all() -> None:
+    """Where vLLM knows better, as in Ray's actors, it starts a new process."""
+    program = f"""
+{_TORCH}
+from service.decoding.forking import forking
+with forking(lambda: print("begun")):
+    pass
+"""
+    assert printed_by(program) == "begun"
