@@ -280,6 +280,7 @@ MEMBER = gzip.compress(b"")
 
 async def pieces_of(content: bytes) -> tuple[bytes, int]:
     """What a body unpacks to, and how often the event loop went round for it."""
+    turns, whole, more = 0, b"", True
 
     async def receive() -> Any:
         return {"type": "http.request", "body": content, "more_body": False}
@@ -290,7 +291,6 @@ async def pieces_of(content: bytes) -> tuple[bytes, int]:
             turns += 1
             await asyncio.sleep(0)
 
-    turns, whole, more = 0, b"", True
     unpacking = unpacked({"type": "http", "headers": [(b"content-encoding", b"gzip")]}, receive)
     counting = asyncio.create_task(count_turns())
     try:
