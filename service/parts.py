@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
@@ -19,7 +18,7 @@ from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
-from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.edge import open_edge
@@ -31,7 +30,6 @@ from service.recognition.retrieval import NearestDemonstrations
 from service.settings import Settings
 
 Report = Callable[[str], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +98,17 @@ async def open_parts(
                 _use_threads(encoder_threads)
             return load_encoder()
 
-        def tokenizer_now() -> Tokenizer:
-            other_languages(bundle.languages)  # takes a second, and then is there
-            return load_tokenizer(settings.bundle)
-
         async def open_engine(
-            meanwhile: Callable[[], T],
-        ) -> tuple[WatchedEngine, ComputeType, T]:
-            """Start vLLM, and do something else on a thread while its process starts."""
+            encoder: Encoder | None,
+        ) -> tuple[WatchedEngine, ComputeType, Encoder]:
+            """Start vLLM, and while its process starts load what is not there yet."""
+
+            def meanwhile() -> Encoder:
+                other_languages(bundle.languages)  # takes a second, and then is there
+                return encoder_now() if encoder is None else encoder
+
             report(f"starting vLLM on {settings.bundle}")
-            begun: list[Future[T]] = []
+            begun: list[Future[Encoder]] = []
             started = await start_engine(
                 settings.bundle,
                 max_tokens=bundle.max_tokens,
@@ -126,17 +125,16 @@ async def open_parts(
             opened = open_index(settings, label_spaces, encoder, report, index=index)
             return await stack.enter_async_context(opened)
 
+        # What is wrong with the files is to be said at once.
+        tokenizer = load_tokenizer(settings.bundle)
         if alone:
-            # What is wrong with them is to be said at once.
             read_demonstrations(settings.demonstrations_file, label_spaces)
-            engine, dtype, (encoder, tokenizer) = await open_engine(
-                lambda: (encoder_now(), tokenizer_now())
-            )
+            engine, dtype, encoder = await open_engine(None)
             store = await open_store(encoder)
         else:
             encoder = encoder_now()
             store = await open_store(encoder)
-            engine, dtype, tokenizer = await open_engine(tokenizer_now)
+            engine, dtype, _ = await open_engine(encoder)
         recognizer = open_recognizer(
             bundle,
             tokenizer,

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import UNIFIED, LabelSpace
 from service.decoding.bundle import write_bundle
+from tests.broken_folders import BUNDLE, put, weights
 from tests.training.conftest import described
 from training.cli import app
 from training.datasets.errors import DatasetError
@@ -91,11 +92,14 @@ def test_corpus_without_a_label_is_refused(spaces: Mapping[str, LabelSpace]) -> 
 
 @pytest.fixture
 def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
-    """A description and a file that is called weights: nothing that could be started."""
+    """Sound to look at, with one weight: nothing that could be started."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    (folder / "model.safetensors").touch()
     write_bundle(described(spaces["meld"]), folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).symlink_to(BUNDLE / name)
+    put("config.json", '{"architectures": ["OPTForCausalLM"]}')(folder)
+    put("model.safetensors", weights({"weight": (2, 2)}))(folder)
     return folder
 
 
@@ -127,7 +131,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
     bundle: Path,
     tmp_path: Path,
 ) -> None:
-    """In one line, although the bundle has no weights to start."""
+    """In one line, although the bundle could not be started."""
     talks = tmp_path / "talks.jsonl"
     turn = {"speaker": "Ann", "text": "We won!", **({} if label is None else {"label": label})}
     talks.write_text(json.dumps({"id": "d", "utterances": [turn, turn]}))
