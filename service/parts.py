@@ -15,8 +15,8 @@ from pathlib import Path
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
-from service.decoding.forking import beside
-from service.decoding.in_process import EngineOptions, start_engine
+from service.decoding.forking import beside, may_fork
+from service.decoding.in_process import EngineOptions, prepare_imports, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
@@ -85,6 +85,7 @@ async def open_parts(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, "
                 f"the service has {IDENTITY}"
             )
+        alone = alone and may_fork()
         options = engine_options(settings, traces_endpoint, forked=alone)
         # Before torch is first imported in this process: the engine has threads of its own.
         encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
@@ -126,6 +127,7 @@ async def open_parts(
             return await stack.enter_async_context(opened)
 
         # What is wrong with the files is to be said at once.
+        prepare_imports(options)
         tokenizer = load_tokenizer(settings.bundle)
         if alone:
             read_demonstrations(settings.demonstrations_file, label_spaces)
