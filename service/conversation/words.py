@@ -2,8 +2,8 @@
 
 import re
 
-# As Python's regular expressions and ECMA's have it. Tab, newline and carriage return are text. C1 is
-# let through: it is common in text that once was read in the wrong encoding.
+# As Python's regular expressions and ECMA's have it. Tab, newline and carriage return are text. C1
+# is let through: it is common in text that once was read in the wrong encoding.
 _UNREADABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _BREAKING = r"\n\r\x85\u2028\u2029"
 # What is blank is as Python's `str.strip` takes it.
