@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import active_count
 from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
 from service.decoding.environment import environment
-from service.decoding.forking import forking, may_fork
+from service.decoding.forking import forking
 from service.decoding.precision import Choice, ComputeType, compute_type
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
@@ -38,9 +39,9 @@ class EngineOptions:
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
         dtype: what the layers are computed in; "auto": what the machine multiplies.
-        forked: whether, where there is no GPU and `service.decoding.forking.may_fork`, vLLM's
-            process is a copy of this one. It computes on as many threads as torch was told when it
-            was imported.
+        forked: whether vLLM's process is a copy of this one, where there is no GPU and no other
+            thread by then; `service.decoding.forking.may_fork` says whether it may be. It computes
+            on as many threads as torch was told when it was imported.
         traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
@@ -151,6 +152,24 @@ def _computing_alone(threads: int) -> AbstractContextManager[None]:
     )
 
 
+def set_up_environment(options: EngineOptions) -> None:
+    """Set what vLLM, torch and the hub's library read when they are imported; nothing that is set.
+
+    To be called before one of them is; `start_engine` does it too.
+    """
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if options.traces_endpoint is not None:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+
+
 async def start_engine(
     model: Path,
     *,
@@ -169,20 +188,7 @@ async def start_engine(
     Raises:
         EngineUnavailable: vLLM does not start; its own log says why.
     """
-    forked = options.forked and may_fork()
-    # Read by vLLM when it is imported and inherited by its engine process.
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    if options.traces_endpoint is not None:
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
-
+    set_up_environment(options)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -215,7 +221,7 @@ async def start_engine(
             if on_cpu:
                 stack.enter_context(_computing_alone(options.threads))
             config = arguments.create_engine_config()
-            if on_cpu and forked:
+            if on_cpu and options.forked and active_count() == 1:
                 stack.enter_context(forking(once_begun))
                 shutdown_s = 0.0  # a copy has nothing of its own
             else:
