@@ -16,7 +16,7 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside, may_fork
-from service.decoding.in_process import EngineOptions, prepare_imports, start_engine
+from service.decoding.in_process import EngineOptions, set_up_environment, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
@@ -85,17 +85,17 @@ async def open_parts(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, "
                 f"the service has {IDENTITY}"
             )
-        alone = alone and may_fork()
-        options = engine_options(settings, traces_endpoint, forked=alone)
+        options = engine_options(settings, traces_endpoint, forked=alone and may_fork())
         # Before torch is first imported in this process: the engine has threads of its own.
         encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
-        if alone:  # which the engine's process, a copy, goes by
+        if options.forked:  # which the engine's process, a copy, goes by
             os.environ["OMP_NUM_THREADS"] = str(options.threads)
         os.environ.setdefault("OMP_NUM_THREADS", str(encoder_threads))
+        set_up_environment(options)
 
         def encoder_now() -> Encoder:
             report("loading the encoder")
-            if alone:
+            if options.forked:
                 _use_threads(encoder_threads)
             return load_encoder()
 
@@ -127,7 +127,6 @@ async def open_parts(
             return await stack.enter_async_context(opened)
 
         # What is wrong with the files is to be said at once.
-        prepare_imports(options)
         tokenizer = load_tokenizer(settings.bundle)
         if alone:
             read_demonstrations(settings.demonstrations_file, label_spaces)

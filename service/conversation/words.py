@@ -2,16 +2,16 @@
 
 import re
 
-# Tab, newline and carriage return are text. C1 is let through: it is common in text that once was
-# read in the wrong encoding.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is no character: no encoding holds it
-_LINE_BREAK = re.compile(r"[\n\r\x85\u2028\u2029]")
-
-# As the functions below have it: what is blank is as Python's `str.strip` takes it.
+# As Python's regular expressions and ECMA's have it. Tab, newline and carriage return are text. C1
+# is let through: it is common in text that once was read in the wrong encoding.
 _UNREADABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
-_BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _BREAKING = r"\n\r\x85\u2028\u2029"
+# What is blank is as Python's `str.strip` takes it.
+_BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+_CONTROL = re.compile(f"[{_UNREADABLE}]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # is no character: no encoding holds it
+_LINE_BREAK = re.compile(f"[{_BREAKING}]")
 
 TEXT_PATTERN = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
 """What `fault_of_text` takes, as JSON Schema says it (ECMA-262)."""

@@ -25,9 +25,10 @@ _once_forked: list[Callable[[], None]] = []
 
 
 def may_fork() -> bool:
-    """Whether a copy of this process can compute: to be asked before anything imports torch.
+    """Whether a copy of this process can compute: to be asked before anything is loaded.
 
-    No other thread runs, and torch, which nobody has imported, has not computed anything.
+    No other thread runs, and torch, which nobody has imported, has not computed anything. What is
+    loaded from then on may import torch, and not compute with it.
     """
     return threading.active_count() == 1 and "torch" not in sys.modules
 

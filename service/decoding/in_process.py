@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import active_count
 from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
@@ -38,9 +39,9 @@ class EngineOptions:
         max_sequences: how many prompts one step may hold.
         gpu_memory: share of a GPU's memory that vLLM takes.
         dtype: what the layers are computed in; "auto": what the machine multiplies.
-        forked: whether, where there is no GPU, vLLM's process is a copy of this one: only where
-            `service.decoding.forking.may_fork` said so before torch was imported, and torch has not
-            computed since. It computes on as many threads as torch was told when it was imported.
+        forked: whether vLLM's process is a copy of this one, where there is no GPU and no other
+            thread by then; `service.decoding.forking.may_fork` says whether it may be. It computes
+            on as many threads as torch was told when it was imported.
         traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
     """
 
@@ -151,10 +152,10 @@ def _computing_alone(threads: int) -> AbstractContextManager[None]:
     )
 
 
-def prepare_imports(options: EngineOptions) -> None:
-    """Set the environment that torch and vLLM read when they are imported, and vLLM's process too.
+def set_up_environment(options: EngineOptions) -> None:
+    """Set what vLLM, torch and the hub's library read when they are imported; nothing that is set.
 
-    What is set already stays.
+    To be called before one of them is; `start_engine` does it too.
     """
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -187,7 +188,7 @@ async def start_engine(
     Raises:
         EngineUnavailable: vLLM does not start; its own log says why.
     """
-    prepare_imports(options)
+    set_up_environment(options)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -220,7 +221,7 @@ async def start_engine(
             if on_cpu:
                 stack.enter_context(_computing_alone(options.threads))
             config = arguments.create_engine_config()
-            if on_cpu and options.forked:
+            if on_cpu and options.forked and active_count() == 1:
                 stack.enter_context(forking(once_begun))
                 shutdown_s = 0.0  # a copy has nothing of its own
             else:

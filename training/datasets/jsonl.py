@@ -16,10 +16,10 @@ def read(path: Path) -> Iterator[Found]:
         DatasetError: the file cannot be read, or not to its end.
     """
     for where, value in read_each(path, DatasetError):
-        if isinstance(value, DatasetError):
-            yield value
-            continue
         line, _, item = where.partition(", ")  # an item, where the file is one array
+        if isinstance(value, DatasetError):
+            yield DatasetError(str(value), path, int(line))
+            continue
         place = Place(path, int(line), item)
         try:
             dialogue = dialogue_from_json(value, name_at(path, where))

@@ -303,6 +303,15 @@ def test_every_line_that_is_no_dialogue_is_found(
     assert found_in_array.startswith("1: item 2: id 'd1' is also")
 
 
+def test_faults_of_lines_and_of_dialogues_come_in_one_order(tmp_path: Path, spaces: Spaces) -> None:
+    """A line that is no JSON is a fault among those of dialogues."""
+    path = tmp_path / "some.jsonl"
+    unknown = json.dumps({**TALK, "utterances": [{**TALK["utterances"][0], "label": "glee"}]})
+    path.write_text("\n".join([unknown, "{", json.dumps({**TALK, "id": ""}), "["]))
+
+    assert [fault.line for fault in look("jsonl", path, spaces["meld"]).faults] == [1, 2, 3, 4]
+
+
 def test_first_fault_stands_for_all_where_a_corpus_is_used(tmp_path: Path, spaces: Spaces) -> None:
     """With how many more there are, and what lists them."""
     path = tmp_path / "small.csv"
