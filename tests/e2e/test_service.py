@@ -154,18 +154,18 @@ def test_no_text_changes_the_labels_or_is_changed(
     assert list(answer["emotion"]["probabilities"]) == MELD
 
 
-def test_text_longer_than_the_model_is_refused_and_leaves_no_trace(
-    service: Service, dialogue: str
-) -> None:
+def test_text_longer_than_the_model_is_read_by_its_end(service: Service, dialogue: str) -> None:
     """A thousand one-token words are within the character limit but not within the model."""
     answer = service.client.post(
         f"/dialogues/{dialogue}/utterances",
         json={"speaker": "Ann", "text": "! " * 999, "label_space": "meld"},
     )
 
-    assert answer.status_code == 422
-    assert "text" in answer.json()["detail"]
-    assert service.client.get(f"/dialogues/{dialogue}").status_code == 404
+    assert answer.status_code == 201
+    assert answer.json()["truncated"]
+    (stored,) = service.client.get(f"/dialogues/{dialogue}").json()["utterances"]
+    assert stored["text"] == "! " * 999
+    assert stored["truncated"]
 
 
 def test_a_long_dialogue_goes_on_beyond_the_window(service: Service, dialogue: str) -> None:

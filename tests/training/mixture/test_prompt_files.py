@@ -41,7 +41,7 @@ def written(source: Path, *options: str) -> list[dict[str, Any]]:
     result = prompts(source, "--label-space", "meld", *options)
     assert result.exit_code == 0, result.output
     lines = source.with_name("prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    assert f"{len(lines)} prompts written" in result.output
+    assert f"{len(lines)} prompt{'s' * (len(lines) != 1)} written" in result.output
     return [json.loads(line) for line in lines]
 
 
