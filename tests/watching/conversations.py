@@ -137,7 +137,7 @@ class _Load:
             await self.rest(self.crowd.burst_s)
 
     async def _batch(self, seed: str, headers: dict[str, str]) -> None:
-        """One of the dialogues is refused."""
+        """One of the dialogues has an utterance longer than the model reads."""
         body = {
             "label_space": "unified",
             "dialogues": [
@@ -168,6 +168,10 @@ class _Load:
                 (await self.client.post("/dialogues/a/utterances", json={})).status_code,
             ]
             assert statuses == [404, 404, 422]
+            broken = await self.client.post(
+                "/batch", content=b"{\n", headers={"Content-Type": "application/x-ndjson"}
+            )
+            assert broken.status_code in (200, 503), broken.text
             await self.rest(1)
 
     async def follow(self, dialogue_id: str) -> None:
