@@ -27,7 +27,8 @@ def test_every_pin_has_a_hash(path: Path) -> None:
 
     for block in blocks:
         if block.strip():
-            assert re.match(r"[a-z0-9-]+==\S+ (; [^\n]+ )?\\\n    --hash=sha256:[0-9a-f]{64}", block), block
+            pin = r"[a-z0-9-]+==\S+ (; [^\n]+ )?\\\n    --hash=sha256:[0-9a-f]{64}"
+            assert re.match(pin, block), block
 
 
 def test_the_cpu_image_has_what_is_tested() -> None:

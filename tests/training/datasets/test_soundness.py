@@ -306,7 +306,8 @@ def test_every_line_that_is_no_dialogue_is_found(
 def test_faults_of_lines_and_of_dialogues_come_in_one_order(tmp_path: Path, spaces: Spaces) -> None:
     """A line that is no JSON is a fault among those of dialogues."""
     path = tmp_path / "some.jsonl"
-    unknown = json.dumps({**TALK, "utterances": [{**TALK["utterances"][0], "label": "glee"}]})
+    said = {"speaker": "Ann", "text": "Oh!", "label": "glee"}
+    unknown = json.dumps({**TALK, "utterances": [said]})
     path.write_text("\n".join([unknown, "{", json.dumps({**TALK, "id": ""}), "["]))
 
     assert [fault.line for fault in look("jsonl", path, spaces["meld"]).faults] == [1, 2, 3, 4]
