@@ -6,9 +6,8 @@ from pathlib import Path
 
 from service.conversation.dialogue import Utterance
 from training.datasets import emorynlp_json
-from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundUtterance, by_dialogue
-from training.datasets.tables import Row, read_csv
+from training.datasets.found import Found, FoundUtterance
+from training.datasets.tables import Row, dialogues_of
 from training.datasets.text import mend
 
 LABEL_SPACE = "emorynlp"
@@ -27,15 +26,7 @@ def read(path: Path) -> Iterator[Found]:
     """
     if path.suffix.lower() == ".json":
         return emorynlp_json.read(path)
-    return by_dialogue(_rows(path))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
-    for row in read_csv(path, COLUMNS):
-        try:
-            yield row if isinstance(row, DatasetError) else _found(row)
-        except DatasetError as error:
-            yield error
+    return dialogues_of(path, COLUMNS, _found)
 
 
 def _found(row: Row) -> tuple[str, FoundUtterance]:

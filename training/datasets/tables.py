@@ -4,12 +4,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets.errors import DatasetError
-from training.datasets.found import Place
+from training.datasets.found import Found, FoundUtterance, Place, by_dialogue
 
 _DIGITS = re.compile(r"[0-9]{1,100}")
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -80,6 +80,28 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row | DatasetError]
             yield place.error("the header again, as where files were joined; leave this line out")
         elif any(value.strip() for value in values):  # Excel writes rows of commas
             yield _row(header, values, columns, place)
+
+
+def dialogues_of(
+    path: Path, columns: Sequence[str], found: Callable[[Row], tuple[str, FoundUtterance]]
+) -> Iterator[Found]:
+    """The dialogues of a table of utterances, in the order in which they begin.
+
+    Args:
+        found: the dialogue's id and the utterance of a row, or DatasetError for what is wrong.
+
+    Raises:
+        DatasetError: as `read_csv`.
+    """
+
+    def rows() -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
+        for row in read_csv(path, columns):
+            try:
+                yield row if isinstance(row, DatasetError) else found(row)
+            except DatasetError as error:
+                yield error
+
+    return by_dialogue(rows())
 
 
 def _check_header(header: Sequence[str], columns: Sequence[str], place: Place) -> None:
