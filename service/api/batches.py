@@ -140,12 +140,12 @@ async def answer_in_order(
                 task, size = first
                 # Not `await task`: a cancellation would be the task's alone, and be lost where a
                 # task group in it, which fails at that moment, raises its errors in place of it.
+                # To wait is a turn of the loop, also where hundreds of results are ready.
                 await asyncio.wait((task,))
                 result = task.result()
                 await emit(result)
                 earn(len(result.get("utterances", ())))
                 room.leave(size)
-                await asyncio.sleep(0)  # hundreds may be ready
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
