@@ -5,7 +5,6 @@ another thread holds stays locked in it for ever, and threads of OpenMP, once th
 waited for in vain.
 """
 
-import logging
 import os
 import sys
 import threading
@@ -43,8 +42,6 @@ def forking(once_begun: Callable[[], None]) -> Iterator[None]:
     """
     import torch
 
-    # It would warn in the copy that there is no Triton, which a CPU has no use for.
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     torch._dynamo.config.disable = True  # as TORCH_COMPILE_DISABLE, which has been read already
     # vLLM calls its plugins once, and a copy has that behind it.
     register_after_fork(end_with_parent, lambda end: end())

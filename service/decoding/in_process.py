@@ -161,6 +161,7 @@ def set_up_environment(options: EngineOptions) -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_LOGS", "-torch._library.triton")  # a CPU has no use for Triton
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
