@@ -35,7 +35,7 @@ from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
 from service.parts import Parts, Report, open_parts
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
-from service.recognition.pipeline import Retrieval
+from service.recognition.retrieval import Retrieval
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs

@@ -16,7 +16,7 @@ from service.admission.patience import to_the_end
 from service.admission.shares import counted
 from service.conversation.labels import LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
-from service.demonstrations.store import DemonstrationStore
+from service.demonstrations.store import Correction, DemonstrationStore
 from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
@@ -26,6 +26,7 @@ from service.errors import (
 from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
+from service.recognition.retrieval import context_of
 from service.sessions.answers import Once
 from service.sessions.corrections import Corrected
 from service.sessions.erasure import Pending
@@ -207,8 +208,14 @@ class Corrector:
         while left is not None:
             wanted = await self.sessions.corrections.wanted(left)
             if wanted is not None:
-                vector = await self.encoder.encode(wanted.text, Priority.INTERACTIVE)
-                await self.store.add([wanted], vector[None], tenant=left.tenant)
+                texts = (*wanted.before, wanted.demonstration.text)
+                *before, vector = await asyncio.gather(
+                    *(self.encoder.encode(text, Priority.INTERACTIVE) for text in texts)
+                )
+                correction = Correction(
+                    wanted.demonstration, context_of(before), wanted.said_at.timestamp()
+                )
+                await self.store.add_correction(correction, vector, left.tenant)
             else:
                 with suppress(DemonstrationNotFound):
                     await self.store.delete(left.demonstration_id, left.tenant)

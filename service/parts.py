@@ -25,8 +25,8 @@ from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
 from service.demonstrations.store import DemonstrationStore
 from service.recognition.languages import other_languages
-from service.recognition.pipeline import Recognizer, Retrieval, open_recognizer
-from service.recognition.retrieval import NearestDemonstrations
+from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.retrieval import NearestDemonstrations, Retrieval
 from service.settings import Settings
 
 Report = Callable[[str], None]
@@ -141,7 +141,8 @@ async def open_parts(
             tokenizer,
             label_spaces,
             around_engine(engine),
-            around_retrieval(NearestDemonstrations(encoder, store)) if demonstrations else None,
+            around_retrieval(NearestDemonstrations(encoder, store)),
+            show=demonstrations,
         )
         report("warming up")
         await recognizer.warm_up()

@@ -1,13 +1,14 @@
 """Retrieval that fails is left alone for a while, and tried again by one."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from service.demonstrations.store import Match
 from service.errors import DemonstrationsUnavailable
 from service.priority import Priority
 from service.recognition.breaker import Breaker, BreakerOptions, GuardedRetrieval
+from service.recognition.retrieval import Retrieved, Wanted
 
 OPTIONS = BreakerOptions(timeout_s=0.05, failures=3, pause_s=0.1)
 
@@ -21,13 +22,18 @@ class Faulty:
         self.takes_s = 0.0
 
     async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]:
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved:
         self.asked += 1
         await asyncio.sleep(self.takes_s)
         if self.fails:
             raise DemonstrationsUnavailable("away") from ConnectionRefusedError("nobody listens")
-        return []
+        return Retrieved()
 
 
 def guarded() -> tuple[Faulty, GuardedRetrieval, list[Breaker]]:
@@ -35,8 +41,8 @@ def guarded() -> tuple[Faulty, GuardedRetrieval, list[Breaker]]:
     return faulty, GuardedRetrieval(faulty, OPTIONS, states.append), states
 
 
-async def ask(retrieval: GuardedRetrieval) -> list[Match]:
-    return await retrieval.nearest("Hello.", "meld", 1, None, Priority.INTERACTIVE)
+async def ask(retrieval: GuardedRetrieval) -> Retrieved:
+    return await retrieval.nearest(["Hello."], "meld", Wanted(1, 0), None, Priority.INTERACTIVE)
 
 
 async def fail(retrieval: GuardedRetrieval, times: int) -> None:
@@ -55,8 +61,8 @@ async def test_after_three_failures_in_a_row_nobody_is_asked_for_a_while() -> No
     faulty.fails = False
     await asyncio.sleep(0.11)
 
-    assert await ask(retrieval) == []
-    assert await ask(retrieval) == []
+    assert await ask(retrieval) == Retrieved()
+    assert await ask(retrieval) == Retrieved()
     assert states == [Breaker.OPEN, Breaker.TRYING, Breaker.CLOSED]
 
 
@@ -116,7 +122,7 @@ async def test_a_trial_that_is_cancelled_leaves_the_next_one_to_try() -> None:
     await asyncio.wait([trial])
     faulty.takes_s = 0
 
-    assert await ask(retrieval) == []
+    assert await ask(retrieval) == Retrieved()
     assert states[-1] is Breaker.CLOSED
 
 

@@ -39,17 +39,17 @@ async def test_model_reads_history_then_examples_then_the_cue(
         INSTRUCTION + "\n0: Hello there.\n1: Where is it?" + EXAMPLES + "\nEmotion:"
     ]
     assert engine.priorities == [Priority.INTERACTIVE]
-    assert [match.demonstration.id for match in recognition.demonstrations] == ["e1", "e2"]
+    assert [heard.match.demonstration.id for heard in recognition.demonstrations] == ["e1", "e2"]
     assert recognition.degraded == ()
 
 
 async def test_examples_are_sought_for_the_target_alone(
     recognizer: Recognizer, retrieval: ScriptedRetrieval
 ) -> None:
-    """By its text, in its label space, as many as the model was trained with, of its tenant."""
+    """With the lines before it, in its label space, as many as the model knows, of its tenant."""
     await recognizer.recognize(HELLO, recognizer.label_space("MELD"), tenant="one")
 
-    assert retrieval.asked == [("Where is it?", "meld", 2, "one")]
+    assert retrieval.asked == [(["Hello there.", "Where is it?"], "meld", 2, "one")]
 
 
 async def test_a_prompt_is_kept_apart_from_those_of_other_tenants(

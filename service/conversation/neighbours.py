@@ -1,0 +1,124 @@
+"""What people said of like utterances, and how much of an answer is theirs.
+
+The model reads the prompt; beside it each neighbour has a vote, p = (p_model + sum of odds_i on
+label_i) / (1 + sum of odds_i): a mixture of what the model says and what the neighbours say, as
+kNN-LM has it (Khandelwal et al. 2020, section 3, arXiv 1911.00172), in which how much is theirs
+depends on how near they are (arXiv 2210.15859). What has no vote leaves no trace in the answer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from service.conversation.prediction import Prediction
+
+# How many lines before an utterance are its context.
+CONTEXT_LINES = 2
+
+# Utterances of so many words and fewer say nothing without their context; of so many, everything.
+_WORDLESS = 2
+_WORDY = 8
+# Up to this similarity two utterances are different ones that share a subject.
+_RELATED = 0.75
+
+# Neighbours with lower odds have no vote; all together have no higher ones, so that no answer is
+# surer than 98%.
+_LEAST_ODDS = 0.01
+_MOST_ODDS = 50.0
+
+# Of two corrections that are as near as each other, to this difference, the later one counts.
+_EQUALLY_NEAR = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A labelled utterance like the one that is asked about.
+
+    Attributes:
+        label: its index in the label space.
+        similarity: cosine of the two utterances' vectors.
+        context_similarity: cosine of their contexts' vectors; 1 where both begin their dialogues,
+            0 where one of them does.
+        said_at: when its label was said; any unit.
+    """
+
+    label: int
+    similarity: float
+    context_similarity: float
+    said_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far neighbours are trusted: the logarithm of the odds of one against the model is
+
+    `bias + line * similarity + context * context_similarity + verbatim * near`, where `near` grows
+    from 0 to 0.25 with a similarity above 0.75, for utterances of more than two words, wholly so
+    from eight words on: an utterance of many words means the same elsewhere, "Okay." does not.
+    """
+
+    bias: float
+    line: float
+    context: float
+    verbatim: float
+
+    def log_odds(self, similarity: float, context_similarity: float, words: int) -> float:
+        """The logarithm of a neighbour's odds for an utterance of so many words."""
+        wordy = min(1.0, max(0.0, (words - _WORDLESS) / (_WORDY - _WORDLESS)))
+        return (
+            self.bias
+            + self.line * similarity
+            + self.context * context_similarity
+            + self.verbatim * wordy * max(0.0, similarity - _RELATED)
+        )
+
+    @property
+    def least_similarity(self) -> float:
+        """Below it an utterance has no vote, whatever its context."""
+        return min(_RELATED, (math.log(_LEAST_ODDS) - self.bias - self.context) / self.line)
+
+
+def votes(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[float]:
+    """The odds of each neighbour against the model, 0 for those that have no vote.
+
+    Args:
+        words: of the utterance that is asked about.
+    """
+    odds = [
+        math.exp(min(trust.log_odds(n.similarity, n.context_similarity, words), 700.0))
+        for n in neighbours
+    ]
+    heard = [
+        0.0 if value < _LEAST_ODDS or _is_overruled(one, neighbours) else value
+        for one, value in zip(neighbours, odds, strict=True)
+    ]
+    together = sum(heard)
+    scale = min(1.0, _MOST_ODDS / together) if together else 1.0
+    return [value * scale for value in heard]
+
+
+def mixed(
+    prediction: Prediction, neighbours: Sequence[Neighbour], odds: Sequence[float]
+) -> tuple[Prediction, list[float]]:
+    """What the model and its neighbours say together, and each neighbour's weight in it, 0 to 1.
+
+    Args:
+        odds: as `votes` found them.
+    """
+    whole = 1.0 + sum(odds)
+    if whole == 1.0:
+        return prediction, [0.0] * len(odds)
+    shares = [share / whole for share in prediction.probabilities]
+    for neighbour, value in zip(neighbours, odds, strict=True):
+        shares[neighbour.label] += value / whole
+    return replace(prediction, probabilities=tuple(shares)), [value / whole for value in odds]
+
+
+def _is_overruled(one: Neighbour, others: Sequence[Neighbour]) -> bool:
+    return any(
+        other.label != one.label
+        and other.said_at > one.said_at
+        and abs(other.similarity - one.similarity) <= _EQUALLY_NEAR
+        and abs(other.context_similarity - one.context_similarity) <= _EQUALLY_NEAR
+        for other in others
+    )
