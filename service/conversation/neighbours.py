@@ -1,9 +1,9 @@
 """What people said of like utterances, and how much of an answer is theirs.
 
-The model reads the prompt; beside it each neighbour has a vote, p = (p_model + sum of odds_i on
-label_i) / (1 + sum of odds_i): a mixture of what the model says and what the neighbours say, as
-kNN-LM has it (Khandelwal et al. 2020, section 3, arXiv 1911.00172), in which how much is theirs
-depends on how near they are (arXiv 2210.15859). What has no vote leaves no trace in the answer.
+The answer is a mixture, p = (1 - w) p_model + w p_neighbours, as kNN-LM has it (Khandelwal et al.
+2020, section 3, arXiv 1911.00172), in which w depends on how near the neighbours are (arXiv
+2210.15859): the odds w / (1 - w) are those of the most trusted one, and the neighbours share w by
+their odds. A neighbour without a vote leaves no trace in the answer.
 """
 
 import math
@@ -21,10 +21,20 @@ _WORDY = 8
 # Up to this similarity two utterances are different ones that share a subject.
 _RELATED = 0.75
 
-# Neighbours with lower odds have no vote; all together have no higher ones, so that no answer is
-# surer than 98%.
+# Neighbours with lower odds have no vote, and all together have no higher ones: people are wrong,
+# too.
 _LEAST_ODDS = 0.01
 _MOST_ODDS = 50.0
+
+_LARGEST_EXPONENT = 500.0  # whose power is a number, and a few of them together, too
+
+# Of those that are trusted most, so many have a vote.
+_VOTERS = 8
+
+# Contexts are compared with so much in common where both utterances begin their dialogues, and
+# where one of them does, about as two by chance have.
+BOTH_BEGIN = 0.65
+ONE_BEGINS = 0.25
 
 # Of two corrections that are as near as each other, to this difference, the later one counts.
 _EQUALLY_NEAR = 1e-3
@@ -37,8 +47,7 @@ class Neighbour:
     Attributes:
         label: its index in the label space.
         similarity: cosine of the two utterances' vectors.
-        context_similarity: cosine of their contexts' vectors; 1 where both begin their dialogues,
-            0 where one of them does.
+        context_similarity: cosine of their contexts' vectors, or `BOTH_BEGIN`, `ONE_BEGINS`.
         said_at: when its label was said; any unit.
     """
 
@@ -78,40 +87,44 @@ class Trust:
         return min(_RELATED, (math.log(_LEAST_ODDS) - self.bias - self.context) / self.line)
 
 
-def votes(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[float]:
-    """The odds of each neighbour against the model, 0 for those that have no vote.
+def weights(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[float]:
+    """The share of an answer that each neighbour has, 0 to 1: 0 for those that have no vote.
 
     Args:
         words: of the utterance that is asked about.
     """
     odds = [
-        math.exp(min(trust.log_odds(n.similarity, n.context_similarity, words), 700.0))
+        math.exp(min(_LARGEST_EXPONENT, trust.log_odds(n.similarity, n.context_similarity, words)))
         for n in neighbours
     ]
     heard = [
         0.0 if value < _LEAST_ODDS or _is_overruled(one, neighbours) else value
         for one, value in zip(neighbours, odds, strict=True)
     ]
-    together = sum(heard)
-    scale = min(1.0, _MOST_ODDS / together) if together else 1.0
-    return [value * scale for value in heard]
+    ranked = sorted(heard, reverse=True)
+    if not ranked or ranked[0] == 0:
+        return heard
+    highest = min(ranked[0], _MOST_ODDS)
+    together = highest / (1 + highest)
+    least = ranked[:_VOTERS][-1]
+    heard = [value if value >= least else 0.0 for value in heard]
+    return [together * value / sum(heard) for value in heard]
 
 
 def mixed(
-    prediction: Prediction, neighbours: Sequence[Neighbour], odds: Sequence[float]
-) -> tuple[Prediction, list[float]]:
-    """What the model and its neighbours say together, and each neighbour's weight in it, 0 to 1.
+    prediction: Prediction, neighbours: Sequence[Neighbour], weights: Sequence[float]
+) -> Prediction:
+    """What the model and its neighbours say together.
 
     Args:
-        odds: as `votes` found them.
+        prediction: the model's.
+        weights: of the neighbours, as `weights` found them.
     """
-    whole = 1.0 + sum(odds)
-    if whole == 1.0:
-        return prediction, [0.0] * len(odds)
-    shares = [share / whole for share in prediction.probabilities]
-    for neighbour, value in zip(neighbours, odds, strict=True):
-        shares[neighbour.label] += value / whole
-    return replace(prediction, probabilities=tuple(shares)), [value / whole for value in odds]
+    left = 1.0 - sum(weights)
+    shares = [left * share for share in prediction.probabilities]
+    for neighbour, weight in zip(neighbours, weights, strict=True):
+        shares[neighbour.label] += weight
+    return replace(prediction, probabilities=tuple(shares))
 
 
 def _is_overruled(one: Neighbour, others: Sequence[Neighbour]) -> bool:

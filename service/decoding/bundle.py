@@ -90,10 +90,10 @@ class TrustOfCorrections(Part):
     A bundle that does not say takes these: they depend on the encoder, not on the model.
     """
 
-    bias: Finite = -29.2
-    line: Annotated[Finite, Field(gt=0)] = 16.0
-    context: Annotated[Finite, Field(ge=0)] = 22.0
-    verbatim: Annotated[Finite, Field(ge=0)] = 40.0
+    bias: Finite = -14.2
+    line: Annotated[Finite, Field(gt=0)] = 8.1
+    context: Annotated[Finite, Field(ge=0)] = 10.6
+    verbatim: Annotated[Finite, Field(ge=0)] = 39.3
 
 
 class TrainedLabels(Part):

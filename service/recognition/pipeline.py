@@ -6,9 +6,9 @@ corrections of like utterances have their say. Retrieval may fail without failin
 model was trained with demonstrations and without, so the answer goes on, marked as degraded; so is
 one to a text in a language that the model was not trained on. Where the prompt shows no
 demonstrations, it is read while corrections are looked for. How long all of it may take is for the
-caller to say (`service.admission.patience`). A forecast takes the same steps but the first: of an utterance that
-is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
-calibrations were fitted on utterances that the model had read.
+caller to say (`service.admission.patience`). A forecast takes the same steps but the first and the
+last: of an utterance that is not spoken yet there is no text to retrieve by. It is not calibrated
+either: the bundle's calibrations were fitted on utterances that the model had read.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, votes
+from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
@@ -162,21 +162,18 @@ class Recognizer:
             opinions = self._opinions(retrieved, label_space, lines[-1].text)
         if self._is_other_language is not None and self._is_other_language(lines[-1].text):
             degraded = (*degraded, DEGRADED_LANGUAGE)
-        prediction, weights = mixed(
-            read.prediction, [o.neighbour for o in opinions], [o.odds for o in opinions]
-        )
-        heard = {
-            opinion.match.demonstration.id: Heard(opinion.match, weight, shown=False)
-            for opinion, weight in zip(opinions, weights, strict=True)
-        }
-        for match in read.shown:
-            weight = (
-                heard[match.demonstration.id].weight if match.demonstration.id in heard else 0.0
-            )
-            heard[match.demonstration.id] = Heard(match, weight, shown=True)
+        prediction = read.prediction
+        if opinions:
+            neighbours = [opinion.neighbour for opinion in opinions]
+            prediction = mixed(prediction, neighbours, [opinion.weight for opinion in opinions])
+        weighed = {opinion.match: opinion.weight for opinion in opinions}
+        heard = [
+            Heard(match, weighed.get(match, 0.0), match in read.shown)
+            for match in dict.fromkeys((*weighed, *read.shown))
+        ]
         return Recognition(
             prediction,
-            tuple(sorted(heard.values(), key=lambda each: -each.match.similarity)),
+            tuple(sorted(heard, key=lambda each: -each.match.similarity)),
             degraded,
             read.prompt_tokens,
             read.cached_tokens,
@@ -264,11 +261,11 @@ class Recognizer:
             if near.found.correction.demonstration.label in label_space.names
         ]
         neighbours = [_neighbour(near, label_space) for near in known]
-        odds = votes(neighbours, len(text.split()), self._trust)
+        found = weights(neighbours, len(text.split()), self._trust)
         return [
-            _Opinion(near.found.match, neighbour, value)
-            for near, neighbour, value in zip(known, neighbours, odds, strict=True)
-            if value > 0
+            _Opinion(near.found.match, neighbour, weight)
+            for near, neighbour, weight in zip(known, neighbours, found, strict=True)
+            if weight > 0
         ]
 
     def _shown(self, retrieved: Retrieved, opinions: Sequence["_Opinion"]) -> Sequence[Match]:
@@ -454,11 +451,11 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Opinion:
-    """A correction that has a vote."""
+    """A correction that has a vote, and the share of the answer that it has."""
 
     match: Match
     neighbour: Neighbour
-    odds: float
+    weight: float
 
 
 def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:

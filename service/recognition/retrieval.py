@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.encoder import Encoder, Vector
 from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Match
 from service.priority import Priority
@@ -44,8 +45,7 @@ class NearCorrection:
     """A correction of an utterance like the one that is asked about.
 
     Attributes:
-        context_similarity: cosine of the contexts; 1 where both utterances begin their dialogues,
-            0 where one of them does.
+        context_similarity: as `service.conversation.neighbours.Neighbour` has it.
     """
 
     found: CorrectionMatch
@@ -157,5 +157,5 @@ def context_of(vectors: Sequence[Vector]) -> Vector | None:
 
 def _alike(one: Vector | None, other: Vector | None) -> float:
     if one is None or other is None:
-        return float(one is other)
+        return BOTH_BEGIN if one is other else ONE_BEGINS
     return max(-1.0, min(1.0, float(one @ other)))

@@ -14,7 +14,7 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.demonstrations.store import Match
+from service.demonstrations.store import Correction, CorrectionMatch, Match
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import NearCorrection, Retrieved, Wanted
 
@@ -111,6 +111,14 @@ class ScriptedRetrieval:
             tuple(m for m in self.found if m.demonstration.label_space == label_space),
             tuple(self.corrections),
         )
+
+
+def corrected(
+    name: str, label: str, similarity: float, context_similarity: float, text: str = "We won!"
+) -> NearCorrection:
+    """A correction in MELD's labels that retrieval may find."""
+    correction = Correction(Demonstration(name, "meld", label, text), None, 0.0)
+    return NearCorrection(CorrectionMatch(correction, similarity), context_similarity)
 
 
 # Opens a recognizer with one label space; its arguments change the bundle.
