@@ -18,6 +18,7 @@ from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside, may_fork
 from service.decoding.in_process import EngineOptions, set_up_environment, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
+from service.decoding.remembered import RememberedEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
@@ -140,7 +141,7 @@ async def open_parts(
             bundle,
             tokenizer,
             label_spaces,
-            around_engine(engine),
+            RememberedEngine(around_engine(engine)),
             around_retrieval(NearestDemonstrations(encoder, store)),
             show=demonstrations,
         )
