@@ -24,12 +24,12 @@ from tests.bench.correction_lines import (
     lines_of,
     short_kinds,
 )
-from tests.bench.paraphrases import KINDS, paraphrases
 from tests.bench.tenants import Answer, Stored, Tenant, each_of
 from training.evaluation import predictions as predicted
 from training.evaluation.bootstrap import difference
 from training.evaluation.metrics import weighted_f1
 from training.evaluation.predictions import Predictions
+from training.mixture.paraphrases import KINDS, paraphrases
 
 Report = Callable[[str], None]
 Spoken = Mapping[str, Sequence[Dialogue]]  # by label space

@@ -10,7 +10,7 @@ from tests.bench.correction_lines import (
     read_rewordings,
     short_kinds,
 )
-from tests.bench.paraphrases import paraphrases
+from training.mixture.paraphrases import paraphrases
 
 
 def dialogue(name: str, *texts: str) -> Dialogue:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.paraphrases import (
+from training.mixture.paraphrases import (
     KINDS,
     done,
     paraphrases,

@@ -12,7 +12,7 @@ from tests.recognition.conftest import (
     corrected,
 )
 
-SHOWN = {"weight": 0.0, "shown": True}
+SHOWN: Any = {"weight": 0.0, "shown": True}
 
 
 async def test_document_says_what_the_interface_promises(
