@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from service.conversation.dialogue import Dialogue
@@ -88,14 +89,20 @@ async def learn(tenant: Tenant, pairs: Sequence[tuple[Asked, str]]) -> list[Stor
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Lines that are asked for before and after, each with the label that it may be bound to."""
+    """Lines that are asked for before and after, each with the label that it may be bound to.
+
+    Attributes:
+        changes: whether it is of labels that changed, rather than of those as corrected.
+        alone: whether each is asked with nothing else under way, where chance must change none.
+    """
 
     row: str
     name: str
     asked: Sequence[Asked]
     labels: Sequence[str]
     wanted: float | None = None
-    changes: bool = False  # whether it is of labels that changed, rather than of those as corrected
+    changes: bool = False
+    alone: bool = False
     note: str = ""
 
 
@@ -132,7 +139,8 @@ async def ask_probes(tenant: Tenant, probes: Sequence[Probe], report: Report) ->
     found = []
     for probe in probes:
         report(f"  asking: {probe.name} ({len(probe.asked)})")
-        found.append(await tenant.ask(probe.asked))
+        ask = partial(_one_by_one, tenant) if probe.alone else tenant.ask
+        found.append(await ask(probe.asked))
     return found
 
 
