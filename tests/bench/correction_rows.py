@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from service.conversation.dialogue import Dialogue
@@ -88,14 +89,20 @@ async def learn(tenant: Tenant, pairs: Sequence[tuple[Asked, str]]) -> list[Stor
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Lines that are asked for before and after, each with the label that it may be bound to."""
+    """Lines that are asked for before and after, each with the label that it may be bound to.
+
+    Attributes:
+        changes: whether it is of labels that changed, rather than of those as corrected.
+        alone: whether each is asked with nothing else under way, where chance must change none.
+    """
 
     row: str
     name: str
     asked: Sequence[Asked]
     labels: Sequence[str]
     wanted: float | None = None
-    changes: bool = False  # whether it is of labels that changed, rather than of those as corrected
+    changes: bool = False
+    alone: bool = False
     note: str = ""
 
 
@@ -132,7 +139,8 @@ async def ask_probes(tenant: Tenant, probes: Sequence[Probe], report: Report) ->
     found = []
     for probe in probes:
         report(f"  asking: {probe.name} ({len(probe.asked)})")
-        found.append(await tenant.ask(probe.asked))
+        ask = partial(_one_by_one, tenant) if probe.alone else tenant.ask
+        found.append(await ask(probe.asked))
     return found
 
 
@@ -158,19 +166,20 @@ async def lines(
     report(f"before {len(wrong)} corrections")
     before = await ask_probes(learner, probes, report)
     again = await learner.ask(probes[_UNRELATED].asked)
-    first = [stored.answer for stored in await learner.say(same, callers=1)]
-    former = [stored.answer for stored in await learner.say(same, callers=1)]
-    others = await bystander.ask(same)
-    others = await bystander.ask(same)
+    report("  asking one by one, twice: the first time caches are empty")
+    first = await _one_by_one(learner, same)
+    former = await _one_by_one(learner, same)
+    await _one_by_one(bystander, same)
+    others = await _one_by_one(bystander, same)
     report("correcting")
     stored = await learn(learner, [(one.asked, one.label) for one in wrong])
-    said = [each.answer for each in await learner.say(same, callers=1)]
+    said = await _one_by_one(learner, same)
     after = await ask_probes(learner, probes, report)
-    unmoved = await bystander.ask(same)
+    unmoved = await _one_by_one(bystander, same)
     report("taking back")
     for one in stored:
         await learner.take_back(one)
-    restored = [each.answer for each in await learner.say(same, callers=1)]
+    restored = await _one_by_one(learner, same)
     bound = Probe("1", "the same line in the same context", same, labels, 98)
     bars = [figure_of(bound, former, said)]
     bars += [figure_of(*each) for each in zip(probes, before, after, strict=True)]
@@ -205,6 +214,11 @@ async def lines(
             at_least=False,
         ),
     ]
+
+
+async def _one_by_one(tenant: Tenant, asked: Sequence[Asked]) -> list[Answer]:
+    """Posted with nothing else under way: what is computed together differs in the last digits."""
+    return [stored.answer for stored in await tenant.say(asked, callers=1)]
 
 
 def _paraphrased(wrong: Sequence[Wrong]) -> list[Probe]:

@@ -88,18 +88,19 @@ async def measure(
                 wrong = await rows.wrongly_labelled(tenants["bystander"], dev, _WRONG, seed)
             if "lines" in parts:
                 learner, bystander = tenants["lines"], tenants["bystander"]
-                found += await rows.lines(learner, bystander, dev, spaces, wrong, seed, _say)
+                found += _told(await rows.lines(learner, bystander, dev, spaces, wrong, seed, _say))
             if "rewordings" in parts:
-                found += await rows.rewordings(tenants["rewordings"], read_rewordings(), _say)
+                pairs = read_rewordings()
+                found += _told(await rows.rewordings(tenants["rewordings"], pairs, _say))
             if "short" in parts:
-                found += await rows.short_lines(tenants["short"], dev, seed, _say)
+                found += _told(await rows.short_lines(tenants["short"], dev, seed, _say))
             if "contradictions" in parts:
                 few = wrong[:: -(-len(wrong) // _CONTRADICTED)]
                 twice, nearly = tenants["twice"], tenants["nearly"]
-                found += await rows.contradictions(twice, nearly, spaces, few, _say)
+                found += _told(await rows.contradictions(twice, nearly, spaces, few, _say))
             if "splits" in parts:
                 splits = tenants["splits"]
-                found += await rows.splits(splits, dev, train, spaces, _ADDED, seed, _say)
+                found += _told(await rows.splits(splits, dev, train, spaces, _ADDED, seed, _say))
     return found
 
 
@@ -153,6 +154,12 @@ def main(
         lines = [asdict(figure) | {"met": figure.met} for figure in found]
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(described | {"figures": lines}, indent=1) + "\n")
+
+
+def _told(figures: list[Figure]) -> list[Figure]:
+    """Figures of a part, shown at once: the run goes on for long."""
+    _say(figures_table(figures))
+    return figures
 
 
 def _say(message: str) -> None:
