@@ -24,7 +24,7 @@ _RELATED = 0.75
 # Neighbours with lower odds have no vote, and all together have no higher ones: people are wrong,
 # too.
 _LEAST_ODDS = 0.01
-_MOST_ODDS = 50.0
+_MOST_ODDS = 9.0
 
 _LARGEST_EXPONENT = 500.0  # whose power is a number, and a few of them together, too
 
