@@ -65,7 +65,9 @@ async def rewrite(folder: Path, keyring: Keyring, keys: list[dict[str, Any]]) ->
 
 def open_client(served: Served) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=str(served.client.base_url), headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENT_S
+        base_url=str(served.client.base_url),
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=PATIENT_S,
     )
 
 
@@ -75,7 +77,11 @@ async def test_a_stream_ends_before_the_next_event(
 ) -> None:
     """Nothing of what is said afterwards is sent; coming back is refused."""
     await service.say("call-42", "Ann", "before")
-    async with serving(service) as served, open_client(served) as client, asyncio.timeout(PATIENT_S):
+    async with (
+        serving(service) as served,
+        open_client(served) as client,
+        asyncio.timeout(PATIENT_S),
+    ):
         async with client.stream("GET", EVENTS) as answer:
             lines = answer.aiter_lines()
             await take(lines, 1)

@@ -41,9 +41,10 @@ async def echo(tenant: str, label_space: str, dialogue: dict[str, Any]) -> dict[
     return {"line": dialogue["line"], "for": tenant, "in": label_space}
 
 
-async def worker(url: str, name: str, lease_s: float = 2) -> Process:
+async def worker(url: str, name: str, lease_s: float = 2, most: int = 1000) -> Process:
+    given = (url, name, str(lease_s), str(most))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.jobs.worker", url, name, str(lease_s), stdout=PIPE, cwd=ROOT
+        sys.executable, "-m", "tests.jobs.worker", *given, stdout=PIPE, cwd=ROOT
     )
 
 
@@ -229,7 +230,7 @@ async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
     """The next one goes on: each dialogue is in the results exactly once."""
     jobs = Jobs(database)
     job_id = await stored(jobs, portions=40, size=5)
-    first = await worker(url, "first")
+    first = await worker(url, "first", most=150)
     assert first.stdout is not None
     async with asyncio.timeout(PATIENT_S):
         for _ in range(37):
