@@ -42,5 +42,5 @@ async def settled() -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Return once a condition holds."""
     async with asyncio.timeout(PATIENT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
