@@ -111,7 +111,9 @@ def test_how_many_are_sampled_is_a_variable_too(
 
 async def test_what_was_not_sent_is_sent_at_the_end(exporter: InMemorySpanExporter) -> None:
     """The spans of the last seconds too."""
-    traces = Traces(BatchSpanProcessor(exporter), "1.2.3", Correlation(None))
+    traces = Traces(
+        BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000), "1.2.3", Correlation(None)
+    )
     with traces.request("GET", {}) as tell_answer:
         tell_answer("/batch", 200)
     assert exporter.get_finished_spans() == ()
