@@ -87,6 +87,10 @@ async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock:
     for utterances in (0, 1):
         with pytest.raises(DeadlinePassed):
             await work(utterances, pauses=10)
+    with pytest.raises(DeadlinePassed):
+        async with Patience(1000, earned_s=100):
+            earn(1000)
+            await clock.skip(1100)
     earn(1)
 
 

@@ -13,7 +13,7 @@ from tests.clock import PATIENT_S, Clock
 
 # The watch looks four times a second, and takes at most twice that for passed between two looks.
 LOOK_S = 0.25
-OPTIONS = WatchOptions(probe_s=100, stalled_s=200, gives_up_s=500)
+OPTIONS = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=50)
 
 
 class Hanging:
@@ -77,7 +77,7 @@ async def test_an_engine_that_answers_is_left_alone(clock: Clock) -> None:
     async with watched(engine) as (found, losses):
         for _ in range(8):
             await read(found)
-            await pass_by(clock, 40)
+            await pass_by(clock, 4)
         await found.check()
 
     assert engine.asked == 8
@@ -88,7 +88,7 @@ async def test_an_engine_that_nobody_asks_is_probed_and_found_well(clock: Clock)
     """A read of one token, now and then."""
     engine = Hanging()
     async with watched(engine) as (found, losses):
-        await pass_by(clock, 450)
+        await pass_by(clock, 45)
         await found.check()
 
     assert 4 <= engine.asked <= 9
@@ -100,11 +100,11 @@ async def test_a_hung_engine_fails_what_waits_refuses_what_comes_and_may_come_ba
 ) -> None:
     """What was asked of it is cancelled; once a probe is answered it is asked again."""
     engine = Hanging()
-    options = WatchOptions(probe_s=100, stalled_s=200, gives_up_s=10_000)
+    options = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=1000)
     async with watched(engine, options) as (found, losses):
         engine.goes_on.clear()
         waiting = asyncio.create_task(read(found))
-        await pass_by(clock, 250)
+        await pass_by(clock, 25)
         assert waiting.done()
         with pytest.raises(EngineUnavailable, match="hangs"):
             await waiting
@@ -127,7 +127,7 @@ async def test_an_idle_engine_that_hangs_is_noticed_by_its_probe(clock: Clock) -
     engine = Hanging()
     async with watched(engine) as (found, _):
         engine.goes_on.clear()
-        await pass_by(clock, 350)
+        await pass_by(clock, 35)
         with pytest.raises(EngineUnavailable):
             await found.check()
 
@@ -137,7 +137,7 @@ async def test_an_engine_that_hangs_for_long_is_lost(clock: Clock) -> None:
     engine = Hanging()
     async with watched(engine) as (found, losses):
         engine.goes_on.clear()
-        await pass_by(clock, 700)
+        await pass_by(clock, 70)
         assert found.lost is not None
         assert losses == [found.lost]
 
@@ -164,9 +164,9 @@ async def test_time_in_which_this_process_stood_still_is_not_held_against_the_en
     async with watched(engine) as (found, losses):
         waiting = asyncio.create_task(found.read([1], [2], Priority.BATCH))
         engine.goes_on.clear()
-        await pass_by(clock, 10)
-        await clock.skip(10_000)
-        await pass_by(clock, 10)
+        await pass_by(clock, 2)
+        await clock.skip(1000)
+        await pass_by(clock, 2)
         engine.goes_on.set()
         await waiting
     assert losses == []

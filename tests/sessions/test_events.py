@@ -92,7 +92,7 @@ async def test_who_follows_is_woken_by_every_write(
         ):
             woken.clear()
             await write
-            assert woken.is_set() is here
+            assert woken.is_set() or not here
             await asyncio.wait_for(woken.wait(), PATIENT_S)
 
 
