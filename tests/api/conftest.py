@@ -55,7 +55,6 @@ LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 
 # What the service waits for only so long, where a test has all the time.
 HASTE = (
-    "service.api.lingering.LINGER_S",
     "service.api.routers.operations._CHECK_S",
     "service.api.services._LOOKUP_S",
     "service.corrections._COUNT_S",

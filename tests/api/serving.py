@@ -32,7 +32,7 @@ async def serving(
     grace_s: float = PATIENT_S,
     connections: int = 100,
     head_s: float = PATIENT_S,
-    unread_s: float = PATIENT_S,
+    unread_s: float = 10,
     prefix: str = "",
     origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Served]:
