@@ -77,10 +77,11 @@ async def test_what_a_request_has_begun_goes_on_without_it() -> None:
 async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock: Clock) -> None:
     """Each utterance as much; nothing for what was not scored."""
 
-    async def work(utterances: int, pauses: int) -> None:
+    async def work(utterances: int, pauses: int, pause_s: float = 400) -> None:
         async with Patience(1000, earned_s=100):
+            earn(utterances)
             for _ in range(pauses):
-                await clock.skip(400)
+                await clock.skip(pause_s)
                 earn(utterances)
 
     await work(utterances=1000, pauses=4)
@@ -88,9 +89,7 @@ async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock:
         with pytest.raises(DeadlinePassed):
             await work(utterances, pauses=10)
     with pytest.raises(DeadlinePassed):
-        async with Patience(1000, earned_s=100):
-            earn(1000)
-            await clock.skip(1100)
+        await work(utterances=1000, pauses=1, pause_s=1100)
     earn(1)
 
 
