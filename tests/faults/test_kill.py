@@ -129,7 +129,7 @@ def check_demonstrations(service: Service, ledger: Ledger) -> None:
     stored = {dialogue: timeline(service, dialogue) for dialogue in ledger.said}
     for (dialogue, index), asked in ledger.corrected.items():
         wanted[stored[dialogue][index]["text"]] = [asked[-1].body["label"]]
-    eventually(lambda: wanted.items() <= demonstrations(service).items(), 20)
+    eventually(lambda: wanted.items() <= demonstrations(service).items(), 60)
 
 
 def check_erasures(service: Service, ledger: Ledger) -> None:
