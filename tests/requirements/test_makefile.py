@@ -1,5 +1,6 @@
 """`make` takes a Python that the locks are for, and says so where there is none."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,3 +148,52 @@ def test_where_there_is_none_the_three_are_named(folder: Path, named: str) -> No
     assert line.startswith(f"Python {', '.join(PYTHONS[:-1])}, or {PYTHONS[-1]} is needed")
     assert line.endswith(f"name one: make PYTHON=/path/to/python{PYTHONS[-1]}")
     assert not (folder / ".venv").exists()
+
+
+def served(folder: Path, *arguments: str) -> str:
+    """What `make serve` would run where two models ship, one of them on a packaged base."""
+    for model, base in (("erc-mini", "minilm-causal"), ("erc-small", "smollm2-135m")):
+        adapter = folder / "data" / "adapters" / model
+        adapter.mkdir(parents=True)
+        described = {"name": model, "base": {"name": base, "revision": "1"}, "template": "v2"}
+        (adapter / "bundle.json").write_text(json.dumps(described, indent=2))
+    put(folder / "bin" / f"python{PYTHONS[0]}", PYTHONS[0])
+    for file in (
+        *("requirements/torch-cpu.txt", "requirements/locked.txt", "requirements/smollm2-135m.txt"),
+        *("training/finetuning/bases.py", "training/finetuning/merge.py", "pyproject.toml"),
+    ):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    done = make(folder, "--dry-run", "serve", *arguments)
+    return done.stdout + done.stderr
+
+
+def test_the_default_model_needs_no_packages_of_its_own(folder: Path) -> None:
+    """What another model's base is made of is not downloaded."""
+    ran = served(folder)
+
+    assert "smollm2" not in ran
+    assert "base build/base/minilm-causal" in ran
+    assert "ERC_BUNDLE" not in ran
+
+
+def test_a_model_that_is_named_is_merged_into_its_own_base_and_served(folder: Path) -> None:
+    """The base's packages come first; a bundle that the environment names is served instead."""
+    ran = served(folder, "MODEL=erc-small")
+
+    steps = (
+        "-r requirements/smollm2-135m.txt",
+        "base build/base/smollm2-135m",
+        "merge data/adapters/erc-small --base build/base/smollm2-135m",
+        'ERC_BUNDLE="${ERC_BUNDLE:-build/bundles/erc-small}" exec',
+    )
+    places = [ran.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_a_model_that_does_not_ship_is_refused(folder: Path) -> None:
+    """With the names of those that do."""
+    assert "erc-tiny: is none of the shipped models (erc-mini erc-small)" in served(
+        folder, "MODEL=erc-tiny"
+    )

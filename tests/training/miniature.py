@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from service.conversation.labels import LabelSpace
-from training.finetuning.bases import BUILT_HERE
+from training.finetuning.bases import MINILM_CAUSAL
+from training.finetuning.smollm2 import SMOLLM2
 from training.recipe import CorpusFile, Recipe
 from training.recipe_files import load_runs
 
@@ -139,8 +140,8 @@ def _leaves(value: object, path: str = "") -> Iterator[str]:
 
 
 def _families_for(recipe: Recipe) -> list[str]:
-    """All of them, but that the base which is built here is an OPT."""
-    return ["opt"] if recipe.base in BUILT_HERE else list(FAMILIES)
+    """All of them, but that the bases which are built here are of one each."""
+    return {MINILM_CAUSAL: ["opt"], SMOLLM2: ["llama"]}.get(recipe.base, list(FAMILIES))
 
 
 def _small(recipe: Recipe, family: str) -> Recipe:

@@ -8,15 +8,23 @@ import typer
 
 from service.conversation.labels import load_label_spaces
 from training.commands.terminal import DATA, Force, LabelData, errors, say
-from training.finetuning.bases import MINILM_CAUSAL, build_base
+from training.finetuning.bases import BUILT_HERE, MINILM_CAUSAL, build_base
 
 
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
-    name: Annotated[str, typer.Option(help="Which base.")] = MINILM_CAUSAL,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Which base, if not the one that the folder is named for."),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Build a base model from packaged weights, without a model hub."""
+    """Build a base model from packaged weights, without a model hub.
+
+    It is the base that the folder is named for, and else minilm-causal: `base smollm2-135m`.
+    """
+    if name is None:
+        name = out.name if out.name in BUILT_HERE else MINILM_CAUSAL
     with errors():
         build_base(name, out, force=force)
     say(f"base {name} written to {out}")

