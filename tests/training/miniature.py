@@ -17,6 +17,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BloomConfig,
+    Glm4Config,
+    GlmConfig,
     LlamaConfig,
     OPTConfig,
     Qwen3Config,
@@ -53,6 +55,8 @@ _GATED: dict[str, Any] = _SIZES | {
     "dtype": "bfloat16",
 }
 
+_FUSED = dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj")
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -76,6 +80,9 @@ FAMILIES = {
             "o_proj": "dense",
         },
     ),
+    # Two lines of GLM: ChatGLM2 and 3 and GLM-4-9B, and those with norms behind each part, too.
+    "glm": Family(GlmConfig(**_GATED, head_dim=32), _FUSED),
+    "glm4": Family(Glm4Config(**_GATED, head_dim=32), _FUSED),
     "opt": Family(
         OPTConfig(
             **_SIZES,
