@@ -8,18 +8,32 @@ import typer
 
 from service.conversation.labels import load_label_spaces
 from training.commands.terminal import DATA, Force, LabelData, errors, say
-from training.finetuning.bases import MINILM_CAUSAL, build_base
+from training.finetuning.bases import MINILM_CAUSAL, build_base, convert_base
 
 
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
-    name: Annotated[str, typer.Option(help="Which base.")] = MINILM_CAUSAL,
+    name: Annotated[
+        str | None, typer.Option(help=f"Which base; by default {MINILM_CAUSAL}.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of a ChatGLM2, ChatGLM3 or GLM-4-9B to convert; its code is not run.",
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Build a base model from packaged weights, without a model hub."""
+    """Build a base model from packaged weights, without a model hub, or convert a ChatGLM."""
     with errors():
-        build_base(name, out, force=force)
-    say(f"base {name} written to {out}")
+        if source is not None and name is not None:
+            raise ValueError("--name is of a base that is built here, --from of one to convert")
+        if source is not None:
+            convert_base(source, out, force=force)
+        else:
+            build_base(name or MINILM_CAUSAL, out, force=force)
+    say(f"base {source or name or MINILM_CAUSAL} written to {out}")
 
 
 def train(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.decoding.model_files import read_json
 from service.outputs import Made, check_folder, made_folder
+from training.finetuning import chatglm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,23 @@ def build_base(name: str, folder: Path, *, force: bool = False) -> None:
         builders[name](unfinished)
         made = {"name": name, "revision": f"{name}-1:sha256:{_MINILM_SHA256}"}
         (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
+
+
+def convert_base(source: Path, folder: Path, *, force: bool = False) -> None:
+    """Write a ChatGLM2, ChatGLM3 or GLM-4-9B, as it was published, as a model that is known here.
+
+    Args:
+        source: the folder it was downloaded to; no code in it is run.
+        folder, force: as of `build_base`.
+
+    Raises:
+        ModelFolderError: it is of another kind of model, or a file is missing or broken.
+        OutputError: the folder cannot be written, is what is read, or holds something else.
+    """
+    check_folder(folder, _BASE, (source,), force=force)
+    shape = chatglm.check_source(source)
+    with made_folder(folder, _BASE, force=force) as unfinished:
+        chatglm.convert(source, shape, unfinished)
 
 
 def _unlisted(folder: Path) -> Iterable[str]:
