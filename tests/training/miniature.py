@@ -146,8 +146,11 @@ def _leaves(value: object, path: str = "") -> Iterator[str]:
 
 
 def _families_for(recipe: Recipe) -> list[str]:
-    """All of them, but that the base which is built here is an OPT."""
-    return ["opt"] if recipe.base in BUILT_HERE else list(FAMILIES)
+    """All of them, but that the base which is built here is an OPT, and BLOOM's adapter its own."""
+    if recipe.base in BUILT_HERE:
+        return ["opt"]
+    bloom = recipe.lora is not None and "query_key_value" in recipe.lora.targets
+    return ["bloom"] if bloom else list(FAMILIES)
 
 
 def _small(recipe: Recipe, family: str) -> Recipe:
