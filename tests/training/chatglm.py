@@ -176,11 +176,15 @@ def computed(
     return linear(hidden, weights["transformer.output_layer.weight"])
 
 
-def pieces(**options: Any) -> bytes:
-    """A model of sentencepiece's, as ChatGLM2's is but for its size."""
+def pieces(*more: str, **options: Any) -> bytes:
+    """A model of sentencepiece's, as ChatGLM2's is but for its size.
+
+    Args:
+        more: texts that it learns from, too.
+    """
     trained = io.BytesIO()
     texts = [*sentences()][:600]
-    texts += ["今天天气很好，我们去公园吧。", "你好，世界", "We won! I am so happy!"] * 20
+    texts += ["今天天气很好，我们去公园吧。", "你好，世界", "We won! I am so happy!", *more] * 20
     SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_writer=trained,

@@ -2,8 +2,9 @@
 
 Of the first two, what must be so: pieces are joined as sentencepiece's BPE joins them; the special
 tokens [MASK], [gMASK], [sMASK], sop and eop follow the pieces in this order; every text begins with
-[gMASK] and sop; and no text becomes a special token, whatever it says. GLM-4-9B joins bytes as
-tiktoken does, and `tokenizer_config.json` says which special tokens it has.
+[gMASK] and sop; and no text becomes a special token, but for a piece of the very name of one, which
+the published code takes for it. GLM-4-9B joins bytes as tiktoken does, and `tokenizer_config.json`
+says which special tokens it has.
 """
 
 import base64
@@ -108,10 +109,11 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
     merges = generate_merges(parts, scores)
     # Not as added tokens, which are found wherever a text has them: in "philosophy", say.
     numbers = {token: len(vocabulary) + n for n, token in enumerate(_SPECIAL)}
+    hidden = {f"<piece {token}>": vocabulary[token] for token in numbers if token in vocabulary}
     unknown = pieces.id_to_piece(pieces.unk_id())
     made = Tokenizer(
         models.BPE(
-            vocab=vocabulary | numbers,
+            vocab=vocabulary | numbers | hidden,
             merges=merges,
             unk_token=unknown,
             fuse_unk=True,
@@ -139,10 +141,15 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
         pair="[gMASK] sop $A $B:1",
         special_tokens=[(token, numbers[token]) for token in ("[gMASK]", "sop")],
     )
+
+    def ids(text: str) -> list[int]:
+        said: list[str] = pieces.encode(text, out_type=str)
+        return [numbers[p] if p in numbers else pieces.piece_to_id(p) for p in said]
+
     end = pieces.id_to_piece(pieces.eos_id()) if pieces.eos_id() >= 0 else None
     # So that "</s>" in a text is a text, as sentencepiece has it.
     special = {"unk_token": unknown, "pad_token": unknown, "eos_token": end}
-    return made, pieces.encode, special | {"split_special_tokens": True}
+    return made, ids, special | {"split_special_tokens": True}
 
 
 def _normalizer(spec: Any) -> Any:

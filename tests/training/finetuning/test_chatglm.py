@@ -220,6 +220,20 @@ def test_text_becomes_the_tokens_that_sentencepiece_makes(
         assert [*ours.encode(text)] == theirs.encode(text), text
 
 
+def test_piece_of_a_special_tokens_name_is_taken_for_it(tmp_path: Path) -> None:
+    """As the published code does, which looks a piece up among these first."""
+    vocabulary = pieces("asopa bsopb csopc dsopd philosophy", "esope fsopf gsopg")
+    theirs = SentencePieceProcessor(model_proto=vocabulary)
+    assert theirs.encode("xsopx", out_type=str) == ["▁", "x", "sop", "x"]
+    write_chatglm(tmp_path / "in", tokenizer=vocabulary)
+
+    convert_base(tmp_path / "in", tmp_path / "out")
+
+    expected = theirs.encode("xsopx")
+    expected[2] = PIECES + 3
+    assert [*load_tokenizer(tmp_path / "out").encode("xsopx")] == expected
+
+
 def test_glm_4s_tokens_are_tiktokens(tmp_path: Path) -> None:
     """With the special tokens that its files name, in texts too, as its own tokenizer has them."""
     vocabulary = ranks(["We", " won", "happy", " am", " so", "今天"])
@@ -333,7 +347,10 @@ def test_what_glm_does_not_compute_is_refused(
     ("vocabulary", "problem"),
     [
         (lambda: b"no vocabulary", "is no model of sentencepiece's"),
-        (lambda: pieces(model_type="unigram", vocab_size=320), "not a BPE as ChatGLM2's"),
+        (
+            lambda: pieces(model_type="unigram", vocab_size=320),
+            "is a model of sentencepiece's, but not a BPE as ChatGLM2's",
+        ),
         (lambda: pieces(vocab_size=446), "has 451 tokens, and the word table 448 rows"),
         (lambda: b"YQ== 0\nYg== x\n", "is no list of tokens and their ranks"),
         (lambda: b"", "is empty"),
