@@ -155,6 +155,18 @@ def _longer_vocabulary(folder: Path) -> None:
     put("tokenizer.json", json.dumps(described))(folder)
 
 
+def _published(*, pickled: bool = False, **config: object) -> Callable[[Path], None]:
+    """Have the configuration of a ChatGLM with code of its own, the weights perhaps pickled."""
+    kind = {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"A": "m.C"}}
+
+    def spoil(folder: Path) -> None:
+        put("config.json", json.dumps(kind | config))(folder)
+        if pickled:
+            _another_kind("pytorch_model.bin")(folder)
+
+    return spoil
+
+
 AGAIN = "fetch or copy the file again"
 PLACE = "from one place"
 
@@ -336,6 +348,32 @@ BASES = {
         changed("config.json", model_type="telepathy", auto_map={"AutoConfig": "c.C"}),
         "config.json: telepathy needs code that comes with the model",
         "take a causal language model",
+    ),
+    "chatglm-6b": Broken(
+        _published(position_encoding_2d=True, inner_hidden_size=16384, max_sequence_length=2048),
+        "config.json: is ChatGLM-6B or another of the first GLMs, which read a prompt in both "
+        "directions and count positions in two dimensions",
+        "take ChatGLM2-6B",
+    ),
+    "chatglm-6b-of-no-word-on-positions": Broken(
+        _published(inner_hidden_size=16384),
+        "config.json: is ChatGLM-6B or another of the first GLMs",
+        "take ChatGLM2-6B",
+    ),
+    "glm-10b": Broken(
+        changed("config.json", model_type="glm", block_position_encoding=True),
+        "config.json: is ChatGLM-6B or another of the first GLMs",
+        "take ChatGLM2-6B",
+    ),
+    "chatglm2": Broken(
+        _published(ffn_hidden_size=13696, multi_query_group_num=2, padded_vocab_size=65024),
+        "config.json: is a ChatGLM as it was published, which needs code that comes with the model",
+        "convert it, and name what is written: `instructerc-train base --from ",
+    ),
+    "chatglm2-pickled": Broken(
+        _published(ffn_hidden_size=13696, pickled=True),
+        "config.json: is a ChatGLM as it was published",
+        "convert it",
     ),
     "no-kind": Broken(
         changed("config.json", model_type=None), "config.json: names no model_type", AGAIN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
@@ -24,6 +24,9 @@ from service.decoding.model_folder import (
     word_tables,
 )
 from service.failures import first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Histories repeat from turn to turn; a segment's tokens are kept until newer ones push them out. So
 # many bytes hold 70,000 lines of 60 characters.
@@ -118,14 +121,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         offsets = tokenizer(text, return_offsets_mapping=True, **plain)["offset_mapping"]
         return [start for start, _ in offsets]
 
-    begin = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
     return Tokenizer(
         partial(encode_owned, None),
-        begin,
+        _begin(tokenizer),
         tokenizer.eos_token_id,
         encode_owned,
         starts if tokenizer.is_fast else word_starts,  # those in Python tell no places
     )
+
+
+def _begin(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """The token that begins a text; else what the tokenizer puts before any, as GLM's does.
+
+    Not what frames a text on both sides: that is an encoder's.
+    """
+    if tokenizer.bos_token_id is not None:
+        return (tokenizer.bos_token_id,)
+    whole, plain = (tokenizer.encode("a", add_special_tokens=added) for added in (True, False))
+    before = len(whole) - len(plain)
+    return tuple(whole[:before]) if whole[before:] == plain else ()
 
 
 def _is_read(folder: Path) -> bool:

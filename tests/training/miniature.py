@@ -17,13 +17,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BloomConfig,
+    Glm4Config,
+    GlmConfig,
     LlamaConfig,
     OPTConfig,
     Qwen3Config,
 )
 
 from service.conversation.labels import LabelSpace
-from training.finetuning.bases import MINILM_CAUSAL
 from training.finetuning.smollm2 import SMOLLM2
 from training.recipe import CorpusFile, Recipe
 from training.recipe_files import load_runs
@@ -54,6 +55,8 @@ _GATED: dict[str, Any] = _SIZES | {
     "dtype": "bfloat16",
 }
 
+_FUSED = dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj")
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -77,6 +80,9 @@ FAMILIES = {
             "o_proj": "dense",
         },
     ),
+    # Two lines of GLM: ChatGLM2 and 3 and GLM-4-9B, and those with norms behind each part, too.
+    "glm": Family(GlmConfig(**_GATED, head_dim=32), _FUSED),
+    "glm4": Family(Glm4Config(**_GATED, head_dim=32), _FUSED),
     "opt": Family(
         OPTConfig(
             **_SIZES,
@@ -140,8 +146,11 @@ def _leaves(value: object, path: str = "") -> Iterator[str]:
 
 
 def _families_for(recipe: Recipe) -> list[str]:
-    """All of them, but that the bases which are built here are of one each."""
-    return {MINILM_CAUSAL: ["opt"], SMOLLM2: ["llama"]}.get(recipe.base, list(FAMILIES))
+    """All of them; one for a base that is built here, and for an adapter of BLOOM's layers."""
+    if recipe.base in BUILT_HERE:
+        return ["llama"] if recipe.base == SMOLLM2 else ["opt"]
+    bloom = recipe.lora is not None and "query_key_value" in recipe.lora.targets
+    return ["bloom"] if bloom else list(FAMILIES)
 
 
 def _small(recipe: Recipe, family: str) -> Recipe:

@@ -8,7 +8,7 @@ import typer
 
 from service.conversation.labels import load_label_spaces
 from training.commands.terminal import DATA, Force, LabelData, errors, say
-from training.finetuning.bases import BUILT_HERE, MINILM_CAUSAL, build_base
+from training.finetuning.bases import BUILT_HERE, MINILM_CAUSAL, build_base, convert_base
 
 
 def base(
@@ -17,17 +17,29 @@ def base(
         str | None,
         typer.Option(help="Which base, if not the one that the folder is named for."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of a ChatGLM2, ChatGLM3 or GLM-4-9B to convert; its code is not run.",
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Build a base model from packaged weights, without a model hub.
+    """Build a base model from packaged weights, without a model hub, or convert a ChatGLM.
 
     It is the base that the folder is named for, and else minilm-causal: `base smollm2-135m`.
     """
-    if name is None:
-        name = out.name if out.name in BUILT_HERE else MINILM_CAUSAL
     with errors():
-        build_base(name, out, force=force)
-    say(f"base {name} written to {out}")
+        if source is not None:
+            if name is not None:
+                raise ValueError("--name is of a base that is built here, --from of one to convert")
+            convert_base(source, out, force=force)
+            what = str(source)
+        else:
+            what = name or (out.name if out.name in BUILT_HERE else MINILM_CAUSAL)
+            build_base(what, out, force=force)
+    say(f"base {what} written to {out}")
 
 
 def train(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.decoding.model_files import read_json
 from service.outputs import Made, check_folder, made_folder
+from training.finetuning import chatglm
 from training.finetuning.smollm2 import GGUF_SHA256, SMOLLM2, write_smollm2
 
 if TYPE_CHECKING:
@@ -49,6 +50,23 @@ def build_base(name: str, folder: Path, *, force: bool = False) -> None:
         write(unfinished)
         made = {"name": name, "revision": f"{name}-1:sha256:{sha256}"}
         (unfinished / _MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
+
+
+def convert_base(source: Path, folder: Path, *, force: bool = False) -> None:
+    """Write a ChatGLM2, ChatGLM3 or GLM-4-9B, as it was published, as a model that is known here.
+
+    Args:
+        source: the folder it was downloaded to; no code in it is run.
+        folder, force: as of `build_base`.
+
+    Raises:
+        ModelFolderError: it is of another kind of model, or a file is missing or broken.
+        OutputError: the folder cannot be written, is what is read, or holds something else.
+    """
+    check_folder(folder, _BASE, (source,), force=force)
+    shape = chatglm.check_source(source)
+    with made_folder(folder, _BASE, force=force) as unfinished:
+        chatglm.convert(source, shape, unfinished)
 
 
 def _unlisted(folder: Path) -> Iterable[str]:

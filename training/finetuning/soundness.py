@@ -19,6 +19,7 @@ from service.decoding.model_folder import (
     word_tables,
 )
 from service.failures import first_line
+from training.finetuning.chatglm import check_converted
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -37,6 +38,7 @@ def look_at_base(base: Path) -> ModelFolder:
         ModelFolderError: there is none, it is quantised, or a file of it is missing, broken, or of
             another kind than a causal language model has.
     """
+    check_converted(base)
     found = look_at(base)
     if found.is_quantised:
         described = found.config.get("quantization_config")
