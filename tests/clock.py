@@ -30,7 +30,7 @@ class Clock:
             await settled()
 
     def restore(self) -> None:
-        del self._loop.time  # type: ignore[method-assign]  # the loop's class still has it
+        del self._loop.time  # the loop's class still has it
 
 
 async def settled() -> None:

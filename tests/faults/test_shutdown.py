@@ -51,7 +51,7 @@ async def end_under_load(
         batch = asyncio.create_task(client.post("/batch", json=whole_batch(500)))
         callers = asyncio.create_task(load.keep_saying(service.url, 4, lambda: ended))
         under_way = partial(metric, service, "erc_requests_in_flight", priority="batch")
-        await asyncio.to_thread(eventually, lambda: under_way() and load.stored, 60)
+        await asyncio.to_thread(eventually, lambda: under_way() > 0 and bool(load.stored), 60)
         service.process.send_signal(number)
         await asyncio.to_thread(eventually, lambda: is_refused(service), 15)
         refusal = await client.post(

@@ -74,7 +74,8 @@ CHATGLM_6B: Mapping[str, Any] = {
     "vocab_size": 130528,
 }
 PIECES = 420
-TINY: Mapping[str, Any] = CHATGLM2_6B | {
+TINY: Mapping[str, Any] = {
+    **CHATGLM2_6B,
     "ffn_hidden_size": 96,
     "hidden_size": 128,
     "kv_channels": 32,
@@ -161,7 +162,7 @@ def computed(
         x = norm(hidden, f"{layer}input_layernorm.weight")
         packed = f"{layer}self_attention.query_key_value."
         mixed = linear(x, weights[f"{packed}weight"], weights[f"{packed}bias"])
-        query, key, value = mixed.split([heads * size, groups * size, groups * size], -1)
+        query, key, value = torch.split(mixed, [heads * size, groups * size, groups * size], -1)
         query = turn(query.view(-1, heads, size))
         key = turn(key.view(-1, groups, size)).repeat_interleave(heads // groups, 1)
         value = value.view(-1, groups, size).repeat_interleave(heads // groups, 1)
@@ -185,18 +186,16 @@ def pieces(*more: str, **options: Any) -> bytes:
     trained = io.BytesIO()
     texts = [*sentences()][:600]
     texts += ["今天天气很好，我们去公园吧。", "你好，世界", "We won! I am so happy!", *more] * 20
+    wanted: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": PIECES,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "minloglevel": 2,
+    }
     SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=trained,
-        **{
-            "model_type": "bpe",
-            "vocab_size": PIECES,
-            "byte_fallback": True,
-            "normalization_rule_name": "identity",
-            "remove_extra_whitespaces": False,
-            "minloglevel": 2,
-        }
-        | options,
+        sentence_iterator=iter(texts), model_writer=trained, **(wanted | options)
     )
     return trained.getvalue()
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from service.conversation.labels import LabelSpace
+from training.finetuning.bases import BUILT_HERE
 from training.finetuning.smollm2 import SMOLLM2
 from training.recipe import CorpusFile, Recipe
 from training.recipe_files import load_runs

@@ -143,7 +143,7 @@ def test_longer_contexts_turn_heads_as_their_code_says(
     code: str, base: float, step: float, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     """`rope_ratio` means another thing in ChatGLM2-6B-32K than in the models after it."""
-    config = TINY | {"rope_ratio": 8}
+    config = {**TINY, "rope_ratio": 8}
     weights = random_weights(config)
     write_chatglm(tmp_path / "in", config, weights=weights, code=code)
 
