@@ -140,7 +140,7 @@ def _learn(
         logits = model(batch).flatten(0, 1)
         loss = cross_entropy(logits, batch.gold.flatten(), ignore_index=UNLABELLED)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), _NORM)
         optimizer.step()
 

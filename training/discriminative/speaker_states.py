@@ -3,9 +3,9 @@
 After EmotionIC (Liu et al. 2023, arXiv 2303.11117): heads of attention see either what the speaker
 said before or what the others did, and recurrent units carry what somebody felt on to that
 person's next turn (inertia), changed by what was heard from others (contagion). States of speakers
-are DialogueRNN's (Majumder et al. 2019, arXiv 1811.00405), and SACL has them in its LSTM (Hu et al.
-2023, arXiv 2306.01505), which runs backwards too. Left out are the adversarial contrastive loss of
-the one and the conditional random field of the other.
+are DialogueRNN's (Majumder et al. 2019, arXiv 1811.00405), and SACL has them in an LSTM of the
+speaker beside one of the dialogue (Hu et al. 2023, arXiv 2306.01505). Left out are EmotionIC's
+conditional random field and SACL's adversarial contrastive loss.
 """
 
 import torch
@@ -79,4 +79,5 @@ class _SpeakerAttention(nn.Module):
         scores = asked @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
         scores = scores + self.ago[:, ago(length).clamp(0, _WINDOW)]
         shares = scores.masked_fill(~by_head, -torch.inf).softmax(-1)
-        return (shares @ values).transpose(1, 2).flatten(2)
+        found: torch.Tensor = (shares @ values).transpose(1, 2).flatten(2)
+        return found

@@ -86,4 +86,4 @@ class _RelationalAttention(nn.Module):
 
 def _by_head(features: torch.Tensor) -> torch.Tensor:
     """From shape (dialogues, turns, features) to (dialogues, heads, turns, features of a head)."""
-    return features.unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+    return features.view(*features.shape[:2], _HEADS, -1).transpose(1, 2)

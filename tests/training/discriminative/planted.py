@@ -36,7 +36,8 @@ def _dialogue(rng: Random, people: int) -> Turns:
 def labels_of(dialogues: list[Turns]) -> Ints:
     """Of the turns that have one."""
     gold = np.concatenate([one.gold for one in dialogues])
-    return gold[gold != UNLABELLED]
+    labelled: Ints = gold[gold != UNLABELLED]
+    return labelled
 
 
 def share_right(said: Floats, dialogues: list[Turns]) -> float:
