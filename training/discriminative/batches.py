@@ -46,9 +46,9 @@ def places_by_length(dialogues: Sequence[Turns], most: int, rng: Random) -> Iter
         most: turns of a batch, padding counted; a longer dialogue is a batch of its own.
     """
     order = sorted(range(len(dialogues)), key=lambda n: (len(dialogues[n].gold), rng.random()))
-    batches: list[list[int]] = [[]]
+    batches: list[list[int]] = []
     for place in order:  # the last one of a batch is its longest
-        if batches[-1] and (len(batches[-1]) + 1) * len(dialogues[place].gold) > most:
+        if not batches or (len(batches[-1]) + 1) * len(dialogues[place].gold) > most:
             batches.append([])
         batches[-1].append(place)
     rng.shuffle(batches)
