@@ -151,19 +151,51 @@ def baselines(
     train: Annotated[str, typer.Option(help="What they may know, as FORMAT:PATH.")],
     corpus: Annotated[str, typer.Option(help="What they are asked, as FORMAT:PATH.")],
     out: Annotated[Path, typer.Option(help="Folder for each one's predictions, as JSONL.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Baseline to ask: majority, copied, neighbours, classifier, speaker-states or "
+            "turn-graph; repeatable."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="Seed of speaker-states and turn-graph; repeatable. Without: 1, 2 and 3.",
+        ),
+    ] = None,
+    out_of_fold: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what speaker-states and turn-graph say of the training split too, "
+            "each dialogue by a model fitted on others; five times as long."
+        ),
+    ] = None,
     force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Answer with what needs no language model: majority, copied, neighbours, classifier."""
+    """Answer with what needs no language model, from the majority to small discriminative models.
+
+    speaker-states and turn-graph learn from the sentence encoder's vectors, a minute or two each
+    and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one together.
+    """
     from service.outputs import check_files
     from training.datasets.reading import read_all_named
-    from training.evaluation.baselines import NAMES
+    from training.discriminative.kinds import KINDS
+    from training.evaluation.baselines import NAMES, SEEDS, runs
     from training.evaluation.baselines import baselines as baseline_answers
+    from training.evaluation.baselines import out_of_fold as answers_out_of_fold
     from training.evaluation.predictions import write_predictions
     from training.evaluation.questions import check_labelled
     from training.mixture.classifier import encode_split
 
     with errors():
+        chosen, seeds = tuple(only or NAMES), tuple(seed or SEEDS)
+        named = runs(chosen, seeds)
+        learnt = [name for name in chosen if name in KINDS]
+        if out_of_fold is not None and not learnt:
+            raise ValueError(f"--out-of-fold is of {' and '.join(KINDS)}; --only names neither")
         spaces = load_label_spaces(label_data / "label_spaces")
         known, asked = read_all_named([train, corpus], spaces)
         space = known.label_space
@@ -175,17 +207,27 @@ def baselines(
             )
         if asked.label_space.name != space.name:
             raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
-        files = (f"{name}.jsonl" for name in NAMES)
-        check_files(out, files, (known.path, asked.path, label_data / "label_spaces"), force=force)
+        reads = (known.path, asked.path, label_data / "label_spaces")
+        folders = [(out, named)]
+        if out_of_fold is not None:
+            if out_of_fold.resolve() == out.resolve():
+                raise ValueError("--out-of-fold: is --out, whose files have the same names")
+            folders.append((out_of_fold, runs(learnt, seeds)))
+        for folder, names in folders:
+            check_files(folder, (f"{name}.jsonl" for name in names), reads, force=force)
         from service.demonstrations.encoder import load_encoder
 
         encode = load_encoder().encode_now
-        say_aside("encoding; fitting the classifier takes a minute or two")
+        say_aside("encoding; fitting takes a minute or two for each of those that learn, and seed")
         splits = [encode_split(c.dialogues, space, encode) for c in (known, asked)]
-        out.mkdir(parents=True, exist_ok=True)
-        for name, predictions in baseline_answers(splits[0], splits[1], space).items():
-            write_predictions([predictions], out / f"{name}.jsonl")
-            say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
+        answers = [(out, baseline_answers(splits[0], splits[1], space, chosen, seeds))]
+        if out_of_fold is not None:
+            answers.append((out_of_fold, answers_out_of_fold(splits[0], space, learnt, seeds)))
+        for folder, found in answers:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, predictions in found:
+                write_predictions([predictions], folder / f"{name}.jsonl")
+                say(f"{folder / name}.jsonl: {len(predictions.answers)} utterances")
 
 
 def trust(

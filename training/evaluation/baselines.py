@@ -4,16 +4,20 @@ All know the training split alone and see the past of a dialogue at most; their 
 compared with a model's by `instructerc-train compare`.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from service.conversation.labels import LabelSpace
 from training.arrays import Floats
+from training.discriminative.kinds import KINDS
 from training.evaluation.metrics import confusion, own_measure
 from training.evaluation.predictions import Answer, Predictions
 from training.mixture.classifier import Split, classified
 from training.mixture.pairing import nearest_places
 
-NAMES = ("majority", "copied", "neighbours", "classifier")
+NAMES = ("majority", "copied", "neighbours", "classifier", *KINDS)
+SEEDS = (1, 2, 3)
 
 # Tried for the vote, by how well each labels the training split from its other dialogues.
 _NEIGHBOURS = (1, 4, 8, 16, 32, 64)
@@ -22,21 +26,76 @@ _STRENGTHS = (1.0, 10.0)
 _HELD_OUT = 5  # one dialogue in so many
 
 
-def baselines(train: Split, asked: Split, label_space: LabelSpace) -> dict[str, Predictions]:
-    """Every baseline's predictions, by its name.
+def runs(only: Sequence[str] = NAMES, seeds: Sequence[int] = SEEDS) -> list[str]:
+    """What the baselines' predictions are called; those of a seed end with it: `turn-graph@1`.
+
+    Raises:
+        ValueError: there is no such baseline, or one is named twice, or a seed.
+    """
+    if unknown := [name for name in only if name not in NAMES]:
+        raise ValueError(f"{unknown[0]!r} is no baseline: {', '.join(NAMES)}")
+    found = [run for name in only for run in _runs(name, seeds)]
+    if twice := [run for place, run in enumerate(found) if run in found[:place]]:
+        raise ValueError(f"{twice[0]} is asked for twice")
+    return found
+
+
+def baselines(
+    train: Split,
+    asked: Split,
+    label_space: LabelSpace,
+    only: Sequence[str] = NAMES,
+    seeds: Sequence[int] = SEEDS,
+) -> Iterator[tuple[str, Predictions]]:
+    """Each baseline's predictions, by the names that `runs` gives.
 
     majority: the shares of labels in the training split. copied: the label of the most similar
     training utterance. neighbours: the vote of the k most similar. classifier: logistic regression
-    on the sentence encoder's vectors of the utterance and the three before it.
+    on the sentence encoder's vectors of the utterance and the three before it. Of each seed:
+    speaker-states, attention over the past with a recurrent state for each speaker, and turn-graph,
+    attention over a relational graph of earlier turns, both on these vectors.
     """
-    majority, copied, neighbours, classifier = NAMES
-    said = {
-        majority: np.tile(_shares(train, label_space), (len(asked.gold), 1)),
-        copied: _vote(train, asked, label_space, 1),
-        neighbours: _vote(train, asked, label_space, _best_count(train, label_space)),
-        classifier: _classified(train, asked, label_space),
-    }
-    return {name: _predictions(asked, label_space, rows) for name, rows in said.items()}
+    labels = len(label_space.names)
+    for name in only:
+        if name in KINDS:
+            from training.discriminative.fitting import answered, fitted  # torch loads here
+
+            for seed, run in zip(seeds, _runs(name, seeds), strict=True):
+                model = fitted(name, train.turns, labels, seed)
+                yield run, _predictions(asked, label_space, answered(model, asked.turns, labels))
+        else:
+            yield name, _predictions(asked, label_space, _plain(name, train, asked, label_space))
+
+
+def out_of_fold(
+    train: Split,
+    label_space: LabelSpace,
+    only: Sequence[str] = KINDS,
+    seeds: Sequence[int] = SEEDS,
+) -> Iterator[tuple[str, Predictions]]:
+    """What those of seeds say of the training split, each dialogue by a model fitted on others."""
+    from training.discriminative.fitting import cross_fitted
+
+    for name in only:
+        for seed, run in zip(seeds, _runs(name, seeds), strict=True):
+            rows = cross_fitted(name, train.turns, len(label_space.names), seed)
+            yield run, _predictions(train, label_space, rows)
+
+
+def _runs(name: str, seeds: Sequence[int]) -> list[str]:
+    return [f"{name}@{seed}" for seed in seeds] if name in KINDS else [name]
+
+
+def _plain(name: str, train: Split, asked: Split, label_space: LabelSpace) -> Floats:
+    match name:
+        case "majority":
+            return np.tile(_shares(train, label_space), (len(asked.gold), 1))
+        case "copied":
+            return _vote(train, asked, label_space, 1)
+        case "neighbours":
+            return _vote(train, asked, label_space, _best_count(train, label_space))
+        case _:
+            return _classified(train, asked, label_space)
 
 
 def _shares(train: Split, label_space: LabelSpace) -> Floats:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from training.arrays import Floats, Ints, Vectors
+from training.discriminative.turns import Turns, turns_of
 from training.mixture.pairing import EncodeTexts
 
 _CONTEXT = 3  # earlier utterances that the classifier sees
@@ -28,6 +29,7 @@ class Split:
         vectors: shape (utterances, dimensions), unit length.
         contexts: shape (utterances, (1 + 3) * dimensions): its vector, and those of the three
             utterances before it, zero where there is none.
+        turns: every dialogue whole, with the vectors of utterances that have no label.
     """
 
     places: tuple[tuple[str, int, str | None], ...]
@@ -35,6 +37,7 @@ class Split:
     gold: Ints
     vectors: Vectors
     contexts: Vectors
+    turns: tuple[Turns, ...]
 
 
 def encode_split(
@@ -64,7 +67,12 @@ def split_of(dialogues: Sequence[Dialogue], label_space: LabelSpace, encoded: Ve
                 contexts.append(context)
         start += len(dialogue.utterances)
     return Split(
-        tuple(places), np.asarray(numbers), np.asarray(gold), encoded[rows], np.stack(contexts)
+        tuple(places),
+        np.asarray(numbers),
+        np.asarray(gold),
+        encoded[rows],
+        np.stack(contexts),
+        turns_of(dialogues, label_space, encoded),
     )
 
 

@@ -237,6 +237,7 @@ def test_baselines_and_splits_stay(inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "splits.pkl").write_bytes(b"")
     for name, words in (
         ("classifier", ["baselines", "--train", corpora[0], "--corpus", corpora[1]]),
+        ("turn-graph@2", ["baselines", "--train", corpora[0], "--corpus", corpora[1]]),
         ("test", ["data", "convert", str(tmp_path / "splits.pkl"), "--label-space", "meld"]),
     ):
         (out / f"{name}.jsonl").write_text("mine")

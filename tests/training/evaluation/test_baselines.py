@@ -6,17 +6,17 @@ import pytest
 
 from service.conversation.labels import LabelSpace
 from tests.training.plain_words import dialogue, encode
-from training.evaluation.baselines import baselines
+from training.evaluation.baselines import baselines, out_of_fold
 from training.evaluation.predictions import Predictions
 from training.mixture.classifier import Split, encode_split
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def meld(spaces: Mapping[str, LabelSpace]) -> LabelSpace:
     return spaces["meld"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train(meld: LabelSpace) -> Split:
     """A word tells the label; "well" is what the word before it is."""
     spoken = []
@@ -29,13 +29,13 @@ def train(meld: LabelSpace) -> Split:
     return encode_split(spoken, meld, encode)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def answers(train: Split, meld: LabelSpace) -> dict[str, Predictions]:
     asked = [
         dialogue("d0", ("hurrah", "joy"), ("alas", None), ("grr", "anger")),
         dialogue("d1", ("alas", "sadness"), ("well", "sadness")),
     ]
-    return baselines(train, encode_split(asked, meld, encode), meld)
+    return dict(baselines(train, encode_split(asked, meld, encode), meld, seeds=[7]))
 
 
 def said(predictions: Predictions) -> list[str]:
@@ -44,7 +44,9 @@ def said(predictions: Predictions) -> list[str]:
 
 def test_every_baseline_answers_every_labelled_utterance(answers: dict[str, Predictions]) -> None:
     """In the corpus's order, under the corpus's ids, with distributions."""
-    assert list(answers) == ["majority", "copied", "neighbours", "classifier"]
+    assert list(answers) == [
+        *("majority", "copied", "neighbours", "classifier", "speaker-states@7", "turn-graph@7")
+    ]
     for predictions in answers.values():
         assert [(a.dialogue, a.index, a.utterance) for a in predictions.answers] == [
             *(("d0", 0, "d0-hurrah"), ("d0", 2, "d0-grr")),
@@ -75,3 +77,21 @@ def test_neighbours_vote(answers: dict[str, Predictions]) -> None:
 def test_classifier_sees_what_was_said_before(answers: dict[str, Predictions]) -> None:
     """By itself "well" is joy twice as often."""
     assert said(answers["classifier"]) == ["joy", "anger", "sadness", "sadness"]
+
+
+@pytest.mark.parametrize("name", ["speaker-states@7", "turn-graph@7"])
+def test_those_that_learn_by_seed_see_what_was_said_before(
+    name: str, answers: dict[str, Predictions]
+) -> None:
+    """As the classifier does."""
+    assert said(answers[name]) == ["joy", "anger", "sadness", "sadness"]
+
+
+def test_training_split_is_answered_out_of_fold(train: Split, meld: LabelSpace) -> None:
+    """Under the ids of the training split: what models would be taught by."""
+    ((name, predictions),) = out_of_fold(train, meld, ["turn-graph"], [7])
+
+    assert name == "turn-graph@7"
+    assert [(a.dialogue, a.index, a.utterance) for a in predictions.answers] == [*train.places]
+    assert predictions.gold.tolist() == train.gold.tolist()
+    assert (predictions.probabilities.argmax(1) == train.gold).mean() > 0.9

@@ -173,3 +173,32 @@ def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "talks.jsonl: is what the baselines are trained on, too" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--only", "graph"], "'graph' is no baseline: majority, copied, neighbours, classifier"),
+        (["--only", "copied", "--only", "copied"], "copied is asked for twice"),
+        (["--seed", "4", "--seed", "4"], "speaker-states@4 is asked for twice"),
+        (["--only", "copied", "--out-of-fold", "{out}2"], "--only names neither"),
+        (["--out-of-fold", "{out}"], "is --out, whose files have the same names"),
+    ],
+)
+def test_baselines_that_cannot_be_asked_for_are_refused(
+    options: list[str], why: str, tmp_path: Path
+) -> None:
+    """Before the encoder is loaded, and with nothing written."""
+    corpora = []
+    for name in ("talks", "others"):
+        turn = {"speaker": "Ann", "text": "Oh!", "label": "joy"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": name, "utterances": [turn]}))
+        corpora.append(f"jsonl/meld:{tmp_path / name}.jsonl")
+    out = str(tmp_path / "out")
+    words = ["baselines", "--train", corpora[0], "--corpus", corpora[1], "--out", out]
+
+    result = CliRunner().invoke(app, [*words, *(one.format(out=out) for one in options)])
+
+    assert result.exit_code == 2
+    assert why in result.stderr
+    assert not [*tmp_path.glob("out*")]

@@ -1,0 +1,1 @@
+"""Small models that tell labels apart by sentence vectors and by who spoke; none looks ahead."""

@@ -1,0 +1,3 @@
+"""What the discriminative models are called."""
+
+KINDS = ("speaker-states", "turn-graph")
