@@ -34,6 +34,7 @@ from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
 from service.parts import Parts, Report, open_parts
+from service.recognition.answering import Answerer, is_available
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.pipeline import Retrieval
 from service.sessions.database import Database, open_database
@@ -175,15 +176,20 @@ def services_of(
     """
     metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
+    metrics.show_derived(
+        (each for each in parts.derived.values() if is_available(parts.bundle, each)),
+        parts.bundle,
+    )
+    answerer = Answerer(parts.recognizer, parts.derived)
     metrics.build_info.labels(app.version, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, share, metrics)
     return Services(
         turns=TurnTaker(
-            parts.recognizer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
+            answerer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
         ),
         corrector=Corrector(
-            parts.label_spaces,
+            {**parts.label_spaces, **parts.derived},
             sessions,
             parts.store,
             parts.encoder,
@@ -191,7 +197,7 @@ def services_of(
             most_changes=_WRITES_AN_UTTERANCE * settings.limits.dialogue_utterances,
             most_demonstrations=settings.limits.demonstrations,
         ),
-        recognizer=parts.recognizer,
+        answerer=answerer,
         sessions=sessions,
         events=Events(database),
         jobs=Jobs(database),

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from service.admission.patience import to_the_end
 from service.admission.shares import counted
-from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
 from service.errors import (
@@ -45,14 +46,15 @@ class Corrector:
     """Stores corrections, and keeps the demonstrations as they say.
 
     Attributes:
-        label_spaces: every known one, by name.
+        label_spaces: every known one, by name. What is said in one that no model is trained on,
+            such as a derived one, becomes no demonstration: no prompt could show it.
         locks: of demonstrations, one of which is written at a time.
         most_changes: how many writes a dialogue may have had for a label to be corrected.
         most_demonstrations: how many a tenant may have of its own.
         under_way: how many of a tenant's are being added.
     """
 
-    label_spaces: Mapping[str, LabelSpace]
+    label_spaces: Mapping[str, AnyLabelSpace]
     sessions: SessionStore
     store: DemonstrationStore
     encoder: Encoder
@@ -202,11 +204,14 @@ class Corrector:
             if await self.deliver(found) or len(found) < _PORTION:
                 return
 
+    def _is_shown(self, wanted: Demonstration) -> bool:
+        return isinstance(self.label_spaces.get(wanted.label_space), LabelSpace)
+
     async def _deliver(self, pending: Pending) -> None:
         left: Pending | None = pending
         while left is not None:
             wanted = await self.sessions.corrections.wanted(left)
-            if wanted is not None:
+            if wanted is not None and self._is_shown(wanted):
                 vector = await self.encoder.encode(wanted.text, Priority.INTERACTIVE)
                 await self.store.add([wanted], vector[None], tenant=left.tenant)
             else:

@@ -163,7 +163,9 @@ class Emotion(BaseModel):
 
     label_space: str
     label: str = Field(description="the most probable label, in the corpus's own word")
-    unified: str = Field(description="the label of `unified` that it maps to")
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
     confidence: float = Field(description="its probability")
     probabilities: dict[str, float] = Field(
         description="of each label, calibrated unless forecast; they sum to 1"
@@ -182,7 +184,7 @@ class Shown(BaseModel):
         description="As it is now; null, in what was stored, once the demonstration is gone or "
         "while the demonstrations do not answer."
     )
-    label: str
+    label: str = Field(description="of the label space that was read: of a derived one, its source")
     similarity: float = Field(description="cosine, -1 to 1")
 
 
@@ -311,7 +313,9 @@ class CorrectionOut(BaseModel):
 
     label_space: str
     label: str
-    unified: str = Field(description="the label of `unified` that it maps to")
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
     created_at: datetime
 
 
@@ -401,16 +405,30 @@ class LabelOut(BaseModel):
     """A label."""
 
     name: str
-    verbalizer: str = Field(description="the word for it in prompts")
-    unified: str = Field(description="the label of `unified` that it maps to")
+    verbalizer: str | None = Field(
+        description="the word for it in prompts; null in a derived label space"
+    )
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
+    of: dict[str, float] | None = Field(
+        description="the share of each label of the source that it sums; null unless derived",
+        examples=[{"joy": 1, "surprise": 0.49}],
+    )
 
 
 class LabelSpaceOut(BaseModel):
-    """The labels of one corpus, in the order prompts list them."""
+    """The labels of one corpus, in the order prompts list them, or sums of them."""
 
     name: str
     title: str
-    available: bool = Field(description="whether the model was trained on it, so answers in it")
+    derived_from: str | None = Field(
+        description="The label space whose labels it sums: an answer is read in that one, shows "
+        "its demonstrations, and has sums of its probabilities; null unless derived."
+    )
+    available: bool = Field(
+        description="whether the model was trained on it, or on its source, so answers in it"
+    )
     labels: list[LabelOut]
 
 

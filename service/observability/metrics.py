@@ -18,6 +18,7 @@ from prometheus_client import (
 
 from service.admission.places import Places
 from service.admission.rejections import Rejection
+from service.conversation.derived import DerivedLabelSpace
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
@@ -296,22 +297,30 @@ class Metrics:
         """Say which bundle is served, what it expects, and begin the counts of its labels."""
         self.bundle_info.labels(bundle.name, bundle.version, bundle.template).set(1)
         for space, trained in bundle.label_spaces.items():
-            for histogram in (
-                self.prediction_confidence,
-                self.prediction_label_mass,
-                self.demonstration_similarity,
-            ):
-                histogram.labels(space)
-            for label in trained.verbalizers:
-                self.predictions.labels(space, label)
-                if "prediction" in bundle.tasks:
-                    self.forecasts.labels(space, label)
-                for verdict in _VERDICTS.values():
-                    self.corrections.labels(space, label, verdict)
+            self._begin_labels(space, trained.verbalizers, forecasts="prediction" in bundle.tasks)
             if trained.predicted:
                 self._drifts[space] = LabelDrift(trained.predicted)
                 for label, share in trained.predicted.items():
                     self.expected_label_share.labels(space, label).set(share)
+
+    def show_derived(self, label_spaces: Iterable[DerivedLabelSpace], bundle: Bundle) -> None:
+        """Begin the counts of the labels of those that a bundle answers in."""
+        for space in label_spaces:
+            self._begin_labels(space.name, space.names, forecasts="prediction" in bundle.tasks)
+
+    def _begin_labels(self, space: str, labels: Iterable[str], *, forecasts: bool) -> None:
+        for histogram in (
+            self.prediction_confidence,
+            self.prediction_label_mass,
+            self.demonstration_similarity,
+        ):
+            histogram.labels(space)
+        for label in labels:
+            self.predictions.labels(space, label)
+            if forecasts:
+                self.forecasts.labels(space, label)
+            for verdict in _VERDICTS.values():
+                self.corrections.labels(space, label, verdict)
 
 
 def _name_of(problem_type: str) -> str:

@@ -17,7 +17,7 @@ class EmotionDocument(TypedDict):
 
     label_space: str
     label: str
-    unified: str
+    unified: str | None
     confidence: float
     probabilities: dict[str, float]
     label_mass: float
@@ -145,9 +145,12 @@ def emotion_document(prediction: Prediction) -> EmotionDocument:
         "label": label.name,
         "unified": label.unified,
         "confidence": prediction.confidence,
-        "probabilities": dict(
-            zip(prediction.label_space.names, prediction.probabilities, strict=True)
-        ),
+        "probabilities": {
+            each.name: probability
+            for each, probability in zip(
+                prediction.label_space.labels, prediction.probabilities, strict=True
+            )
+        },
         "label_mass": prediction.label_mass,
     }
 

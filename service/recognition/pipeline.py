@@ -13,11 +13,11 @@ calibrations were fitted on utterances that the model had read.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
-from service.conversation.labels import LabelSpace
+from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 DEGRADED_DEMONSTRATIONS = "demonstrations"
 DEGRADED_LANGUAGE = "language"
+
+Known = TypeVar("Known", bound=AnyLabelSpace)
 
 
 class Retrieval(Protocol):
@@ -266,9 +268,12 @@ def _prompt_limit(bundle: Bundle, reading: LabelReading) -> int:
 
 
 def supported_label_space(
-    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str
+    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str, others: Sequence[str] = ()
 ) -> LabelSpace:
-    """The label space called `name`, without regard to case, if the bundle answers in it.
+    """The label space called `name`, without regard to case, if the bundle was trained on it.
+
+    Args:
+        others: what else may be asked for, which the error names.
 
     Raises:
         UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
@@ -280,7 +285,7 @@ def supported_label_space(
         problem = f"bundle {bundle.name} was not trained on {wanted!r}"
     else:
         problem = f"there is no {name!r}"
-    known = ", ".join(bundle.label_spaces)
+    known = ", ".join([*bundle.label_spaces, *others])
     raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
 
 
@@ -297,7 +302,7 @@ def check_forecasts(bundle: Bundle) -> None:
         )
 
 
-def known_label_space(label_spaces: Mapping[str, LabelSpace], name: str) -> LabelSpace:
+def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
     """The label space called `name`, without regard to case, whatever a bundle answers in.
 
     Raises:
