@@ -33,6 +33,7 @@ from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
+from service.own_label_spaces import OwnLabelSpaces
 from service.parts import Parts, Report, open_parts
 from service.recognition.answering import Answerer, is_available
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
@@ -40,6 +41,7 @@ from service.recognition.pipeline import Retrieval
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
+from service.sessions.label_spaces import StoredLabelSpaces
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
@@ -180,10 +182,17 @@ def services_of(
         (each for each in parts.derived.values() if is_available(parts.bundle, each)),
         parts.bundle,
     )
-    answerer = Answerer(parts.recognizer, parts.derived)
     metrics.build_info.labels(app.version, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, share, metrics)
+    own = OwnLabelSpaces(
+        parts.recognizer,
+        parts.encoder,
+        StoredLabelSpaces(database),
+        frozenset((*parts.label_spaces, *parts.derived)),
+        places,
+    )
+    answerer = Answerer(parts.recognizer, parts.derived, parts.encoder, own)
     return Services(
         turns=TurnTaker(
             answerer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
@@ -196,8 +205,10 @@ def services_of(
             NamedLocks(),
             most_changes=_WRITES_AN_UTTERANCE * settings.limits.dialogue_utterances,
             most_demonstrations=settings.limits.demonstrations,
+            own=own,
         ),
         answerer=answerer,
+        own_label_spaces=own,
         sessions=sessions,
         events=Events(database),
         jobs=Jobs(database),

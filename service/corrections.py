@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.locks import NamedLocks
 from service.priority import Priority
+from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.sessions.answers import Once
 from service.sessions.corrections import Corrected
@@ -51,6 +52,7 @@ class Corrector:
         locks: of demonstrations, one of which is written at a time.
         most_changes: how many writes a dialogue may have had for a label to be corrected.
         most_demonstrations: how many a tenant may have of its own.
+        own: the label spaces of tenants' own; None: they have none.
         under_way: how many of a tenant's are being added.
     """
 
@@ -61,6 +63,7 @@ class Corrector:
     locks: NamedLocks
     most_changes: int
     most_demonstrations: int
+    own: Owned | None = None
     under_way: Counter[str] = field(default_factory=Counter)
 
     async def correct(
@@ -89,7 +92,10 @@ class Corrector:
             AlreadyAnswered: the key has an answer.
             DatabaseUnavailable: nothing is stored.
         """
-        space = known_label_space(self.label_spaces, label_space)
+        found = None
+        if self.own is not None and label_space.casefold() not in self.label_spaces:
+            found = await self.own.find(tenant, label_space.casefold())
+        space = found or known_label_space(self.label_spaces, label_space)
         try:
             name = space.label(label).name
         except UnknownLabel as error:

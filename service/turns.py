@@ -84,7 +84,7 @@ class TurnTaker:
             DialogueFull: it has as many utterances as it may.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
-        space = self.answerer.label_space(label_space)
+        space = await self.answerer.label_space(label_space, tenant)
         lock = self.locks.of(tenant, dialogue_id)
         with stage(Stage.ADMIT):
             await lock.acquire()
@@ -143,7 +143,7 @@ class TurnTaker:
             Overloaded: too many wait for the engine.
             EngineUnavailable, DatabaseUnavailable: a part does not answer.
         """
-        space = self.answerer.label_space(label_space)
+        space = await self.answerer.label_space(label_space, tenant)
         with stage(Stage.STORE):
             tail = await self.sessions.stored_tail(
                 tenant, dialogue_id, speaker, self.answerer.history_lines

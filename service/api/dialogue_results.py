@@ -59,7 +59,7 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         line = stored.pop("line")
         dialogue = DialogueIn.model_validate(stored)
         try:
-            space = services.answerer.label_space(label_space)
+            space = await services.answerer.label_space(label_space, tenant)
             with listening(metrics.observe_stage):
                 found = await score(dialogue, space, tenant, services, metrics)
             return {"line": line, **without_texts(found)}

@@ -20,6 +20,7 @@ from service.errors import DemonstrationsUnavailable
 from service.locks import NamedLocks
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
+from service.own_label_spaces import OwnLabelSpaces
 from service.recognition.answering import Answerer
 from service.recognition.document import shown_in, with_texts
 from service.sessions.events import Events
@@ -46,6 +47,7 @@ class Services:
     turns: TurnTaker
     corrector: Corrector
     answerer: Answerer
+    own_label_spaces: OwnLabelSpaces
     sessions: SessionStore
     events: Events
     jobs: Jobs

@@ -15,11 +15,11 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
     if found is None:
         return None
     spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
-    space = spaces.get(found.label_space)  # which may since have been taken away
+    space = spaces.get(found.label_space)  # a tenant's own, or taken away since
     return {
         "label_space": found.label_space,
         "label": found.label,
-        "unified": found.label if space is None else space.label(found.label).unified,
+        "unified": None if space is None else space.label(found.label).unified,
         "created_at": found.created_at,
     }
 

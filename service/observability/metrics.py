@@ -39,6 +39,9 @@ _CONFIDENCE_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 _MASS_BUCKETS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
 _SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
+# In place of the names of label spaces and labels that tenants have made.
+_OWN = "own"
+
 _VERDICTS = {True: "agreed", False: "disagreed"}
 
 
@@ -207,6 +210,7 @@ class Metrics:
             ("version", "dtype"),
         )
 
+        self._known: set[str] = set()
         self._drifts: dict[str, LabelDrift] = {}
         self.degraded.labels(DEGRADED_DEMONSTRATIONS)
         self.degraded.labels(DEGRADED_LANGUAGE)
@@ -218,7 +222,7 @@ class Metrics:
     def count_prediction(self, found: Mapping[str, Any]) -> None:
         """Count one answered utterance, from what is answered (`service.recognition.document`)."""
         emotion = found["emotion"]
-        space, label = emotion["label_space"], emotion["label"]
+        space, label = self._counted_as(emotion["label_space"], emotion["label"])
         self.predictions.labels(space, label).inc()
         self.prediction_confidence.labels(space).observe(emotion["confidence"])
         self.prediction_label_mass.labels(space).observe(emotion["label_mass"])
@@ -239,7 +243,7 @@ class Metrics:
             found: what is answered (`service.recognition.document`).
         """
         emotion = found["emotion"]
-        self.forecasts.labels(emotion["label_space"], emotion["label"]).inc()
+        self.forecasts.labels(*self._counted_as(emotion["label_space"], emotion["label"])).inc()
         self.truncated.inc(found["truncated"])
 
     def count_correction(self, label_space: str, label: str, *, agreed: bool) -> None:
@@ -249,7 +253,8 @@ class Metrics:
             label_space, label: of the prediction.
             agreed: whether it is the person's label too.
         """
-        self.corrections.labels(label_space, label, _VERDICTS[agreed]).inc()
+        space, label = self._counted_as(label_space, label)
+        self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
@@ -308,7 +313,12 @@ class Metrics:
         for space in label_spaces:
             self._begin_labels(space.name, space.names, forecasts="prediction" in bundle.tasks)
 
+    def _counted_as(self, space: str, label: str) -> tuple[str, str]:
+        """Tenants' own label spaces are counted together: their names are theirs to choose."""
+        return (space, label) if space in self._known else (_OWN, _OWN)
+
     def _begin_labels(self, space: str, labels: Iterable[str], *, forecasts: bool) -> None:
+        self._known.add(space)
         for histogram in (
             self.prediction_confidence,
             self.prediction_label_mass,

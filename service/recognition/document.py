@@ -5,17 +5,26 @@ words, and go when the demonstration goes. Whoever reads what is stored looks th
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
+from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 
+class _Untrained(TypedDict):
+    trained: bool
+
+
+_UNTRAINED: _Untrained = {"trained": False}
+
+
 class EmotionDocument(TypedDict):
-    """The emotion of one utterance."""
+    """The emotion of one utterance; `trained` is there, and false, where no model was."""
 
     label_space: str
+    trained: NotRequired[bool]
     label: str
     unified: str | None
     confidence: float
@@ -140,8 +149,10 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
 def emotion_document(prediction: Prediction) -> EmotionDocument:
     """The JSON form of a prediction."""
     label = prediction.label
+    own = isinstance(prediction.label_space, OwnLabelSpace)
     return {
         "label_space": prediction.label_space.name,
+        **(_UNTRAINED if own else {}),
         "label": label.name,
         "unified": label.unified,
         "confidence": prediction.confidence,

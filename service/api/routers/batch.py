@@ -80,7 +80,7 @@ async def score_lines(
 ) -> Response:
     _refuse_key(idempotency_key)
     check_charset(request.headers)
-    space = services.answerer.label_space(label_space)
+    space = await services.answerer.label_space(label_space, tenant)
     given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
         return _accepted(await _stored(given, space, caller, services))
@@ -183,7 +183,7 @@ async def score_dialogues(
     if label_space is not None:
         raise invalid("label_space", detail="is a member of a JSON body", source="query")
     count = check_batch(batch, services.limits, caller.batch_utterances)
-    space = services.answerer.label_space(batch.label_space)
+    space = await services.answerer.label_space(batch.label_space, tenant)
     if prefers_async(prefer or ()):
 
         async def store() -> Response:
