@@ -34,9 +34,9 @@ _SCALES = tuple(float(each) for each in np.geomspace(1, 32, 21))
 # of six examples in two labels chance is right about five in a ninth of all cases.
 _BY_CHANCE = 0.02
 # How much of the way from chance to no mistake is the least that is worth an answer.
-_BETTER = 0.2
+_BETTER = 0.3
 # Of two labels that are one, less than half are taken for the right one when left out.
-_PAIR = 1 / 3
+_PAIR = 0.3
 
 
 @dataclass(frozen=True, slots=True)
