@@ -159,9 +159,8 @@ def main() -> None:
     print(f"draws: {len(found)} of {asked.draws}")
     print(f"macro F1: {ours.mean():.1f} (deviation {ours.std():.1f})")
     print(f"vote of {NEIGHBOURS[best]}: {votes[:, best].mean():.1f}")
-    print(
-        f"points above it: {(ours - votes[:, best]).mean():.1f}, least {(ours - votes[:, best]).min():.1f}"
-    )
+    above = ours - votes[:, best]
+    print(f"points above it: {above.mean():.1f}, least {above.min():.1f}")
     print(f"calibration error: {errors.mean():.3f}, most {errors.max():.3f}")
 
 
