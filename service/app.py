@@ -33,12 +33,15 @@ from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
+from service.own_label_spaces import OwnLabelSpaces
 from service.parts import Parts, Report, open_parts
+from service.recognition.answering import Answerer, is_available
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.retrieval import Retrieval
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
+from service.sessions.label_spaces import StoredLabelSpaces
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
@@ -175,23 +178,37 @@ def services_of(
     """
     metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
+    metrics.show_derived(
+        (each for each in parts.derived.values() if is_available(parts.bundle, each)),
+        parts.bundle,
+    )
     metrics.build_info.labels(app.version, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, share, metrics)
+    own = OwnLabelSpaces(
+        parts.recognizer,
+        parts.encoder,
+        StoredLabelSpaces(database),
+        frozenset((*parts.label_spaces, *parts.derived)),
+        places,
+    )
+    answerer = Answerer(parts.recognizer, parts.derived, parts.encoder, own)
     return Services(
         turns=TurnTaker(
-            parts.recognizer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
+            answerer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
         ),
         corrector=Corrector(
-            parts.label_spaces,
+            {**parts.label_spaces, **parts.derived},
             sessions,
             parts.store,
             parts.encoder,
             NamedLocks(),
             most_changes=_WRITES_AN_UTTERANCE * settings.limits.dialogue_utterances,
             most_demonstrations=settings.limits.demonstrations,
+            own=own,
         ),
-        recognizer=parts.recognizer,
+        answerer=answerer,
+        own_label_spaces=own,
         sessions=sessions,
         events=Events(database),
         jobs=Jobs(database),

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from service.admission.patience import to_the_end
 from service.admission.shares import counted
-from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.dialogue import Demonstration
+from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import Correction, DemonstrationStore
 from service.errors import (
@@ -25,6 +26,7 @@ from service.errors import (
 )
 from service.locks import NamedLocks
 from service.priority import Priority
+from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.recognition.retrieval import context_of
 from service.sessions.answers import Once
@@ -46,20 +48,23 @@ class Corrector:
     """Stores corrections, and keeps the demonstrations as they say.
 
     Attributes:
-        label_spaces: every known one, by name.
+        label_spaces: every known one, by name. What is said in one that no model is trained on,
+            such as a derived one, becomes no demonstration: no prompt could show it.
         locks: of demonstrations, one of which is written at a time.
         most_changes: how many writes a dialogue may have had for a label to be corrected.
         most_demonstrations: how many a tenant may have of its own.
+        own: the label spaces of tenants' own; None: they have none.
         under_way: how many of a tenant's are being added.
     """
 
-    label_spaces: Mapping[str, LabelSpace]
+    label_spaces: Mapping[str, AnyLabelSpace]
     sessions: SessionStore
     store: DemonstrationStore
     encoder: Encoder
     locks: NamedLocks
     most_changes: int
     most_demonstrations: int
+    own: Owned | None = None
     under_way: Counter[str] = field(default_factory=Counter)
 
     async def correct(
@@ -88,7 +93,10 @@ class Corrector:
             AlreadyAnswered: the key has an answer.
             DatabaseUnavailable: nothing is stored.
         """
-        space = known_label_space(self.label_spaces, label_space)
+        found = None
+        if self.own is not None and label_space.casefold() not in self.label_spaces:
+            found = await self.own.find(tenant, label_space.casefold())
+        space = found or known_label_space(self.label_spaces, label_space)
         try:
             name = space.label(label).name
         except UnknownLabel as error:
@@ -203,11 +211,14 @@ class Corrector:
             if await self.deliver(found) or len(found) < _PORTION:
                 return
 
+    def _is_shown(self, wanted: Demonstration) -> bool:
+        return isinstance(self.label_spaces.get(wanted.label_space), LabelSpace)
+
     async def _deliver(self, pending: Pending) -> None:
         left: Pending | None = pending
         while left is not None:
             wanted = await self.sessions.corrections.wanted(left)
-            if wanted is not None:
+            if wanted is not None and self._is_shown(wanted.demonstration):
                 texts = (*wanted.before, wanted.demonstration.text)
                 *before, vector = await asyncio.gather(
                     *(self.encoder.encode(text, Priority.INTERACTIVE) for text in texts)

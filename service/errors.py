@@ -16,6 +16,11 @@
   + TooManyDemonstrations     of one tenant
   + DialogueFull              it has as many utterances, or writes, as it may
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
+  + LabelSpaceNotFound        none of the tenant's own has this name
+  + LabelSpaceShipped         it has the name of one that ships with the service
+  + InvalidLabelSpace         it contradicts itself
+  + LabelsNotApart            its examples do not tell its labels apart
+  + TooManyLabelSpaces        of one tenant
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
   + DialogueChanged           it is not as the request takes it to be
@@ -102,6 +107,26 @@ class DemonstrationShared(ServiceError):
 
 class UnsupportedLabelSpace(ServiceError):
     """The label space is unknown, or the bundle was not trained on it."""
+
+
+class LabelSpaceNotFound(ServiceError):
+    """No label space of the tenant's own has this name."""
+
+
+class LabelSpaceShipped(ServiceError):
+    """The name is of a label space that ships with the service: nobody may change it."""
+
+
+class InvalidLabelSpace(ServiceError):
+    """What is said of the label space contradicts itself."""
+
+
+class LabelsNotApart(ServiceError):
+    """The examples do not tell the labels apart."""
+
+
+class TooManyLabelSpaces(ServiceError):
+    """The tenant has as many label spaces of its own as it may."""
 
 
 class ForecastNotSupported(ServiceError):

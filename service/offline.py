@@ -9,16 +9,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
-from service.conversation.labels import LabelSpace, load_label_spaces
+from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import load_bundle
 from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
 from service.files import written_whole
 from service.json_lines import line_of
 from service.parts import Report, open_parts
-from service.recognition.dialogues import recognize_dialogue
+from service.recognition.answering import Answerer, answered_label_space
+from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
-from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
+from service.recognition.pipeline import Recognition
 from service.settings import Settings
 
 # Dialogues under way at once; their utterances share the places of the engine.
@@ -26,9 +28,9 @@ _DIALOGUES_AT_ONCE = 64
 
 
 async def recognize_all(
-    recognizer: Recognizer,
+    recognizer: Reader[Space],
     dialogues: Sequence[Dialogue],
-    label_space: LabelSpace,
+    label_space: Space,
     places: asyncio.Semaphore,
 ) -> AsyncGenerator[tuple[Dialogue, list[Recognition]], None]:
     """Read every utterance of many dialogues, answered in their order, with a progress bar.
@@ -98,14 +100,15 @@ async def score_file(
         raise refused[0]
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     bundle = load_bundle(settings.bundle, label_spaces)
-    space = supported_label_space(bundle, label_spaces, label_space)
+    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
+    space = answered_label_space(bundle, label_spaces, derived, label_space)
     counted = truncated = 0
     async with open_parts(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
         gc.freeze()  # or the end would look through all libraries for garbage
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
-        recognized = recognize_all(parts.recognizer, dialogues, space, places)
+        recognized = recognize_all(Answerer(parts.recognizer, derived), dialogues, space, places)
         with written_whole(target) as file:
             async with aclosing(recognized):
                 for each in read:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.conversation.derived import DerivedLabelSpace, load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
@@ -38,10 +39,12 @@ class Parts:
     """Everything that recognition needs.
 
     Attributes:
+        derived: the derived label spaces, by name.
         dtype: what the engine computes in.
     """
 
     label_spaces: Mapping[str, LabelSpace]
+    derived: Mapping[str, DerivedLabelSpace]
     bundle: Bundle
     encoder: Encoder
     store: DemonstrationStore
@@ -80,6 +83,7 @@ async def open_parts(
     """
     async with AsyncExitStack() as stack:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
+        derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
         bundle = load_bundle(settings.bundle, label_spaces)
         if bundle.encoder != IDENTITY:
             raise BundleError(
@@ -147,7 +151,7 @@ async def open_parts(
         )
         report("warming up")
         await recognizer.warm_up()
-        yield Parts(label_spaces, bundle, encoder, store, engine, recognizer, dtype)
+        yield Parts(label_spaces, derived, bundle, encoder, store, engine, recognizer, dtype)
 
 
 def _watch_options(settings: Settings) -> WatchOptions:

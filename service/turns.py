@@ -13,8 +13,9 @@ from service.conversation.dialogue import Line
 from service.errors import DialogueBusy, DialogueFull
 from service.locks import NamedLocks
 from service.priority import Priority
+from service.recognition.answering import Answerer
 from service.recognition.document import RecognitionDocument, document, without_texts
-from service.recognition.pipeline import Recognition, Recognizer
+from service.recognition.pipeline import Recognition
 from service.sessions.answers import Once
 from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
 from service.sessions.versions import Expected
@@ -48,7 +49,7 @@ class TurnTaker:
         most_utterances: how many a dialogue may have.
     """
 
-    recognizer: Recognizer
+    answerer: Answerer
     sessions: SessionStore
     locks: NamedLocks
     places: Places
@@ -74,7 +75,7 @@ class TurnTaker:
             once: the request's key and what it will be answered.
 
         Raises:
-            UnsupportedLabelSpace: as the recognizer says; nothing is stored.
+            UnsupportedLabelSpace: as the answerer says; nothing is stored.
             Overloaded: too many wait for the engine; nothing is stored.
             EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
             DialogueChanged: it is another than expected, or not there; nothing is stored.
@@ -83,7 +84,7 @@ class TurnTaker:
             DialogueFull: it has as many utterances as it may.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
-        space = self.recognizer.label_space(label_space)
+        space = await self.answerer.label_space(label_space, tenant)
         lock = self.locks.of(tenant, dialogue_id)
         with stage(Stage.ADMIT):
             await lock.acquire()
@@ -97,7 +98,7 @@ class TurnTaker:
                             await self.sessions.raise_if_answered(once)
                         expected.check(version)
                     tail = await self.sessions.tail(
-                        tenant, dialogue_id, speaker, self.recognizer.history_lines
+                        tenant, dialogue_id, speaker, self.answerer.history_lines
                     )
                 if tail.length >= self.most_utterances:
                     await self.sessions.raise_if_answered(once)
@@ -107,10 +108,10 @@ class TurnTaker:
                     )
                 lines = (*tail.lines, Line(tail.speaker_index, text, description))
                 async with self.places.of(Priority.INTERACTIVE, tenant):
-                    recognition = await self.recognizer.recognize(
+                    recognition = await self.answerer.recognize(
                         lines, space, first=tail.first, tenant=tenant
                     )
-                found = document(recognition, self.recognizer.bundle)
+                found = document(recognition, self.answerer.bundle)
                 try:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
@@ -137,18 +138,18 @@ class TurnTaker:
         It goes by the dialogue as it is stored and waits for no turn under way.
 
         Raises:
-            UnsupportedLabelSpace, ForecastNotSupported: as the recognizer says.
+            UnsupportedLabelSpace, ForecastNotSupported: as the answerer says.
             DialogueNotFound: no dialogue has this id; there is nothing to go by.
             Overloaded: too many wait for the engine.
             EngineUnavailable, DatabaseUnavailable: a part does not answer.
         """
-        space = self.recognizer.label_space(label_space)
+        space = await self.answerer.label_space(label_space, tenant)
         with stage(Stage.STORE):
             tail = await self.sessions.stored_tail(
-                tenant, dialogue_id, speaker, self.recognizer.history_lines
+                tenant, dialogue_id, speaker, self.answerer.history_lines
             )
         async with self.places.of(Priority.INTERACTIVE, tenant):
-            found = await self.recognizer.forecast(
+            found = await self.answerer.forecast(
                 tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
             )
         return Forecast(tail.length, found)

@@ -6,13 +6,13 @@ from typing import Any
 from service.api.problem_kinds import INTERNAL_ERROR
 from service.api.problems import problem, problem_of
 from service.api.services import Services
-from service.conversation.labels import LabelSpace
 from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
 from service.errors import ServiceError, Unavailable
 from service.jobs import Score
 from service.observability.metrics import Metrics
 from service.priority import Priority
+from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document, without_texts
 from service.stages import listening
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 async def score(
     dialogue: DialogueIn,
-    label_space: LabelSpace,
+    label_space: AnswerSpace,
     tenant: str,
     services: Services,
     metrics: Metrics,
@@ -32,12 +32,12 @@ async def score(
     Raises:
         EngineUnavailable: as the recognizer says.
     """
-    recognizer = services.recognizer
+    answerer = services.answerer
     place = services.places.of(Priority.BATCH, tenant)
     recognitions = await recognize_dialogue(
-        recognizer, utterances_of(dialogue), label_space, place, tenant
+        answerer, utterances_of(dialogue), label_space, place, tenant
     )
-    found = [document(recognition, recognizer.bundle) for recognition in recognitions]
+    found = [document(recognition, answerer.bundle) for recognition in recognitions]
     for each in found:
         metrics.count_prediction(each)
     return {
@@ -59,7 +59,7 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
         line = stored.pop("line")
         dialogue = DialogueIn.model_validate(stored)
         try:
-            space = services.recognizer.label_space(label_space)
+            space = await services.answerer.label_space(label_space, tenant)
             with listening(metrics.observe_stage):
                 found = await score(dialogue, space, tenant, services, metrics)
             return {"line": line, **without_texts(found)}

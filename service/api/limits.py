@@ -8,9 +8,11 @@ from typing import Literal
 
 from service.api.problems import invalid
 from service.api.schemas import (
+    MOST_EXAMPLES_IN_ALL,
     BatchIn,
     DemonstrationIn,
     ForecastAsked,
+    LabelSpaceIn,
     TimelineAsked,
 )
 from service.dialogue_format import DialogueIn, Said
@@ -52,6 +54,48 @@ def page_limit(asked: TimelineAsked, limits: Limits) -> int:
     if asked.limit > most:
         raise invalid("limit", detail=f"at most {most} are given", source="query")
     return asked.limit
+
+
+def check_label_space(given: LabelSpaceIn, limits: Limits, most: int | None = None) -> int:
+    """Refuse a label space of mixed kinds, labels of one name, and too many or too long examples.
+
+    Args:
+        most: how many utterances the caller may ever have read at once.
+
+    Returns:
+        How many examples there are.
+
+    Raises:
+        RequestValidationError: what is wrong, and where it stands.
+    """
+    names: set[str] = set()
+    count = 0
+    wanted: tuple[str, ...]
+    stray: tuple[str, ...]
+    for n, label in enumerate(given.labels):
+        where: tuple[str | int, ...] = ("labels", n)
+        if label.name in names:
+            raise invalid(*where, "name", detail="another label has this name")
+        names.add(label.name)
+        if given.derived_from is not None:
+            wanted, stray = ("of",), ("sentence", "examples")
+            why = "is needed where `derived_from` is there", "is not for a derived label space"
+        else:
+            wanted, stray = ("sentence", "examples"), ("of",)
+            why = "is needed, unless `derived_from` is there", "is for `derived_from`"
+        for each in wanted:
+            if getattr(label, each) is None:
+                raise invalid(*where, each, detail=why[0])
+        for each in stray:
+            if getattr(label, each) is not None:
+                raise invalid(*where, each, detail=why[1])
+        for m, text in enumerate(label.examples or ()):
+            _check_length(text, limits.text_characters, *where, "examples", m)
+            count += 1
+    allowed = min(MOST_EXAMPLES_IN_ALL, MOST_EXAMPLES_IN_ALL if most is None else most)
+    if count > allowed:
+        raise invalid("labels", detail=f"at most {allowed} examples are taken, got {count}")
+    return count
 
 
 def check_batch(batch: BatchIn, limits: Limits, most: int | None = None) -> int:

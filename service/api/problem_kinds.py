@@ -150,6 +150,44 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             "Choose one that `GET /label-spaces` shows, an `available` one for predictions.",
         ),
         (
+            errors.LabelSpaceNotFound,
+            404,
+            "No such label space",
+            "There is no label space of the name, neither of yours nor one that ships.",
+            "Look for it in `GET /label-spaces`.",
+        ),
+        (
+            errors.LabelSpaceShipped,
+            409,
+            "The label space ships with the service",
+            "It has the name of a label space that all tenants are answered in.",
+            "Choose another name.",
+        ),
+        (
+            errors.InvalidLabelSpace,
+            422,
+            "The label space contradicts itself",
+            "An example stands under two labels or twice, or the sums are not of every label of "
+            "the source, each as a whole.",
+            "Mend what the detail names.",
+        ),
+        (
+            errors.LabelsNotApart,
+            422,
+            "The examples do not tell the labels apart",
+            "Left out one by one, too few of the examples are taken for their own label by what "
+            "the others say: answers would be guesses.",
+            "Give more and clearer examples of the labels that the detail names, or make one "
+            "label of them.",
+        ),
+        (
+            errors.TooManyLabelSpaces,
+            429,
+            "There are too many label spaces",
+            "You have as many label spaces of your own as one tenant may.",
+            "Delete one that is not asked for any more.",
+        ),
+        (
             errors.ForecastNotSupported,
             422,
             "The model was not trained to forecast",

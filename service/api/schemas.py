@@ -8,14 +8,28 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic_core import PydanticCustomError
 
 from service.api.strings import Identifier, LabelSpaceName
 from service.conversation.labels import UNIFIED
-from service.dialogue_format import DialogueIn, Input, Said, Speaker, Text
+from service.conversation.words import NAME_PATTERN, fault_of_name
+from service.dialogue_format import DialogueIn, Input, Name, Patterned, Said, Speaker, Text
 from service.settings import Limits
 
 _DEFAULT = Limits()
+
+# Of a label space of a tenant's own: each example is read by the model before the answer.
+MOST_LABELS = 20
+LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
+
+
+def _in_lower_case(value: str) -> str:
+    if (fault := fault_of_name(value)) is not None:
+        raise PydanticCustomError("name", fault)
+    if value != value.casefold() or not value.strip():
+        raise PydanticCustomError("label", "must be in lower case")
+    return value
 
 
 class UtteranceIn(Said):
@@ -158,12 +172,100 @@ class DemonstrationListing(BaseModel):
     after: UUID | None = Field(None, description="`next` of the page before.")
 
 
+class OwnLabelIn(Input):
+    """A label of your own: a sentence and examples, or the labels that it sums."""
+
+    name: Annotated[
+        str,
+        AfterValidator(_in_lower_case),
+        Field(max_length=100, description="In lower case; what answers say.", examples=["thanks"]),
+        Patterned(NAME_PATTERN),
+    ]
+    sentence: Annotated[
+        Text | None,
+        Field(
+            max_length=500, description="What it is about.", examples=["The caller gives thanks."]
+        ),
+    ] = None
+    examples: Annotated[
+        list[Text] | None,
+        FailFast(),
+        Field(
+            min_length=LEAST_EXAMPLES,
+            max_length=MOST_EXAMPLES,
+            description="What is said where it holds; no two alike, here or under another label.",
+        ),
+    ] = None
+    of: Annotated[
+        list[str] | dict[str, Annotated[float, Field(gt=0, le=1, strict=False)]] | None,
+        Field(
+            description="Of a derived label space: the source's labels that it sums, or the share "
+            "of each that counts here.",
+            examples=[["joy"], {"joy": 1, "surprise": 0.49}],
+        ),
+    ] = None
+
+
+class LabelSpaceIn(Input):
+    """Labels of your own, from examples, or derived from those of a trained label space."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "title": "What callers want to say",
+                    "labels": [
+                        {
+                            "name": "thanks",
+                            "sentence": "The caller gives thanks.",
+                            "examples": [
+                                "Thank you so much!",
+                                "That helped a lot, thanks.",
+                                "I'm really grateful for this.",
+                            ],
+                        },
+                        {
+                            "name": "confusion",
+                            "sentence": "The caller does not understand.",
+                            "examples": [
+                                "Sorry, what do you mean?",
+                                "I don't get it.",
+                                "Now I'm confused, which form?",
+                            ],
+                        },
+                    ],
+                },
+                {
+                    "derived_from": "meld",
+                    "labels": [
+                        {"name": "upset", "of": ["anger", "disgust", "sadness", "fear"]},
+                        {"name": "fine", "of": ["neutral", "joy", "surprise"]},
+                    ],
+                },
+            ]
+        }
+    )
+
+    title: Annotated[Name | None, Field(description="Left out: its name.")] = None
+    derived_from: LabelSpaceName | None = Field(
+        None, description="The label space whose labels are summed, for exact answers."
+    )
+    labels: Annotated[list[OwnLabelIn], Field(min_length=2, max_length=MOST_LABELS)]
+
+
 class Emotion(BaseModel):
     """What emotion an utterance carries."""
 
     label_space: str
+    trained: bool = Field(
+        True,
+        description="False where no model was trained on the labels: they are a tenant's own, from "
+        "examples. Left out otherwise.",
+    )
     label: str = Field(description="the most probable label, in the corpus's own word")
-    unified: str = Field(description="the label of `unified` that it maps to")
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
     confidence: float = Field(description="its probability")
     probabilities: dict[str, float] = Field(
         description="of each label, calibrated unless forecast; they sum to 1"
@@ -182,7 +284,7 @@ class Shown(BaseModel):
         description="As it is now; null, in what was stored, once the demonstration is gone or "
         "while the demonstrations do not answer."
     )
-    label: str
+    label: str = Field(description="of the label space that was read: of a derived one, its source")
     similarity: float = Field(description="cosine, -1 to 1")
     weight: float = Field(
         description="The share of the answer that is its own word, beside the model's: 0 to 1. "
@@ -323,7 +425,9 @@ class CorrectionOut(BaseModel):
 
     label_space: str
     label: str
-    unified: str = Field(description="the label of `unified` that it maps to")
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
     created_at: datetime
 
 
@@ -413,17 +517,65 @@ class LabelOut(BaseModel):
     """A label."""
 
     name: str
-    verbalizer: str = Field(description="the word for it in prompts")
-    unified: str = Field(description="the label of `unified` that it maps to")
+    verbalizer: str | None = Field(
+        description="the word for it in prompts; null unless the model was trained on it"
+    )
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
+    of: dict[str, float] | None = Field(
+        description="the share of each label of the source that it sums; null unless derived",
+        examples=[{"joy": 1, "surprise": 0.49}],
+    )
+    sentence: str | None = Field(None, description="what it is about, where it is of your own")
+    examples: list[str] | None = Field(
+        None, description="of your own, where the label space was asked for by its name"
+    )
 
 
 class LabelSpaceOut(BaseModel):
-    """The labels of one corpus, in the order prompts list them."""
+    """The labels of one corpus, in the order prompts list them, or sums of them."""
 
     name: str
     title: str
-    available: bool = Field(description="whether the model was trained on it, so answers in it")
+    derived_from: str | None = Field(
+        description="The label space whose labels it sums: an answer is read in that one, shows "
+        "its demonstrations, and has sums of its probabilities; null unless derived."
+    )
+    available: bool = Field(
+        description="whether the model was trained on it, or on its source, so answers in it"
+    )
+    trained: bool = Field(
+        description="False: answers come from examples of your own, and from the model in other "
+        "labels."
+    )
     labels: list[LabelOut]
+
+
+class RecognizedOut(BaseModel):
+    """How many of a label's examples were taken for it while they were left out."""
+
+    name: str
+    examples: int
+    recognized: int
+
+
+class LeftOutOut(BaseModel):
+    """What the examples were taken for, each while it was left out of what is learnt."""
+
+    accuracy: float
+    calibration_error: float
+    labels: list[RecognizedOut]
+
+
+class LabelSpacePut(BaseModel):
+    """A label space of your own that is kept, and how well its examples tell its labels apart."""
+
+    name: str
+    title: str
+    derived_from: str | None
+    trained: bool
+    left_out: LeftOutOut | None = Field(description="null where it is derived")
 
 
 class LabelSpacesOut(BaseModel):

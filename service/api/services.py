@@ -20,8 +20,9 @@ from service.errors import DemonstrationsUnavailable
 from service.locks import NamedLocks
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
+from service.own_label_spaces import OwnLabelSpaces
+from service.recognition.answering import Answerer
 from service.recognition.document import shown_in, with_texts
-from service.recognition.pipeline import Recognizer
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
@@ -37,14 +38,16 @@ class Services:
     """The open parts of the service.
 
     Attributes:
-        label_spaces: every known one, by name; the bundle may have been trained on fewer.
+        label_spaces: every one that a model can be trained on, by name; the bundle may have been
+            trained on fewer.
         places: of the utterances that are under way, over all requests.
         keys: of requests with one idempotency key, one at a time is done.
     """
 
     turns: TurnTaker
     corrector: Corrector
-    recognizer: Recognizer
+    answerer: Answerer
+    own_label_spaces: OwnLabelSpaces
     sessions: SessionStore
     events: Events
     jobs: Jobs

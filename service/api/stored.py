@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.api.services import Services
+from service.conversation.labels import AnyLabelSpace
 from service.observability.metrics import Metrics
 from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance
@@ -13,11 +14,12 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
     """What a person said of an utterance; None where nobody has."""
     if found is None:
         return None
-    space = services.label_spaces.get(found.label_space)  # which may since have been taken away
+    spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
+    space = spaces.get(found.label_space)  # a tenant's own, or taken away since
     return {
         "label_space": found.label_space,
         "label": found.label,
-        "unified": found.label if space is None else space.label(found.label).unified,
+        "unified": None if space is None else space.label(found.label).unified,
         "created_at": found.created_at,
     }
 
@@ -25,16 +27,19 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
 def count_agreement(emotion: Mapping[str, Any], said: Mapping[str, Any], metrics: Metrics) -> None:
     """Count whether a person agrees with what was predicted, in one label space or as unified.
 
+    Where the label spaces differ and one of the labels has no unified one, nobody can say.
+
     Args:
         emotion: as an answer has it.
         said: the correction's document.
     """
     space, label = emotion["label_space"], emotion["label"]
-    agreed = (
-        label == said["label"]
-        if space == said["label_space"]
-        else emotion["unified"] == said["unified"]
-    )
+    if space == said["label_space"]:
+        agreed = label == said["label"]
+    elif None in (emotion["unified"], said["unified"]):
+        return
+    else:
+        agreed = emotion["unified"] == said["unified"]
     metrics.count_correction(space, label, agreed=agreed)
 
 

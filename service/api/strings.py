@@ -40,6 +40,15 @@ Identifier = Annotated[
     AfterValidator(_identifying),
     Patterned(_IDENTIFIER),
 ]
+OwnLabelSpaceName = Annotated[
+    str,
+    Field(
+        max_length=64,
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="A name of your own: small letters, digits, `-` and `_`.",
+        examples=["callers"],
+    ),
+]
 LabelSpaceName = Annotated[
     str,
     Field(

@@ -1,13 +1,50 @@
-"""Label spaces: which labels, in what order, and the word that stands for each in a prompt."""
+"""Label spaces: which labels, in what order, and the word that stands for each in a prompt.
+
+`service.conversation.derived` has those whose labels are sums of another one's.
+"""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 
 UNIFIED = "unified"
+# What tells the file of a derived label space from one that a model can be trained on.
+DERIVED_FROM = "derived_from"
+
+
+class AnyLabel(Protocol):
+    """A label as answers say it.
+
+    Attributes:
+        unified: the Feeling-Wheel label it maps to; None where it maps to no single one.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unified(self) -> str | None: ...
+
+
+class AnyLabelSpace(Protocol):
+    """The labels of an answer, whoever made them, in their order."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def labels(self) -> Sequence[AnyLabel]: ...
+
+    def label(self, name: str) -> AnyLabel:
+        """The label called `name`, without regard to case; raises UnknownLabel."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +103,15 @@ class LabelSpace:
 
 
 def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
-    """Read every `*.toml` of a folder, by name.
+    """Read every `*.toml` of a folder but the derived label spaces', by name.
 
     Raises:
         LabelSpaceError: no file, a malformed one, or a unified label that `unified.toml` does not
             have.
     """
-    spaces = {space.name: space for space in map(_load, sorted(folder.glob("*.toml")))}
+    read = {path: read_label_file(path) for path in sorted(folder.glob("*.toml"))}
+    found = [_label_space(path, each) for path, each in read.items() if DERIVED_FROM not in each]
+    spaces = {space.name: space for space in found}
     if UNIFIED not in spaces:
         raise LabelSpaceError(f"{folder} has no {UNIFIED}.toml")
     for space in spaces.values():
@@ -86,15 +125,26 @@ def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
     return MappingProxyType(spaces)
 
 
-def _load(path: Path) -> LabelSpace:
+def read_label_file(path: Path) -> dict[str, Any]:
+    """What the file of a label space says.
+
+    Raises:
+        LabelSpaceError: it is not TOML.
+    """
     try:
         with path.open("rb") as file:
-            values = tomllib.load(file)
+            return tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabelSpaceError(f"{path}: {error}") from None
+
+
+def _label_space(path: Path, values: Mapping[str, Any]) -> LabelSpace:
+    try:
         labels = tuple(Label(**label) for label in values["labels"])
         space = LabelSpace(values["name"], values["title"], labels)
     except KeyError as error:
         raise LabelSpaceError(f"{path}: {error.args[0]} is missing") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as error:
+    except TypeError as error:
         raise LabelSpaceError(f"{path}: {error}") from None
     if space.name != path.stem:
         raise LabelSpaceError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")

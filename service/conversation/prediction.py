@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.conversation.calibration import Calibration
-from service.conversation.labels import Label, LabelSpace
+from service.conversation.labels import AnyLabel, AnyLabelSpace, LabelSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,12 @@ class Prediction:
             low when the model would rather have said something else.
     """
 
-    label_space: LabelSpace
+    label_space: AnyLabelSpace
     probabilities: tuple[float, ...]
     label_mass: float
 
     @property
-    def label(self) -> Label:
+    def label(self) -> AnyLabel:
         """The most probable label; of equals, the first in the label space's order."""
         best = max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
         return self.label_space.labels[best]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import load_bundle
 from service.decoding.in_process import start_engine
@@ -24,6 +25,7 @@ def bundle(settings: Settings) -> str:
     folder = settings.bundle.absolute()
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
+        load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     except (ValueError, OSError) as error:
         raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:

@@ -18,6 +18,7 @@ from prometheus_client import (
 
 from service.admission.places import Places
 from service.admission.rejections import Rejection
+from service.conversation.derived import DerivedLabelSpace
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
@@ -37,6 +38,9 @@ _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _CONFIDENCE_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 _MASS_BUCKETS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
 _SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+# In place of the names of label spaces and labels that tenants have made.
+_OWN = "own"
 
 _OUTCOMES = {True: "confirmed", False: "changed"}
 _VERDICTS = {True: "agreed", False: "disagreed"}
@@ -213,6 +217,7 @@ class Metrics:
             ("version", "dtype"),
         )
 
+        self._known: set[str] = set()
         self._drifts: dict[str, LabelDrift] = {}
         self.degraded.labels(DEGRADED_DEMONSTRATIONS)
         self.degraded.labels(DEGRADED_LANGUAGE)
@@ -224,7 +229,7 @@ class Metrics:
     def count_prediction(self, found: Mapping[str, Any]) -> None:
         """Count one answered utterance, from what is answered (`service.recognition.document`)."""
         emotion = found["emotion"]
-        space, label = emotion["label_space"], emotion["label"]
+        space, label = self._counted_as(emotion["label_space"], emotion["label"])
         self.predictions.labels(space, label).inc()
         self.prediction_confidence.labels(space).observe(emotion["confidence"])
         self.prediction_label_mass.labels(space).observe(emotion["label_mass"])
@@ -233,7 +238,7 @@ class Metrics:
             self.demonstration_similarity.labels(space).observe(max(shown))
         alone = found["model_alone"]
         if alone is not None:
-            self.votes.labels(space, _OUTCOMES[alone["label"] == label]).inc()
+            self.votes.labels(space, _OUTCOMES[alone["label"] == emotion["label"]]).inc()
         for part in found["degraded"]:
             self.degraded.labels(part).inc()
         self.truncated.inc(found["truncated"])
@@ -248,7 +253,7 @@ class Metrics:
             found: what is answered (`service.recognition.document`).
         """
         emotion = found["emotion"]
-        self.forecasts.labels(emotion["label_space"], emotion["label"]).inc()
+        self.forecasts.labels(*self._counted_as(emotion["label_space"], emotion["label"])).inc()
         self.truncated.inc(found["truncated"])
 
     def count_correction(self, label_space: str, label: str, *, agreed: bool) -> None:
@@ -258,7 +263,8 @@ class Metrics:
             label_space, label: of the prediction.
             agreed: whether it is the person's label too.
         """
-        self.corrections.labels(label_space, label, _VERDICTS[agreed]).inc()
+        space, label = self._counted_as(label_space, label)
+        self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Note how long an utterance spent in a stage; a listener of `service.stages`."""
@@ -306,24 +312,37 @@ class Metrics:
         """Say which bundle is served, what it expects, and begin the counts of its labels."""
         self.bundle_info.labels(bundle.name, bundle.version, bundle.template).set(1)
         for space, trained in bundle.label_spaces.items():
-            for histogram in (
-                self.prediction_confidence,
-                self.prediction_label_mass,
-                self.demonstration_similarity,
-            ):
-                histogram.labels(space)
-            for outcome in _OUTCOMES.values():
-                self.votes.labels(space, outcome)
-            for label in trained.verbalizers:
-                self.predictions.labels(space, label)
-                if "prediction" in bundle.tasks:
-                    self.forecasts.labels(space, label)
-                for verdict in _VERDICTS.values():
-                    self.corrections.labels(space, label, verdict)
+            self._begin_labels(space, trained.verbalizers, forecasts="prediction" in bundle.tasks)
             if trained.predicted:
                 self._drifts[space] = LabelDrift(trained.predicted)
                 for label, share in trained.predicted.items():
                     self.expected_label_share.labels(space, label).set(share)
+
+    def show_derived(self, label_spaces: Iterable[DerivedLabelSpace], bundle: Bundle) -> None:
+        """Begin the counts of the labels of those that a bundle answers in."""
+        for space in label_spaces:
+            self._begin_labels(space.name, space.names, forecasts="prediction" in bundle.tasks)
+
+    def _counted_as(self, space: str, label: str) -> tuple[str, str]:
+        """Tenants' own label spaces are counted together: their names are theirs to choose."""
+        return (space, label) if space in self._known else (_OWN, _OWN)
+
+    def _begin_labels(self, space: str, labels: Iterable[str], *, forecasts: bool) -> None:
+        self._known.add(space)
+        for histogram in (
+            self.prediction_confidence,
+            self.prediction_label_mass,
+            self.demonstration_similarity,
+        ):
+            histogram.labels(space)
+        for outcome in _OUTCOMES.values():
+            self.votes.labels(space, outcome)
+        for label in labels:
+            self.predictions.labels(space, label)
+            if forecasts:
+                self.forecasts.labels(space, label)
+            for verdict in _VERDICTS.values():
+                self.corrections.labels(space, label, verdict)
 
 
 def _name_of(problem_type: str) -> str:

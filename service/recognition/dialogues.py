@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
 from service.conversation.dialogue import Line, Utterance, lines_of
-from service.conversation.labels import LabelSpace
+from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
-from service.recognition.pipeline import Recognition, Recognizer
+from service.recognition.pipeline import Recognition
 
 # A thousand at once would keep the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32
@@ -15,11 +16,46 @@ _BEGUN_AT_ONCE = 32
 # Lets so many in at once: a semaphore, or a place among those that conversations share.
 Gate = AbstractAsyncContextManager[None]
 
+Space = TypeVar("Space", contravariant=True)
+
+
+class Reader(Protocol[Space]):
+    """What reads utterances in label spaces: a `Recognizer` in those of its bundle, an `Answerer`
+    in others too.
+    """
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    @property
+    def history_lines(self) -> int: ...
+
+    async def recognize(
+        self,
+        lines: Sequence[Line],
+        label_space: Space,
+        *,
+        first: int = 0,
+        tenant: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Recognition: ...
+
+    async def forecast(
+        self,
+        history: Sequence[Line],
+        speaker: int,
+        label_space: Space,
+        *,
+        first: int = 0,
+        tenant: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Recognition: ...
+
 
 async def recognize_dialogue(
-    recognizer: Recognizer,
+    recognizer: Reader[Space],
     utterances: Sequence[Utterance],
-    label_space: LabelSpace,
+    label_space: Space,
     places: Gate,
     tenant: str | None = None,
 ) -> list[Recognition]:
@@ -51,9 +87,9 @@ async def recognize_dialogue(
 
 
 async def forecast_dialogue(
-    recognizer: Recognizer,
+    recognizer: Reader[Space],
     utterances: Sequence[Utterance],
-    label_space: LabelSpace,
+    label_space: Space,
     places: Gate,
 ) -> list[Recognition]:
     """Forecast every utterance but the first from those before it and from who says it.
@@ -80,7 +116,7 @@ async def forecast_dialogue(
     return await _together(one, range(1, len(lines)), places)
 
 
-def _lines(recognizer: Recognizer, utterances: Sequence[Utterance]) -> list[Line]:
+def _lines(recognizer: Reader[Space], utterances: Sequence[Utterance]) -> list[Line]:
     template = recognizer.bundle.prompt_template
     return lines_of(utterances, keep_integers=template.keeps_integer_speakers)
 

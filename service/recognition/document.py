@@ -5,19 +5,21 @@ somebody's words, and go when the demonstration goes. Whoever reads what is stor
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
+from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 
 class EmotionDocument(TypedDict):
-    """The emotion of one utterance."""
+    """The emotion of one utterance; `trained` is there, and false, where no model was."""
 
     label_space: str
+    trained: NotRequired[bool]
     label: str
-    unified: str
+    unified: str | None
     confidence: float
     probabilities: dict[str, float]
     label_mass: float
@@ -151,16 +153,22 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
 def emotion_document(prediction: Prediction) -> EmotionDocument:
     """The JSON form of a prediction."""
     label = prediction.label
-    return {
+    found: EmotionDocument = {
         "label_space": prediction.label_space.name,
         "label": label.name,
         "unified": label.unified,
         "confidence": prediction.confidence,
-        "probabilities": dict(
-            zip(prediction.label_space.names, prediction.probabilities, strict=True)
-        ),
+        "probabilities": {
+            each.name: probability
+            for each, probability in zip(
+                prediction.label_space.labels, prediction.probabilities, strict=True
+            )
+        },
         "label_mass": prediction.label_mass,
     }
+    if isinstance(prediction.label_space, OwnLabelSpace):
+        found["trained"] = False
+    return found
 
 
 def _model_document(bundle: Bundle) -> ModelDocument:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
-from service.conversation.labels import LabelSpace
+from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 DEGRADED_DEMONSTRATIONS = "demonstrations"
 DEGRADED_LANGUAGE = "language"
+
+Known = TypeVar("Known", bound=AnyLabelSpace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +348,12 @@ def _prompt_limit(bundle: Bundle, reading: LabelReading) -> int:
 
 
 def supported_label_space(
-    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str
+    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str, others: Sequence[str] = ()
 ) -> LabelSpace:
-    """The label space called `name`, without regard to case, if the bundle answers in it.
+    """The label space called `name`, without regard to case, if the bundle was trained on it.
+
+    Args:
+        others: what else may be asked for, which the error names.
 
     Raises:
         UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
@@ -360,7 +365,7 @@ def supported_label_space(
         problem = f"bundle {bundle.name} was not trained on {wanted!r}"
     else:
         problem = f"there is no {name!r}"
-    known = ", ".join(bundle.label_spaces)
+    known = ", ".join([*bundle.label_spaces, *others])
     raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
 
 
@@ -377,7 +382,7 @@ def check_forecasts(bundle: Bundle) -> None:
         )
 
 
-def known_label_space(label_spaces: Mapping[str, LabelSpace], name: str) -> LabelSpace:
+def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
     """The label space called `name`, without regard to case, whatever a bundle answers in.
 
     Raises:

@@ -211,3 +211,20 @@ job_results = Table(
     PrimaryKeyConstraint("job_id", "number"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
 )
+
+# Label spaces of tenants' own.
+label_spaces = Table(
+    "label_spaces",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # Random: another one whenever it is put.
+    Column("mark", Text, nullable=False),
+    # JSON, as it was put.
+    Column("definition", Text, nullable=False),
+    # What was made of the examples, JSON, and with which model; null where there are none.
+    Column("fitted_for", Text),
+    Column("fitted", Text),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),
+)

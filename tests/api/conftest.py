@@ -26,6 +26,7 @@ from service.api.http import build_api
 from service.api.problems import Problem
 from service.api.services import Services, State, door_of, metrics_of, tenant
 from service.app import services_of, tenant_share
+from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
@@ -277,7 +278,10 @@ def start_service(
                 CountedEngine(watched, metrics_of(app)),
                 NearestDemonstrations(encoder, store),
             )
-            parts = Parts(label_spaces, bundle, encoder, store, watched, recognizer, "float32")
+            derived = load_derived_label_spaces(LABEL_SPACES, label_spaces)
+            parts = Parts(
+                label_spaces, derived, bundle, encoder, store, watched, recognizer, "float32"
+            )
             settings = Settings(limits=limits, admission=admission)
             yield {"services": services_of(app, parts, settings, database, sessions, share=share)}
 

@@ -24,8 +24,9 @@ from tests.clock import PATIENT_S
 def open_parts(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     """Have the application start with the parts of a running service."""
     of = service.services
-    bundle, engine = of.recognizer.bundle, service.watched
-    parts = Parts(of.label_spaces, bundle, of.encoder, of.store, engine, of.recognizer, "float32")
+    recognizer, engine = of.answerer.recognizer, service.watched
+    spaces = (of.label_spaces, of.answerer.derived)
+    parts = Parts(*spaces, recognizer.bundle, of.encoder, of.store, engine, recognizer, "float32")
 
     @asynccontextmanager
     async def opened(*arguments: Any, **named: Any) -> AsyncIterator[Parts]:

@@ -82,7 +82,7 @@ def compare(fast: Sequence[Prediction], plain: Sequence[Prediction]) -> Agreemen
     differences = []
     for one, other in zip(fast, plain, strict=True):
         if one.label.name != other.label.name:
-            said = other.probabilities[space.names.index(one.label.name)]
+            said = other.probabilities[list(space.labels).index(one.label)]
             differences.append(
                 Difference(one.label.name, other.label.name, other.confidence - said)
             )

@@ -10,6 +10,7 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
 from service.locks import NamedLocks
+from service.recognition.answering import Answerer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.sessions.store import SessionStore
 from service.turns import TurnTaker
@@ -62,4 +63,6 @@ def recognizer() -> Recognizer:
 
 def turns_on(store: SessionStore) -> TurnTaker:
     places = Places(64, kept=32, most_waiting=10_000)
-    return TurnTaker(recognizer(), store, NamedLocks(), places, most_utterances=100_000)
+    return TurnTaker(
+        Answerer(recognizer(), {}), store, NamedLocks(), places, most_utterances=100_000
+    )

@@ -35,7 +35,7 @@ from service.api.schemas import BatchIn, BatchOut, JobOut
 from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.api.strings import LabelSpaceName
-from service.conversation.labels import UNIFIED, LabelSpace
+from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn
 from service.errors import (
     DatabaseUnavailable,
@@ -45,6 +45,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.observability.metrics import Metrics
+from service.recognition.answering import AnswerSpace
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
 from service.stages import listening
@@ -79,7 +80,7 @@ async def score_lines(
 ) -> Response:
     _refuse_key(idempotency_key)
     check_charset(request.headers)
-    space = services.recognizer.label_space(label_space)
+    space = await services.answerer.label_space(label_space, tenant)
     given = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
         return _accepted(await _stored(given, space, caller, services))
@@ -182,7 +183,7 @@ async def score_dialogues(
     if label_space is not None:
         raise invalid("label_space", detail="is a member of a JSON body", source="query")
     count = check_batch(batch, services.limits, caller.batch_utterances)
-    space = services.recognizer.label_space(batch.label_space)
+    space = await services.answerer.label_space(batch.label_space, tenant)
     if prefers_async(prefer or ()):
 
         async def store() -> Response:
@@ -232,7 +233,7 @@ async def _given(batch: BatchIn) -> AsyncIterator[Given]:
 
 async def _stored(
     given: AsyncIterator[Given],
-    label_space: LabelSpace,
+    label_space: AnswerSpace,
     caller: Caller,
     services: Services,
     once: Once[Job] | None = None,

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -36,7 +35,7 @@ from service.api.schemas import (
 from service.api.services import Services, ServicesDep, TenantDep
 from service.api.strings import Identifier
 from service.conversation.dialogue import Demonstration
-from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.labels import UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH
 from service.errors import (
     DatabaseUnavailable,
@@ -70,10 +69,11 @@ async def list_demonstrations(
 ) -> Response:
     """A page of the demonstrations; ask for the next one with its `next` as `after`.
 
-    Of your own and of those that are shared, which ship with the service.
+    Of your own and of those that are shared, which ship with the service. Answers in a derived
+    label space show its source's.
     """
     name = listing.label_space
-    space = None if name is None else known_label_space(services.label_spaces, name).name
+    space = None if name is None else _listed(name, services)
     after = None if listing.after is None else str(listing.after)
     page = await services.store.list(space, listing.limit, after, tenant)
     return json_answer(
@@ -114,10 +114,7 @@ async def add_demonstrations(
     """
     owner = _owner(caller, tenant, shared)
     check_demonstrations(body.demonstrations, services.limits, caller.batch_utterances)
-    found = [
-        _demonstration(given, n, services.label_spaces)
-        for n, given in enumerate(body.demonstrations)
-    ]
+    found = [_demonstration(given, n, services) for n, given in enumerate(body.demonstrations)]
 
     def added() -> Response:
         return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
@@ -190,6 +187,12 @@ async def delete_demonstration(
         return await request.answer(delete)
 
 
+def _listed(name: str, services: Services) -> str:
+    """The label space whose demonstrations answers in one show."""
+    derived = services.answerer.derived.get(name.casefold())
+    return (derived.source if derived else known_label_space(services.label_spaces, name)).name
+
+
 def _owner(caller: Caller, tenant: str, shared: bool) -> str | None:
     if not shared:
         return tenant
@@ -210,11 +213,14 @@ async def _store(
     await services.store.add(demonstrations, np.stack(vectors), tenant=owner)
 
 
-def _demonstration(
-    given: DemonstrationIn, number: int, label_spaces: Mapping[str, LabelSpace]
-) -> Demonstration:
+def _demonstration(given: DemonstrationIn, number: int, services: Services) -> Demonstration:
     try:
-        space = known_label_space(label_spaces, given.label_space)
+        derived = services.answerer.derived.get(given.label_space.casefold())
+        if derived is not None:
+            raise UnsupportedLabelSpace(
+                f"{derived.name!r} is derived: name {derived.source.name!r}, which prompts show"
+            )
+        space = known_label_space(services.label_spaces, given.label_space)
         label = space.label(given.label).name
     except UnsupportedLabelSpace as error:
         raise UnsupportedLabelSpace(f"demonstration {number}: {error}") from None

@@ -221,7 +221,7 @@ async def forecast_turn(
         forecast = await services.turns.forecast(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
-    found = forecast_document(forecast.recognition, services.recognizer.bundle)
+    found = forecast_document(forecast.recognition, services.answerer.bundle)
     metrics.count_forecast(found)
     answer = json_answer(
         {"dialogue_id": dialogue_id, "index": forecast.index, "speaker": asked.speaker, **found}

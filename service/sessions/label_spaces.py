@@ -1,0 +1,135 @@
+"""Keeps the label spaces of tenants' own."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.admission.patience import to_the_end
+from service.errors import LabelSpaceNotFound, TooManyLabelSpaces
+from service.sessions.database import Database
+from service.sessions.schema import label_spaces
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLabelSpace:
+    """A label space as it lies in the database.
+
+    Attributes:
+        mark: another one whenever it is put.
+        definition: JSON, as it was put.
+        fitted_for: the model with which its examples were fitted; None: it has none.
+        fitted: JSON, what was made of them.
+        created_at: in UTC, when it was put.
+    """
+
+    name: str
+    mark: str
+    definition: str
+    fitted_for: str | None
+    fitted: str | None
+    created_at: datetime
+
+
+_COLUMNS = tuple(label_spaces.c[name] for name in StoredLabelSpace.__slots__)
+
+
+class StoredLabelSpaces:
+    """The label spaces in one database; every method raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(
+        self,
+        tenant: str,
+        name: str,
+        definition: str,
+        fitted_for: str | None,
+        fitted: str | None,
+        *,
+        most: int,
+    ) -> StoredLabelSpace:
+        """Store a label space in place of the one with this name, if there is one.
+
+        Args:
+            most: how many a tenant may have.
+
+        Raises:
+            TooManyLabelSpaces: it would be one more than the tenant may have.
+        """
+        mark, now = secrets.token_hex(16), datetime.now(UTC)
+        stored = StoredLabelSpace(name, mark, definition, fitted_for, fitted, now)
+        values = {each: getattr(stored, each) for each in StoredLabelSpace.__slots__}
+
+        async def put(connection: AsyncConnection) -> bool:
+            if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
+                lock = func.pg_advisory_xact_lock(func.hashtext(f"label spaces of {tenant}"))
+                await connection.execute(select(lock))
+            changed = update(label_spaces).where(_is(tenant, name)).values(**values)
+            if (await connection.execute(changed)).rowcount:
+                return True
+            asked = select(func.count()).select_from(label_spaces)
+            asked = asked.where(label_spaces.c.tenant == tenant)
+            if (await connection.execute(asked)).scalar_one() >= most:
+                raise TooManyLabelSpaces(
+                    f"you have {most} label spaces of your own, as many as may"
+                )
+            await connection.execute(insert(label_spaces).values(tenant=tenant, **values))
+            return False
+
+        async def put_whole() -> None:
+            async with self._database.erasing():  # of what was there before
+                await self._database.transaction(put)
+
+        with to_the_end():
+            await self._database.whole(put_whole())
+        return stored
+
+    async def fit_again(
+        self, tenant: str, stored: StoredLabelSpace, fitted_for: str, fitted: str
+    ) -> None:
+        """Store what another model makes of the examples, unless others have been put."""
+        changed = update(label_spaces).where(
+            _is(tenant, stored.name), label_spaces.c.mark == stored.mark
+        )
+        await self._database.change(changed.values(fitted_for=fitted_for, fitted=fitted))
+
+    async def mark(self, tenant: str, name: str) -> str | None:
+        """Which edition there is of a label space; None: the tenant has none of this name."""
+        rows = await self._database.fetch(select(label_spaces.c.mark).where(_is(tenant, name)))
+        return rows[0].mark if rows else None
+
+    async def find(self, tenant: str, name: str) -> StoredLabelSpace | None:
+        """A label space of a tenant's; None: it has none of this name."""
+        rows = await self._database.fetch(select(*_COLUMNS).where(_is(tenant, name)))
+        return StoredLabelSpace(*rows[0]) if rows else None
+
+    async def names(self, tenant: str) -> list[str]:
+        """Those that a tenant has, in order."""
+        asked = select(label_spaces.c.name).where(label_spaces.c.tenant == tenant)
+        rows = await self._database.fetch(asked.order_by(label_spaces.c.name))
+        return [row.name for row in rows]
+
+    async def delete(self, tenant: str, name: str) -> None:
+        """Erase a label space with its examples and what was made of them.
+
+        Raises:
+            LabelSpaceNotFound: the tenant has none of this name.
+        """
+
+        async def erase() -> int:
+            async with self._database.erasing():
+                return await self._database.change(delete(label_spaces).where(_is(tenant, name)))
+
+        with to_the_end():
+            erased = await self._database.whole(erase())
+        if not erased:
+            raise LabelSpaceNotFound(f"you have no label space {name!r} of your own")
+
+
+def _is(tenant: str, name: str) -> Any:
+    return and_(label_spaces.c.tenant == tenant, label_spaces.c.name == name)
