@@ -37,7 +37,7 @@ from service.own_label_spaces import OwnLabelSpaces
 from service.parts import Parts, Report, open_parts
 from service.recognition.answering import Answerer, is_available
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
-from service.recognition.pipeline import Retrieval
+from service.recognition.retrieval import Retrieval
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs

@@ -17,7 +17,7 @@ from service.admission.shares import counted
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
-from service.demonstrations.store import DemonstrationStore
+from service.demonstrations.store import Correction, DemonstrationStore
 from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
@@ -28,6 +28,7 @@ from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
+from service.recognition.retrieval import context_of
 from service.sessions.answers import Once
 from service.sessions.corrections import Corrected
 from service.sessions.erasure import Pending
@@ -217,9 +218,15 @@ class Corrector:
         left: Pending | None = pending
         while left is not None:
             wanted = await self.sessions.corrections.wanted(left)
-            if wanted is not None and self._is_shown(wanted):
-                vector = await self.encoder.encode(wanted.text, Priority.INTERACTIVE)
-                await self.store.add([wanted], vector[None], tenant=left.tenant)
+            if wanted is not None and self._is_shown(wanted.demonstration):
+                texts = (*wanted.before, wanted.demonstration.text)
+                *before, vector = await asyncio.gather(
+                    *(self.encoder.encode(text, Priority.INTERACTIVE) for text in texts)
+                )
+                correction = Correction(
+                    wanted.demonstration, context_of(before), wanted.said_at.timestamp()
+                )
+                await self.store.add_correction(correction, vector, left.tenant)
             else:
                 with suppress(DemonstrationNotFound):
                     await self.store.delete(left.demonstration_id, left.tenant)

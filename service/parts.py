@@ -19,6 +19,7 @@ from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside, may_fork
 from service.decoding.in_process import EngineOptions, set_up_environment, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
+from service.decoding.remembered import RememberedEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
@@ -26,8 +27,8 @@ from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
 from service.demonstrations.store import DemonstrationStore
 from service.recognition.languages import other_languages
-from service.recognition.pipeline import Recognizer, Retrieval, open_recognizer
-from service.recognition.retrieval import NearestDemonstrations
+from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.retrieval import NearestDemonstrations, Retrieval
 from service.settings import Settings
 
 Report = Callable[[str], None]
@@ -144,8 +145,9 @@ async def open_parts(
             bundle,
             tokenizer,
             label_spaces,
-            around_engine(engine),
-            around_retrieval(NearestDemonstrations(encoder, store)) if demonstrations else None,
+            RememberedEngine(around_engine(engine)),
+            around_retrieval(NearestDemonstrations(encoder, store)),
+            show=demonstrations,
         )
         report("warming up")
         await recognizer.warm_up()

@@ -1,7 +1,8 @@
 """What tests of several rooms need."""
 
+import asyncio
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.clock import Clock
+
+# A busy machine is slow, not wrong.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 _numbers = count()
 
@@ -43,3 +51,11 @@ def postgres_url(postgres: Any) -> Iterator[str]:
     postgres.psql(f"CREATE DATABASE {name}")
     yield postgres.get_uri(database=name)
     postgres.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[Clock]:
+    """The clock of the test's event loop."""
+    clock = Clock(asyncio.get_running_loop())
+    yield clock
+    clock.restore()

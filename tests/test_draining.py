@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 
 from service.access.callers import ANYBODY
@@ -14,6 +15,7 @@ from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
 from service.draining import DrainingServer
 from service.priority import Priority
+from tests.clock import PATIENT_S, until
 
 
 class Waiting:
@@ -39,7 +41,7 @@ async def serving(
 ) -> AsyncIterator[tuple[DrainingServer, httpx.AsyncClient, "asyncio.Task[None]"]]:
     """A server that has started, a client of it, and what ends with it."""
     door = Door(
-        DoorOptions(most=dict.fromkeys(Priority, 8), deadline_s=dict.fromkeys(Priority, 30.0)),
+        DoorOptions(most=dict.fromkeys(Priority, 8), deadline_s=dict.fromkeys(Priority, 10_000.0)),
         lambda _: None,
     )
     admitted = AdmittedRequests(app, door)
@@ -54,8 +56,8 @@ async def serving(
     )
     server = DrainingServer(config, door, grace_s, ports.put_nowait)
     ends = asyncio.create_task(server._serve())
-    port = await asyncio.wait_for(ports.get(), 30)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    port = await asyncio.wait_for(ports.get(), PATIENT_S)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENT_S) as client:
         yield server, client, ends
         server.should_exit = True
         await ends
@@ -64,7 +66,7 @@ async def serving(
 async def test_asked_to_end_it_finishes_what_is_under_way_and_refuses_the_rest() -> None:
     """Probes are answered meanwhile; then it ends by itself."""
     app = Waiting()
-    async with serving(app, grace_s=30) as (server, client, ends):
+    async with serving(app, grace_s=10_000) as (server, client, ends):
         begun = asyncio.create_task(client.get("/"))
         await app.under_way.wait()
 
@@ -81,49 +83,50 @@ async def test_asked_to_end_it_finishes_what_is_under_way_and_refuses_the_rest()
         assert refused.headers["connection"] == "close"
         assert refused.headers["retry-after"] == "1"
         assert probe.status_code == 200
-        await asyncio.wait_for(asyncio.shield(ends), 10)
+        await asyncio.wait_for(asyncio.shield(ends), PATIENT_S)
 
 
-async def test_what_does_not_finish_in_time_is_told_so() -> None:
+async def test_what_does_not_finish_in_time_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 503, not with a broken connection."""
+    now = 0.0
+    monkeypatch.setattr("service.draining.monotonic", lambda: now)
     app = Waiting()
-    async with serving(app, grace_s=0.3) as (server, client, ends):
+    async with serving(app, grace_s=10_000) as (server, client, ends):
         begun = asyncio.create_task(client.get("/"))
         await app.under_way.wait()
 
         server.handle_exit(signal.SIGTERM, None)
+        now = 10_001.0
 
         assert (await begun).status_code == 503
-        await asyncio.wait_for(asyncio.shield(ends), 10)
+        await asyncio.wait_for(asyncio.shield(ends), PATIENT_S)
 
 
 async def test_a_server_with_nothing_to_do_ends_at_once_and_a_second_signal_does_not_wait() -> None:
     """Nobody has to kill it."""
     idle = Waiting()
-    async with serving(idle, grace_s=30) as (server, _, ends):
+    async with serving(idle, grace_s=10_000) as (server, _, ends):
         server.handle_exit(signal.SIGINT, None)
-        await asyncio.wait_for(asyncio.shield(ends), 5)
+        await asyncio.wait_for(asyncio.shield(ends), PATIENT_S)
 
     busy = Waiting()
-    async with serving(busy, grace_s=30) as (server, client, ends):
+    async with serving(busy, grace_s=10_000) as (server, client, ends):
         begun = asyncio.create_task(client.get("/"))
         await busy.under_way.wait()
         server.handle_exit(signal.SIGTERM, None)
         server.handle_exit(signal.SIGTERM, None)
-        await asyncio.wait_for(asyncio.shield(ends), 10)
+        await asyncio.wait_for(asyncio.shield(ends), PATIENT_S)
         await asyncio.wait([begun])
 
 
 async def test_a_client_that_leaves_a_real_connection_ends_its_request() -> None:
     """Its place is free at once."""
     app = Waiting()
-    async with serving(app, grace_s=30) as (server, client, _):
+    async with serving(app, grace_s=10_000) as (server, client, _):
         begun = asyncio.create_task(client.get("/"))
         await app.under_way.wait()
         assert not server._door.empty
 
         begun.cancel()
 
-        async with asyncio.timeout(10):
-            while not server._door.empty:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: server._door.empty)

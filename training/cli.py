@@ -24,6 +24,7 @@ for command in (
     models.merge,
     scores.evaluate,
     scores.baselines,
+    scores.trust,
     scores.compare,
     scores.report,
     corpora.prompts,

@@ -278,7 +278,7 @@ class Emotion(BaseModel):
 
 
 class Shown(BaseModel):
-    """A demonstration that the prompt showed."""
+    """A demonstration that had a part in the answer."""
 
     id: str
     text: str | None = Field(
@@ -287,6 +287,11 @@ class Shown(BaseModel):
     )
     label: str = Field(description="of the label space that was read: of a derived one, its source")
     similarity: float = Field(description="cosine, -1 to 1")
+    weight: float = Field(
+        description="The share of the answer that is its own word, beside the model's: 0 to 1. "
+        "Corrections of like utterances have one."
+    )
+    shown: bool = Field(description="Whether the prompt shows it to the model.")
 
 
 class Model(BaseModel):
@@ -302,6 +307,10 @@ class Recognized(BaseModel):
 
     index: int = Field(description="its place in the dialogue, from 0")
     emotion: Emotion
+    model_alone: Emotion | None = Field(
+        description="What the model says without the corrections that have a weight in `emotion`; "
+        "null where none has."
+    )
     demonstrations: list[Shown] = Field(description="nearest first")
     model: Model
     degraded: list[str] = Field(
@@ -341,12 +350,15 @@ class UtteranceOut(Recognized):
                         },
                         "label_mass": 0.98,
                     },
+                    "model_alone": None,
                     "demonstrations": [
                         {
                             "id": "flat-1",
                             "text": "We got the flat, can you believe it?",
                             "label": "joy",
                             "similarity": 0.41,
+                            "weight": 0.0,
+                            "shown": True,
                         }
                     ],
                     "model": {"bundle": "erc-mini", "version": "1", "template": "v2"},

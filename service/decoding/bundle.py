@@ -22,6 +22,7 @@ from pydantic import (
 from service.conversation.calibration import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
+from service.conversation.neighbours import Trust
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 from service.decoding.model_files import ModelFolderError, check_file
 from service.decoding.model_folder import (
@@ -47,6 +48,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # As ISO 639 has it, two letters or three.
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Curve = Annotated[
     tuple[tuple[Share, Share], ...], Field(max_length=MOST_KNOTS), AfterValidator(check_curve)
@@ -80,6 +82,19 @@ class Window(Part):
     def is_possible(self) -> Self:
         HistoryWindow(self.lowest, self.highest)
         return self
+
+
+class TrustOfCorrections(Part):
+    """How far corrections are trusted, as `service.conversation.neighbours.Trust` has it.
+
+    They depend on the encoder, not on the model: a bundle that says nothing takes these, of
+    `instructerc-train trust` on the training splits of MELD and EmoryNLP.
+    """
+
+    bias: Finite = -16.8
+    line: Annotated[Finite, Field(gt=0)] = 9.5
+    context: Annotated[Finite, Field(ge=0)] = 12.3
+    verbatim: Annotated[Finite, Field(ge=0)] = 38.0
 
 
 class TrainedLabels(Part):
@@ -143,6 +158,7 @@ class Bundle(Part):
         demonstrations: how many a prompt shows.
         languages: those of the text it was trained on; empty where nobody has said.
         encoder: identity of the encoder that chose the demonstrations in training.
+        corrections: how much of an answer is people's corrections of like utterances.
         data: sha256 of each training file, by its path in the data folder.
     """
 
@@ -158,6 +174,7 @@ class Bundle(Part):
     languages: tuple[Language, ...] = ()
     label_spaces: Annotated[dict[str, TrainedLabels], Field(min_length=1)]
     encoder: str
+    corrections: TrustOfCorrections = TrustOfCorrections()
     data: dict[str, Sha256]
     code_version: str
 
@@ -177,6 +194,10 @@ class Bundle(Part):
     @property
     def prompt_template(self) -> Template:
         return TEMPLATES[self.template]
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(**self.corrections.model_dump())
 
     @property
     def history_window(self) -> HistoryWindow:

@@ -24,7 +24,7 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,18 +38,22 @@ from service.demonstrations.encoder import Vector, Vectors
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
 from service.demonstrations.points import (
     CANDIDATES_OF_A_SEARCH,
+    CORRECTION,
     EDITION,
     EXACT_UP_TO,
+    KIND,
     LABEL_SPACE,
     TENANT,
     PageRequest,
     Row,
+    correction_of,
     found_of,
     looked_up,
     match_of,
     point_id,
     points_of,
     query_vector,
+    row_of_correction,
     texts_of,
     writes,
 )
@@ -69,7 +73,7 @@ from service.demonstrations.shard import (
     sync_files,
     write_card,
 )
-from service.demonstrations.store import Match, Page
+from service.demonstrations.store import Correction, CorrectionMatch, Match, Page
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from service.failures import Failures, cause_of
 
@@ -184,24 +188,45 @@ class EdgeStore:
         edition: str | None = None,
         tenant: str | None = None,
     ) -> None:
+        await self._add(writes(demonstrations, vectors, edition, tenant))
+        if edition is None:
+            self._added(len(demonstrations))
+        if len(demonstrations) > self._exact_up_to:
+            await self._renewed()
+
+    async def add_correction(self, correction: Correction, vector: Vector, tenant: str) -> None:
+        await self._add([[row_of_correction(correction, vector, tenant)]])
+        self._added(1)
+
+    async def _add(self, portions: Iterable[Sequence[Row]]) -> None:
         # One call of the thread a portion, so that queries come between.
-        for rows in writes(demonstrations, vectors, edition, tenant):
+        for rows in portions:
             async with self._writing:
                 await self._run(self._write, rows)
         self._clean_soon()
-        if edition is None:
-            self._apart += len(demonstrations)
+
+    def _added(self, rows: int) -> None:
+        """Have what people added put into graphs, when it has become much."""
+        self._apart += rows
         if self._apart > self._exact_up_to and (self._renewal is None or self._renewal.done()):
             self._renewal = _beside(self._renew_beside())
-        if len(demonstrations) > self._exact_up_to:
-            await self._renewed()
 
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
-        found = await self._run(self._nearest, query, label_space, k, tenant)
+        found = await self._run(
+            self._nearest, query, label_space, k, _examples(tenant, label_space)
+        )
         return [match_of(point.payload, point.score) for point in found]
+
+    async def corrections(
+        self, vector: Vector, label_space: str, k: int, tenant: str
+    ) -> list[CorrectionMatch]:
+        query = qdrant.Query.Nearest(query_vector(vector, k))
+        own = _within(label_space, tenant, CORRECTION)
+        found = await self._run(self._nearest, query, label_space, k, own)
+        return [correction_of(point.payload, point.score) for point in found]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
         records = await self._run(self._retrieve, points_of(demonstration_id, tenant))
@@ -226,6 +251,10 @@ class EdgeStore:
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
         request = qdrant.CountRequest(exact=True, filter=_within(label_space, tenant))
         return await self._run(self._count, request)
+
+    async def count_corrections(self, label_space: str, tenant: str) -> int:
+        own = _within(label_space, tenant, CORRECTION)
+        return await self._run(self._count, qdrant.CountRequest(exact=True, filter=own))
 
     async def edition(self) -> str | None:
         return self._card.edition
@@ -406,14 +435,14 @@ class EdgeStore:
         return records
 
     def _nearest(
-        self, query: qdrant.Query, label_space: str, k: int, tenant: str | None
+        self, query: qdrant.Query, label_space: str, k: int, among: qdrant.Filter
     ) -> Sequence[qdrant.ScoredPoint]:
         # From the index of label spaces: 0.02 ms however many there are.
         size = self._count(qdrant.CountRequest(exact=False, filter=_within(label_space)))
         request = qdrant.QueryRequest(
             limit=k,
             query=query,
-            filter=_seen(tenant, label_space),
+            filter=among,
             params=_EXACT if size <= self._exact_up_to else _BY_GRAPH,
             with_payload=True,
         )
@@ -554,9 +583,11 @@ async def _build(shard: Path) -> None:
         raise DemonstrationsUnavailable(f"cannot build the graphs of {shard}: {error}") from error
 
 
-def _within(label_space: str | None, tenant: str | None = None) -> qdrant.Filter:
-    """The label space, or all; whosever, or the tenant's own."""
-    wanted = {LABEL_SPACE: label_space, TENANT: tenant}
+def _within(
+    label_space: str | None, tenant: str | None = None, kind: str | None = None
+) -> qdrant.Filter:
+    """The label space, or all; whosever, or the tenant's own; of any kind, or of one."""
+    wanted = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
     return qdrant.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
 
 
@@ -567,6 +598,12 @@ def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
         must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
         should=[qdrant.IsEmptyCondition(TENANT), *own],
     )
+
+
+def _examples(tenant: str | None, label_space: str) -> qdrant.Filter:
+    """Of what is shared and of the tenant's own, what is no correction."""
+    seen = _seen(tenant, label_space)
+    return qdrant.Filter(must=seen.must, should=seen.should, must_not=[_is(KIND, CORRECTION)])
 
 
 def _is(field: str, value: str) -> qdrant.FieldCondition:

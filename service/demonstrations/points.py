@@ -1,5 +1,6 @@
 """How a demonstration lies in Qdrant, embedded or server: its point id and its payload."""
 
+import base64
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ import numpy as np
 
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
-from service.demonstrations.store import Match, Page
+from service.demonstrations.store import Correction, CorrectionMatch, Match, Page
 from service.errors import DemonstrationNotFound
 
 LABEL_SPACE = "label_space"
 EDITION = "edition"  # left out of the payload of what people add
 TENANT = "tenant"  # left out of the payload of what is shared
+KIND = "kind"  # left out of the payload of what is no correction
+CORRECTION = "correction"
 
 # Points in one write. Embedded, a write of so many keeps all other threads waiting for 5 ms.
 POINTS_A_WRITE = 256
@@ -112,6 +115,19 @@ def writes(
     )
 
 
+def row_of_correction(correction: Correction, vector: Vector, tenant: str) -> Row:
+    """The point of a correction.
+
+    Raises:
+        ValueError: as `DemonstrationStore.add` says.
+    """
+    ((row,),) = writes([correction.demonstration], vector[None], None, tenant)
+    payload = row.payload | {KIND: CORRECTION, "said_at": correction.said_at}
+    if correction.context is not None:
+        payload["context"] = base64.b64encode(correction.context.astype("<f2").tobytes()).decode()
+    return Row(row.point_id, row.vector, payload)
+
+
 def kilobytes(vectors: int) -> int:
     """What so many vectors take up, the measure of Qdrant's thresholds."""
     return max(1, vectors * DIMENSIONS * 4 // 1024)
@@ -140,6 +156,23 @@ def demonstration_of(payload: Mapping[str, Any] | None) -> Demonstration:
 def match_of(payload: Mapping[str, Any] | None, score: float) -> Match:
     """A found point as a match; rounding may have lifted a cosine above 1."""
     return Match(demonstration_of(payload), max(-1.0, min(1.0, score)))
+
+
+def correction_of(payload: Mapping[str, Any] | None, score: float) -> CorrectionMatch:
+    """A found point as a correction."""
+    held, match = payload or {}, match_of(payload, score)
+    context = held.get("context")
+    vector = None if context is None else _unit(np.frombuffer(base64.b64decode(context), "<f2"))
+    return CorrectionMatch(
+        Correction(match.demonstration, vector, held["said_at"]), match.similarity
+    )
+
+
+def _unit(numbers: np.ndarray[Any, Any]) -> Vector:
+    """The vector of length 1 that these numbers, which may be rounded, are of."""
+    vector = numbers.astype(np.float32)
+    found: Vector = vector / np.float32(np.linalg.norm(vector))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,16 @@ from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
 from service.demonstrations.points import (
     CANDIDATES_OF_A_BUILD,
     CANDIDATES_OF_A_SEARCH,
+    CORRECTION,
     EDGES,
     EDITION,
     EXACT_UP_TO,
+    KIND,
     LABEL_SPACE,
     TENANT,
     PageRequest,
+    Row,
+    correction_of,
     found_of,
     kilobytes,
     looked_up,
@@ -41,10 +45,17 @@ from service.demonstrations.points import (
     point_id,
     points_of,
     query_vector,
+    row_of_correction,
     texts_of,
     writes,
 )
-from service.demonstrations.store import IndexMismatch, Match, Page
+from service.demonstrations.store import (
+    Correction,
+    CorrectionMatch,
+    IndexMismatch,
+    Match,
+    Page,
+)
 from service.errors import DemonstrationsUnavailable
 from service.failures import Failures
 from service.traces import current_trace
@@ -171,26 +182,22 @@ class ServerStore:
         tenant: str | None = None,
     ) -> None:
         for rows in writes(demonstrations, vectors, edition, tenant):
-            points = [
-                models.PointStruct(id=str(row.point_id), vector=row.vector, payload=row.payload)
-                for row in rows
-            ]
-            await self._write(self._client.upsert(self._collection, points, wait=True))
+            await self._upsert(rows)
+
+    async def add_correction(self, correction: Correction, vector: Vector, tenant: str) -> None:
+        await self._upsert([row_of_correction(correction, vector, tenant)])
 
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
-        response = await self._read(
-            self._client.query_points(
-                self._collection,
-                query=query_vector(vector, k),
-                query_filter=_seen(tenant, label_space),
-                search_params=models.SearchParams(hnsw_ef=CANDIDATES_OF_A_SEARCH),
-                limit=k,
-                with_payload=True,
-            )
-        )
-        return [match_of(point.payload, point.score) for point in response.points]
+        found = await self._nearest(vector, k, _examples(tenant, label_space))
+        return [match_of(point.payload, point.score) for point in found]
+
+    async def corrections(
+        self, vector: Vector, label_space: str, k: int, tenant: str
+    ) -> list[CorrectionMatch]:
+        found = await self._nearest(vector, k, _within(label_space, tenant, CORRECTION))
+        return [correction_of(point.payload, point.score) for point in found]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
         payloads = await self._payloads(points_of(demonstration_id, tenant))
@@ -215,6 +222,10 @@ class ServerStore:
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
         counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)
         return (await self._read(counted)).count
+
+    async def count_corrections(self, label_space: str, tenant: str) -> int:
+        own = _within(label_space, tenant, CORRECTION)
+        return (await self._read(self._client.count(self._collection, own, exact=True))).count
 
     async def edition(self) -> str | None:
         return ((await self._config()).metadata or {}).get(EDITION)
@@ -258,6 +269,28 @@ class ServerStore:
             )
         )
         return request.page([record.payload for record in records])
+
+    async def _nearest(
+        self, vector: Vector, k: int, among: models.Filter
+    ) -> Sequence[models.ScoredPoint]:
+        response = await self._read(
+            self._client.query_points(
+                self._collection,
+                query=query_vector(vector, k),
+                query_filter=among,
+                search_params=models.SearchParams(hnsw_ef=CANDIDATES_OF_A_SEARCH),
+                limit=k,
+                with_payload=True,
+            )
+        )
+        return response.points
+
+    async def _upsert(self, rows: Sequence[Row]) -> None:
+        points = [
+            models.PointStruct(id=str(row.point_id), vector=row.vector, payload=row.payload)
+            for row in rows
+        ]
+        await self._write(self._client.upsert(self._collection, points, wait=True))
 
     async def _payloads(self, points: Sequence[UUID]) -> Sequence[models.Payload | None]:
         ids = [str(point) for point in points]
@@ -329,6 +362,7 @@ _FIELDS = {
     LABEL_SPACE: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
     EDITION: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
     TENANT: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
+    KIND: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
 }
 
 
@@ -341,9 +375,11 @@ def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
     )
 
 
-def _within(label_space: str | None, tenant: str | None = None) -> models.Filter:
-    """The label space, or all; whosever, or the tenant's own."""
-    wanted = {LABEL_SPACE: label_space, TENANT: tenant}
+def _within(
+    label_space: str | None, tenant: str | None = None, kind: str | None = None
+) -> models.Filter:
+    """The label space, or all; whosever, or the tenant's own; of any kind, or of one."""
+    wanted = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
     return models.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
 
 
@@ -354,6 +390,12 @@ def _seen(tenant: str | None, label_space: str | None) -> models.Filter:
         must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
         should=[models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT)), *own],
     )
+
+
+def _examples(tenant: str | None, label_space: str) -> models.Filter:
+    """Of what is shared and of the tenant's own, what is no correction."""
+    seen = _seen(tenant, label_space)
+    return seen.model_copy(update={"must_not": [_is(KIND, CORRECTION)]})
 
 
 def _is(field: str, value: str) -> models.FieldCondition:

@@ -22,6 +22,7 @@ from service.demonstrations.points import (
     CANDIDATES_OF_A_BUILD,
     EDGES,
     EDITION,
+    KIND,
     LABEL_SPACE,
     ROOM_BYTES,
     TENANT,
@@ -303,6 +304,7 @@ _FIELDS = {
     LABEL_SPACE: qdrant.KeywordIndexParams(is_tenant=True),
     EDITION: qdrant.KeywordIndexParams(enable_hnsw=False),
     TENANT: qdrant.KeywordIndexParams(enable_hnsw=False),
+    KIND: qdrant.KeywordIndexParams(enable_hnsw=False),
 }
 
 

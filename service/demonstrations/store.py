@@ -21,6 +21,32 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """A demonstration made of what a person said of an utterance, with where it was said.
+
+    Attributes:
+        context: of the lines before the utterance, length 1; None where it begins its dialogue.
+        said_at: when the person said it, in seconds since 1970.
+    """
+
+    demonstration: Demonstration
+    context: Vector | None
+    said_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionMatch:
+    """A correction found by its nearness; `similarity` as in `Match`."""
+
+    correction: Correction
+    similarity: float
+
+    @property
+    def match(self) -> Match:
+        return Match(self.correction.demonstration, self.similarity)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a listing.
 
@@ -69,10 +95,17 @@ class DemonstrationStore(Protocol):
             ValueError: another shape, or a number that is not finite.
         """
 
+    async def add_correction(self, correction: Correction, vector: Vector, tenant: str) -> None:
+        """Write a tenant's correction, replacing the tenant's demonstration with the same id.
+
+        Raises:
+            ValueError: as `add`.
+        """
+
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
-        """The k demonstrations of a label space nearest to a vector, best first.
+        """The k examples of a label space nearest to a vector, best first; no correction is one.
 
         Among those that are shared, and the tenant's own if one is named.
 
@@ -84,6 +117,15 @@ class DemonstrationStore(Protocol):
 
         Raises:
             ValueError: another shape, a number that is not finite, or k < 1.
+        """
+
+    async def corrections(
+        self, vector: Vector, label_space: str, k: int, tenant: str
+    ) -> list[CorrectionMatch]:
+        """The k corrections of a tenant's in a label space nearest to a vector, best first.
+
+        Raises:
+            ValueError: as `nearest`.
         """
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
@@ -111,6 +153,9 @@ class DemonstrationStore(Protocol):
         Args:
             tenant: counts its own alone; None: whosever they are.
         """
+
+    async def count_corrections(self, label_space: str, tenant: str) -> int:
+        """How many corrections a tenant has in a label space."""
 
     async def edition(self) -> str | None:
         """The edition that is completely loaded; None before the first."""

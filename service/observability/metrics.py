@@ -41,7 +41,7 @@ _SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 # In place of the names of label spaces and labels that tenants have made.
 _OWN = "own"
-
+_OUTCOMES = {True: "confirmed", False: "changed"}
 _VERDICTS = {True: "agreed", False: "disagreed"}
 
 
@@ -172,6 +172,12 @@ class Metrics:
             ("label_space",),
             buckets=_SIMILARITY_BUCKETS,
         )
+        self.votes = counter(
+            "erc_votes",
+            "Utterances in whose answer corrections of like ones had a say, and whether it is "
+            "another label than the model's.",
+            ("label_space", "outcome"),
+        )
         self.degraded = counter(
             "erc_degraded",
             "Utterances answered without a part that did not answer, or (part: language) in a "
@@ -226,9 +232,12 @@ class Metrics:
         self.predictions.labels(space, label).inc()
         self.prediction_confidence.labels(space).observe(emotion["confidence"])
         self.prediction_label_mass.labels(space).observe(emotion["label_mass"])
-        if found["demonstrations"]:
-            nearest = max(shown["similarity"] for shown in found["demonstrations"])
-            self.demonstration_similarity.labels(space).observe(nearest)
+        shown = [each["similarity"] for each in found["demonstrations"] if each["shown"]]
+        if shown:
+            self.demonstration_similarity.labels(space).observe(max(shown))
+        alone = found["model_alone"]
+        if alone is not None:
+            self.votes.labels(space, _OUTCOMES[alone["label"] == label]).inc()
         for part in found["degraded"]:
             self.degraded.labels(part).inc()
         self.truncated.inc(found["truncated"])
@@ -328,6 +337,8 @@ class Metrics:
             self.demonstration_similarity,
         ):
             histogram.labels(space)
+        for outcome in _OUTCOMES.values():
+            self.votes.labels(space, outcome)
         for label in labels:
             self.predictions.labels(space, label)
             if forecasts:

@@ -105,7 +105,16 @@ class Answerer:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         found = read.result()
-        return replace(found, prediction=label_space.said(encoded.result(), found.prediction))
+        alone = found.model_alone or found.prediction
+        return replace(
+            found,
+            prediction=label_space.said(encoded.result(), alone),
+            model_alone=None,
+            # Corrections in other labels have no vote here.
+            demonstrations=tuple(
+                replace(each, weight=0.0) for each in found.demonstrations if each.shown
+            ),
+        )
 
     async def forecast(
         self,
@@ -173,5 +182,10 @@ def _read_in(label_space: AnswerSpace) -> LabelSpace:
 
 def _said_in(label_space: AnswerSpace, found: Recognition) -> Recognition:
     if isinstance(label_space, DerivedLabelSpace):
-        return replace(found, prediction=label_space.summed(found.prediction))
+        alone = found.model_alone
+        return replace(
+            found,
+            prediction=label_space.summed(found.prediction),
+            model_alone=None if alone is None else label_space.summed(alone),
+        )
     return found

@@ -6,15 +6,14 @@ without demonstrations at once, and a single one tries, now and then, whether it
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from service.demonstrations.store import Match
 from service.errors import DemonstrationsUnavailable
 from service.failures import log_cause
 from service.priority import Priority
-from service.recognition.pipeline import Retrieval
+from service.recognition.retrieval import Retrieval, Retrieved, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +63,14 @@ class GuardedRetrieval:
         self._state = Breaker.CLOSED
 
     async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]:
-        """The nearest demonstrations.
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved:
+        """What the retrieval behind it finds.
 
         Raises:
             DemonstrationsUnavailable: there was no answer in time, or the breaker is open.
@@ -74,7 +78,7 @@ class GuardedRetrieval:
         self._begin()
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                found = await self._retrieval.nearest(text, label_space, count, tenant, priority)
+                found = await self._retrieval.nearest(texts, label_space, wanted, tenant, priority)
         except TimeoutError:
             late = DemonstrationsUnavailable(
                 f"retrieval did not answer in {self._options.timeout_s:g} s"

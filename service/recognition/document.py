@@ -1,7 +1,7 @@
 """A recognition as JSON: what an answer, a stored utterance and a line of a score file say.
 
-What is stored names the demonstrations that were shown, without their texts: these are somebody's
-words, and go when the demonstration goes. Whoever reads what is stored looks them up.
+What is stored names the demonstrations that had a part in it, without their texts: these are
+somebody's words, and go when the demonstration goes. Whoever reads what is stored looks them up.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,12 +33,14 @@ class EmotionDocument(TypedDict):
 
 
 class ShownDemonstration(TypedDict):
-    """A demonstration that the prompt showed."""
+    """A demonstration that had a part in the answer."""
 
     id: str
     text: str | None
     label: str
     similarity: float
+    weight: float
+    shown: bool
 
 
 class ModelDocument(TypedDict):
@@ -53,6 +55,7 @@ class RecognitionDocument(TypedDict):
     """Everything an answer says of one utterance but the utterance itself."""
 
     emotion: EmotionDocument
+    model_alone: EmotionDocument | None
     demonstrations: list[ShownDemonstration]
     model: ModelDocument
     degraded: list[str]
@@ -70,16 +73,20 @@ class ForecastDocument(TypedDict):
 
 def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
     """The JSON form of a recognition; probabilities in the label space's order."""
+    alone = recognition.model_alone
     return {
         "emotion": emotion_document(recognition.prediction),
+        "model_alone": None if alone is None else emotion_document(alone),
         "demonstrations": [
             {
-                "id": match.demonstration.id,
-                "text": match.demonstration.text,
-                "label": match.demonstration.label,
-                "similarity": match.similarity,
+                "id": heard.match.demonstration.id,
+                "text": heard.match.demonstration.text,
+                "label": heard.match.demonstration.label,
+                "similarity": heard.match.similarity,
+                "weight": heard.weight,
+                "shown": heard.shown,
             }
-            for match in recognition.demonstrations
+            for heard in recognition.demonstrations
         ],
         "model": _model_document(bundle),
         "degraded": list(recognition.degraded),
@@ -118,10 +125,14 @@ def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> di
                 **({} if texts is None else {"text": texts.get(shown["id"])}),
                 "label": shown["label"],
                 "similarity": shown["similarity"],
+                "weight": shown.get("weight", 0.0),
+                "shown": shown.get("shown", True),
             }
             for shown in new["demonstrations"]
         ]
-        new.setdefault("truncated", False)  # as all were that were stored without it
+        # As all were that were stored without them.
+        new.setdefault("truncated", False)
+        new.setdefault("model_alone", None)
     for name in _PARTS:
         if parts := _list(new.get(name)):
             new[name] = [_with_texts(part, texts) for part in parts]

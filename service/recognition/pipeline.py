@@ -1,23 +1,26 @@
 """Which steps lead from an utterance to its emotion.
 
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
-pass reads the labels, and the bundle's calibration makes probabilities of what was read. Retrieval
-may fail without failing the answer: the model was trained with demonstrations and without, so the
-answer goes on, marked as degraded; so is one to a text in a language that the model was not trained
-on. How long all of it may take is for the caller to say
-(`service.admission.patience`). A forecast takes the same steps but the first: of an utterance that
-is not spoken yet there is no text to retrieve by. It is not calibrated either: the bundle's
-calibrations were fitted on utterances that the model had read.
+pass reads the labels, the bundle's calibration makes probabilities of what was read, and people's
+corrections of like utterances have their say. Retrieval may fail without failing the answer: the
+model was trained with demonstrations and without, so the answer goes on, marked as degraded; so is
+one to a text in a language that the model was not trained on. Where the prompt shows no
+demonstrations, it is read while corrections are looked for. How long all of it may take is for the
+caller to say (`service.admission.patience`). A forecast takes the same steps but the first and the
+last: of an utterance that is not spoken yet there is no text to retrieve by. It is not calibrated
+either: the bundle's calibrations were fitted on utterances that the model had read.
 """
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
+from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
@@ -34,9 +37,13 @@ from service.errors import (
 )
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
+from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
 from service.stages import Stage, stage
 
 log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 DEGRADED_DEMONSTRATIONS = "demonstrations"
 DEGRADED_LANGUAGE = "language"
@@ -44,12 +51,18 @@ DEGRADED_LANGUAGE = "language"
 Known = TypeVar("Known", bound=AnyLabelSpace)
 
 
-class Retrieval(Protocol):
-    """Finds demonstrations for a text. Raises DemonstrationsUnavailable."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A demonstration that had a part in an answer.
 
-    async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]: ...
+    Attributes:
+        weight: the share of the answer that is its own word, 0 to 1.
+        shown: whether the prompt shows it.
+    """
+
+    match: Match
+    weight: float
+    shown: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,9 @@ class Recognition:
     """What was found for one utterance, or forecast of the next one.
 
     Attributes:
-        demonstrations: those the prompt shows, nearest first.
+        prediction: what the model and people's corrections say together.
+        model_alone: what the model says, where corrections have a part in the prediction.
+        demonstrations: those that had a part in it, nearest first.
         degraded: why the prediction is worse than it could be: the parts that did not answer, which
             it went on without, and a language that the model does not read.
         prompt_tokens, cached_tokens: the prompt's length, and how much of it was cached.
@@ -66,11 +81,12 @@ class Recognition:
     """
 
     prediction: Prediction
-    demonstrations: tuple[Match, ...]
+    demonstrations: tuple[Heard, ...]
     degraded: tuple[str, ...]
     prompt_tokens: int
     cached_tokens: int
     truncated: bool = False
+    model_alone: Prediction | None = None
 
 
 class Recognizer:
@@ -84,6 +100,7 @@ class Recognizer:
         readings: Mapping[str, LabelReading],
         engine: LabelEngine,
         retrieval: Retrieval | None,
+        examples: int,
         is_other_language: IsOther | None,
     ) -> None:
         self.bundle = bundle
@@ -97,12 +114,14 @@ class Recognizer:
         self._readings = readings
         self._engine = engine
         self._retrieval = retrieval
+        self._trust = bundle.trust
+        self._wanted = Wanted(examples, self._trust.least_similarity)
         self._is_other_language = is_other_language
 
     @property
     def history_lines(self) -> int:
-        """How many lines before the target a prompt may show at most."""
-        return self._window.highest
+        """How many lines before the target are read at most: shown by prompts, or its context."""
+        return max(self._window.highest, CONTEXT_LINES)
 
     def label_space(self, name: str) -> LabelSpace:
         """The label space called `name`, without regard to case.
@@ -133,26 +152,35 @@ class Recognizer:
         Raises:
             EngineUnavailable: the label engine does not answer.
         """
-        matches, degraded = await self._demonstrations(
-            lines[-1].text, label_space, tenant, priority
-        )
-        with stage(Stage.RENDER):
-            shown = [match.demonstration for match in matches]
-            prompt = self._prompt("main", lines, first, label_space, shown, tenant)
-            ids = prompt.ids
+        retrieving = self._retrieve(lines, label_space, tenant, priority)
+        if self._wanted.examples:
+            retrieved, degraded = await retrieving
+            opinions = self._opinions(retrieved, label_space, lines[-1].text)
+            shown = self._shown(retrieved, opinions)
+            read = await self._read_main(lines, first, label_space, shown, tenant, priority)
+        else:
+            reading = self._read_main(lines, first, label_space, (), tenant, priority)
+            (retrieved, degraded), read = await _both(retrieving, reading)
+            opinions = self._opinions(retrieved, label_space, lines[-1].text)
         if self._is_other_language is not None and self._is_other_language(lines[-1].text):
             degraded = (*degraded, DEGRADED_LANGUAGE)
-        calibration = self._calibrations[label_space.name]
-        prediction, cached_tokens = await self._read(
-            ids, label_space, calibration, tenant, priority
-        )
+        prediction = read.prediction
+        if opinions:
+            neighbours = [opinion.neighbour for opinion in opinions]
+            prediction = mixed(prediction, neighbours, [opinion.weight for opinion in opinions])
+        weighed = {opinion.match: opinion.weight for opinion in opinions}
+        heard = [
+            Heard(match, weighed.get(match, 0.0), match in read.shown)
+            for match in dict.fromkeys((*weighed, *read.shown))
+        ]
         return Recognition(
             prediction,
-            tuple(matches) if prompt.demonstrations else (),
+            tuple(sorted(heard, key=lambda each: -each.match.similarity)),
             degraded,
-            len(ids),
-            cached_tokens,
-            prompt.truncated,
+            read.prompt_tokens,
+            read.cached_tokens,
+            read.truncated,
+            read.prediction if opinions else None,
         )
 
     async def forecast(
@@ -205,19 +233,71 @@ class Recognizer:
             if DEGRADED_DEMONSTRATIONS in recognition.degraded:
                 raise DemonstrationsUnavailable("retrieval does not answer")
 
-    async def _demonstrations(
-        self, text: str, label_space: LabelSpace, tenant: str | None, priority: Priority
-    ) -> tuple[list[Match], tuple[str, ...]]:
-        if self._retrieval is None or not self.bundle.demonstrations:
-            return [], ()
+    async def _retrieve(
+        self,
+        lines: Sequence[Line],
+        label_space: LabelSpace,
+        tenant: str | None,
+        priority: Priority,
+    ) -> tuple[Retrieved, tuple[str, ...]]:
+        """What is retrieved for the last line, and the parts that did not answer."""
+        if self._retrieval is None or (tenant is None and not self._wanted.examples):
+            return Retrieved(), ()
+        texts = [line.text for line in lines[-1 - CONTEXT_LINES :]]
         try:
             found = await self._retrieval.nearest(
-                text, label_space.name, self.bundle.demonstrations, tenant, priority
+                texts, label_space.name, self._wanted, tenant, priority
             )
         except DemonstrationsUnavailable as error:
             log.debug("answering without demonstrations: %s", cause_of(error))
-            return [], (DEGRADED_DEMONSTRATIONS,)
+            return Retrieved(), (DEGRADED_DEMONSTRATIONS,)
         return found, ()
+
+    def _opinions(
+        self, retrieved: Retrieved, label_space: LabelSpace, text: str
+    ) -> list["_Opinion"]:
+        """The corrections that have a vote on a text."""
+        known = [
+            near
+            for near in retrieved.corrections
+            if near.found.correction.demonstration.label in label_space.names
+        ]
+        neighbours = [_neighbour(near, label_space) for near in known]
+        found = weights(neighbours, len(text.split()), self._trust)
+        return [
+            _Opinion(near.found.match, neighbour, weight)
+            for near, neighbour, weight in zip(known, neighbours, found, strict=True)
+            if weight > 0
+        ]
+
+    def _shown(self, retrieved: Retrieved, opinions: Sequence["_Opinion"]) -> Sequence[Match]:
+        """What the prompt shows: the nearest examples, and corrections that have a vote.
+
+        Another correction would change what the model says of utterances that it was not said of.
+        """
+        found = (*retrieved.examples, *(opinion.match for opinion in opinions))
+        return sorted(found, key=lambda match: -match.similarity)[: self._wanted.examples]
+
+    async def _read_main(
+        self,
+        lines: Sequence[Line],
+        first: int,
+        label_space: LabelSpace,
+        demonstrations: Sequence[Match],
+        tenant: str | None,
+        priority: Priority,
+    ) -> "_Read":
+        """What the model alone says of the last line."""
+        with stage(Stage.RENDER):
+            shown = [match.demonstration for match in demonstrations]
+            prompt = self._prompt("main", lines, first, label_space, shown, tenant)
+            ids = prompt.ids
+        calibration = self._calibrations[label_space.name]
+        prediction, cached_tokens = await self._read(
+            ids, label_space, calibration, tenant, priority
+        )
+        showed = tuple(demonstrations) if prompt.demonstrations else ()
+        return _Read(prediction, showed, len(ids), cached_tokens, prompt.truncated)
 
     async def _read(
         self,
@@ -321,11 +401,14 @@ def open_recognizer(
     label_spaces: Mapping[str, LabelSpace],
     engine: LabelEngine,
     retrieval: Retrieval | None,
+    *,
+    show: bool = True,
 ) -> Recognizer:
     """Put a bundle's parts together.
 
     Args:
         retrieval: None answers without demonstrations.
+        show: whether prompts show demonstrations, as many as the bundle says.
 
     Raises:
         BundleError: the tokenizer cannot tell a label space's verbalizers apart, or the model reads
@@ -354,6 +437,47 @@ def open_recognizer(
     except ValueError as error:
         raise BundleError(f"bundle {bundle.name}: {error}") from None
     is_other_language = other_languages(bundle.languages)
+    examples = bundle.demonstrations if show and retrieval is not None else 0
     return Recognizer(
-        bundle, tokenizer, label_spaces, readings, engine, retrieval, is_other_language
+        bundle, tokenizer, label_spaces, readings, engine, retrieval, examples, is_other_language
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the model says of an utterance, and of which prompt."""
+
+    prediction: Prediction
+    shown: tuple[Match, ...]
+    prompt_tokens: int
+    cached_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """A correction that has a vote, and the share of the answer that it has."""
+
+    match: Match
+    neighbour: Neighbour
+    weight: float
+
+
+def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
+    correction = near.found.correction
+    return Neighbour(
+        label_space.names.index(correction.demonstration.label),
+        near.found.similarity,
+        near.context_similarity,
+        correction.said_at,
+    )
+
+
+async def _both(one: Coroutine[Any, Any, S], other: Coroutine[Any, Any, T]) -> tuple[S, T]:
+    """The results of two that run side by side; the first failure of either ends both."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first, second = group.create_task(one), group.create_task(other)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return first.result(), second.result()

@@ -1,29 +1,161 @@
-"""Demonstrations for a text: encode it, ask the store."""
+"""What is retrieved for an utterance: examples for the prompt, and corrections of like utterances.
 
-from dataclasses import dataclass
+A correction was said of an utterance in its dialogue, so it is compared by the lines before, too. A
+line's vector is kept from when the line was the utterance that was asked about, so its dialogue's
+next turns encode it no second time.
+"""
 
-from service.demonstrations.encoder import Encoder
-from service.demonstrations.store import DemonstrationStore, Match
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
+from service.demonstrations.encoder import Encoder, Vector
+from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Match
 from service.priority import Priority
 from service.stages import Stage, stage
+
+# Corrections that are compared by their context. Of "Okay." a tenant may have many.
+_CANDIDATES = 64
+
+# Vectors of lines that are kept: 8 MB.
+_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look for.
+
+    Attributes:
+        examples: how many of the nearest.
+        least_similarity: of a correction; one that is farther is not found.
+    """
+
+    examples: int
+    least_similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class NearCorrection:
+    """A correction of an utterance like the one that is asked about.
+
+    Attributes:
+        context_similarity: as `service.conversation.neighbours.Neighbour` has it.
+    """
+
+    found: CorrectionMatch
+    context_similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What was found, both nearest first."""
+
+    examples: tuple[Match, ...] = ()
+    corrections: tuple[NearCorrection, ...] = ()
+
+
+class Retrieval(Protocol):
+    """Finds what is like an utterance. Raises DemonstrationsUnavailable."""
+
+    async def nearest(
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NearestDemonstrations:
-    """The nearest demonstrations of a label space, whatever their label."""
+    """The nearest examples of a label space, whatever their label, and a tenant's corrections."""
 
     encoder: Encoder
     store: DemonstrationStore
+    _lines: OrderedDict[bytes, Vector] = field(default_factory=OrderedDict)
 
     async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]:
-        """The `count` demonstrations nearest to a text, best first: shared, or the tenant's own.
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved:
+        """What is nearest to an utterance: shared, or the tenant's own.
+
+        Args:
+            texts: the lines before the utterance that are its context, and its own.
 
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
         """
+        *before, text = texts
+        if not wanted.examples and not await self._has_corrections(label_space, tenant):
+            return Retrieved()
         with stage(Stage.ENCODE):
-            vector = await self.encoder.encode(text, priority)
+            vector = await self._vector(text, tenant, priority)
+        corrections: list[CorrectionMatch] = []
+        examples: list[Match] = []
         with stage(Stage.RETRIEVE):
-            return await self.store.nearest(vector, label_space, count, tenant)
+            if wanted.examples:
+                examples = await self.store.nearest(vector, label_space, wanted.examples, tenant)
+            if tenant is not None:
+                found = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
+                corrections = [c for c in found if c.similarity >= wanted.least_similarity]
+        if not corrections:
+            return Retrieved(tuple(examples))
+        with stage(Stage.ENCODE):
+            vectors = await asyncio.gather(
+                *(self._vector(line, tenant, priority) for line in before)
+            )
+        context = context_of(vectors)
+        near = tuple(
+            NearCorrection(each, _alike(context, each.correction.context)) for each in corrections
+        )
+        return Retrieved(tuple(examples), near)
+
+    async def _has_corrections(self, label_space: str, tenant: str | None) -> bool:
+        if tenant is None:
+            return False
+        with stage(Stage.RETRIEVE):
+            return await self.store.count_corrections(label_space, tenant) > 0
+
+    async def _vector(self, text: str, tenant: str | None, priority: Priority) -> Vector:
+        """A line's vector, kept for those who ask for it soon after."""
+        # By a hash, so that no text is kept; by tenant, so that none learns what another one said.
+        whose = hashlib.sha256((tenant or "").encode()).digest()
+        key = hashlib.blake2b(text.encode(), digest_size=16, key=whose).digest()
+        vector = self._lines.get(key)
+        if vector is None:
+            vector = await self.encoder.encode(text, priority)
+            self._lines[key] = vector
+            if len(self._lines) > _KEPT:
+                self._lines.popitem(last=False)
+        self._lines.move_to_end(key)
+        return vector
+
+
+def context_of(vectors: Sequence[Vector]) -> Vector | None:
+    """The vector, of length 1, of the lines before an utterance; None where there are none."""
+    if not vectors:
+        return None
+    together: Vector = np.sum(np.stack(vectors), axis=0, dtype=np.float32)
+    length = np.linalg.norm(together)
+    if length == 0:
+        return None
+    context: Vector = together / length
+    return context
+
+
+def _alike(one: Vector | None, other: Vector | None) -> float:
+    if one is None or other is None:
+        return BOTH_BEGIN if one is other else ONE_BEGINS
+    return max(-1.0, min(1.0, float(one @ other)))

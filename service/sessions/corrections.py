@@ -15,6 +15,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, text, upda
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.conversation.dialogue import Demonstration
+from service.conversation.neighbours import CONTEXT_LINES
 from service.errors import (
     CorrectionNotFound,
     DialogueChanged,
@@ -45,6 +46,20 @@ class Correction:
     label_space: str
     label: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WantedDemonstration:
+    """The demonstration of a correction.
+
+    Attributes:
+        before: the texts of the lines before the utterance that are its context.
+        said_at: when it was corrected, in UTC.
+    """
+
+    demonstration: Demonstration
+    before: tuple[str, ...]
+    said_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +244,40 @@ class Corrections:
         )
         return [Pending(*row) for row in await self._database.fetch(asked)]
 
-    async def wanted(self, pending: Pending) -> Demonstration | None:
+    async def wanted(self, pending: Pending) -> WantedDemonstration | None:
         """The demonstration as the correction says it now; None: there is to be none."""
         asked = (
-            select(corrections.c.label_space, corrections.c.label, utterances.c.text)
-            .join_from(corrections, utterances)
+            select(
+                corrections.c.label_space,
+                corrections.c.label,
+                corrections.c.created_at,
+                utterances.c.text,
+            )
+            .join_from(
+                corrections,
+                utterances,
+                and_(
+                    utterances.c.tenant == corrections.c.tenant,
+                    utterances.c.dialogue_id == corrections.c.dialogue_id,
+                    utterances.c.index <= corrections.c.index,
+                    utterances.c.index >= corrections.c.index - CONTEXT_LINES,
+                ),
+            )
             .where(
                 corrections.c.tenant == pending.tenant,
                 corrections.c.demonstration_id == pending.demonstration_id,
             )
+            .order_by(utterances.c.index)
         )
         rows = await self._database.fetch(asked)
-        return Demonstration(pending.demonstration_id, *rows[0]) if rows else None
+        if not rows:
+            return None
+        *before, (label_space, label, said_at, text) = rows
+        return WantedDemonstration(
+            Demonstration(pending.demonstration_id, label_space, label, text),
+            tuple(row.text for row in before),
+            said_at,
+        )
 
     async def delivered(self, pending: Pending) -> Pending | None:
         """Note that a demonstration is as it was wanted; what is to be delivered instead, if any.

@@ -13,6 +13,7 @@ from service.access import keyring as module
 from service.access.keyring import Keyring, is_loopback, open_keyring
 from service.access.keys import KeysError, digest, new_key
 from service.errors import QuotaExceeded, Unauthenticated
+from tests.clock import until
 
 OLD, NEW = new_key(), new_key()
 
@@ -129,9 +130,7 @@ async def test_a_running_service_looks_by_itself(
     watch = asyncio.create_task(ring.watch())
 
     write(file, key(NEW))
-    async with asyncio.timeout(10):
-        while not is_known(ring, NEW):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: is_known(ring, NEW))
 
     watch.cancel()
 

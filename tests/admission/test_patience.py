@@ -6,6 +6,7 @@ import pytest
 
 from service.admission.patience import Patience, earn, renew, to_the_end
 from service.errors import ClientLeft, DeadlinePassed
+from tests.clock import Clock
 
 GONE = ClientLeft("gone")
 
@@ -73,29 +74,32 @@ async def test_what_a_request_has_begun_goes_on_without_it() -> None:
     assert await task == "whole"
 
 
-async def test_work_that_is_done_earns_time_but_never_more_than_there_was() -> None:
+async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock: Clock) -> None:
     """Each utterance as much; nothing for what was not scored."""
 
-    async def work(utterances: int, pauses: int) -> None:
-        async with Patience(1, earned_s=0.1):
+    async def work(utterances: int, pauses: int, pause_s: float = 400) -> None:
+        async with Patience(1000, earned_s=100):
+            earn(utterances)
             for _ in range(pauses):
-                await asyncio.sleep(0.4)
+                await clock.skip(pause_s)
                 earn(utterances)
 
     await work(utterances=1000, pauses=4)
     for utterances in (0, 1):
         with pytest.raises(DeadlinePassed):
             await work(utterances, pauses=10)
+    with pytest.raises(DeadlinePassed):
+        await work(utterances=1000, pauses=1, pause_s=1100)
     earn(1)
 
 
-async def test_a_part_of_the_answer_that_was_taken_renews_the_time() -> None:
+async def test_a_part_of_the_answer_that_was_taken_renews_the_time(clock: Clock) -> None:
     """From then on; where all the time is there, none is taken away."""
-    async with Patience(1) as patience:
+    async with Patience(1000) as patience:
         for _ in range(4):
-            await asyncio.sleep(0.4)
+            await clock.skip(400)
             renew()
         patience.begin_anew(forever=True)
         earn(1)
-        await asyncio.sleep(1.1)
+        await clock.skip(1100)
     renew()

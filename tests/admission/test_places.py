@@ -9,6 +9,7 @@ from service.admission.rejections import Rejection
 from service.errors import Overloaded
 from service.priority import Priority
 from tests.admission.conftest import step
+from tests.clock import PATIENT_S
 
 TURN, BATCH = Priority.INTERACTIVE, Priority.BATCH
 
@@ -65,11 +66,11 @@ async def test_who_goes_away_leaves_the_place_to_the_next(given: bool) -> None:
     if not given:
         places.leave(TURN)
 
-    await asyncio.wait_for(stays, 1)
+    await asyncio.wait_for(stays, PATIENT_S)
     assert goes.cancelled() or await asyncio.wait([goes])
     assert places.waiting(TURN) == 0
     places.leave(TURN)
-    await asyncio.wait_for(places.take(TURN, "a"), 1)
+    await asyncio.wait_for(places.take(TURN, "a"), PATIENT_S)
 
 
 @pytest.mark.parametrize("priority", [TURN, BATCH])

@@ -13,6 +13,7 @@ from service.api.connections import bounded
 from service.api.services import metrics_of
 from service.draining import DrainingServer
 from tests.api.conftest import Service
+from tests.clock import PATIENT_S
 
 
 @dataclass
@@ -28,9 +29,9 @@ class Served:
 @asynccontextmanager
 async def serving(
     service: Service,
-    grace_s: float = 10,
+    grace_s: float = PATIENT_S,
     connections: int = 100,
-    head_s: float = 10,
+    head_s: float = PATIENT_S,
     unread_s: float = 10,
     prefix: str = "",
     origins: tuple[str, ...] = (),
@@ -59,10 +60,10 @@ async def serving(
     )
     server = DrainingServer(config, service.door, grace_s, ports.put_nowait)
     ends = asyncio.create_task(server._serve())
-    port = await asyncio.wait_for(ports.get(), 30)
+    port = await asyncio.wait_for(ports.get(), PATIENT_S)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENT_S) as client:
             yield Served(server, client, ends, port)
     finally:
         server.should_exit = True

@@ -13,6 +13,7 @@ from starlette.types import Message, Scope
 from service.decoding.engine import Priority, Reading
 from service.settings import Admission, Limits
 from tests.api.test_operation_routes import at, numbers
+from tests.clock import PATIENT_S, until
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -47,9 +48,7 @@ class Held:
 
     async def reads(self, count: int) -> None:
         """Return when so many prompts are under way."""
-        async with asyncio.timeout(10):
-            while self.reading != count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: self.reading == count)
 
 
 class Leaving:
@@ -126,9 +125,7 @@ async def test_utterances_beyond_the_queue_are_refused(
         held = Held(service)
         turns = [asyncio.create_task(service.say(f"call-{n}", **SAID)) for n in range(10)]
         await held.reads(8)
-        async with asyncio.timeout(10):
-            while service.places.waiting(Priority.INTERACTIVE) < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: service.places.waiting(Priority.INTERACTIVE) == 2)
 
         refused = await service.say("one-more", **SAID)
         held.let_go.set()
@@ -178,7 +175,7 @@ async def test_a_client_that_leaves_frees_its_places(
     await held.reads(reads)
 
     client.leave.set()
-    await asyncio.wait_for(client.answered, 5)
+    await asyncio.wait_for(client.answered, PATIENT_S)
 
     assert held.reading == 0
     assert client.status == 499
@@ -202,12 +199,12 @@ async def test_an_utterance_that_is_being_stored_is_stored_though_its_client_lea
 
     monkeypatch.setattr(type(service.sessions), "append", slow)
     client = Leaving(service, "POST", "/dialogues/call-42/utterances", SAID)
-    await asyncio.wait_for(storing.wait(), 10)
+    await asyncio.wait_for(storing.wait(), PATIENT_S)
 
     client.leave.set()
     await asyncio.sleep(0.05)
     stored.set()
-    await asyncio.wait_for(client.answered, 5)
+    await asyncio.wait_for(client.answered, PATIENT_S)
 
     timeline = await service.timeline("call-42")
     assert [each["text"] for each in timeline["utterances"]] == ["We won!"]

@@ -17,6 +17,7 @@ from service.decoding.bundle import BundleError
 from service.parts import Parts
 from service.settings import Database, Demonstrations, Settings
 from tests.api.conftest import Service
+from tests.clock import PATIENT_S
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
     async with app.router.lifespan_context(app):
         assert (await asked(app, "/nothing", old), await asked(app, "/nothing", new)) == (404, 401)
         write_keys(file, new)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENT_S):
             while await asked(app, "/nothing", new) != 404:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 

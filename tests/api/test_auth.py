@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
+from service.access.callers import caller_of
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.auth import Access
@@ -57,7 +58,9 @@ def bearer(name: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def keyring(tmp_path: Path) -> Keyring:
+def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    """Its quotas are not filled up again, however long a test takes."""
+    monkeypatch.setattr("service.access.keyring.caller_of", lambda key: caller_of(key, lambda: 0.0))
     file = tmp_path / "keys.json"
     keys = [key | {"sha256": digest(SECRETS[key["id"]]).hex()} for key in KEYS]
     file.write_text(json.dumps({"keys": keys}))

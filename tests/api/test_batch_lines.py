@@ -18,6 +18,7 @@ from service.settings import Admission, Limits
 from tests.api.serving import serving
 from tests.api.test_admission import Held
 from tests.api.test_event_loop import MEBIBYTE, piece_of_work
+from tests.clock import PATIENT_S, Clock, settled, until
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -227,7 +228,7 @@ async def test_a_result_leaves_before_the_next_line_comes(service: "Service") ->
             "Transfer-Encoding: chunked\r\n\r\n"
         )
         writer.write(head.encode())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENT_S):
             for n in range(3):
                 content = line(str(n), "Hello?")
                 writer.write(b"%x\r\n%b\r\n" % (len(content), content))
@@ -243,15 +244,13 @@ async def test_a_result_leaves_before_the_next_line_comes(service: "Service") ->
 async def test_a_client_that_goes_away_stops_the_work(service: "Service") -> None:
     """What waits in the engine is given up."""
     held = Held(service)
+    content = line("a", "Hi.") * 20
     async with serving(service) as served:
-        with pytest.raises(httpx.ReadTimeout):
-            await served.client.post(
-                "/batch", content=line("a", "Hi.") * 20, headers=HEADERS, timeout=1
-            )
+        asking = asyncio.create_task(served.client.post("/batch", content=content, headers=HEADERS))
+        await until(lambda: held.reading)
+        asking.cancel()
         await held.reads(0)
-        async with asyncio.timeout(10):  # the request itself ends a few steps later
-            while not service.door.empty:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: service.door.empty)  # the request itself ends a few steps later
 
 
 async def test_reading_waits_for_scoring_and_for_the_client() -> None:
@@ -274,7 +273,7 @@ async def test_reading_waits_for_scoring_and_for_the_client() -> None:
         emitted += 1
 
     running = asyncio.create_task(answer_in_order(given(), score, emit, most=10))
-    await asyncio.sleep(0.05)
+    await settled()
     assert read == 6  # five have room, one waits for it
     go_on.set()
     await running
@@ -329,16 +328,16 @@ def timed(work: Callable[[], object]) -> float:
     ids=["broken", "empty", "failing"],
 )
 async def test_lines_that_are_no_work_do_not_keep_a_request_alive(
-    start_service: "StartService", tmp_path: Path, problem: Any, sent: bytes
+    start_service: "StartService", tmp_path: Path, problem: Any, clock: Clock, sent: bytes
 ) -> None:
     """They are answered, and its time goes on."""
 
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield sent
-            await asyncio.sleep(0.1)
+            await clock.skip(100)
 
-    admission = Admission(batch_deadline_s=1, utterances=8)
+    admission = Admission(batch_deadline_s=1000, utterances=8)
     async with start_service(tmp_path, Limits(), admission=admission) as service:
         service.engine.goes_away()
         try:
@@ -381,16 +380,18 @@ async def test_a_deadline_ends_a_request_also_where_a_line_fails_at_that_moment(
 
 
 async def test_lines_that_are_scored_earn_the_request_time(
-    start_service: "StartService", tmp_path: Path
+    start_service: "StartService", tmp_path: Path, clock: Clock
 ) -> None:
     """A hundredth of all of it for an utterance."""
 
     async def steadily() -> AsyncIterator[bytes]:
         for n in range(4):
+            service.engine.prompts.clear()
             yield line(str(n), *["Hi."] * 100)
-            await asyncio.sleep(1)
+            await until(lambda: len(service.engine.prompts) == 100)
+            await clock.skip(1000)
 
-    admission = Admission(batch_deadline_s=3, utterances=8)
+    admission = Admission(batch_deadline_s=3000, utterances=8)
     async with start_service(tmp_path, Limits(), admission=admission) as service:
         answer = await service.client.post("/batch", content=steadily(), headers=HEADERS)
 

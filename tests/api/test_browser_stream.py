@@ -16,6 +16,7 @@ from service.access.keys import digest, new_key
 from service.api.auth import Access
 from service.settings import Limits
 from tests.api.serving import serving
+from tests.clock import PATIENT_S
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -71,7 +72,7 @@ async def following(port: int, dialogue_id: str, key: str) -> AsyncIterator[Any]
     out = program.stdout
 
     async def read() -> Any:
-        line = await asyncio.wait_for(out.readline(), 60)
+        line = await asyncio.wait_for(out.readline(), PATIENT_S)
         return json.loads(line) if line else None
 
     try:

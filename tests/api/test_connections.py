@@ -7,17 +7,21 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.settings import Admission, Limits
 from tests.api.serving import Served, serving
 from tests.api.test_operation_routes import at, numbers
+from tests.clock import PATIENT_S, Clock
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Service
+    from tests.api.conftest import Service, StartService
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 UPGRADE = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
 SAID = json.dumps({"speaker": "Ann", "text": "We won!"}).encode()
 LONG = 70_000
@@ -56,10 +60,10 @@ async def connected(
     writer.close()
 
 
-async def answered(served: Served, sent: bytes, within_s: float = 20) -> bytes:
+async def answered(served: Served, sent: bytes) -> bytes:
     """All that is answered until the service closes the connection."""
     async with connected(served, sent) as (reader, _):
-        return await asyncio.wait_for(reader.read(), within_s)
+        return await asyncio.wait_for(reader.read(), PATIENT_S)
 
 
 def statuses(received: bytes) -> list[int]:
@@ -81,8 +85,11 @@ def last_problem(received: bytes) -> tuple[int, str]:
     return problem["status"], problem["type"].removeprefix("/problems/")
 
 
-async def test_one_connection_too_many_is_told_to_come_again(service: "Service") -> None:
+async def test_one_connection_too_many_is_told_to_come_again(
+    service: "Service", monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a problem, whatever it sends; there is room once another one has closed."""
+    monkeypatch.setattr("service.api.connections._MAKES_WAY_S", PATIENT_S)
     async with serving(service, connections=2) as served:
         first, second = [await connect(served) for _ in range(2)]
         third, writer = await connect(served)
@@ -113,15 +120,15 @@ IDLE = pytest.mark.parametrize(
 
 @IDLE
 async def test_a_connection_that_waits_for_its_client_makes_way(
-    service: "Service", sent: bytes
+    service: "Service", clock: Clock, sent: bytes
 ) -> None:
     """Where there is no room; one on which a request is under way does not."""
     async with (
-        serving(service, connections=2, head_s=60) as served,
+        serving(service, connections=2) as served,
         connected(served, said(b"Connection: close")[:-1]) as (busy, sends_on),
         connected(served, sent) as (idle, _),
     ):
-        await asyncio.sleep(1.5)
+        await clock.skip(1.5)
 
         assert (await served.client.get("/livez")).status_code == 200
 
@@ -133,24 +140,28 @@ async def test_a_connection_that_waits_for_its_client_makes_way(
 @IDLE
 @pytest.mark.parametrize("more", [b"", b"\r\n"], ids=["silence", "blank lines"])
 async def test_a_client_that_sends_no_request_is_cut_off(
-    service: "Service", sent: bytes, more: bytes
+    service: "Service", clock: Clock, sent: bytes, more: bytes
 ) -> None:
     """Whatever was answered before, and whatever comes that is no request."""
-    async with serving(service, head_s=0.5) as served, connected(served, sent) as (reader, writer):
-        going_on = asyncio.create_task(send_for_ever(writer, more, pause_s=0.1))
+    async with serving(service, head_s=500) as served, connected(served, sent) as (reader, writer):
+        for _ in range(6):
+            writer.write(more)
+            await clock.skip(100)
 
         await ended(reader)
 
-        going_on.cancel()
 
-
-async def test_a_body_may_take_longer_than_a_head(service: "Service") -> None:
+async def test_a_body_may_take_longer_than_a_head(
+    start_service: "StartService", tmp_path: Path, clock: Clock
+) -> None:
     """Its time is that of the whole request."""
+    admission = Admission(deadline_s=2000, utterances=8)
     async with (
-        serving(service, head_s=0.3) as served,
+        start_service(tmp_path, Limits(), admission=admission) as service,
+        serving(service, head_s=500) as served,
         connected(served, said(b"Connection: close")[:-10]) as (reader, writer),
     ):
-        await asyncio.sleep(0.6)
+        await clock.skip(1000)
         writer.write(SAID[-10:])
 
         assert statuses(await reader.read()) == [201]
@@ -158,11 +169,10 @@ async def test_a_body_may_take_longer_than_a_head(service: "Service") -> None:
 
 async def test_a_connection_is_kept_for_the_next_request(service: "Service") -> None:
     """Also when several are sent before the first is answered, in pieces of any length."""
-    last = request(b"GET", b"/livez", b"Connection: close")
     async with serving(service) as served:
         for length, padding in [(1, 1), (7, 1), *((100_000, n) for n in range(20, 130))]:
             lines = in_chunks(b"/batch", b"\n", b" " * padding, b"\n") + b"0\r\n\r\n"
-            sent = b"\r\n" + LIVEZ + b"\r\n" + lines + LIVEZ + lines + said() + last
+            sent = b"\r\n" + LIVEZ + b"\r\n" + lines + LIVEZ + lines + said() + LAST
             async with connected(served) as (reader, writer):
                 for start in range(0, len(sent), length):
                     writer.write(sent[start : start + length])
@@ -202,7 +212,7 @@ async def test_an_answer_that_does_not_wait_for_the_body_is_the_last(
     service: "Service", sent: bytes, status: int
 ) -> None:
     """It says so, and can be read, though the client goes on sending."""
-    async with serving(service, head_s=60) as served:
+    async with serving(service) as served:
         received = await answered(served, sent)
 
     assert statuses(received) == [status]
@@ -224,7 +234,7 @@ async def test_what_comes_after_the_last_answer_is_thrown_away_for_a_while(
         ),
     ):
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(send_for_ever(it, b"a" * 1_000_000), 30)
+            await asyncio.wait_for(send_for_ever(it, b"a" * 1_000_000), PATIENT_S)
 
         assert not served.server.server_state.connections
 
@@ -234,8 +244,8 @@ async def test_an_upgrade_is_a_request_like_any_other(service: "Service") -> Non
     inner = request(b"DELETE", b"/dialogues/call-42")
     upgrade = request(b"POST", b"/nothing", *UPGRADE, b"Content-Length: %d" % len(inner))
     h2c = (b"Connection: Upgrade, HTTP2-Settings", b"UPGRADE: h2c", b"HTTP2-Settings: AAMAAABk")
-    async with serving(service, head_s=1) as served:
-        received = await answered(served, upgrade + inner + said(*h2c) + LIVEZ)
+    async with serving(service) as served:
+        received = await answered(served, upgrade + inner + said(*h2c) + LAST)
 
     assert statuses(received) == [404, 201, 200]
 
@@ -271,7 +281,7 @@ async def test_what_cannot_be_read_is_a_problem_and_the_end(
     service: "Service", caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
     """It is counted; whoever sends it a thousand times fills no log. What was asked is answered."""
-    async with serving(service, head_s=60) as served:
+    async with serving(service) as served:
         first = await answered(served, sent)
         second = await answered(served, said() + sent + LIVEZ)
 
@@ -300,7 +310,7 @@ async def test_too_much_that_is_no_body_is_a_problem_and_the_end(
     service: "Service", sent: bytes
 ) -> None:
     """However it is divided, and wherever it comes."""
-    async with serving(service, head_s=60) as served:
+    async with serving(service) as served:
         first = await answered(served, sent)
         second = await answered(served, said() + sent)
 
@@ -327,22 +337,21 @@ async def test_there_is_one_limit_of_headers_wherever_it_is_met(
 async def test_a_long_body_in_small_chunks_is_read_to_its_end(service: "Service") -> None:
     """What surrounds its chunks is more than may come without a body."""
     blanks = b"".join(b"1\r\n\n\r\n" for _ in range(3 * LONG))
-    async with serving(service, head_s=1) as served:
+    async with serving(service) as served:
         received = await answered(
-            served, in_chunks(b"/batch", b"\n" * LONG) + blanks + b"0\r\n\r\n"
+            served, in_chunks(b"/batch", b"\n" * LONG) + blanks + b"0\r\n\r\n" + LAST
         )
 
-    assert statuses(received) == [200]
-    assert b"connection: close" not in received
+    assert statuses(received) == [200, 200]
 
 
 async def test_trailers_are_no_headers(service: "Service") -> None:
     """They come after what was decided by the headers."""
     sent = in_chunks(b"/nothing") + b"0\r\nX-Request-Id: trailer\r\n\r\n"
-    async with serving(service, head_s=1) as served:
-        received = await answered(served, sent)
+    async with serving(service) as served:
+        received = await answered(served, sent + LAST)
 
-    assert statuses(received) == [404]
+    assert statuses(received) == [404, 200]
     assert b"trailer" not in received
 
 
@@ -353,7 +362,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(service: "Service") -> Non
         reader._transport.pause_reading()  # type: ignore[attr-defined]
 
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(ask_for_ever(writer), 30)
+            await asyncio.wait_for(ask_for_ever(writer), PATIENT_S)
 
         assert not served.server.server_state.connections
 
@@ -387,4 +396,4 @@ async def send_for_ever(writer: asyncio.StreamWriter, sent: bytes, pause_s: floa
 async def ended(reader: asyncio.StreamReader) -> None:
     """The service closes the connection, which it may also reset."""
     with suppress(ConnectionError):
-        await asyncio.wait_for(reader.read(), 20)
+        await asyncio.wait_for(reader.read(), PATIENT_S)

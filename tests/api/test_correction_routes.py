@@ -254,7 +254,7 @@ async def test_while_the_demonstrations_are_away_a_correction_is_stored_and_told
     await correct(service, path=label(3))
     await correct(service, path="/dialogues/gone/utterances/0/label")
     with monkeypatch.context() as patch:
-        patch.setattr(service.store, "add", away)
+        patch.setattr(service.store, "add_correction", away)
         patch.setattr(service.store, "delete", away)
         for n in (0, 1, 2):
             answer = await correct(service, path=label(n))

@@ -16,6 +16,7 @@ from service.api.schemas import JobOut
 from service.settings import Admission, Limits
 from tests.api.test_batch_lines import HEADERS, NDJSON, SAID, line
 from tests.api.test_operation_routes import at, numbers
+from tests.clock import Clock
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -253,10 +254,10 @@ async def test_a_job_has_so_many_lines(
 
 
 async def test_results_are_given_for_as_long_as_they_are_taken(
-    start_service: "StartService", tmp_path: Path
+    start_service: "StartService", tmp_path: Path, clock: Clock
 ) -> None:
     """Each portion that was taken renews the time."""
-    admission = Admission(deadline_s=2, utterances=8)
+    admission = Admission(deadline_s=1000, utterances=8)
     async with start_service(tmp_path, Limits(), admission=admission) as service:
         content = line("a", "Hi.") * 400
         answer = await begun(service, json=None, content=content, headers=HEADERS | LATER)
@@ -264,13 +265,13 @@ async def test_results_are_given_for_as_long_as_they_are_taken(
         taken: list[bytes] = []
 
         async def receive() -> Message:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             if message.get("body"):
                 taken.append(message["body"])
-                await asyncio.sleep(0.8)
+                await clock.skip(400)
 
         path = answer.json()["results"]
         scope: Scope = {

@@ -18,6 +18,7 @@ from service.settings import Limits
 from tests.api.serving import Served, serving
 from tests.api.test_event_route import take
 from tests.api.test_operation_routes import at, numbers
+from tests.clock import PATIENT_S
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -64,7 +65,9 @@ async def rewrite(folder: Path, keyring: Keyring, keys: list[dict[str, Any]]) ->
 
 def open_client(served: Served) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=str(served.client.base_url), headers={"Authorization": f"Bearer {KEY}"}, timeout=30
+        base_url=str(served.client.base_url),
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=PATIENT_S,
     )
 
 
@@ -74,7 +77,11 @@ async def test_a_stream_ends_before_the_next_event(
 ) -> None:
     """Nothing of what is said afterwards is sent; coming back is refused."""
     await service.say("call-42", "Ann", "before")
-    async with serving(service) as served, open_client(served) as client, asyncio.timeout(30):
+    async with (
+        serving(service) as served,
+        open_client(served) as client,
+        asyncio.timeout(PATIENT_S),
+    ):
         async with client.stream("GET", EVENTS) as answer:
             lines = answer.aiter_lines()
             await take(lines, 1)
@@ -100,7 +107,7 @@ async def test_a_quiet_stream_ends_with_the_next_sign_of_life(
         serving(service) as served,
         open_client(served) as client,
         client.stream("GET", EVENTS) as answer,
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENT_S),
     ):
         lines = answer.aiter_lines()
         await take(lines, 3)
@@ -124,7 +131,7 @@ async def test_a_stream_goes_on_while_its_key_stays_good(
         serving(service) as served,
         open_client(served) as client,
         client.stream("GET", EVENTS) as answer,
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENT_S),
     ):
         lines = answer.aiter_lines()
         await take(lines, 1)
@@ -201,7 +208,7 @@ async def test_lines_that_come_later_are_not_answered(
         "POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
         f"Authorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    async with serving(service) as served, asyncio.timeout(30):
+    async with serving(service) as served, asyncio.timeout(PATIENT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(head.encode() + in_chunks(dialogue("before")))
         await reader.readuntil(b'"id":"before"')

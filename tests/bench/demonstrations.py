@@ -156,13 +156,14 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
             similarities.append([match.similarity for match in matches])
         # The library's own calls, without the store's hop to its thread and back.
         asked = [qdrant.Query.Nearest(query.tolist()) for query in queries]
-        search_s = [timed(store._nearest, query, SEARCHED, K, None) for query in asked]
+        among = edge._examples(None, SEARCHED)
+        search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in asked]
         grown = psutil.Process().memory_info().rss - before
         requests = [
             qdrant.QueryRequest(
                 limit=K,
                 query=query,
-                filter=edge._seen(None, SEARCHED),
+                filter=among,
                 params=qdrant.SearchParams(exact=True),
                 with_payload=True,
             )

@@ -20,8 +20,9 @@ from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import Vector, load_encoder
-from service.demonstrations.store import DemonstrationStore, Match
+from service.demonstrations.store import DemonstrationStore
 from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.retrieval import Retrieved, Wanted
 from service.settings import load_settings
 from tests.bench.turns import Read, Turn, Turns
 
@@ -88,9 +89,16 @@ class _EncodedBefore:
     store: DemonstrationStore
 
     async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]:
-        return await self.store.nearest(self.vectors[text], label_space, count, tenant)
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved:
+        vector = self.vectors[texts[-1]]
+        found = await self.store.nearest(vector, label_space, wanted.examples, tenant)
+        return Retrieved(tuple(found))
 
 
 @asynccontextmanager

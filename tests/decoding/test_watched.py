@@ -1,7 +1,6 @@
 """Whether an engine that hangs is noticed, and one that comes back."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,8 +9,11 @@ import pytest
 from service.decoding.engine import Priority, Reading
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.errors import EngineUnavailable
+from tests.clock import PATIENT_S, Clock
 
-QUICK = WatchOptions(probe_s=0.5, stalled_s=1.0, gives_up_s=2.5)
+# The watch looks four times a second, and takes at most twice that for passed between two looks.
+LOOK_S = 0.25
+OPTIONS = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=50)
 
 
 class Hanging:
@@ -49,7 +51,7 @@ class Hanging:
 
 @asynccontextmanager
 async def watched(
-    engine: Hanging, options: WatchOptions = QUICK
+    engine: Hanging, options: WatchOptions = OPTIONS
 ) -> AsyncIterator[tuple[WatchedEngine, list[str]]]:
     """An engine under watch, and why it was lost."""
     losses: list[str] = []
@@ -60,72 +62,82 @@ async def watched(
     await found.close()
 
 
+async def pass_by(clock: Clock, seconds: float) -> None:
+    """Let so much time be seen to pass, or up to twice as much on a slow machine."""
+    await clock.skip(LOOK_S, times=round(seconds / LOOK_S))
+
+
 async def read(engine: WatchedEngine) -> Reading:
     return await engine.read([1, 2], [3], Priority.INTERACTIVE)
 
 
-async def test_an_engine_that_answers_is_left_alone() -> None:
+async def test_an_engine_that_answers_is_left_alone(clock: Clock) -> None:
     """Where others ask often enough, no probe does."""
     engine = Hanging()
     async with watched(engine) as (found, losses):
         for _ in range(8):
             await read(found)
-            await asyncio.sleep(0.2)
+            await pass_by(clock, 4)
         await found.check()
 
     assert engine.asked == 8
     assert losses == []
 
 
-async def test_an_engine_that_nobody_asks_is_probed_and_found_well() -> None:
+async def test_an_engine_that_nobody_asks_is_probed_and_found_well(clock: Clock) -> None:
     """A read of one token, now and then."""
     engine = Hanging()
     async with watched(engine) as (found, losses):
-        await asyncio.sleep(2)
+        await pass_by(clock, 45)
         await found.check()
 
-    assert 1 <= engine.asked <= 4
+    assert 4 <= engine.asked <= 9
     assert losses == []
 
 
-async def test_a_hung_engine_fails_what_waits_refuses_what_comes_and_may_come_back() -> None:
+async def test_a_hung_engine_fails_what_waits_refuses_what_comes_and_may_come_back(
+    clock: Clock,
+) -> None:
     """What was asked of it is cancelled; once a probe is answered it is asked again."""
     engine = Hanging()
-    options = WatchOptions(probe_s=0.5, stalled_s=1.0, gives_up_s=60)
+    options = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=1000)
     async with watched(engine, options) as (found, losses):
         engine.goes_on.clear()
+        waiting = asyncio.create_task(read(found))
+        await pass_by(clock, 25)
+        assert waiting.done()
         with pytest.raises(EngineUnavailable, match="hangs"):
-            await asyncio.wait_for(read(found), 3)
+            await waiting
         with pytest.raises(EngineUnavailable, match="hangs"):
-            await asyncio.wait_for(read(found), 0.01)
+            await read(found)
         with pytest.raises(EngineUnavailable, match="hangs"):
             await found.check()
         assert engine.cancelled == 1
 
         engine.goes_on.set()
-        await asyncio.sleep(0.6)
+        await pass_by(clock, 1)
 
         await found.check()
-        await asyncio.wait_for(read(found), 1)
+        await read(found)
     assert losses == []
 
 
-async def test_an_idle_engine_that_hangs_is_noticed_by_its_probe() -> None:
+async def test_an_idle_engine_that_hangs_is_noticed_by_its_probe(clock: Clock) -> None:
     """Nobody has to wait in vain first."""
     engine = Hanging()
     async with watched(engine) as (found, _):
         engine.goes_on.clear()
-        await asyncio.sleep(2.2)
+        await pass_by(clock, 35)
         with pytest.raises(EngineUnavailable):
             await found.check()
 
 
-async def test_an_engine_that_hangs_for_long_is_lost() -> None:
+async def test_an_engine_that_hangs_for_long_is_lost(clock: Clock) -> None:
     """Which is told once."""
     engine = Hanging()
     async with watched(engine) as (found, losses):
         engine.goes_on.clear()
-        await asyncio.sleep(4.5)
+        await pass_by(clock, 70)
         assert found.lost is not None
         assert losses == [found.lost]
 
@@ -140,19 +152,21 @@ async def test_an_engine_that_has_died_is_lost_at_once() -> None:
         engine.dead = True
 
         with pytest.raises(EngineUnavailable, match="died"):
-            await asyncio.wait_for(waiting, 2)
+            await asyncio.wait_for(waiting, PATIENT_S)
         assert losses == ["it has died"]
 
 
-async def test_time_in_which_this_process_stood_still_is_not_held_against_the_engine() -> None:
+async def test_time_in_which_this_process_stood_still_is_not_held_against_the_engine(
+    clock: Clock,
+) -> None:
     """As when all of it was stopped and goes on."""
     engine = Hanging()
     async with watched(engine) as (found, losses):
         waiting = asyncio.create_task(found.read([1], [2], Priority.BATCH))
         engine.goes_on.clear()
-        await asyncio.sleep(0.3)
-        time.sleep(3)  # noqa: ASYNC251
-        await asyncio.sleep(0.1)
+        await pass_by(clock, 2)
+        await clock.skip(1000)
+        await pass_by(clock, 2)
         engine.goes_on.set()
-        await asyncio.wait_for(waiting, 1)
+        await waiting
     assert losses == []

@@ -23,6 +23,7 @@ from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Vectors
 from service.demonstrations.shard import rewrite
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
+from tests.clock import PATIENT_S, Clock
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -63,7 +64,7 @@ def is_stale(folder: Path) -> bool:
 
 
 async def become_clean(folder: Path) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENT_S):
         while holding(folder):  # noqa: ASYNC110 - files tell nobody
             await asyncio.sleep(0.05)
 
@@ -172,17 +173,19 @@ async def test_additions_and_the_same_row_again_rewrite_nothing(
 
 
 async def test_deletions_are_gathered_and_rewritten_at_once(
-    tmp_path: Path, unit_vectors: Vectorise, rewritings: Rewritings
+    tmp_path: Path, unit_vectors: Vectorise, rewritings: Rewritings, clock: Clock
 ) -> None:
     """After the time that they are gathered for, without anybody's asking."""
-    store = await open_edge(tmp_path, ENCODER, gathered_s=0.5)
+    store = await open_edge(tmp_path, ENCODER, gathered_s=LONG_S)
     await store.add([secret(f"secret-{n}") for n in range(20)], unit_vectors(20, 1))
 
     for number in range(20):
         await store.delete(f"secret-{number}")
+    assert rewritings.count == 0
+    await clock.skip(LONG_S)
 
     await become_clean(tmp_path)
-    assert rewritings.count <= 2
+    assert rewritings.count == 1
     await store.close()
 
 
@@ -232,7 +235,7 @@ async def test_store_answers_and_keeps_what_is_written_while_it_is_rewritten(
     await store.delete("secret")
     rewritings.opened.clear()
     settling = asyncio.create_task(store.settled())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENT_S):
         await rewritings.reached.wait()
 
     await store.add(rows("meanwhile", 1), vectors[202:])
@@ -270,7 +273,7 @@ async def test_closing_in_the_middle_of_a_rewriting_loses_nothing(
     await store.delete("secret")
     rewritings.opened.clear()
     settling = asyncio.create_task(store.settled())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENT_S):
         await rewritings.reached.wait()
     settling.cancel()
     rewritings.opened.set()

@@ -23,6 +23,7 @@ from service.demonstrations.encoder import Vectors
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
+from tests.clock import PATIENT_S
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -121,7 +122,7 @@ class Gate:
     """Holds the building of graphs until it is let go.
 
     Attributes:
-        reached: set when graphs are about to be built; `reach` waits for it, in vain for 30 s only.
+        reached: set when graphs are about to be built; `reach` waits for it, in vain not for ever.
         opened: to be set, for them to be built.
     """
 
@@ -130,7 +131,7 @@ class Gate:
         self.opened = asyncio.Event()
 
     async def reach(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENT_S):
             await self.reached.wait()
 
     async def build(self, shard: Path) -> None:
@@ -355,7 +356,7 @@ async def test_closing_stops_the_building_and_loses_nothing(
     assert len(shards(tmp_path)) == 2
 
     await store.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENT_S):
         await adding
 
     again = await open_edge(tmp_path, ENCODER)

@@ -18,7 +18,7 @@ from service.conversation.dialogue import Demonstration
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
 from service.demonstrations.server import Limits, open_collection, open_server
-from service.demonstrations.store import DemonstrationStore, IndexMismatch
+from service.demonstrations.store import Correction, DemonstrationStore, IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
 Vectorise = Callable[[int, int], Vectors]
@@ -130,6 +130,52 @@ async def test_length_of_a_vector_does_not_matter(
     assert best.demonstration == rows[3]
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
     assert best.similarity <= 1.0
+
+
+async def test_corrections_are_found_apart_with_where_they_were_said(
+    store: DemonstrationStore, unit_vectors: Vectorise
+) -> None:
+    """By their tenant alone, in their label space; among its demonstrations all the same."""
+    rows, vectors = demonstrations(30), unit_vectors(31, 1)
+    await store.add(rows, vectors[:30])
+    context = unit_vectors(1, 9)[0]
+    corrections = [
+        Correction(Demonstration("c1", "meld", "joy", "We won!"), context, 12.5),
+        Correction(Demonstration("c2", "meld", "anger", "They won."), None, 13.5),
+        Correction(Demonstration("c3", "iemocap", "joy", "We won."), None, 14.5),
+    ]
+    for correction, vector in zip(corrections, vectors, strict=False):
+        await store.add_correction(correction, vector, "one")
+
+    first, second = await store.corrections(vectors[0], "meld", 5, "one")
+
+    assert first.similarity == pytest.approx(1, abs=1e-5)
+    assert (first.correction.demonstration, first.correction.said_at) == (
+        corrections[0].demonstration,
+        12.5,
+    )
+    assert first.correction.context == pytest.approx(context, abs=1e-3)
+    assert second.correction == corrections[1]
+    assert await store.corrections(vectors[0], "meld", 5, "two") == []
+    assert await store.count_corrections("meld", "one") == 2
+    assert await store.count_corrections("meld", "two") == 0
+    found = await store.nearest(vectors[0], "meld", 40, "one")
+    assert {match.demonstration.id for match in found} == {row.id for row in rows[::3]}
+    assert await store.get("c1", "one") == corrections[0].demonstration
+    assert sorted(await listed(store, "meld", 4, "one"))[:2] == ["c1", "c2"]
+
+    await store.delete("c1", "one")
+    changed = Correction(corrections[1].demonstration, context, 15.5)
+    await store.add_correction(changed, vectors[1], "one")
+    (left,) = await store.corrections(vectors[0], "meld", 5, "one")
+    assert left.correction.said_at == 15.5
+
+
+async def test_a_correction_needs_a_finite_vector(store: DemonstrationStore) -> None:
+    """As every demonstration."""
+    correction = Correction(Demonstration("c1", "meld", "joy", "We won!"), None, 12.5)
+    with pytest.raises(ValueError, match="finite"):
+        await store.add_correction(correction, np.full(DIMENSIONS, np.nan, np.float32), "one")
 
 
 async def test_fewer_than_k_gives_those_there_are(

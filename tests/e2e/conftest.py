@@ -70,7 +70,7 @@ class Service:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.client.close()
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, f"these outlived the service: {alive}"
 
     def stop(self) -> int:

@@ -130,7 +130,7 @@ def test_the_engine_of_a_score_that_is_killed_ends_with_it(tmp_path: Path) -> No
         below = psutil.Process(process.pid).children(recursive=True)
         process.kill()
 
-    gone, alive = psutil.wait_procs(below, timeout=30)
+    gone, alive = psutil.wait_procs(below, timeout=60)
     assert gone
     assert not alive
 

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.clock import PATIENT_S
 from tests.e2e.conftest import Service, environment
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -52,7 +53,7 @@ class Collector:
                         self.spans[span.name] = span
 
     def wait(self, name: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT_S
         while name not in self.spans:
             assert time.monotonic() < deadline, f"no {name} among {sorted(self.spans)}"
             time.sleep(0.1)

@@ -20,6 +20,8 @@ from tests.e2e.conftest import Service, environment
 from tests.faults.starting import QuickService, Starter
 
 NOTICED_S = 15  # from a fault of the engine to the refusals
+# Of others, beside whoever does harm. On a machine that does nothing else, a second is enough.
+LONGEST_WAIT_S = float(os.environ.get("ERC_TEST_LONGEST_WAIT_S", "10"))
 REMARKS = ("We won! I am so happy!", "That is awful.", "Who are you?", "Fine. Whatever you say.")
 
 _numbers = count()

@@ -61,6 +61,7 @@ class Ledger:
         said: the utterances of each dialogue, in the order they were sent.
         corrected: of each utterance, by dialogue and index, in order.
         events: of the followed dialogue, each as id, name and data.
+        begun: set when an event has come, and something was corrected and erased.
     """
 
     said: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
@@ -69,6 +70,7 @@ class Ledger:
     jobs: list[Asked] = field(default_factory=list)
     shown: list[Asked] = field(default_factory=list)
     events: list[tuple[str, str, Any]] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def asked(self) -> list[Asked]:
         """All of it, without order."""
@@ -120,8 +122,7 @@ class Ledger:
 
     async def ask_for_jobs(self, client: httpx.AsyncClient, killed: asyncio.Event) -> None:
         """Have dialogues scored while nobody waits: some seconds' work, in portions."""
-        said = [{"speaker": f"S{n % 2}", "text": f"{REMARKS[n % 4]} {n}"} for n in range(6)]
-        body = {"dialogues": [{"id": str(n), "utterances": said} for n in range(90)]}
+        body = {"dialogues": [{"id": str(n), "utterances": remarks(n)} for n in range(90)]}
         asked = Asked("POST", "/batch", body, f"job-{next(_numbers)}", LATER)
         self.jobs.append(asked)
         await asked.send(client)
@@ -159,11 +160,18 @@ class Ledger:
                     return False
                 async for event in events_of(stream):
                     self.events.append(event)
+                    if self.corrected and self.erased:
+                        self.begun.set()
                     if event[0] == last:
                         return True
         except httpx.TransportError:
             pass
         return True
+
+
+def remarks(dialogue: int) -> list[dict[str, str]]:
+    """Six that no other dialogue has: what has been asked already is no work."""
+    return [{"speaker": f"S{n % 2}", "text": f"{REMARKS[n % 4]} {dialogue}, {n}"} for n in range(6)]
 
 
 def utterance(dialogue: str, number: int) -> Asked:

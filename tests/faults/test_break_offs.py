@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import socket
 import struct
@@ -15,14 +14,12 @@ import pytest
 
 from service.access.keys import Key, Scope, entry, hash_given, new_key
 from tests.e2e.conftest import Service
-from tests.faults.conftest import number
+from tests.faults.conftest import LONGEST_WAIT_S, number
 
 BREAK_OFFS = 500
 AT_ONCE = 2
 LATEST_S = 0.04
 JOBS = 60
-# On a machine that does nothing else, a second is enough.
-LONGEST_WAIT_S = float(os.environ.get("ERC_TEST_LONGEST_WAIT_S", "5"))
 DIALOGUES = 8
 SCOPES = frozenset({Scope.READ, Scope.WRITE})
 

@@ -87,7 +87,7 @@ def test_a_clock_that_is_set_costs_no_request_and_no_result(
     timeline = service.client.get("/dialogues/call").json()["utterances"]
     assert [each["index"] for each in timeline] == [0, 1, 2, 3]
     assert [each["emotion"] for each in timeline] == [each["emotion"] for each in said]
-    assert following.result(30) == [each["text"] for each in said]
+    assert following.result(60) == [each["text"] for each in said]
     where = job.headers["location"]
     eventually(lambda: service.client.get(where).json()["state"] == "done", 60)
     results = service.client.get(f"{where}/results").text.splitlines()

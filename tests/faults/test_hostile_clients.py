@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Service, environment
-from tests.faults.conftest import eventually, number
+from tests.faults.conftest import LONGEST_WAIT_S, eventually, number
 
 DATABASES = os.environ.get("ERC_TEST_DATABASES", "sqlite").split(",")
 PLACES = 2048  # ERC_ADMISSION__CONNECTIONS
@@ -117,7 +117,7 @@ def test_held_connections_shut_nobody_out(service: Service, first: bytes, then: 
             with suppress(OSError):  # it may have made way
                 connection.recv(1)
                 connection.send(then)
-        came_in_s = eventually(lambda: is_alive(service), 10)
+        came_in_s = eventually(lambda: is_alive(service), 30)
         free_s = eventually(lambda: open_connections(service) <= before, 60)
 
     print(f"another was answered after {came_in_s:.1f} s, all were closed after {free_s:.1f} s")
@@ -144,7 +144,7 @@ def test_a_flood_takes_no_memory_and_no_time(service: Service, first: bytes, the
 
     print(f"{sent:.0f} MB sent, {most - before:.0f} MB kept, answers within {slowest_s:.2f} s")
     assert most - before < MORE_MB
-    assert slowest_s < 3
+    assert slowest_s < max(3, LONGEST_WAIT_S)
 
 
 def test_what_cannot_be_read_is_counted_and_not_logged(service: Service) -> None:

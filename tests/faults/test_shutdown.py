@@ -3,12 +3,14 @@
 import asyncio
 import signal
 import time
+from functools import partial
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.faults.conftest import Load, whole_batch
+from tests.faults.conftest import Load, eventually, is_refused, whole_batch
+from tests.faults.conftest import number as metric
 
 GRACE_S = 20
 
@@ -48,9 +50,10 @@ async def end_under_load(
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         batch = asyncio.create_task(client.post("/batch", json=whole_batch(500)))
         callers = asyncio.create_task(load.keep_saying(service.url, 4, lambda: ended))
-        await asyncio.sleep(1)
+        under_way = partial(metric, service, "erc_requests_in_flight", priority="batch")
+        await asyncio.to_thread(eventually, lambda: under_way() and load.stored, 60)
         service.process.send_signal(number)
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(eventually, lambda: is_refused(service), 15)
         refusal = await client.post(
             "/dialogues/late/utterances", json={"speaker": "Ann", "text": "Wait!"}
         )

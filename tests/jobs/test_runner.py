@@ -15,6 +15,7 @@ from service.jobs import JobRunner
 from service.sessions.answers import Answer, Answers, Key, Once
 from service.sessions.database import Database
 from service.sessions.jobs import Job, Jobs, JobState
+from tests.clock import PATIENT_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,14 +41,15 @@ async def echo(tenant: str, label_space: str, dialogue: dict[str, Any]) -> dict[
     return {"line": dialogue["line"], "for": tenant, "in": label_space}
 
 
-async def worker(url: str, name: str, lease_s: float = 2) -> Process:
+async def worker(url: str, name: str, lease_s: float = 2, most: int = 1000) -> Process:
+    given = (url, name, str(lease_s), str(most))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.jobs.worker", url, name, str(lease_s), stdout=PIPE, cwd=ROOT
+        sys.executable, "-m", "tests.jobs.worker", *given, stdout=PIPE, cwd=ROOT
     )
 
 
 async def done(jobs: Jobs, job_id: str) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENT_S):
         while (await jobs.find("one", job_id)).state is not JobState.DONE:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -166,11 +168,11 @@ async def test_an_erased_job_is_given_up(database: Database) -> None:
         return {}
 
     working = asyncio.create_task(JobRunner(jobs, endless, lease_s=0.3).work())
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), PATIENT_S)
     await jobs.delete("one", job_id)
 
-    assert await asyncio.wait_for(working, 10)
-    await asyncio.wait_for(ended.wait(), 1)
+    assert await asyncio.wait_for(working, PATIENT_S)
+    await asyncio.wait_for(ended.wait(), PATIENT_S)
     assert await lines(jobs, job_id) == []
     with pytest.raises(JobNotFound):
         await jobs.find("one", job_id)
@@ -228,9 +230,9 @@ async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
     """The next one goes on: each dialogue is in the results exactly once."""
     jobs = Jobs(database)
     job_id = await stored(jobs, portions=40, size=5)
-    first = await worker(url, "first")
+    first = await worker(url, "first", most=150)
     assert first.stdout is not None
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENT_S):
         for _ in range(37):
             await first.stdout.readline()
     first.kill()

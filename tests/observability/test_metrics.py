@@ -54,7 +54,13 @@ def expecting() -> Bundle:
 
 def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
     emotion = {"label_space": "meld", "label": label, "confidence": 0.75, "label_mass": 0.97}
-    return {"emotion": emotion, "demonstrations": [], "degraded": [], "truncated": False} | more
+    return {
+        "emotion": emotion,
+        "model_alone": None,
+        "demonstrations": [],
+        "degraded": [],
+        "truncated": False,
+    } | more
 
 
 def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:

@@ -14,8 +14,9 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.demonstrations.store import Match
+from service.demonstrations.store import Correction, CorrectionMatch, Match
 from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.retrieval import NearCorrection, Retrieved, Wanted
 
 BEGIN, END = 0, 1
 
@@ -90,17 +91,34 @@ class ScriptedRetrieval:
     """Retrieval that finds what it is told, and keeps what it was asked."""
 
     found: list[Match] = field(default_factory=list)
+    corrections: list[NearCorrection] = field(default_factory=list)
     failure: Exception | None = None
-    asked: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    asked: list[tuple[list[str], str, int, str | None]] = field(default_factory=list)
 
     async def nearest(
-        self, text: str, label_space: str, count: int, tenant: str | None, priority: Priority
-    ) -> list[Match]:
-        self.asked.append((text, label_space, count, tenant))
+        self,
+        texts: Sequence[str],
+        label_space: str,
+        wanted: Wanted,
+        tenant: str | None,
+        priority: Priority,
+    ) -> Retrieved:
+        self.asked.append((list(texts), label_space, wanted.examples, tenant))
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        return [m for m in self.found if m.demonstration.label_space == label_space]
+        return Retrieved(
+            tuple(m for m in self.found if m.demonstration.label_space == label_space),
+            tuple(self.corrections),
+        )
+
+
+def corrected(
+    name: str, label: str, similarity: float, context_similarity: float, text: str = "We won!"
+) -> NearCorrection:
+    """A correction in MELD's labels that retrieval may find."""
+    correction = Correction(Demonstration(name, "meld", label, text), None, 0.0)
+    return NearCorrection(CorrectionMatch(correction, similarity), context_similarity)
 
 
 # Opens a recognizer with one label space; its arguments change the bundle.

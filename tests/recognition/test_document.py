@@ -1,9 +1,18 @@
 """A recognition as JSON."""
 
+from typing import Any, cast
+
 from service.conversation.dialogue import Line
-from service.recognition.document import document, forecast_document
+from service.recognition.document import document, forecast_document, with_texts, without_texts
 from service.recognition.pipeline import Recognizer
-from tests.recognition.conftest import OpenRecognizer, ScriptedEngine
+from tests.recognition.conftest import (
+    OpenRecognizer,
+    ScriptedEngine,
+    ScriptedRetrieval,
+    corrected,
+)
+
+SHOWN: Any = {"weight": 0.0, "shown": True}
 
 
 async def test_document_says_what_the_interface_promises(
@@ -33,9 +42,10 @@ async def test_document_says_what_the_interface_promises(
             "probabilities": found["emotion"]["probabilities"],
             "label_mass": 0.75,
         },
+        "model_alone": None,
         "demonstrations": [
-            {"id": "e1", "text": "Who took it?", "label": "anger", "similarity": 0.75},
-            {"id": "e2", "text": "Found it!", "label": "joy", "similarity": 0.5},
+            {"id": "e1", "text": "Who took it?", "label": "anger", "similarity": 0.75} | SHOWN,
+            {"id": "e2", "text": "Found it!", "label": "joy", "similarity": 0.5} | SHOWN,
         ],
         "model": {"bundle": "mini", "version": "3", "template": "v2"},
         "degraded": [],
@@ -54,4 +64,29 @@ async def test_forecasts_document_is_that_of_an_utterance_without_demonstrations
     forecast = await recognizer.forecast([Line(0, "We won!")], 1, meld)
 
     found = forecast_document(forecast, recognizer.bundle)
-    assert {**found, "demonstrations": said["demonstrations"]} == said
+    heard = {"demonstrations": said["demonstrations"], "model_alone": None}
+    assert {**found, **heard} == said
+
+
+async def test_document_says_what_a_correction_changed(
+    recognizer: Recognizer, retrieval: ScriptedRetrieval, engine: ScriptedEngine
+) -> None:
+    """Its weight, and what the model says without it; stored, old answers read as before."""
+    engine.believes = {"joyful": 0.9}
+    retrieval.corrections = [corrected("c1", "sadness", 1.0, 1.0)]
+    recognition = await recognizer.recognize([Line(0, "We won!")], recognizer.label_space("meld"))
+
+    found = document(recognition, recognizer.bundle)
+
+    assert found["emotion"]["label"] == "sadness"
+    assert found["model_alone"] is not None
+    assert found["model_alone"]["label"] == "joy"
+    first, *others = found["demonstrations"]
+    assert (first["id"], first["shown"], first["weight"] > 0.8) == ("c1", True, True)
+    assert [(each["id"], each["weight"]) for each in others] == [("e1", 0.0)]
+    stored = without_texts(cast(dict[str, Any], found))
+    assert with_texts(stored, {"c1": "We won!", "e1": "Who took it?"}) == found
+    old = {"demonstrations": [{"id": "e1", "label": "anger", "similarity": 0.75}]}
+    assert with_texts(old, {})["demonstrations"] == [
+        {"id": "e1", "text": None, "label": "anger", "similarity": 0.75} | SHOWN
+    ]

@@ -17,7 +17,13 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.recognition.pipeline import Recognizer, open_recognizer
-from tests.recognition.conftest import OpenRecognizer, ScriptedEngine, ScriptedRetrieval, Words
+from tests.recognition.conftest import (
+    OpenRecognizer,
+    ScriptedEngine,
+    ScriptedRetrieval,
+    Words,
+    corrected,
+)
 
 HELLO = [Line(0, "Hello there."), Line(1, "Where is it?")]
 INSTRUCTION = (
@@ -39,17 +45,17 @@ async def test_model_reads_history_then_examples_then_the_cue(
         INSTRUCTION + "\n0: Hello there.\n1: Where is it?" + EXAMPLES + "\nEmotion:"
     ]
     assert engine.priorities == [Priority.INTERACTIVE]
-    assert [match.demonstration.id for match in recognition.demonstrations] == ["e1", "e2"]
+    assert [heard.match.demonstration.id for heard in recognition.demonstrations] == ["e1", "e2"]
     assert recognition.degraded == ()
 
 
 async def test_examples_are_sought_for_the_target_alone(
     recognizer: Recognizer, retrieval: ScriptedRetrieval
 ) -> None:
-    """By its text, in its label space, as many as the model was trained with, of its tenant."""
+    """With the lines before it, in its label space, as many as the model knows, of its tenant."""
     await recognizer.recognize(HELLO, recognizer.label_space("MELD"), tenant="one")
 
-    assert retrieval.asked == [("Where is it?", "meld", 2, "one")]
+    assert retrieval.asked == [(["Hello there.", "Where is it?"], "meld", 2, "one")]
 
 
 async def test_a_prompt_is_kept_apart_from_those_of_other_tenants(
@@ -162,6 +168,64 @@ async def test_other_failures_of_retrieval_are_not_hidden(
 
     with pytest.raises(TypeError, match="scripted"):
         await recognizer.recognize(HELLO, recognizer.label_space("meld"))
+
+
+async def test_a_correction_of_a_like_utterance_outweighs_the_model(
+    recognizer: Recognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """And is shown to it; the answer says what the model says alone."""
+    engine.believes = {"joyful": 0.99}
+    retrieval.corrections = [corrected("c1", "sadness", 0.95, 1.0, "Where was it?")]
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"), tenant="one")
+
+    assert recognition.prediction.label.name == "sadness"
+    assert recognition.model_alone is not None
+    assert recognition.model_alone.label.name == "joy"
+    assert [heard.match.demonstration.id for heard in recognition.demonstrations] == ["c1", "e1"]
+    assert "Where was it?" in engine.prompts[0]
+
+
+async def test_a_correction_without_a_vote_leaves_no_trace(
+    recognizer: Recognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """Neither in the prompt nor in a digit of the answer."""
+    engine.believes = {"joyful": 0.6, "sad": 0.3}
+    space = recognizer.label_space("meld")
+    before = await recognizer.recognize(HELLO, space, tenant="one")
+    far = corrected("c1", "sadness", 0.78, 0.2, "Who?")
+    unknown = corrected("c2", "relief", 1.0, 1.0)  # of a label space that has changed since
+
+    retrieval.corrections = [far, unknown]
+
+    assert await recognizer.recognize(HELLO, space, tenant="one") == before
+    assert before.model_alone is None
+
+
+@pytest.mark.parametrize("shown", [2, 0])
+async def test_a_correction_counts_whether_or_not_prompts_show_demonstrations(
+    shown: int, open_with: OpenRecognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """Where they show none, it is looked for while the prompt is read."""
+    recognizer = open_with(demonstrations=shown)
+    retrieval.corrections = [corrected("c1", "sadness", 1.0, 1.0)]
+
+    recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"), tenant="one")
+
+    assert recognition.prediction.label.name == "sadness"
+    assert recognition.demonstrations[0].shown is (shown > 0)
+    assert ("Examples" in engine.prompts[0]) is (shown > 0)
+
+
+async def test_a_failure_beside_lost_retrieval_is_told_as_it_is(
+    open_with: OpenRecognizer, engine: ScriptedEngine, retrieval: ScriptedRetrieval
+) -> None:
+    """Not as one of a group of failures."""
+    recognizer = open_with(demonstrations=0)
+    retrieval.failure = TypeError("scripted")
+
+    with pytest.raises(TypeError, match="scripted"):
+        await recognizer.recognize(HELLO, recognizer.label_space("meld"), tenant="one")
 
 
 @pytest.mark.parametrize("without", ["retrieval", "demonstrations"])

@@ -9,6 +9,7 @@ from service.decoding.engine import Priority
 from service.errors import EngineUnavailable
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
+from tests.clock import PATIENT_S
 from tests.recognition.conftest import OpenRecognizer, ScriptedEngine
 
 TALK = tuple(Utterance(f"S{n % 3}", f"Turn {n} is word{n:02}.") for n in range(24))
@@ -142,5 +143,5 @@ async def test_places_are_free_again_after_a_failure(
         await recognize_dialogue(recognizer, TALK, space, places)
     engine.failure = None
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_S):
         assert len(await recognize_dialogue(recognizer, TALK, space, places)) == len(TALK)

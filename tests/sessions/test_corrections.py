@@ -49,8 +49,10 @@ async def test_a_correction_is_stored_with_what_is_to_be_delivered(store: Sessio
     name = first.pending.demonstration_id
     assert second.pending.demonstration_id == name
     assert await store.corrections.pending(10) == [second.pending]
-    wanted = Demonstration(name, "meld", "surprise", "We won!")
-    assert await store.corrections.wanted(first.pending) == wanted
+    wanted = await store.corrections.wanted(first.pending)
+    assert wanted is not None
+    assert wanted.demonstration == Demonstration(name, "meld", "surprise", "We won!")
+    assert wanted.before == ()
     assert await store.corrections.delivered(first.pending) == second.pending
     assert await store.corrections.delivered(second.pending) is None
     assert await store.corrections.pending(10) == []

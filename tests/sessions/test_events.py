@@ -8,6 +8,7 @@ from service.sessions.corrections import Correction
 from service.sessions.database import Database
 from service.sessions.events import CorrectionChange, Events, Position
 from service.sessions.store import SessionStore, StoredUtterance
+from tests.clock import PATIENT_S
 
 
 async def say(store: SessionStore, dialogue_id: str, text: str) -> None:
@@ -82,7 +83,7 @@ async def test_who_follows_is_woken_by_every_write(
     await say(store, "d", "a")
     woken = asyncio.Event()
     with store.followed.follow("one", "d", woken.set):
-        await asyncio.wait_for(woken.wait(), 10)  # nobody knows what it was before
+        await asyncio.wait_for(woken.wait(), PATIENT_S)  # nobody knows what it was before
         for write in (
             say(writer, "d", "b"),
             writer.corrections.put("one", "d", 0, "meld", "joy"),
@@ -91,8 +92,8 @@ async def test_who_follows_is_woken_by_every_write(
         ):
             woken.clear()
             await write
-            assert woken.is_set() is here
-            await asyncio.wait_for(woken.wait(), 10)
+            assert woken.is_set() or not here
+            await asyncio.wait_for(woken.wait(), PATIENT_S)
 
 
 async def test_one_task_asks_for_all_and_only_while_somebody_follows(store: SessionStore) -> None:

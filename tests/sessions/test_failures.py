@@ -23,6 +23,7 @@ from service.sessions.database import Database, open_database, transactional
 from service.sessions.failures import cause_of, is_ours
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
+from tests.clock import PATIENT_S, Clock
 from tests.conftest import postgresql_server
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ class Server:
 
         where = ("-D", str(self.handle.pgdata))
         by = {"bin_path": self.handle.bin_path, "user": self.handle.system_user}
-        pgexec("pg_ctl", (*where, *arguments), timeout=30, **by)
+        pgexec("pg_ctl", (*where, *arguments), timeout=PATIENT_S, **by)
 
     def start(self, *options: str) -> None:
         given = f"-h 127.0.0.1 -p {self.port} -k {self.handle.pgdata} {' '.join(options)}"
@@ -333,7 +334,7 @@ async def test_a_server_that_is_shutting_down(server: Server) -> None:
 
 
 async def shutting_down(server: Server) -> str:
-    for _ in range(200):
+    for _ in range(2000):
         with suppress(AssertionError):  # it has not begun
             return await cause(server.url)
         await asyncio.sleep(0.05)
@@ -352,7 +353,7 @@ async def test_a_connection_that_was_ended_meanwhile(server: Server) -> None:
     async def use(database: Database) -> None:
         async with database.engine.connect() as one, database.engine.connect() as other:
             pid = (await one.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-            await other.execute(text(f"SELECT pg_terminate_backend({pid}), pg_sleep(0.3)"))
+            await other.execute(text(f"SELECT pg_terminate_backend({pid}, 60000)"))
             await one.execute(text("SELECT 1"))
 
     told = await cause(server.url, use)
@@ -446,8 +447,14 @@ async def test_a_limit_of_the_servers_own(tables: URL, kind: str) -> None:
     assert f"canceling statement due to {kind.replace('_', ' ')}" in told
 
 
-async def test_a_statement_that_takes_too_long(server: Server) -> None:
-    told = await cause(server.url, statement("SELECT pg_sleep(5)"), command_timeout_s=0.2)
+async def test_a_statement_that_takes_too_long(server: Server, clock: Clock) -> None:
+    async def use(database: Database) -> None:
+        async with database.engine.connect() as connection:
+            sleeping = asyncio.create_task(connection.execute(text("SELECT pg_sleep(600)")))
+            await clock.skip(600)
+            await sleeping
+
+    told = await cause(server.url, use, command_timeout_s=500)
 
     assert told.startswith(f"{server.at} did not carry a statement out in time: look for locks")
 

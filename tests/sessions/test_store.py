@@ -21,6 +21,7 @@ from service.sessions.migrate import migrate
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
 from service.sessions.writers import open_writer
+from tests.clock import PATIENT_S
 
 PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}
 
@@ -389,7 +390,7 @@ async def test_an_append_cancelled_while_it_waits_is_stored_whole_or_not_at_all(
 ) -> None:
     """It leaves no lock either: the next writer finds the dialogue free."""
     await say(store, "Ann", "One.")
-    hasty = SessionStore(open_database(url, command_timeout_s=1.0))
+    hasty = SessionStore(open_database(url, command_timeout_s=PATIENT_S))
     async with transactional(database.engine).begin() as connection:
         await connection.execute(dialogues.update().values(length=dialogues.c.length))
         with pytest.raises(TimeoutError):
@@ -517,11 +518,9 @@ async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
     erasing.cancel()
     await asyncio.wait([erasing])
 
-    for _ in range(200):
-        if not await database.fetch(select(dialogues.c.id)):
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail("a part of the dialogue is left")
+    async with asyncio.timeout(PATIENT_S):
+        while await database.fetch(select(dialogues.c.id)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_closing_waits_for_an_erasure_that_is_under_way(

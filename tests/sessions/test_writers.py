@@ -18,6 +18,7 @@ from service.sessions import writers
 from service.sessions.database import Database, connect_to_sqlite, open_database, transactional
 from service.sessions.migrate import migrate
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+from tests.clock import PATIENT_S
 
 
 async def append(store: SessionStore, tail: Tail, text: str = "Hello.") -> StoredUtterance:
@@ -232,7 +233,7 @@ async def test_an_idle_writer_holds_nothing_of_what_was_said(sqlite_store: Sessi
     (thread,) = (t for t in set(threading.enumerate()) - others if t.name == "sqlite-writer")
 
     # It has reported a moment before it lets go.
-    deadline = monotonic() + 5
+    deadline = monotonic() + PATIENT_S
     while any(isinstance(value, list) for value in variables_of(thread)):
         assert monotonic() < deadline
 

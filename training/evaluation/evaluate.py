@@ -160,7 +160,7 @@ def _answer(
         gold,
         read.prediction.probabilities,
         read.prediction.label_mass,
-        tuple(match.demonstration.label for match in read.demonstrations),
+        tuple(heard.match.demonstration.label for heard in read.demonstrations if heard.shown),
         utterance,
         truncated=read.truncated,
     )

@@ -38,8 +38,8 @@ NEVER_GOOD = {"GET /dialogues/{dialogue_id}/forecast"}
 ADMIN, READER = new_key(), new_key()
 QUOTA = """
 [keys.quota]
-requests_per_s = 2
-burst = 40
+requests_per_s = 0.5
+burst = 60
 """
 
 

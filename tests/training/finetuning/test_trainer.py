@@ -2,9 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,35 @@ def run(arguments: list[str]) -> str:
     return ended.stderr
 
 
+# Runs a module and kills it as soon as a file is there: whoever did so from outside would be late
+# on a machine that stands still.
+KILLED = """
+import os, runpy, signal, sys, threading, time
+from pathlib import Path
+
+checkpoint, module = Path(sys.argv.pop(1)), sys.argv.pop(1)
+
+def watch():
+    while not checkpoint.exists():
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=watch, daemon=True).start()
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
 def kill_when(arguments: list[str], checkpoint: Path) -> None:
-    """Start a run and kill it without warning once it has a checkpoint."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    """Start a run that is killed without warning once it has a checkpoint."""
+    module, *options = arguments[1:]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(checkpoint), module, *options],
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
-        while not checkpoint.exists():
-            assert process.poll() is None, "ended before it could be killed"
-            time.sleep(0.02)
-        process.kill()
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")

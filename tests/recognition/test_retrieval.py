@@ -1,0 +1,150 @@
+"""What is retrieved for an utterance in its dialogue."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.conversation.dialogue import Demonstration
+from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
+from service.demonstrations.edge import EdgeStore, open_edge
+from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.store import Correction
+from service.priority import Priority
+from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of
+
+WANTED = Wanted(examples=2, least_similarity=0.5)
+
+
+class Counting:
+    """Gives each text a direction of its own, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, texts: list[str]) -> Vectors:
+        self.texts += texts
+        return np.stack([np.eye(DIMENSIONS, dtype=np.float32)[len(text)] for text in texts])
+
+
+@pytest.fixture
+def embed() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+async def encoder(embed: Counting) -> AsyncIterator[Encoder]:
+    encoder = Encoder(embed, "counting@1")
+    yield encoder
+    await encoder.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
+    store = await open_edge(tmp_path / "index", "counting@1")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def retrieval(encoder: Encoder, store: EdgeStore) -> NearestDemonstrations:
+    return NearestDemonstrations(encoder, store)
+
+
+async def ask(
+    retrieval: NearestDemonstrations,
+    *texts: str,
+    tenant: str | None = "one",
+    wanted: Wanted = WANTED,
+) -> Retrieved:
+    return await retrieval.nearest(texts, "meld", wanted, tenant, Priority.INTERACTIVE)
+
+
+async def correct(
+    encoder: Encoder, store: EdgeStore, *texts: str, name: str = "c1", tenant: str = "one"
+) -> None:
+    *before, vector = [await encoder.encode(text) for text in texts]
+    demonstration = Demonstration(name, "meld", "joy", texts[-1])
+    await store.add_correction(Correction(demonstration, context_of(before), 1.0), vector, tenant)
+
+
+async def test_a_correction_is_found_by_its_line_and_compared_by_its_context(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """Half of the context is half of the cosine, less what is rounded away."""
+    await correct(encoder, store, "a", "bb", "ccc")
+
+    (same,) = (await ask(retrieval, "a", "bb", "ccc")).corrections
+    (half,) = (await ask(retrieval, "a", "dddd", "ccc")).corrections
+    (other,) = (await ask(retrieval, "dddd", "eeeee", "ccc")).corrections
+
+    assert same.found.similarity == pytest.approx(1)
+    found = [each.context_similarity for each in (same, half, other)]
+    assert found == pytest.approx([1, 0.5, 0], abs=1e-3)
+    assert same.found.correction.demonstration.text == "ccc"
+
+
+async def test_where_dialogues_begin_there_is_no_context_to_compare(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """One of them, or both."""
+    await correct(encoder, store, "ccc")
+
+    (both,) = (await ask(retrieval, "ccc")).corrections
+    (one,) = (await ask(retrieval, "a", "ccc")).corrections
+
+    assert (both.context_similarity, one.context_similarity) == (BOTH_BEGIN, ONE_BEGINS)
+
+
+async def test_corrections_are_no_examples_and_nobody_elses(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """Neither another tenant's, nor that of one who has none."""
+    shared = Demonstration("e1", "meld", "anger", "ccc")
+    await store.add([shared], (await encoder.encode("ccc"))[None])
+    await correct(encoder, store, "ccc")
+
+    for tenant, corrections in (("one", 1), ("two", 0), (None, 0)):
+        found = await ask(retrieval, "ccc", tenant=tenant)
+
+        assert [match.demonstration for match in found.examples] == [shared]
+        assert len(found.corrections) == corrections
+
+
+async def test_a_far_correction_is_not_found(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """Its context is not looked at either."""
+    await correct(encoder, store, "a", "bb", "ccc")
+
+    assert (await ask(retrieval, "a", "bb", "dddd")).corrections == ()
+
+
+async def test_a_dialogues_lines_are_encoded_once(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore, embed: Counting
+) -> None:
+    """Though each is the context of the next ones; of another tenant's the vectors are not told."""
+    await correct(encoder, store, "a", "bb", "ccc")
+    embed.texts.clear()
+
+    for end in (["a"], ["a", "bb"], ["a", "bb", "ccc"], ["a", "bb", "ccc"]):
+        await ask(retrieval, *end)
+    assert embed.texts == ["a", "bb", "ccc"]
+
+    await ask(retrieval, "ccc", tenant="two")
+    assert embed.texts == ["a", "bb", "ccc", "ccc"]
+
+
+async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing_is_encoded(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore, embed: Counting
+) -> None:
+    """The first correction changes that."""
+    none = Wanted(examples=0, least_similarity=0.5)
+    for tenant in ("one", None):
+        assert await ask(retrieval, "ccc", tenant=tenant, wanted=none) == Retrieved()
+    assert embed.texts == []
+
+    await correct(encoder, store, "ccc")
+    found = await ask(retrieval, "ccc", wanted=none)
+    assert (found.examples, len(found.corrections)) == ((), 1)

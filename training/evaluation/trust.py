@@ -1,0 +1,222 @@
+"""How far a person's correction is to be trusted on another utterance, fitted on dialogues.
+
+The question is whether an utterance is the corrected one said again. Dialogues say when it is: a
+line in its own place, a light paraphrase of it there, half of its words there, and, of eight words
+or more, the line in any other place. And when it is not: the next line, any other, the nearest
+ones of other dialogues, equal short lines among them. What else might have been said in a line's
+place no corpus tells, so other lines of the dialogue are put there; these count for less, as two
+contexts that are the same are mostly of the same conversation.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from service.conversation.dialogue import Dialogue
+from service.conversation.neighbours import BOTH_BEGIN, CONTEXT_LINES, ONE_BEGINS, Trust
+from service.decoding.bundle import TrustOfCorrections, write_bundle
+from service.recognition.retrieval import context_of
+from training.arrays import Floats, Vectors
+from training.evaluation.scores import recordable
+from training.mixture.pairing import EncodeTexts
+from training.mixture.paraphrases import paraphrases
+
+_CORRECTED = 1500  # utterances
+_NEAREST = 6
+_HALVED = 6  # words that a line has at least of which half are left out
+_EVERYWHERE = 8  # words that a line has at least which says the same in any place
+_PUT_THERE = 0.4  # what a line counts for that was never said in this place
+
+
+class Pair(NamedTuple):
+    """An utterance beside a corrected one.
+
+    Attributes:
+        words: of the utterance.
+        same: whether it is the corrected one said again.
+        counts: how much the pair counts for.
+    """
+
+    similarity: float
+    context_similarity: float
+    words: int
+    same: bool
+    counts: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTrust:
+    """What was fitted, and how it does on the pairs of other dialogues.
+
+    Attributes:
+        missed: share of the utterances said again that are not taken for it.
+        mistaken: share of the others that are, those that were put in a place left out.
+    """
+
+    trust: Trust
+    missed: float
+    mistaken: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Utterances:
+    """All utterances of some dialogues, in order.
+
+    Attributes:
+        dialogues: the number of each one's dialogue.
+        vectors: shape (utterances, dimensions).
+        contexts: of each; None where it begins its dialogue.
+    """
+
+    texts: tuple[str, ...]
+    dialogues: tuple[int, ...]
+    vectors: Vectors
+    contexts: tuple[Vectors | None, ...]
+
+    def words(self, index: int) -> int:
+        return len(self.texts[index].split())
+
+    def alike(self, one: int, other: int) -> float:
+        """The similarity of two utterances' contexts."""
+        first, second = self.contexts[one], self.contexts[other]
+        if first is None or second is None:
+            return BOTH_BEGIN if first is second else ONE_BEGINS
+        return float(first @ second)
+
+
+def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0) -> FittedTrust:
+    """Fit the odds by logistic regression; every second dialogue is held out to judge it.
+
+    Raises:
+        ValueError: there are too few dialogues to learn from.
+    """
+    if len(dialogues) < 4:
+        raise ValueError(f"need 4 dialogues at least to fit trust on, got {len(dialogues)}")
+    halves = [pairs(dialogues[start::2], encode, seed) for start in (0, 1)]
+    judged = _fitted(halves[0])
+    held = halves[1]
+    taken = np.asarray([_log_odds(judged, pair) > 0 for pair in held])
+    same = np.asarray([pair.same for pair in held])
+    real = np.asarray([pair.counts == 1 for pair in held])
+    return FittedTrust(
+        _fitted(halves[0] + halves[1]),
+        missed=float((~taken[same]).mean()),
+        mistaken=float(taken[~same & real].mean()),
+    )
+
+
+def pairs(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int) -> list[Pair]:
+    """Pairs with utterances that are drawn to be corrected."""
+    rng = random.Random(seed)
+    said = _read(dialogues, encode)
+    count = len(said.texts)
+    drawn = rng.sample(range(count), min(_CORRECTED, count))
+    again = [(index, text) for index in drawn for text in _again(said.texts[index], rng)]
+    found = [
+        Pair(float(said.vectors[index] @ vector), said.alike(index, index), len(text.split()), True)
+        for (index, text), vector in zip(again, encode([text for _, text in again]), strict=True)
+    ]
+    found = [
+        pair._replace(context_similarity=1.0) if pair.context_similarity > BOTH_BEGIN else pair
+        for pair in found
+    ]
+    for index in drawn:
+        found += _elsewhere(said, index, rng)
+    return found
+
+
+def _again(text: str, rng: random.Random) -> Iterator[str]:
+    yield text
+    light = [*paraphrases(text, rng.randrange(_CORRECTED))]
+    if light:
+        yield rng.choice(light).text
+    words = text.split()
+    if len(words) >= _HALVED:
+        yield " ".join(words[n] for n in sorted(rng.sample(range(len(words)), len(words) // 2)))
+
+
+def _elsewhere(said: _Utterances, index: int, rng: random.Random) -> Iterator[Pair]:
+    """An utterance beside others of its dialogue and of other ones."""
+
+    def beside(other: int, *, same: bool = False) -> Pair:
+        similarity = float(said.vectors[index] @ said.vectors[other])
+        return Pair(similarity, said.alike(index, other), said.words(other), same)
+
+    count = len(said.texts)
+    for other in (index + 1, index + 2, index - 1, index + 4):
+        if 0 <= other < count and said.dialogues[other] == said.dialogues[index]:
+            if other == index + 1:
+                yield beside(other)
+            if said.texts[other] != said.texts[index]:
+                there = said.alike(index, index)
+                yield beside(other)._replace(context_similarity=there, counts=_PUT_THERE)
+    chance = rng.randrange(count)
+    if said.dialogues[chance] != said.dialogues[index]:
+        yield beside(chance)
+    if said.words(index) >= _EVERYWHERE:
+        place = rng.randrange(count)
+        yield Pair(1.0, said.alike(index, place), said.words(index), True)
+    nearest = np.argsort(-(said.vectors @ said.vectors[index]))[: _NEAREST + 1]
+    for other in nearest.tolist():
+        long = said.words(other) > _HALVED
+        if said.dialogues[other] != said.dialogues[index] and not (
+            long and said.texts[other] == said.texts[index]
+        ):
+            yield beside(other)
+
+
+def _read(dialogues: Sequence[Dialogue], encode: EncodeTexts) -> _Utterances:
+    texts = [u.text for dialogue in dialogues for u in dialogue.utterances]
+    vectors = encode(texts)
+    numbers, contexts = [], []
+    row = 0
+    for number, dialogue in enumerate(dialogues):
+        for index in range(len(dialogue.utterances)):
+            before = vectors[row - min(index, CONTEXT_LINES) : row]
+            contexts.append(context_of([*before]))
+            numbers.append(number)
+            row += 1
+    return _Utterances(tuple(texts), tuple(numbers), vectors, tuple(contexts))
+
+
+def _fitted(found: Sequence[Pair]) -> Trust:
+    from sklearn.linear_model import LogisticRegression
+
+    # What `Trust.log_odds` multiplies each coefficient with.
+    model = LogisticRegression(C=100.0, max_iter=1000)
+    model.fit(
+        _features(found),
+        [pair.same for pair in found],
+        sample_weight=[pair.counts for pair in found],
+    )
+    line, context, verbatim = (round(float(value), 2) for value in model.coef_[0])
+    return Trust(round(float(model.intercept_[0]), 2), line, context, max(0.0, verbatim))
+
+
+def _features(found: Sequence[Pair]) -> Floats:
+    alone = [
+        Trust(0.0, 1.0, 0.0, 0.0),
+        Trust(0.0, 0.0, 1.0, 0.0),
+        Trust(0.0, 0.0, 0.0, 1.0),
+    ]
+    return np.asarray([[_log_odds(one, pair) for one in alone] for pair in found])
+
+
+def _log_odds(trust: Trust, pair: Pair) -> float:
+    return trust.log_odds(pair.similarity, pair.context_similarity, pair.words)
+
+
+def record_trust(trust: Trust, folder: Path) -> None:
+    """Write it into the `bundle.json` of a bundle or an adapter.
+
+    Raises:
+        BundleError: no bundle.
+        OutputError: its description cannot be written.
+    """
+    bundle = recordable(folder, ())
+    corrections = TrustOfCorrections.model_validate(asdict(trust))
+    write_bundle(bundle.model_copy(update={"corrections": corrections}), folder)
