@@ -252,7 +252,8 @@ class OwnLabelSpaces:
                     [Line(0, text)], self._source, tenant=tenant, priority=Priority.BATCH
                 ),
             )
-        return few_shot.features(vector, read.prediction.probabilities)
+        alone = read.model_alone or read.prediction  # corrections come and go
+        return few_shot.features(vector, alone.probabilities)
 
 
 async def _together(work: Any) -> list[Any]:

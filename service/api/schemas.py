@@ -259,6 +259,7 @@ class Emotion(BaseModel):
     label_space: str
     trained: bool = Field(
         True,
+        exclude_if=bool,
         description="False where no model was trained on the labels: they are a tenant's own, from "
         "examples. Left out otherwise.",
     )

@@ -239,6 +239,25 @@ async def test_what_is_everybodys_is_changed_by_an_admin_alone(
     assert problem(again) == (404, "demonstration-not-found")
 
 
+async def test_label_spaces_are_made_and_deleted_by_an_admin_alone(
+    service: "Service", problem: Any
+) -> None:
+    """They are the tenant's, for all of its keys."""
+    labels = [
+        {"name": "fine", "of": ["neutral", "joy", "surprise"]},
+        {"name": "upset", "of": ["anger", "disgust", "sadness", "fear"]},
+    ]
+    path, body = "/label-spaces/moods", {"derived_from": "meld", "labels": labels}
+
+    for method, more in (("PUT", {"json": body}), ("DELETE", {})):
+        refused = await ask(service, "writer", method, path, **more)
+        assert problem(refused) == (403, "scope-missing")
+    assert (await ask(service, "admin", "PUT", path, json=body)).status_code == 200
+    assert (await ask(service, "writer", "GET", path)).status_code == 200
+    assert problem(await ask(service, "other", "GET", path)) == (404, "label-space-not-found")
+    assert (await ask(service, "admin", "DELETE", path)).status_code == 204
+
+
 async def test_a_key_has_so_many_requests(service: "Service", problem: Any) -> None:
     """Each answer says how many are left, a refusal when to come again; nobody else is touched."""
     first = await ask(service, "limited", "GET", "/label-spaces")

@@ -60,6 +60,9 @@ CALLS = {
     ("get", "/demonstrations/{demonstration_id}"): {"200", "404", "422", *BUSY},
     ("delete", "/demonstrations/{demonstration_id}"): {"204", "404", "409", "410", "422", *BUSY},
     ("get", "/label-spaces"): {"200", *BUSY},
+    ("get", "/label-spaces/{name}"): {"200", "404", "422", *BUSY},
+    ("put", "/label-spaces/{name}"): {"200", "409", "410", *BUSY} | BODY,
+    ("delete", "/label-spaces/{name}"): {"204", "404", "409", "410", "422", *BUSY},
     ("get", "/problems"): {"200", "503", "504"},
     ("get", "/problems/{name}"): {"200", "404", "422", "503", "504"},
     ("get", "/livez"): {"200", "503"},
@@ -172,12 +175,12 @@ async def test_the_example_of_every_body_is_a_good_request(
         name = schema["$ref"].rsplit("/", 1)[1]
         for example in document["components"]["schemas"][name]["examples"]:
             answer = await service.client.request(
-                method, path.format(dialogue_id="call-42", index=0), json=example
+                method, path.format(dialogue_id="call-42", index=0, name="callers"), json=example
             )
             assert answer.is_success, answer.text
             sent += 1
 
-    assert sent == 4
+    assert sent == 6
 
 
 @pytest.mark.parametrize("answer", [UtteranceOut, ForecastOut])

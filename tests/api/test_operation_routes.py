@@ -116,12 +116,18 @@ async def test_every_label_space_is_listed_with_its_labels(service: "Service") -
         "meld",
         "emorynlp",
         "unified",
+        "meld-sentiment",
+        "emorynlp-sentiment",
+        "sentiment",
     }
     assert "iemocap" in spaces
     assert spaces["meld"]["labels"][4] == {
         "name": "joy",
         "verbalizer": "joyful",
         "unified": "joyful",
+        "of": None,
+        "sentence": None,
+        "examples": None,
     }
 
 

@@ -163,7 +163,7 @@ async def test_it_is_listed_and_read_with_its_examples(service: "Service") -> No
 
     assert [each["examples"] for each in read["labels"]] == [THANKS, LOST]
     assert [each["sentence"] for each in listed["labels"]] == [each["sentence"] for each in LABELS]
-    assert "examples" not in listed["labels"][0]
+    assert listed["labels"][0]["examples"] is None
     assert (listed["name"], listed["trained"], listed["available"]) == ("callers", False, True)
     assert (await service.client.get("/label-spaces/meld")).json()["trained"] is True
 

@@ -153,6 +153,7 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
         "answers": 0,
         "deliveries": 2,
         "jobs": 0,
+        "label_spaces": 0,
         "job_work": 0,
         "job_results": 0,
     }

@@ -40,6 +40,8 @@ from service.own_label_spaces import Put
 from service.recognition.answering import AnswerSpace, is_available
 from service.recognition.own import OwnLabel, OwnLabelSpace
 
+_NOT_OWN = {"sentence": None, "examples": None}
+
 router = APIRouter(prefix="/label-spaces", tags=["label spaces"], route_class=JsonRoute)
 
 
@@ -231,10 +233,16 @@ def _document(space: AnswerSpace, bundle: Bundle, *, whole: bool = False) -> dic
 
 def _labels(space: AnswerSpace, whole: bool) -> list[dict[str, Any]]:
     if isinstance(space, LabelSpace):
-        return [{**asdict(each), "of": None} for each in space.labels]
+        return [{**asdict(each), "of": None, **_NOT_OWN} for each in space.labels]
     if isinstance(space, DerivedLabelSpace):
         return [
-            {"name": each.name, "verbalizer": None, "unified": each.unified, "of": dict(each.of)}
+            {
+                "name": each.name,
+                "verbalizer": None,
+                "unified": each.unified,
+                "of": dict(each.of),
+                **_NOT_OWN,
+            }
             for each in space.labels
         ]
     return [
@@ -244,7 +252,7 @@ def _labels(space: AnswerSpace, whole: bool) -> list[dict[str, Any]]:
             "unified": None,
             "of": None,
             "sentence": each.sentence,
-            **({"examples": list(each.examples)} if whole else {}),
+            "examples": list(each.examples) if whole else None,
         }
         for each in space.labels
     ]
