@@ -249,7 +249,11 @@ class OwnLabelSpaces:
             vector, read = await asyncio.gather(
                 self.encoder.encode(text, Priority.BATCH),
                 self.recognizer.recognize(
-                    [Line(0, text)], self._source, tenant=tenant, priority=Priority.BATCH
+                    [Line(0, text)],
+                    self._source,
+                    tenant=tenant,
+                    priority=Priority.BATCH,
+                    corrected=False,
                 ),
             )
         return few_shot.features(vector, read.prediction.probabilities)

@@ -91,13 +91,22 @@ class Answerer:
             DemonstrationsUnavailable: the encoder does not, without which there is no answer in a
                 label space of a tenant's own.
         """
-        reading = self.recognizer.recognize(
-            lines, _read_in(label_space), first=first, tenant=tenant, priority=priority
-        )
         if not isinstance(label_space, OwnLabelSpace):
-            return _said_in(label_space, await reading)
+            found = await self.recognizer.recognize(
+                lines, _read_in(label_space), first=first, tenant=tenant, priority=priority
+            )
+            return _said_in(label_space, found)
         if self.encoder is None:
             raise ValueError("label spaces of tenants' own need an encoder")
+        # Corrections in another label space say nothing of these labels.
+        reading = self.recognizer.recognize(
+            lines,
+            label_space.source,
+            first=first,
+            tenant=tenant,
+            priority=priority,
+            corrected=False,
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 read = group.create_task(reading)
@@ -105,10 +114,7 @@ class Answerer:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         found = read.result()
-        # By the model's own word: corrections in another label space say nothing of these labels.
-        said = label_space.said(encoded.result(), found.model_alone or found.prediction)
-        shown = tuple(replace(heard, weight=0.0) for heard in found.demonstrations if heard.shown)
-        return replace(found, prediction=said, model_alone=None, demonstrations=shown)
+        return replace(found, prediction=label_space.said(encoded.result(), found.prediction))
 
     async def forecast(
         self,

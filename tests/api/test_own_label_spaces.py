@@ -319,6 +319,27 @@ async def test_corrections_in_one_are_kept(service: "Service") -> None:
     assert (await service.timeline("a"))["utterances"][0]["correction"]["label"] == "lost"
 
 
+async def test_corrections_in_other_labels_have_no_part_in_it(service: "Service") -> None:
+    """Neither in what is learnt from the examples, nor in an answer, nor in its prompt."""
+    learnt = (await put(service)).json()["left_out"]
+    answer = (await service.say("a", "Ann", THANKS[1], label_space="callers")).json()
+    prompt = service.engine.prompts[-1]
+    await service.say("b", "Ann", THANKS[1], label_space="unified")
+    said = await service.client.put(
+        "/dialogues/b/utterances/0/label", json={"label": "mad", "label_space": "unified"}
+    )
+    assert said.status_code == 200
+    [(tenant, _)] = service.services.own_label_spaces._kept
+    assert await service.store.count_corrections("unified", tenant) == 1
+
+    again = (await service.say("c", "Ann", THANKS[1], label_space="callers")).json()
+
+    assert service.engine.prompts[-1] == prompt
+    for part in ("emotion", "demonstrations", "model_alone", "degraded"):
+        assert again[part] == answer[part]
+    assert (await put(service)).json()["left_out"] == learnt
+
+
 async def test_metrics_do_not_name_it(service: "Service") -> None:
     """Names that clients choose would be series without end."""
     await put(service)
