@@ -16,7 +16,7 @@ from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
-from service.recognition.own import OwnLabelSpace
+from service.recognition.own import OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
@@ -27,6 +27,10 @@ class Owned(Protocol):
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
         """The one with this name, in lower case; None: the tenant has none."""
+        ...
+
+    async def described(self, tenant: str, name: str) -> OwnLabels | DerivedLabelSpace | None:
+        """The same as it was put: the database alone is asked."""
         ...
 
 
@@ -171,12 +175,12 @@ def answered_label_space(
     return found
 
 
-def is_available(bundle: Bundle, label_space: AnswerSpace) -> bool:
+def is_available(bundle: Bundle, label_space: AnswerSpace | OwnLabels) -> bool:
     """Whether a bundle's answers can be in a label space."""
     return _read_in(label_space).name in bundle.label_spaces
 
 
-def _read_in(label_space: AnswerSpace) -> LabelSpace:
+def _read_in(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
     return label_space if isinstance(label_space, LabelSpace) else label_space.source
 
 
