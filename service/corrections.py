@@ -95,7 +95,7 @@ class Corrector:
         """
         found = None
         if self.own is not None and label_space.casefold() not in self.label_spaces:
-            found = await self.own.find(tenant, label_space.casefold())
+            found = await self.own.described(tenant, label_space.casefold())
         space = found or known_label_space(self.label_spaces, label_space)
         try:
             name = space.label(label).name

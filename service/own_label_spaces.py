@@ -6,8 +6,9 @@ process asks which edition there is whenever a label space is named: a change is
 
 import asyncio
 import base64
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from service.demonstrations.encoder import Encoder
 from service.errors import InvalidLabelSpace, LabelsNotApart, LabelSpaceShipped
 from service.locks import NamedLocks
 from service.priority import Priority
-from service.recognition.own import OwnLabel, OwnLabelSpace
+from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space
 from service.sessions.label_spaces import StoredLabelSpace, StoredLabelSpaces
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+"""What a label space of a tenant's own may be called."""
 
 # Of one tenant; each is some tens of kilobytes.
 MOST_LABEL_SPACES = 50
@@ -132,17 +136,23 @@ class OwnLabelSpaces:
         return Put(space, None)
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
-        """A label space of a tenant's, by its name in lower case; None: it has none.
+        """A label space of a tenant's to answer in, by its name in lower case; None: it has none.
+
+        Its labels have no text: `described` has it.
 
         Raises:
             DatabaseUnavailable: it cannot be looked up.
             EngineUnavailable, DemonstrationsUnavailable: its examples have to be fitted to another
                 model first, and a part does not answer.
         """
+        if not _may_be_called(name):
+            return None
         mark = await self.stored.mark(tenant, name)
+        if mark is None:
+            return None
         kept = self._kept.get((tenant, name))
-        if mark is None or (kept is not None and kept.mark == mark):
-            return None if mark is None or kept is None else kept.label_space
+        if kept is not None and kept.mark == mark:
+            return kept.label_space
         async with self.locks.of(tenant, name):
             kept = self._kept.get((tenant, name))
             if kept is not None and kept.mark == mark:
@@ -151,17 +161,24 @@ class OwnLabelSpaces:
             if stored is None:
                 return None
             space = await self._opened(tenant, stored)
-            if space is not None:
-                self._kept[tenant, name] = _Kept(stored.mark, space)
-            return space
+            return None if space is None else self._keep(tenant, stored.mark, space)
 
-    async def all(self, tenant: str) -> list[OwnLabelSpace | DerivedLabelSpace]:
-        """Those that a tenant has, by name.
+    async def described(self, tenant: str, name: str) -> OwnLabels | DerivedLabelSpace | None:
+        """A label space of a tenant's as it was put, by its name in lower case; None: it has none.
 
         Raises:
-            As `find`.
+            DatabaseUnavailable: it cannot be looked up.
         """
-        found = [await self.find(tenant, name) for name in await self.stored.names(tenant)]
+        stored = await self.stored.find(tenant, name) if _may_be_called(name) else None
+        return None if stored is None else self._described(stored)
+
+    async def all(self, tenant: str) -> list[OwnLabels | DerivedLabelSpace]:
+        """Those that a tenant has, as they were put, by name.
+
+        Raises:
+            DatabaseUnavailable: they cannot be looked up.
+        """
+        found = [await self.described(tenant, name) for name in await self.stored.names(tenant)]
         return [each for each in found if each is not None]
 
     async def delete(self, tenant: str, name: str) -> None:
@@ -204,11 +221,19 @@ class OwnLabelSpaces:
         stored = await self.stored.put(
             tenant, space.name, text, fitted_for, fitted, most=MOST_LABEL_SPACES
         )
-        self._kept[tenant, space.name] = _Kept(stored.mark, space)
+        self._keep(tenant, stored.mark, space)
 
-    async def _opened(
-        self, tenant: str, stored: StoredLabelSpace
-    ) -> OwnLabelSpace | DerivedLabelSpace | None:
+    def _keep(
+        self, tenant: str, mark: str, space: OwnLabelSpace | DerivedLabelSpace
+    ) -> OwnLabelSpace | DerivedLabelSpace:
+        """Keep what answers need: no text, which another process may have been told to erase."""
+        if isinstance(space, OwnLabelSpace):
+            labels = tuple(replace(each, sentence="", examples=()) for each in space.labels)
+            space = replace(space, labels=labels)
+        self._kept[tenant, space.name] = _Kept(mark, space)
+        return space
+
+    def _described(self, stored: StoredLabelSpace) -> OwnLabels | DerivedLabelSpace | None:
         """What is stored; None: it is derived from a label space that there is no more."""
         said = orjson.loads(stored.definition)
         if "derived_from" in said:
@@ -222,12 +247,21 @@ class OwnLabelSpaces:
             OwnLabel(each["name"], each["sentence"], tuple(each["examples"]))
             for each in said["labels"]
         )
+        return OwnLabels(stored.name, said["title"], self._source, labels)
+
+    async def _opened(
+        self, tenant: str, stored: StoredLabelSpace
+    ) -> OwnLabelSpace | DerivedLabelSpace | None:
+        """The same, with what was learnt from its examples, by the model that is served."""
+        found = self._described(stored)
+        if not isinstance(found, OwnLabels):
+            return found
         if stored.fitted is not None and stored.fitted_for == self._model:
-            classifier = _classifier(stored.fitted, len(labels))
+            classifier = _classifier(stored.fitted, len(found.labels))
         else:
-            classifier, _, _ = await self._fit(tenant, labels)
+            classifier, _, _ = await self._fit(tenant, found.labels)
             await self.stored.fit_again(tenant, stored, self._model, _fitted(classifier))
-        return OwnLabelSpace(stored.name, said["title"], self._source, labels, classifier)
+        return OwnLabelSpace(found.name, found.title, found.source, found.labels, classifier)
 
     async def _fit(
         self, tenant: str, labels: Sequence[OwnLabel]
@@ -249,11 +283,20 @@ class OwnLabelSpaces:
             vector, read = await asyncio.gather(
                 self.encoder.encode(text, Priority.BATCH),
                 self.recognizer.recognize(
-                    [Line(0, text)], self._source, tenant=tenant, priority=Priority.BATCH
+                    [Line(0, text)],
+                    self._source,
+                    tenant=tenant,
+                    priority=Priority.BATCH,
+                    corrected=False,
                 ),
             )
         alone = read.model_alone or read.prediction  # corrections come and go
         return few_shot.features(vector, alone.probabilities)
+
+
+def _may_be_called(name: str) -> bool:
+    """Whether a label space may have been put by a name: not every database looks for any other."""
+    return re.fullmatch(NAME_PATTERN, name) is not None
 
 
 async def _together(work: Any) -> list[Any]:

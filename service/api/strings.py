@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from service.dialogue_format import Patterned
+from service.own_label_spaces import NAME_PATTERN
 
 # What a server puts in the place of a path's bytes that are not UTF-8: ids would be mixed up.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -44,7 +45,7 @@ OwnLabelSpaceName = Annotated[
     str,
     Field(
         max_length=64,
-        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        pattern=NAME_PATTERN,
         description="A name of your own: small letters, digits, `-` and `_`.",
         examples=["callers"],
     ),

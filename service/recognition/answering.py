@@ -16,7 +16,7 @@ from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
-from service.recognition.own import OwnLabelSpace
+from service.recognition.own import OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
@@ -27,6 +27,10 @@ class Owned(Protocol):
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
         """The one with this name, in lower case; None: the tenant has none."""
+        ...
+
+    async def described(self, tenant: str, name: str) -> OwnLabels | DerivedLabelSpace | None:
+        """The same as it was put: the database alone is asked."""
         ...
 
 
@@ -91,13 +95,22 @@ class Answerer:
             DemonstrationsUnavailable: the encoder does not, without which there is no answer in a
                 label space of a tenant's own.
         """
-        reading = self.recognizer.recognize(
-            lines, _read_in(label_space), first=first, tenant=tenant, priority=priority
-        )
         if not isinstance(label_space, OwnLabelSpace):
-            return _said_in(label_space, await reading)
+            found = await self.recognizer.recognize(
+                lines, _read_in(label_space), first=first, tenant=tenant, priority=priority
+            )
+            return _said_in(label_space, found)
         if self.encoder is None:
             raise ValueError("label spaces of tenants' own need an encoder")
+        # Corrections in another label space say nothing of these labels.
+        reading = self.recognizer.recognize(
+            lines,
+            label_space.source,
+            first=first,
+            tenant=tenant,
+            priority=priority,
+            corrected=False,
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 read = group.create_task(reading)
@@ -105,10 +118,7 @@ class Answerer:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         found = read.result()
-        # By the model's own word: corrections in another label space say nothing of these labels.
-        said = label_space.said(encoded.result(), found.model_alone or found.prediction)
-        shown = tuple(replace(heard, weight=0.0) for heard in found.demonstrations if heard.shown)
-        return replace(found, prediction=said, model_alone=None, demonstrations=shown)
+        return replace(found, prediction=label_space.said(encoded.result(), found.prediction))
 
     async def forecast(
         self,
@@ -165,12 +175,12 @@ def answered_label_space(
     return found
 
 
-def is_available(bundle: Bundle, label_space: AnswerSpace) -> bool:
+def is_available(bundle: Bundle, label_space: AnswerSpace | OwnLabels) -> bool:
     """Whether a bundle's answers can be in a label space."""
     return _read_in(label_space).name in bundle.label_spaces
 
 
-def _read_in(label_space: AnswerSpace) -> LabelSpace:
+def _read_in(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
     return label_space if isinstance(label_space, LabelSpace) else label_space.source
 
 

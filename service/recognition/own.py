@@ -29,19 +29,17 @@ class OwnLabel:
 
 
 @dataclass(frozen=True)
-class OwnLabelSpace:
-    """Labels of somebody's own.
+class OwnLabels:
+    """Labels of somebody's own, as they were put.
 
     Attributes:
         source: the label space that the model is asked in.
-        classifier: tells the labels apart, by the line and by what the model says in `source`.
     """
 
     name: str
     title: str
     source: LabelSpace
     labels: tuple[OwnLabel, ...]
-    classifier: FewShot
 
     @cached_property
     def _by_name(self) -> Mapping[str, OwnLabel]:
@@ -58,6 +56,17 @@ class OwnLabelSpace:
             names = ", ".join(self._by_name)
             raise UnknownLabel(f"{name!r} is not a label of {self.name}: {names}")
         return found
+
+
+@dataclass(frozen=True)
+class OwnLabelSpace(OwnLabels):
+    """Labels of somebody's own, with what was learnt from their examples.
+
+    Attributes:
+        classifier: tells the labels apart, by the line and by what the model says in `source`.
+    """
+
+    classifier: FewShot
 
     def said(self, vector: npt.NDArray[np.float32], read: Prediction) -> Prediction:
         """What a line carries, by its sentence vector and what the model read in `source`."""

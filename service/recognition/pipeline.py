@@ -14,7 +14,7 @@ either: the bundle's calibrations were fitted on utterances that the model had r
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from service.conversation.calibration import Calibration, Temperature
@@ -139,6 +139,7 @@ class Recognizer:
         first: int = 0,
         tenant: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        corrected: bool = True,
     ) -> Recognition:
         """Read the emotion of the last of `lines`, of its end where the model reads no more.
 
@@ -148,12 +149,14 @@ class Recognizer:
             first: the index in the dialogue of `lines[0]`.
             tenant: whose demonstrations may be shown beside those that are shared, and whose
                 earlier prompts may have left something in caches.
+            corrected: whether the tenant's corrections have a part in it.
 
         Raises:
             EngineUnavailable: the label engine does not answer.
         """
-        retrieving = self._retrieve(lines, label_space, tenant, priority)
-        if self._wanted.examples:
+        wanted = self._wanted if corrected else replace(self._wanted, least_similarity=None)
+        retrieving = self._retrieve(lines, label_space, wanted, tenant, priority)
+        if wanted.examples:
             retrieved, degraded = await retrieving
             opinions = self._opinions(retrieved, label_space, lines[-1].text)
             shown = self._shown(retrieved, opinions)
@@ -237,17 +240,17 @@ class Recognizer:
         self,
         lines: Sequence[Line],
         label_space: LabelSpace,
+        wanted: Wanted,
         tenant: str | None,
         priority: Priority,
     ) -> tuple[Retrieved, tuple[str, ...]]:
         """What is retrieved for the last line, and the parts that did not answer."""
-        if self._retrieval is None or (tenant is None and not self._wanted.examples):
+        no_corrections = tenant is None or wanted.least_similarity is None
+        if self._retrieval is None or (no_corrections and not wanted.examples):
             return Retrieved(), ()
         texts = [line.text for line in lines[-1 - CONTEXT_LINES :]]
         try:
-            found = await self._retrieval.nearest(
-                texts, label_space.name, self._wanted, tenant, priority
-            )
+            found = await self._retrieval.nearest(texts, label_space.name, wanted, tenant, priority)
         except DemonstrationsUnavailable as error:
             log.debug("answering without demonstrations: %s", cause_of(error))
             return Retrieved(), (DEGRADED_DEMONSTRATIONS,)

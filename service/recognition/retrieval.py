@@ -33,11 +33,11 @@ class Wanted:
 
     Attributes:
         examples: how many of the nearest.
-        least_similarity: of a correction; one that is farther is not found.
+        least_similarity: of a correction; one that is farther is not found. None: none is.
     """
 
     examples: int
-    least_similarity: float
+    least_similarity: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,10 @@ class NearestDemonstrations:
             DemonstrationsUnavailable: the encoder or the store does not answer.
         """
         *before, text = texts
-        if not wanted.examples and not await self._has_corrections(label_space, tenant):
+        least = None if tenant is None else wanted.least_similarity
+        if not wanted.examples and (
+            least is None or not await self._has_corrections(label_space, tenant)
+        ):
             return Retrieved()
         with stage(Stage.ENCODE):
             vector = await self._vector(text, tenant, priority)
@@ -107,9 +110,9 @@ class NearestDemonstrations:
         with stage(Stage.RETRIEVE):
             if wanted.examples:
                 examples = await self.store.nearest(vector, label_space, wanted.examples, tenant)
-            if tenant is not None:
+            if tenant is not None and least is not None:
                 found = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
-                corrections = [c for c in found if c.similarity >= wanted.least_similarity]
+                corrections = [c for c in found if c.similarity >= least]
         if not corrections:
             return Retrieved(tuple(examples))
         with stage(Stage.ENCODE):

@@ -154,6 +154,54 @@ async def test_another_model_learns_from_the_same_examples(service: "Service") -
     assert stored.fitted_for.startswith("erc-test 2 ")
 
 
+async def test_what_was_put_is_known_while_no_model_answers(service: "Service") -> None:
+    """To be listed, read and corrected in, it need not be learnt by another model first."""
+    await put(service)
+    await service.say("a", "Ann", "Hi.")
+    own = service.services.own_label_spaces
+    own._kept.clear()
+    newer = own.recognizer.bundle.model_copy(update={"version": "2"})
+    own.recognizer.bundle, kept = newer, own.recognizer.bundle
+    service.engine.goes_away()
+
+    try:
+        listed = await service.client.get("/label-spaces")
+        read = await service.client.get("/label-spaces/callers")
+        said = await service.client.put(
+            "/dialogues/a/utterances/0/label", json={"label": "lost", "label_space": "callers"}
+        )
+    finally:
+        own.recognizer.bundle = kept
+
+    assert [each.status_code for each in (listed, read, said)] == [200, 200, 200]
+    assert read.json()["labels"][0]["examples"] == THANKS
+
+
+async def test_a_process_keeps_no_text_of_it(service: "Service") -> None:
+    """Another process may erase it, of which this one is not told."""
+    await put(service)
+    other = another_process(service)
+    [(tenant, _)] = service.services.own_label_spaces._kept
+    await other.find(tenant, "callers")
+
+    for own in (other, service.services.own_label_spaces):
+        [kept] = own._kept.values()
+        assert "grateful" not in repr(kept)
+        assert "thank you" not in repr(kept)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "a b", ""])
+async def test_a_name_that_nobody_can_have_put_is_not_looked_up(
+    name: str, service: "Service"
+) -> None:
+    """A database may take it for a fault of its own."""
+    other = another_process(service)
+    await service.database.close()
+
+    assert await other.find("default", name) is None
+    assert await other.described("default", name) is None
+
+
 async def test_it_is_listed_and_read_with_its_examples(service: "Service") -> None:
     """The list has no examples: it is read by whoever chooses."""
     await put(service)
@@ -317,6 +365,27 @@ async def test_corrections_in_one_are_kept(service: "Service") -> None:
     assert (said.status_code, said.json()["unified"]) == (200, None)
     assert await service.store.count() == 0
     assert (await service.timeline("a"))["utterances"][0]["correction"]["label"] == "lost"
+
+
+async def test_corrections_in_other_labels_have_no_part_in_it(service: "Service") -> None:
+    """Neither in what is learnt from the examples, nor in an answer, nor in its prompt."""
+    learnt = (await put(service)).json()["left_out"]
+    answer = (await service.say("a", "Ann", THANKS[1], label_space="callers")).json()
+    prompt = service.engine.prompts[-1]
+    await service.say("b", "Ann", THANKS[1], label_space="unified")
+    said = await service.client.put(
+        "/dialogues/b/utterances/0/label", json={"label": "mad", "label_space": "unified"}
+    )
+    assert said.status_code == 200
+    [(tenant, _)] = service.services.own_label_spaces._kept
+    assert await service.store.count_corrections("unified", tenant) == 1
+
+    again = (await service.say("c", "Ann", THANKS[1], label_space="callers")).json()
+
+    assert service.engine.prompts[-1] == prompt
+    for part in ("emotion", "demonstrations", "model_alone", "degraded"):
+        assert again[part] == answer[part]
+    assert (await put(service)).json()["left_out"] == learnt
 
 
 async def test_metrics_do_not_name_it(service: "Service") -> None:

@@ -148,3 +148,8 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     await correct(encoder, store, "ccc")
     found = await ask(retrieval, "ccc", wanted=none)
     assert (found.examples, len(found.corrections)) == ((), 1)
+
+    without = Wanted(examples=0, least_similarity=None)
+    embed.texts.clear()
+    assert await ask(retrieval, "ccc", wanted=without) == Retrieved()
+    assert embed.texts == []

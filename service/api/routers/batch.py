@@ -39,6 +39,7 @@ from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn
 from service.errors import (
     DatabaseUnavailable,
+    DemonstrationsUnavailable,
     EngineUnavailable,
     QuotaExceeded,
     TooManyJobs,
@@ -130,6 +131,7 @@ router.add_api_route(
             *IDEMPOTENCY_PROBLEMS,
             TooManyJobs,
             EngineUnavailable,
+            DemonstrationsUnavailable,
             DatabaseUnavailable,
         ),
     },

@@ -38,6 +38,7 @@ from service.api.timing import timed
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
+    DemonstrationsUnavailable,
     DialogueBusy,
     DialogueChanged,
     DialogueFull,
@@ -84,6 +85,7 @@ UtteranceIndex = Annotated[
             DialogueFull,
             *IDEMPOTENCY_PROBLEMS,
             EngineUnavailable,
+            DemonstrationsUnavailable,
             DatabaseUnavailable,
             DialogueBusy,
         ),
@@ -196,6 +198,7 @@ async def read_dialogue(
             UnsupportedLabelSpace,
             ForecastNotSupported,
             EngineUnavailable,
+            DemonstrationsUnavailable,
             DatabaseUnavailable,
         ),
     },

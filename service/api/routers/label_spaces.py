@@ -38,7 +38,7 @@ from service.errors import (
 )
 from service.own_label_spaces import Put
 from service.recognition.answering import AnswerSpace, is_available
-from service.recognition.own import OwnLabel, OwnLabelSpace
+from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 
 _NOT_OWN = {"sentence": None, "examples": None}
 
@@ -48,14 +48,12 @@ router = APIRouter(prefix="/label-spaces", tags=["label spaces"], route_class=Js
 @router.get(
     "",
     response_model=LabelSpacesOut,
-    responses=documented(
-        *ADMISSION_PROBLEMS, DatabaseUnavailable, EngineUnavailable, DemonstrationsUnavailable
-    ),
+    responses=documented(*ADMISSION_PROBLEMS, DatabaseUnavailable),
 )
 async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Response:
     """Every label space there is for you; those that are `available` can be asked for."""
     bundle = services.answerer.bundle
-    spaces: tuple[AnswerSpace, ...] = (
+    spaces: tuple[AnswerSpace | OwnLabels, ...] = (
         *services.label_spaces.values(),
         *services.answerer.derived.values(),
         *await services.own_label_spaces.all(tenant),
@@ -72,12 +70,7 @@ async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Respons
     "/{name}",
     response_model=LabelSpaceOut,
     responses=documented(
-        INVALID_REQUEST,
-        *ADMISSION_PROBLEMS,
-        LabelSpaceNotFound,
-        DatabaseUnavailable,
-        EngineUnavailable,
-        DemonstrationsUnavailable,
+        INVALID_REQUEST, *ADMISSION_PROBLEMS, LabelSpaceNotFound, DatabaseUnavailable
     ),
 )
 async def read_label_space(
@@ -87,9 +80,9 @@ async def read_label_space(
 ) -> Response:
     """A label space that ships, or one of your own with its examples."""
     known = name.casefold()
-    found: AnswerSpace | None = services.label_spaces.get(known)
+    found: AnswerSpace | OwnLabels | None = services.label_spaces.get(known)
     found = found or services.answerer.derived.get(known)
-    found = found or await services.own_label_spaces.find(tenant, known)
+    found = found or await services.own_label_spaces.described(tenant, known)
     if found is None:
         raise LabelSpaceNotFound(f"there is no label space {name!r}")
     return json_answer(_document(found, services.answerer.bundle, whole=True))
@@ -220,18 +213,20 @@ def _put_document(put: Put) -> dict[str, Any]:
     }
 
 
-def _document(space: AnswerSpace, bundle: Bundle, *, whole: bool = False) -> dict[str, Any]:
+def _document(
+    space: AnswerSpace | OwnLabels, bundle: Bundle, *, whole: bool = False
+) -> dict[str, Any]:
     return {
         "name": space.name,
         "title": space.title,
         "derived_from": space.source.name if isinstance(space, DerivedLabelSpace) else None,
         "available": is_available(bundle, space),
-        "trained": not isinstance(space, OwnLabelSpace),
+        "trained": not isinstance(space, OwnLabels),
         "labels": _labels(space, whole),
     }
 
 
-def _labels(space: AnswerSpace, whole: bool) -> list[dict[str, Any]]:
+def _labels(space: AnswerSpace | OwnLabels, whole: bool) -> list[dict[str, Any]]:
     if isinstance(space, LabelSpace):
         return [{**asdict(each), "of": None, **_NOT_OWN} for each in space.labels]
     if isinstance(space, DerivedLabelSpace):
