@@ -14,7 +14,7 @@ from service.demonstrations.store import Correction
 from service.priority import Priority
 from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of
 
-WANTED = Wanted(examples=2, least_similarity=0.5)
+WANTED = Wanted(examples=2, least_similarity=0.5, decisive_similarity=0.75)
 
 
 class Counting:
@@ -140,7 +140,7 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore, embed: Counting
 ) -> None:
     """The first correction changes that."""
-    none = Wanted(examples=0, least_similarity=0.5)
+    none = Wanted(examples=0, least_similarity=0.5, decisive_similarity=0.75)
     for tenant in ("one", None):
         assert await ask(retrieval, "ccc", tenant=tenant, wanted=none) == Retrieved()
     assert embed.texts == []
@@ -148,3 +148,20 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     await correct(encoder, store, "ccc")
     found = await ask(retrieval, "ccc", wanted=none)
     assert (found.examples, len(found.corrections)) == ((), 1)
+
+
+async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """Which of them come first by their lines alone does not decide."""
+    places = [("a" * n, "b" * m) for n in range(1, 11) for m in range(1, 11)]
+    for number, place in enumerate(places):
+        await correct(encoder, store, *place, "c" * 20, name=f"c{number}")
+
+    for number, place in enumerate(places):
+        found = (await ask(retrieval, *place, "c" * 20)).corrections
+
+        same = [
+            near.found.match.demonstration.id for near in found if near.context_similarity > 0.99
+        ]
+        assert f"c{number}" in same
