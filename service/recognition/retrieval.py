@@ -112,7 +112,9 @@ class NearestDemonstrations:
             if wanted.examples:
                 examples = await self.store.nearest(vector, label_space, wanted.examples, tenant)
             if tenant is not None:
-                corrections = await self._corrections(vector, label_space, wanted, tenant)
+                corrections = self._told_apart(
+                    text, await self._corrections(vector, label_space, wanted, tenant)
+                )
         if not corrections:
             return Retrieved(tuple(examples))
         with stage(Stage.ENCODE):
@@ -133,6 +135,17 @@ class NearestDemonstrations:
         if len(found) == _CANDIDATES and found[-1].similarity >= wanted.decisive_similarity:
             found = await self.store.corrections(vector, label_space, _MOST_CANDIDATES, tenant)
         return [each for each in found if each.similarity >= wanted.least_similarity]
+
+    def _told_apart(self, text: str, found: list[CorrectionMatch]) -> list[CorrectionMatch]:
+        """Those found that are not near for other words only that the encoder does not know."""
+        unknown = self.encoder.unknown(text)
+        if not unknown:
+            return found
+        return [
+            each
+            for each in found
+            if self.encoder.unknown(each.correction.demonstration.text) in (unknown, frozenset())
+        ]
 
     async def _has_corrections(self, label_space: str, tenant: str | None) -> bool:
         if tenant is None:

@@ -9,7 +9,7 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.edge import EdgeStore, open_edge
-from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors, load_encoder
 from service.demonstrations.store import Correction
 from service.priority import Priority
 from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of
@@ -165,3 +165,27 @@ async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
             near.found.match.demonstration.id for near in found if near.context_similarity > 0.99
         ]
         assert f"c{number}" in same
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("\N{THUMBS UP SIGN}", True),
+        ("\N{THUMBS UP SIGN}\N{THUMBS UP SIGN}", True),
+        ("\N{POUTING FACE}", False),
+        ("\N{CJK UNIFIED IDEOGRAPH-4E0D}" * 9, False),
+        ("Y" * 400, False),
+    ],
+)
+async def test_what_the_encoder_does_not_know_is_compared_as_it_is_written(
+    line: str, store: EdgeStore, *, found: bool
+) -> None:
+    """To the encoder all of it is one unknown word, as near to any other as can be."""
+    encoder = load_encoder()
+    try:
+        await correct(encoder, store, "Did you get the money?", "\N{THUMBS UP SIGN}")
+
+        retrieved = await ask(NearestDemonstrations(encoder, store), "Did you get the money?", line)
+        assert bool(retrieved.corrections) is found
+    finally:
+        await encoder.close()
