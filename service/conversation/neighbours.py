@@ -7,8 +7,10 @@ their odds. A neighbour without a vote leaves no trace in the answer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from service.conversation.prediction import Prediction
 
@@ -28,7 +30,7 @@ _MOST_ODDS = 9.0
 
 _LARGEST_EXPONENT = 500.0  # whose power is a number, and a few of them together, too
 
-# Of those that are trusted most, so many have a vote.
+# Of those that are trusted most, so many have a vote; of equals the later ones.
 _VOTERS = 8
 
 # Contexts are compared with so much in common where both utterances begin their dialogues, and
@@ -86,6 +88,11 @@ class Trust:
         """Below it an utterance has no vote, whatever its context."""
         return min(_RELATED, (math.log(_LEAST_ODDS) - self.bias - self.context) / self.line)
 
+    @property
+    def decisive_similarity(self) -> float:
+        """From it on an utterance has half of an answer, or more, where the context is the same."""
+        return max(self.least_similarity, min(_RELATED, (-self.bias - self.context) / self.line))
+
 
 def weights(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[float]:
     """The share of an answer that each neighbour has, 0 to 1: 0 for those that have no vote.
@@ -97,18 +104,21 @@ def weights(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[f
         math.exp(min(_LARGEST_EXPONENT, trust.log_odds(n.similarity, n.context_similarity, words)))
         for n in neighbours
     ]
-    heard = [
-        0.0 if value < _LEAST_ODDS or _is_overruled(one, neighbours) else value
-        for one, value in zip(neighbours, odds, strict=True)
-    ]
-    ranked = sorted(heard, reverse=True)
-    if not ranked or ranked[0] == 0:
-        return heard
-    highest = min(ranked[0], _MOST_ODDS)
-    together = highest / (1 + highest)
-    least = ranked[:_VOTERS][-1]
-    heard = [value if value >= least else 0.0 for value in heard]
-    return [together * value / sum(heard) for value in heard]
+    ranked = sorted(range(len(odds)), key=lambda i: (odds[i], neighbours[i].said_at), reverse=True)
+    heard: list[int] = []
+    overruled = _overruled(neighbours)
+    for one in ranked:
+        if odds[one] < _LEAST_ODDS or len(heard) == _VOTERS:
+            break
+        if not overruled(one):
+            heard.append(one)
+    shares = [0.0] * len(odds)
+    if heard:
+        highest = min(odds[heard[0]], _MOST_ODDS)
+        together, whole = highest / (1 + highest), sum(odds[one] for one in heard)
+        for one in heard:
+            shares[one] = together * odds[one] / whole
+    return shares
 
 
 def mixed(
@@ -127,11 +137,17 @@ def mixed(
     return replace(prediction, probabilities=tuple(shares))
 
 
-def _is_overruled(one: Neighbour, others: Sequence[Neighbour]) -> bool:
-    return any(
-        other.label != one.label
-        and other.said_at > one.said_at
-        and abs(other.similarity - one.similarity) <= _EQUALLY_NEAR
-        and abs(other.context_similarity - one.context_similarity) <= _EQUALLY_NEAR
-        for other in others
-    )
+def _overruled(neighbours: Sequence[Neighbour]) -> Callable[[int], bool]:
+    """Tells of one of the neighbours whether a later one, as near as it, says otherwise."""
+    labels = np.array([n.label for n in neighbours])
+    said_at = np.array([n.said_at for n in neighbours])
+    lines = np.array([n.similarity for n in neighbours])
+    contexts = np.array([n.context_similarity for n in neighbours])
+
+    def is_overruled(one: int) -> bool:
+        others = (labels != labels[one]) & (said_at > said_at[one])
+        others &= np.abs(lines - lines[one]) <= _EQUALLY_NEAR
+        others &= np.abs(contexts - contexts[one]) <= _EQUALLY_NEAR
+        return bool(others.any())
+
+    return is_overruled

@@ -31,6 +31,7 @@ MOST_WAITING = 4096  # more than the service ever has under way: who waits longe
 Vector = NDArray[np.float32]  # shape (384,), length 1
 Vectors = NDArray[np.float32]  # shape (n, 384), rows of length 1
 Embed = Callable[[list[str]], Vectors]
+Unknown = Callable[[str], frozenset[str]]
 
 # What came of a request: its vector, or why there is none.
 _Answer = asyncio.Future[Vector]
@@ -61,7 +62,8 @@ def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder
     # Read when the tokenizer first runs. Its own threads gain nothing on a batch of 32 short texts,
     # and it warns when a process that has used them forks.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return Encoder(_on_cpu(folder) if device == "cpu" else _on_device(folder, device), IDENTITY)
+    embed = _on_cpu(folder) if device == "cpu" else _on_device(folder, device)
+    return Encoder(embed, IDENTITY, _unknown_to(folder / "tokenizer.json"))
 
 
 def _on_cpu(folder: Path) -> Embed:
@@ -87,6 +89,26 @@ def _on_device(folder: Path, device: str) -> Embed:
     return embed
 
 
+def _unknown_to(tokenizer: Path) -> Unknown:
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(tokenizer))
+    words.no_truncation()
+    words.no_padding()
+    unknown = words.token_to_id("[UNK]")
+
+    def characters(text: str) -> frozenset[str]:
+        read = words.encode(text, add_special_tokens=False)
+        found = zip(read.ids, read.offsets, strict=True)
+        return frozenset("".join(text[a:b] for each, (a, b) in found if each == unknown).casefold())
+
+    return characters
+
+
+def _nothing(_: str) -> frozenset[str]:
+    return frozenset()
+
+
 class Encoder:
     """Encodes texts on one thread of its own, those that wait together in one batch.
 
@@ -97,10 +119,13 @@ class Encoder:
     Attributes:
         identity: the model's name and the beginning of its weights' hash. Vectors of encoders with
             different identities must not be compared.
+        unknown: the characters of a text's words that the model has no token for, such as emoji.
+            To it all such words are one, so that vectors do not tell them apart.
     """
 
-    def __init__(self, embed: Embed, identity: str) -> None:
+    def __init__(self, embed: Embed, identity: str, unknown: Unknown = _nothing) -> None:
         self.identity = identity
+        self.unknown = unknown
         self._embed = embed
         self._failures = Failures(log, "the encoder")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")

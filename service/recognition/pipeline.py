@@ -115,7 +115,9 @@ class Recognizer:
         self._engine = engine
         self._retrieval = retrieval
         self._trust = bundle.trust
-        self._wanted = Wanted(examples, self._trust.least_similarity)
+        self._wanted = Wanted(
+            examples, self._trust.least_similarity, self._trust.decisive_similarity
+        )
         self._is_other_language = is_other_language
 
     @property

@@ -20,8 +20,10 @@ from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Ma
 from service.priority import Priority
 from service.stages import Stage, stage
 
-# Corrections that are compared by their context. Of "Okay." a tenant may have many.
+# Corrections that are compared by their context, and where all of these might decide: of "Okay." a
+# tenant may have many, each in its own place.
 _CANDIDATES = 64
+_MOST_CANDIDATES = 512
 
 # Vectors of lines that are kept: 8 MB.
 _KEPT = 4096
@@ -34,10 +36,12 @@ class Wanted:
     Attributes:
         examples: how many of the nearest.
         least_similarity: of a correction; one that is farther is not found. None: none is.
+        decisive_similarity: of a correction that may decide, by its context.
     """
 
     examples: int
     least_similarity: float | None
+    decisive_similarity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ class NearestDemonstrations:
             if wanted.examples:
                 examples = await self.store.nearest(vector, label_space, wanted.examples, tenant)
             if tenant is not None and least is not None:
-                found = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
-                corrections = [c for c in found if c.similarity >= least]
+                found = await self._corrections(vector, label_space, wanted, tenant)
+                corrections = self._told_apart(text, [c for c in found if c.similarity >= least])
         if not corrections:
             return Retrieved(tuple(examples))
         with stage(Stage.ENCODE):
@@ -124,6 +128,26 @@ class NearestDemonstrations:
             NearCorrection(each, _alike(context, each.correction.context)) for each in corrections
         )
         return Retrieved(tuple(examples), near)
+
+    async def _corrections(
+        self, vector: Vector, label_space: str, wanted: Wanted, tenant: str
+    ) -> list[CorrectionMatch]:
+        """The nearest by their lines, and all that might decide."""
+        found = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
+        if len(found) == _CANDIDATES and found[-1].similarity >= wanted.decisive_similarity:
+            found = await self.store.corrections(vector, label_space, _MOST_CANDIDATES, tenant)
+        return found
+
+    def _told_apart(self, text: str, found: list[CorrectionMatch]) -> list[CorrectionMatch]:
+        """Those found that are not near for other words only that the encoder does not know."""
+        unknown = self.encoder.unknown(text) if found else frozenset()
+        if not unknown:
+            return found
+        return [
+            each
+            for each in found
+            if self.encoder.unknown(each.correction.demonstration.text) in (unknown, frozenset())
+        ]
 
     async def _has_corrections(self, label_space: str, tenant: str | None) -> bool:
         if tenant is None:

@@ -1,5 +1,6 @@
 """Queries and headers that are more than any request needs."""
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ async def asked(
 ) -> tuple[int, bytes]:
     """Status and body of an answer, without a client that looks through the headers too."""
     sent: list[Message] = []
+    received = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        for message in received:
+            return message
+        await asyncio.Event().wait()  # it stays until it is answered
+        raise AssertionError("it never leaves")
 
     async def send(message: Message) -> None:
         sent.append(message)

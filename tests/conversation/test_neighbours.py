@@ -81,6 +81,13 @@ def test_many_like_neighbours_have_no_larger_share_than_one() -> None:
     assert sum(many) == pytest.approx(one[0])
 
 
+def test_of_many_that_agree_only_the_last_few_are_named() -> None:
+    """Else an answer would name a hundred of them, each with a hundredth."""
+    many = [replace(SAME, said_at=float(n)) for n in range(100)]
+
+    assert [n for n, weight in enumerate(weights(many, 6, TRUST)) if weight] == [*range(92, 100)]
+
+
 def test_the_nearest_has_more_to_say_than_one_that_contradicts_it() -> None:
     """By as much as it is nearer."""
     near, far = weights([SAME, replace(SAME, label=ANGER, similarity=0.8)], 6, TRUST)

@@ -78,6 +78,21 @@ def test_similar_sentences_are_near(encoder: Encoder) -> None:
     assert won @ champions > won @ printer + 0.2
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("Thanks, that's great!", ""),
+        ("Thanks \N{THUMBS UP SIGN}\N{THUMBS UP SIGN}!", "\N{THUMBS UP SIGN}"),
+        ("\N{POUTING FACE}", "\N{POUTING FACE}"),
+        ("A" * 2000, "a"),
+    ],
+    ids=["words", "emoji among words", "emoji", "what is too long for a word"],
+)
+def test_what_the_model_has_no_token_for_is_told(encoder: Encoder, text: str, unknown: str) -> None:
+    """All of it has one vector."""
+    assert encoder.unknown(text) == frozenset(unknown)
+
+
 async def test_vector_does_not_depend_on_the_batch(encoder: Encoder) -> None:
     """Padding beside a longer text changes nothing; both faces give the same."""
     together = encoder.encode_now(TEXTS)

@@ -206,6 +206,7 @@ async def test_graphs_are_asked_for_label_spaces_that_are_large_enough(script: S
         {"field_name": "label_space", "field_schema": {"type": "keyword", "is_tenant": True}},
         {"field_name": "edition", "field_schema": {"type": "keyword", "enable_hnsw": False}},
         {"field_name": "tenant", "field_schema": {"type": "keyword", "enable_hnsw": False}},
+        {"field_name": "kind", "field_schema": {"type": "keyword", "enable_hnsw": False}},
     ]
 
 

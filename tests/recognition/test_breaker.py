@@ -43,7 +43,7 @@ def guarded() -> tuple[Faulty, GuardedRetrieval, list[Breaker]]:
 
 
 async def ask(retrieval: GuardedRetrieval) -> Retrieved:
-    return await retrieval.nearest(["Hello."], "meld", Wanted(1, 0), None, Priority.INTERACTIVE)
+    return await retrieval.nearest(["Hello."], "meld", Wanted(1, 0, 1), None, Priority.INTERACTIVE)
 
 
 async def fail(retrieval: GuardedRetrieval, times: int) -> None:

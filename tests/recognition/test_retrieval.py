@@ -9,12 +9,12 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.edge import EdgeStore, open_edge
-from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors, load_encoder
 from service.demonstrations.store import Correction
 from service.priority import Priority
 from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of
 
-WANTED = Wanted(examples=2, least_similarity=0.5)
+WANTED = Wanted(examples=2, least_similarity=0.5, decisive_similarity=0.75)
 
 
 class Counting:
@@ -140,7 +140,7 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore, embed: Counting
 ) -> None:
     """The first correction changes that."""
-    none = Wanted(examples=0, least_similarity=0.5)
+    none = Wanted(examples=0, least_similarity=0.5, decisive_similarity=0.75)
     for tenant in ("one", None):
         assert await ask(retrieval, "ccc", tenant=tenant, wanted=none) == Retrieved()
     assert embed.texts == []
@@ -153,3 +153,44 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     embed.texts.clear()
     assert await ask(retrieval, "ccc", wanted=without) == Retrieved()
     assert embed.texts == []
+
+
+async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
+    retrieval: NearestDemonstrations, encoder: Encoder, store: EdgeStore
+) -> None:
+    """Which of them come first by their lines alone does not decide."""
+    places = [("a" * n, "b" * m) for n in range(1, 11) for m in range(1, 11)]
+    for number, place in enumerate(places):
+        await correct(encoder, store, *place, "c" * 20, name=f"c{number}")
+
+    for number, place in enumerate(places):
+        found = (await ask(retrieval, *place, "c" * 20)).corrections
+
+        same = [
+            near.found.match.demonstration.id for near in found if near.context_similarity > 0.99
+        ]
+        assert f"c{number}" in same
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("\N{THUMBS UP SIGN}", True),
+        ("\N{THUMBS UP SIGN}\N{THUMBS UP SIGN}", True),
+        ("\N{POUTING FACE}", False),
+        ("\N{CJK UNIFIED IDEOGRAPH-4E0D}" * 9, False),
+        ("Y" * 400, False),
+    ],
+)
+async def test_what_the_encoder_does_not_know_is_compared_as_it_is_written(
+    line: str, store: EdgeStore, *, found: bool
+) -> None:
+    """To the encoder all of it is one unknown word, as near to any other as can be."""
+    encoder = load_encoder()
+    try:
+        await correct(encoder, store, "Did you get the money?", "\N{THUMBS UP SIGN}")
+
+        retrieved = await ask(NearestDemonstrations(encoder, store), "Did you get the money?", line)
+        assert bool(retrieved.corrections) is found
+    finally:
+        await encoder.close()

@@ -247,6 +247,7 @@ def test_baselines_and_splits_stay(inputs: Path, tmp_path: Path) -> None:
 
         assert f"{name}.jsonl: already exists" in said
         assert tree(out) == before
+        (out / f"{name}.jsonl").unlink()
 
 
 @pytest.mark.parametrize(
