@@ -24,6 +24,9 @@ MOST_LABELS = 20
 LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
 
 
+_SourceLabel = Annotated[str, Field(max_length=100)]
+
+
 def _in_lower_case(value: str) -> str:
     if (fault := fault_of_name(value)) is not None:
         raise PydanticCustomError("name", fault)
@@ -197,7 +200,7 @@ class OwnLabelIn(Input):
         ),
     ] = None
     of: Annotated[
-        list[str] | dict[str, Annotated[float, Field(gt=0, le=1, strict=False)]] | None,
+        list[_SourceLabel] | dict[_SourceLabel, Annotated[float, Field(gt=0, le=1)]] | None,
         Field(
             description="Of a derived label space: the source's labels that it sums, or the share "
             "of each that counts here.",

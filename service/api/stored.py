@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.api.services import Services
-from service.conversation.labels import AnyLabelSpace
+from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.observability.metrics import Metrics
 from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance
@@ -16,10 +16,14 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
         return None
     spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
     space = spaces.get(found.label_space)  # a tenant's own, or taken away since
+    try:
+        unified = None if space is None else space.label(found.label).unified
+    except UnknownLabel:  # of a tenant's own that has the name, or taken away since
+        unified = None
     return {
         "label_space": found.label_space,
         "label": found.label,
-        "unified": None if space is None else space.label(found.label).unified,
+        "unified": unified,
         "created_at": found.created_at,
     }
 

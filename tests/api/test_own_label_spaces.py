@@ -275,6 +275,8 @@ def changed(**label: Any) -> Any:
         (SUMS | {"derived_from": "iemocap"}, "not trained on 'iemocap'"),
         (SUMS | {"derived_from": "sentiment"}, "sentiment"),
         (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "as a whole"),
+        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["a" * 101]}]}, "100"),
+        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": {"anger": "1"}}]}, "number"),
         ({"labels": LABELS, "colour": "blue"}, "colour"),
     ],
 )
@@ -386,6 +388,18 @@ async def test_corrections_in_other_labels_have_no_part_in_it(service: "Service"
     for part in ("emotion", "demonstrations", "model_alone", "degraded"):
         assert again[part] == answer[part]
     assert (await put(service)).json()["left_out"] == learnt
+
+
+async def test_a_timeline_is_read_after_its_name_has_been_taken_by_another(
+    service: "Service",
+) -> None:
+    """A correction in a label that the shipped one of this name does not have maps to nothing."""
+    await service.say("a", "Ann", "Hi.")
+    await service.sessions.corrections.put("default", "a", 0, "meld", "bliss")
+
+    [found] = (await service.timeline("a"))["utterances"]
+
+    assert (found["correction"]["label"], found["correction"]["unified"]) == ("bliss", None)
 
 
 async def test_metrics_do_not_name_it(service: "Service") -> None:
