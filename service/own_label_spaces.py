@@ -252,7 +252,9 @@ class OwnLabelSpaces:
                     [Line(0, text)], self._source, tenant=tenant, priority=Priority.BATCH
                 ),
             )
-        return few_shot.features(vector, read.prediction.probabilities)
+        # As in an answer: what was corrected in another label space says nothing of these labels.
+        alone = read.model_alone or read.prediction
+        return few_shot.features(vector, alone.probabilities)
 
 
 async def _together(work: Any) -> list[Any]:

@@ -319,6 +319,28 @@ async def test_corrections_in_one_are_kept(service: "Service") -> None:
     assert (await service.timeline("a"))["utterances"][0]["correction"]["label"] == "lost"
 
 
+async def test_corrections_of_what_the_examples_say_teach_it_nothing(service: "Service") -> None:
+    """An example is known by what the model alone says of it, as what is asked later is."""
+    own = service.services.own_label_spaces
+    await put(service)
+    [(tenant, _)] = own._kept
+    before = await own.find(tenant, "callers")
+    for number, text in enumerate(LOST):
+        await service.say(f"d{number}", "Ann", text)
+        correction = {"label_space": "unified", "label": "joyful"}
+        stored = await service.client.put(
+            f"/dialogues/d{number}/utterances/0/label", json=correction
+        )
+        assert stored.status_code == 200
+
+    await put(service)
+
+    after = await own.find(tenant, "callers")
+    assert isinstance(before, OwnLabelSpace)
+    assert isinstance(after, OwnLabelSpace)
+    assert (after.classifier.weights == before.classifier.weights).all()
+
+
 async def test_metrics_do_not_name_it(service: "Service") -> None:
     """Names that clients choose would be series without end."""
     await put(service)
