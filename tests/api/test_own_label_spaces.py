@@ -1,13 +1,17 @@
 """Label spaces of a tenant's own, from a few examples, and sums that a tenant makes."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.decoding.engine import Priority
 from service.own_label_spaces import OwnLabelSpaces
 from service.recognition.own import OwnLabelSpace
 from service.sessions.label_spaces import StoredLabelSpaces
+from tests.api.test_admission import Held
+from tests.clock import until
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -339,6 +343,20 @@ async def test_corrections_of_what_the_examples_say_teach_it_nothing(service: "S
     assert isinstance(before, OwnLabelSpace)
     assert isinstance(after, OwnLabelSpace)
     assert (after.classifier.weights == before.classifier.weights).all()
+
+
+async def test_putting_one_has_the_time_of_a_batch(service: "Service") -> None:
+    """Up to 300 examples are read before it is answered."""
+    held = Held(service)
+
+    async with asyncio.TaskGroup() as group:
+        answer = group.create_task(put(service))
+        await until(lambda: held.reading > 0)
+        assert service.door.under_way(Priority.BATCH) == 1
+        assert service.door.under_way(Priority.INTERACTIVE) == 0
+        held.let_go.set()
+
+    assert answer.result().status_code == 200
 
 
 async def test_metrics_do_not_name_it(service: "Service") -> None:
