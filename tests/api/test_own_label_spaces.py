@@ -221,6 +221,8 @@ def changed(**label: Any) -> Any:
         (changed(name="lost"), "another label has this name"),
         (changed(name="Thanks"), "must be in lower case"),
         (changed(name=" "), "labels.0.name"),
+        (changed(name="thanks "), "labels.0.name.*no space around it"),
+        (changed(name="cafe\u0301"), "labels.0.name.*NFC"),
         (changed(examples=[*THANKS[:2], "  thank you SO much! "]), "says the same as one of"),
         (changed(examples=[*THANKS, LOST[0].upper()]), "says the same as one of 'thanks'"),
         (changed(examples=[*THANKS, "a" * 2001]), "2000"),
