@@ -17,8 +17,8 @@ from service.priority import Priority
 
 # Whoever runs the service must be answered however much there is to do.
 ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
-# Calls that hold many utterances.
-_LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations")})
+# Calls that hold many utterances; a label space of one's own may have 300 examples.
+_LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations"), ("PUT", "/label-spaces")})
 
 
 class AdmittedRequests:
@@ -36,7 +36,7 @@ class AdmittedRequests:
         if scope["type"] != "http" or scope["path"] in ALWAYS_ADMITTED:
             await self.app(scope, receive, send)
             return
-        large = (scope["method"], scope["path"]) in _LARGE
+        large = (scope["method"], _collection(scope["path"])) in _LARGE
         headers = Headers(scope=scope)
         wait_s = preferred_wait(headers.getlist("prefer"))
         tenant = scope["state"]["caller"].tenant
@@ -118,6 +118,11 @@ class _Connection:
     def _leave(self) -> None:
         self._left.set()
         self._patience.end(ClientLeft("the client has closed its connection"))
+
+
+def _collection(path: str) -> str:
+    """The first part of a path: `/batch`, or `/label-spaces` of `/label-spaces/callers`."""
+    return "/" + path.removeprefix("/").partition("/")[0]
 
 
 def _has_body(headers: Headers) -> bool:

@@ -4,6 +4,7 @@ Those of answers document them; the routes write plain dicts. Lengths that are s
 in `service.api.limits`.
 """
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -32,6 +33,8 @@ def _in_lower_case(value: str) -> str:
         raise PydanticCustomError("name", fault)
     if value != value.casefold() or not value.strip():
         raise PydanticCustomError("label", "must be in lower case")
+    if value != unicodedata.normalize("NFC", value.strip()):
+        raise PydanticCustomError("label", "must be in Unicode's form NFC, no space around it")
     return value
 
 

@@ -1,13 +1,17 @@
 """Label spaces of a tenant's own, from a few examples, and sums that a tenant makes."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.decoding.engine import Priority
 from service.own_label_spaces import OwnLabelSpaces
 from service.recognition.own import OwnLabelSpace
 from service.sessions.label_spaces import StoredLabelSpaces
+from tests.api.test_admission import Held
+from tests.clock import until
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -265,6 +269,8 @@ def changed(**label: Any) -> Any:
         (changed(name="lost"), "another label has this name"),
         (changed(name="Thanks"), "must be in lower case"),
         (changed(name=" "), "labels.0.name"),
+        (changed(name="thanks "), "labels.0.name.*no space around it"),
+        (changed(name="cafe\u0301"), "labels.0.name.*NFC"),
         (changed(examples=[*THANKS[:2], "  thank you SO much! "]), "says the same as one of"),
         (changed(examples=[*THANKS, LOST[0].upper()]), "says the same as one of 'thanks'"),
         (changed(examples=[*THANKS, "a" * 2001]), "2000"),
@@ -400,6 +406,20 @@ async def test_a_timeline_is_read_after_its_name_has_been_taken_by_another(
     [found] = (await service.timeline("a"))["utterances"]
 
     assert (found["correction"]["label"], found["correction"]["unified"]) == ("bliss", None)
+
+
+async def test_putting_one_has_the_time_of_a_batch(service: "Service") -> None:
+    """Up to 300 examples are read before it is answered."""
+    held = Held(service)
+
+    async with asyncio.TaskGroup() as group:
+        answer = group.create_task(put(service))
+        await until(lambda: held.reading > 0)
+        assert service.door.under_way(Priority.BATCH) == 1
+        assert service.door.under_way(Priority.INTERACTIVE) == 0
+        held.let_go.set()
+
+    assert answer.result().status_code == 200
 
 
 async def test_metrics_do_not_name_it(service: "Service") -> None:
