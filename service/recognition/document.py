@@ -13,13 +13,6 @@ from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 
-class _Untrained(TypedDict):
-    trained: bool
-
-
-_UNTRAINED: _Untrained = {"trained": False}
-
-
 class EmotionDocument(TypedDict):
     """The emotion of one utterance; `trained` is there, and false, where no model was."""
 
@@ -160,10 +153,8 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
 def emotion_document(prediction: Prediction) -> EmotionDocument:
     """The JSON form of a prediction."""
     label = prediction.label
-    own = isinstance(prediction.label_space, OwnLabelSpace)
-    return {
+    found: EmotionDocument = {
         "label_space": prediction.label_space.name,
-        **(_UNTRAINED if own else {}),
         "label": label.name,
         "unified": label.unified,
         "confidence": prediction.confidence,
@@ -175,6 +166,9 @@ def emotion_document(prediction: Prediction) -> EmotionDocument:
         },
         "label_mass": prediction.label_mass,
     }
+    if isinstance(prediction.label_space, OwnLabelSpace):
+        found["trained"] = False
+    return found
 
 
 def _model_document(bundle: Bundle) -> ModelDocument:
