@@ -239,8 +239,10 @@ class OwnLabelSpaces:
         if "derived_from" in said:
             source = self.recognizer.label_spaces.get(said["derived_from"])
             sums = {each["name"]: each["of"] for each in said["labels"]}
+            if source is None:
+                return None
             try:
-                return None if source is None else derive(stored.name, said["title"], source, sums)
+                return derive(stored.name, said["title"], source, sums)
             except LabelSpaceError:  # the source has other labels by now
                 return None
         labels = tuple(
