@@ -225,6 +225,21 @@ _PEOPLE = Row(
             ),
             stacked=True,
         ),
+        Panel(
+            "Votes of corrections",
+            "Share of the predictions in which corrections of like utterances have a say, and "
+            "whether they confirm or change the model's label.",
+            "percentunit",
+            (
+                Query(
+                    f"sum by (outcome) (rate(erc_votes_total{_SPACE}{EACH})) / on () "
+                    f"group_left () (sum(rate(erc_predictions_total{_SPACE}{EACH})) > 0)",
+                    "{{outcome}}",
+                ),
+            ),
+            most=1,
+            stacked=True,
+        ),
     ),
 )
 

@@ -69,8 +69,6 @@ def check_label_space(given: LabelSpaceIn, limits: Limits, most: int | None = No
         RequestValidationError: what is wrong, and where it stands.
     """
     names: set[str] = set()
-    wanted: tuple[str, ...]
-    stray: tuple[str, ...]
     count = 0
     wanted: tuple[str, ...]
     stray: tuple[str, ...]

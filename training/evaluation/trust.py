@@ -101,6 +101,8 @@ def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0)
     held = halves[1]
     taken = np.asarray([_log_odds(judged, pair) > 0 for pair in held])
     same = np.asarray([pair.same for pair in held])
+    if same.all() or not same.any():
+        raise ValueError("these dialogues hold no two utterances to compare: give more")
     real = np.asarray([pair.counts == 1 for pair in held])
     return FittedTrust(
         _fitted(halves[0] + halves[1]),
@@ -186,6 +188,8 @@ def _read(dialogues: Sequence[Dialogue], encode: EncodeTexts) -> _Utterances:
 def _fitted(found: Sequence[Pair]) -> Trust:
     from sklearn.linear_model import LogisticRegression
 
+    if len({pair.same for pair in found}) < 2:
+        raise ValueError("these dialogues hold no two utterances to compare: give more")
     # What `Trust.log_odds` multiplies each coefficient with.
     model = LogisticRegression(C=100.0, max_iter=1000)
     model.fit(
@@ -194,6 +198,8 @@ def _fitted(found: Sequence[Pair]) -> Trust:
         sample_weight=[pair.counts for pair in found],
     )
     line, context, verbatim = (round(float(value), 2) for value in model.coef_[0])
+    if line <= 0 or context < 0:
+        raise ValueError("these dialogues do not tell how far to trust corrections: give more")
     return Trust(round(float(model.intercept_[0]), 2), line, context, max(0.0, verbatim))
 
 

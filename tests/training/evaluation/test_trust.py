@@ -106,3 +106,10 @@ def test_a_bundle_keeps_its_trust(tmp_path: Path) -> None:
 
     assert read_bundle(tmp_path).trust == Trust(-10.0, 5.0, 6.0, 7.0)
     assert read_bundle(tmp_path).model_copy(update={"corrections": bundle.corrections}) == bundle
+
+
+def test_dialogues_of_one_line_are_refused() -> None:
+    """There is nothing to tell a line said again from."""
+    alone = [Dialogue(f"d{n}", (Utterance("Ann", "Okay."),)) for n in range(4)]
+    with pytest.raises(ValueError, match="give more"):
+        fit_trust(alone, encode)
