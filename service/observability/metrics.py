@@ -324,8 +324,11 @@ class Metrics:
             self._begin_labels(space.name, space.names, forecasts="prediction" in bundle.tasks)
 
     def _counted_as(self, space: str, label: str) -> tuple[str, str]:
-        """Tenants' own label spaces are counted together: their names are theirs to choose."""
-        return (space, label) if space in self._known else (_OWN, _OWN)
+        """Tenants' own label spaces are counted together: their names are theirs to choose.
+
+        Before a bundle is shown nobody has any.
+        """
+        return (space, label) if space in self._known or not self._known else (_OWN, _OWN)
 
     def _begin_labels(self, space: str, labels: Iterable[str], *, forecasts: bool) -> None:
         self._known.add(space)

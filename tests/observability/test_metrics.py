@@ -63,6 +63,10 @@ def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
     } | more
 
 
+def shown(similarity: float) -> dict[str, Any]:
+    return {"similarity": similarity, "shown": True}
+
+
 def test_a_prediction_counts_its_label_and_each_part_that_was_missing() -> None:
     """And whether only the end was read. A part that answered is not counted."""
     metrics = Metrics()
@@ -93,12 +97,30 @@ def test_the_nearest_demonstration_tells_how_near_it_is() -> None:
     """Of several only the nearest; without any nothing is observed."""
     metrics = Metrics()
 
-    metrics.count_prediction(answered(demonstrations=[{"similarity": 0.25}, {"similarity": 0.5}]))
+    unshown = shown(0.9) | {"shown": False}
+    metrics.count_prediction(answered(demonstrations=[shown(0.25), shown(0.5), unshown]))
     metrics.count_prediction(answered())
 
     similarity = "erc_demonstration_similarity"
     assert value(metrics, f"{similarity}_sum", label_space="meld") == 0.5
     assert value(metrics, f"{similarity}_count", label_space="meld") == 1
+
+
+def test_corrections_that_have_a_say_confirm_or_change_the_models_label() -> None:
+    """Where none has, neither is counted."""
+    metrics = Metrics()
+    emotion = answered()["emotion"]
+
+    metrics.count_prediction(answered())
+    metrics.count_prediction(answered(model_alone=emotion))
+    metrics.count_prediction(answered(model_alone=emotion | {"label": "anger"}))
+    metrics.count_prediction(answered(model_alone=emotion | {"label": "fear"}))
+
+    counted = {
+        outcome: value(metrics, "erc_votes_total", label_space="meld", outcome=outcome)
+        for outcome in ("confirmed", "changed")
+    }
+    assert counted == {"confirmed": 1, "changed": 2}
 
 
 def test_a_forecast_is_no_prediction() -> None:
@@ -130,7 +152,7 @@ def test_what_a_bundle_can_answer_is_there_at_zero() -> None:
     metrics.show_bundle(expecting())
     before = series(metrics)
 
-    metrics.count_prediction(answered(demonstrations=[{"similarity": 0.5}]))
+    metrics.count_prediction(answered(demonstrations=[shown(0.5)]))
     metrics.count_prediction(answered(degraded=["demonstrations"]))
     metrics.count_correction("meld", "fear", agreed=False)
 

@@ -4,8 +4,7 @@ The question is whether an utterance is the corrected one said again. Dialogues 
 line in its own place, a light paraphrase of it there, half of its words there, and, of eight words
 or more, the line in any other place. And when it is not: the next line, any other, the nearest
 ones of other dialogues, equal short lines among them. What else might have been said in a line's
-place no corpus tells, so other lines of the dialogue are put there; these count for less, as two
-contexts that are the same are mostly of the same conversation.
+place no corpus tells, so other lines of the dialogue are put there.
 """
 
 import random
@@ -29,7 +28,6 @@ _CORRECTED = 1500  # utterances
 _NEAREST = 6
 _HALVED = 6  # words that a line has at least of which half are left out
 _EVERYWHERE = 8  # words that a line has at least which says the same in any place
-_PUT_THERE = 0.4  # what a line counts for that was never said in this place
 
 
 class Pair(NamedTuple):
@@ -38,14 +36,14 @@ class Pair(NamedTuple):
     Attributes:
         words: of the utterance.
         same: whether it is the corrected one said again.
-        counts: how much the pair counts for.
+        put_there: whether the utterance was never said in this place.
     """
 
     similarity: float
     context_similarity: float
     words: int
     same: bool
-    counts: float = 1.0
+    put_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +101,11 @@ def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0)
     same = np.asarray([pair.same for pair in held])
     if same.all() or not same.any():
         raise ValueError("these dialogues hold no two utterances to compare: give more")
-    real = np.asarray([pair.counts == 1 for pair in held])
+    put_there = np.asarray([pair.put_there for pair in held])
     return FittedTrust(
         _fitted(halves[0] + halves[1]),
         missed=float((~taken[same]).mean()),
-        mistaken=float(taken[~same & real].mean()),
+        mistaken=float(taken[~same & ~put_there].mean()),
     )
 
 
@@ -155,7 +153,7 @@ def _elsewhere(said: _Utterances, index: int, rng: random.Random) -> Iterator[Pa
                 yield beside(other)
             if said.texts[other] != said.texts[index]:
                 there = said.alike(index, index)
-                yield beside(other)._replace(context_similarity=there, counts=_PUT_THERE)
+                yield beside(other)._replace(context_similarity=there, put_there=True)
     chance = rng.randrange(count)
     if said.dialogues[chance] != said.dialogues[index]:
         yield beside(chance)
@@ -195,7 +193,6 @@ def _fitted(found: Sequence[Pair]) -> Trust:
     model.fit(
         _features(found),
         [pair.same for pair in found],
-        sample_weight=[pair.counts for pair in found],
     )
     line, context, verbatim = (round(float(value), 2) for value in model.coef_[0])
     if line <= 0 or context < 0:

@@ -67,11 +67,11 @@ def test_the_same_dialogues_and_seed_give_the_same_trust() -> None:
     assert 0 <= first.mistaken < 0.2
 
 
-def test_lines_that_were_never_said_in_a_place_count_for_less() -> None:
-    """Their contexts are the place's own."""
+def test_other_lines_are_put_in_a_place() -> None:
+    """With the place's own context, and never taken for the line that was said there."""
     found = pairs(talks(10), encode, seed=0)
 
-    put = [pair for pair in found if pair.counts < 1]
+    put = [pair for pair in found if pair.put_there]
     assert put
     assert not any(pair.same for pair in put)
     assert {round(pair.context_similarity, 3) for pair in put} <= {1.0, BOTH_BEGIN}
