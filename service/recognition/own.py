@@ -43,6 +43,10 @@ class OwnLabelSpace:
     labels: tuple[OwnLabel, ...]
     classifier: FewShot
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
     @cached_property
     def _by_name(self) -> Mapping[str, OwnLabel]:
         return {label.name: label for label in self.labels}

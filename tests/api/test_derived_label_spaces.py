@@ -7,7 +7,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.api.conftest import Service
 
-SHARES = {
+SHARES: dict[str, dict[str, float]] = {
     "positive": {"joy": 1, "surprise": 0.49},
     "neutral": {"neutral": 1},
     "negative": {"fear": 1, "sadness": 1, "disgust": 1, "anger": 1, "surprise": 0.51},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.own_label_spaces import OwnLabelSpaces
+from service.recognition.own import OwnLabelSpace
 from service.sessions.label_spaces import StoredLabelSpaces
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ async def test_every_process_answers_alike_and_at_once(service: "Service") -> No
 
     mine = await service.services.own_label_spaces.find(name, "callers")
     theirs = await other.find(name, "callers")
-    assert mine is not None
-    assert theirs is not None
+    assert isinstance(mine, OwnLabelSpace)
+    assert isinstance(theirs, OwnLabelSpace)
     assert (mine.classifier.weights == theirs.classifier.weights).all()
     assert (mine.labels, mine.classifier.scale) == (theirs.labels, theirs.classifier.scale)
 
@@ -225,7 +226,7 @@ def changed(**label: Any) -> Any:
         ({"labels": LABELS, "derived_from": "meld"}, "`of`|is needed where `derived_from`"),
         (SUMS | {"derived_from": "iemocap"}, "not trained on 'iemocap'"),
         (SUMS | {"derived_from": "sentiment"}, "sentiment"),
-        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "as a whole"),  # type: ignore[index]
+        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "as a whole"),
         ({"labels": LABELS, "colour": "blue"}, "colour"),
     ],
 )

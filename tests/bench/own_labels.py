@@ -131,7 +131,7 @@ def vote(similarities: npt.NDArray[np.float32], gold: Places, k: int) -> Places:
     counted = np.zeros((len(similarities), len(NAMES)))
     for place in range(k):
         counted[rows, gold[nearest[:, place]]] += similarities[rows, nearest[:, place]]
-    return counted.argmax(1)
+    return np.asarray(counted.argmax(1), np.int64)
 
 
 def _answers(client: httpx.Client, texts: Sequence[str]) -> npt.NDArray[np.float64]:
