@@ -42,6 +42,9 @@ class AnyLabelSpace(Protocol):
     @property
     def labels(self) -> Sequence[AnyLabel]: ...
 
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
     def label(self, name: str) -> AnyLabel:
         """The label called `name`, without regard to case; raises UnknownLabel."""
         ...

@@ -158,12 +158,9 @@ def emotion_document(prediction: Prediction) -> EmotionDocument:
         "label": label.name,
         "unified": label.unified,
         "confidence": prediction.confidence,
-        "probabilities": {
-            each.name: probability
-            for each, probability in zip(
-                prediction.label_space.labels, prediction.probabilities, strict=True
-            )
-        },
+        "probabilities": dict(
+            zip(prediction.label_space.names, prediction.probabilities, strict=True)
+        ),
         "label_mass": prediction.label_mass,
     }
     if isinstance(prediction.label_space, OwnLabelSpace):

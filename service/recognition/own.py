@@ -41,6 +41,10 @@ class OwnLabels:
     source: LabelSpace
     labels: tuple[OwnLabel, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
     @cached_property
     def _by_name(self) -> Mapping[str, OwnLabel]:
         return {label.name: label for label in self.labels}

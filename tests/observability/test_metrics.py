@@ -63,7 +63,7 @@ def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
     } | more
 
 
-def shown(similarity: float) -> dict[str, Any]:
+def in_prompt(similarity: float) -> dict[str, Any]:
     return {"similarity": similarity, "shown": True}
 
 
@@ -97,8 +97,8 @@ def test_the_nearest_demonstration_tells_how_near_it_is() -> None:
     """Of several only the nearest; without any nothing is observed."""
     metrics = Metrics()
 
-    unshown = shown(0.9) | {"shown": False}
-    metrics.count_prediction(answered(demonstrations=[shown(0.25), shown(0.5), unshown]))
+    unshown = in_prompt(0.9) | {"shown": False}
+    metrics.count_prediction(answered(demonstrations=[in_prompt(0.25), in_prompt(0.5), unshown]))
     metrics.count_prediction(answered())
 
     similarity = "erc_demonstration_similarity"
@@ -152,7 +152,7 @@ def test_what_a_bundle_can_answer_is_there_at_zero() -> None:
     metrics.show_bundle(expecting())
     before = series(metrics)
 
-    metrics.count_prediction(answered(demonstrations=[shown(0.5)]))
+    metrics.count_prediction(answered(demonstrations=[in_prompt(0.5)]))
     metrics.count_prediction(answered(degraded=["demonstrations"]))
     metrics.count_correction("meld", "fear", agreed=False)
 
