@@ -15,7 +15,7 @@ SECONDS = float(os.environ.get("ERC_TEST_OVERLOAD_S", "8"))
 DEADLINE_S = 4  # of the 10 s that are late, the rest is for a machine that stands still
 # Caches fill to their bounds: 250 MiB over the first ten thousand dialogues, none after them.
 GROWTH_BYTES = 320 * 2**20
-# Others on the machine may take half of it for a minute; a service that does not recover stays slow.
+# Others on the machine may take half of it for a minute; a service that is hurt stays slow.
 LOOKS = 12
 RECOVERED = 0.5
 ROUTE = "/dialogues/{dialogue_id}/utterances"
