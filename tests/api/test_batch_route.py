@@ -70,7 +70,7 @@ async def test_a_batch_is_answered_as_its_turns_would_be(service: "Service") -> 
     batch = await score(service, {"call-42": PARCEL})
 
     assert set(service.engine.prompts) == one_by_one
-    keys = ("index", "emotion", "demonstrations", "model", "degraded", "truncated")
+    keys = ("index", "emotion", "model_alone", "demonstrations", "model", "degraded", "truncated")
     said_of_each = [
         {key: entry[key] for key in keys}
         for entry in (await service.timeline("call-42"))["utterances"]
