@@ -91,7 +91,7 @@ class OwnLabelSpaces:
         fault = few_shot.why_not_apart(found, gold, [label.name for label in labels])
         if fault is not None:
             raise LabelsNotApart(fault)
-        space = OwnLabelSpace(name, title, self._source, tuple(labels), classifier)
+        space = OwnLabelSpace(name, title, tuple(labels), self._source, classifier)
         definition = {
             "title": title,
             "labels": [
@@ -249,7 +249,7 @@ class OwnLabelSpaces:
             OwnLabel(each["name"], each["sentence"], tuple(each["examples"]))
             for each in said["labels"]
         )
-        return OwnLabels(stored.name, said["title"], self._source, labels)
+        return OwnLabels(stored.name, said["title"], labels, self._source)
 
     async def _opened(
         self, tenant: str, stored: StoredLabelSpace
@@ -263,7 +263,7 @@ class OwnLabelSpaces:
         else:
             classifier, _, _ = await self._fit(tenant, found.labels)
             await self.stored.fit_again(tenant, stored, self._model, _fitted(classifier))
-        return OwnLabelSpace(found.name, found.title, found.source, found.labels, classifier)
+        return OwnLabelSpace(found.name, found.title, found.labels, found.source, classifier)
 
     async def _fit(
         self, tenant: str, labels: Sequence[OwnLabel]

@@ -8,16 +8,15 @@ is divided among them by shares that are known beforehand, which is the law of t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from service.conversation.labels import (
     DERIVED_FROM,
+    Labels,
     LabelSpace,
     LabelSpaceError,
-    UnknownLabel,
     read_label_file,
 )
 from service.conversation.prediction import Prediction
@@ -41,35 +40,13 @@ class DerivedLabel:
 
 
 @dataclass(frozen=True)
-class DerivedLabelSpace:
+class DerivedLabelSpace(Labels[DerivedLabel]):
     """Sums of a trained label space's labels.
 
     Every label of the source is in them as a whole, so that their probabilities sum to 1.
     """
 
-    name: str
-    title: str
     source: LabelSpace
-    labels: tuple[DerivedLabel, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-    @cached_property
-    def _by_name(self) -> Mapping[str, DerivedLabel]:
-        return {label.name: label for label in self.labels}
-
-    def label(self, name: str) -> DerivedLabel:
-        """The label called `name`, without regard to case.
-
-        Raises:
-            UnknownLabel: there is none; the message lists those there are.
-        """
-        found = self._by_name.get(name.casefold())
-        if found is None:
-            raise UnknownLabel(f"{name!r} is not a label of {self.name}: {', '.join(self.names)}")
-        return found
 
     def summed(self, prediction: Prediction) -> Prediction:
         """What a prediction in the source says in these labels."""
@@ -114,15 +91,11 @@ def derive(
                 f"{source.name}'s label {each!r} must be in the sums as a whole: its shares add up "
                 f"to {share:g}"
             )
-    return DerivedLabelSpace(
-        name,
-        title,
-        source,
-        tuple(
-            DerivedLabel(label, MappingProxyType(dict(of)), _unified(source, of))
-            for label, of in sums.items()
-        ),
+    labels = tuple(
+        DerivedLabel(label, MappingProxyType(dict(of)), _unified(source, of))
+        for label, of in sums.items()
     )
+    return DerivedLabelSpace(name, title, labels, source)
 
 
 def load_derived_label_spaces(

@@ -4,12 +4,12 @@
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 UNIFIED = "unified"
 # What tells the file of a derived label space from one that a model can be trained on.
@@ -28,26 +28,6 @@ class AnyLabel(Protocol):
 
     @property
     def unified(self) -> str | None: ...
-
-
-class AnyLabelSpace(Protocol):
-    """The labels of an answer, whoever made them, in their order."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def labels(self) -> Sequence[AnyLabel]: ...
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def label(self, name: str) -> AnyLabel:
-        """The label called `name`, without regard to case; raises UnknownLabel."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +53,26 @@ class UnknownLabel(ValueError):
     """A label that the label space does not have."""
 
 
+L = TypeVar("L", bound=AnyLabel, covariant=True)
+
+
 @dataclass(frozen=True)
-class LabelSpace:
-    """The labels of one corpus, in the order prompts list them."""
+class Labels(Generic[L]):
+    """The labels of an answer, whoever made them, in their order."""
 
     name: str
     title: str
-    labels: tuple[Label, ...]
+    labels: tuple[L, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
 
-    @property
-    def verbalizers(self) -> tuple[str, ...]:
-        return tuple(label.verbalizer for label in self.labels)
-
     @cached_property
-    def _by_name(self) -> Mapping[str, Label]:
+    def _by_name(self) -> Mapping[str, L]:
         return {label.name: label for label in self.labels}
 
-    def label(self, name: str) -> Label:
+    def label(self, name: str) -> L:
         """The label called `name`, without regard to case.
 
         Raises:
@@ -103,6 +82,18 @@ class LabelSpace:
         if found is None:
             raise UnknownLabel(f"{name!r} is not a label of {self.name}: {', '.join(self.names)}")
         return found
+
+
+AnyLabelSpace = Labels[AnyLabel]
+
+
+@dataclass(frozen=True)
+class LabelSpace(Labels[Label]):
+    """The labels of one corpus, in the order prompts list them."""
+
+    @property
+    def verbalizers(self) -> tuple[str, ...]:
+        return tuple(label.verbalizer for label in self.labels)
 
 
 def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:

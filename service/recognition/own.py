@@ -1,14 +1,12 @@
 """Label spaces of a tenant's own, which no model was trained on: answered from a few examples."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from service.conversation.few_shot import FewShot, features
-from service.conversation.labels import LabelSpace, UnknownLabel
+from service.conversation.labels import Labels, LabelSpace
 from service.conversation.prediction import Prediction
 
 
@@ -29,37 +27,14 @@ class OwnLabel:
 
 
 @dataclass(frozen=True)
-class OwnLabels:
+class OwnLabels(Labels[OwnLabel]):
     """Labels of somebody's own, as they were put.
 
     Attributes:
         source: the label space that the model is asked in.
     """
 
-    name: str
-    title: str
     source: LabelSpace
-    labels: tuple[OwnLabel, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-    @cached_property
-    def _by_name(self) -> Mapping[str, OwnLabel]:
-        return {label.name: label for label in self.labels}
-
-    def label(self, name: str) -> OwnLabel:
-        """The label called `name`, without regard to case.
-
-        Raises:
-            UnknownLabel: there is none; the message lists those there are.
-        """
-        found = self._by_name.get(name.casefold())
-        if found is None:
-            names = ", ".join(self._by_name)
-            raise UnknownLabel(f"{name!r} is not a label of {self.name}: {names}")
-        return found
 
 
 @dataclass(frozen=True)
