@@ -22,6 +22,7 @@ from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
 from service.settings import Settings
+from service.side_by_side import together
 
 # Dialogues under way at once; their utterances share the places of the engine.
 _DIALOGUES_AT_ONCE = 64
@@ -42,19 +43,15 @@ async def recognize_all(
     with tqdm(total=total, unit=" utterances", disable=None) as bar:
         for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
             chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(
-                            recognize_dialogue(recognizer, each.utterances, label_space, places)
-                        )
-                        for each in chunk
-                    ]
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from None
-            for dialogue, task in zip(chunk, tasks, strict=True):
+            found = await together(
+                *(
+                    recognize_dialogue(recognizer, each.utterances, label_space, places)
+                    for each in chunk
+                )
+            )
+            for dialogue, read in zip(chunk, found, strict=True):
                 bar.update(len(dialogue.utterances))
-                yield dialogue, task.result()
+                yield dialogue, read
 
 
 @dataclass(frozen=True, slots=True)

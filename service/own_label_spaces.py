@@ -28,6 +28,7 @@ from service.priority import Priority
 from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space
 from service.sessions.label_spaces import StoredLabelSpace, StoredLabelSpaces
+from service.side_by_side import together
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 """What a label space of a tenant's own may be called."""
@@ -271,9 +272,9 @@ class OwnLabelSpaces:
         """Ask model and encoder about every example, and learn the labels from that."""
         examples = [text for label in labels for text in label.examples]
         gold = np.repeat(np.arange(len(labels)), [len(label.examples) for label in labels])
-        known, sentences = await asyncio.gather(
-            _together(self._features(tenant, text) for text in examples),
-            _together(self.encoder.encode(each.sentence, Priority.BATCH) for each in labels),
+        known, sentences = await together(
+            together(*(self._features(tenant, text) for text in examples)),
+            together(*(self.encoder.encode(each.sentence, Priority.BATCH) for each in labels)),
         )
         size = len(self._source.labels)
         described = np.stack([few_shot.of_sentence(each, size) for each in sentences])
@@ -282,7 +283,7 @@ class OwnLabelSpaces:
 
     async def _features(self, tenant: str, text: str) -> few_shot.Floats:
         async with self.places.of(Priority.BATCH, tenant):
-            vector, read = await asyncio.gather(
+            vector, read = await together(
                 self.encoder.encode(text, Priority.BATCH),
                 self.recognizer.recognize(
                     [Line(0, text)],
@@ -292,22 +293,12 @@ class OwnLabelSpaces:
                     corrected=False,
                 ),
             )
-        alone = read.model_alone or read.prediction  # corrections come and go
-        return few_shot.features(vector, alone.probabilities)
+        return few_shot.features(vector, read.prediction.probabilities)
 
 
 def _may_be_called(name: str) -> bool:
     """Whether a label space may have been put by a name: not every database looks for any other."""
     return re.fullmatch(NAME_PATTERN, name) is not None
-
-
-async def _together(work: Any) -> list[Any]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _check_examples(labels: Sequence[OwnLabel]) -> None:

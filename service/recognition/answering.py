@@ -4,7 +4,6 @@ An utterance is read in a label space that the model knows, once, and what was f
 labels that were asked for.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,6 +17,7 @@ from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
 from service.recognition.own import OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
+from service.side_by_side import together
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 
@@ -111,14 +111,8 @@ class Answerer:
             priority=priority,
             corrected=False,
         )
-        try:
-            async with asyncio.TaskGroup() as group:
-                read = group.create_task(reading)
-                encoded = group.create_task(self.encoder.encode(lines[-1].text, priority))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        found = read.result()
-        return replace(found, prediction=label_space.said(encoded.result(), found.prediction))
+        found, vector = await together(reading, self.encoder.encode(lines[-1].text, priority))
+        return replace(found, prediction=label_space.said(vector, found.prediction))
 
     async def forecast(
         self,

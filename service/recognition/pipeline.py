@@ -11,11 +11,10 @@ last: of an utterance that is not spoken yet there is no text to retrieve by. It
 either: the bundle's calibrations were fitted on utterances that the model had read.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from service.conversation.calibration import Calibration, Temperature
 from service.conversation.dialogue import Demonstration, Line
@@ -38,12 +37,10 @@ from service.errors import (
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
+from service.side_by_side import together
 from service.stages import Stage, stage
 
 log = logging.getLogger(__name__)
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 DEGRADED_DEMONSTRATIONS = "demonstrations"
 DEGRADED_LANGUAGE = "language"
@@ -165,7 +162,7 @@ class Recognizer:
             read = await self._read_main(lines, first, label_space, shown, tenant, priority)
         else:
             reading = self._read_main(lines, first, label_space, (), tenant, priority)
-            (retrieved, degraded), read = await _both(retrieving, reading)
+            (retrieved, degraded), read = await together(retrieving, reading)
             opinions = self._opinions(retrieved, label_space, lines[-1].text)
         if self._is_other_language is not None and self._is_other_language(lines[-1].text):
             degraded = (*degraded, DEGRADED_LANGUAGE)
@@ -476,13 +473,3 @@ def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
         near.context_similarity,
         correction.said_at,
     )
-
-
-async def _both(one: Coroutine[Any, Any, S], other: Coroutine[Any, Any, T]) -> tuple[S, T]:
-    """The results of two that run side by side; the first failure of either ends both."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            first, second = group.create_task(one), group.create_task(other)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return first.result(), second.result()
