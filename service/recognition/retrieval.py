@@ -125,7 +125,8 @@ class NearestDemonstrations:
             )
         context = context_of(vectors)
         near = tuple(
-            NearCorrection(each, _alike(context, each.correction.context)) for each in corrections
+            NearCorrection(each, contexts_alike(context, each.correction.context))
+            for each in corrections
         )
         return Retrieved(tuple(examples), near)
 
@@ -182,7 +183,8 @@ def context_of(vectors: Sequence[Vector]) -> Vector | None:
     return context
 
 
-def _alike(one: Vector | None, other: Vector | None) -> float:
+def contexts_alike(one: Vector | None, other: Vector | None) -> float:
+    """The similarity of two contexts, as `service.conversation.neighbours.Neighbour` has it."""
     if one is None or other is None:
         return BOTH_BEGIN if one is other else ONE_BEGINS
     return max(-1.0, min(1.0, float(one @ other)))

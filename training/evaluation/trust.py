@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from service.conversation.dialogue import Dialogue
-from service.conversation.neighbours import BOTH_BEGIN, CONTEXT_LINES, ONE_BEGINS, Trust
+from service.conversation.neighbours import CONTEXT_LINES, Trust
 from service.decoding.bundle import TrustOfCorrections, write_bundle
-from service.recognition.retrieval import context_of
+from service.recognition.retrieval import context_of, contexts_alike
 from training.arrays import Floats, Vectors
 from training.evaluation.scores import recordable
 from training.mixture.pairing import EncodeTexts
@@ -80,10 +80,7 @@ class _Utterances:
 
     def alike(self, one: int, other: int) -> float:
         """The similarity of two utterances' contexts."""
-        first, second = self.contexts[one], self.contexts[other]
-        if first is None or second is None:
-            return BOTH_BEGIN if first is second else ONE_BEGINS
-        return float(first @ second)
+        return contexts_alike(self.contexts[one], self.contexts[other])
 
 
 def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0) -> FittedTrust:
@@ -120,10 +117,6 @@ def pairs(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int) -> list
         Pair(float(said.vectors[index] @ vector), said.alike(index, index), len(text.split()), True)
         for (index, text), vector in zip(again, encode([text for _, text in again]), strict=True)
     ]
-    found = [
-        pair._replace(context_similarity=1.0) if pair.context_similarity > BOTH_BEGIN else pair
-        for pair in found
-    ]
     for index in drawn:
         found += _elsewhere(said, index, rng)
     return found
@@ -142,9 +135,9 @@ def _again(text: str, rng: random.Random) -> Iterator[str]:
 def _elsewhere(said: _Utterances, index: int, rng: random.Random) -> Iterator[Pair]:
     """An utterance beside others of its dialogue and of other ones."""
 
-    def beside(other: int, *, same: bool = False) -> Pair:
+    def beside(other: int) -> Pair:
         similarity = float(said.vectors[index] @ said.vectors[other])
-        return Pair(similarity, said.alike(index, other), said.words(other), same)
+        return Pair(similarity, said.alike(index, other), said.words(other), False)
 
     count = len(said.texts)
     for other in (index + 1, index + 2, index - 1, index + 4):
