@@ -136,6 +136,7 @@ class UtteranceOfDialogue(Said):
     )
     index: _Answered = None
     emotion: _Answered = None
+    model_alone: _Answered = None
     demonstrations: _Answered = None
     model: _Answered = None
     degraded: _Answered = None

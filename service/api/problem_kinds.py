@@ -161,7 +161,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             409,
             "The label space ships with the service",
             "It has the name of a label space that all tenants are answered in.",
-            "Choose another name.",
+            "Choose a name that `GET /label-spaces` does not have.",
         ),
         (
             errors.InvalidLabelSpace,

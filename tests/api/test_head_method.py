@@ -37,7 +37,10 @@ def paths(service: "Service", job_id: str) -> list[str]:
     routes = [route for route in service.app.routes if isinstance(route, Route)]
     found = {route.path for route in routes if "GET" in (route.methods or ())}
     given = PARAMETERS | {"job_id": job_id}
-    special = {"/problems/{name}": "/problems/overloaded"}
+    special = {
+        "/problems/{name}": "/problems/overloaded",
+        "/label-spaces/{name}": "/label-spaces/sentiment",
+    }
     asked = {"/dialogues/{dialogue_id}/forecast": "?speaker=Ann&label_space=meld"}
     return sorted(special.get(path, path.format(**given)) + asked.get(path, "") for path in found)
 

@@ -52,9 +52,13 @@ def test_what_is_said_is_what_the_classifier_says(split: Split) -> None:
 
 def test_teacher_that_knows_one_label_at_most_says_nothing(split: Split) -> None:
     alone = split.dialogues == 0
-    single = Split(
-        tuple(place for place, kept in zip(split.places, alone, strict=True) if kept),
-        *(part[alone] for part in (split.dialogues, split.gold, split.vectors, split.contexts)),
+    single = replace(
+        split,
+        places=tuple(place for place, kept in zip(split.places, alone, strict=True) if kept),
+        dialogues=split.dialogues[alone],
+        gold=split.gold[alone],
+        vectors=split.vectors[alone],
+        contexts=split.contexts[alone],
     )
 
     assert cross_fitted(single, 7) == pytest.approx(1 / 7)
