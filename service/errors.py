@@ -9,6 +9,7 @@
   + CorrectionNotFound
   + DemonstrationNotFound
   + DemonstrationShared       everybody's, so nobody may delete it
+  + DemonstrationOfCorrection  a correction's, which is taken back instead
   + DialogueErased            the request came before it was, and comes again now
   + JobNotFound
   + TooManyJobs               of one tenant
@@ -103,6 +104,10 @@ class DialogueFull(ServiceError):
 
 class DemonstrationShared(ServiceError):
     """The demonstration is everybody's: no tenant may delete it."""
+
+
+class DemonstrationOfCorrection(ServiceError):
+    """The demonstration is a correction's: it comes and goes with that."""
 
 
 class UnsupportedLabelSpace(ServiceError):

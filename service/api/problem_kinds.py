@@ -143,6 +143,13 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             "With a key that has the scope `admin`, delete it for all with `shared=true`.",
         ),
         (
+            errors.DemonstrationOfCorrection,
+            409,
+            "The demonstration is a correction's",
+            "Its id is of a correction, with which it comes and goes.",
+            "To delete it, take the correction back; to add one of your own, give it another id.",
+        ),
+        (
             errors.UnsupportedLabelSpace,
             422,
             "The label space cannot be used",

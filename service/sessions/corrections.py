@@ -5,6 +5,7 @@ The note says only that something changed: whoever delivers reads what the corre
 so a note may be delivered twice, and late, and a crash in between costs nothing.
 """
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,15 @@ class Correction:
     label_space: str
     label: str
     created_at: datetime
+
+
+def _new_demonstration_id() -> str:
+    return f"correction-{uuid4().hex}"
+
+
+def is_of_correction(demonstration_id: str) -> bool:
+    """Whether a demonstration has an id such as corrections give theirs."""
+    return re.fullmatch(r"correction-[0-9a-f]{32}", demonstration_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,7 @@ class Corrections:
                     raise TooManyDemonstrations(
                         "you have as many demonstrations, corrections among them, as you may"
                     )
-                demonstration_id = f"correction-{uuid4().hex}"
+                demonstration_id = _new_demonstration_id()
                 await connection.execute(
                     insert(corrections).values(
                         tenant=tenant,

@@ -98,6 +98,22 @@ async def test_a_correction_taken_back_is_gone(service: "Service", problem: Any)
     assert problem(await service.client.delete(PATH)) == (404, "correction-not-found")
 
 
+async def test_a_correction_s_demonstration_goes_with_it_alone(
+    service: "Service", problem: Any
+) -> None:
+    """Or a correction would stand in the timeline and have no part in any answer."""
+    await service.say("call-42", "Ann", "We won!", label_space="meld")
+    await correct(service)
+    (listed,) = (await service.client.get("/demonstrations")).json()["demonstrations"]
+
+    deleted = await service.client.delete(f"/demonstrations/{listed['id']}")
+    replaced = await service.client.post("/demonstrations", json={"demonstrations": [listed]})
+
+    assert problem(deleted) == problem(replaced) == (409, "demonstration-of-correction")
+    assert replaced.json()["detail"].startswith("demonstration 0: ")
+    assert await demonstrations(service) == [("joy", "We won!")]
+
+
 async def test_a_correction_taken_back_under_a_key_is_taken_back_once(service: "Service") -> None:
     """Sent again, it is answered as before."""
     await service.say("call-42", "Ann", "We won!")

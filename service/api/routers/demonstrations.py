@@ -40,6 +40,7 @@ from service.demonstrations.encoder import LARGEST_BATCH
 from service.errors import (
     DatabaseUnavailable,
     DemonstrationNotFound,
+    DemonstrationOfCorrection,
     DemonstrationShared,
     DemonstrationsUnavailable,
     InvalidLabel,
@@ -48,6 +49,7 @@ from service.errors import (
 )
 from service.priority import Priority
 from service.recognition.pipeline import known_label_space
+from service.sessions.corrections import is_of_correction
 
 router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)
 
@@ -92,6 +94,7 @@ async def list_demonstrations(
             *ADMISSION_PROBLEMS,
             UnsupportedLabelSpace,
             InvalidLabel,
+            DemonstrationOfCorrection,
             TooManyDemonstrations,
             *IDEMPOTENCY_PROBLEMS,
             DemonstrationsUnavailable,
@@ -154,6 +157,7 @@ async def read_demonstration(
             *ADMISSION_PROBLEMS,
             DemonstrationShared,
             DemonstrationNotFound,
+            DemonstrationOfCorrection,
             *IDEMPOTENCY_PROBLEMS,
             DemonstrationsUnavailable,
             DatabaseUnavailable,
@@ -168,8 +172,12 @@ async def delete_demonstration(
     request: RepeatableDep,
     shared: Shared = False,
 ) -> Response:
-    """Delete one of your own demonstrations; no prompt shows it from then on."""
+    """Delete one of your own demonstrations; no prompt shows it from then on.
+
+    A correction's goes when the correction is taken back.
+    """
     owner = _owner(caller, tenant, shared)
+    _check_of_no_correction(demonstration_id, "")
 
     async def delete() -> Response:
         try:
@@ -227,7 +235,13 @@ def _demonstration(given: DemonstrationIn, number: int, services: Services) -> D
     except UnknownLabel as error:
         raise InvalidLabel(f"demonstration {number}: {error}") from None
     identifier = given.id or _made_id(space.name, label, given.text)
+    _check_of_no_correction(identifier, f"demonstration {number}: ")
     return Demonstration(identifier, space.name, label, given.text)
+
+
+def _check_of_no_correction(demonstration_id: str, where: str) -> None:
+    if is_of_correction(demonstration_id):
+        raise DemonstrationOfCorrection(f"{where}{demonstration_id!r} is a correction's")
 
 
 def _made_id(*parts: str) -> str:
