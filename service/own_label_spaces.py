@@ -27,7 +27,11 @@ from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space
-from service.sessions.label_spaces import StoredLabelSpace, StoredLabelSpaces
+from service.sessions.label_spaces import (
+    StoredLabelSpace,
+    StoredLabelSpaces,
+    too_many_label_spaces,
+)
 from service.side_by_side import together
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
@@ -88,6 +92,9 @@ class OwnLabelSpaces:
         """
         self._check_name(name)
         _check_examples(labels)
+        names = await self.names(tenant)  # before examples are read, which takes long
+        if name not in names and len(names) >= MOST_LABEL_SPACES:
+            raise too_many_label_spaces(MOST_LABEL_SPACES)
         classifier, found, gold = await self._fit(tenant, labels)
         fault = few_shot.why_not_apart(found, gold, [label.name for label in labels])
         if fault is not None:
@@ -173,13 +180,21 @@ class OwnLabelSpaces:
         stored = await self.stored.find(tenant, name) if _may_be_called(name) else None
         return None if stored is None else self._described(stored)
 
+    async def names(self, tenant: str) -> Sequence[str]:
+        """What those that a tenant has are called, in order.
+
+        Raises:
+            DatabaseUnavailable: they cannot be looked up.
+        """
+        return await self.stored.names(tenant)
+
     async def all(self, tenant: str) -> list[OwnLabels | DerivedLabelSpace]:
         """Those that a tenant has, as they were put, by name.
 
         Raises:
             DatabaseUnavailable: they cannot be looked up.
         """
-        found = [await self.described(tenant, name) for name in await self.stored.names(tenant)]
+        found = [await self.described(tenant, name) for name in await self.names(tenant)]
         return [each for each in found if each is not None]
 
     async def delete(self, tenant: str, name: str) -> None:

@@ -33,6 +33,10 @@ class Owned(Protocol):
         """The same as it was put: the database alone is asked."""
         ...
 
+    async def names(self, tenant: str) -> Sequence[str]:
+        """What those that a tenant has are called, in order."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
@@ -66,11 +70,15 @@ class Answerer:
             Unavailable: it may be one of the tenant's own, and a part does not answer.
         """
         known = name.casefold()
+        owned: Sequence[str] = ()
         if self.own is not None and not self.ships(known):
             found = await self.own.find(tenant, known)
             if found is not None and is_available(self.bundle, found):
                 return found
-        return answered_label_space(self.bundle, self.recognizer.label_spaces, self.derived, name)
+            owned = await self.own.names(tenant)
+        return answered_label_space(
+            self.bundle, self.recognizer.label_spaces, self.derived, name, owned
+        )
 
     def ships(self, name: str) -> bool:
         """Whether a name, in lower case, is of a label space that all tenants are answered in."""
@@ -150,17 +158,20 @@ def answered_label_space(
     label_spaces: Mapping[str, LabelSpace],
     derived: Mapping[str, DerivedLabelSpace],
     name: str,
+    owned: Sequence[str] = (),
 ) -> AnswerSpace:
     """The label space called `name`, without regard to case, if a bundle's answers can be in it.
+
+    Args:
+        owned: what else may be asked for, which the error names.
 
     Raises:
         UnsupportedLabelSpace: unknown, or the bundle was not trained on it or on its source.
     """
     found = derived.get(name.casefold())
     if found is None:
-        return supported_label_space(
-            bundle, label_spaces, name, [d for d in derived if is_available(bundle, derived[d])]
-        )
+        available = [d for d in derived if is_available(bundle, derived[d])]
+        return supported_label_space(bundle, label_spaces, name, [*available, *owned])
     if not is_available(bundle, found):
         raise UnsupportedLabelSpace(
             f"label_space: {found.name!r} is derived from {found.source.name!r}, which bundle "

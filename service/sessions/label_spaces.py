@@ -75,9 +75,7 @@ class StoredLabelSpaces:
             asked = select(func.count()).select_from(label_spaces)
             asked = asked.where(label_spaces.c.tenant == tenant)
             if (await connection.execute(asked)).scalar_one() >= most:
-                raise TooManyLabelSpaces(
-                    f"you have {most} label spaces of your own, as many as may"
-                )
+                raise too_many_label_spaces(most)
             await connection.execute(insert(label_spaces).values(tenant=tenant, **values))
             return False
 
@@ -129,6 +127,11 @@ class StoredLabelSpaces:
             erased = await self._database.whole(erase())
         if not erased:
             raise LabelSpaceNotFound(f"you have no label space {name!r} of your own")
+
+
+def too_many_label_spaces(most: int) -> TooManyLabelSpaces:
+    """What a tenant is told that has as many as it may."""
+    return TooManyLabelSpaces(f"you have {most} label spaces of your own, as many as you may")
 
 
 def _is(tenant: str, name: str) -> Any:

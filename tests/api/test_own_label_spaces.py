@@ -350,6 +350,18 @@ async def test_a_deleted_one_leaves_no_text_but_stored_answers(
         assert b"grateful" not in file.read_bytes()
 
 
+async def test_a_name_that_there_is_not_is_refused_with_those_there_are(
+    service: "Service",
+) -> None:
+    """The tenant's own among them; nobody else's."""
+    await put(service)
+
+    refused = await service.say("a", "Ann", "Thank you!", label_space="caller")
+
+    assert refused.status_code == 422
+    assert refused.json()["detail"].endswith("sentiment, callers")
+
+
 async def test_forecasts_are_refused(service: "Service") -> None:
     """Of what is not said there is nothing to compare with examples."""
     await put(service)
@@ -440,6 +452,9 @@ async def test_so_many_are_kept_of_one_tenant(
     assert (await put(service, SUMS, "a")).status_code == 200
     assert (await put(service, SUMS, "b")).status_code == 200
     assert (await put(service, SUMS, "c")).status_code == 429
+    service.engine.goes_away()  # of an example it would not answer
+    assert (await put(service, BODY, "c")).status_code == 429
+    service.engine.comes_back()
     assert (await put(service, SUMS, "a")).status_code == 200
 
 
