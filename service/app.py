@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -12,12 +13,13 @@ from fastapi import FastAPI
 from service.access.hosts import allowed_hosts
 from service.access.keyring import is_loopback, open_keyring
 from service.access.proxies import proxies
+from service.admission.door import Door, DoorOptions
 from service.admission.places import Places
 from service.api.auth import Access
 from service.api.dialogue_results import job_scorer
 from service.api.forwarded import Front
 from service.api.http import build_api
-from service.api.services import Services, State, door_of, metrics_of
+from service.api.services import Services, State
 from service.conversation.labels import LabelSpaceError
 from service.corrections import Corrector
 from service.decoding.model_files import ModelFolderError
@@ -35,6 +37,7 @@ from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
 from service.own_label_spaces import OwnLabelSpaces
 from service.parts import Parts, Report, open_parts
+from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
 from service.recognition.breaker import BreakerOptions, GuardedRetrieval
 from service.recognition.retrieval import Retrieval
@@ -70,14 +73,28 @@ _START_FAILURES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The service, for a server to run.
+
+    Attributes:
+        api: what answers requests; its parts open with its lifespan.
+        door: admits requests, and lets them end before the process does.
+    """
+
+    api: FastAPI
+    door: Door
+    metrics: Metrics
+
+
 def create_app(
     settings: Settings,
     report: Report = log.info,
     refuse: Report = log.critical,
     lose: Report = log.critical,
     correlation: Correlation | None = None,
-) -> FastAPI:
-    """The service as an ASGI application; its parts open with its lifespan.
+) -> Application:
+    """Put the service together; nothing is opened yet.
 
     Args:
         report: told what is being done at the start.
@@ -91,9 +108,11 @@ def create_app(
     access = _access(settings)
     share = tenant_share(settings.admission, access)
     traces = _traces(settings, correlation)
+    metrics = Metrics()
+    door = open_door(settings.admission, share, metrics)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         log_lost_errors(asyncio.get_running_loop())
         report("opening the database")
         try:
@@ -107,7 +126,6 @@ def create_app(
         sessions = SessionStore(database)
         try:
             await migrate(database)
-            metrics = metrics_of(app)
             async with open_parts(
                 settings,
                 report,
@@ -116,7 +134,9 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
-                services = services_of(app, parts, settings, database, sessions, share=share)
+                services = services_of(
+                    parts, settings, database, sessions, door, metrics, share=share
+                )
                 housekeeping = Housekeeping(
                     sessions,
                     services.jobs,
@@ -129,7 +149,7 @@ def create_app(
                     services.lag.watch(),
                     parts.engine.watch(lose),
                     housekeeping.run(),
-                    JobRunner(services.jobs, job_scorer(services, metrics)).run(),
+                    JobRunner(services.jobs, job_scorer(services)).run(),
                 ]
                 if access.keyring is not None:
                     beside.append(access.keyring.watch())
@@ -144,16 +164,8 @@ def create_app(
                 await traces.close()
 
     front = Front(settings.root_path or "", proxies(settings.forwarded_allow_ips or ()))
-    return build_api(
-        lifespan,
-        settings.limits,
-        VERSION,
-        settings.admission,
-        access,
-        traces,
-        share=share,
-        front=front,
-    )
+    api = build_api(lifespan, settings.limits, VERSION, door, access, metrics, traces, front=front)
+    return Application(api, door, metrics)
 
 
 def tenant_share(admission: Admission, access: Access) -> float:
@@ -161,28 +173,49 @@ def tenant_share(admission: Admission, access: Access) -> float:
     return 1.0 if access.keyring is None else admission.tenant_share
 
 
+def open_door(admission: Admission, share: float, metrics: Metrics) -> Door:
+    """What admits requests, shown in the metrics.
+
+    Args:
+        share: how much of the room one tenant may take.
+    """
+    options = DoorOptions(
+        most={Priority.INTERACTIVE: admission.requests, Priority.BATCH: admission.batches},
+        deadline_s={
+            Priority.INTERACTIVE: admission.deadline_s,
+            Priority.BATCH: admission.batch_deadline_s,
+        },
+        streams=admission.streams,
+        share=share,
+    )
+    door = Door(options, metrics.count_rejection)
+    metrics.show_requests(door.under_way, options.most)
+    metrics.open_streams.set_function(lambda: len(door.streams))
+    return door
+
+
 def services_of(
-    app: FastAPI,
     parts: Parts,
     settings: Settings,
     database: Database,
     sessions: SessionStore,
+    door: Door,
+    metrics: Metrics,
     *,
     share: float,
 ) -> Services:
-    """What the requests of an application find at hand, shown in its metrics.
+    """What requests find at hand, shown in the metrics.
 
     Args:
         database: the one that `sessions` is in.
-        share: how much of the room one tenant may take, as `build_api` was told.
+        share: how much of the room one tenant may take, as the door was told.
     """
-    metrics = metrics_of(app)
     metrics.show_bundle(parts.bundle)
     metrics.show_derived(
         (each for each in parts.derived.values() if is_available(parts.bundle, each)),
         parts.bundle,
     )
-    metrics.build_info.labels(app.version, parts.dtype).set(1)
+    metrics.build_info.labels(VERSION, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
     places = _places(settings, share, metrics)
     own = OwnLabelSpaces(
@@ -217,7 +250,8 @@ def services_of(
         engine=parts.engine,
         label_spaces=parts.label_spaces,
         limits=settings.limits,
-        door=door_of(app),
+        door=door,
+        metrics=metrics,
         lag=LoopLag(metrics.event_loop_lag.observe),
         places=places,
         keys=NamedLocks(),

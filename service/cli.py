@@ -56,7 +56,6 @@ def serve() -> None:
 
     from service.api.connection_room import most_connections
     from service.api.connections import bounded
-    from service.api.services import door_of, metrics_of
     from service.app import create_app
     from service.draining import DrainingServer
 
@@ -73,17 +72,16 @@ def serve() -> None:
         service = create_app(settings, say, failures.append, lose, correlation)
     except KeysError as error:
         end(f"cannot start: {error}")
-    metrics = metrics_of(service)
     server = DrainingServer(
         uvicorn.Config(
-            service,
+            service.api,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
             http=bounded(  # type: ignore[arg-type]  # it takes any callable
                 most_connections(settings.admission.connections),
-                metrics.count_rejection,
-                metrics.count_problem,
+                service.metrics.count_rejection,
+                service.metrics.count_problem,
                 prefix=settings.root_path or "",
                 origins=settings.cors_origins or (),
             ),
@@ -95,7 +93,7 @@ def serve() -> None:
             timeout_graceful_shutdown=2,  # the requests are answered by then
             server_header=False,
         ),
-        door_of(service),
+        service.door,
         settings.admission.grace_s,
         started=lambda port: say(_greeting(settings, port)),
     )
@@ -233,7 +231,7 @@ def openapi() -> None:
     from service.app import create_app
 
     # Of the usual settings, with none of which it changes.
-    document = create_app(Settings.model_construct()).openapi()
+    document = create_app(Settings.model_construct()).api.openapi()
     _say(json.dumps(document, indent=2, ensure_ascii=False))
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.routing import Route
 
 from service.access.callers import ANYBODY
 from service.admission.door import Door, DoorOptions
 from service.api.admitted import AdmittedRequests
+from service.api.policies import Policies, RoutePolicies, policy
 from service.draining import DrainingServer
 from service.priority import Priority
 from tests.clock import PATIENT_S, until
@@ -44,7 +46,8 @@ async def serving(
         DoorOptions(most=dict.fromkeys(Priority, 8), deadline_s=dict.fromkeys(Priority, 10_000.0)),
         lambda _: None,
     )
-    admitted = AdmittedRequests(app, door)
+    probed = Policies([Route("/livez", policy(None, priority=None)(app))])
+    admitted = RoutePolicies(AdmittedRequests(app, door), probed)
 
     async def identified(scope: Any, receive: Any, send: Any) -> None:
         scope.setdefault("state", {}).update(request_id="r1", caller=ANYBODY)

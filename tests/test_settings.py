@@ -245,7 +245,7 @@ def test_what_is_no_prefix_is_refused(given: str) -> None:
 
 def test_no_prefix_begins_as_a_path_of_the_service() -> None:
     """The settings know the first segments of all routes."""
-    routes = create_app(Settings()).routes
+    routes = create_app(Settings()).api.routes
     paths = {str(getattr(route, "path", "")) for route in routes}
 
     assert {path.split("/")[1] for path in paths} == set(OWN)

@@ -10,15 +10,10 @@ from service.admission.patience import Patience
 from service.api.content_types import is_lines
 from service.api.event_stream import EVENT_STREAM
 from service.api.headers import APPLIED
+from service.api.policies import policy_of
 from service.api.preferences import preferred_wait
 from service.api.problems import answer_of
 from service.errors import ClientLeft, ServiceError
-from service.priority import Priority
-
-# Whoever runs the service must be answered however much there is to do.
-ALWAYS_ADMITTED = frozenset({"/livez", "/readyz", "/metrics"})
-# Calls that hold many utterances; a label space of one's own may have 300 examples.
-_LARGE = frozenset({("POST", "/batch"), ("POST", "/demonstrations"), ("PUT", "/label-spaces")})
 
 
 class AdmittedRequests:
@@ -33,16 +28,19 @@ class AdmittedRequests:
         self.door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS_ADMITTED:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        large = (scope["method"], _collection(scope["path"])) in _LARGE
+        priority = policy_of(scope).priority
+        if priority is None:
+            await self.app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         wait_s = preferred_wait(headers.getlist("prefer"))
         tenant = scope["state"]["caller"].tenant
         started = False
         try:
-            async with self.door.admit(Priority(large), tenant, wait_s) as patience:
+            async with self.door.admit(priority, tenant, wait_s) as patience:
 
                 async def answering(message: Message) -> None:
                     nonlocal started
@@ -118,11 +116,6 @@ class _Connection:
     def _leave(self) -> None:
         self._left.set()
         self._patience.end(ClientLeft("the client has closed its connection"))
-
-
-def _collection(path: str) -> str:
-    """The first part of a path: `/batch`, or `/label-spaces` of `/label-spaces/callers`."""
-    return "/" + path.removeprefix("/").partition("/")[0]
 
 
 def _has_body(headers: Headers) -> bool:

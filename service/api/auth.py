@@ -19,6 +19,7 @@ from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
 from service.api.headers import QUOTA
 from service.api.ndjson import is_ndjson
+from service.api.policies import Policy, policy_of
 from service.api.problems import answer_of
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
 
@@ -31,15 +32,6 @@ BEARER = HTTPBearer(
     description="A key, as `instructerc keys new` makes it. Where the service has no keys, anybody "
     "may ask for anything.",
 )
-
-# Whoever runs the service must be answered without a key.
-_OPEN = frozenset({"/livez", "/readyz"})
-# And whoever was refused for the lack of one must be able to read why.
-_EXPLAINING = "/problems"
-_OPERATIONS = re.compile(r"/metrics|/openapi\.json|/docs(?:/.*)?", re.DOTALL)
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
-# It asks with a body, and keeps nothing.
-_SCORING = ("POST", "/batch")
 
 _TOKEN = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
@@ -86,7 +78,7 @@ class KnownCallers:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        wanted = self._scope_for(scope["method"], scope["path"])
+        wanted = self._scope_for(policy_of(scope))
         keyring = self.access.keyring
         if wanted is None or keyring is None:
             scope["state"]["caller"] = ANYBODY
@@ -116,13 +108,10 @@ class KnownCallers:
             request_id = scope["state"]["request_id"]
             log.warning("the answer to request %s ends: %s", request_id, exchange.broken_off)
 
-    def _scope_for(self, method: str, path: str) -> KeyScope | None:
+    def _scope_for(self, policy: Policy) -> KeyScope | None:
         """What a key must be for; None: no key is needed."""
-        if path in _OPEN or path.startswith(_EXPLAINING):
-            return None
-        if _OPERATIONS.fullmatch(path):
-            return None if self.access.open_operations else KeyScope.ADMIN
-        return KeyScope.READ if method in _READING or (method, path) == _SCORING else KeyScope.WRITE
+        is_open = policy.is_operation and self.access.open_operations
+        return None if is_open else policy.scope
 
 
 class _Exchange:

@@ -16,6 +16,7 @@ from service.api.bounded_json import read_json
 from service.api.content_codings import unpacked
 from service.api.content_types import JSON, check_charset, is_json
 from service.api.ndjson import is_ndjson
+from service.api.policies import policy_of
 from service.api.problem_kinds import BODY_TOO_LARGE, NOT_JSON
 from service.api.problems import malformed
 from service.errors import ClientLeft
@@ -42,7 +43,7 @@ class LimitedBody:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        in_lines = scope["path"] == "/batch" and is_ndjson(scope)
+        in_lines = policy_of(scope).takes_lines and is_ndjson(scope)
         most_bytes = self.most_bytes_of_lines if in_lines else self.most_bytes
         sent = _counted(receive, most_bytes, _declared_bytes(scope))
         await self.app(scope, _counted(unpacked(scope, sent), most_bytes), send)

@@ -10,7 +10,6 @@ from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
 from service.errors import ServiceError, Unavailable
 from service.jobs import Score
-from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
@@ -25,7 +24,6 @@ async def score(
     label_space: AnswerSpace,
     tenant: str,
     services: Services,
-    metrics: Metrics,
 ) -> dict[str, Any]:
     """A dialogue's result.
 
@@ -39,7 +37,7 @@ async def score(
     )
     found = [document(recognition, answerer.bundle) for recognition in recognitions]
     for each in found:
-        metrics.count_prediction(each)
+        services.metrics.count_prediction(each)
     return {
         "id": dialogue.id,
         "utterances": [
@@ -49,19 +47,19 @@ async def score(
     }
 
 
-def job_scorer(services: Services, metrics: Metrics) -> Score:
+def job_scorer(services: Services) -> Score:
     """Scores a dialogue of a job, as `service.api.job_documents.store_job` stored it."""
 
     async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
         if "error" in stored:
-            metrics.count_result(stored)
+            services.metrics.count_result(stored)
             return stored
         line = stored.pop("line")
         dialogue = DialogueIn.model_validate(stored)
         try:
             space = await services.answerer.label_space(label_space, tenant)
-            with listening(metrics.observe_stage):
-                found = await score(dialogue, space, tenant, services, metrics)
+            with listening(services.metrics.observe_stage):
+                found = await score(dialogue, space, tenant, services)
             return {"line": line, **without_texts(found)}
         except Unavailable:
             raise
@@ -71,7 +69,7 @@ def job_scorer(services: Services, metrics: Metrics) -> Score:
             log.exception("line %d of a job failed", line)
             refusal = problem(INTERNAL_ERROR, "the log has the cause")
         result = {"line": line, "id": dialogue.id, "error": refusal}
-        metrics.count_result(result)
+        services.metrics.count_result(result)
         return result
 
     return one

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.admitted import ALWAYS_ADMITTED
+from service.access.keys import Scope
 from service.api.bodies import json_answer
 from service.api.headers import (
     ACCEPT_ENCODING,
@@ -21,6 +21,7 @@ from service.api.headers import (
     RETRY_AFTER,
     carrying,
 )
+from service.api.policies import Policies, Policy, policy
 from service.api.prefix import prefix
 from service.api.streamed import ITEMS
 
@@ -39,7 +40,11 @@ class DocumentedApi(FastAPI):
             servers = {"servers": [{"url": prefix()}]} if prefix() else {}
             return json_answer(self.openapi() | servers)
 
-        self.add_route("/openapi.json", answer, include_in_schema=False)
+        self.add_route(
+            "/openapi.json",
+            policy(Scope.ADMIN, is_operation=True)(answer),
+            include_in_schema=False,
+        )
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -47,11 +52,13 @@ class DocumentedApi(FastAPI):
             components = document["components"]
             components["headers"] = dict(HEADERS)
             components["schemas"] |= _schemas(ITEMS)
-            for path, call in _calls(document):
+            policies = Policies(self.routes)
+            for method, path, call in _calls(document):
+                demanded = policies.of(method, path)
                 for parameter in call.get("parameters", ()):
                     parameter["schema"] = _never_null(parameter["schema"])
                 for status, answer in call["responses"].items():
-                    added = carrying(*_of_every_answer(path, call, status))["headers"]
+                    added = carrying(*_of_every_answer(demanded, call, status))["headers"]
                     answer["headers"] = {**added, **answer.get("headers", {})}
                     for content in answer.get("content", {}).values():
                         if "itemSchema" in content:  # the framework's, of the stream as one text
@@ -76,12 +83,12 @@ def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**kinds[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
 
 
-def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[str]:
+def _of_every_answer(policy: Policy, call: dict[str, Any], status: str) -> Iterator[str]:
     yield REQUEST_ID
     yield from EVERY_ANSWER
     if "security" in call:
         yield from QUOTA
-    if path not in ALWAYS_ADMITTED:
+    if policy.priority is not None:
         yield APPLIED
     if status in _LATER:
         yield RETRY_AFTER
@@ -93,7 +100,7 @@ def _of_every_answer(path: str, call: dict[str, Any], status: str) -> Iterator[s
         yield CONNECTION
 
 
-def _calls(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _calls(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
-        for call in methods.values():
-            yield path, call
+        for method, call in methods.items():
+            yield method.upper(), path, call

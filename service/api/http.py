@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
-from service.admission.door import Door, DoorOptions
+from service.admission.door import Door
 from service.api.admitted import AdmittedRequests
 from service.api.auth import BEARER, Access, KnownCallers
 from service.api.bodies import LimitedBody
@@ -25,6 +25,7 @@ from service.api.middleware import (
     SecurityHeaders,
     TracedRequests,
 )
+from service.api.policies import Policies, RoutePolicies
 from service.api.problem_kinds import KINDS
 from service.api.problems import HANDLERS
 from service.api.routers import (
@@ -40,8 +41,7 @@ from service.api.routers import (
 )
 from service.api.services import State
 from service.observability.metrics import Metrics
-from service.priority import Priority
-from service.settings import Admission, Limits
+from service.settings import Limits
 
 if TYPE_CHECKING:
     from service.observability.tracing import Traces
@@ -83,28 +83,29 @@ def build_api(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[State]],
     limits: Limits,
     version: str,
-    admission: Admission,
+    door: Door,
     access: Access,
+    metrics: Metrics,
     traces: "Traces | None" = None,
     *,
-    share: float,
     front: Front = DIRECT,
 ) -> FastAPI:
     """Put the application together; nothing is opened yet.
 
     Args:
-        lifespan: opens the parts and yields them; `metrics_of` gives it the application's numbers.
+        lifespan: opens the parts and yields them.
         limits: of which only the body's is kept here; the others come with the services.
         version: of the service, for its documentation.
-        admission: how many requests are admitted; `door_of` gives who admits them.
+        door: admits requests.
         access: who may ask for what.
+        metrics: count requests and problems.
         traces: where requests are to have spans.
-        share: how much of the room one tenant may take.
         front: what stands between clients and the service.
+
+    Raises:
+        ValueError: a route declares no policy.
     """
-    metrics = Metrics()
     metrics.show_problems(kind.type for kind in KINDS.values())
-    door = _door(admission, share, metrics)
     tracing = [] if traces is None else [Middleware(TracedRequests, traces=traces)]
     origins = access.origins
     sharing = [Middleware(SharedWithOrigins, origins=origins)] if origins else []
@@ -120,56 +121,39 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
-        middleware=[  # from the outside in
-            Middleware(ForwardedRequests, front=front),
-            Middleware(RequestIds),
-            Middleware(SecurityHeaders),
-            *tracing,
-            Middleware(CountedRequests, metrics=metrics),
-            *sharing,  # around all that answer
-            Middleware(AnsweredFailures),
-            Middleware(BoundedHeads),
-            Middleware(
-                AddressedRequests,
-                hosts=access.hosts,
-                origins=origins,
-                count=metrics.count_rejection,
-                anonymous=access.keyring is None,
-            ),
-            Middleware(KnownCallers, access=access, count=metrics.count_rejection),
-            Middleware(AdmittedRequests, door=door),
-            Middleware(
-                LimitedBody,
-                most_bytes=limits.body_bytes,
-                most_bytes_of_lines=limits.lines_bytes,
-            ),
-            Middleware(HeadAsGet),
-        ],
     )
-    app.state.metrics = metrics
-    app.state.door = door
     for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
     app.include_router(docs_page.router)
     app.include_router(operations.router)
+    app.user_middleware = [  # from the outside in
+        Middleware(ForwardedRequests, front=front),
+        Middleware(RoutePolicies, policies=Policies(app.routes)),
+        Middleware(RequestIds),
+        Middleware(SecurityHeaders),
+        *tracing,
+        Middleware(CountedRequests, metrics=metrics),
+        *sharing,  # around all that answer
+        Middleware(AnsweredFailures),
+        Middleware(BoundedHeads),
+        Middleware(
+            AddressedRequests,
+            hosts=access.hosts,
+            origins=origins,
+            count=metrics.count_rejection,
+            anonymous=access.keyring is None,
+        ),
+        Middleware(KnownCallers, access=access, count=metrics.count_rejection),
+        Middleware(AdmittedRequests, door=door),
+        Middleware(
+            LimitedBody,
+            most_bytes=limits.body_bytes,
+            most_bytes_of_lines=limits.lines_bytes,
+        ),
+        Middleware(HeadAsGet),
+    ]
     return app
-
-
-def _door(admission: Admission, share: float, metrics: Metrics) -> Door:
-    options = DoorOptions(
-        most={Priority.INTERACTIVE: admission.requests, Priority.BATCH: admission.batches},
-        deadline_s={
-            Priority.INTERACTIVE: admission.deadline_s,
-            Priority.BATCH: admission.batch_deadline_s,
-        },
-        streams=admission.streams,
-        share=share,
-    )
-    door = Door(options, metrics.count_rejection)
-    metrics.show_requests(door.under_way, options.most)
-    metrics.open_streams.set_function(lambda: len(door.streams))
-    return door
 
 
 def _operation_id(route: APIRoute) -> str:

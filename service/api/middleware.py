@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.headers import EVERY_ANSWER, REQUEST_ID
+from service.api.policies import policy_of
 from service.api.problem_kinds import INTERNAL_ERROR
 from service.api.problems import PROBLEM, problem_answer
 from service.observability.correlation import about
@@ -27,8 +28,6 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
-# Asked all the time by whoever runs the service.
-_OPERATIONS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestIds:
@@ -89,7 +88,7 @@ class TracedRequests:
         self.traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPERATIONS:
+        if scope["type"] != "http" or policy_of(scope).priority is None:
             await self.app(scope, receive, send)
             return
         method, status = _method(scope), 500

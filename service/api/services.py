@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, cast
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
 
 from service.admission.door import Door
 from service.admission.places import Places
@@ -58,6 +58,7 @@ class Services:
     limits: Limits
     places: Places
     door: Door
+    metrics: Metrics
     lag: LoopLag
     keys: NamedLocks
 
@@ -82,25 +83,11 @@ class State(TypedDict):
     services: Services
 
 
-def metrics_of(app: FastAPI) -> Metrics:
-    """The numbers of an application that `build_api` made; there before its lifespan begins."""
-    return cast(Metrics, app.state.metrics)
-
-
-def door_of(app: FastAPI) -> Door:
-    """Who admits the requests of an application that `build_api` made."""
-    return cast(Door, app.state.door)
-
-
 # Both `async`, though they wait for nothing: FastAPI runs plain functions on a thread.
 
 
 async def _services(request: Request) -> Services:
     return cast(Services, request.state.services)
-
-
-async def _metrics(request: Request) -> Metrics:
-    return metrics_of(request.app)
 
 
 async def tenant(caller: CallerDep) -> str:
@@ -109,5 +96,4 @@ async def tenant(caller: CallerDep) -> str:
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
-MetricsDep = Annotated[Metrics, Depends(_metrics)]
 TenantDep = Annotated[str, Depends(tenant)]

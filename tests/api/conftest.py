@@ -24,8 +24,8 @@ from service.api.dialogue_results import job_scorer
 from service.api.forwarded import DIRECT, Front
 from service.api.http import build_api
 from service.api.problems import Problem
-from service.api.services import Services, State, door_of, metrics_of, tenant
-from service.app import services_of, tenant_share
+from service.api.services import Services, State, tenant
+from service.app import open_door, services_of, tenant_share
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
@@ -38,6 +38,7 @@ from service.errors import EngineUnavailable
 from service.housekeeping import Housekeeping
 from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
+from service.observability.metrics import Metrics
 from service.observability.tracing import Traces
 from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
@@ -149,8 +150,7 @@ class Service:
 
     async def work(self) -> None:
         """Do what there is to do of the jobs."""
-        metrics = metrics_of(self.app)
-        runner = JobRunner(self.services.jobs, job_scorer(self.services, metrics))
+        runner = JobRunner(self.services.jobs, job_scorer(self.services))
         while await runner.work():
             pass
 
@@ -268,14 +268,17 @@ def start_service(
         await migrate(database)
         sessions = SessionStore(database)
         store = await open_edge(folder / "demonstrations", encoder.identity)
+        share = tenant_share(admission, access)
+        metrics = Metrics()
+        door = open_door(admission, share, metrics)
 
         @asynccontextmanager
-        async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        async def lifespan(_: FastAPI) -> AsyncIterator[State]:
             recognizer = open_recognizer(
                 bundle,
                 tokenizer,
                 label_spaces,
-                CountedEngine(watched, metrics_of(app)),
+                CountedEngine(watched, metrics),
                 NearestDemonstrations(encoder, store),
             )
             derived = load_derived_label_spaces(LABEL_SPACES, label_spaces)
@@ -283,12 +286,10 @@ def start_service(
                 label_spaces, derived, bundle, encoder, store, watched, recognizer, "float32"
             )
             settings = Settings(limits=limits, admission=admission)
-            yield {"services": services_of(app, parts, settings, database, sessions, share=share)}
+            services = services_of(parts, settings, database, sessions, door, metrics, share=share)
+            yield {"services": services}
 
-        share = tenant_share(admission, access)
-        app = build_api(
-            lifespan, limits, "0.0.0", admission, access, traces, share=share, front=front
-        )
+        app = build_api(lifespan, limits, "0.0.0", door, access, metrics, traces, front=front)
         try:
             async with lifespan(app) as state, open_client(app, state) as client:
                 services = state["services"]
@@ -301,7 +302,7 @@ def start_service(
                     database,
                     sessions,
                     services.places,
-                    door_of(app),
+                    door,
                     state,
                     watched,
                     services,

@@ -10,7 +10,6 @@ import httpx
 import uvicorn
 
 from service.api.connections import bounded
-from service.api.services import metrics_of
 from service.draining import DrainingServer
 from tests.api.conftest import Service
 from tests.clock import PATIENT_S
@@ -39,7 +38,7 @@ async def serving(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await service.app(scope | {"state": dict(service.state)}, receive, send)
 
-    metrics = metrics_of(service.app)
+    metrics = service.services.metrics
     ports: asyncio.Queue[int] = asyncio.Queue()
     config = uvicorn.Config(
         app,

@@ -53,7 +53,7 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
         database=Database(url=f"sqlite:///{tmp_path}/erc.sqlite3"),
         demonstrations=Demonstrations(shown=shown),
     )
-    app = wiring.create_app(settings, lambda _: None, lambda _: None)
+    app = wiring.create_app(settings, lambda _: None, lambda _: None).api
 
     with pytest.raises(BundleError, match="no further"):
         async with app.router.lifespan_context(app):
@@ -66,7 +66,7 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
 async def test_the_collector_passes_over_what_a_start_leaves(tmp_path: Path) -> None:
     """Hundreds of thousands of objects of libraries, which would keep the event loop waiting."""
     settings = Settings(database=Database(url=f"sqlite:///{tmp_path}/started.sqlite3"))
-    app = wiring.create_app(settings, lambda _: None, lambda _: None)
+    app = wiring.create_app(settings, lambda _: None, lambda _: None).api
     gc.unfreeze()
 
     async with app.router.lifespan_context(app):
@@ -99,7 +99,7 @@ async def test_documentation_needs_a_key_where_other_machines_can_reach_it(
     """Unless the settings say otherwise."""
     file = tmp_path / "keys.json"
     write_keys(file, new_key())
-    app = wiring.create_app(Settings(host=host, keys_file=file, open_operations=is_open))
+    app = wiring.create_app(Settings(host=host, keys_file=file, open_operations=is_open)).api
 
     assert await asked(app, "/openapi.json") == status
 
@@ -114,7 +114,7 @@ async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
         database=Database(url=f"sqlite:///{tmp_path}/started.sqlite3"),
         keys_file=file,
     )
-    app = wiring.create_app(settings, lambda _: None, lambda _: None)
+    app = wiring.create_app(settings, lambda _: None, lambda _: None).api
 
     async with app.router.lifespan_context(app):
         assert (await asked(app, "/nothing", old), await asked(app, "/nothing", new)) == (404, 401)

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.schemas import Alive, LabelSpacesOut
+from service.version import VERSION
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -222,7 +223,7 @@ async def test_the_bundle_that_is_served_is_shown(service: "Service") -> None:
     found = await numbers(service)
 
     assert found[at("erc_bundle_info", name="erc-test", version="1", template="v2")] == 1
-    assert found[at("erc_build_info", version="0.0.0", dtype="float32")] == 1
+    assert found[at("erc_build_info", version=VERSION, dtype="float32")] == 1
 
 
 async def test_stages_of_every_utterance_are_counted(service: "Service") -> None:

@@ -1,14 +1,9 @@
 """What is led to the service from outside is its API, and not its operation."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 
-from service.api.auth import Access
-from service.api.http import build_api
-from service.settings import Admission, Limits
+from service.app import create_app
+from service.settings import Settings
 from tests.helm.rendering import installation, render, the, variables
 
 INSIDE = {"/livez", "/readyz", "/metrics"}
@@ -17,12 +12,7 @@ INSIDE = {"/livez", "/readyz", "/metrics"}
 @pytest.fixture(scope="module")
 def routes() -> set[str]:
     """Paths of the service, documentation included."""
-
-    @asynccontextmanager
-    async def closed(app: Any) -> AsyncIterator[Any]:
-        yield {}
-
-    api = build_api(closed, Limits(), "0", Admission(), Access(None, True), share=1.0)
+    api = create_app(Settings()).api
     return {*api.openapi()["paths"], "/docs", api.openapi_url}
 
 

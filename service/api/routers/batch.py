@@ -22,6 +22,7 @@ from service.api.limits import check_batch
 from service.api.links import leading_to
 from service.api.ndjson import Emit, LineStream, NdjsonRoute
 from service.api.negotiation import Accept, accepted, preferred
+from service.api.policies import policy
 from service.api.preferences import prefers_async
 from service.api.prefix import located, with_prefix
 from service.api.problem_kinds import (
@@ -32,7 +33,7 @@ from service.api.problem_kinds import (
 )
 from service.api.problems import documented, invalid, problem_of
 from service.api.schemas import BatchIn, BatchOut, JobOut
-from service.api.services import MetricsDep, Services, ServicesDep, TenantDep
+from service.api.services import Services, ServicesDep, TenantDep
 from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
 from service.api.strings import LabelSpaceName
 from service.conversation.labels import UNIFIED
@@ -46,6 +47,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.observability.metrics import Metrics
+from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
@@ -68,12 +70,12 @@ Prefer = Annotated[
 ]
 
 
+@policy(Scope.READ, Priority.BATCH, takes_lines=True)
 async def score_lines(
     request: Request,
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
-    metrics: MetricsDep,
     accept: Accept = None,
     prefer: Prefer = None,
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
@@ -89,9 +91,9 @@ async def score_lines(
 
     async def one(dialogue: DialogueIn) -> dict[str, Any]:
         caller.spend_utterances(max(1, len(dialogue.utterances)))
-        return await score(dialogue, space, tenant, services, metrics)
+        return await score(dialogue, space, tenant, services)
 
-    return _streamed(_counted(given, caller), one, metrics, media_type)
+    return _streamed(_counted(given, caller), one, services.metrics, media_type)
 
 
 router.add_api_route(
@@ -146,12 +148,12 @@ router.add_api_route(
         }
     },
 )
+@policy(Scope.READ, Priority.BATCH, takes_lines=True)
 async def score_dialogues(
     batch: BatchIn,
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
-    metrics: MetricsDep,
     request: RepeatableDep,
     accept: Accept = None,
     prefer: Prefer = None,
@@ -196,17 +198,17 @@ async def score_dialogues(
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
-        one = partial(score, label_space=space, tenant=tenant, services=services, metrics=metrics)
-        return _streamed(_given(batch), one, metrics, media_type)
+        one = partial(score, label_space=space, tenant=tenant, services=services)
+        return _streamed(_given(batch), one, services.metrics, media_type)
 
     async def answer() -> Response:
         caller.spend_utterances(count)
         try:
             async with asyncio.TaskGroup() as group:
-                with listening(metrics.observe_stage):
+                with listening(services.metrics.observe_stage):
                     tasks = []
                     for dialogue in batch.dialogues:
-                        result = score(dialogue, space, tenant, services, metrics)
+                        result = score(dialogue, space, tenant, services)
                         tasks.append(group.create_task(result))
                         await asyncio.sleep(0)  # not all in one step of the event loop
         except ExceptionGroup as failures:

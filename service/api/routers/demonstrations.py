@@ -17,6 +17,7 @@ from service.api.bodies import JsonRoute, json_answer
 from service.api.headers import REPLAYED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
+from service.api.policies import policy
 from service.api.problem_kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
@@ -66,6 +67,7 @@ Shared = Annotated[
         INVALID_REQUEST, *ADMISSION_PROBLEMS, UnsupportedLabelSpace, DemonstrationsUnavailable
     ),
 )
+@policy(Scope.READ)
 async def list_demonstrations(
     listing: Annotated[DemonstrationListing, Query()], tenant: TenantDep, services: ServicesDep
 ) -> Response:
@@ -102,6 +104,7 @@ async def list_demonstrations(
         ),
     },
 )
+@policy(Scope.WRITE, Priority.BATCH)
 async def add_demonstrations(
     body: DemonstrationsIn,
     caller: CallerDep,
@@ -140,6 +143,7 @@ async def add_demonstrations(
         INVALID_REQUEST, *ADMISSION_PROBLEMS, DemonstrationNotFound, DemonstrationsUnavailable
     ),
 )
+@policy(Scope.READ)
 async def read_demonstration(
     demonstration_id: DemonstrationId, tenant: TenantDep, services: ServicesDep
 ) -> Response:
@@ -164,6 +168,7 @@ async def read_demonstration(
         ),
     },
 )
+@policy(Scope.WRITE)
 async def delete_demonstration(
     demonstration_id: DemonstrationId,
     caller: CallerDep,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
+from service.access.keys import Scope
 from service.api.auth import CallerDep
 from service.api.bodies import JsonRoute, json_answer
 from service.api.conditions import IfMatch, IfNoneMatch, etag
@@ -13,6 +14,7 @@ from service.api.headers import ETAG, KEPT_BY_CLIENTS, LINK, REPLAYED, SERVER_TI
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
 from service.api.links import leading_to
+from service.api.policies import policy
 from service.api.prefix import located
 from service.api.problem_kinds import (
     ADMISSION_PROBLEMS,
@@ -31,7 +33,7 @@ from service.api.schemas import (
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import MetricsDep, ServicesDep, TenantDep
+from service.api.services import ServicesDep, TenantDep
 from service.api.stored import correction_document, count_agreement, utterance_document
 from service.api.strings import Identifier
 from service.api.timing import timed
@@ -91,13 +93,13 @@ UtteranceIndex = Annotated[
         ),
     },
 )
+@policy(Scope.WRITE)
 async def add_utterance(
     dialogue_id: DialogueId,
     said: UtteranceIn,
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
-    metrics: MetricsDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
@@ -113,7 +115,7 @@ async def add_utterance(
 
     async def take() -> Response:
         caller.spend_utterances(1)
-        with timed(metrics) as times:
+        with timed(services.metrics) as times:
             taken = await services.turns.take(
                 tenant,
                 dialogue_id,
@@ -124,7 +126,7 @@ async def add_utterance(
                 expected=expected,
                 once=request.once(answered),
             )
-        metrics.count_prediction(taken.document)
+        services.metrics.count_prediction(taken.document)
         stored = taken.appended.utterance
         shown = replace(stored, prediction=cast(dict[str, Any], taken.document))
         answer = answered(shown)
@@ -144,6 +146,7 @@ async def add_utterance(
         **documented(INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable),
     },
 )
+@policy(Scope.READ)
 async def read_dialogue(
     dialogue_id: DialogueId,
     asked: Annotated[TimelineAsked, Query()],
@@ -203,13 +206,13 @@ async def read_dialogue(
         ),
     },
 )
+@policy(Scope.READ)
 async def forecast_turn(
     dialogue_id: DialogueId,
     asked: Annotated[ForecastAsked, Query()],
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
-    metrics: MetricsDep,
 ) -> Response:
     """Forecast what emotion a speaker's next turn will carry, before it is spoken.
 
@@ -220,12 +223,12 @@ async def forecast_turn(
     """
     check_forecast(asked, services.limits)
     caller.spend_utterances(1)
-    with timed(metrics) as times:
+    with timed(services.metrics) as times:
         forecast = await services.turns.forecast(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
     found = forecast_document(forecast.recognition, services.answerer.bundle)
-    metrics.count_forecast(found)
+    services.metrics.count_forecast(found)
     answer = json_answer(
         {"dialogue_id": dialogue_id, "index": forecast.index, "speaker": asked.speaker, **found}
     )
@@ -248,6 +251,7 @@ async def forecast_turn(
         ),
     },
 )
+@policy(Scope.WRITE)
 async def erase_dialogue(
     dialogue_id: DialogueId,
     tenant: TenantDep,
@@ -290,13 +294,13 @@ async def erase_dialogue(
         ),
     },
 )
+@policy(Scope.WRITE)
 async def correct_label(
     dialogue_id: DialogueId,
     index: UtteranceIndex,
     given: LabelIn,
     tenant: TenantDep,
     services: ServicesDep,
-    metrics: MetricsDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
@@ -330,7 +334,7 @@ async def correct_label(
             await request.amend(answer)
         if corrected.prediction is not None:
             found = correction_document(corrected.correction, services) or {}
-            count_agreement(corrected.prediction["emotion"], found, metrics)
+            count_agreement(corrected.prediction["emotion"], found, services.metrics)
         return answer
 
     return await request.answer(correct, keeps=True)
@@ -353,6 +357,7 @@ async def correct_label(
         ),
     },
 )
+@policy(Scope.WRITE)
 async def take_label_back(
     dialogue_id: DialogueId,
     index: UtteranceIndex,

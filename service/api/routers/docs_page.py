@@ -12,7 +12,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
+from service.access.keys import Scope
 from service.api.headers import CACHE_CONTROL, KEPT_BY_CLIENTS
+from service.api.policies import policy
 from service.api.problem_kinds import NO_SUCH_PATH
 
 router = APIRouter(include_in_schema=False)
@@ -76,6 +78,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
 
 
 @router.get("/docs", response_class=HTMLResponse)
+@policy(Scope.ADMIN, is_operation=True)
 async def docs() -> Response:
     """The page."""
     page = _PAGE.format(
@@ -87,6 +90,7 @@ async def docs() -> Response:
 
 
 @router.get("/docs/{name}")
+@policy(Scope.ADMIN, is_operation=True)
 async def docs_asset(name: str, request: Request) -> Response:
     """What the page is made of."""
     if name not in _MEDIA_TYPES:

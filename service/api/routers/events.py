@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from service.access.keys import Scope
 from service.api.event_stream import (
     EVENT_STREAM,
     HEARTBEAT,
@@ -17,6 +18,7 @@ from service.api.event_stream import (
 from service.api.head_method import is_head
 from service.api.headers import UNBUFFERED, carrying
 from service.api.negotiation import accepted
+from service.api.policies import policy
 from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
 from service.api.problems import documented, invalid
 from service.api.routers.dialogues import DialogueId
@@ -83,6 +85,7 @@ data: {"dialogue_id":"call-42"}
         ),
     },
 )
+@policy(Scope.READ)
 async def follow_dialogue(
     request: Request,
     dialogue_id: DialogueId,

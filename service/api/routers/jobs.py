@@ -5,6 +5,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Path, Response
 
+from service.access.keys import Scope
 from service.admission.patience import renew
 from service.api.bodies import json_answer
 from service.api.content_types import LINES, NDJSON
@@ -13,6 +14,7 @@ from service.api.idempotency import RepeatableDep
 from service.api.job_documents import job_document
 from service.api.ndjson import Emit, LineStream
 from service.api.negotiation import Accept, preferred
+from service.api.policies import policy
 from service.api.prefix import with_prefix
 from service.api.problem_kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
 from service.api.problems import documented
@@ -32,6 +34,7 @@ _PROBLEMS = (INVALID_REQUEST, *ADMISSION_PROBLEMS, JobNotFound, DatabaseUnavaila
 
 
 @router.get("/{job_id}", response_model=JobOut, responses=documented(*_PROBLEMS))
+@policy(Scope.READ)
 async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
     """How far a job is."""
     return json_answer(job_document(await services.jobs.find(tenant, job_id)))
@@ -54,6 +57,7 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
         **documented(*_PROBLEMS),
     },
 )
+@policy(Scope.READ)
 async def read_results(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, accept: Accept = None
 ) -> Response:
@@ -81,6 +85,7 @@ async def read_results(
     status_code=204,
     responses={204: carrying(REPLAYED), **documented(*_PROBLEMS, *IDEMPOTENCY_PROBLEMS)},
 )
+@policy(Scope.WRITE)
 async def delete_job(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
 ) -> Response:

@@ -12,6 +12,7 @@ from service.api.bodies import JsonRoute, json_answer
 from service.api.headers import REPLAYED, carrying
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_label_space
+from service.api.policies import policy
 from service.api.problem_kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
@@ -37,6 +38,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.own_label_spaces import Put
+from service.priority import Priority
 from service.recognition.answering import AnswerSpace, is_available
 from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 
@@ -50,6 +52,7 @@ router = APIRouter(prefix="/label-spaces", tags=["label spaces"], route_class=Js
     response_model=LabelSpacesOut,
     responses=documented(*ADMISSION_PROBLEMS, DatabaseUnavailable),
 )
+@policy(Scope.READ)
 async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Response:
     """Every label space there is for you; those that are `available` can be asked for."""
     bundle = services.answerer.bundle
@@ -73,6 +76,7 @@ async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Respons
         INVALID_REQUEST, *ADMISSION_PROBLEMS, LabelSpaceNotFound, DatabaseUnavailable
     ),
 )
+@policy(Scope.READ)
 async def read_label_space(
     name: Annotated[Identifier, Path(examples=["callers"])],
     tenant: TenantDep,
@@ -108,6 +112,7 @@ async def read_label_space(
         ),
     },
 )
+@policy(Scope.ADMIN, Priority.BATCH)
 async def put_label_space(
     name: OwnLabelSpaceName,
     given: LabelSpaceIn,
@@ -127,7 +132,6 @@ async def put_label_space(
 
     With `derived_from`, each label is a sum of the labels of a trained one: exact and free.
     """
-    caller.require(Scope.ADMIN)
     count = check_label_space(given, services.limits, caller.batch_utterances)
 
     async def put() -> Response:
@@ -153,6 +157,7 @@ async def put_label_space(
         ),
     },
 )
+@policy(Scope.ADMIN)
 async def delete_label_space(
     name: Annotated[Identifier, Path(examples=["callers"])],
     caller: CallerDep,
@@ -166,7 +171,6 @@ async def delete_label_space(
     it get an error. What was answered in it before stays where it is stored, until its dialogue or
     job is erased.
     """
-    caller.require(Scope.ADMIN)
 
     async def delete() -> Response:
         await services.own_label_spaces.delete(tenant, name.casefold())

@@ -10,15 +10,16 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
+from service.access.keys import Scope
 from service.api.auth import BEARER
 from service.api.bodies import json_answer
+from service.api.policies import policy
 from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
 from service.api.problems import documented, problem_answer
 from service.api.schemas import Alive, Ready
-from service.api.services import MetricsDep, Services, ServicesDep
+from service.api.services import Services, ServicesDep
 from service.errors import ServiceError, Unavailable
 from service.observability.exposition import exposition
-from service.observability.metrics import Metrics
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
 from service.sessions.jobs import JobState
 
@@ -32,6 +33,7 @@ _OPEN = timedelta(minutes=5)
 
 
 @router.get("/livez", response_model=Alive, responses=documented(NOT_ALIVE))
+@policy(None, priority=None)
 async def livez(request: Request, services: ServicesDep) -> Response:
     """Whether the process makes progress; one that does not answer 200 is to be restarted.
 
@@ -50,6 +52,7 @@ async def livez(request: Request, services: ServicesDep) -> Response:
 
 
 @router.get("/readyz", response_model=Ready, responses=documented(NOT_READY))
+@policy(None, priority=None)
 async def readyz(request: Request, services: ServicesDep) -> Response:
     """Whether the service should be given requests: engine and database answer, and it is to stay.
 
@@ -84,7 +87,8 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     },
     dependencies=[Depends(BEARER)],
 )
-async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) -> Response:
+@policy(Scope.ADMIN, priority=None, is_operation=True)
+async def metrics(request: Request, services: ServicesDep) -> Response:
     """Numbers for Prometheus: the service's own, Python's and vLLM's.
 
     In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
@@ -92,16 +96,17 @@ async def metrics(request: Request, services: ServicesDep, metrics: MetricsDep) 
     A key with the scope `admin` is needed where `ERC_OPEN_OPERATIONS` is not set and other machines
     can reach the service.
     """
-    await _count_stored(services, metrics)
+    await _count_stored(services)
     # vLLM keeps its numbers in the library's own registry, beside Python's.
     text, media_type = await exposition(
-        request.headers.get("accept", ""), metrics.registry, REGISTRY
+        request.headers.get("accept", ""), services.metrics.registry, REGISTRY
     )
     return Response(text, media_type=media_type)
 
 
-async def _count_stored(services: Services, metrics: Metrics) -> None:
+async def _count_stored(services: Services) -> None:
     """Count what lies in the database; nothing is said of it while that does not answer."""
+    metrics = services.metrics
     sessions, since = services.sessions, datetime.now(UTC) - _OPEN
     jobs: dict[JobState, float] = dict.fromkeys(JobState, math.nan)
     dialogues = deliveries = math.nan

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
 from service.api.bodies import json_answer
+from service.api.policies import policy
 from service.api.prefix import located
 from service.api.problem_kinds import INVALID_REQUEST, KINDS, NO_SUCH_PATH, OPEN_PROBLEMS, Kind
 from service.api.problems import documented
@@ -25,6 +26,7 @@ Name = Annotated[
 
 
 @router.get("", response_model=ProblemKindsOut, responses=documented(*OPEN_PROBLEMS))
+@policy(None)
 async def list_problems() -> Response:
     """Every kind of problem that there is: why it comes, and what to do then."""
     return json_answer({"problems": [_document(kind) for kind in KINDS.values()]})
@@ -35,6 +37,7 @@ async def list_problems() -> Response:
     response_model=ProblemKindOut,
     responses=documented(INVALID_REQUEST, NO_SUCH_PATH, *OPEN_PROBLEMS),
 )
+@policy(None)
 async def read_problem(name: Name) -> Response:
     """The kind of problem that a problem document's `type` leads to."""
     kind = KINDS.get(name)
