@@ -15,10 +15,10 @@ from service.access.keyring import is_loopback, open_keyring
 from service.access.proxies import proxies
 from service.admission.door import Door, DoorOptions
 from service.admission.places import Places
-from service.api.auth import Access
-from service.api.dialogue_results import job_scorer
-from service.api.forwarded import Front
-from service.api.http import build_api
+from service.api.application import build_api
+from service.api.batches.results import job_scorer
+from service.api.middleware.auth import Access
+from service.api.middleware.forwarded import Front
 from service.api.services import Services, State
 from service.conversation.labels import LabelSpaceError
 from service.corrections import Corrector

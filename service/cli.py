@@ -54,8 +54,8 @@ def serve() -> None:
         end(f"cannot listen on {settings.host}:{settings.port}: {taken}")
     import uvicorn
 
-    from service.api.connection_room import most_connections
-    from service.api.connections import bounded
+    from service.api.connections.protocol import bounded
+    from service.api.connections.room import most_connections
     from service.app import create_app
     from service.draining import DrainingServer
 

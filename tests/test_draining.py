@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.access.callers import ANYBODY
 from service.admission.door import Door, DoorOptions
-from service.api.admitted import AdmittedRequests
+from service.api.middleware.admission import AdmittedRequests
 from service.api.policies import Policies, RoutePolicies, policy
 from service.draining import DrainingServer
 from service.priority import Priority

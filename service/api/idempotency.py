@@ -21,10 +21,10 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
-from service.api.bodies import json_answer
-from service.api.headers import LOCATION, REPLAYED
-from service.api.preferences import prefers_async
-from service.api.prefix import located, prefix, with_prefix, without_prefix
+from service.api.bodies.json_bodies import json_answer
+from service.api.headers.prefer import prefers_async
+from service.api.links import located, prefix, with_prefix, without_prefix
+from service.api.response_headers import LOCATION, REPLAYED
 from service.api.services import Services, ServicesDep, TenantDep
 from service.recognition.document import without_texts
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once

@@ -6,15 +6,11 @@ Lengths are in characters (code points).
 from collections.abc import Sequence
 from typing import Literal
 
-from service.api.problems import invalid
-from service.api.schemas import (
-    MOST_EXAMPLES_IN_ALL,
-    BatchIn,
-    DemonstrationIn,
-    ForecastAsked,
-    LabelSpaceIn,
-    TimelineAsked,
-)
+from service.api.problems.answers import invalid
+from service.api.schemas.batch import BatchIn
+from service.api.schemas.demonstrations import DemonstrationIn
+from service.api.schemas.dialogues import ForecastAsked, TimelineAsked
+from service.api.schemas.label_spaces import MOST_EXAMPLES_IN_ALL, LabelSpaceIn
 from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 

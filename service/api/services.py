@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from service.access.callers import Caller
 from service.admission.door import Door
 from service.admission.places import Places
-from service.api.auth import CallerDep
 from service.conversation.labels import LabelSpace
 from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
@@ -88,6 +88,13 @@ class State(TypedDict):
 
 async def _services(request: Request) -> Services:
     return cast(Services, request.state.services)
+
+
+async def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
 
 
 async def tenant(caller: CallerDep) -> str:

@@ -19,11 +19,11 @@ from sqlalchemy import text as sql
 from service.access.hosts import Hosts
 from service.admission.door import Door
 from service.admission.places import Places
-from service.api.auth import Access
-from service.api.dialogue_results import job_scorer
-from service.api.forwarded import DIRECT, Front
-from service.api.http import build_api
-from service.api.problems import Problem
+from service.api.application import build_api
+from service.api.batches.results import job_scorer
+from service.api.middleware.auth import Access
+from service.api.middleware.forwarded import DIRECT, Front
+from service.api.problems.answers import Problem
 from service.api.services import Services, State, tenant
 from service.app import open_door, services_of, tenant_share
 from service.conversation.derived import load_derived_label_spaces

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from service.api.connections import bounded
+from service.api.connections.protocol import bounded
 from service.draining import DrainingServer
 from tests.api.conftest import Service
 from tests.clock import PATIENT_S

@@ -13,7 +13,7 @@ import pytest
 from service.access.hosts import allowed_hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.api.auth import Access
+from service.api.middleware.auth import Access
 from service.settings import Limits
 from tests.api.serving import serving
 from tests.clock import PATIENT_S

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.api.auth import Access
+from service.api.middleware.auth import Access
 from service.observability.correlation import Correlation
 from service.observability.logging import log_lost_errors, log_to
 from service.settings import Limits

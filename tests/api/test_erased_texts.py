@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.api.routers.test_events import following, take
+from tests.api.routers.test_jobs import begun, results
 from tests.api.serving import serving
-from tests.api.test_event_route import following, take
-from tests.api.test_job_routes import begun, results
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service

@@ -13,10 +13,10 @@ from starlette.routing import Route
 from service.access.hosts import Hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.api.auth import Access
+from service.api.middleware.auth import Access
 from service.settings import Limits
+from tests.api.middleware.test_hosts import status_of
 from tests.api.serving import serving
-from tests.api.test_addressed_requests import status_of
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService

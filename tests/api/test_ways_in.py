@@ -11,7 +11,7 @@ from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from service.demonstrations.corpus import DemonstrationFormatError, read_demonstrations
 from service.dialogue_files import DialogueFormatError, read_dialogues, write_dialogues
-from tests.api.test_batch_lines import HEADERS
+from tests.api.batches.test_lines import HEADERS
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service

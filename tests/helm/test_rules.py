@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from service.api.problem_kinds import KINDS
+from service.api.problems.kinds import KINDS
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "instructerc"
 RULES = sorted(CHART.glob("rules/*.yaml"))

@@ -10,32 +10,30 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.access.callers import Caller
 from service.access.keys import Scope
-from service.api.auth import CallerDep
-from service.api.batches import Given, answer_in_order, given_lines
-from service.api.bodies import JsonRoute, json_answer
-from service.api.content_types import JSON, LINES, NDJSON, check_charset
-from service.api.dialogue_results import score
-from service.api.headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
+from service.api.batches.jobs import job_document, store_job
+from service.api.batches.lines import Given, answer_in_order, given_lines
+from service.api.batches.results import score
+from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
+from service.api.headers.accept import Accept, accepted, preferred
+from service.api.headers.content_type import JSON, LINES, NDJSON, check_charset
+from service.api.headers.prefer import prefers_async
 from service.api.idempotency import RepeatableDep
-from service.api.job_documents import job_document, store_job
 from service.api.limits import check_batch
-from service.api.links import leading_to
-from service.api.ndjson import Emit, LineStream, NdjsonRoute
-from service.api.negotiation import Accept, accepted, preferred
+from service.api.links import leading_to, located, with_prefix
 from service.api.policies import policy
-from service.api.preferences import prefers_async
-from service.api.prefix import located, with_prefix
-from service.api.problem_kinds import (
+from service.api.problems.answers import documented, invalid, problem_of
+from service.api.problems.kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
     NOT_ACCEPTABLE,
 )
-from service.api.problems import documented, invalid, problem_of
-from service.api.schemas import BatchIn, BatchOut, JobOut
-from service.api.services import Services, ServicesDep, TenantDep
-from service.api.streamed import DIALOGUE_LINE, RESULT_LINE
-from service.api.strings import LabelSpaceName
+from service.api.response_headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
+from service.api.schemas.batch import BatchIn, BatchOut, JobOut
+from service.api.schemas.names import LabelSpaceName
+from service.api.schemas.streams import DIALOGUE_LINE, RESULT_LINE
+from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn
 from service.errors import (

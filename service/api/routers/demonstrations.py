@@ -12,20 +12,19 @@ from fastapi import APIRouter, Path, Query, Response
 from service.access.callers import Caller
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.auth import CallerDep
-from service.api.bodies import JsonRoute, json_answer
-from service.api.headers import REPLAYED, carrying
+from service.api.bodies.json_bodies import JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
 from service.api.policies import policy
-from service.api.problem_kinds import (
+from service.api.problems.answers import documented
+from service.api.problems.kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
     INVALID_REQUEST,
 )
-from service.api.problems import documented
-from service.api.schemas import (
+from service.api.response_headers import REPLAYED, carrying
+from service.api.schemas.demonstrations import (
     DemonstrationIn,
     DemonstrationListing,
     DemonstrationOut,
@@ -33,8 +32,8 @@ from service.api.schemas import (
     DemonstrationsIn,
     DemonstrationsOut,
 )
-from service.api.services import Services, ServicesDep, TenantDep
-from service.api.strings import Identifier
+from service.api.schemas.names import Identifier
+from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import UnknownLabel
 from service.demonstrations.encoder import LARGEST_BATCH

@@ -7,23 +7,29 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Response
 
 from service.access.keys import Scope
-from service.api.auth import CallerDep
-from service.api.bodies import JsonRoute, json_answer
-from service.api.conditions import IfMatch, IfNoneMatch, etag
-from service.api.headers import ETAG, KEPT_BY_CLIENTS, LINK, REPLAYED, SERVER_TIMING, carrying
+from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.headers.conditional import IfMatch, IfNoneMatch, etag
+from service.api.headers.server_timing import timed
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_said, page_limit
-from service.api.links import leading_to
+from service.api.links import leading_to, located
 from service.api.policies import policy
-from service.api.prefix import located
-from service.api.problem_kinds import (
+from service.api.problems.answers import documented
+from service.api.problems.kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
     INVALID_REQUEST,
 )
-from service.api.problems import documented
-from service.api.schemas import (
+from service.api.response_headers import (
+    ETAG,
+    KEPT_BY_CLIENTS,
+    LINK,
+    REPLAYED,
+    SERVER_TIMING,
+    carrying,
+)
+from service.api.schemas.dialogues import (
     CorrectedOut,
     ForecastAsked,
     ForecastOut,
@@ -33,10 +39,9 @@ from service.api.schemas import (
     UtteranceIn,
     UtteranceOut,
 )
-from service.api.services import ServicesDep, TenantDep
-from service.api.stored import correction_document, count_agreement, utterance_document
-from service.api.strings import Identifier
-from service.api.timing import timed
+from service.api.schemas.names import Identifier
+from service.api.services import CallerDep, ServicesDep, TenantDep
+from service.api.timelines import correction_document, count_agreement, utterance_document
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,

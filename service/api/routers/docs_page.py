@@ -13,9 +13,9 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from service.access.keys import Scope
-from service.api.headers import CACHE_CONTROL, KEPT_BY_CLIENTS
 from service.api.policies import policy
-from service.api.problem_kinds import NO_SUCH_PATH
+from service.api.problems.kinds import NO_SUCH_PATH
+from service.api.response_headers import CACHE_CONTROL, KEPT_BY_CLIENTS
 
 router = APIRouter(include_in_schema=False)
 

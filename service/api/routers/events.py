@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.access.keys import Scope
-from service.api.event_stream import (
+from service.api.events.stream import (
     EVENT_STREAM,
     HEARTBEAT,
     RETRY,
@@ -16,15 +16,15 @@ from service.api.event_stream import (
     head_of_stream,
 )
 from service.api.head_method import is_head
-from service.api.headers import UNBUFFERED, carrying
-from service.api.negotiation import accepted
+from service.api.headers.accept import accepted
 from service.api.policies import policy
-from service.api.problem_kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
-from service.api.problems import documented, invalid
+from service.api.problems.answers import documented, invalid
+from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
+from service.api.response_headers import UNBUFFERED, carrying
 from service.api.routers.dialogues import DialogueId
+from service.api.schemas.streams import EVENT
 from service.api.services import Services, ServicesDep, TenantDep
-from service.api.stored import correction_document, utterance_document
-from service.api.streamed import EVENT
+from service.api.timelines import correction_document, utterance_document
 from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position

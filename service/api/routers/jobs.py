@@ -7,21 +7,21 @@ from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
 from service.admission.patience import renew
-from service.api.bodies import json_answer
-from service.api.content_types import LINES, NDJSON
-from service.api.headers import REPLAYED, UNBUFFERED, carrying
+from service.api.batches.jobs import job_document
+from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.ndjson import Emit, LineStream
+from service.api.headers.accept import Accept, preferred
+from service.api.headers.content_type import LINES, NDJSON
 from service.api.idempotency import RepeatableDep
-from service.api.job_documents import job_document
-from service.api.ndjson import Emit, LineStream
-from service.api.negotiation import Accept, preferred
+from service.api.links import with_prefix
 from service.api.policies import policy
-from service.api.prefix import with_prefix
-from service.api.problem_kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
-from service.api.problems import documented
-from service.api.schemas import JobOut
+from service.api.problems.answers import documented
+from service.api.problems.kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
+from service.api.response_headers import REPLAYED, UNBUFFERED, carrying
+from service.api.schemas.batch import JobOut
+from service.api.schemas.names import Identifier
+from service.api.schemas.streams import RESULT_LINE
 from service.api.services import ServicesDep, TenantDep
-from service.api.streamed import RESULT_LINE
-from service.api.strings import Identifier
 from service.errors import DatabaseUnavailable, JobNotFound
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -7,22 +7,26 @@ from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.auth import CallerDep
-from service.api.bodies import JsonRoute, json_answer
-from service.api.headers import REPLAYED, carrying
+from service.api.bodies.json_bodies import JsonRoute, json_answer
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_label_space
 from service.api.policies import policy
-from service.api.problem_kinds import (
+from service.api.problems.answers import documented
+from service.api.problems.kinds import (
     ADMISSION_PROBLEMS,
     BODY_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
     INVALID_REQUEST,
 )
-from service.api.problems import documented
-from service.api.schemas import LabelSpaceIn, LabelSpaceOut, LabelSpacePut, LabelSpacesOut
-from service.api.services import Services, ServicesDep, TenantDep
-from service.api.strings import Identifier, OwnLabelSpaceName
+from service.api.response_headers import REPLAYED, carrying
+from service.api.schemas.label_spaces import (
+    LabelSpaceIn,
+    LabelSpaceOut,
+    LabelSpacePut,
+    LabelSpacesOut,
+)
+from service.api.schemas.names import Identifier, OwnLabelSpaceName
+from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.derived import DerivedLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle

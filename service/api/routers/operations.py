@@ -11,12 +11,12 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
 from service.access.keys import Scope
-from service.api.auth import BEARER
-from service.api.bodies import json_answer
+from service.api.bodies.json_bodies import json_answer
+from service.api.middleware.auth import BEARER
 from service.api.policies import policy
-from service.api.problem_kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
-from service.api.problems import documented, problem_answer
-from service.api.schemas import Alive, Ready
+from service.api.problems.answers import documented, problem_answer
+from service.api.problems.kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
+from service.api.schemas.operations import Alive, Ready
 from service.api.services import Services, ServicesDep
 from service.errors import ServiceError, Unavailable
 from service.observability.exposition import exposition

@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
-from service.api.bodies import json_answer
+from service.api.bodies.json_bodies import json_answer
+from service.api.links import located
 from service.api.policies import policy
-from service.api.prefix import located
-from service.api.problem_kinds import INVALID_REQUEST, KINDS, NO_SUCH_PATH, OPEN_PROBLEMS, Kind
-from service.api.problems import documented
-from service.api.schemas import ProblemKindOut, ProblemKindsOut
+from service.api.problems.answers import documented
+from service.api.problems.kinds import INVALID_REQUEST, KINDS, NO_SUCH_PATH, OPEN_PROBLEMS, Kind
+from service.api.schemas.problems import ProblemKindOut, ProblemKindsOut
 
 router = APIRouter(prefix="/problems", tags=["problems"])
 

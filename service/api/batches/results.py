@@ -1,0 +1,75 @@
+"""The results of whole dialogues, as JSON: of a batch's, and of a job's."""
+
+import logging
+from typing import Any
+
+from service.api.problems.answers import problem, problem_of
+from service.api.problems.kinds import INTERNAL_ERROR
+from service.api.services import Services
+from service.dialogue_files import utterances_of
+from service.dialogue_format import DialogueIn
+from service.errors import ServiceError, Unavailable
+from service.jobs import Score
+from service.priority import Priority
+from service.recognition.answering import AnswerSpace
+from service.recognition.dialogues import recognize_dialogue
+from service.recognition.document import document, without_texts
+from service.stages import listening
+
+log = logging.getLogger(__name__)
+
+
+async def score(
+    dialogue: DialogueIn,
+    label_space: AnswerSpace,
+    tenant: str,
+    services: Services,
+) -> dict[str, Any]:
+    """A dialogue's result.
+
+    Raises:
+        EngineUnavailable: as the recognizer says.
+    """
+    answerer = services.answerer
+    place = services.places.of(Priority.BATCH, tenant)
+    recognitions = await recognize_dialogue(
+        answerer, utterances_of(dialogue), label_space, place, tenant
+    )
+    found = [document(recognition, answerer.bundle) for recognition in recognitions]
+    for each in found:
+        services.metrics.count_prediction(each)
+    return {
+        "id": dialogue.id,
+        "utterances": [
+            {"index": index, **({} if said.id is None else {"id": said.id}), **each}
+            for index, (said, each) in enumerate(zip(dialogue.utterances, found, strict=True))
+        ],
+    }
+
+
+def job_scorer(services: Services) -> Score:
+    """Scores a dialogue of a job, as `service.api.batches.jobs.store_job` stored it."""
+
+    async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
+        if "error" in stored:
+            services.metrics.count_result(stored)
+            return stored
+        line = stored.pop("line")
+        dialogue = DialogueIn.model_validate(stored)
+        try:
+            space = await services.answerer.label_space(label_space, tenant)
+            with listening(services.metrics.observe_stage):
+                found = await score(dialogue, space, tenant, services)
+            return {"line": line, **without_texts(found)}
+        except Unavailable:
+            raise
+        except ServiceError as error:
+            refusal = problem_of(error)
+        except Exception:
+            log.exception("line %d of a job failed", line)
+            refusal = problem(INTERNAL_ERROR, "the log has the cause")
+        result = {"line": line, "id": dialogue.id, "error": refusal}
+        services.metrics.count_result(result)
+        return result
+
+    return one

@@ -1,0 +1,116 @@
+"""JSON a line, read and written a line at a time."""
+
+import asyncio
+import re
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import Response
+from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from service.api.head_method import is_head
+from service.api.headers.content_type import NDJSON, is_ndjson
+from service.api.response_headers import UNBUFFERED
+
+_STEP_BYTES = 16_384
+
+# Passed over at once: a few packed kilobytes may hold hundreds of millions of them.
+_BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
+
+Emit = Callable[[Any], Awaitable[None]]
+"""Sends a line; returns when the client may be sent another one."""
+
+
+class NdjsonRoute(APIRoute):
+    """A route for bodies of lines, beside another one at its path for all others."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return (match, found) if is_ndjson(scope) else (Match.NONE, {})
+
+
+async def lines_of(
+    chunks: AsyncIterator[bytes], most_bytes: int
+) -> AsyncIterator[tuple[int, bytes | None]]:
+    """The lines of a body, blank ones left out, with their numbers from 1.
+
+    One of a byte order mark alone is blank.
+
+    None in place of a line: it has more than `most_bytes`, of which no more than that is kept.
+    """
+    number, line, too_long = 1, bytearray(), False
+    async for chunk in _in_pieces(chunks):
+        at = 0
+        while at < len(chunk):
+            if not (line or too_long) and (blank := _BLANK_LINES.match(chunk, at)):
+                number += chunk.count(b"\n", at, blank.end())
+                at = blank.end()
+            end = chunk.find(b"\n", at)
+            line += chunk[at:] if end < 0 else chunk[at:end]
+            if end >= 0:
+                if too_long or len(line) > most_bytes:
+                    yield number, None
+                elif not _is_blank(line):
+                    yield number, bytes(line)
+                number, line, too_long = number + 1, bytearray(), False
+            elif len(line) > most_bytes:
+                line, too_long = bytearray(), True
+            at = len(chunk) if end < 0 else end + 1
+    if too_long:
+        yield number, None
+    elif not _is_blank(line):
+        yield number, bytes(line)
+
+
+def _is_blank(line: bytearray) -> bool:
+    return not line.removeprefix(BOM_UTF8).strip()
+
+
+async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same in chunks of which one step of the event loop makes thousands of lines at most."""
+    async for chunk in chunks:
+        for start in range(0, len(chunk), _STEP_BYTES):
+            yield chunk[start : start + _STEP_BYTES]
+            await asyncio.sleep(0)
+
+
+class LineStream(Response):
+    """Sends lines as they come; what is refused before the first one is answered as ever.
+
+    For HEAD none is made.
+    """
+
+    media_type = NDJSON
+
+    def __init__(
+        self, produce: Callable[[Emit], Awaitable[None]], media_type: str = NDJSON
+    ) -> None:
+        super().__init__(headers=dict(UNBUFFERED), media_type=media_type)
+        del self.headers["content-length"]
+        self._produce = produce
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def start() -> None:
+            nonlocal started
+            if not started:
+                started = True
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+
+        async def emit(content: Any) -> None:
+            await start()
+            options = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+            body = content if isinstance(content, bytes) else orjson.dumps(content, option=options)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        if not is_head(scope):
+            await self._produce(emit)
+        await start()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,8 @@
+"""How much may stand before a body: of a query, of headers, and of what surrounds them."""
+
+# Bytes of a head, of trailers, of what surrounds the chunks of a body, of blank lines.
+MOST_BYTES_OUTSIDE_BODIES = 65_536
+MOST_HEADERS = 100
+LONGEST_HEADER = 8192  # bytes of its value, and of its name
+MOST_PARAMETERS = 32
+LONGEST_QUERY = 8192  # bytes

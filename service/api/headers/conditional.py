@@ -1,0 +1,65 @@
+"""`ETag`, `If-Match`, `If-None-Match` (RFC 9110): which state of a dialogue a request is about."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+from service.api.problems.answers import invalid
+from service.dialogue_format import Patterned
+from service.sessions.versions import Expected, Version
+
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_TAGS = re.compile(rf"\s*(?:\*|{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*)\s*")
+_ANY = "*"
+
+_Tags = Annotated[str, Patterned(f"^{_TAGS.pattern}$")]
+
+
+def etag(version: Version) -> str:
+    """The header's value: strong, another one after every write."""
+    return f'"{version}"'
+
+
+async def _if_match(
+    if_match: Annotated[
+        _Tags | None,
+        Header(
+            alias="If-Match",
+            description="The `ETag` of the dialogue as you know it, or `*`: refused if it is "
+            "another one by now.",
+        ),
+    ] = None,
+) -> Expected | None:
+    if if_match is None:
+        return None
+    if if_match.strip() == _ANY:
+        return Expected(None)
+    # A weak tag equals none, where equality is asked for.
+    return Expected(frozenset(tag for weak, tag in _tags("If-Match", if_match) if not weak))
+
+
+async def _if_none_match(
+    if_none_match: Annotated[
+        _Tags | None,
+        Header(
+            alias="If-None-Match",
+            description="The `ETag` that you have: while it is the same, there is nothing to send.",
+        ),
+    ] = None,
+) -> Expected | None:
+    if if_none_match is None:
+        return None
+    if if_none_match.strip() == _ANY:
+        return Expected(None)
+    return Expected(frozenset(tag for _, tag in _tags("If-None-Match", if_none_match)))
+
+
+def _tags(header: str, value: str) -> list[tuple[bool, str]]:
+    if not _TAGS.fullmatch(value):
+        raise invalid(header, detail='must be entity tags such as "5f.3", or *', source="header")
+    return [(bool(weak), tag) for weak, tag in _TAG.findall(value)]
+
+
+IfMatch = Annotated[Expected | None, Depends(_if_match)]
+IfNoneMatch = Annotated[Expected | None, Depends(_if_none_match)]

@@ -1,0 +1,57 @@
+"""`Content-Type` (RFC 9110, section 8.3): what a body is declared as."""
+
+import re
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from service.api.problems.kinds import NOT_JSON
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+LINES = (
+    NDJSON,
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+)
+"""The names that lines of JSON go by, none of which is registered; the first is the usual one."""
+
+_JSON = re.compile(r"application/(?:[^;\s]+\+)?json")
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
+# ASCII is UTF-8 too.
+_UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+
+
+def is_json(content_type: str) -> bool:
+    """Whether it is JSON, or a format made of it (`application/problem+json`)."""
+    return _JSON.fullmatch(_media_type(content_type)) is not None
+
+
+def is_lines(content_type: str) -> bool:
+    """Whether it is lines of JSON, by any of their names."""
+    return _media_type(content_type) in LINES
+
+
+def check_charset(headers: Headers) -> None:
+    """Refuse a body that is declared as text in another encoding than the one that is read.
+
+    Raises:
+        HTTPException: 415, it is not UTF-8.
+    """
+    for name, quoted, plain in _PARAMETER.findall(headers.get("content-type", "")):
+        if name.lower() == "charset" and (quoted or plain).lower() not in _UTF_8:
+            detail = "Content-Type: its charset is not UTF-8, in which JSON is sent (RFC 8259)"
+            raise HTTPException(NOT_JSON.status, detail)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_ndjson(scope: Scope) -> bool:
+    """Whether a request's body is declared as lines of JSON."""
+    return is_lines(Headers(scope=scope).get("content-type", ""))

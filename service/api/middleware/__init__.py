@@ -1,0 +1,1 @@
+"""What happens around every request, from its connection to its route."""

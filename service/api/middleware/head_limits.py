@@ -1,0 +1,41 @@
+"""Middleware that refuses what stands before a body where it is more than any request needs."""
+
+from itertools import chain
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.head_limits import LONGEST_HEADER, LONGEST_QUERY, MOST_HEADERS, MOST_PARAMETERS
+from service.api.problems.answers import problem_answer
+from service.api.problems.kinds import BAD_REQUEST, HEAD_TOO_LARGE, Kind
+
+
+class BoundedHeads:
+    """Refuses queries and headers that are too many or too long.
+
+    Whoever looks through them pays for each, more than once: thousands of parameters take seconds.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        excess = _excess(scope) if scope["type"] == "http" else None
+        if excess is None:
+            await self.app(scope, receive, send)
+            return
+        answer = problem_answer(scope["state"]["request_id"], *excess)
+        await answer(scope, receive, send)
+
+
+def _excess(scope: Scope) -> tuple[Kind, str] | None:
+    """What there is too much of: the problem, and in words."""
+    query, headers = scope["query_string"], scope["headers"]
+    if query.count(b"&") >= MOST_PARAMETERS:
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are taken"
+    if len(query) > LONGEST_QUERY:
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are taken"
+    if len(headers) > MOST_HEADERS:
+        return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken"
+    if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are taken"
+    return None

@@ -1,0 +1,44 @@
+"""What happens around every request: its id, its span, its count, its answer when all fails."""
+
+import re
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.response_headers import REQUEST_ID
+from service.observability.correlation import about
+
+if TYPE_CHECKING:
+    pass
+
+
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestIds:
+    """Gives every request an id, `request.state.request_id`, and every answer the same.
+
+    A client's own is taken where it is harmless in a log, else a new one is made.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = Headers(scope=scope).get(REQUEST_ID, "")
+        if not _USABLE_ID.fullmatch(request_id):
+            request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        with about(scope):
+            await self.app(scope, receive, naming)

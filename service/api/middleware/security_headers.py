@@ -1,0 +1,34 @@
+"""Middleware that tells browsers and caches what they may make of answers."""
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.response_headers import EVERY_ANSWER
+
+if TYPE_CHECKING:
+    pass
+
+
+class SecurityHeaders:
+    """Has browsers take every answer for what it is declared as, and keep it only where a route
+    lets them: words of users are no page, and are gone once they are erased.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def securing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in EVERY_ANSWER.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, securing)

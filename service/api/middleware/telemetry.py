@@ -1,0 +1,99 @@
+"""Middleware that counts requests and their problems, times them, and traces them."""
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.policies import policy_of
+
+if TYPE_CHECKING:
+    from service.observability.tracing import Traces
+
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from service.api.problems.answers import PROBLEM
+from service.observability.metrics import Metrics
+from service.traces import current_exemplar
+
+if TYPE_CHECKING:
+    pass
+
+
+UNMATCHED = "unmatched"
+
+
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+)
+
+
+class TracedRequests:
+    """Gives every request a span, but for those that operators' machinery sends all the time."""
+
+    def __init__(self, app: ASGIApp, traces: "Traces") -> None:
+        self.app = app
+        self.traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or policy_of(scope).priority is None:
+            await self.app(scope, receive, send)
+            return
+        method, status = _method(scope), 500
+
+        async def watching(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self.traces.request(method, Headers(scope=scope)) as tell_answer:
+            try:
+                await self.app(scope, receive, watching)
+            finally:
+                tell_answer(_route(scope), status)
+
+
+class CountedRequests:
+    """Counts requests and times them, by route template; and problems, by type."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500
+        start = perf_counter()
+
+        async def watching(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching)
+        finally:
+            route = _route(scope)
+            self.metrics.requests.labels(_method(scope), route, status).inc()
+            seconds = perf_counter() - start
+            self.metrics.request_seconds.labels(route).observe(seconds, current_exemplar())
+            problem = scope["state"].get(PROBLEM)
+            if problem is not None:
+                self.metrics.count_problem(problem)
+
+
+def _route(scope: Scope) -> str:
+    """The template that the router has left in the scope, if it found one."""
+    route: str = getattr(scope.get("route"), "path", UNMATCHED)
+    return route
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"

@@ -1,0 +1,1 @@
+"""Problem documents (RFC 9457): their kinds, and what errors become."""

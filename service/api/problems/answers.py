@@ -1,0 +1,257 @@
+"""What an error becomes on its way to a client: a problem document (RFC 9457)."""
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Literal
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from service import errors
+from service.api.links import located, with_prefix
+from service.api.problems.kinds import (
+    FOREIGN,
+    INVALID_REQUEST,
+    MALFORMED_JSON,
+    METHOD_NOT_ALLOWED,
+    NO_SUCH_PATH,
+    PROBLEMS,
+    WORTH_A_RETRY,
+    Kind,
+)
+from service.api.response_headers import AUTHENTICATE, CONNECTION, RETRY_AFTER
+from service.failures import cause_of_ours
+from service.observability.correlation import is_first, request_id
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+PROBLEM = "problem"
+"""Where a request's state has the type of the problem that it was answered with."""
+RETRY_AFTER_S = 1
+
+# A body may hold thousands of faults; the first ones tell enough.
+_FAULTS_SHOWN = 20
+
+
+class Fault(BaseModel):
+    """One thing wrong with a request, and where."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pointer: str | None = Field(
+        None, description="JSON pointer into the body (RFC 6901)", examples=["/utterances/0/text"]
+    )
+    parameter: str | None = Field(None, description="name of the path, query or header parameter")
+    detail: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="identifies the kind of problem")
+    title: str = Field(description="the kind of problem, in words")
+    status: int
+    detail: str = Field(description="what is wrong this time")
+    request_id: str | None = Field(None, description="as in the header X-Request-Id")
+    errors: list[Fault] | None = Field(None, description="of an invalid request: what to mend")
+    checks: dict[str, str] | None = Field(None, description="of /readyz: how each part is")
+
+
+def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
+    """A problem document; `members` are those that not every problem has."""
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        **members,
+    }
+
+
+def problem_of(error: errors.ServiceError) -> dict[str, Any]:
+    """The problem document of one of our errors."""
+    _log_cause(error)
+    return problem(PROBLEMS[type(error)], str(error))
+
+
+def problem_answer(
+    request_id: str,
+    kind: Kind,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """A problem as a whole answer."""
+    headers = dict(headers or {})
+    if kind.status in WORTH_A_RETRY:
+        headers[RETRY_AFTER] = str(RETRY_AFTER_S)
+    body = with_prefix(problem(kind, detail, request_id=request_id, **members))
+    return _ProblemAnswer(kind, orjson.dumps(body), headers)
+
+
+class _ProblemAnswer(Response):
+    """Leaves the problem's type in the state of the request that it answers, for who counts."""
+
+    def __init__(self, kind: Kind, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(body, kind.status, headers, PROBLEM_JSON)
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][PROBLEM] = self._kind.type
+        await super().__call__(scope, receive, send)
+
+
+def invalid(
+    *where: str | int, detail: str, source: Literal["body", "query", "header"] = "body"
+) -> RequestValidationError:
+    """A fault that only the settings or a second look can find.
+
+    Args:
+        where: the way to it in the body, `"utterances", 0, "text"`, or the parameter's name.
+    """
+    return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
+
+
+def malformed(error: orjson.JSONDecodeError) -> RequestValidationError:
+    """A body that is no JSON, as FastAPI says it."""
+    found = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
+    return RequestValidationError([found])
+
+
+def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`, from the table that the handlers read."""
+    kinds = [cause if isinstance(cause, Kind) else PROBLEMS[cause] for cause in causes]
+    return {
+        status: {
+            "description": "; ".join(kind.title for kind in kinds if kind.status == status),
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {
+                        kind.name: {
+                            "summary": kind.title,
+                            "description": f"{kind.cause} {kind.remedy}",
+                            "value": problem(kind, "...", request_id="..."),
+                        }
+                        for kind in kinds
+                        if kind.status == status
+                    },
+                }
+            },
+        }
+        for status in sorted({kind.status for kind in kinds})
+    }
+
+
+def answer_of(request_id: str, error: errors.ServiceError) -> Response:
+    """One of our errors as a whole answer."""
+    _log_cause(error)
+    return problem_answer(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+
+
+def _log_cause(error: errors.ServiceError) -> None:
+    """Log why a part does not answer: the client is not told, and whoever runs the service has to
+    know. Once a request, which may have met it in each of its dialogues.
+    """
+    if not isinstance(error, errors.Unavailable) or not is_first(str(error)):
+        return
+    whose, cause = request_id(), cause_of_ours(error)
+    log.error(
+        "%s%s%s",
+        "" if whose is None else f"request {whose}: ",
+        error,
+        f": {cause}" if cause else "",
+    )
+
+
+def _headers_of(error: errors.ServiceError) -> dict[str, str]:
+    match error:
+        case errors.ShuttingDown():
+            return {CONNECTION: "close"}
+        case errors.Unauthenticated():
+            return {AUTHENTICATE: "Bearer"}
+        case errors.ScopeMissing(scope=scope):  # RFC 6750
+            return {AUTHENTICATE: f'Bearer error="insufficient_scope", scope="{scope}"'}
+        case errors.QuotaExceeded(retry_after_s=seconds):
+            return {RETRY_AFTER: str(max(1, ceil(seconds)))}
+    return {}
+
+
+async def _on_service_error(request: Request, error: errors.ServiceError) -> Response:
+    request.state.refusal = error
+    return answer_of(request.state.request_id, error)
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        detail = f"{found[0]['ctx']['error']} (at character {found[0]['loc'][1]})"
+        return problem_answer(request.state.request_id, MALFORMED_JSON, detail)
+    members = invalid_problem(found)
+    detail, faults = members["detail"], members["errors"]
+    return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
+
+
+def invalid_problem(
+    found: Sequence[Any], prefix: str = "", shown: int = _FAULTS_SHOWN
+) -> dict[str, Any]:
+    """The problem document of what is not valid, as pydantic says it.
+
+    Args:
+        shown: how many faults are told.
+    """
+    faults = [_fault(one["loc"], one["msg"]) for one in found[:shown]]
+    first = faults[0]
+    detail = f"{first.get('pointer') or first.get('parameter') or 'body'}: {first['detail']}"
+    if len(found) > 1:
+        detail += f" (and {len(found) - 1} more)"
+    return problem(INVALID_REQUEST, prefix + detail, errors=faults)
+
+
+def _fault(where: Sequence[str | int], detail: str) -> dict[str, str]:
+    # Never the value itself: it may be long, and it is somebody's words.
+    source, *steps = where
+    if source != "body":
+        return {"parameter": str(steps[0]), "detail": detail}
+    escaped = (str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return {"pointer": "".join(f"/{step}" for step in escaped), "detail": detail}
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    request_id = request.state.request_id
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return problem_answer(
+                request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths there are"
+            )
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_methods(request))
+            detail = f"it takes {allowed}"
+            return problem_answer(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
+        case status:
+            return problem_answer(request_id, FOREIGN[status], str(error.detail), error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    # Starlette itself names only those of the first route with this path.
+    routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
+    found = {method for route in routes for method in route.methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
+
+
+# What FastAPI calls for the errors that are foreseen.
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    errors.ServiceError: _on_service_error,
+    RequestValidationError: _on_invalid_request,
+    HTTPException: _on_http_exception,
+}

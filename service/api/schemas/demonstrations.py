@@ -1,0 +1,90 @@
+"""Demonstrations as they are posted and listed."""
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from service.api.schemas.names import Identifier, LabelSpaceName
+from service.dialogue_format import Input, Text
+from service.settings import Limits
+
+_DEFAULT = Limits()
+
+
+class DemonstrationIn(Input):
+    """A labelled utterance to show to the model."""
+
+    label_space: LabelSpaceName
+    label: str = Field(
+        min_length=1,
+        max_length=100,
+        description="A label of the label space, in any case.",
+        examples=["joy"],
+    )
+    text: Text
+    id: Identifier | None = Field(
+        None,
+        description="Replaces your demonstration that has this id. Left out, it is made from the "
+        "rest, so that the same demonstration sent twice is there once.",
+    )
+
+
+class DemonstrationsIn(Input):
+    """Demonstrations to add."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "demonstrations": [
+                        {
+                            "label_space": "meld",
+                            "label": "joy",
+                            "text": "We got the flat, can you believe it?",
+                            "id": "flat-1",
+                        },
+                        {"label_space": "meld", "label": "anger", "text": "Who parks like that?"},
+                    ]
+                }
+            ]
+        }
+    )
+
+    demonstrations: Annotated[list[DemonstrationIn], FailFast()] = Field(
+        min_length=1,
+        description=f"Each id once; {_DEFAULT.batch_utterances:,} of them unless the service is "
+        "set otherwise.",
+    )
+
+
+class DemonstrationListing(BaseModel):
+    """Which part of the demonstrations to list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
+    limit: int = Field(100, ge=1, le=1000, description="How many at most.")
+    after: UUID | None = Field(None, description="`next` of the page before.")
+
+
+class DemonstrationOut(BaseModel):
+    """A labelled utterance that may be shown to the model."""
+
+    id: str
+    label_space: str
+    label: str
+    text: str
+
+
+class DemonstrationsOut(BaseModel):
+    """The demonstrations that were added, in the order sent."""
+
+    demonstrations: list[DemonstrationOut]
+
+
+class DemonstrationPage(BaseModel):
+    """A part of the demonstrations, in an arbitrary order that stays the same."""
+
+    demonstrations: list[DemonstrationOut]
+    next: str | None = Field(description="`after` of the next page; null on the last one")

@@ -1,0 +1,188 @@
+"""Label spaces as they are put and listed."""
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic_core import PydanticCustomError
+
+from service.api.schemas.names import LabelSpaceName
+from service.conversation.words import NAME_PATTERN, fault_of_name
+from service.dialogue_format import Input, Name, Patterned, Text
+
+# Of a label space of a tenant's own: each example is read by the model before the answer.
+MOST_LABELS = 20
+
+
+LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
+
+
+_SourceLabel = Annotated[str, Field(max_length=100)]
+
+
+def _in_lower_case(value: str) -> str:
+    if (fault := fault_of_name(value)) is not None:
+        raise PydanticCustomError("name", fault)
+    if value != value.casefold() or not value.strip():
+        raise PydanticCustomError("label", "must be in lower case")
+    if value != unicodedata.normalize("NFC", value.strip()):
+        raise PydanticCustomError("label", "must be in Unicode's form NFC, no space around it")
+    return value
+
+
+class OwnLabelIn(Input):
+    """A label of your own: a sentence and examples, or the labels that it sums."""
+
+    name: Annotated[
+        str,
+        AfterValidator(_in_lower_case),
+        Field(max_length=100, description="In lower case; what answers say.", examples=["thanks"]),
+        Patterned(NAME_PATTERN),
+    ]
+    sentence: Annotated[
+        Text | None,
+        Field(
+            max_length=500, description="What it is about.", examples=["The caller gives thanks."]
+        ),
+    ] = None
+    examples: Annotated[
+        list[Text] | None,
+        FailFast(),
+        Field(
+            min_length=LEAST_EXAMPLES,
+            max_length=MOST_EXAMPLES,
+            description="What is said where it holds; no two alike, here or under another label.",
+        ),
+    ] = None
+    of: Annotated[
+        list[_SourceLabel] | dict[_SourceLabel, Annotated[float, Field(gt=0, le=1)]] | None,
+        Field(
+            description="Of a derived label space: the source's labels that it sums, or the share "
+            "of each that counts here.",
+            examples=[["joy"], {"joy": 1, "surprise": 0.49}],
+        ),
+    ] = None
+
+
+class LabelSpaceIn(Input):
+    """Labels of your own, from examples, or derived from those of a trained label space."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "title": "What callers want to say",
+                    "labels": [
+                        {
+                            "name": "thanks",
+                            "sentence": "The caller gives thanks.",
+                            "examples": [
+                                "Thank you so much!",
+                                "That helped a lot, thanks.",
+                                "I'm really grateful for this.",
+                            ],
+                        },
+                        {
+                            "name": "confusion",
+                            "sentence": "The caller does not understand.",
+                            "examples": [
+                                "Sorry, what do you mean?",
+                                "I don't get it.",
+                                "Now I'm confused, which form?",
+                            ],
+                        },
+                    ],
+                },
+                {
+                    "derived_from": "meld",
+                    "labels": [
+                        {"name": "upset", "of": ["anger", "disgust", "sadness", "fear"]},
+                        {"name": "fine", "of": ["neutral", "joy", "surprise"]},
+                    ],
+                },
+            ]
+        }
+    )
+
+    title: Annotated[Name | None, Field(description="Left out: its name.")] = None
+    derived_from: LabelSpaceName | None = Field(
+        None, description="The label space whose labels are summed, for exact answers."
+    )
+    labels: Annotated[list[OwnLabelIn], Field(min_length=2, max_length=MOST_LABELS)]
+
+
+class LabelOut(BaseModel):
+    """A label."""
+
+    name: str
+    verbalizer: str | None = Field(
+        description="the word for it in prompts; null unless the model was trained on it"
+    )
+    unified: str | None = Field(
+        description="the label of `unified` that it maps to; null where it maps to several"
+    )
+    of: dict[str, float] | None = Field(
+        description="the share of each label of the source that it sums; null unless derived",
+        examples=[{"joy": 1, "surprise": 0.49}],
+    )
+    sentence: str | None = Field(None, description="what it is about, where it is of your own")
+    examples: list[str] | None = Field(
+        None, description="of your own, where the label space was asked for by its name"
+    )
+
+
+class LabelSpaceOut(BaseModel):
+    """The labels of one corpus, in the order prompts list them, or sums of them."""
+
+    name: str
+    title: str
+    derived_from: str | None = Field(
+        description="The label space whose labels it sums: an answer is read in that one, shows "
+        "its demonstrations, and has sums of its probabilities; null unless derived."
+    )
+    available: bool = Field(
+        description="whether the model was trained on it, or on its source, so answers in it"
+    )
+    trained: bool = Field(
+        description="False: answers come from examples of your own, and from the model in other "
+        "labels."
+    )
+    labels: list[LabelOut]
+
+
+class RecognizedOut(BaseModel):
+    """How many of a label's examples were taken for it while they were left out."""
+
+    name: str
+    examples: int
+    recognized: int
+
+
+class LeftOutOut(BaseModel):
+    """What the examples were taken for, each while it was left out of what is learnt."""
+
+    accuracy: float
+    calibration_error: float
+    labels: list[RecognizedOut]
+
+
+class LabelSpacePut(BaseModel):
+    """A label space of your own that is kept, and how well its examples tell its labels apart."""
+
+    name: str
+    title: str
+    derived_from: str | None
+    trained: bool
+    left_out: LeftOutOut | None = Field(description="null where it is derived")
+
+
+class LabelSpacesOut(BaseModel):
+    """Every label space that is known, and the languages that the model reads."""
+
+    languages: list[str] = Field(
+        description="Languages of the text that the model was trained on, as ISO 639 has them; "
+        "empty where that is not known. An utterance in another one is answered with `language` "
+        "under `degraded`.",
+        examples=[["en"]],
+    )
+    label_spaces: list[LabelSpaceOut]

@@ -1,0 +1,19 @@
+"""The kinds of problems as they are listed."""
+
+from pydantic import BaseModel, Field
+
+
+class ProblemKindOut(BaseModel):
+    """A kind of problem: what its documents have in common."""
+
+    type: str = Field(examples=["/problems/dialogue-not-found"])
+    status: int
+    title: str
+    cause: str = Field(description="why a request is answered so")
+    remedy: str = Field(description="what to do then")
+
+
+class ProblemKindsOut(BaseModel):
+    """Every kind of problem."""
+
+    problems: list[ProblemKindOut]

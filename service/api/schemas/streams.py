@@ -1,0 +1,90 @@
+"""What the items of streams look like: lines of JSON, and events.
+
+The documentation has them as `itemSchema`, OpenAPI 3.2's word for it; 3.1 has none.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from service.api.problems.answers import Problem
+from service.api.schemas.batch import ScoredDialogue
+from service.api.schemas.dialogues import CorrectionOut, UtteranceOut
+from service.dialogue_format import DialogueIn
+
+
+class ScoredLine(ScoredDialogue):
+    """A dialogue of a batch of lines, with the emotion of each utterance."""
+
+    line: int = Field(ge=1, description="of the request, from 1")
+
+
+class RefusedLine(BaseModel):
+    """A line that could not be scored; the others are not concerned."""
+
+    line: int = Field(ge=1, description="of the request, from 1")
+    id: str | None = Field(None, description="the dialogue's, where the line could be read")
+    error: Problem
+
+
+class PredictionEvent(UtteranceOut):
+    """An utterance was appended."""
+
+    created_at: datetime
+
+
+class CorrectionEvent(BaseModel):
+    """A person said what an utterance carries, or took that back."""
+
+    dialogue_id: str
+    index: int
+    correction: CorrectionOut | None
+
+
+class ErasedEvent(BaseModel):
+    """The dialogue was erased; nothing comes after it."""
+
+    dialogue_id: str
+
+
+# Those that no route answers as a whole.
+ITEMS: Sequence[type[BaseModel]] = (
+    ScoredLine,
+    RefusedLine,
+    PredictionEvent,
+    CorrectionEvent,
+    ErasedEvent,
+)
+
+
+def _reference(model: type[BaseModel]) -> Mapping[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _event(name: str, model: type[BaseModel]) -> Mapping[str, Any]:
+    return {
+        "type": "object",
+        "required": ["id", "event", "data"],
+        "properties": {
+            "id": {"type": "string", "pattern": r"^[0-9a-f]+\.([0-9]+|erased)$"},
+            "event": {"const": name},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": _reference(model),
+            },
+        },
+    }
+
+
+DIALOGUE_LINE = _reference(DialogueIn)
+RESULT_LINE = {"anyOf": [_reference(ScoredLine), _reference(RefusedLine)]}
+EVENT = {
+    "oneOf": [
+        _event("prediction", PredictionEvent),
+        _event("correction", CorrectionEvent),
+        _event("erased", ErasedEvent),
+    ]
+}
