@@ -21,21 +21,22 @@ from service.api.middleware.auth import Access
 from service.api.middleware.forwarded import Front
 from service.api.services import Services, State
 from service.conversation.labels import LabelSpaceError
-from service.corrections import Corrector
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
+from service.dialogues.corrections import Corrector
+from service.dialogues.housekeeping import Housekeeping
+from service.dialogues.jobs import JobRunner
+from service.dialogues.locks import NamedLocks
+from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.dialogues.turns import TurnTaker
 from service.errors import ServiceError
-from service.housekeeping import Housekeeping
-from service.jobs import JobRunner
-from service.locks import NamedLocks
 from service.observability.correlation import Correlation
 from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
-from service.own_label_spaces import OwnLabelSpaces
 from service.parts import Parts, Report, open_parts
 from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
@@ -49,11 +50,10 @@ from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
 from service.starting import why
-from service.turns import TurnTaker
 from service.version import VERSION
 
 if TYPE_CHECKING:
-    from service.observability.tracing import Traces
+    from service.observability.opentelemetry import Traces
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ def services_of(
 def _traces(settings: Settings, correlation: Correlation | None) -> "Traces | None":
     if not settings.traces:
         return None
-    from service.observability.tracing import open_traces
+    from service.observability.opentelemetry import open_traces
 
     return open_traces(VERSION, correlation or Correlation(settings.dialogue_key))
 

@@ -41,7 +41,7 @@ from service.observability.metrics import Metrics
 from service.settings import Limits
 
 if TYPE_CHECKING:
-    from service.observability.tracing import Traces
+    from service.observability.opentelemetry import Traces
 
 _DESCRIPTION = """\
 Reads a conversation as it happens and says, for each utterance, what emotion it carries.

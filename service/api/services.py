@@ -12,22 +12,22 @@ from service.access.callers import Caller
 from service.admission.door import Door
 from service.admission.places import Places
 from service.conversation.labels import LabelSpace
-from service.corrections import Corrector
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
+from service.dialogues.corrections import Corrector
+from service.dialogues.locks import NamedLocks
+from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.dialogues.turns import TurnTaker
 from service.errors import DemonstrationsUnavailable
-from service.locks import NamedLocks
 from service.observability.event_loop import LoopLag
 from service.observability.metrics import Metrics
-from service.own_label_spaces import OwnLabelSpaces
 from service.recognition.answering import Answerer
 from service.recognition.document import shown_in, with_texts
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.settings import Limits
-from service.turns import TurnTaker
 
 # Without texts a timeline is of use all the same.
 _LOOKUP_S = 1.0

@@ -16,7 +16,7 @@ from service.decoding.forking import forking
 from service.decoding.precision import Choice, ComputeType, compute_type
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
-from service.traces import current_trace
+from service.tracing.context import current_trace
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from service.traces import current_trace
+from service.tracing.context import current_trace
 
 _DIGITS = 16  # hexadecimal ones of a dialogue's hash
 

@@ -23,8 +23,8 @@ from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
-from service.stages import Stage
-from service.traces import current_exemplar
+from service.tracing.context import current_exemplar
+from service.tracing.stages import Stage
 
 # A turn takes milliseconds, a batch minutes.
 _REQUEST_BUCKETS = (
@@ -267,7 +267,7 @@ class Metrics:
         self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
-        """Note how long an utterance spent in a stage; a listener of `service.stages`."""
+        """Note how long an utterance spent in a stage; a listener of `service.tracing.stages`."""
         self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
 
     def count_problem(self, problem_type: str) -> None:

@@ -18,7 +18,7 @@ from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.encoder import Encoder, Vector
 from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Match
 from service.priority import Priority
-from service.stages import Stage, stage
+from service.tracing.stages import Stage, stage
 
 # Corrections that are compared by their context, and where all of these might decide: of "Okay." a
 # tenant may have many, each in its own place.

@@ -34,12 +34,12 @@ from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
+from service.dialogues.housekeeping import Housekeeping
+from service.dialogues.jobs import JobRunner
 from service.errors import EngineUnavailable
-from service.housekeeping import Housekeeping
-from service.jobs import JobRunner
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
-from service.observability.tracing import Traces
+from service.observability.opentelemetry import Traces
 from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
@@ -47,7 +47,7 @@ from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits, Sessions, Settings
-from service.traces import current_trace
+from service.tracing.context import current_trace
 from tests.clock import PATIENT_S
 
 USUAL = Admission(utterances=8)
@@ -59,7 +59,7 @@ LABEL_SPACES = Path(__file__).parents[2] / "data" / "label_spaces"
 HASTE = (
     "service.api.routers.operations._CHECK_S",
     "service.api.services._LOOKUP_S",
-    "service.corrections._COUNT_S",
+    "service.dialogues.corrections._COUNT_S",
 )
 
 

@@ -8,13 +8,13 @@ from service.api.problems.kinds import INTERNAL_ERROR
 from service.api.services import Services
 from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
+from service.dialogues.jobs import Score
 from service.errors import ServiceError, Unavailable
-from service.jobs import Score
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document, without_texts
-from service.stages import listening
+from service.tracing.stages import listening
 
 log = logging.getLogger(__name__)
 

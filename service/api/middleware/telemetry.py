@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.policies import policy_of
 
 if TYPE_CHECKING:
-    from service.observability.tracing import Traces
+    from service.observability.opentelemetry import Traces
 
 
 from time import perf_counter
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from service.api.problems.answers import PROBLEM
 from service.observability.metrics import Metrics
-from service.traces import current_exemplar
+from service.tracing.context import current_exemplar
 
 if TYPE_CHECKING:
     pass

@@ -49,7 +49,7 @@ from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
-from service.stages import listening
+from service.tracing.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
 

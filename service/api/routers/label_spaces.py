@@ -30,6 +30,7 @@ from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.derived import DerivedLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
+from service.dialogues.own_label_spaces import Put
 from service.errors import (
     DatabaseUnavailable,
     DemonstrationsUnavailable,
@@ -41,7 +42,6 @@ from service.errors import (
     TooManyLabelSpaces,
     UnsupportedLabelSpace,
 )
-from service.own_label_spaces import Put
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace, is_available
 from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace

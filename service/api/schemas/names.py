@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from service.dialogue_format import Patterned
-from service.own_label_spaces import NAME_PATTERN
+from service.dialogues.own_label_spaces import NAME_PATTERN
 
 # What a server puts in the place of a path's bytes that are not UTF-8: ids would be mixed up.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

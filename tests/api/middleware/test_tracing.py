@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
 from service.observability.correlation import Correlation
-from service.observability.tracing import Traces
+from service.observability.opentelemetry import Traces
 from service.settings import Limits
 
 if TYPE_CHECKING:

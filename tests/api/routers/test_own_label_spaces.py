@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.decoding.engine import Priority
-from service.own_label_spaces import OwnLabelSpaces
+from service.dialogues.own_label_spaces import OwnLabelSpaces
 from service.recognition.own import OwnLabelSpace
 from service.sessions.label_spaces import StoredLabelSpaces
 from tests.api.middleware.test_admission import Held
@@ -448,7 +448,7 @@ async def test_metrics_do_not_name_it(service: "Service") -> None:
 async def test_so_many_are_kept_of_one_tenant(
     service: "Service", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.own_label_spaces.MOST_LABEL_SPACES", 2)
+    monkeypatch.setattr("service.dialogues.own_label_spaces.MOST_LABEL_SPACES", 2)
     assert (await put(service, SUMS, "a")).status_code == 200
     assert (await put(service, SUMS, "b")).status_code == 200
     assert (await put(service, SUMS, "c")).status_code == 429

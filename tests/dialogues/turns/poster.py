@@ -1,19 +1,19 @@
 """A process of its own that takes turns.
 
-`python -m tests.turns.poster URL SPEAKER` says 250 lines in the dialogue `one`, 250 lines over the
-dialogues `many-0` to `many-99`, all of them at once, and 20 lines in `shared` under keys that every
-such process sends. It prints the dialogue and the index of each line that is on disk.
+`python -m tests.dialogues.turns.poster URL SPEAKER` says 250 lines in the dialogue `one`, 250 lines
+over the dialogues `many-0` to `many-99`, all of them at once, and 20 lines in `shared` under keys
+that every such process sends. It prints the dialogue and the index of each line that is on disk.
 """
 
 import asyncio
 import sys
 
+from service.dialogues.turns import TurnTaker
 from service.errors import DialogueBusy
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.store import SessionStore, StoredUtterance
-from service.turns import TurnTaker
-from tests.turns.scripted import turns_on
+from tests.dialogues.turns.scripted import turns_on
 
 
 async def post(turns: TurnTaker, dialogue: str, speaker: str, text: str, key: str = "") -> None:

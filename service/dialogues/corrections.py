@@ -2,7 +2,7 @@
 
 The database comes first: what it has stored is said to be stored, and what the demonstrations are
 still to be told is noted there. They are told at once, and where they do not answer, later: by
-`service.housekeeping`, which also begins with it when the service starts.
+`service.dialogues.housekeeping`, which also begins with it when the service starts.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from service.conversation.dialogue import Demonstration
 from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import Correction, DemonstrationStore
+from service.dialogues.locks import NamedLocks
 from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
     InvalidLabel,
     TooManyDemonstrations,
 )
-from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space

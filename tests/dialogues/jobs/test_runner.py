@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from service.dialogues.jobs import JobRunner
 from service.errors import DatabaseUnavailable, EngineUnavailable, JobNotFound, TooManyJobs
-from service.jobs import JobRunner
 from service.sessions.answers import Answer, Answers, Key, Once
 from service.sessions.database import Database
 from service.sessions.jobs import Job, Jobs, JobState
 from tests.clock import PATIENT_S
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def stored(jobs: Jobs, portions: int = 3, size: int = 2, tenant: str = "one") -> str:
@@ -44,7 +44,7 @@ async def echo(tenant: str, label_space: str, dialogue: dict[str, Any]) -> dict[
 async def worker(url: str, name: str, lease_s: float = 2, most: int = 1000) -> Process:
     given = (url, name, str(lease_s), str(most))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.jobs.worker", *given, stdout=PIPE, cwd=ROOT
+        sys.executable, "-m", "tests.dialogues.jobs.worker", *given, stdout=PIPE, cwd=ROOT
     )
 
 

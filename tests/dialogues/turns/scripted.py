@@ -9,13 +9,13 @@ from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.locks import NamedLocks
+from service.dialogues.locks import NamedLocks
+from service.dialogues.turns import TurnTaker
 from service.recognition.answering import Answerer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.sessions.store import SessionStore
-from service.turns import TurnTaker
 
-SPACES = load_label_spaces(Path(__file__).parents[2] / "data" / "label_spaces")
+SPACES = load_label_spaces(Path(__file__).parents[3] / "data" / "label_spaces")
 
 
 class Undecided:

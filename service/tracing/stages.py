@@ -13,7 +13,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-from service.traces import NoteBeginning, current_trace
+from service.tracing.context import NoteBeginning, current_trace
 
 
 class Stage(StrEnum):

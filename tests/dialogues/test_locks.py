@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from service.locks import NamedLocks
+from service.dialogues.locks import NamedLocks
 
 
 async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() -> None:

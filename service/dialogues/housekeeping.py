@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from service.corrections import Corrector
+from service.dialogues.corrections import Corrector
 from service.errors import ServiceError
 from service.sessions.erasure import BEGUN
 from service.sessions.jobs import Jobs

@@ -10,8 +10,8 @@ from typing import Any, cast
 from service.admission.patience import to_the_end
 from service.admission.places import Places
 from service.conversation.dialogue import Line
+from service.dialogues.locks import NamedLocks
 from service.errors import DialogueBusy, DialogueFull
-from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.answering import Answerer
 from service.recognition.document import RecognitionDocument, document, without_texts
@@ -19,7 +19,7 @@ from service.recognition.pipeline import Recognition
 from service.sessions.answers import Once
 from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
 from service.sessions.versions import Expected
-from service.stages import Stage, stage
+from service.tracing.stages import Stage, stage
 
 # Within a process turns wait for each other; only another process can get in between.
 _ATTEMPTS = 10

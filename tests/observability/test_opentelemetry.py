@@ -10,10 +10,10 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.observability import tracing
+from service.observability import opentelemetry as tracing
 from service.observability.correlation import Correlation
-from service.observability.tracing import Traces
-from service.traces import current_exemplar, current_trace
+from service.observability.opentelemetry import Traces
+from service.tracing.context import current_exemplar, current_trace
 from tests.clock import Clock
 
 

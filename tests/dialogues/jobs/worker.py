@@ -1,5 +1,6 @@
-"""A process of its own that does jobs: `python -m tests.jobs.worker URL NAME LEASE_S MOST`.
+"""A process of its own that does jobs.
 
+`python -m tests.dialogues.jobs.worker URL NAME LEASE_S MOST` works as the process NAME.
 A dialogue takes 20 ms, and its result names the process. It prints each that it has scored,
 and goes no further than MOST of them.
 """
@@ -8,7 +9,7 @@ import asyncio
 import sys
 from typing import Any
 
-from service.jobs import JobRunner
+from service.dialogues.jobs import JobRunner
 from service.sessions.database import open_database
 from service.sessions.jobs import Jobs
 

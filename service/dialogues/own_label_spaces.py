@@ -22,8 +22,8 @@ from service.conversation.dialogue import Line
 from service.conversation.few_shot import FewShot, LeftOut
 from service.conversation.labels import UNIFIED, LabelSpace, LabelSpaceError
 from service.demonstrations.encoder import Encoder
+from service.dialogues.locks import NamedLocks
 from service.errors import InvalidLabelSpace, LabelsNotApart, LabelSpaceShipped
-from service.locks import NamedLocks
 from service.priority import Priority
 from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.stages import Stage, listening, stage
-from service.traces import NoteBeginning, Trace, traced
+from service.tracing.context import NoteBeginning, Trace, traced
+from service.tracing.stages import Stage, listening, stage
 
 
 class Heard(list[tuple[Stage, float]]):

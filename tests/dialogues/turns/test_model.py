@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.corrections import Corrector
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.dialogues.corrections import Corrector
+from service.dialogues.locks import NamedLocks
 from service.errors import (
     CorrectionNotFound,
     DialogueErased,
@@ -31,12 +32,11 @@ from service.errors import (
     IdempotencyKeyReused,
     UtteranceNotFound,
 )
-from service.locks import NamedLocks
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore, StoredUtterance
-from tests.turns.scripted import SPACES, turns_on
+from tests.dialogues.turns.scripted import SPACES, turns_on
 
 T = TypeVar("T")
 Name = tuple[str, str]  # a letter that stands for the tenant, a dialogue

@@ -10,7 +10,7 @@ from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str) -> None:
@@ -21,7 +21,13 @@ async def test_two_processes_take_turns_without_gap_or_double(postgres_url: str)
     await migrate(database)
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.turns.poster", postgres_url, name, stdout=PIPE, cwd=ROOT
+            sys.executable,
+            "-m",
+            "tests.dialogues.turns.poster",
+            postgres_url,
+            name,
+            stdout=PIPE,
+            cwd=ROOT,
         )
         for name in ("Ann", "Ben")
     ]
