@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from multiprocessing.util import register_after_fork
 from typing import TypeVar
 
-from service.decoding.environment import environment
 from service.decoding.parent_death import end_with_parent
+from service.environment import environment
 
 T = TypeVar("T")
 

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from threading import active_count
 from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
-from service.decoding.environment import environment
 from service.decoding.forking import forking
 from service.decoding.precision import Choice, ComputeType, compute_type
+from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
 from service.tracing.context import current_trace
@@ -152,25 +151,6 @@ def _computing_alone(threads: int) -> AbstractContextManager[None]:
     )
 
 
-def set_up_environment(options: EngineOptions) -> None:
-    """Set what vLLM, torch and the hub's library read when they are imported; nothing that is set.
-
-    To be called before one of them is; `start_engine` does it too.
-    """
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(options.kv_cache_gib))
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_LOGS", "-torch._library.triton")  # a CPU has no use for Triton
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # torch's, at vLLM
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    if options.traces_endpoint is not None:
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
-
-
 async def start_engine(
     model: Path,
     *,
@@ -189,7 +169,7 @@ async def start_engine(
     Raises:
         EngineUnavailable: vLLM does not start; its own log says why.
     """
-    set_up_environment(options)
+    set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM

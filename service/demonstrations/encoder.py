@@ -7,7 +7,6 @@ the first 256 tokens of a text.
 import asyncio
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.environment import set_up_tokenizers
 from service.errors import DemonstrationsUnavailable
 from service.failures import Failures
 from service.priority import Priority
@@ -59,9 +59,7 @@ def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder
 
         folder = get_model_path()
     _check_weights(folder / "model.safetensors")
-    # Read when the tokenizer first runs. Its own threads gain nothing on a batch of 32 short texts,
-    # and it warns when a process that has used them forks.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    set_up_tokenizers()
     embed = _on_cpu(folder) if device == "cpu" else _on_device(folder, device)
     return Encoder(embed, IDENTITY, _unknown_to(folder / "tokenizer.json"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.decoding.precision import Choice, compute_type, in_words, multiplies_bfloat16
 from service.doctor.findings import Fault
+from service.environment import set_up_vllm
 
 GIB = 2**30
 # What `make serve` takes with the shipped model and its cache of 1 GiB.
@@ -59,8 +60,7 @@ def precision(asked: Choice = "auto") -> str:
     Args:
         asked: the setting `ERC_ENGINE__DTYPE`.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    set_up_vllm()
     try:
         import torch
         import vllm

@@ -1,0 +1,73 @@
+"""The environment variables that libraries read, which this process and those it starts are given.
+
+What whoever starts the process has set stays, but for what would break it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the time of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def set_up_torch_threads(threads: int, copied: int | None = None) -> None:
+    """Have torch compute on so many cores; read when it is imported.
+
+    Args:
+        copied: those of a process that becomes a copy of this one and goes by what this one has;
+            in place of what is set.
+    """
+    if copied is not None:
+        os.environ["OMP_NUM_THREADS"] = str(copied)
+    _set(OMP_NUM_THREADS=str(threads))
+
+
+def set_up_tokenizers() -> None:
+    """Have tokenizers use no threads of their own; read when one first runs.
+
+    They gain nothing on a batch of 32 short texts, and warn when a process that has used them
+    forks.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def set_up_vllm(kv_cache_gib: int | None = None, *, traces: bool = False) -> None:
+    """Set what vLLM, torch and the hub's library read when they are imported.
+
+    Args:
+        kv_cache_gib: of the prefix cache on a CPU.
+        traces: vLLM sends spans.
+    """
+    if kv_cache_gib is not None:
+        _set(VLLM_CPU_KVCACHE_SPACE=str(kv_cache_gib))
+    if traces:
+        _set(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
+    _set(
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_LOGGING_LEVEL="ERROR",
+        TORCH_CPP_LOG_LEVEL="ERROR",
+        TORCH_LOGS="-torch._library.triton",  # a CPU has no use for Triton
+        PYTHONWARNINGS="ignore::FutureWarning",  # torch's, at vLLM
+        HF_HUB_OFFLINE="1",
+        TOKENIZERS_PARALLELISM="false",
+        # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+    )
+
+
+def _set(**variables: str) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
