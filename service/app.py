@@ -142,6 +142,7 @@ def create_app(
                     services.jobs,
                     services.corrector,
                     settings.sessions,
+                    # A batch is received within its deadline; twice that, and no process does it.
                     receiving_s=2 * settings.admission.batch_deadline_s,
                 )
                 _exempt_from_collection()
@@ -282,10 +283,10 @@ def _access(settings: Settings) -> Access:
 
 def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
     count = settings.utterance_places
-    most_waiting = settings.admission.waiting
+    most_waiting = settings.admission.queue_length
     places = Places(
         count,
-        kept=count // 2,
+        kept=count // 2,  # batches leave half to conversations, which are then not kept waiting
         most_waiting=most_waiting,
         share=share,
         reject=metrics.count_rejection,
@@ -311,8 +312,8 @@ def _guarded(retrieval: Retrieval, settings: Settings, metrics: Metrics) -> Retr
     demonstrations = settings.demonstrations
     options = BreakerOptions(
         timeout_s=demonstrations.timeout_s,
-        failures=demonstrations.failures,
-        pause_s=demonstrations.pause_s,
+        threshold=demonstrations.breaker_threshold,
+        reset_s=demonstrations.breaker_reset_s,
     )
     return GuardedRetrieval(retrieval, options, metrics.demonstrations_breaker.set)
 

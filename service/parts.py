@@ -17,7 +17,7 @@ from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside, may_fork
-from service.decoding.in_process import EngineOptions, set_up_environment, start_engine
+from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.precision import ComputeType, device_type, in_words
 from service.decoding.remembered import RememberedEngine
 from service.decoding.tokenizer import load_tokenizer
@@ -26,6 +26,7 @@ from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
 from service.demonstrations.store import DemonstrationStore
+from service.environment import set_up_torch_threads, set_up_vllm
 from service.recognition.languages import other_languages
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations, Retrieval
@@ -91,12 +92,11 @@ async def open_parts(
                 f"the service has {IDENTITY}"
             )
         options = engine_options(settings, traces_endpoint, forked=alone and may_fork())
-        # Before torch is first imported in this process: the engine has threads of its own.
+        # Half of the cores: the engine, which has threads of its own, computes at the same time.
         encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
-        if options.forked:  # which the engine's process, a copy, goes by
-            os.environ["OMP_NUM_THREADS"] = str(options.threads)
-        os.environ.setdefault("OMP_NUM_THREADS", str(encoder_threads))
-        set_up_environment(options)
+        # Before torch is first imported in this process.
+        set_up_torch_threads(encoder_threads, options.threads if options.forked else None)
+        set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
 
         def encoder_now() -> Encoder:
             report("loading the encoder")
@@ -156,9 +156,9 @@ async def open_parts(
 
 def _watch_options(settings: Settings) -> WatchOptions:
     return WatchOptions(
-        probe_s=settings.engine.probe_s,
-        stalled_s=settings.engine.stalled_s,
-        gives_up_s=settings.engine.gives_up_s,
+        probe_after_s=settings.engine.probe_after_s,
+        stalled_after_s=settings.engine.stalled_after_s,
+        exit_after_s=settings.engine.exit_after_s,
     )
 
 

@@ -103,16 +103,16 @@ class Database(Section):
 class Sessions(Section):
     """How long what the database holds is kept."""
 
-    ttl_s: PositiveFloat | None = Field(
+    dialogue_retention_s: PositiveFloat | None = Field(
         None, description="seconds after its last write that a dialogue is erased; unset: never"
     )
-    idempotency_s: PositiveFloat = Field(
+    idempotency_retention_s: PositiveFloat = Field(
         86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
     )
-    jobs_s: PositiveFloat = Field(
+    job_retention_s: PositiveFloat = Field(
         86_400, description="seconds after its end that a job and its results are erased"
     )
-    housekeeping_s: PositiveFloat = Field(
+    housekeeping_interval_s: PositiveFloat = Field(
         60, description="seconds between two looks for what is to be erased or delivered"
     )
 
@@ -128,10 +128,10 @@ class Demonstrations(Section):
     timeout_s: PositiveFloat = Field(
         10.0, description="seconds until an answer goes on without demonstrations"
     )
-    failures: PositiveInt = Field(
+    breaker_threshold: PositiveInt = Field(
         5, description="failures in a row after which demonstrations are left alone"
     )
-    pause_s: PositiveFloat = Field(
+    breaker_reset_s: PositiveFloat = Field(
         10.0, description="seconds until one answer tries again whether they are back"
     )
 
@@ -174,13 +174,13 @@ class Engine(Section):
         description="what vLLM computes in; `auto`: `bfloat16` where the machine has instructions "
         "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`",
     )
-    probe_s: PositiveFloat = Field(
+    probe_after_s: PositiveFloat = Field(
         4.0, description="seconds without an answer after which vLLM is probed"
     )
-    stalled_s: PositiveFloat = Field(
+    stalled_after_s: PositiveFloat = Field(
         8.0, description="seconds without an answer after which vLLM is taken for hanging"
     )
-    gives_up_s: PositiveFloat = Field(
+    exit_after_s: PositiveFloat = Field(
         60.0, description="seconds without an answer after which the service ends, with status 1"
     )
 
@@ -222,7 +222,7 @@ class Admission(Section):
         description="utterances under way at most, half of them of batches; unset: twice "
         "`ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
     )
-    waiting: PositiveInt = Field(128, description="utterances that may wait to be under way")
+    queue_length: PositiveInt = Field(128, description="utterances that may wait to be under way")
     tenant_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
         description="share of the requests, batches, streams and waiting utterances that one "

@@ -3,7 +3,7 @@
 Of requests with one key, one at a time is done in a process: a repeated one waits for the first and
 gets its answer. Another process may be at the same work at once; the database lets one of them
 write, and the other gives its answer. Only what succeeds is kept, so that a failure can be retried
-under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_S` says.
+under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_RETENTION_S` says.
 
 The answer is kept in the transaction that writes a dialogue or a job. Demonstrations lie elsewhere:
 their answer is kept once they are written, and a request that a crash cut off in between is done

@@ -23,14 +23,14 @@ class WatchOptions:
     """When an engine is taken for hanging.
 
     Attributes:
-        probe_s: it is probed after so long without an answer.
-        stalled_s: it hangs when it is asked and gives no answer for so long.
-        gives_up_s: it is lost when it hangs for so long.
+        probe_after_s: it is probed after so long without an answer.
+        stalled_after_s: it hangs when it is asked and gives no answer for so long.
+        exit_after_s: it is lost when it hangs for so long.
     """
 
-    probe_s: float = 4.0
-    stalled_s: float = 8.0
-    gives_up_s: float = 60.0
+    probe_after_s: float = 4.0
+    stalled_after_s: float = 8.0
+    exit_after_s: float = 60.0
 
 
 class WatchedEngine:
@@ -119,11 +119,11 @@ class WatchedEngine:
         probing = self._probe is not None and not self._probe.done()
         self._quiet_s += elapsed_s
         self.silent_s = self.silent_s + elapsed_s if self._asked or probing else 0.0
-        if self.silent_s >= self._options.gives_up_s:
+        if self.silent_s >= self._options.exit_after_s:
             self._give_up(f"the label engine has not answered for {self.silent_s:.0f} s")
-        elif self.silent_s >= self._options.stalled_s:
+        elif self.silent_s >= self._options.stalled_after_s:
             self._refuse_all("the label engine hangs")
-        if not probing and self._quiet_s >= self._options.probe_s:
+        if not probing and self._quiet_s >= self._options.probe_after_s:
             self._probe = asyncio.create_task(self._ask_probe())
 
     async def _ask_probe(self) -> None:

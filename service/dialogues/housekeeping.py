@@ -47,7 +47,7 @@ class Housekeeping:
                 log.warning("housekeeping goes on later: %s", error)
             except Exception:
                 log.exception("housekeeping failed; it goes on later")
-            await asyncio.sleep(self.settings.housekeeping_s)
+            await asyncio.sleep(self.settings.housekeeping_interval_s)
 
     async def do(self) -> None:
         """Do all that is to be done by now.
@@ -61,12 +61,14 @@ class Housekeeping:
         await self.sessions.empty_log()
         await self.corrector.deliver_all()
         now = datetime.now(UTC)
-        ttl_s = self.settings.ttl_s
-        await self._erase_dialogues(BEGUN if ttl_s is None else now - timedelta(seconds=ttl_s))
-        before = now - timedelta(seconds=self.settings.idempotency_s)
+        dialogue_retention_s = self.settings.dialogue_retention_s
+        await self._erase_dialogues(
+            BEGUN if dialogue_retention_s is None else now - timedelta(seconds=dialogue_retention_s)
+        )
+        before = now - timedelta(seconds=self.settings.idempotency_retention_s)
         while await self.sessions.answers.erase_before(before, _ANSWERS) == _ANSWERS:
             pass
-        ended = now - timedelta(seconds=self.settings.jobs_s)
+        ended = now - timedelta(seconds=self.settings.job_retention_s)
         begun = now - timedelta(seconds=self.receiving_s)
         while await self.jobs.erase_before(ended, begun, _JOBS) == _JOBS:
             pass

@@ -21,7 +21,9 @@ from service.sessions.store import Appended, Conflict, SessionStore, StoredUtter
 from service.sessions.versions import Expected
 from service.tracing.stages import Stage, stage
 
-# Within a process turns wait for each other; only another process can get in between.
+# Within a process turns wait for each other; only another process can get in between. Each attempt
+# labels the utterance anew, and ten lost in a row mean that the dialogue is written to faster than
+# that: its clients are told to come back.
 _ATTEMPTS = 10
 
 

@@ -32,13 +32,13 @@ class BreakerOptions:
 
     Attributes:
         timeout_s: what one retrieval may take, the encoder's part included.
-        failures: how many in a row open the breaker.
-        pause_s: how long it stays open before one tries again.
+        threshold: how many failures in a row open the breaker.
+        reset_s: how long it stays open before one tries again.
     """
 
     timeout_s: float = 10.0
-    failures: int = 5
-    pause_s: float = 10.0
+    threshold: int = 5
+    reset_s: float = 10.0
 
 
 class GuardedRetrieval:
@@ -107,11 +107,11 @@ class GuardedRetrieval:
 
     def _failed(self, error: DemonstrationsUnavailable) -> None:
         self._failures += 1
-        if self._failures < self._options.failures:
+        if self._failures < self._options.threshold:
             return
         if self._state is Breaker.CLOSED:
             log_cause(log, "demonstrations are away: answers go on without them", error)
-        self._try_at = _now() + self._options.pause_s
+        self._try_at = _now() + self._options.reset_s
         self._change(Breaker.OPEN)
 
     def _change(self, state: Breaker) -> None:

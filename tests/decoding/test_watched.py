@@ -13,7 +13,7 @@ from tests.clock import PATIENT_S, Clock
 
 # The watch looks four times a second, and takes at most twice that for passed between two looks.
 LOOK_S = 0.25
-OPTIONS = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=50)
+OPTIONS = WatchOptions(probe_after_s=10, stalled_after_s=20, exit_after_s=50)
 
 
 class Hanging:
@@ -100,7 +100,7 @@ async def test_a_hung_engine_fails_what_waits_refuses_what_comes_and_may_come_ba
 ) -> None:
     """What was asked of it is cancelled; once a probe is answered it is asked again."""
     engine = Hanging()
-    options = WatchOptions(probe_s=10, stalled_s=20, gives_up_s=1000)
+    options = WatchOptions(probe_after_s=10, stalled_after_s=20, exit_after_s=1000)
     async with watched(engine, options) as (found, losses):
         engine.goes_on.clear()
         waiting = asyncio.create_task(read(found))

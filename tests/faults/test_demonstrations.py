@@ -109,8 +109,8 @@ def served(mortal: Service, qdrant: Qdrant) -> Service:
     mortal.environment |= qdrant.settings | {
         "ERC_QDRANT__URL": f"http://127.0.0.1:{qdrant.proxy.port}",
         "ERC_QDRANT__TIMEOUT_S": str(TIMEOUT_S),
-        "ERC_DEMONSTRATIONS__FAILURES": "3",
-        "ERC_DEMONSTRATIONS__PAUSE_S": str(PAUSE_S),
+        "ERC_DEMONSTRATIONS__BREAKER_THRESHOLD": "3",
+        "ERC_DEMONSTRATIONS__BREAKER_RESET_S": str(PAUSE_S),
     }
     mortal.start()
     return mortal

@@ -9,7 +9,7 @@ from service.decoding.watched import WatchOptions
 from tests.e2e.conftest import Service
 from tests.faults.conftest import NOTICED_S, engine_of, eventually, has_ended, is_refused
 
-STALLED_S = WatchOptions().stalled_s  # what those wait for who find out
+STALLED_S = WatchOptions().stalled_after_s  # what those wait for who find out
 
 
 def post(service: Service, dialogue: str) -> httpx.Response:
@@ -62,7 +62,7 @@ def test_an_idle_engine_that_hangs_is_noticed_too(service: Service) -> None:
 
 def test_an_engine_that_hangs_for_good_ends_the_service(mortal: Service) -> None:
     """With status 1, so that whoever runs it starts it anew; the engine ends with it."""
-    mortal.environment |= {"ERC_ENGINE__GIVES_UP_S": "12"}
+    mortal.environment |= {"ERC_ENGINE__EXIT_AFTER_S": "12"}
     mortal.start()
     engine = engine_of(mortal)
     engine.suspend()

@@ -28,7 +28,7 @@ INSTALLATIONS: Mapping[str, Values] = {
         "image": {"tag": "mine"},
         "model": {"source": "volume", "volume": {"claim": "models", "path": "bundles/mine"}},
         "storage": {"claim": "mine"},
-        "settings": {"ERC_LOG_LEVEL": "warning", "ERC_SESSIONS__TTL_S": 86400},
+        "settings": {"ERC_LOG_LEVEL": "warning", "ERC_SESSIONS__DIALOGUE_RETENTION_S": 86400},
     },
     "trial of several processes": {
         "replicas": 2,

@@ -221,10 +221,16 @@ def test_a_value_that_is_none_is_refused(values: dict[str, Any], place: str) -> 
 def test_a_setting_becomes_a_variable() -> None:
     """As text, whatever YAML makes of it; large numbers too."""
     rendered: list[Manifest] = render(
-        ANYBODY | {"settings": {"ERC_SESSIONS__TTL_S": 2592000, "ERC_DEMONSTRATIONS__SHOWN": False}}
+        ANYBODY
+        | {
+            "settings": {
+                "ERC_SESSIONS__DIALOGUE_RETENTION_S": 2592000,
+                "ERC_DEMONSTRATIONS__SHOWN": False,
+            }
+        }
     )
 
     (pod,) = [pod for _, pod in pods(tuple(rendered))]
     found = variables(pod["containers"][0])
-    assert found["ERC_SESSIONS__TTL_S"] == "2592000"
+    assert found["ERC_SESSIONS__DIALOGUE_RETENTION_S"] == "2592000"
     assert found["ERC_DEMONSTRATIONS__SHOWN"] == "false"

@@ -11,7 +11,7 @@ from service.recognition.breaker import Breaker, BreakerOptions, GuardedRetrieva
 from service.recognition.retrieval import Retrieved, Wanted
 from tests.clock import Clock
 
-OPTIONS = BreakerOptions(timeout_s=500, failures=3, pause_s=1000)
+OPTIONS = BreakerOptions(timeout_s=500, threshold=3, reset_s=1000)
 
 
 class Faulty:

@@ -120,7 +120,7 @@ async def test_utterances_beyond_the_queue_are_refused(
 ) -> None:
     """Eight are under way, two wait."""
     async with start_service(
-        tmp_path, Limits(), admission=Admission(waiting=2, utterances=8)
+        tmp_path, Limits(), admission=Admission(queue_length=2, utterances=8)
     ) as service:
         held = Held(service)
         turns = [asyncio.create_task(service.say(f"call-{n}", **SAID)) for n in range(10)]

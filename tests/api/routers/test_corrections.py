@@ -232,10 +232,10 @@ async def test_a_dialogue_nobody_wrote_to_for_long_is_erased(
     """As if somebody had erased it: what belongs to it goes too. A correction is a write."""
     await service.say("call-42", "Ann", "We won!")
     await correct(service)
-    await service.keep_house(ttl_s=60)
+    await service.keep_house(dialogue_retention_s=60)
     assert await demonstrations(service) == [("joy", "We won!")]
 
-    await service.keep_house(ttl_s=1e-6)
+    await service.keep_house(dialogue_retention_s=1e-6)
 
     assert problem(await service.client.get("/dialogues/call-42")) == (404, "dialogue-not-found")
     assert await demonstrations(service) == []
@@ -251,7 +251,7 @@ async def test_dialogues_are_kept_for_ever_unless_the_settings_say_how_long(
     path = "/dialogues/call-42/utterances"
     await service.client.post(path, json=said, headers=headers)
 
-    await service.keep_house(idempotency_s=1e-6)
+    await service.keep_house(idempotency_retention_s=1e-6)
 
     assert len((await service.timeline("call-42"))["utterances"]) == 1
     assert (await service.client.post(path, json=said, headers=headers)).json()["index"] == 1

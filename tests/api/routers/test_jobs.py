@@ -145,7 +145,7 @@ async def test_one_job_too_many_is_refused(start_service: "StartService", tmp_pa
         assert refused.status_code == 429
         assert refused.json()["type"] == "/problems/too-many-jobs"
         await service.work()
-        await service.keep_house(jobs_s=1e-6)
+        await service.keep_house(job_retention_s=1e-6)
         await begun(service)
 
 
