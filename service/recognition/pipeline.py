@@ -72,7 +72,6 @@ class Recognition:
         demonstrations: those that had a part in it, nearest first.
         degraded: why the prediction is worse than it could be: the parts that did not answer, which
             it went on without, and a language that the model does not read.
-        prompt_tokens, cached_tokens: the prompt's length, and how much of it was cached.
         truncated: whether the model read no more than the end of the utterance, or, for a forecast,
             of the one before it.
     """
@@ -80,8 +79,6 @@ class Recognition:
     prediction: Prediction
     demonstrations: tuple[Heard, ...]
     degraded: tuple[str, ...]
-    prompt_tokens: int
-    cached_tokens: int
     truncated: bool = False
     model_alone: Prediction | None = None
 
@@ -179,8 +176,6 @@ class Recognizer:
             prediction,
             tuple(sorted(heard, key=lambda each: -each.match.similarity)),
             degraded,
-            read.prompt_tokens,
-            read.cached_tokens,
             read.truncated,
             read.prediction if opinions else None,
         )
@@ -218,10 +213,8 @@ class Recognizer:
             lines = (*history, unspoken)
             prompt = self._prompt("prediction", lines, first, label_space, (), tenant)
             ids = prompt.ids
-        prediction, cached_tokens = await self._read(
-            ids, label_space, Temperature(), tenant, priority
-        )
-        return Recognition(prediction, (), (), len(ids), cached_tokens, prompt.truncated)
+        prediction = await self._read(ids, label_space, Temperature(), tenant, priority)
+        return Recognition(prediction, (), (), prompt.truncated)
 
     async def warm_up(self) -> None:
         """Read one prompt of each kind, so that what an engine does at first use is done.
@@ -295,11 +288,9 @@ class Recognizer:
             prompt = self._prompt("main", lines, first, label_space, shown, tenant)
             ids = prompt.ids
         calibration = self._calibrations[label_space.name]
-        prediction, cached_tokens = await self._read(
-            ids, label_space, calibration, tenant, priority
-        )
+        prediction = await self._read(ids, label_space, calibration, tenant, priority)
         showed = tuple(demonstrations) if prompt.demonstrations else ()
-        return _Read(prediction, showed, len(ids), cached_tokens, prompt.truncated)
+        return _Read(prediction, showed, prompt.truncated)
 
     async def _read(
         self,
@@ -308,17 +299,16 @@ class Recognizer:
         calibration: Calibration,
         tenant: str | None,
         priority: Priority,
-    ) -> tuple[Prediction, int]:
-        """The labels after a prompt, and how many of its tokens were cached."""
+    ) -> Prediction:
+        """The labels after a prompt."""
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority, salt=tenant)
             decoding.began_with(Stage.QUEUE, scores.queue_s)
         try:
-            prediction = prediction_from_scores(label_space, scores.log_probabilities, calibration)
+            return prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:
             raise EngineUnavailable("the label engine answered no probabilities") from error
-        return prediction, scores.cached_tokens
 
     def _prompt(
         self,
@@ -451,8 +441,6 @@ class _Read:
 
     prediction: Prediction
     shown: tuple[Match, ...]
-    prompt_tokens: int
-    cached_tokens: int
     truncated: bool
 
 

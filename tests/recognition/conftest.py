@@ -43,6 +43,7 @@ class ScriptedEngine:
 
     Attributes:
         believes: the share of the vocabulary that it gives to a word; other words get none.
+        certainty: what it multiplies these with, by the prompt's length.
         prompts: what it was asked with, as text, in order.
         salts: what kept each prompt apart from others.
         at_once: the most prompts that were under way together.
@@ -50,6 +51,7 @@ class ScriptedEngine:
 
     words: Words
     believes: dict[str, float] = field(default_factory=lambda: {"neutral": 0.5})
+    certainty: Callable[[int], float] = lambda length: 1.0
     failure: Exception | None = None
     prompts: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -76,7 +78,9 @@ class ScriptedEngine:
         self._under_way -= 1
         if self.failure is not None:
             raise self.failure
-        shares = [self.believes.get(self.words.decode([c]).strip(), 0.0) for c in candidates]
+        certainty = self.certainty(len(prompt))
+        words = [self.words.decode([c]).strip() for c in candidates]
+        shares = [certainty * self.believes.get(word, 0.0) for word in words]
         return Reading(
             tuple(math.log(share) if share else -math.inf for share in shares), cached_tokens=5
         )
