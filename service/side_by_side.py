@@ -1,7 +1,8 @@
 """Work that is done side by side, of which nothing goes on when a part fails."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 S = TypeVar("S")
@@ -18,9 +19,20 @@ async def together(*work: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     """The results in the order of the work; the first failure ends the rest and is raised."""
-    try:
+    with first_failure():
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
     return tuple(task.result() for task in tasks)
+
+
+@contextmanager
+def first_failure(rather: type[Exception] = Exception) -> Iterator[None]:
+    """Raise the first failure of the task group in the block in place of all of them.
+
+    Args:
+        rather: of this kind, where there is one.
+    """
+    try:
+        yield
+    except ExceptionGroup as failures:
+        raise (failures.subgroup(rather) or failures).exceptions[0] from None

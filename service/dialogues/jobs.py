@@ -11,6 +11,7 @@ import orjson
 
 from service.errors import ServiceError, Unavailable
 from service.sessions.jobs import Jobs, Work
+from service.side_by_side import first_failure
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,10 @@ class JobRunner:
 
     async def _scored(self, work: Work) -> list[dict[str, Any]]:
         given = orjson.loads(work.dialogues)
-        try:
+        with first_failure(rather=Unavailable):
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self.score(work.tenant, work.label_space, each))
                     for each in given
                 ]
-        except ExceptionGroup as failures:
-            away = failures.subgroup(Unavailable)
-            raise (away or failures).exceptions[0] from None
         return [task.result() for task in tasks]

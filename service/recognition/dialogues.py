@@ -9,6 +9,7 @@ from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.recognition.pipeline import Recognition
+from service.side_by_side import first_failure
 
 # A thousand at once would keep the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32
@@ -128,13 +129,11 @@ async def _together(
         async with places:
             return await one(index)
 
-    try:
+    with first_failure():
         async with asyncio.TaskGroup() as group:
             tasks = []
             for index in indexes:
                 tasks.append(group.create_task(placed(index)))
                 if len(tasks) % _BEGUN_AT_ONCE == 0:
                     await asyncio.sleep(0)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -21,6 +21,7 @@ from service.api.problems.kinds import BODY_TOO_LARGE, FOREIGN, MALFORMED_JSON
 from service.dialogue_format import DialogueIn
 from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
+from service.side_by_side import first_failure
 
 # Utterances that have been read and not answered; so far reading goes ahead of scoring.
 _UNDER_WAY = 512
@@ -133,7 +134,7 @@ async def answer_in_order(
             begun.put_nowait((group.create_task(one(each)), each.size))
         begun.put_nowait(None)
 
-    try:
+    with first_failure():
         async with asyncio.TaskGroup() as group:
             group.create_task(read())
             while (first := await begun.get()) is not None:
@@ -146,8 +147,6 @@ async def answer_in_order(
                 await emit(result)
                 earn(len(result.get("utterances", ())))
                 room.leave(size)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
 
 
 class _Room:

@@ -49,6 +49,7 @@ from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
+from service.side_by_side import first_failure
 from service.tracing.stages import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
@@ -201,16 +202,13 @@ async def score_dialogues(
 
     async def answer() -> Response:
         caller.spend_utterances(count)
-        try:
+        with first_failure(), listening(services.metrics.observe_stage):
             async with asyncio.TaskGroup() as group:
-                with listening(services.metrics.observe_stage):
-                    tasks = []
-                    for dialogue in batch.dialogues:
-                        result = score(dialogue, space, tenant, services)
-                        tasks.append(group.create_task(result))
-                        await asyncio.sleep(0)  # not all in one step of the event loop
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+                tasks = []
+                for dialogue in batch.dialogues:
+                    result = score(dialogue, space, tenant, services)
+                    tasks.append(group.create_task(result))
+                    await asyncio.sleep(0)  # not all in one step of the event loop
         return json_answer({"results": [with_prefix(task.result()) for task in tasks]})
 
     return await request.answer(answer)
