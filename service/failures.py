@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from pydantic import ValidationError
+
 _LONGEST = 300  # characters of a message
 _MOST = 4  # errors of a chain
 
@@ -119,3 +121,15 @@ def plain_line(message: str) -> str:
     for secret, instead in _SECRETS:
         line = secret.sub(instead, line)
     return line
+
+
+def fields_at_fault(error: ValidationError, whole: str) -> str:
+    """What is wrong with a described thing: "FIELD: MESSAGE", one after the other.
+
+    Args:
+        whole: what to call it where no field is at fault.
+    """
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or whole}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from service.failures import fields_at_fault
 from training.recipe import Recipe, RecipeError
 from training.yaml_files import read_yaml
 
@@ -133,8 +134,4 @@ def _recipe(described: Mapping[str, Any], path: Path) -> Recipe:
     try:
         return Recipe.model_validate(described)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise RecipeError(f"{path}: {problems}") from None
+        raise RecipeError(f"{path}: {fields_at_fault(error, 'recipe')}") from None

@@ -33,6 +33,7 @@ from service.decoding.model_folder import (
     has_tokenizer,
     look_at,
 )
+from service.failures import fields_at_fault
 from service.files import written_whole
 
 FILE = "bundle.json"
@@ -224,11 +225,7 @@ def read_bundle(folder: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise BundleError(f"{path}: {problems}") from None
+        raise BundleError(f"{path}: {fields_at_fault(error, 'file')}") from None
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
