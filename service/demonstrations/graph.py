@@ -1,11 +1,12 @@
-"""Builds the graphs of an embedded index: `python graph.py SHARD PARENT`, a process of its own.
+"""Builds the graphs of an embedded index, in a process of its own.
+
+`python -m service.demonstrations.graph SHARD PARENT` is that process.
 
 The library holds Python's interpreter lock for as long as it builds, seconds to minutes, so this
 must not happen in the process that serves.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import qdrant_edge as qdrant
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from service.parent_death import end_with
+
 _LOWEST_PRIORITY = 19
 
 
@@ -33,8 +35,9 @@ async def build_graphs(shard: Path) -> None:
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # lest the neighbours of this file pass for other packages' modules
-        __file__,
+        "-P",  # lest what lies where the service was started passes for packages' modules
+        "-m",
+        __name__,
         str(shard),
         str(os.getpid()),
         stdin=DEVNULL,
@@ -55,9 +58,7 @@ async def build_graphs(shard: Path) -> None:
 def _main(shard: str, parent: int) -> None:
     # No Python code runs while the library works, handlers of signals included.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
-        sys.exit("the service has ended")
+    end_with(parent)
     os.nice(_LOWEST_PRIORITY)
     opened = qdrant.EdgeShard.load(shard)
     opened.optimize()
