@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from service.access.keys import Scope
 from service.api.bodies.json_bodies import json_answer
@@ -66,9 +65,9 @@ class DocumentedApi(FastAPI):
         return self.openapi_schema or {}
 
 
-def _schemas(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    _, found = models_json_schema(
-        [(model, "serialization") for model in models],
+def _schemas(items: Sequence[type]) -> dict[str, Any]:
+    _, found = TypeAdapter.json_schemas(
+        [(item, "serialization", TypeAdapter(item)) for item in items],
         ref_template="#/components/schemas/{model}",
     )
     schemas: dict[str, Any] = found["$defs"]

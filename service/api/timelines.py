@@ -1,19 +1,19 @@
 """What is stored of a dialogue, as JSON."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
+from service.api.schemas.dialogues import CorrectionOut, TimedUtterance, UtteranceOut
 from service.api.services import Services
 from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.observability.metrics import Metrics
+from service.recognition.document import Emotion, RecognitionDocument
 from service.sessions.corrections import Correction
 from service.sessions.store import StoredUtterance
 
 
-def correction_document(found: Correction | None, services: Services) -> dict[str, Any] | None:
-    """What a person said of an utterance; None where nobody has."""
-    if found is None:
-        return None
+def correction_document(found: Correction, services: Services) -> CorrectionOut:
+    """What a person said of an utterance."""
     spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
     space = spaces.get(found.label_space)  # a tenant's own, or taken away since
     try:
@@ -28,32 +28,46 @@ def correction_document(found: Correction | None, services: Services) -> dict[st
     }
 
 
-def count_agreement(emotion: Mapping[str, Any], said: Mapping[str, Any], metrics: Metrics) -> None:
+def count_agreement(emotion: Emotion, correction: CorrectionOut, metrics: Metrics) -> None:
     """Count whether a person agrees with what was predicted, in one label space or as unified.
 
     Where the label spaces differ and one of the labels has no unified one, nobody can say.
-
-    Args:
-        emotion: as an answer has it.
-        said: the correction's document.
     """
     space, label = emotion["label_space"], emotion["label"]
-    if space == said["label_space"]:
-        agreed = label == said["label"]
-    elif None in (emotion["unified"], said["unified"]):
+    if space == correction["label_space"]:
+        agreed = label == correction["label"]
+    elif None in (emotion["unified"], correction["unified"]):
         return
     else:
-        agreed = emotion["unified"] == said["unified"]
+        agreed = emotion["unified"] == correction["unified"]
     metrics.count_correction(space, label, agreed=agreed)
 
 
-def utterance_document(dialogue_id: str, stored: StoredUtterance) -> dict[str, Any]:
-    """An utterance with its emotion."""
+def utterance_document(
+    dialogue_id: str, utterance: StoredUtterance, recognition: RecognitionDocument | None = None
+) -> UtteranceOut:
+    """An utterance with its emotion.
+
+    Args:
+        recognition: with the texts of demonstrations, which what is stored has not.
+    """
     return {
         "dialogue_id": dialogue_id,
-        "index": stored.index,
-        "speaker": stored.speaker,
-        "text": stored.text,
-        "description": stored.description,
-        **stored.prediction,
+        "index": utterance.index,
+        "speaker": utterance.speaker,
+        "text": utterance.text,
+        "description": utterance.description,
+        **(recognition or cast(RecognitionDocument, utterance.prediction)),
+    }
+
+
+def timed_utterance_document(
+    dialogue_id: str, utterance: StoredUtterance, services: Services
+) -> TimedUtterance:
+    """An utterance of a timeline."""
+    correction = utterance.correction
+    return {
+        **utterance_document(dialogue_id, utterance),
+        "created_at": utterance.created_at,
+        "correction": None if correction is None else correction_document(correction, services),
     }

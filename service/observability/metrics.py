@@ -22,6 +22,7 @@ from service.conversation.derived import DerivedLabelSpace
 from service.decoding.bundle import Bundle
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
+from service.recognition.document import ForecastDocument, RecognitionDocument
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
 from service.tracing.context import current_exemplar
 from service.tracing.stages import Stage
@@ -226,8 +227,8 @@ class Metrics:
         for stage in Stage:
             self.stage_seconds.labels(stage)
 
-    def count_prediction(self, found: Mapping[str, Any]) -> None:
-        """Count one answered utterance, from what is answered (`service.recognition.document`)."""
+    def count_prediction(self, found: RecognitionDocument) -> None:
+        """Count one answered utterance."""
         emotion = found["emotion"]
         space, label = self._counted_as(emotion["label_space"], emotion["label"])
         self.predictions.labels(space, label).inc()
@@ -246,12 +247,8 @@ class Metrics:
         if drift is not None and drift.count(label) == LEAST:
             self.label_drift.labels(space).set_function(drift.distance)
 
-    def count_forecast(self, found: Mapping[str, Any]) -> None:
-        """Count one answered forecast; it is not among the predictions, as nothing was said.
-
-        Args:
-            found: what is answered (`service.recognition.document`).
-        """
+    def count_forecast(self, found: ForecastDocument) -> None:
+        """Count one answered forecast; it is not among the predictions, as nothing was said."""
         emotion = found["emotion"]
         self.forecasts.labels(*self._counted_as(emotion["label_space"], emotion["label"])).inc()
         self.truncated.inc(found["truncated"])

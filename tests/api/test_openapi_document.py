@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import service.api
 from service.api.problems.kinds import KINDS
@@ -184,10 +185,11 @@ async def test_the_example_of_every_body_is_a_good_request(
 
 
 @pytest.mark.parametrize("answer", [UtteranceOut, ForecastOut])
-def test_the_example_of_an_answer_is_one(answer: type[UtteranceOut | ForecastOut]) -> None:
+def test_the_example_of_an_answer_is_one(answer: Any) -> None:
     """It has each field, no more and no less."""
-    for example in answer.model_json_schema()["examples"]:
-        assert answer.model_validate(example, strict=True).model_dump() == example
+    adapter = TypeAdapter(answer)
+    for example in adapter.json_schema()["examples"]:
+        assert adapter.validate_python(example, strict=True) == example
 
 
 async def test_the_documentation_is_served(service: "Service") -> None:

@@ -52,7 +52,8 @@ def expecting() -> Bundle:
     return bundle(meld.model_copy(update={"predicted": shares}))
 
 
-def answered(label: str = "joy", **more: Any) -> dict[str, Any]:
+def answered(label: str = "joy", **more: Any) -> Any:
+    """What numbers are made of, of an answer or a forecast."""
     emotion = {"label_space": "meld", "label": label, "confidence": 0.75, "label_mass": 0.97}
     return {
         "emotion": emotion,

@@ -18,6 +18,7 @@ from service.api.bodies.ndjson import Emit, lines_of
 from service.api.limits import check_dialogue
 from service.api.problems.answers import invalid, invalid_problem, problem, problem_of
 from service.api.problems.kinds import BODY_TOO_LARGE, FOREIGN, MALFORMED_JSON
+from service.api.schemas.batch import ScoredDialogue
 from service.dialogue_format import DialogueIn
 from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
@@ -105,7 +106,7 @@ def _dialogue(
 
 async def answer_in_order(
     given: AsyncIterator[Given],
-    score: Callable[[DialogueIn], Awaitable[dict[str, Any]]],
+    score: Callable[[DialogueIn], Awaitable[ScoredDialogue]],
     emit: Emit,
     most: int = _UNDER_WAY,
 ) -> None:

@@ -1,10 +1,11 @@
 """The results of whole dialogues, as JSON: of a batch's, and of a job's."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from service.api.problems.answers import problem, problem_of
 from service.api.problems.kinds import INTERNAL_ERROR
+from service.api.schemas.batch import ScoredDialogue, ScoredUtterance
 from service.api.services import Services
 from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
@@ -24,7 +25,7 @@ async def score(
     label_space: AnswerSpace,
     tenant: str,
     services: Services,
-) -> dict[str, Any]:
+) -> ScoredDialogue:
     """A dialogue's result.
 
     Raises:
@@ -35,16 +36,15 @@ async def score(
     recognitions = await recognize_dialogue(
         answerer, utterances_of(dialogue), label_space, place, tenant
     )
-    found = [document(recognition, answerer.bundle) for recognition in recognitions]
-    for each in found:
-        services.metrics.count_prediction(each)
-    return {
-        "id": dialogue.id,
-        "utterances": [
-            {"index": index, **({} if said.id is None else {"id": said.id}), **each}
-            for index, (said, each) in enumerate(zip(dialogue.utterances, found, strict=True))
-        ],
-    }
+    utterances: list[ScoredUtterance] = []
+    for index, recognition in enumerate(recognitions):
+        recognized = document(recognition, answerer.bundle)
+        services.metrics.count_prediction(recognized)
+        scored = cast(ScoredUtterance, {"index": index, **recognized})
+        if (own_id := dialogue.utterances[index].id) is not None:
+            scored["id"] = own_id
+        utterances.append(scored)
+    return {"id": dialogue.id, "utterances": utterances}
 
 
 def job_scorer(services: Services) -> Score:

@@ -30,7 +30,7 @@ from service.api.problems.kinds import (
     NOT_ACCEPTABLE,
 )
 from service.api.response_headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
-from service.api.schemas.batch import BatchIn, BatchOut, JobOut
+from service.api.schemas.batch import BatchIn, BatchOut, JobOut, ScoredDialogue
 from service.api.schemas.names import LabelSpaceName
 from service.api.schemas.streams import DIALOGUE_LINE, RESULT_LINE
 from service.api.services import CallerDep, Services, ServicesDep, TenantDep
@@ -88,7 +88,7 @@ async def score_lines(
         return _accepted(await _stored(given, space, caller, services))
     media_type = accepted(accept, LINES)
 
-    async def one(dialogue: DialogueIn) -> dict[str, Any]:
+    async def one(dialogue: DialogueIn) -> ScoredDialogue:
         caller.spend_utterances(max(1, len(dialogue.utterances)))
         return await score(dialogue, space, tenant, services)
 
@@ -257,7 +257,7 @@ def _refuse_key(key: str | None) -> None:
 
 def _streamed(
     given: AsyncIterator[Given],
-    one: Callable[[DialogueIn], Awaitable[dict[str, Any]]],
+    one: Callable[[DialogueIn], Awaitable[ScoredDialogue]],
     metrics: Metrics,
     media_type: str,
 ) -> Response:

@@ -1,7 +1,6 @@
 """Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
 
-from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
@@ -41,7 +40,12 @@ from service.api.schemas.dialogues import (
 )
 from service.api.schemas.names import Identifier
 from service.api.services import CallerDep, ServicesDep, TenantDep
-from service.api.timelines import correction_document, count_agreement, utterance_document
+from service.api.timelines import (
+    correction_document,
+    count_agreement,
+    timed_utterance_document,
+    utterance_document,
+)
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
@@ -57,8 +61,8 @@ from service.errors import (
     UnsupportedLabelSpace,
     UtteranceNotFound,
 )
-from service.recognition.document import forecast_document
-from service.sessions.corrections import Corrected
+from service.recognition.document import RecognitionDocument, forecast_document
+from service.sessions.corrections import Corrected, Correction
 from service.sessions.store import StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
@@ -115,8 +119,10 @@ async def add_utterance(
     """
     check_said(said, services.limits)
 
-    def answered(stored: StoredUtterance) -> Response:
-        return json_answer(utterance_document(dialogue_id, stored), 201)
+    def answered(
+        utterance: StoredUtterance, recognition: RecognitionDocument | None = None
+    ) -> Response:
+        return json_answer(utterance_document(dialogue_id, utterance, recognition), 201)
 
     async def take() -> Response:
         caller.spend_utterances(1)
@@ -132,9 +138,7 @@ async def add_utterance(
                 once=request.once(answered),
             )
         services.metrics.count_prediction(taken.document)
-        stored = taken.appended.utterance
-        shown = replace(stored, prediction=cast(dict[str, Any], taken.document))
-        answer = answered(shown)
+        answer = answered(taken.appended.utterance, taken.document)
         answer.headers[SERVER_TIMING] = times.header
         answer.headers[ETAG] = etag(taken.appended.version)
         return answer
@@ -173,12 +177,8 @@ async def read_dialogue(
     timeline = await services.sessions.timeline(tenant, dialogue_id, after, limit)
     following = _next(timeline, limit)
     utterances = [
-        utterance_document(dialogue_id, stored)
-        | {
-            "created_at": stored.created_at,
-            "correction": correction_document(stored.correction, services),
-        }
-        for stored in timeline.utterances
+        timed_utterance_document(dialogue_id, utterance, services)
+        for utterance in timeline.utterances
     ]
     answer = json_answer(
         {
@@ -232,11 +232,15 @@ async def forecast_turn(
         forecast = await services.turns.forecast(
             tenant, dialogue_id, asked.speaker, asked.label_space
         )
-    found = forecast_document(forecast.recognition, services.answerer.bundle)
-    services.metrics.count_forecast(found)
-    answer = json_answer(
-        {"dialogue_id": dialogue_id, "index": forecast.index, "speaker": asked.speaker, **found}
-    )
+    forecast_of = forecast_document(forecast.recognition, services.answerer.bundle)
+    services.metrics.count_forecast(forecast_of)
+    document: ForecastOut = {
+        **forecast_of,
+        "dialogue_id": dialogue_id,
+        "index": forecast.index,
+        "speaker": asked.speaker,
+    }
+    answer = json_answer(document)
     answer.headers[SERVER_TIMING] = times.header
     return answer
 
@@ -317,10 +321,13 @@ async def correct_label(
     """
 
     def answered(corrected: Corrected, degraded: tuple[str, ...] = ()) -> Response:
-        found = correction_document(corrected.correction, services) or {}
-        answer = json_answer(
-            {"dialogue_id": dialogue_id, "index": index, **found, "degraded": degraded}
-        )
+        document: CorrectedOut = {
+            **correction_document(cast(Correction, corrected.correction), services),
+            "dialogue_id": dialogue_id,
+            "index": index,
+            "degraded": list(degraded),
+        }
+        answer = json_answer(document)
         answer.headers[ETAG] = etag(corrected.version)
         return answer
 
@@ -338,8 +345,8 @@ async def correct_label(
         if degraded:
             await request.amend(answer)
         if corrected.prediction is not None:
-            found = correction_document(corrected.correction, services) or {}
-            count_agreement(corrected.prediction["emotion"], found, services.metrics)
+            correction = correction_document(cast(Correction, corrected.correction), services)
+            count_agreement(corrected.prediction["emotion"], correction, services.metrics)
         return answer
 
     return await request.answer(correct, keeps=True)

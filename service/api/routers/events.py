@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -22,7 +22,7 @@ from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
 from service.api.response_headers import UNBUFFERED, carrying
 from service.api.routers.dialogues import DialogueId
-from service.api.schemas.streams import EVENT
+from service.api.schemas.streams import EVENT, CorrectionEvent, PredictionEvent
 from service.api.services import Services, ServicesDep, TenantDep
 from service.api.timelines import correction_document, utterance_document
 from service.dialogue_format import Patterned
@@ -185,9 +185,17 @@ def _name(found: Event) -> str:
     return "prediction" if isinstance(found.what, StoredUtterance) else "correction"
 
 
-def _document(dialogue_id: str, found: Event, services: Services) -> dict[str, Any]:
+def _document(
+    dialogue_id: str, found: Event, services: Services
+) -> PredictionEvent | CorrectionEvent:
     if isinstance(found.what, StoredUtterance):
-        data = utterance_document(dialogue_id, found.what)
-        return data | {"created_at": found.what.created_at}
-    correction = correction_document(found.what.correction, services)
-    return {"dialogue_id": dialogue_id, "index": found.what.index, "correction": correction}
+        return {
+            **utterance_document(dialogue_id, found.what),
+            "created_at": found.what.created_at,
+        }
+    correction = found.what.correction
+    return {
+        "dialogue_id": dialogue_id,
+        "index": found.what.index,
+        "correction": None if correction is None else correction_document(correction, services),
+    }

@@ -1,9 +1,10 @@
 """Whole dialogues in batches and jobs, and what is answered."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import ConfigDict, FailFast, Field
+from typing_extensions import TypedDict
 
 from service.api.schemas.dialogues import Recognized
 from service.api.schemas.names import LabelSpaceName
@@ -46,32 +47,34 @@ class BatchIn(Input):
 class ScoredUtterance(Recognized):
     """What an answer says of an utterance of a batch."""
 
-    id: str | None = Field(None, description="yours of it, where it had one")
+    id: NotRequired[Annotated[str, Field(description="yours of it, where it had one")]]
 
 
-class ScoredDialogue(BaseModel):
+class ScoredDialogue(TypedDict):
     """A dialogue of a batch, with the emotion of each utterance."""
 
     id: str
     utterances: list[ScoredUtterance]
 
 
-class BatchOut(BaseModel):
+class BatchOut(TypedDict):
     """One result a dialogue, in the order asked."""
 
     results: list[ScoredDialogue]
 
 
-class JobOut(BaseModel):
+class JobOut(TypedDict):
     """How far a job is."""
 
     id: str
     state: Literal["receiving", "queued", "running", "done"]
     label_space: str
-    dialogues: int | None = Field(description="how many it has; null until all are received")
-    done: int = Field(description="those that have a result")
-    failed: int = Field(description="those whose result is an error")
+    dialogues: Annotated[
+        int | None, Field(description="how many it has; null until all are received")
+    ]
+    done: Annotated[int, Field(description="those that have a result")]
+    failed: Annotated[int, Field(description="those whose result is an error")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    results: str = Field(description="where they are")
+    results: Annotated[str, Field(description="where they are")]

@@ -5,9 +5,10 @@ The documentation has them as `itemSchema`, OpenAPI 3.2's word for it; 3.1 has n
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from service.api.problems.answers import Problem
 from service.api.schemas.batch import ScoredDialogue
@@ -18,14 +19,16 @@ from service.dialogue_format import DialogueIn
 class ScoredLine(ScoredDialogue):
     """A dialogue of a batch of lines, with the emotion of each utterance."""
 
-    line: int = Field(ge=1, description="of the request, from 1")
+    line: Annotated[int, Field(ge=1, description="of the request, from 1")]
 
 
-class RefusedLine(BaseModel):
+class RefusedLine(TypedDict):
     """A line that could not be scored; the others are not concerned."""
 
-    line: int = Field(ge=1, description="of the request, from 1")
-    id: str | None = Field(None, description="the dialogue's, where the line could be read")
+    line: Annotated[int, Field(ge=1, description="of the request, from 1")]
+    id: NotRequired[
+        Annotated[str, Field(description="the dialogue's, where the line could be read")]
+    ]
     error: Problem
 
 
@@ -35,7 +38,7 @@ class PredictionEvent(UtteranceOut):
     created_at: datetime
 
 
-class CorrectionEvent(BaseModel):
+class CorrectionEvent(TypedDict):
     """A person said what an utterance carries, or took that back."""
 
     dialogue_id: str
@@ -43,14 +46,14 @@ class CorrectionEvent(BaseModel):
     correction: CorrectionOut | None
 
 
-class ErasedEvent(BaseModel):
+class ErasedEvent(TypedDict):
     """The dialogue was erased; nothing comes after it."""
 
     dialogue_id: str
 
 
 # Those that no route answers as a whole.
-ITEMS: Sequence[type[BaseModel]] = (
+ITEMS: Sequence[type] = (
     ScoredLine,
     RefusedLine,
     PredictionEvent,
@@ -59,11 +62,11 @@ ITEMS: Sequence[type[BaseModel]] = (
 )
 
 
-def _reference(model: type[BaseModel]) -> Mapping[str, str]:
+def _reference(model: type) -> Mapping[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _event(name: str, model: type[BaseModel]) -> Mapping[str, Any]:
+def _event(name: str, model: type) -> Mapping[str, Any]:
     return {
         "type": "object",
         "required": ["id", "event", "data"],

@@ -12,6 +12,7 @@ import pytest
 
 from service.api.batches.lines import Given, answer_in_order
 from service.api.bodies.ndjson import lines_of
+from service.api.schemas.batch import ScoredDialogue
 from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.errors import DeadlinePassed, EngineUnavailable
 from service.settings import Admission, Limits
@@ -264,8 +265,8 @@ async def test_reading_waits_for_scoring_and_for_the_client() -> None:
             said = [UtteranceOfDialogue(speaker="Ann", text="Hi.")] * 2
             yield Given(read, DialogueIn(id=str(read), utterances=said))
 
-    async def score(dialogue: DialogueIn) -> dict[str, Any]:
-        return {"id": dialogue.id}
+    async def score(dialogue: DialogueIn) -> ScoredDialogue:
+        return {"id": dialogue.id, "utterances": []}
 
     async def emit(_: Any) -> None:
         nonlocal emitted
@@ -357,7 +358,7 @@ async def test_a_deadline_ends_a_request_also_where_a_line_fails_at_that_moment(
             1, DialogueIn(id="a", utterances=[UtteranceOfDialogue(speaker="Ann", text="Hi.")])
         )
 
-    async def score(_: DialogueIn) -> dict[str, Any]:
+    async def score(_: DialogueIn) -> ScoredDialogue:
         async def fail() -> None:
             try:
                 await asyncio.Event().wait()

@@ -16,6 +16,7 @@ from service.conversation.prompts.tokens import tokenize
 from service.decoding.bundle import Bundle, Window
 from service.decoding.tokenizer import Tokenizer
 from service.settings import Limits
+from tests.api.conftest import documented
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -54,7 +55,7 @@ async def test_every_utterance_of_every_dialogue_is_answered_in_the_order_asked(
 
     assert answer.status_code == 200
     body = answer.json()
-    assert BatchOut.model_validate(body).model_dump(mode="json", exclude_unset=True) == body
+    assert documented(BatchOut, body) == body
     assert [result["id"] for result in body["results"]] == ["z", "a"]
     assert [u["index"] for u in body["results"][0]["utterances"]] == [0, 1, 2]
     assert {u["emotion"]["label_space"] for u in body["results"][0]["utterances"]} == {"meld"}

@@ -12,6 +12,7 @@ from service.admission.patience import Patience
 from service.api.schemas.dialogues import CorrectedOut, TimelineOut
 from service.errors import ClientLeft, DemonstrationsUnavailable
 from service.settings import Limits
+from tests.api.conftest import documented
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -46,12 +47,10 @@ async def test_a_correction_stands_beside_the_prediction(service: "Service") -> 
 
     assert answer.status_code == 200
     body = answer.json()
-    assert CorrectedOut.model_validate(body).model_dump(mode="json") == body
+    assert documented(CorrectedOut, body) == body
     assert (body["dialogue_id"], body["index"], body["degraded"]) == ("call-42", 0, [])
     timeline = await service.timeline("call-42")
-    assert (
-        TimelineOut.model_validate(timeline).model_dump(mode="json", exclude_unset=True) == timeline
-    )
+    assert documented(TimelineOut, timeline) == timeline
     (entry,) = timeline["utterances"]
     assert entry["emotion"] == said["emotion"]
     assert entry["correction"] == JOY | {"unified": "joyful", "created_at": body["created_at"]}

@@ -11,6 +11,7 @@ from sqlalchemy import text as sql
 from service.api.schemas.dialogues import TimelineOut, UtteranceOut
 from service.conversation.labels import LabelSpace
 from service.decoding.tokenizer import Tokenizer
+from tests.api.conftest import documented
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
@@ -28,7 +29,7 @@ async def test_the_first_utterance_creates_the_dialogue_and_answers_its_emotion(
 
     assert answer.status_code == 201
     body = answer.json()
-    assert UtteranceOut.model_validate(body).model_dump(mode="json", exclude_unset=True) == body
+    assert documented(UtteranceOut, body) == body
     assert (body["dialogue_id"], body["index"]) == ("call-42", 0)
     assert (body["speaker"], body["text"]) == ("Ann", "We won!")
     assert body["model"] == {"bundle": "erc-test", "version": "1", "template": "v2"}
@@ -290,9 +291,7 @@ async def test_the_timeline_repeats_every_answer_in_order(service: "Service") ->
 
     timeline = await service.timeline("call-42")
 
-    assert (
-        TimelineOut.model_validate(timeline).model_dump(mode="json", exclude_unset=True) == timeline
-    )
+    assert documented(TimelineOut, timeline) == timeline
     assert timeline["id"] == "call-42"
     moments = [timeline["created_at"], *(e.pop("created_at") for e in timeline["utterances"])]
     assert moments == sorted(moments)

@@ -14,6 +14,7 @@ from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Bundle
 from service.decoding.tokenizer import Tokenizer
 from service.settings import Limits
+from tests.api.conftest import documented
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
@@ -36,7 +37,7 @@ async def test_a_forecast_answers_the_emotion_of_the_turn_to_come(service: "Serv
 
     assert answer.status_code == 200
     body = answer.json()
-    assert ForecastOut.model_validate(body).model_dump(mode="json", exclude_unset=True) == body
+    assert documented(ForecastOut, body) == body
     assert (body["dialogue_id"], body["index"], body["speaker"]) == ("call-42", 2, "Ann")
     assert body["emotion"]["label"] == "joy"
     assert body["emotion"]["confidence"] == pytest.approx(8 / 9)
