@@ -1,37 +1,37 @@
 """What the service refuses or fails at. No HTTP in here; `service.api.problems` gives the statuses.
 
 * ServiceError                str(error) is safe to show to a client
-  + Unauthenticated           no key, or none that is good
-  + ScopeMissing              the key is not for this
-  + QuotaExceeded             the key's caller has had enough for now; worth a retry
+  + Unauthenticated           no valid key
+  + ScopeMissing              the key lacks a scope
+  + QuotaExceeded             of the key; worth a retry later
   + DialogueNotFound
   + UtteranceNotFound
   + CorrectionNotFound
   + DemonstrationNotFound
-  + DemonstrationShared       everybody's, so nobody may delete it
-  + DemonstrationOfCorrection  a correction's, which is taken back instead
-  + DialogueErased            the request came before it was, and comes again now
+  + DemonstrationShared       all tenants share it, so a tenant cannot delete it
+  + DemonstrationOfCorrection  goes when its correction is removed
+  + DialogueErased            between a request and its retry
   + JobNotFound
   + TooManyJobs               of one tenant
-  + TooManyAnswers            of one tenant, kept for their keys
+  + TooManyAnswers            of one tenant, stored for idempotency keys
   + TooManyDemonstrations     of one tenant
-  + DialogueFull              it has as many utterances, or writes, as it may
+  + DialogueFull              no room for utterances or writes
   + UnsupportedLabelSpace     unknown, or the bundle was not trained on it
-  + LabelSpaceNotFound        none of the tenant's own has this name
-  + LabelSpaceShipped         it has the name of one that ships with the service
+  + LabelSpaceNotFound
+  + LabelSpaceShipped         the name belongs to one that ships with the service
   + InvalidLabelSpace         it contradicts itself
-  + LabelsNotApart            its examples do not tell its labels apart
+  + LabelsNotApart            its examples do not distinguish its labels
   + TooManyLabelSpaces        of one tenant
   + ForecastNotSupported      the bundle was not trained on the prediction task
   + InvalidLabel              not a label of the label space
-  + DialogueChanged           it is not as the request takes it to be
-  + IdempotencyKeyReused      the key came with another request
-  + DialogueBusy              other writers keep getting in first; worth a retry
-  + Overloaded                more is asked than there is room for; worth a retry
-  + ShuttingDown              another process takes the request
-  + DeadlinePassed            there was no answer in time; worth a retry
-  + ClientLeft                nobody waits for the answer any more
-  + Unavailable               a part does not answer; worth a retry
+  + DialogueChanged           its version is not the one that the request expects
+  + IdempotencyKeyReused      with another request
+  + DialogueBusy              other writers keep appending first; worth a retry
+  + Overloaded                at capacity; worth a retry
+  + ShuttingDown              another process can take the request
+  + DeadlinePassed            no response in time; worth a retry
+  + ClientLeft                nobody waits for the response
+  + Unavailable               a dependency does not answer; worth a retry
     - EngineUnavailable
     - DemonstrationsUnavailable
     - DatabaseUnavailable
@@ -43,11 +43,11 @@ class ServiceError(Exception):
 
 
 class Unauthenticated(ServiceError):
-    """The request has no key, or none that is good."""
+    """The request has no valid key."""
 
 
 class ScopeMissing(ServiceError):
-    """The key is not for this."""
+    """The key lacks a scope."""
 
     def __init__(self, message: str, scope: str = "") -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class ScopeMissing(ServiceError):
 
 
 class QuotaExceeded(ServiceError):
-    """The key's caller has asked for as much as they may for now."""
+    """The caller has used up the key's quota for now."""
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -87,27 +87,27 @@ class JobNotFound(ServiceError):
 
 
 class TooManyJobs(ServiceError):
-    """The tenant has as many jobs as are kept."""
+    """The tenant has reached its number of jobs."""
 
 
 class TooManyAnswers(ServiceError):
-    """As many answers are kept for the tenant's idempotency keys as may be."""
+    """The tenant has reached its number of stored responses."""
 
 
 class TooManyDemonstrations(ServiceError):
-    """The tenant has as many demonstrations of its own as it may."""
+    """The tenant has reached its number of demonstrations."""
 
 
 class DialogueFull(ServiceError):
-    """The dialogue has as many utterances, or has been written to as often, as it may."""
+    """The dialogue has reached its number of utterances or of writes."""
 
 
 class DemonstrationShared(ServiceError):
-    """The demonstration is everybody's: no tenant may delete it."""
+    """All tenants share the demonstration: a tenant cannot delete it."""
 
 
 class DemonstrationOfCorrection(ServiceError):
-    """The demonstration is a correction's: it comes and goes with that."""
+    """The demonstration belongs to a correction and is removed together with it."""
 
 
 class UnsupportedLabelSpace(ServiceError):
@@ -131,7 +131,7 @@ class LabelsNotApart(ServiceError):
 
 
 class TooManyLabelSpaces(ServiceError):
-    """The tenant has as many label spaces of its own as it may."""
+    """The tenant has reached its number of label spaces."""
 
 
 class ForecastNotSupported(ServiceError):
@@ -143,7 +143,7 @@ class InvalidLabel(ServiceError):
 
 
 class DialogueChanged(ServiceError):
-    """The dialogue is not as the request takes it to be."""
+    """The dialogue has another version than the request expects."""
 
 
 class IdempotencyKeyReused(ServiceError):
@@ -155,15 +155,15 @@ class DialogueBusy(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """More is asked of the service than it has room for."""
+    """The service is at capacity."""
 
 
 class ShuttingDown(ServiceError):
-    """The service is about to end."""
+    """The service is shutting down."""
 
 
 class DeadlinePassed(ServiceError):
-    """There was no answer in time."""
+    """The response is not ready within the deadline."""
 
 
 class ClientLeft(ServiceError):

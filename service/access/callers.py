@@ -74,7 +74,7 @@ class Caller:
             ScopeMissing: it names the scope.
         """
         if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise ScopeMissing(f"the key has not the scope {scope.value!r}", scope.value)
+            raise ScopeMissing(f"the key lacks the scope {scope.value!r}", scope.value)
 
     def spend_request(self) -> None:
         """Count a request against the quota.

@@ -37,13 +37,11 @@ class Share:
         """
         if taken >= self.most:
             self.count(self.full)
-            raise Overloaded(f"{taken} {self.what}, as many as may be")
+            raise Overloaded(f"too many {self.what} (limit {self.most})")
         most = max(1, int(self.most * self.share))
         if by_tenant >= most:
             self.count(Rejection.TENANT)
-            raise Overloaded(
-                f"{by_tenant} {self.what} for your tenant alone, as many as one tenant may have"
-            )
+            raise Overloaded(f"too many {self.what} for your tenant (limit {most})")
 
 
 @contextmanager

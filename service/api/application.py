@@ -46,33 +46,33 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Reads a conversation as it happens and says, for each utterance, what emotion it carries.
 
-Post the utterances of a dialogue one by one; each answer takes those before it into account.
+Post the utterances of a dialogue one by one; each response takes the earlier ones into account.
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) with the media type
-`application/problem+json`; at the `type` of one, a path of this service, its cause and remedy are.
+`application/problem+json`; `type` links to cause and remedy.
 Any request may be answered with `bad-request`, `head-too-large`, `misdirected-request`,
 `cross-site-request`, `no-such-path`, `method-not-allowed` or, where the service is at fault,
 `internal-error`; `client-left` is only counted.
-Every answer carries an `X-Request-Id`: yours, if you sent one. `HEAD` is answered wherever `GET`
-is, with the same head.
+Every response carries an `X-Request-Id`: yours, if you sent one. `HEAD` is supported wherever
+`GET` is, with the same headers.
 
-Where the service has keys, each call needs one, `Authorization: Bearer KEY`, which acts for its
-tenant: what is another tenant's is not found. A key may have a quota, beyond which the answer is
-429 with `Retry-After`; `RateLimit-Remaining` says how many requests are left.
+Where the service has keys, each call requires one, `Authorization: Bearer KEY`, which acts for its
+tenant: resources of another tenant are not found. A key may have a quota; beyond it the response is
+429 with `Retry-After`, and `RateLimit-Remaining` says how many requests are left.
 
-There is room for so many requests at once: one too many is answered with 503, and one that is not
-done in time with 504, both with `Retry-After`; `Prefer: wait=5` asks for an answer in 5 seconds.
-A client that closes its connection ends what is under way for it; an utterance that was already
+The number of concurrent requests is limited: one too many is answered with 503, and one that
+misses its deadline with 504, both with `Retry-After`; `Prefer: wait=5` asks for a response within
+5 seconds. A client that closes its connection cancels its request; an utterance that is already
 being stored is stored.
 """
 
 _TAGS = [
-    {"name": "dialogues", "description": "Dialogues that are kept, a turn at a time."},
-    {"name": "batch", "description": "Whole dialogues at once; nothing is kept."},
-    {"name": "jobs", "description": "Batches that are scored while nobody waits."},
+    {"name": "dialogues", "description": "Stored dialogues, one utterance at a time."},
+    {"name": "batch", "description": "Whole dialogues at once; nothing is stored."},
+    {"name": "jobs", "description": "Batches that are scored in the background."},
     {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
-    {"name": "label spaces", "description": "Which labels there are."},
-    {"name": "problems", "description": "What refusals mean, and what to do then."},
-    {"name": "operations", "description": "For those who run the service."},
+    {"name": "label spaces", "description": "The labels that there are."},
+    {"name": "problems", "description": "What each problem means and what to do about it."},
+    {"name": "operations", "description": "For operators of the service."},
 ]
 
 

@@ -90,7 +90,7 @@ def check_label_space(given: LabelSpaceIn, limits: Limits, most: int | None = No
             count += 1
     allowed = min(MOST_EXAMPLES_IN_ALL, MOST_EXAMPLES_IN_ALL if most is None else most)
     if count > allowed:
-        raise invalid("labels", detail=f"at most {allowed} examples are taken, got {count}")
+        raise invalid("labels", detail=f"at most {allowed} examples are allowed, got {count}")
     return count
 
 
@@ -190,13 +190,13 @@ def _check_length(
     value: str, most: int, *where: str | int, source: Literal["body", "query"] = "body"
 ) -> None:
     if len(value) > most:
-        detail = f"has {len(value)} characters, at most {most} are taken"
+        detail = f"has {len(value)} characters, at most {most} are allowed"
         raise invalid(*where, detail=detail, source=source)
 
 
 def _check_count(count: int, most: int, what: str, where: str) -> None:
     if count > most:
-        raise invalid(where, detail=f"has {count} {what}, at most {most} are taken")
+        raise invalid(where, detail=f"has {count} {what}, at most {most} are allowed")
 
 
 def _check_ids(ids: Sequence[str | None], where: str) -> None:

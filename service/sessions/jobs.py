@@ -111,7 +111,7 @@ class Jobs:
                 await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(tenant))))
             asked = select(func.count()).select_from(jobs).where(jobs.c.tenant == tenant)
             if (await connection.execute(asked)).scalar_one() >= most:
-                raise TooManyJobs(f"you have {most} jobs, as many as are kept: delete some")
+                raise TooManyJobs(f"too many jobs (limit {most}): delete some")
             await connection.execute(
                 insert(jobs).values(
                     id=job_id,

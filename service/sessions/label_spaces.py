@@ -131,7 +131,7 @@ class StoredLabelSpaces:
 
 def too_many_label_spaces(most: int) -> TooManyLabelSpaces:
     """What a tenant is told that has as many as it may."""
-    return TooManyLabelSpaces(f"you have {most} label spaces of your own, as many as you may")
+    return TooManyLabelSpaces(f"too many label spaces of your own (limit {most})")
 
 
 def _is(tenant: str, name: str) -> Any:

@@ -84,7 +84,7 @@ def _dialogue(
     number: int, line: bytes | None, limits: Limits, most: int | None
 ) -> DialogueIn | dict[str, Any]:
     if line is None:
-        detail = f"line {number}: at most {limits.body_bytes} bytes are taken"
+        detail = f"line {number}: at most {limits.body_bytes} bytes are allowed"
         return problem(BODY_TOO_LARGE, detail)
     try:
         value = read_json(line, limits)

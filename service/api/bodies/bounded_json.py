@@ -74,13 +74,13 @@ def _check_shape(value: Any, where: tuple[str | int, ...]) -> None:
                 _check_shape(item, (*where, index))
     elif isinstance(value, dict):
         if len(value) > _MOST_MEMBERS:
-            detail = f"has {len(value)} members, at most {_MOST_MEMBERS} are taken"
+            detail = f"has {len(value)} members, at most {_MOST_MEMBERS} are allowed"
             raise invalid(*where, detail=detail)
         for name, member in value.items():
             if len(name) > _LONGEST_NAME:
                 detail = (
                     f"has a member whose name has {len(name)} characters; at most "
-                    f"{_LONGEST_NAME} are taken"
+                    f"{_LONGEST_NAME} are allowed"
                 )
                 raise invalid(*where, detail=detail)
             if isinstance(member, list | dict):

@@ -214,7 +214,7 @@ class BoundedConnection(HttpToolsProtocol):
         while not self._is_due:
             piece = self._framing.take(self._received)
             if self._framing.is_too_much(0 if piece else len(self._received)):
-                most = f"at most {MOST_BYTES_OUTSIDE_BODIES} bytes are taken beside a body"
+                most = f"at most {MOST_BYTES_OUTSIDE_BODIES} bytes are allowed outside a body"
                 self._refuse(HEAD_TOO_LARGE, most)
                 return
             if not piece:
@@ -225,7 +225,7 @@ class BoundedConnection(HttpToolsProtocol):
                 self._refuse(BAD_REQUEST, _reason(error))
                 return
             if len(self.headers) > MOST_HEADERS:
-                self._refuse(HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken")
+                self._refuse(HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are allowed")
                 return
         self._framing.skip_blank_lines(self._received)
         self.flow.hold(self._is_due and bool(self._received))

@@ -44,7 +44,7 @@ def unpacked(scope: Scope, receive: Receive) -> Receive:
         return _Unpacking(codings[0], receive)
 
     async def refusing() -> Message:
-        detail = f"Content-Encoding: one of {TAKEN} is taken, once"
+        detail = f"Content-Encoding: must be one of {TAKEN}, once"
         raise HTTPException(NOT_JSON.status, detail, {ACCEPT_ENCODING: TAKEN})
 
     return refusing

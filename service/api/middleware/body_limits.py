@@ -54,7 +54,7 @@ def _counted(receive: Receive, most_bytes: int, declared: int = 0) -> Receive:
 
 
 def _refusal(most_bytes: int) -> HTTPException:
-    detail = f"at most {most_bytes} bytes are taken, as they are sent and as they unpack"
+    detail = f"at most {most_bytes} bytes are allowed, encoded and decoded"
     return HTTPException(BODY_TOO_LARGE.status, detail)
 
 

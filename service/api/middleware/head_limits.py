@@ -31,11 +31,11 @@ def _excess(scope: Scope) -> tuple[Kind, str] | None:
     """What there is too much of: the problem, and in words."""
     query, headers = scope["query_string"], scope["headers"]
     if query.count(b"&") >= MOST_PARAMETERS:
-        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are taken"
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are allowed"
     if len(query) > LONGEST_QUERY:
-        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are taken"
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are allowed"
     if len(headers) > MOST_HEADERS:
-        return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are taken"
+        return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are allowed"
     if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
-        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are taken"
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are allowed"
     return None

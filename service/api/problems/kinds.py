@@ -44,245 +44,251 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             errors.Unauthenticated,
             401,
             "A key is needed",
-            "The request has no key, or one that is not known or whose time is over.",
-            "Send `Authorization: Bearer KEY` with a key that whoever runs the service gave you.",
+            "The request has no API key, or the key is unknown or has expired.",
+            "Send `Authorization: Bearer KEY` with a key from the operator of the service.",
         ),
         (
             errors.ScopeMissing,
             403,
-            "The key is not for this",
-            "The key is good, but has not the scope that the call needs.",
+            "The key lacks a scope",
+            "The key is valid but lacks the scope that this call requires.",
             "Use a key with the scope that `WWW-Authenticate` names.",
         ),
         (
             errors.QuotaExceeded,
             429,
-            "The key has used up its quota",
-            "More requests or utterances came with the key than its quota allows.",
-            "Wait for as many seconds as `Retry-After` says, or ask for a larger quota.",
+            "The key has exceeded its quota",
+            "The key has sent more requests or utterances than its quota allows.",
+            "Wait for the seconds in `Retry-After`, or ask for a larger quota.",
         ),
         (
             errors.DialogueNotFound,
             404,
             "No such dialogue",
-            "No dialogue of yours has the id: it was never begun, was erased, or is too old.",
-            "Check the id, and that the key is of the tenant whose dialogue it is.",
+            "You have no dialogue with this id: it was never created, or it was erased or has "
+            "expired.",
+            "Check the id, and that the key belongs to the tenant that owns the dialogue.",
         ),
         (
             errors.UtteranceNotFound,
             404,
             "No such utterance",
-            "The dialogue has fewer utterances.",
-            "Take the `index` that the post of the utterance was answered with.",
+            "The dialogue has fewer utterances than the index requires.",
+            "Use the `index` from the response to the posted utterance.",
         ),
         (
             errors.CorrectionNotFound,
             404,
             "No such correction",
-            "Nobody has corrected the utterance, or the correction was taken back.",
-            "There is nothing to take back.",
+            "The utterance has not been corrected, or the correction was removed.",
+            "No action is needed: there is no correction to remove.",
         ),
         (
             errors.DemonstrationNotFound,
             404,
             "No such demonstration",
-            "Neither you nor everybody has a demonstration with the id.",
-            "Look for it in `GET /demonstrations`.",
+            "Neither your demonstrations nor the shared ones include this id.",
+            "List the demonstrations with `GET /demonstrations`.",
         ),
         (
             errors.JobNotFound,
             404,
             "No such job",
-            "No job of yours has the id: it never was, was deleted, or ended too long ago.",
-            "Fetch results while the service keeps them, a day unless it is set otherwise.",
+            "You have no job with this id: it never existed, was deleted, or finished too long "
+            "ago.",
+            "Fetch results while the service keeps them: one day by default.",
         ),
         (
             errors.TooManyJobs,
             429,
-            "There are too many jobs",
-            "You have as many jobs as are kept for one tenant, those that are done among them.",
-            "Delete a job whose results you have, or wait until one is old enough to be erased.",
+            "Too many jobs",
+            "You have reached the number of jobs kept for one tenant, including finished ones.",
+            "Delete a job whose results you have fetched, or wait until one expires.",
         ),
         (
             errors.DialogueErased,
             410,
             "The dialogue has been erased",
-            "The request was done when it first came with its `Idempotency-Key`; since then the "
-            "dialogue that it was about has been erased, and the answer with it.",
-            "Do not send it again; a new dialogue begins with a new key.",
+            "The request with this `Idempotency-Key` succeeded before; since then its dialogue has "
+            "been erased, together with the response.",
+            "Do not retry; use a new key for a new dialogue.",
         ),
         (
             errors.DialogueFull,
             409,
-            "The dialogue is as long as it may be",
-            "It has as many utterances as the service keeps of one dialogue, or has been written "
-            "to ten times as often.",
-            "Go on under another id, or have the service run with more "
+            "The dialogue is full",
+            "It has reached the number of utterances allowed in one dialogue, or ten times as many "
+            "writes.",
+            "Continue under another id, or ask the operator to raise "
             "`ERC_LIMITS__DIALOGUE_UTTERANCES`.",
         ),
         (
             errors.TooManyDemonstrations,
             429,
-            "There are too many demonstrations",
-            "You have as many demonstrations as one tenant may, your corrections among them.",
-            "Delete some, or have the service run with more `ERC_LIMITS__DEMONSTRATIONS`.",
+            "Too many demonstrations",
+            "You have reached the number of demonstrations allowed for one tenant; corrections "
+            "count.",
+            "Delete some, or ask the operator to raise `ERC_LIMITS__DEMONSTRATIONS`.",
         ),
         (
             errors.TooManyAnswers,
             429,
-            "There are too many kept answers",
-            "As many answers are kept for your idempotency keys as may be; each goes after a day, "
-            "unless the service is set otherwise.",
-            "Send it without `Idempotency-Key`, or later.",
+            "Too many stored responses",
+            "You have reached the number of responses stored for idempotency keys; each expires "
+            "after one day by default.",
+            "Send the request later, or without `Idempotency-Key`.",
         ),
         (
             errors.DemonstrationShared,
             403,
-            "The demonstration is everybody's",
-            "It is shared by all tenants, so that none of them may delete it.",
+            "The demonstration is shared",
+            "All tenants share it, so a tenant cannot delete it.",
             "With a key that has the scope `admin`, delete it for all with `shared=true`.",
         ),
         (
             errors.DemonstrationOfCorrection,
             409,
             "The demonstration is a correction's",
-            "Its id is of a correction, with which it comes and goes.",
-            "To delete it, take the correction back; to add one of your own, give it another id.",
+            "Its id belongs to a correction; it is added and removed together with that.",
+            "To delete it, remove the correction; to add your own, use another id.",
         ),
         (
             errors.UnsupportedLabelSpace,
             422,
             "The label space cannot be used",
-            "There is no such label space, or the model was not trained on it.",
-            "Choose one that `GET /label-spaces` shows, an `available` one for predictions.",
+            "The label space does not exist, or the model was not trained on it.",
+            "Choose one from `GET /label-spaces`; for predictions it must be `available`.",
         ),
         (
             errors.LabelSpaceNotFound,
             404,
             "No such label space",
-            "There is no label space of the name, neither of yours nor one that ships.",
-            "Look for it in `GET /label-spaces`.",
+            "Neither your label spaces nor the shipped ones include this name.",
+            "List the label spaces with `GET /label-spaces`.",
         ),
         (
             errors.LabelSpaceShipped,
             409,
             "The label space ships with the service",
-            "It has the name of a label space that all tenants are answered in.",
-            "Choose a name that `GET /label-spaces` does not have.",
+            "The name belongs to a label space that is available to all tenants.",
+            "Choose a name that `GET /label-spaces` does not list.",
         ),
         (
             errors.InvalidLabelSpace,
             422,
             "The label space contradicts itself",
-            "An example stands under two labels or twice, or the sums are not of every label of "
-            "the source, each as a whole.",
-            "Mend what the detail names.",
+            "An example appears twice, or the sums do not cover each label of the source exactly "
+            "once.",
+            "Correct what `detail` names.",
         ),
         (
             errors.LabelsNotApart,
             422,
             "The examples do not tell the labels apart",
-            "Left out one by one, too few of the examples are taken for their own label by what "
-            "the others say: answers would be guesses.",
-            "Give more and clearer examples of the labels that the detail names, or make one "
-            "label of them.",
+            "When each example is left out in turn, too few are recognized as their own label: "
+            "predictions would be guesses.",
+            "Give more and clearer examples of the labels that `detail` names, or merge them into "
+            "one.",
         ),
         (
             errors.TooManyLabelSpaces,
             429,
-            "There are too many label spaces",
-            "You have as many label spaces of your own as one tenant may.",
-            "Delete one that is not asked for any more.",
+            "Too many label spaces",
+            "You have reached the number of label spaces allowed for one tenant.",
+            "Delete one that you no longer use.",
         ),
         (
             errors.ForecastNotSupported,
             422,
             "The model was not trained to forecast",
-            "The model that is served never learnt InstructERC's prediction task.",
-            "Have the service run with a bundle whose tasks hold `prediction`.",
+            "The served model was not trained on InstructERC's prediction task.",
+            "Ask the operator to serve a bundle whose tasks include `prediction`.",
         ),
         (
             errors.InvalidLabel,
             422,
             "The label space has no such label",
-            "The label is not one of the label space's.",
-            "Choose one of those that `detail` and `GET /label-spaces` name.",
+            "The label does not belong to the label space.",
+            "Choose one of the labels listed in `detail` and `GET /label-spaces`.",
         ),
         (
             errors.DialogueChanged,
             412,
             "The dialogue has changed",
-            "It is not of the version that `If-Match` names; somebody has written to it since.",
-            "Read it again, decide anew, and send its new `ETag`.",
+            "Its version differs from the one in `If-Match`: it has been written to since.",
+            "Read it again, decide whether the change still applies, and send the new `ETag`.",
         ),
         (
             errors.IdempotencyKeyReused,
             409,
-            "The idempotency key is another request's",
-            "The `Idempotency-Key` came before, with another method, path or body.",
-            "Make a new key for each request, and repeat one only with the very same request.",
+            "The idempotency key belongs to another request",
+            "The `Idempotency-Key` was used before with another method, path or body.",
+            "Use a new key for each request, and repeat a key only with an identical request.",
         ),
         (
             errors.DialogueBusy,
             503,
-            "Others keep appending to the dialogue",
-            "Other processes appended to the dialogue first, again and again.",
-            "Send the request again after `Retry-After`; nothing was stored.",
+            "The dialogue is busy",
+            "Other processes kept appending to the dialogue first.",
+            "Retry after `Retry-After`; nothing was stored.",
         ),
         (
             errors.Overloaded,
             503,
-            "The service has as much to do as it can",
-            "As many connections, requests, batches, streams or waiting utterances are there as "
-            "may be, or as many of your tenant's as one tenant may have; `detail` says which.",
-            "Send the request again after `Retry-After`, each time a little later. If it lasts, "
-            "send less at once, or have more replicas run or, for a tenant's share, "
-            "`ERC_ADMISSION__TENANT_SHARE` raised.",
+            "The service is at capacity",
+            "The number of connections, requests, batches, streams or queued utterances has "
+            "reached "
+            "its limit, or your tenant's share of it; `detail` says which.",
+            "Retry after `Retry-After`, with growing pauses. If it persists, send fewer requests "
+            "at "
+            "once, or ask the operator for more replicas or, for a tenant's share, a higher "
+            "`ERC_ADMISSION__TENANT_SHARE`.",
         ),
         (
             errors.ShuttingDown,
             503,
-            "The service is about to end",
-            "The process was told to end, and takes on nothing new.",
-            "Send the request again on a new connection, which leads to another process.",
+            "The service is shutting down",
+            "The process has been told to stop and accepts no new requests.",
+            "Retry on a new connection, which reaches another process.",
         ),
         (
             errors.DeadlinePassed,
             504,
-            "There was no answer in time",
-            "The answer was not ready within the service's deadline or that of `Prefer: wait`.",
-            "Send the request again after `Retry-After`, with the same `Idempotency-Key`: it may "
-            "have been stored all the same.",
+            "The request timed out",
+            "The response was not ready within the service's deadline or that of `Prefer: wait`.",
+            "Retry after `Retry-After`, with the same `Idempotency-Key`: the request may have been "
+            "stored.",
         ),
         (
             errors.ClientLeft,
             499,
-            "The client has left",
-            "The client closed its connection. Only the service's metrics name it.",
-            "Wait longer for the answer.",
+            "The client closed the connection",
+            "The client closed its connection before the response. Only metrics show this.",
+            "Wait longer for the response.",
         ),
         (
             errors.EngineUnavailable,
             503,
-            "The label engine does not answer",
-            "vLLM hangs or has died; a process whose vLLM does not come back ends by itself.",
-            "Send the request again after `Retry-After`; have something start the service anew.",
+            "The label engine is unavailable",
+            "vLLM hangs or has died; a process whose vLLM does not recover exits by itself.",
+            "Retry after `Retry-After`; make sure that a supervisor restarts the service.",
         ),
         (
             errors.DemonstrationsUnavailable,
             503,
-            "The demonstrations do not answer",
+            "The demonstrations are unavailable",
             "The encoder or the Qdrant server does not answer.",
-            "Send the request again after `Retry-After`; see whether Qdrant runs.",
+            "Retry after `Retry-After`; check that Qdrant is running.",
         ),
         (
             errors.DatabaseUnavailable,
             503,
-            "The database does not answer",
-            "The database is away, too slow, full or out of order. Nothing was stored, or it is "
-            "not known whether it was.",
-            "Send the request again after `Retry-After`, with the same `Idempotency-Key`; see to "
-            "the database and its disk.",
+            "The database is unavailable",
+            "The database is unreachable, too slow, full or faulty. Nothing was stored, or it is "
+            "unknown whether it was.",
+            "Retry after `Retry-After`, with the same `Idempotency-Key`; check the database and "
+            "its "
+            "disk.",
         ),
     )
 }
@@ -292,44 +298,44 @@ MALFORMED_JSON = Kind(
     400,
     "The body is not JSON",
     "The body cannot be read as JSON (RFC 8259) in UTF-8.",
-    "Mend it where `detail` says, and have a library write it.",
+    "Correct it where `detail` says, or let a library write it.",
 )
 BAD_REQUEST = Kind(
     "bad-request",
     400,
     "The request cannot be read",
-    "The request is not one that HTTP/1.1 allows, its query is longer than is read, or its body is "
-    "cut off or not packed as `Content-Encoding` says.",
-    "Mend what `detail` says.",
+    "The request is not valid HTTP/1.1, its query is too long, or its body is truncated or not "
+    "encoded as `Content-Encoding` says.",
+    "Correct what `detail` says.",
 )
 MISDIRECTED_REQUEST = Kind(
     "misdirected-request",
     421,
-    "The service is not this host",
-    "`Host`, or a proxy's `X-Forwarded-Host`, names one that the service is not set to answer as: "
-    "a web page may have its own name lead here.",
-    "Ask for the service as it is known, or have `ERC_ALLOWED_HOSTS` name the host.",
+    "The service does not answer for this host",
+    "`Host`, or a proxy's `X-Forwarded-Host`, names a host that the service is not configured for: "
+    "a web page can make its own name resolve to this machine (DNS rebinding).",
+    "Use a host name of the service, or add the host to `ERC_ALLOWED_HOSTS`.",
 )
 CROSS_SITE_REQUEST = Kind(
     "cross-site-request",
     403,
-    "A page of another site may not ask",
-    "The service takes no keys, and `Origin` or `Sec-Fetch-Site` says that a web page of another "
-    "host asks.",
-    "Ask from a page of the service's own host, have `ERC_ALLOWED_HOSTS` name the page's host or "
-    "`ERC_CORS_ORIGINS` its origin, or set up keys.",
+    "Requests from pages of other sites are refused",
+    "The service runs without keys, and `Origin` or `Sec-Fetch-Site` says that the request comes "
+    "from a web page of another host.",
+    "Send it from a page of the service's own host, add the page's host to `ERC_ALLOWED_HOSTS` or "
+    "its origin to `ERC_CORS_ORIGINS`, or set up keys.",
 )
 INVALID_REQUEST = Kind(
     "invalid-request",
     422,
     "The request is not valid",
-    "A parameter or a member of the body is missing, too many, too long or of another kind.",
-    "Mend what `errors` lists; `/docs` shows what is taken.",
+    "A parameter or a field of the body is missing, superfluous, too long or of the wrong type.",
+    "Correct what `errors` lists; `/docs` shows what is expected.",
 )
 HEAD_TOO_LARGE = Kind(
     "head-too-large",
     431,
-    "The request's head is larger than the service takes",
+    "The request headers are too large",
     f"There are more than {MOST_HEADERS} headers, one has more than {LONGEST_HEADER} bytes, or the "
     "whole head, or what surrounds the chunks of the body, has more than "
     f"{MOST_BYTES_OUTSIDE_BODIES} bytes.",
@@ -338,60 +344,62 @@ HEAD_TOO_LARGE = Kind(
 BODY_TOO_LARGE = Kind(
     "body-too-large",
     413,
-    "The body is larger than the service takes",
-    "The body, as it is sent or as it unpacks, or a line of it, has more bytes than the service is "
-    "set to read.",
-    "Send less at once, or a batch as lines of JSON.",
+    "The body is too large",
+    "The body, encoded or decoded, or a line of it has more bytes than the service is configured "
+    "to "
+    "read.",
+    "Send a smaller body, or a batch as lines of JSON.",
 )
 NOT_JSON = Kind(
     "unsupported-media-type",
     415,
     "The body is not declared as JSON",
-    "`Content-Type` names another media type than the call takes, or another charset than UTF-8, "
-    "or `Content-Encoding` a way to pack it that is not taken.",
-    "Send JSON in UTF-8, with `Content-Type: application/json`, as it is or packed with gzip.",
+    "`Content-Type` names a media type that the call does not accept or a charset other than "
+    "UTF-8, "
+    "or `Content-Encoding` names an unsupported encoding.",
+    "Send JSON in UTF-8 with `Content-Type: application/json`, plain or compressed with gzip.",
 )
 NO_SUCH_PATH = Kind(
     "no-such-path",
     404,
     "There is nothing at this path",
-    "No call has this path; ids in it hold no `/`.",
-    "See `/docs` for the paths there are; none of them ends with `/`.",
+    "No call has this path; ids must not contain `/`.",
+    "See `/docs` for the paths; none of them ends with `/`.",
 )
 METHOD_NOT_ALLOWED = Kind(
     "method-not-allowed",
     405,
     "The path does not take this method",
-    "There is a call with the path, but not with the method.",
-    "Use one of the methods that `Allow` names.",
+    "The path exists, but not with this method.",
+    "Use one of the methods listed in `Allow`.",
 )
 NOT_ACCEPTABLE = Kind(
     "not-acceptable",
     406,
     "The answer has none of the accepted media types",
-    "`Accept` names no media type that the call can answer with.",
-    "Leave `Accept` out, or name what `detail` says.",
+    "`Accept` lists no media type that the call can respond with.",
+    "Omit `Accept`, or list a media type from `detail`.",
 )
 NOT_READY = Kind(
     "not-ready",
     503,
     "A part of the service does not answer",
-    "`checks` says which part does not answer, or the process is about to end.",
-    "Send requests elsewhere until it is 200 again.",
+    "`checks` says which part is unavailable, or the process is shutting down.",
+    "Send requests elsewhere until the check returns 200 again.",
 )
 NOT_ALIVE = Kind(
     "not-alive",
     503,
-    "The service must be started anew",
-    "The label engine is lost for this process.",
-    "Start the process anew.",
+    "The service must be restarted",
+    "The label engine of this process cannot recover.",
+    "Restart the whole process.",
 )
 INTERNAL_ERROR = Kind(
     "internal-error",
     500,
     "The service failed",
-    "A fault of the service that nobody foresaw.",
-    "Whoever runs it finds the cause in the log, under `request_id`; please report it.",
+    "The service met an unexpected error.",
+    "The log has the cause under `request_id`; please report it to the operator.",
 )
 
 # What any call with a body may be refused for, before it is looked at more closely.

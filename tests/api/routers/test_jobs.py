@@ -250,7 +250,7 @@ async def test_a_job_has_so_many_lines(
             )
 
         assert [problem(each) for each in refused] == [(422, "invalid-request")] * 3
-        assert all("at most 3 are taken" in each.text for each in refused)
+        assert all("at most 3 are allowed" in each.text for each in refused)
         assert sum((await service.services.jobs.counts()).values()) == 2
 
 
