@@ -1,4 +1,4 @@
-"""What opens and closes, in what order; the one place that wires the rooms together."""
+"""The composition root: what opens and closes, in what order."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""The `instructerc` command: serve, prepare a start, or score a file."""
+"""The `instructerc` command."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Files of dialogues: those of `service.dialogue_format`, one a line; or a transcript."""
+"""Files of dialogues: JSON lines or a transcript."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

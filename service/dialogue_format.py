@@ -1,4 +1,4 @@
-"""The one format of dialogues: what every command, batch and job takes, as pydantic models.
+"""The interchange format of dialogues for commands, batches and jobs, as pydantic models.
 
 `docs/dialogues.schema.json` is made of it (`instructerc schema`). Lengths that are settings of the
 service are checked in `service.api.limits`; files have none.

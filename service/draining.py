@@ -1,4 +1,4 @@
-"""How the server ends: what is under way is finished first."""
+"""The server's shutdown: requests in progress are finished first."""
 
 from collections.abc import Callable
 from time import monotonic

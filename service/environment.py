@@ -1,4 +1,4 @@
-"""The environment variables that libraries read, which this process and those it starts are given.
+"""Environment variables that libraries read, set for this process and its children.
 
 What whoever starts the process has set stays, but for what would break it.
 """

@@ -1,4 +1,4 @@
-"""What the service refuses or fails at. No HTTP in here; `service.api.problems` gives the statuses.
+"""Errors of the service. No HTTP in here; `service.api.problems` maps them to statuses.
 
 * ServiceError                str(error) is safe to show to a client
   + Unauthenticated           no valid key

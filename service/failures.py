@@ -1,4 +1,4 @@
-"""Why a part fails, for the log: what kind of error it was and what that said, without secrets."""
+"""Causes of failures for the log: kinds and messages, without secrets."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and stand where their path says."""
+"""Writing files and folders atomically, without following links."""
 
 import contextlib
 import fcntl

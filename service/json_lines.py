@@ -1,4 +1,4 @@
-"""Files of JSON values, one a line, in UTF-8; and such files as other programs write them.
+"""Files of JSON values, one a line in UTF-8, and such files as other programs write them.
 
 Packed with gzip, in UTF-16 or UTF-32, as one array, or with each value spread over lines.
 """

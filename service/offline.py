@@ -1,4 +1,4 @@
-"""Scores files of dialogues without HTTP or database, through the parts that serve."""
+"""Scoring of files of dialogues, without HTTP or database."""
 
 import asyncio
 import gc

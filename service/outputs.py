@@ -1,4 +1,4 @@
-"""What a command may write: new things, what it made itself, and what a user says may go.
+"""Checks of a command's output path: new, its own, or one that the user lets it replace.
 
 Every command asks here, before its work begins, about each path that it is to write.
 """

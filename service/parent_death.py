@@ -1,4 +1,4 @@
-"""Has a process end with the one that started it, also when that is killed and cannot end it."""
+"""Ending a process with its parent, even when that is killed."""
 
 import ctypes
 import os

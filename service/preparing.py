@@ -1,4 +1,4 @@
-"""What is done once before processes begin to serve: the tables, and the index.
+"""Preparation before processes start: tables and index.
 
 A process that starts does both itself where nobody has; with many processes, or with rights that
 they are not to have, it is done before them.

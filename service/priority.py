@@ -1,4 +1,4 @@
-"""What goes first where many wait: a conversation that is going on, or a batch."""
+"""Priorities: conversations before batches."""
 
 from enum import IntEnum
 

@@ -1,4 +1,4 @@
-"""Which variable sets what. Every setting is an environment variable that begins with `ERC_`."""
+"""All settings; each is an environment variable that begins with `ERC_`."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Work that is done side by side, of which nothing goes on when a part fails."""
+"""Concurrent work that is cancelled as a whole when one part fails."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator

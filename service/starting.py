@@ -1,4 +1,4 @@
-"""Why a command cannot go on, in one line, for whoever has started it."""
+"""Why a command cannot start, in one line."""
 
 from sqlalchemy import make_url
 

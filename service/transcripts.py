@@ -1,4 +1,4 @@
-"""Transcripts as WhisperX and Whisper write them: segments of speech, each with its speaker.
+"""Transcripts of WhisperX and Whisper: segments of speech, each with its speaker.
 
 Such a file holds one JSON object, `{"segments": [{"speaker": "SPEAKER_00", "text": "..."}]}`; times
 and whatever else stands there are not read.

@@ -1,4 +1,4 @@
-"""JSON objects in which no name may be given twice: Python takes the last one in silence."""
+"""JSON objects with unique names: Python silently keeps the last of two."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which version runs: the one of `pyproject.toml`, as it was installed."""
+"""The installed version, as in `pyproject.toml`."""
 
 from importlib.metadata import version
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Who asks, what they may ask for, and how much of it they have left."""
+"""Callers: which tenant a key acts for, its scopes, and what is left of its quota."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

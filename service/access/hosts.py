@@ -1,4 +1,4 @@
-"""Which hosts the service may be asked for as.
+"""Host names that the service answers for.
 
 A web page can have its own name lead to any address (DNS rebinding). The browser then lets it read
 what is answered there, but tells by the name whose page it is. An address leads nowhere else.

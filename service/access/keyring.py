@@ -1,4 +1,4 @@
-"""Which keys are good now: the file is read again when it has changed."""
+"""The keys that are valid now; the key file is read again when it changes."""
 
 import asyncio
 import hmac

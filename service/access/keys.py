@@ -1,4 +1,4 @@
-"""What a key is, and the file that tells which keys there are.
+"""API keys and the file that lists them.
 
 A key is 256 random bits, and the file holds its SHA-256 alone. That is enough for random keys: they
 are too many to try, so that a slow hash with salt, as passwords need it, would only make requests

@@ -1,4 +1,4 @@
-"""Which addresses are proxies, whose word for where a request comes from is taken.
+"""Addresses of trusted proxies, whose forwarding headers are believed.
 
 What a proxy is said to be by others is nothing to go by: anybody can send the same headers.
 """

@@ -1,4 +1,4 @@
-"""Which requests are worked on, and when all of them are broken off."""
+"""Admission of requests, and the draining of all of them at shutdown."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

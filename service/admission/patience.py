@@ -1,4 +1,4 @@
-"""How long one request is worked on."""
+"""The deadline of one request."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How many utterances are read at once, and which of those that wait is next."""
+"""Concurrent utterances: how many are read at once, and which queued one is next."""
 
 import asyncio
 from collections import OrderedDict

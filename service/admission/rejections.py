@@ -1,4 +1,4 @@
-"""Why requests are turned away."""
+"""Reasons why requests are rejected."""
 
 from collections.abc import Callable
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""How much room there is, and how much of it one tenant may take."""
+"""Capacity limits, and the share of them that one tenant may use."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Answers that go on for as long as they are read."""
+"""Open event streams, which last as long as they are read."""
 
 import asyncio
 from collections.abc import Iterator

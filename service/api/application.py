@@ -1,4 +1,4 @@
-"""The application as HTTP sees it: routes, problems, middleware, documentation."""
+"""The FastAPI application: routes, middleware, problems, documentation."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""How much may stand before a body: of a query, of headers, and of what surrounds them."""
+"""Limits on what precedes a body: the query, headers, and bytes around chunks."""
 
 # Bytes of a head, of trailers, of what surrounds the chunks of a body, of blank lines.
 MOST_BYTES_OUTSIDE_BODIES = 65_536

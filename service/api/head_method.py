@@ -1,4 +1,4 @@
-"""Middleware that answers HEAD wherever GET is answered, without the body (RFC 9110, 9.3.2)."""
+"""Middleware that answers HEAD as GET without the body (RFC 9110, 9.3.2)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` header: a request that is sent again is answered again, not done again.
+"""The `Idempotency-Key` header: a retried request gets the first response and changes nothing.
 
 Of requests with one key, one at a time is done in a process: a repeated one waits for the first and
 gets its answer. Another process may be at the same work at once; the database lets one of them

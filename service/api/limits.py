@@ -1,4 +1,4 @@
-"""Whether a request is within the limits that are settings.
+"""Checks of requests against the limits in the settings.
 
 Lengths are in characters (code points).
 """

@@ -1,4 +1,4 @@
-"""The links in what is answered: which calls an answer leads to, and the path they begin with.
+"""Links in responses, with the path prefix of a proxy.
 
 Where a proxy puts a path before the service's own, only what leaves has it: what is stored may be
 read by another way later.

@@ -1,4 +1,4 @@
-"""The OpenAPI document, completed by what no route says of itself."""
+"""The OpenAPI document, completed with what middleware adds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

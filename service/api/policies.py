@@ -1,4 +1,4 @@
-"""What each route demands of a request before anything of it is read.
+"""The policy of each route: the key's scope, its share of capacity, its body.
 
 A route declares its policy beside its path. The middleware that acts on it runs before routing, so
 it looks the policy up by method and path.

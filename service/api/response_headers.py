@@ -1,4 +1,4 @@
-"""The headers that answers carry beside HTTP's own, as the documentation has them.
+"""Names of response headers, and their documentation.
 
 Routes name those that they set, with `carrying`; what middleware adds to every answer,
 `service.api.openapi_document` adds to each in the document.

@@ -1,4 +1,4 @@
-"""What requests find at hand: the parts that the application has opened."""
+"""Dependencies of the routes: the open parts of the service, the caller, the tenant."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is stored of a dialogue, as JSON."""
+"""Documents of stored utterances and corrections."""
 
 from collections.abc import Mapping
 from typing import cast

@@ -1,4 +1,4 @@
-"""What turns the model's shares into probabilities that can be believed.
+"""Calibration: from the model's label shares to reliable probabilities.
 
 Each is fitted in training and kept in the bundle; both sides calibrate by what stands here.
 """

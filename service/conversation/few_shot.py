@@ -1,4 +1,4 @@
-"""Labels from a few examples: ridge regression, with what it says of examples that are left out.
+"""Labels from a few examples: ridge regression with exact leave-one-out predictions.
 
 A line is known by its sentence vector and by what the model says of it in the labels that it was
 trained on. Ridge regression to the labels has an exact answer for each example as if it had not

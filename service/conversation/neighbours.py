@@ -1,4 +1,4 @@
-"""What people said of like utterances, and how much of an answer is theirs.
+"""The vote of corrections: how much of an answer similar corrected utterances decide.
 
 The answer is a mixture, p = (1 - w) p_model + w p_neighbours, as kNN-LM has it (Khandelwal et al.
 2020, section 3, arXiv 1911.00172), in which w depends on how near the neighbours are (arXiv

@@ -1,4 +1,4 @@
-"""What the model said of one utterance, as a distribution over a label space."""
+"""A prediction: the distribution over a label space for one utterance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which text is taken as what somebody says, and which as a name: one rule for all ways in."""
+"""Which text is valid as an utterance and which as a name: one rule for every input."""
 
 import re
 

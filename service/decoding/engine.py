@@ -1,4 +1,4 @@
-"""What a label engine does: one forward pass, the log-probabilities of a few tokens."""
+"""The protocol of label engines: one forward pass, the log-probabilities of a few tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""vLLM's process as a copy of this one, with what it has imported: half of a start on a CPU.
+"""Starting vLLM's process as a fork of this one, which halves the start on a CPU.
 
 vLLM itself starts a new one there, for a copy has the thread alone that makes it: a lock that
 another thread holds stays locked in it for ever, and threads of OpenMP, once there were any, are

@@ -1,4 +1,4 @@
-"""vLLM inside the service: its scheduler, cache and kernels, driven without HTTP."""
+"""The in-process label engine: vLLM's scheduler, cache and kernels, without HTTP."""
 
 import itertools
 import logging

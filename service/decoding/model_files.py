@@ -1,4 +1,4 @@
-"""The files of a model's folder, and what stands in their place where a download went wrong.
+"""Files of a model's folder, and what a failed download leaves in their place.
 
 Nothing here reads weights: of a file of safetensors, its length and its header.
 """

@@ -1,4 +1,4 @@
-"""A folder of a model as Hugging Face's libraries lay it out, looked at before it is loaded.
+"""Checks of a Hugging Face model folder before it is loaded.
 
 A look takes milliseconds and reads no weights. It refuses what cannot be loaded, or would load as
 something else than it is; what it does not understand it lets pass, for the libraries to judge.

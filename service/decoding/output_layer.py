@@ -1,4 +1,4 @@
-"""vLLM's output layer in single precision, without its cost on a CPU.
+"""vLLM's output layer in single precision, at no cost on a CPU.
 
 Labels are decided by differences that bfloat16 logits round away, so the engine is told
 `head_dtype: float32`. On a GPU vLLM then multiplies bfloat16 into float32. On a CPU it would cast

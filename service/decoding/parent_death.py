@@ -1,4 +1,4 @@
-"""Has vLLM's processes end with the service, also when it is killed and cannot end them itself.
+"""vLLM plugin that ends its processes with the service, even when that is killed.
 
 vLLM calls `end_with_parent` in each of its processes: it is an entry point of the group
 `vllm.general_plugins` (pyproject.toml). Without it the engine would live on, with its memory.

@@ -1,4 +1,4 @@
-"""What this machine multiplies: bfloat16 where it has instructions for it, float32 elsewhere.
+"""The compute type: bfloat16 where the machine supports it natively, else float32.
 
 Where it has none, torch and vLLM emulate bfloat16, and neither says so: on two cores of an AMD
 Zen 3 scoring takes 12 times as long as in float32, a training step 30 times. torch's and oneDNN's

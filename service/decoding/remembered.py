@@ -1,4 +1,4 @@
-"""A label engine that answers what it was asked before as it did then.
+"""A label engine that answers a repeated prompt from memory, to the last digit.
 
 What vLLM computes of a prompt differs in the last digits with what else is in a step and how much
 of the prompt was cached. So a prompt that comes again, as when a correction is taken back, is

@@ -1,4 +1,4 @@
-"""How a label is read: from the first token of its verbalizer, or from all of it.
+"""Label scoring: from the first token of each verbalizer, or from all of them.
 
 Where the first tokens of a label space's verbalizers differ, one forward pass gives every label's
 probability. Where two begin alike, each whole verbalizer is scored, its closing token included, so

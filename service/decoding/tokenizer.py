@@ -1,4 +1,4 @@
-"""The bundle's tokenizer, as prompts use it."""
+"""The bundle's tokenizer for prompts."""
 
 import sys
 from array import array

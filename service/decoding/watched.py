@@ -1,4 +1,4 @@
-"""A label engine that is watched: whether it answers, and whether it ever will again.
+"""A label engine under watch: whether it answers, and whether it can recover.
 
 vLLM says when its process has died. It does not say when the process hangs, and whoever waits would
 wait for ever. So the time is taken between answers, and where nobody asks, a probe does.

@@ -1,4 +1,4 @@
-"""The demonstrations that ship with the service: their file, and the index built from it."""
+"""The shipped demonstrations: their file, and the index built from it."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""The embedded demonstration store: Qdrant's engine in this process, its data in one folder.
+"""The embedded demonstration store: Qdrant Edge in this process, data in one folder.
 
 A search looks at every vector of a small label space, so it is exact there, and through a graph
 (HNSW) of a large one, which takes time logarithmic in the number of demonstrations and now and then

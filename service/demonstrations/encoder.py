@@ -1,4 +1,4 @@
-"""The sentence encoder: a text becomes the unit vector by which demonstrations are compared.
+"""The sentence encoder: a text becomes a unit vector.
 
 The model is all-MiniLM-L6-v2, whose weights come as a package, so no model hub is asked. It reads
 the first 256 tokens of a text.

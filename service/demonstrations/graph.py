@@ -1,4 +1,4 @@
-"""Builds the graphs of an embedded index, in a process of its own.
+"""Building the HNSW graphs of an embedded index in a separate process.
 
 `python -m service.demonstrations.graph SHARD PARENT` is that process.
 

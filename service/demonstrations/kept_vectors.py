@@ -1,4 +1,4 @@
-"""The vectors of shipped demonstrations, kept on the disk so that a command encodes them once.
+"""A disk cache of the shipped demonstrations' vectors, so that commands encode them once.
 
 A file in a folder of their own, named for their edition: the demonstrations and the encoder. Any
 number of processes may read and write it at once, and nothing depends on its being there.

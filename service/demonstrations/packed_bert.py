@@ -1,4 +1,4 @@
-"""The sentence encoder's forward pass for utterances, which are short, on a CPU.
+"""The sentence encoder's forward pass on a CPU, without padding.
 
 The library's own pads a batch to its longest text and costs 3 ms of Python a call. Here the tokens
 of a batch lie end to end, without padding, and the weights are packed once for oneDNN. The vectors

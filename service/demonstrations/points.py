@@ -1,4 +1,4 @@
-"""How a demonstration lies in Qdrant, embedded or server: its point id and its payload."""
+"""The Qdrant point of a demonstration: id and payload."""
 
 import base64
 import uuid

@@ -1,4 +1,4 @@
-"""The demonstration store on a Qdrant server, which several services may share.
+"""The demonstration store on a Qdrant server, shared by several processes.
 
 The server looks at every vector of a small label space, so a search is exact there, and through a
 graph (HNSW) of a large one, which takes time logarithmic in the number of demonstrations and now

@@ -1,4 +1,4 @@
-"""An embedded index on the disk: its folder, its card, and Qdrant's own part, the shard.
+"""The folder of an embedded index: its card, which names the encoder, and Qdrant's shard.
 
 The folder holds `index.json`, the card, and a folder `shard...`, which the card names.
 """

@@ -1,4 +1,4 @@
-"""What a demonstration store promises, whichever backend keeps it."""
+"""The protocol of demonstration stores."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What people say that utterances carry, and the demonstrations made of it.
+"""Corrections of labels, and their delivery to the demonstration store.
 
 The database comes first: what it has stored is said to be stored, and what the demonstrations are
 still to be told is noted there. They are told at once, and where they do not answer, later: by

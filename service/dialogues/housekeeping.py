@@ -1,4 +1,4 @@
-"""What the service does unasked: erase what is too old, deliver what could not be delivered.
+"""Background work: erase what has expired, deliver what could not be delivered.
 
 Each of several processes on one database does it; they do not get in each other's way.
 """

@@ -1,4 +1,4 @@
-"""Works through the stored jobs, a portion at a time, beside what else the service is asked."""
+"""The worker that scores stored jobs, one portion at a time."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""One at a time, within this process: the turns of a dialogue, the requests with one key."""
+"""Locks within this process: one turn of a dialogue, one request of a key at a time."""
 
 import asyncio
 from weakref import WeakValueDictionary

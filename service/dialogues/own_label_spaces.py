@@ -1,4 +1,4 @@
-"""The label spaces of tenants' own: put, fitted, kept, and found again by every process.
+"""Label spaces of tenants: stored, fitted, and found by every process.
 
 What was put lies in the database with what was made of it, so that every process answers alike. A
 process asks which edition there is whenever a label space is named: a change is seen at once.

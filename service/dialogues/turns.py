@@ -1,4 +1,4 @@
-"""One turn of a stored dialogue: label the utterance, then store both in one write.
+"""One turn of a stored dialogue: predict the emotion, then store both in one write.
 
 The answer leaves when utterance and prediction are on disk; a turn that fails leaves no trace. The
 turn after the last one can be forecast; nothing is stored of that.

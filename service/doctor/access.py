@@ -1,4 +1,4 @@
-"""Who may reach the service: its keys, and its port."""
+"""Checks of keys and port."""
 
 from datetime import UTC, datetime
 

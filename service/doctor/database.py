@@ -1,4 +1,4 @@
-"""The database: whether it is reached, of which version its tables are, whether it takes writes."""
+"""Checks of the database: reachable, its tables' version, writable."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The encoder, and the store of demonstrations, embedded or on a server."""
+"""Checks of the encoder and the demonstration store."""
 
 import asyncio
 import fcntl

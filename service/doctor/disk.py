@@ -1,4 +1,4 @@
-"""The folders that are written to."""
+"""Checks of the folders that are written to."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Which parts there are, in the order in which a start comes to them."""
+"""The checks of `instructerc doctor`, in the order of a start."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What was found of a part, for people and for machines."""
+"""Findings of the checks, as text and as JSON."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The machine, and what vLLM computes with on it."""
+"""Checks of the machine and of what vLLM computes in."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""The model bundle, and vLLM on it."""
+"""Checks of the model bundle, and of vLLM on it."""
 
 import asyncio
 

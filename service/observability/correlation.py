@@ -1,4 +1,4 @@
-"""Which request a line of the log is about, and which dialogue, without its name."""
+"""Ids of request and dialogue in the log, without names."""
 
 import hashlib
 import secrets

@@ -1,4 +1,4 @@
-"""How far the labels of late are from those that a bundle expects."""
+"""Drift: how far recent predictions are from those that a bundle expects."""
 
 from collections import Counter, deque
 from collections.abc import Mapping

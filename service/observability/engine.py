@@ -1,4 +1,4 @@
-"""A label engine whose prompt tokens are counted."""
+"""A label engine that counts prompt tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How late the event loop is: what blocks it keeps everybody waiting."""
+"""The lag of the event loop."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Numbers as Prometheus reads them: its text format, or OpenMetrics, which has exemplars too."""
+"""Prometheus' text format, and OpenMetrics, which has exemplars."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What is logged, and what never is: the words of the people who talk, and keys.
+"""Logging, without the words of users and without keys.
 
 Our own messages name no such thing. An error that nobody foresaw may hold anything in its message,
 so at the usual levels the log has its type and where it was raised, and no more; at `debug`, which

@@ -1,4 +1,4 @@
-"""Which numbers the service exports to Prometheus.
+"""The metrics that the service exports to Prometheus.
 
 One family, `erc_*`. No label takes a value that clients choose, and a label whose values are known
 has all of them from the start, at zero: a rate then sees the first event too.

@@ -1,4 +1,4 @@
-"""Traces, by OpenTelemetry. Imported only where traces are switched on.
+"""Traces with OpenTelemetry; imported only where they are enabled.
 
 A request's span is the child of the one that its `traceparent` names (W3C Trace Context), and the
 parent of a span for each stage; Qdrant and vLLM are handed the stage's as theirs. Nothing that

@@ -1,4 +1,4 @@
-"""Answers in every label space: those of the bundle, those derived from them, and tenants' own.
+"""Answers in every label space: trained, derived, and those of tenants.
 
 An utterance is read in a label space that the model knows, once, and what was found is said in the
 labels that were asked for.

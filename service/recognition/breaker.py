@@ -1,4 +1,4 @@
-"""Retrieval that is left alone for a while once it has failed several times in a row.
+"""A circuit breaker around retrieval.
 
 Where a Qdrant server is away or slow, every answer would wait for it in vain; so answers go on
 without demonstrations at once, and a single one tries, now and then, whether it is back.

@@ -1,4 +1,4 @@
-"""Whole dialogues at once, for batches, offline scoring and evaluation."""
+"""Recognition of whole dialogues, for batches, offline scoring and evaluation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""A recognition as JSON: what an answer, a stored utterance and a line of a score file say.
+"""A recognition as JSON: in responses, in the database, in score files.
 
 The types are what the documentation of the API is made of, too.
 

@@ -1,4 +1,4 @@
-"""Whether an utterance is in a language that the model was not trained on.
+"""Detection of utterances in languages that the model was not trained on.
 
 Two things tell: the script of its letters and, where that is one that the model reads, how probable
 py3langid finds it that the words are of one of the model's languages. Short lines are left alone,

@@ -1,4 +1,4 @@
-"""Label spaces of a tenant's own, which no model was trained on: answered from a few examples."""
+"""Label spaces of a tenant's own, learnt from a few examples."""
 
 from dataclasses import dataclass
 

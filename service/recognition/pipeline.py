@@ -1,4 +1,4 @@
-"""Which steps lead from an utterance to its emotion.
+"""The pipeline from an utterance to its emotion.
 
 The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
 pass reads the labels, the bundle's calibration makes probabilities of what was read, and people's

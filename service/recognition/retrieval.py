@@ -1,4 +1,4 @@
-"""What is retrieved for an utterance: examples for the prompt, and corrections of like utterances.
+"""Retrieval for an utterance: examples for the prompt, and corrections of similar utterances.
 
 A correction was said of an utterance in its dialogue, so it is compared by the lines before, too. A
 line's vector is kept from when the line was the utterance that was asked about, so its dialogue's

@@ -1,4 +1,4 @@
-"""The trace that a request belongs to, at hand wherever the request is worked on.
+"""The trace of the current request.
 
 Rooms open spans in it and hand it on to what they call; they do not know what traces are made with.
 Most requests have none, and then it costs a look at a context variable.

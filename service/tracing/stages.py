@@ -1,4 +1,4 @@
-"""Where the time of an answer goes: named stages, told to whoever listens.
+"""Stages of a response and their times, reported to a listener.
 
 A room marks what it does with `with stage(Stage.ENCODE):`; it does not know who wants to know. A
 request listens with `with listening(...)`, for itself and for the tasks that it starts. Where the

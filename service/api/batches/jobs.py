@@ -1,4 +1,4 @@
-"""Jobs on their way in, and what is said of them."""
+"""Storing a batch as a job, and the job's document."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress

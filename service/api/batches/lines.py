@@ -1,4 +1,4 @@
-"""The dialogues of a batch: read from lines, answered in the order given."""
+"""Dialogues of a batch as NDJSON: read line by line, answered in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The results of whole dialogues, as JSON: of a batch's, and of a job's."""
+"""Results of whole dialogues, in batches and jobs."""
 
 import logging
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""JSON as requests hold it, read without letting anybody's cost more than a few milliseconds.
+"""JSON of requests, parsed within bounds so that no body costs more than a few milliseconds.
 
 A megabyte may spell half a million lists, and a member that no model knows is an error of its own:
 what a body costs goes by its values rather than by its bytes. They are counted before it is parsed,

@@ -1,4 +1,4 @@
-"""Bodies: bounded and strictly JSON on the way in, JSON on the way out."""
+"""JSON bodies: strict and bounded in requests, plain in responses."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""JSON a line, read and written a line at a time."""
+"""NDJSON: one JSON value a line, read and written line by line."""
 
 import asyncio
 import re

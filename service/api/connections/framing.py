@@ -1,4 +1,4 @@
-"""How the bytes of a connection are given to the parser of requests: few at a time, and counted.
+"""Feeding the HTTP parser: a few bytes at a time, counted.
 
 The parser takes all it is given, keeps what it finds, and cannot be stopped.
 """

@@ -1,4 +1,4 @@
-"""Connections, of which there are only so many, and which must send and read something.
+"""The HTTP/1.1 protocol with limits on connections and on idle time.
 
 A server that accepts every connection, waits for ever for a request, or keeps all that is sent
 instead of one, has its places and its memory taken by clients that want nothing else.

@@ -1,4 +1,4 @@
-"""How many connections there is room for, and which makes way for another."""
+"""The number of open connections, and which one is closed to make room."""
 
 import logging
 import resource

@@ -1,4 +1,4 @@
-"""Server-sent events, as the WHATWG's HTML standard describes them."""
+"""Server-sent events, as in the WHATWG HTML standard."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The `Accept` header (RFC 9110, section 12.5.1): in which form the client wants the answer."""
+"""The `Accept` header (RFC 9110, section 12.5.1): the media type of the response."""
 
 from collections.abc import Sequence
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ETag`, `If-Match`, `If-None-Match` (RFC 9110): which state of a dialogue a request is about."""
+"""Conditional requests (RFC 9110): `ETag`, `If-Match`, `If-None-Match` of a dialogue."""
 
 import re
 from typing import Annotated

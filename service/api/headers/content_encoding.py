@@ -1,4 +1,4 @@
-"""`Content-Encoding` (RFC 9110, section 8.4): bodies that were packed, unpacked as they are read.
+"""The `Content-Encoding` header (RFC 9110, section 8.4): bodies decompressed as they are read.
 
 A kilobyte may unpack to a megabyte. Little is unpacked at a time, and only when somebody reads it,
 so that whoever counts the bytes can refuse them before there are many.

@@ -1,4 +1,4 @@
-"""`Content-Type` (RFC 9110, section 8.3): what a body is declared as."""
+"""The `Content-Type` header (RFC 9110, section 8.3) of a body."""
 
 import re
 

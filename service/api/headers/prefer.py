@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240): how the client would like to be answered."""
+"""The `Prefer` header (RFC 7240): asynchronous jobs and a client's own deadline."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The `Server-Timing` header: where the time of an answer went."""
+"""The `Server-Timing` header: the time spent in each stage of a response."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Middleware that has requests admitted, and breaks off those that nobody waits for any more."""
+"""Middleware that admits requests and cancels those whose client has left."""
 
 import asyncio
 

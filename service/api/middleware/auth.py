@@ -1,4 +1,4 @@
-"""Middleware that finds out who asks, before anything of the request is read."""
+"""Middleware that authenticates the caller before anything of the request is read."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Middleware that unpacks bodies, and refuses those that are too large."""
+"""Middleware that decompresses bodies and refuses those that are too large."""
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException

@@ -1,4 +1,4 @@
-"""Middleware that lets pages of other origins read what is answered, where they are named (CORS).
+"""Middleware for cross-origin requests (CORS) from configured origins.
 
 Keys are sent by the page itself, not by the browser: no answer allows credentials.
 """

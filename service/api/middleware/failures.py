@@ -1,4 +1,4 @@
-"""Middleware that answers what nobody foresaw."""
+"""Middleware that answers unexpected errors."""
 
 import logging
 from typing import TYPE_CHECKING

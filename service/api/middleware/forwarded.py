@@ -1,4 +1,4 @@
-"""Middleware that takes a request as the client has sent it, where a proxy passed it on.
+"""Middleware that restores the client's request from a trusted proxy's headers.
 
 Uvicorn's own takes the scheme and the client's address, but no prefix and no host; it takes text
 that is no address for one, and where any proxy is believed, the client's word for its address.

@@ -1,4 +1,4 @@
-"""Middleware that refuses what stands before a body where it is more than any request needs."""
+"""Middleware that refuses queries and headers that are too many or too long."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""Middleware that answers only what was meant for this service."""
+"""Middleware that refuses requests for other hosts, and those from pages of other sites."""
 
 import re
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its span, its count, its answer when all fails."""
+"""Middleware that gives each request an id."""
 
 import re
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Middleware that tells browsers and caches what they may make of answers."""
+"""Middleware that sets security and cache headers on every response."""
 
 from typing import TYPE_CHECKING
 

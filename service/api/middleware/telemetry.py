@@ -1,4 +1,4 @@
-"""Middleware that counts requests and their problems, times them, and traces them."""
+"""Middleware that counts, times and traces requests."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What an error becomes on its way to a client: a problem document (RFC 9457)."""
+"""Problem documents (RFC 9457) for errors, and the exception handlers that send them."""
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence

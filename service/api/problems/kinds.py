@@ -1,4 +1,4 @@
-"""Every kind of problem that a request may be answered with: why it comes, and what to do then.
+"""The kinds of problems: status, title, cause and remedy of each.
 
 Which error of the service becomes which of them stands here too. `/problems` shows them all.
 """

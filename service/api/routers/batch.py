@@ -1,4 +1,4 @@
-"""Whole dialogues at once; nothing of them is kept."""
+"""Routes of batches: whole dialogues at once; nothing is stored."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

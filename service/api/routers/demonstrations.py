@@ -1,4 +1,4 @@
-"""The retrieval base: which labelled utterances the model may be shown."""
+"""Routes of the retrieval base: labelled utterances that the model may be shown."""
 
 import asyncio
 import hashlib

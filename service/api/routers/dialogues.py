@@ -1,4 +1,4 @@
-"""Dialogues that are kept: a turn at a time, the timeline, the next turn's forecast, erasure."""
+"""Routes of stored dialogues: utterances, timeline, forecast, corrections, erasure."""
 
 from typing import Annotated, cast
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""The documentation as a page: Swagger UI, every byte of it from this process.
+"""Routes of the documentation page: Swagger UI, served from this process alone.
 
 Keys are pasted there, so that nothing of another host may run on it or be told of them.
 """

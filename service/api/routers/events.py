@@ -1,4 +1,4 @@
-"""What happens to a dialogue, as it happens."""
+"""The route of a dialogue's event stream."""
 
 import re
 from collections.abc import AsyncGenerator

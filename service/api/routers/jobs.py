@@ -1,4 +1,4 @@
-"""Batches that are scored while nobody waits."""
+"""Routes of jobs: batches that are scored in the background."""
 
 from typing import Annotated
 

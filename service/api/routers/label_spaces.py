@@ -1,4 +1,4 @@
-"""Which labels there are, in which of them the service answers, and which languages it reads."""
+"""Routes of label spaces: those that ship and those of a tenant."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

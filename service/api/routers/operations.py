@@ -1,4 +1,4 @@
-"""What an operator's machinery asks: is it alive, is it ready, what does it count."""
+"""Routes for operators: liveness, readiness, metrics."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What the types of problem documents mean: their URIs lead here."""
+"""Routes that document the kinds of problems."""
 
 from collections.abc import Mapping
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Whole dialogues in batches and jobs, and what is answered."""
+"""Schemas of batches and jobs."""
 
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired

@@ -1,4 +1,4 @@
-"""Demonstrations as they are posted and listed."""
+"""Schemas of demonstrations."""
 
 from typing import Annotated
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Dialogues that are kept: what is posted, and what is answered."""
+"""Schemas of stored dialogues."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Label spaces as they are put and listed."""
+"""Schemas of label spaces."""
 
 import unicodedata
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The names in paths and queries: what is taken, and how the documentation says it.
+"""Names in paths and queries: which are valid, and how the documentation describes them.
 
 A pattern says in the document (ECMA-262, as JSON Schema has it) what a function here checks, whose
 refusal is in words.

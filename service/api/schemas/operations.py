@@ -1,4 +1,4 @@
-"""What probes are answered."""
+"""Schemas of probe responses."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The kinds of problems as they are listed."""
+"""Schemas of the listed kinds of problems."""
 
 from pydantic import BaseModel, Field
 

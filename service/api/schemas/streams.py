@@ -1,4 +1,4 @@
-"""What the items of streams look like: lines of JSON, and events.
+"""Schemas of the items of streams: lines of JSON, and events.
 
 The documentation has them as `itemSchema`, OpenAPI 3.2's word for it; 3.1 has none.
 """

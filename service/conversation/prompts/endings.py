@@ -1,4 +1,4 @@
-"""The end of a text that is too long for a prompt.
+"""Truncation of a text that is too long for a prompt.
 
 It begins where a token does, so that few tokens change, and within no character that is written
 with several code points: an accent keeps its letter, and an emoji its parts.

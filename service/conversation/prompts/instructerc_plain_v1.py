@@ -1,4 +1,4 @@
-"""The baseline that InstructERC is measured against, byte for byte (arXiv 2309.11911).
+"""The baseline prompt published with InstructERC, byte for byte (arXiv 2309.11911).
 
 The published code's "plain" prompt: the utterance and the labels, without role, speaker or history.
 """

@@ -1,4 +1,4 @@
-"""What every prompt template offers."""
+"""The protocol of prompt templates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How text from outside goes into a prompt that has lines."""
+"""How external text is put into a prompt that has lines."""
 
 # A demonstration is there for its likeness, not for its length.
 _DEMONSTRATION_CHARACTERS = 160

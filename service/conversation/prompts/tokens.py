@@ -1,4 +1,4 @@
-"""From a prompt's segments to the model's token ids, and into the model's length."""
+"""Tokenization of prompts, within the model's maximum length."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The default prompt: InstructERC's ingredients, laid out so that turns share a cached prefix.
+"""The default prompt: InstructERC's ingredients, ordered so that turns share a cached prefix.
 
 Static text first, then the history, append-only, its last line the target; only then what differs
 from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with
