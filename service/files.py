@@ -1,4 +1,4 @@
-"""Writing files and folders atomically, without following links."""
+"""Writing files and folders whole or not at all, at the place that their path resolves to."""
 
 import contextlib
 import fcntl

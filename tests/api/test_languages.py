@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service

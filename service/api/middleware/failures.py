@@ -1,16 +1,12 @@
 """Middleware that answers unexpected errors."""
 
 import logging
-from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.middleware.sending import Sending
 from service.api.problems.answers import problem_answer
 from service.api.problems.kinds import INTERNAL_ERROR
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +21,14 @@ class AnsweredFailures:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def watching(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
+        sending = Sending(send)
         try:
-            await self.app(scope, receive, watching)
+            await self.app(scope, receive, sending)
         except Exception:
             request_id = scope["state"]["request_id"]
-            if started:  # all that is left is to break the connection off
+            if sending.status is not None:  # all that is left is to break the connection off
                 raise
             log.exception("request %s failed", request_id)
             detail = "the log has the cause, under the request's id"
             answer = problem_answer(request_id, INTERNAL_ERROR, detail)
-            await answer(scope, receive, watching)
+            await answer(scope, receive, sending)

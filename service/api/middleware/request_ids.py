@@ -1,7 +1,6 @@
 """Middleware that gives each request an id."""
 
 import re
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,10 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.response_headers import REQUEST_ID
 from service.observability.correlation import about
-
-if TYPE_CHECKING:
-    pass
-
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 

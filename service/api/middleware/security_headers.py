@@ -1,14 +1,9 @@
 """Middleware that sets security and cache headers on every response."""
 
-from typing import TYPE_CHECKING
-
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.response_headers import EVERY_ANSWER
-
-if TYPE_CHECKING:
-    pass
 
 
 class SecurityHeaders:

@@ -1,33 +1,27 @@
 """Middleware that counts, times and traces requests."""
 
-from typing import TYPE_CHECKING
-
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from service.api.policies import policy_of
-
-if TYPE_CHECKING:
-    from service.observability.opentelemetry import Traces
-
-
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.middleware.sending import Sending
+from service.api.policies import policy_of
 from service.api.problems.answers import PROBLEM
 from service.observability.metrics import Metrics
 from service.tracing.context import current_exemplar
 
 if TYPE_CHECKING:
-    pass
-
+    from service.observability.opentelemetry import Traces
 
 UNMATCHED = "unmatched"
-
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
+# Of a request that nothing was sent for: an outer layer or the server ends it.
+_NOTHING_SENT = 500
 
 
 class TracedRequests:
@@ -41,19 +35,12 @@ class TracedRequests:
         if scope["type"] != "http" or policy_of(scope).priority is None:
             await self.app(scope, receive, send)
             return
-        method, status = _method(scope), 500
-
-        async def watching(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        method, sending = _method(scope), Sending(send)
         with self.traces.request(method, Headers(scope=scope)) as tell_answer:
             try:
-                await self.app(scope, receive, watching)
+                await self.app(scope, receive, sending)
             finally:
-                tell_answer(_route(scope), status)
+                tell_answer(_route(scope), sending.status or _NOTHING_SENT)
 
 
 class CountedRequests:
@@ -67,19 +54,12 @@ class CountedRequests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 500
-        start = perf_counter()
-
-        async def watching(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        sending, start = Sending(send), perf_counter()
         try:
-            await self.app(scope, receive, watching)
+            await self.app(scope, receive, sending)
         finally:
             route = _route(scope)
+            status = sending.status or _NOTHING_SENT
             self.metrics.requests.labels(_method(scope), route, status).inc()
             seconds = perf_counter() - start
             self.metrics.request_seconds.labels(route).observe(seconds, current_exemplar())

@@ -13,10 +13,7 @@ from service.dialogue_format import Input, Name, Patterned, Text
 # Of a label space of a tenant's own: each example is read by the model before the answer.
 MOST_LABELS = 20
 
-
 LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
-
-
 _SourceLabel = Annotated[str, Field(max_length=100)]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.settings import Admission, Limits
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 from tests.api.serving import Served, serving
 from tests.clock import PATIENT_S, Clock
 

@@ -12,7 +12,7 @@ from starlette.types import Message, Scope
 
 from service.decoding.engine import Priority, Reading
 from service.settings import Admission, Limits
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 from tests.clock import PATIENT_S, until
 
 if TYPE_CHECKING:

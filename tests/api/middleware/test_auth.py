@@ -19,7 +19,7 @@ from service.errors import Overloaded
 from service.sessions.jobs import JobState
 from service.settings import Admission, Limits
 from tests.api.middleware.test_admission import Held
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService

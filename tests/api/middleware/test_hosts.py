@@ -14,7 +14,7 @@ from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access
 from service.settings import Limits
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 from tests.api.serving import serving
 
 if TYPE_CHECKING:

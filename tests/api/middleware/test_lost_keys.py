@@ -15,8 +15,8 @@ from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access, KnownCallers
 from service.api.routers import events
 from service.settings import Limits
+from tests.api.numbers import at, numbers
 from tests.api.routers.test_events import take
-from tests.api.routers.test_operations import at, numbers
 from tests.api.serving import Served, serving
 from tests.clock import PATIENT_S
 

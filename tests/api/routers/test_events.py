@@ -18,7 +18,7 @@ from service.errors import ClientLeft
 from service.sessions.following import POLL_S
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 from tests.api.serving import Served, serving
 from tests.clock import PATIENT_S, until
 

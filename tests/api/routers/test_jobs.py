@@ -16,7 +16,7 @@ from service.api.schemas.batch import JobOut
 from service.settings import Admission, Limits
 from tests.api.batches.test_lines import HEADERS, NDJSON, SAID, line
 from tests.api.conftest import documented
-from tests.api.routers.test_operations import at, numbers
+from tests.api.numbers import at, numbers
 from tests.clock import Clock
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
 
-from tests.api.routers.test_operations import Labels, at, numbers
+from tests.api.numbers import Labels, at, numbers
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service

@@ -3,32 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.schemas.label_spaces import LabelSpacesOut
 from service.api.schemas.operations import Alive
 from service.version import VERSION
+from tests.api.numbers import at, numbers
 
 if TYPE_CHECKING:
     from tests.api.conftest import Service
-
-Labels = frozenset[tuple[str, str]]
-
-
-async def numbers(service: "Service") -> dict[tuple[str, Labels], float]:
-    """What /metrics says, by name and labels."""
-    answer = await service.client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def at(name: str, /, **labels: str) -> tuple[str, Labels]:
-    return name, frozenset(labels.items())
 
 
 async def test_alive_whatever_else_is_lost(service: "Service") -> None:
