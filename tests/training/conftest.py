@@ -266,7 +266,9 @@ def sources(
         Demonstration("s1", "meld", "joy", "Hurrah, we found the ferry!"),
         Demonstration("s2", "unified", "joyful", "Hurrah, we found the spider!"),
     )
-    return Sources(data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode)
+    return Sources(
+        data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode, encoder="words@1"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -283,5 +285,5 @@ def adapter(
 ) -> Path:
     """What training wrote by that recipe."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    finetune.train(load_recipe(recipe_file), tiny_base, sources, "words@1", folder)
+    finetune.train(load_recipe(recipe_file), tiny_base, sources, folder)
     return folder

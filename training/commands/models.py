@@ -85,8 +85,17 @@ def train(
             label_spaces=spaces,
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=lambda texts: encoder().encode_now(texts),
+            encoder=IDENTITY,
         )
-        finetune.train(resolved, base, sources, IDENTITY, out, save_every, shared, demonstrations)
+        finetune.train(
+            resolved,
+            base,
+            sources,
+            out,
+            save_every=save_every,
+            shared=shared,
+            demonstrations=demonstrations,
+        )
     say(f"adapter written to {out}")
 
 

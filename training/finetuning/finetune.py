@@ -67,8 +67,8 @@ def train(
     recipe: Recipe,
     base: Path,
     sources: Sources,
-    encoder: str,
     out: Path,
+    *,
     save_every: int = SAVE_EVERY,
     shared: Path | None = None,
     demonstrations: Path | None = None,
@@ -79,7 +79,6 @@ def train(
 
     Args:
         base: the folder of the base model.
-        encoder: identity of the encoder that `sources` pairs demonstrations with.
         out: gets the weights, `bundle.json` for the bundle that a merge makes of them, and
             `training.json`, which keeps the recipe, what was computed in, the development scores of
             each epoch, which epoch's weights were kept, and how often demonstrations agreed with
@@ -131,7 +130,7 @@ def train(
     check_prompts(recipe, stages, sources, settings)
     check_sharding(recipe)
     revision = base_revision(base)
-    bundle = bundle_of(recipe, revision, sources, encoder)
+    bundle = bundle_of(recipe, revision, sources)
     on = device().type
     compute = compute_type(recipe.compute, on)
     record = begun(recipe, material_of(recipe, bundle, stages, sources), compute, out)

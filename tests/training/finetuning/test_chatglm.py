@@ -274,7 +274,7 @@ def test_converted_base_is_trained_and_merged(
     )
     recipe = recipe.model_copy(update={"lora": lora})
 
-    finetune.train(recipe, converted, sources, "words@1", tmp_path / "run")
+    finetune.train(recipe, converted, sources, tmp_path / "run")
     merge(tmp_path / "run", converted, tmp_path / "bundle")
 
     assert load_bundle(tmp_path / "bundle", spaces).base.name == "chatglm2-6b"

@@ -71,7 +71,7 @@ def test_a_machine_trains_in_what_it_multiplies(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
 
     with products() as multiplied:
-        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path)
+        finetune.train(recipe, tiny_base, sources, tmp_path)
 
     assert (torch.bfloat16 in multiplied) == (computed == "bfloat16")
     assert json.loads((tmp_path / "training.json").read_text())["compute"] == computed
@@ -84,7 +84,7 @@ def test_a_recipe_may_say_what_is_computed_in(
     asked = recipe.model_copy(update={"compute": "float32"})
 
     with products() as multiplied:
-        finetune.train(asked, tiny_base, sources, "words@1", tmp_path)
+        finetune.train(asked, tiny_base, sources, tmp_path)
 
     assert multiplied == {torch.float32}
 

@@ -88,7 +88,7 @@ def test_what_a_stage_may_say_changes_what_is_learned(
         stages = (longer.model_copy(update=change),)
         labels = ("meld", "unified")
         changed = recipe.model_copy(update={"stages": stages, "label_spaces": labels})
-        finetune.train(changed, tiny_base, sources, "words@1", out)
+        finetune.train(changed, tiny_base, sources, out)
         found[name] = load_file(out / WEIGHTS)
 
     for one, other in combinations(found, 2):
@@ -198,7 +198,7 @@ def test_bundle_shows_no_demonstrations_where_training_showed_none(
     stage = recipe.stages[0].model_copy(update={"demonstrations": none})
     changed = recipe.model_copy(update={"stages": (stage,)})
 
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert read_bundle(tmp_path / "run").demonstrations == 0
 
@@ -246,7 +246,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     longer = second.model_copy(update={"keep": "best", "epochs": 6, "learning_rate": 0.03})
     changed = recipe.model_copy(update={"stages": (first, longer)})
 
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     record = json.loads((tmp_path / "run" / "training.json").read_text())
     means = {
@@ -287,9 +287,9 @@ def test_same_seed_gives_the_same_adapter(
 ) -> None:
     """Bit for bit, on one machine; another seed gives another."""
     recipe = load_recipe(recipe_file)
-    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "same")
+    finetune.train(recipe, tiny_base, sources, tmp_path / "same")
     other = recipe.model_copy(update={"seed": recipe.seed + 1})
-    finetune.train(other, tiny_base, sources, "words@1", tmp_path / "other")
+    finetune.train(other, tiny_base, sources, tmp_path / "other")
 
     first, same, different = (
         load_file(folder / WEIGHTS) for folder in (adapter, tmp_path / "same", tmp_path / "other")
@@ -308,10 +308,10 @@ def test_stage_of_several_runs_keeps_the_mean_of_them(
     once = recipe.model_copy(update={"lora": None, "stages": (stage,)})
     for seed in (7, 1007):
         alone = once.model_copy(update={"seed": seed})
-        finetune.train(alone, tiny_base, sources, "words@1", tmp_path / str(seed))
+        finetune.train(alone, tiny_base, sources, tmp_path / str(seed))
     twice = once.model_copy(update={"stages": (stage.model_copy(update={"runs": 2}),)})
 
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "mean")
+    finetune.train(twice, tiny_base, sources, tmp_path / "mean")
 
     first, second, mean = (
         load_file(tmp_path / run / "model.safetensors") for run in ("7", "1007", "mean")
@@ -336,7 +336,7 @@ def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
     recipe = load_recipe(recipe_file)
     stages = (recipe.stages[0].model_copy(update={"runs": 2}),)
     twice = recipe.model_copy(update={"stages": stages})
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "whole")
+    finetune.train(twice, tiny_base, sources, tmp_path / "whole")
     begun: list[Path] = []
 
     def killed_in_the_second(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
@@ -347,8 +347,8 @@ def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
 
     monkeypatch.setattr(finetune, "run_stage", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
+        finetune.train(twice, tiny_base, sources, tmp_path / "killed")
+    finetune.train(twice, tiny_base, sources, tmp_path / "killed")
 
     assert [path.name for path in begun] == ["1", "2", "2"]
     whole, killed = (load_file(tmp_path / run / WEIGHTS) for run in ("whole", "killed"))
@@ -390,7 +390,7 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
 
     monkeypatch.setattr(finetune, "probabilities", noted)
     monkeypatch.setattr(finetune, "pseudo_labelled", asking)
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert {e.label_space.name for examples, _ in asked for e in examples} == {"meld", "emorynlp"}
     for _, (one, two) in asked:
@@ -432,7 +432,7 @@ def test_checkpointed_training_in_bfloat16_learns_the_same(
         out = tmp_path / f"{checkpointed}"
         changed["gradient_checkpointing"] = checkpointed
         with layers_computed() as computed:
-            finetune.train(recipe.model_copy(update=changed), tiny_base, sources, "words@1", out)
+            finetune.train(recipe.model_copy(update=changed), tiny_base, sources, out)
         passes.append(len(computed))
         found.append(load_file(out / (WEIGHTS if adapted else "model.safetensors")))
 
@@ -454,7 +454,7 @@ def test_recipe_without_stages_makes_a_bundle_of_the_base(
     changed = {"stages": ()} | ({} if adapted else {"lora": None})
     recipe = load_recipe(recipe_file).model_copy(update=changed)
 
-    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(recipe, tiny_base, sources, tmp_path / "run")
     merge(tmp_path / "run", tiny_base, tmp_path / "bundle")
 
     base, found = (load_file(f / "model.safetensors") for f in (tiny_base, tmp_path / "bundle"))
@@ -474,7 +474,7 @@ def test_label_space_that_no_stage_trains_is_refused(
     changed = recipe.model_copy(update={"label_spaces": ("meld", label_space)})
 
     with pytest.raises(RecipeError, match=f"tiny: label_spaces: no stage trains {label_space}"):
-        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
 
@@ -492,7 +492,7 @@ def test_labels_that_no_stage_asks_for_are_refused(
         stages = (stage.model_copy(update=changes),)
         changed = recipe.model_copy(update={"label_spaces": ("meld", "unified"), "stages": stages})
         with pytest.raises(RecipeError, match=f"no stage trains {untrained}$"):
-            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+            finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
 
 def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
@@ -504,9 +504,7 @@ def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
     update = {"label_spaces": ("meld",), "stages": recipe.stages[1:], "development": (others,)}
 
     with pytest.raises(RecipeError, match=r"others\.jsonl is to be scored, and none of its labels"):
-        finetune.train(
-            recipe.model_copy(update=update), tiny_base, sources, "words@1", tmp_path / "run"
-        )
+        finetune.train(recipe.model_copy(update=update), tiny_base, sources, tmp_path / "run")
 
 
 def test_prompts_without_room_for_an_utterance_are_refused_before_training(
@@ -515,7 +513,7 @@ def test_prompts_without_room_for_an_utterance_are_refused_before_training(
     recipe = load_recipe(recipe_file).model_copy(update={"max_tokens": 20})
 
     with pytest.raises(RecipeError, match=r"max_tokens: 20: too few for the main task of meld"):
-        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(recipe, tiny_base, sources, tmp_path / "run")
 
 
 def test_run_goes_on_from_what_it_was_begun_with(
@@ -537,10 +535,10 @@ def test_run_goes_on_from_what_it_was_begun_with(
 
     def refusal(base: Path, recipe: Recipe = recipe) -> str:
         with pytest.raises(RecipeError) as refused:
-            finetune.train(recipe, base, replace(sources, data=data), "words@1", done)
+            finetune.train(recipe, base, replace(sources, data=data), done)
         return str(refused.value)
 
-    finetune.train(recipe, tiny_base, replace(sources, data=data), "words@1", done)
+    finetune.train(recipe, tiny_base, replace(sources, data=data), done)
     assert f"{done}: was begun with {base_revision(tiny_base)} as the base" in refusal(base)
     rows = (data / "talks.jsonl").read_text().splitlines()
     (data / "held_out.jsonl").write_text(rows[0])
@@ -561,7 +559,7 @@ def test_corpus_that_cannot_be_read_is_named_before_anything_is_written(
     changed = recipe.model_copy(update={"stages": (recipe.stages[0], last)})
 
     with pytest.raises(DatasetError, match=r"none\.jsonl: No such file"):
-        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
 
@@ -577,7 +575,7 @@ def test_what_is_held_out_for_the_test_does_not_train_either(
     def refusal(*test: Any) -> str:
         changed = recipe.model_copy(update={"test": test, "max_tokens": 10_000})
         with pytest.raises((DatasetError, RecipeError)) as refused:
-            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+            finetune.train(changed, tiny_base, sources, tmp_path / "run")
         return str(refused.value)
 
     assert "talks.jsonl: is a training corpus, and held out" in refusal(absent, talks)
