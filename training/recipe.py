@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from service.conversation.prompts import (
     TEMPLATES,
@@ -253,3 +260,15 @@ def is_one_run(one: Recipe, other: Recipe) -> bool:
 
 class RecipeError(ValueError):
     """A recipe file that cannot be used; the message names the file and the key."""
+
+
+def problems_of(error: ValidationError, whole: str) -> str:
+    """Which keys of a file are wrong, and how.
+
+    Args:
+        whole: what to call the file's content where the problem is of no single key.
+    """
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors()
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe, RecipeError, problems_of
 from training.yaml_files import read_yaml
 
 _SHIPPED = Path(str(files("training") / "recipes"))
@@ -133,8 +133,4 @@ def _recipe(described: Mapping[str, Any], path: Path) -> Recipe:
     try:
         return Recipe.model_validate(described)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise RecipeError(f"{path}: {problems}") from None
+        raise RecipeError(f"{path}: {problems_of(error, 'recipe')}") from None

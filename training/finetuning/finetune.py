@@ -34,9 +34,10 @@ from training.finetuning.row_sharing import reads_trees
 from training.finetuning.run_record import (
     CHECKPOINTS,
     LOGS,
-    begun,
+    RunRecord,
     check_out,
-    put_scores,
+    names_of_runs,
+    open_record,
     write_record,
 )
 from training.finetuning.sharding import check_sharding
@@ -133,10 +134,10 @@ def train(
     bundle = bundle_of(recipe, revision, sources)
     on = device().type
     compute = compute_type(recipe.compute, on)
-    record = begun(recipe, material_of(recipe, bundle, stages, sources), compute, out)
+    record = open_record(recipe, material_of(recipe, bundle, stages, sources), compute, out)
     if demonstrations is not None and stages and is_first_process():
         _write_pool(recipe, *stages[-1], sources, demonstrations)
-    if record["complete"]:
+    if record.complete:
         log.info("%s: is trained already", out)
         return
     log.info("computes in %s", in_words(compute, on))
@@ -151,14 +152,14 @@ def train(
         held = held_out(development, last, pools, sources, settings)
         log.info("held out: %s", {what: len(examples) for what, examples in held.items()})
     for what, of_split in held.items():
-        record["agreement"][what] = _agreement(what, of_split)
+        record.agreement[what] = _agreement(what, of_split)
     training = _Training(
         recipe, base, sources, settings, compute, apart, held, record, out, save_every
     )
     before: Path | None = None
     for number, (stage, read) in enumerate(stages, 1):
         kept = kept_weights(training.checkpoints(stage.name))
-        if stage.name not in record["finished"]:
+        if stage.name not in record.finished:
             common = None
             if shared is not None and number < len(stages) and not _teaches(stage, recipe):
                 material = material_of(recipe, bundle, stages[:number], sources)
@@ -176,7 +177,8 @@ def train(
     else:
         load_model(recipe, base, None, compute)[0].save_pretrained(out)
     name_base(out, recipe.base)
-    write_record(record | {"complete": True}, out)
+    record.complete = True
+    write_record(record, out)
     remove_checkpoints(out / CHECKPOINTS)
 
 
@@ -200,7 +202,7 @@ class _Training:
     compute: ComputeType
     apart: Sequence[Corpus]
     held: Mapping[str, Sequence[LabelledExample]]
-    record: dict[str, Any]
+    record: RunRecord
     out: Path
     save_every: int
 
@@ -209,7 +211,7 @@ class _Training:
         return self.out / CHECKPOINTS / name
 
     def is_finished(self, what: str) -> None:
-        self.record["finished"].append(what)
+        self.record.finished.append(what)
         self.write_record()
 
     def write_record(self) -> None:
@@ -232,10 +234,10 @@ def _train_stage(
     training: _Training, stage: Stage, corpora: Sequence[Corpus], before: Path | None
 ) -> None:
     """Run a stage as often as it says, and keep the weights, or the mean of them."""
-    names = _runs(stage)
+    names = names_of_runs(stage)
     seed = training.recipe.seed
     seeds = {name: seed + _RUNS_APART * number for number, name in enumerate(names)}
-    if left := [name for name in names if name not in training.record["finished"]]:
+    if left := [name for name in names if name not in training.record.finished]:
         pools = Pools(training.sources, corpora, training.recipe.seed, training.apart)
         soft = soft_labels(corpora, stage, training.sources, pools)
         if stage.pseudo_labels is not None:
@@ -255,15 +257,8 @@ def _train_stage(
             model, causal, training.held, training.settings, training.compute, trees
         )
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
-        put_scores(training.record, stage.name, stage.epochs, scores, stage)
+        training.record.put_scores(stage.name, stage.epochs, scores, stage)
     wait_for_all()
-
-
-def _runs(stage: Stage) -> list[str]:
-    """The names of a stage's runs, by which they are on record and in the folders."""
-    if stage.runs == 1:
-        return [stage.name]
-    return [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
 
 
 def _teaches(stage: Stage, recipe: Recipe) -> bool:
@@ -277,7 +272,7 @@ def _ask(training: _Training, name: str) -> Ask:
 
     def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
         said = []
-        for run in _runs(teacher):
+        for run in names_of_runs(teacher):
             model, causal, trees = _trained(training, kept_weights(training.checkpoints(run)))
             said.append(
                 probabilities(model, causal, examples, training.settings, training.compute, trees)
@@ -318,7 +313,7 @@ def _run_once(
             corpora, stage, pools, training.sources, training.settings, seed, epoch, soft
         )
     ]
-    training.record["agreement"][name] = _agreement(name, examples)
+    training.record.agreement[name] = _agreement(name, examples)
     set_seed(training.recipe.seed)  # the runs of a stage begin with one and the same adapter
     model, causal = load_model(
         training.recipe, training.base, before, training.compute, stage.dropout
@@ -331,7 +326,7 @@ def _run_once(
             wrapped, causal, training.held, training.settings, training.compute, trees
         )
         log.info("stage %s, epoch %d: %s", name, epoch, json.dumps(scores))
-        best = put_scores(training.record, name, epoch, scores, stage)
+        best = training.record.put_scores(name, epoch, scores, stage)
         training.write_record()
         return scores, best
 

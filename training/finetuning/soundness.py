@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.decoding.bundle import FILE, TRAINING, BundleError
+from service.decoding.bundle import FILE, BundleError
 from service.decoding.model_files import AGAIN, ModelFolderError, Tensor, read_header, read_json
 from service.decoding.model_folder import (
     ADAPTER_CONFIG,
@@ -20,6 +20,8 @@ from service.decoding.model_folder import (
 )
 from service.failures import first_line
 from training.finetuning.chatglm import check_converted
+from training.finetuning.run_record import FILE as RECORD
+from training.finetuning.run_record import is_complete
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -128,7 +130,7 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
         )
     if FILE not in there and CONFIG in there:
         raise BundleError(f"{adapter}: is a model, and no adapter of one", write)
-    if TRAINING in there and read_json(adapter / TRAINING).get("complete") is False:
+    if RECORD in there and not is_complete(adapter):
         raise BundleError(
             f"{adapter}: its training has not ended", "start the same `train` again: it goes on"
         )

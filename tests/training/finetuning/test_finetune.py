@@ -27,7 +27,7 @@ from training.finetuning.bases import base_revision
 from training.finetuning.merge import merge
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Row, collate, pack
-from training.finetuning.run_record import begun
+from training.finetuning.run_record import RunRecord, open_record, read_record
 from training.finetuning.trainer import Run, run_stage
 from training.mixture.mixing import held_out, mix
 from training.mixture.pools import Pools
@@ -179,14 +179,15 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
 
     other = recipe.model_copy(update={"stages": (first, recipe.stages[1])})
     material = record["material"]
-    assert begun(recipe, material, record["compute"], tmp_path) == record
-    assert begun(recipe, {"base": "1"}, "float32", tmp_path / "other")["material"]
+    whole = RunRecord.model_validate_json((adapter / "training.json").read_bytes())
+    assert open_record(recipe, material, record["compute"], tmp_path) == whole
+    assert open_record(recipe, {"base": "1"}, "float32", tmp_path / "other").material
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(other, material, record["compute"], tmp_path)
+        open_record(other, material, record["compute"], tmp_path)
     del record["development"][0]["scores"]
     (tmp_path / "training.json").write_text(json.dumps(record))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe, material, record["compute"], tmp_path)
+        open_record(recipe, material, record["compute"], tmp_path)
 
 
 def test_bundle_shows_no_demonstrations_where_training_showed_none(
@@ -216,10 +217,9 @@ def test_shipped_adapter_is_of_the_shipped_recipe() -> None:
     folder = Path(__file__).parents[3] / "data" / "adapters" / "erc-mini"
     recipe = load_recipe(recipe_path("erc-mini"))
 
-    record = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "adapter_config.json").read_text())
 
-    assert record["recipe"] == recipe.model_dump(mode="json")
+    assert read_record(folder).recipe == recipe
     assert config["base_model_name_or_path"] == recipe.base
 
 
