@@ -3,10 +3,10 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import combinations
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import AutoModelForCausalLM
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
@@ -68,31 +69,145 @@ def test_training_lowers_the_loss(
     assert loss(trained.get_base_model(), sources, recipe_file, prompts) < 0.9 * before
 
 
-def test_what_a_stage_may_say_changes_what_is_learned(
+def of_one_stage(recipe_file: Path, **changes: Any) -> Recipe:
+    """The recipe's second stage alone, changed, in steps enough for a schedule to show."""
+    recipe = load_recipe(recipe_file)
+    stage = recipe.stages[1].model_copy(update={"epochs": 6} | changes)
+    return recipe.model_copy(update={"stages": (stage,), "label_spaces": ("meld", "unified")})
+
+
+@contextmanager
+def learning_rates() -> Iterator[list[float]]:
+    """Grows by one at each step of an optimizer."""
+    rates: list[float] = []
+
+    def note(optimizer: Optimizer, *_: object) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        yield rates
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ({}, lambda done: 1 - done),
+        ({"schedule": "cosine"}, lambda done: (1 + cos(pi * done)) / 2),
+        ({"schedule": "cosine", "floor": 0.5}, lambda done: 0.5 + (1 + cos(pi * done)) / 4),
+    ],
+    ids=["linear", "cosine", "floor"],
+)
+def test_learning_rate_follows_the_stages_schedule(
+    schedule: dict[str, Any],
+    share: Callable[[float], float],
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+) -> None:
+    """From the peak, after the warm-up, which is a step here, by the share of the steps done."""
+    recipe = of_one_stage(recipe_file, **schedule)
+
+    with learning_rates() as rates:
+        finetune.train(recipe, tiny_base, sources, tmp_path / "run")
+
+    warm_up, *rest = rates
+    assert warm_up == 0
+    assert len(rest) > 5
+    peak = recipe.stages[0].learning_rate
+    assert rest == pytest.approx([peak * share(n / len(rest)) for n in range(len(rest))])
+
+
+def test_weight_decay_shrinks_all_but_biases_and_norms(
     tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
-    """Each by itself, from the same seed, in steps enough for a schedule to show."""
-    recipe = load_recipe(recipe_file)
-    longer = recipe.stages[1].model_copy(update={"epochs": 6})
-    changes: dict[str, dict[str, Any]] = {
-        "plain": {},
-        "dropout": {"dropout": 0.5},
-        "soft": {"distillation": 0.5},
-        "decay": {"weight_decay": 0.5},
-        "cosine": {"schedule": "cosine"},
-        "floor": {"schedule": "cosine", "floor": 0.5},
-    }
-    found = {}
-    for name, change in changes.items():
-        out = tmp_path / name
-        stages = (longer.model_copy(update=change),)
-        labels = ("meld", "unified")
-        changed = recipe.model_copy(update={"stages": stages, "label_spaces": labels})
-        finetune.train(changed, tiny_base, sources, out)
-        found[name] = load_file(out / WEIGHTS)
+    """By the learning rate times itself at each step: a fifth in all here."""
+    trained = {}
+    for decay in (0.0, 5.0):
+        out = tmp_path / str(decay)
+        recipe = of_one_stage(recipe_file, weight_decay=decay)
+        finetune.train(recipe, tiny_base, sources, out)
+        trained[decay] = load_file(out / WEIGHTS)
 
-    for one, other in combinations(found, 2):
-        assert any((found[one][key] != found[other][key]).any() for key in found[one])
+    plain, decayed = trained[0.0], trained[5.0]
+    for name, weights in plain.items():
+        ratio = float(decayed[name].norm() / weights.norm())
+        if ".lora_A." in name:  # the other factor begins at zero, and grows
+            assert 0.7 < ratio < 0.9
+        elif name.endswith("norm.weight"):
+            assert ratio == pytest.approx(1, abs=0.01)
+
+
+class _Stopped(Exception):
+    """Training would begin now."""
+
+
+@pytest.fixture
+def about_to_train(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+) -> Callable[..., tuple[list[Row], Run]]:
+    """What a stage with changes is about to train on, and with what."""
+
+    def prepared(**changes: Any) -> tuple[list[Row], Run]:
+        given: list[tuple[list[Row], Run]] = []
+
+        def stopped(_: Recipe, __: Stage, rows: Sequence[Row], run: Run) -> None:
+            given.append((list(rows), run))
+            raise _Stopped
+
+        monkeypatch.setattr(finetune, "run_stage", stopped)
+        recipe = of_one_stage(recipe_file, **changes)
+        with pytest.raises(_Stopped):
+            finetune.train(recipe, tiny_base, sources, tmp_path / f"{len(changes)}")
+        return given[0]
+
+    return prepared
+
+
+def test_dropout_drops_hidden_states_in_training_alone(
+    about_to_train: Callable[..., tuple[list[Row], Run]],
+) -> None:
+    """The base itself has none."""
+    losses = {}
+    for changes in ({}, {"dropout": 0.5}):
+        rows, run = about_to_train(**changes)
+        batch = collate(rows)
+        for training in (True, False):
+            run.model.train(training)
+            with torch.no_grad():
+                losses[*changes, training] = [
+                    float(packed_loss(run.model, run.causal, batch, {"main": 1.0}))
+                    for _ in range(2)
+                ]
+
+    for case, (one, other) in losses.items():
+        assert (one == other) == (case != ("dropout", True)), case
+    assert losses["dropout", False] == losses[False,]
+
+
+def test_distillation_teaches_a_share_of_what_the_teacher_says(
+    about_to_train: Callable[..., tuple[list[Row], Run]],
+) -> None:
+    """Beside each label's own share, which is the rest: a distribution for every answer."""
+    plain, _ = about_to_train()
+    distilled, _ = about_to_train(distillation=0.4)
+
+    assert not any(len(row.soft) for row in plain)
+    for row in distilled:
+        for first in row.first:
+            of_answer = row.soft[:, 0] == first
+            shares, tokens = row.shares[of_answer], row.soft[of_answer, 1]
+            own = shares[tokens == row.targets[first]]
+            assert len(shares) > 1
+            assert shares.sum() == pytest.approx(1, abs=1e-6)
+            assert 0.6 - 1e-6 <= own.item() < 1
 
 
 def test_adapter_says_what_a_bundle_of_it_will_be(
