@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.files import written_whole
-from training.finetuning.soundness import config_of, without_weights
+from training.finetuning.model_inspection import config_of, without_weights
 from training.recipe import Lora, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def name_base(adapter: Path, name: str) -> None:
     """
     path = adapter / "adapter_config.json"
     if path.is_file():
-        described = json.loads(path.read_text(encoding="utf-8"))
-        described["base_model_name_or_path"] = name
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = name
         with written_whole(path) as file:
-            file.write(json.dumps(described, indent=2, sort_keys=True))
+            file.write(json.dumps(config, indent=2, sort_keys=True))
 
 
 def check_base(recipe: Recipe, base: Path) -> None:
@@ -85,13 +85,13 @@ def _problem(model: "PreTrainedModel", name: str, linear: bool) -> str | None:
     from transformers.pytorch_utils import Conv1D
 
     modules = dict(model.named_modules())
-    found = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
-    if not found:
+    matches = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
+    if not matches:
         last = {path.rpartition(".")[2] for path, m in modules.items() if isinstance(m, nn.Linear)}
         return f"is no module of the base; its linear ones are {', '.join(sorted(last))}"
-    if any(_is_tied(model, module) for module in found):
+    if any(_is_tied(model, module) for module in matches):
         return "is tied to another module's weights: merged, it would change that module too"
-    if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in found):
+    if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in matches):
         return "is not linear: vLLM and a merge have no low-rank change of it"
     return None
 

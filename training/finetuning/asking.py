@@ -69,14 +69,15 @@ def probabilities(
 
     spaces = {example.label_space.name: example.label_space for example in examples}
     first = {name: first_tokens(settings, space) for name, space in spaces.items()}
-    said: list[Floats] = []
+    likely: list[Floats] = []
+    asked = iter(examples)  # rows keep their order
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     for start in range(0, len(rows), _ROWS):
         batch = collate(rows[start : start + _ROWS], trees)
         cast = torch.autocast(causal.device.type, torch.bfloat16, enabled=compute == "bfloat16")
         with torch.no_grad(), cast:
             logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
-        for scores in logits:
-            of_labels = scores[first[examples[len(said)].label_space.name]]
-            said.append(of_labels.double().softmax(-1).numpy())
-    return said
+        for of_vocabulary in logits:
+            of_labels = of_vocabulary[first[next(asked).label_space.name]]
+            likely.append(of_labels.double().softmax(-1).numpy())
+    return likely

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.decoding.model_files import read_json
 from service.outputs import Made, check_folder, made_folder
+from training.datasets.fingerprint import fingerprint
 from training.finetuning import chatglm
 from training.finetuning.smollm2 import GGUF_SHA256, SMOLLM2, write_smollm2
 
@@ -99,8 +100,7 @@ def base_revision(folder: Path) -> str:
         return revision
     whole = hashlib.sha256()
     for path in _weights_of(folder):
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
+        whole.update(bytes.fromhex(fingerprint(path)))
     return f"sha256:{whole.hexdigest()}"
 
 
@@ -132,7 +132,7 @@ def _minilm_causal(folder: Path) -> None:
     disable_progress_bar()
     source = get_model_path()
     weights_file = source / "model.safetensors"
-    if hashlib.sha256(weights_file.read_bytes()).hexdigest() != _MINILM_SHA256:
+    if fingerprint(weights_file) != _MINILM_SHA256:
         raise ValueError(f"{weights_file} is not the all-MiniLM-L6-v2 this was made for")
     bert = json.loads((source / "config.json").read_text())
     weights = {k.removeprefix("bert."): v.float() for k, v in load_file(weights_file).items()}

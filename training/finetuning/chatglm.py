@@ -88,15 +88,15 @@ class Shape:
         }
         if self.qkv_bias:
             layer["self_attention.query_key_value.bias"] = (qkv,)
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "transformer.embedding.word_embeddings.weight": (self.words, width),
             "transformer.encoder.final_layernorm.weight": (width,),
         }
         if not self.tied:
-            found["transformer.output_layer.weight"] = (self.words, width)
+            shapes["transformer.output_layer.weight"] = (self.words, width)
         for number in range(self.layers):
-            found |= {f"transformer.encoder.layers.{number}.{k}": v for k, v in layer.items()}
-        return found
+            shapes |= {f"transformer.encoder.layers.{number}.{k}": v for k, v in layer.items()}
+        return shapes
 
     def parts(self, name: str) -> dict[str, slice]:
         """What GLM calls a tensor, or each part of it, with the rows that are its own."""
@@ -180,7 +180,7 @@ def convert(source: Path, shape: Shape, folder: Path) -> None:
     """Write the model as GLM into an empty folder; of the weights, a file at a time.
 
     Args:
-        shape: what `check_source` said of `source`.
+        shape: what `check_source` returned for `source`.
 
     Raises:
         ModelFolderError: a file is missing, broken, or not of this model.
@@ -189,8 +189,8 @@ def convert(source: Path, shape: Shape, folder: Path) -> None:
 
     files = _weight_files(source)
     _check_tensors(source, shape, files)
-    described = read_json(source / CONFIG)
-    config = _glm_config(source, described, shape)
+    published = read_json(source / CONFIG)
+    config = _glm_config(source, published, shape)
     write_tokenizer(source, folder, shape.words)
     config.dtype = _write_weights(folder, _converted(shape, files))
     config.save_pretrained(folder)
@@ -233,7 +233,7 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
     epsilon = config.get("layernorm_epsilon", 1e-5)
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
         raise ModelFolderError(f"{path}: layernorm_epsilon is {json.dumps(epsilon)}", AGAIN)
-    found = Shape(
+    shape = Shape(
         layers=size("num_layers"),
         width=size("hidden_size"),
         heads=size("num_attention_heads"),
@@ -246,16 +246,16 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
         qkv_bias=bool(config.get("add_qkv_bias", False)),
         tied=bool(config.get("tie_word_embeddings", False)),
     )
-    if found.heads % found.groups or found.head % 4:
+    if shape.heads % shape.groups or shape.head % 4:
         raise ModelFolderError(
-            f"{path}: {found.heads} heads of {found.head} numbers in {found.groups} groups do not "
+            f"{path}: {shape.heads} heads of {shape.head} numbers in {shape.groups} groups do not "
             "make a model",
             AGAIN,
         )
-    return found
+    return shape
 
 
-def _glm_config(source: Path, described: Mapping[str, Any], shape: Shape) -> "GlmConfig":
+def _glm_config(source: Path, published: Mapping[str, Any], shape: Shape) -> "GlmConfig":
     from transformers import GlmConfig
 
     return GlmConfig(
@@ -271,36 +271,36 @@ def _glm_config(source: Path, described: Mapping[str, Any], shape: Shape) -> "Gl
         rms_norm_eps=shape.epsilon,
         attention_bias=shape.qkv_bias,
         tie_word_embeddings=shape.tied,
-        rope_parameters=_rope(source, described),
+        rope_parameters=_rope(source, published),
         bos_token_id=None,
-        eos_token_id=described.get("eos_token_id", 2),
-        pad_token_id=described.get("pad_token_id", 0),
+        eos_token_id=published.get("eos_token_id", 2),
+        pad_token_id=published.get("pad_token_id", 0),
     )
 
 
-def _rope(source: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+def _rope(source: Path, published: Mapping[str, Any]) -> dict[str, Any]:
     """How positions turn the first half of each head.
 
     `rope_ratio` divides the positions of ChatGLM2-6B-32K, and multiplies the base of those after
     it. Nothing but the code that comes with the model tells which, so its text is looked at.
     """
-    found: dict[str, Any] = {
+    rope: dict[str, Any] = {
         "rope_type": "default",
         "rope_theta": 10_000.0,
         "partial_rotary_factor": 0.5,
     }
-    ratio = described.get("rope_ratio", 1)
+    ratio = published.get("rope_ratio", 1)
     if not isinstance(ratio, int | float) or isinstance(ratio, bool) or ratio <= 0:
         raise ModelFolderError(f"{source / CONFIG}: rope_ratio is {json.dumps(ratio)}", AGAIN)
     if ratio == 1:
-        return found
+        return rope
     code = source / _CODE
     text = code.read_text(encoding="utf-8", errors="replace") if code.is_file() else ""
     plain = "".join(text.split())
     if "base*self.rope_ratio" in plain:
-        return found | {"rope_theta": 10_000.0 * ratio}
+        return rope | {"rope_theta": 10_000.0 * ratio}
     if "/self.rope_ratio" in plain:
-        return found | {"rope_type": "linear", "factor": float(ratio)}
+        return rope | {"rope_type": "linear", "factor": float(ratio)}
     raise ModelFolderError(
         f"{source / CONFIG}: rope_ratio is {ratio}, and {_CODE} does not say whether positions are "
         "divided by it or their base is multiplied",
@@ -356,7 +356,7 @@ def _unpickled(path: Path) -> dict[str, "Tensor"]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ModelFolderError(
             f"{path}: holds more than tensors, and what else it says to load is not run",
@@ -366,9 +366,11 @@ def _unpickled(path: Path) -> dict[str, "Tensor"]:
         raise ModelFolderError(
             f"{path}: is no file of weights that torch reads ({type(error).__name__})", AGAIN
         ) from None
-    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(t, torch.Tensor) for t in tensors.values()
+    ):
         raise ModelFolderError(f"{path}: holds more than tensors by name", AGAIN)
-    return found
+    return tensors
 
 
 def _check_tensors(source: Path, shape: Shape, files: Iterable[Path]) -> None:
@@ -407,8 +409,8 @@ def _measured(path: Path) -> Iterator[tuple[str, tuple[int, ...], bool]]:
         for name, tensor in read_header(path)[0].items():
             yield name, tensor.shape, tensor.dtype in ("F64", "F32", "F16", "BF16")
         return
-    for name, found in _unpickled(path).items():
-        yield name, tuple(found.shape), found.is_floating_point()
+    for name, weights in _unpickled(path).items():
+        yield name, tuple(weights.shape), weights.is_floating_point()
 
 
 def _converted(shape: Shape, files: Iterable[Path]) -> Iterator[tuple[str, "Tensor"]]:

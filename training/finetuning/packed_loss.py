@@ -61,8 +61,10 @@ def packed_loss(
 def _softened(losses: "torch.Tensor", logits: "torch.Tensor", batch: Batch) -> "torch.Tensor":
     """The losses of tokens, shape (T,), where a target is soft with that target's instead."""
     at, tokens = batch.soft.to(losses.device).unbind(1)
-    said = logits[at, tokens] - logits.logsumexp(-1)[at]
-    soft = losses.new_zeros(losses.shape).index_add(0, at, -batch.shares.to(losses.device) * said)
+    log_probabilities = logits[at, tokens] - logits.logsumexp(-1)[at]
+    soft = losses.new_zeros(losses.shape).index_add(
+        0, at, -batch.shares.to(losses.device) * log_probabilities
+    )
     return losses.index_fill(0, at, 0.0) + soft
 
 

@@ -23,10 +23,10 @@ from training.finetuning.label_spaces import (
     check_scored,
 )
 from training.finetuning.material import material_of
+from training.finetuning.model_inspection import look_at_base
 from training.finetuning.processes import device
 from training.finetuning.run_record import check_out
 from training.finetuning.sharding import check_sharding
-from training.finetuning.soundness import look_at_base
 from training.mixture.mixing import check_prompts
 from training.mixture.pseudo_labels import check_pseudo_labels
 from training.mixture.sampling import sampled

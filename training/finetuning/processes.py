@@ -12,18 +12,18 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def of_first_process(said: bool) -> bool:
-    """What the first process says, in all of them."""
+def of_first_process(value: bool) -> bool:
+    """The first process's value, in all of them."""
     from accelerate.utils import broadcast_object_list
 
     _processes()
-    return bool(broadcast_object_list([said])[0])
+    return bool(broadcast_object_list([value])[0])
 
 
 def device() -> "torch.device":
-    """This process's."""
-    found: torch.device = _processes().device
-    return found
+    """The device that this process computes on."""
+    own: torch.device = _processes().device
+    return own
 
 
 def wait_for_all() -> None:

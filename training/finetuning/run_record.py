@@ -198,18 +198,18 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / FILE
     try:
-        described = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise RecipeError(
             f"{path}: is no record of a run: line {error.lineno} is not JSON: {error.msg}; choose "
             "another folder"
         ) from None
     except (ValueError, RecursionError):  # not UTF-8, or numbers or brackets without end
-        described = None
-    if not isinstance(described, dict):
+        content = None
+    if not isinstance(content, dict):
         raise RecipeError(f"{path}: is no record of a run; choose another folder")
     try:
-        return RunRecord.model_validate(described)
+        return RunRecord.model_validate(content)
     except ValidationError as error:
         raise RecipeError(
             f"{folder}: holds a run of another recipe or version: {FILE}: "
@@ -219,11 +219,11 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(record: RunRecord, out: Path) -> None:
     """Replace the record of the run in a folder."""
-    described = record.model_dump(
+    content = record.model_dump(
         mode="json", exclude={"material"} if record.material is None else None
     )
     with written_whole(out / FILE) as file:
-        file.write(json.dumps(described, indent=2) + "\n")
+        file.write(json.dumps(content, indent=2) + "\n")
 
 
 def is_complete(folder: Path) -> bool:

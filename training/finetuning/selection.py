@@ -14,8 +14,8 @@ def worth(scores: Mapping[str, float], stage: Stage) -> float:
         scores: by what is asked, as `training.mixture.mixing.held_out` names it.
     """
     asked = counted(stage)
-    found = [score for what, score in scores.items() if what.rpartition(", ")[2] in asked]
-    return fmean(found or scores.values() or [0.0])
+    counting = [score for what, score in scores.items() if what.rpartition(", ")[2] in asked]
+    return fmean(counting or scores.values() or [0.0])
 
 
 def counted(stage: Stage) -> set[str]:

@@ -39,5 +39,5 @@ def shards_weights(environment: Mapping[str, str]) -> bool:
     file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
     if file == "none":
         return environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    described = json.loads(Path(file).read_text(encoding="utf-8"))
-    return bool(described.get("zero_optimization", {}).get("stage") == 3)
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    return bool(config.get("zero_optimization", {}).get("stage") == 3)

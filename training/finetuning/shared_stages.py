@@ -52,13 +52,13 @@ def identity(
 
 def share(weights: Path, stage: str, record: RunRecord, folder: Path) -> None:
     """Keep a finished stage's weights, and what is on record of it, in a folder for other runs."""
-    described = json.dumps(record.of_stage(stage).model_dump(mode="json"))
+    content = json.dumps(record.of_stage(stage).model_dump(mode="json"))
     with _alone(folder.parent):
         if folder.is_dir():
             return
         with folder_written_whole(folder) as whole:
             shutil.copytree(weights, whole, dirs_exist_ok=True)
-            (whole / _RECORD).write_text(described, encoding="utf-8")
+            (whole / _RECORD).write_text(content, encoding="utf-8")
 
 
 @contextmanager

@@ -170,8 +170,8 @@ def kept_weights(checkpoints: Path) -> Path:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; one that was not is removed."""
-    found = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
-    for _, path in sorted(found.items(), reverse=True):
+    checkpoints = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
+    for _, path in sorted(checkpoints.items(), reverse=True):
         if (path / _STATE).is_file():
             return path
         shutil.rmtree(path, ignore_errors=True)

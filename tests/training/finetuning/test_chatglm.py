@@ -44,7 +44,7 @@ from training.cli import app
 from training.finetuning import chatglm, finetune
 from training.finetuning.bases import base_revision, convert_base
 from training.finetuning.merge import merge
-from training.finetuning.soundness import look_at_base, without_weights
+from training.finetuning.model_inspection import look_at_base, without_weights
 from training.mixture.sources import Sources
 from training.recipe import Recipe
 

@@ -41,16 +41,16 @@ def look_at_base(base: Path) -> ModelFolder:
             another kind than a causal language model has.
     """
     check_converted(base)
-    found = look_at(base)
-    if found.is_quantised:
-        described = found.config.get("quantization_config")
-        method = described.get("quant_method") if isinstance(described, Mapping) else None
+    folder = look_at(base)
+    if folder.is_quantised:
+        quantization = folder.config.get("quantization_config")
+        method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
         raise ModelFolderError(
             f"{base / CONFIG}: the base is quantised ({method or 'as its weights show'}), and an "
             "adapter cannot be merged into such weights",
             "take the model that it was made from",
         )
-    return found
+    return folder
 
 
 def config_of(base: Path) -> "PretrainedConfig":
@@ -66,21 +66,21 @@ def config_of(base: Path) -> "PretrainedConfig":
     )
 
     path = base / CONFIG
-    described = read_json(path)
-    kind = described.get("model_type")
+    raw_config = read_json(path)
+    kind = raw_config.get("model_type")
     if kind is None:
         raise ModelFolderError(f"{path}: names no model_type", AGAIN)
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not described.get("is_decoder"):
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not raw_config.get("is_decoder"):
         raise ModelFolderError(f"{path}: {kind} is an encoder", CAUSAL)
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        if described.get("auto_map"):
+        if raw_config.get("auto_map"):
             raise ModelFolderError(
                 f"{path}: {kind} needs code that comes with the model, which is not run", CAUSAL
             )
         raise ModelFolderError(
             f"{path}: transformers knows no causal language model called {kind}", CAUSAL
         )
-    _check_dtype(path, described)
+    _check_dtype(path, raw_config)
     with loading(path, "fetch it again from where the base comes from"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             base, local_files_only=True, trust_remote_code=False
@@ -215,11 +215,11 @@ def loading(path: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def _check_dtype(path: Path, described: Mapping[str, Any]) -> None:
+def _check_dtype(path: Path, raw_config: Mapping[str, Any]) -> None:
     import torch
 
     for key in ("dtype", "torch_dtype"):
-        name = described.get(key)
+        name = raw_config.get(key)
         if isinstance(name, str) and name != "auto":
             kind = getattr(torch, name.removeprefix("torch."), None)
             if not isinstance(kind, torch.dtype):
@@ -230,8 +230,8 @@ def _check_dtype(path: Path, described: Mapping[str, Any]) -> None:
 
 
 def _check_mergeable(path: Path) -> None:
-    described = read_json(path)
-    kind, task = str(described.get("peft_type", "LORA")), described.get("task_type")
+    config = read_json(path)
+    kind, task = str(config.get("peft_type", "LORA")), config.get("task_type")
     if _OF_PROMPTS.search(kind):
         raise BundleError(
             f"{path}: peft_type {kind} adds to prompts, and cannot be merged", "train with LoRA"
