@@ -41,7 +41,7 @@ async def prompts_of(
     Args:
         open_with: opens the recognizer on an engine; on one that only takes notes.
     """
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):
         notes = _Notes()
         # One at a time: the notes are in the order of the utterances.
@@ -53,8 +53,8 @@ async def prompts_of(
             # first is of the prompt as it is.
             first = notes.prompts[:: len(notes.prompts) // len(dialogue.utterances)]
             labelled = zip(dialogue.utterances, first, strict=True)
-            found += [prompt for utterance, prompt in labelled if utterance.label is not None]
-    return found
+            prompts += [prompt for utterance, prompt in labelled if utterance.label is not None]
+    return prompts
 
 
 @dataclass(slots=True)
@@ -115,8 +115,8 @@ def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
             max_new_tokens=new_tokens, do_sample=False, eos_token_id=tokens.end, pad_token_id=pad
         )
         with torch.inference_mode():
-            said = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
-        return written(said[:, width:])
+            generated = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
+        return written(generated[:, width:])
 
     def speak(prompts: Sequence[Prompt], verbalizers: Sequence[str]) -> list[str]:
         template = bundle.prompt_template
@@ -127,8 +127,8 @@ def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
         texts = [""] * len(prompts)
         with tqdm(total=len(prompts), unit=" answers", disable=None) as bar:
             for places, room in _batches(prompts, bundle.max_tokens, longest + 1):
-                said = say([prompts[place] for place in places], room)
-                for place, text in zip(places, said, strict=True):
+                spoken = say([prompts[place] for place in places], room)
+                for place, text in zip(places, spoken, strict=True):
                     texts[place] = meant.get(text, text)
                 bar.update(len(places))
         return texts

@@ -99,10 +99,10 @@ class Predictions:
         return np.asarray([numbers.setdefault(a.dialogue, len(numbers)) for a in self.answers])
 
 
-def write_predictions(found: Sequence[Predictions], path: Path) -> None:
+def write_predictions(by_space: Sequence[Predictions], path: Path) -> None:
     """Write predictions, those of each label space after the other."""
     write_json_lines(
-        (_row(predictions, answer) for predictions in found for answer in predictions.answers),
+        (_row(predictions, answer) for predictions in by_space for answer in predictions.answers),
         path,
     )
 
@@ -182,7 +182,8 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     if not answers:
         raise PredictionsError(f"{path}: holds no prediction")
     return {
-        space: Predictions(space, labels[space], tuple(said)) for space, said in answers.items()
+        space: Predictions(space, labels[space], tuple(of_space))
+        for space, of_space in answers.items()
     }
 
 

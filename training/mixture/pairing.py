@@ -173,19 +173,19 @@ def dialogues_of_lines(
     from one television series: one in nine of MELD's training utterances is such a line of
     EmoryNLP's training split, one in ninety such a line of another dialogue of MELD.
     """
-    found: dict[Words, set[tuple[Path, str]]] = defaultdict(set)
+    spoken_in: dict[Words, set[tuple[Path, str]]] = defaultdict(set)
     for corpus in corpora:
         for dialogue in corpus.dialogues:
             for utterance in dialogue.utterances:
                 line = words(utterance.text)
                 if len(line) >= _ITSELF:
-                    found[line].add((corpus.path, dialogue.id))
-    return found
+                    spoken_in[line].add((corpus.path, dialogue.id))
+    return spoken_in
 
 
 def _places(keys: Iterable[Hashable]) -> dict[Hashable, list[int]]:
     """Where each key stands."""
-    found: dict[Hashable, list[int]] = defaultdict(list)
+    places: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
-        found[key].append(place)
-    return found
+        places[key].append(place)
+    return places

@@ -54,14 +54,14 @@ def pseudo_labelled(
         for name, space in _own(corpora).items():
             if name == corpus.label_space.name:
                 continue
-            said = _said(corpus.dialogues, space, settings, ask)
-            rows = [row for known in said for row in known.values()]
+            probabilities = _probabilities(corpus.dialogues, space, settings, ask)
+            rows = [row for known in probabilities for row in known.values()]
             if not rows:
                 continue
             likely = np.mean(rows, axis=0)
             counts = weights(likely, stage.balance.get(name, 0.0))
             dialogues = []
-            for dialogue, known in zip(corpus.dialogues, said, strict=True):
+            for dialogue, known in zip(corpus.dialogues, probabilities, strict=True):
                 dialogues.append(_labelled(dialogue, space, known))
                 for index, row in known.items():
                     soft[name, corpus.path, dialogue.id][index] = tuple(map(float, row * counts))
@@ -75,7 +75,7 @@ def _own(corpora: Sequence[Corpus]) -> dict[str, LabelSpace]:
     return {c.label_space.name: c.label_space for c in corpora if c.label_space.name != UNIFIED}
 
 
-def _said(
+def _probabilities(
     dialogues: Sequence[Dialogue], space: LabelSpace, settings: PromptSettings, ask: Ask
 ) -> list[dict[int, Floats]]:
     """For each dialogue, by utterance index, how likely each label is."""

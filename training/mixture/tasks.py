@@ -133,8 +133,8 @@ def prediction_task(
     for index, utterance in enumerate(dialogue.utterances):
         if utterance.label is None or settings.window.start(index) == index:
             continue
-        said = lines[: index + 1]
-        examples.append(_fitted(said, utterance.label, label_space, settings, task="prediction"))
+        so_far = lines[: index + 1]
+        examples.append(_fitted(so_far, utterance.label, label_space, settings, task="prediction"))
     return examples
 
 
@@ -157,8 +157,8 @@ def speaker_task(
             continue
         answer = template.speaker_answer(line)
         target = _ended(settings, _speaker(settings, template, answer))
-        said = lines[: index + 1]
-        examples.append(_example(said, target, answer, label_space, settings, task="speaker"))
+        so_far = lines[: index + 1]
+        examples.append(_example(so_far, target, answer, label_space, settings, task="speaker"))
     return examples
 
 
