@@ -19,7 +19,8 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.arrays import Vectors
 from training.finetuning import finetune
-from training.finetuning.bases import MINILM_CAUSAL, build_base
+from training.finetuning.bases import build_base
+from training.finetuning.minilm import MINILM_CAUSAL
 from training.mixture.sources import Sources
 from training.mixture.tasks import PromptSettings
 from training.recipe_files import load_recipe

@@ -8,7 +8,8 @@ import typer
 
 from service.conversation.labels import load_label_spaces
 from training.commands.terminal import DATA, Force, LabelData, errors, say
-from training.finetuning.bases import BUILT_HERE, MINILM_CAUSAL, build_base, convert_base
+from training.finetuning.bases import BUILT_HERE, build_base, convert_base
+from training.finetuning.minilm import MINILM_CAUSAL
 
 
 def base(

@@ -18,7 +18,7 @@ from training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainingArguments
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     Several processes, as `torchrun` or `accelerate launch` starts them, share the batches; how the
     model is sharded among them is accelerate's to say (`training/launch/`).
     """
-    import torch
     from tensorboardX import SummaryWriter
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
     from transformers.integrations import TensorBoardCallback
 
     class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
@@ -82,9 +81,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
     class AfterEpoch(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
-            # The rows are of all epochs, bucketed by length: an epoch is a share of the steps.
             done, before = (
-                step * stage.epochs // state.max_steps
+                _epochs_done(stage, step, state.max_steps)
                 for step in (state.global_step, state.global_step - 1)
             )
             if state.global_step > (1 - stage.average) * state.max_steps:
@@ -110,30 +108,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
     trainer = PackedTrainer(
         model=run.model,
-        args=TrainingArguments(
-            output_dir=str(run.checkpoints),
-            num_train_epochs=1,
-            per_device_train_batch_size=1,  # an item is a whole batch of rows
-            gradient_accumulation_steps=stage.batches_per_step,
-            learning_rate=stage.learning_rate,
-            adam_beta1=stage.betas[0],
-            adam_beta2=stage.betas[1],
-            warmup_steps=stage.warmup,
-            weight_decay=stage.weight_decay,
-            **_schedule(stage),
-            max_grad_norm=1.0,
-            bf16=run.compute == "bfloat16",
-            gradient_checkpointing=recipe.gradient_checkpointing,
-            use_cpu=not torch.cuda.is_available(),
-            seed=run.seed,
-            logging_steps=20,
-            save_strategy="steps",
-            save_steps=run.save_every,
-            save_total_limit=_CHECKPOINTS_KEPT,
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        ),
+        args=_arguments(recipe, stage, run),
         train_dataset=batches(rows, stage.tokens_per_batch),
         data_collator=lambda items: {"batch": collate(items[0], run.trees)},
         callbacks=callbacks,
@@ -146,6 +121,42 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     if stage.keep == "last":
         trainer.save_model(str(kept_weights(run.checkpoints)))
     trainer.accelerator.wait_for_everyone()  # until the first process has written them
+
+
+def _arguments(recipe: Recipe, stage: Stage, run: Run) -> "TrainingArguments":
+    """What transformers' trainer is told of a stage."""
+    import torch
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=1,
+        per_device_train_batch_size=1,  # an item is a whole batch of rows
+        gradient_accumulation_steps=stage.batches_per_step,
+        learning_rate=stage.learning_rate,
+        adam_beta1=stage.betas[0],
+        adam_beta2=stage.betas[1],
+        warmup_steps=stage.warmup,
+        weight_decay=stage.weight_decay,
+        **_schedule(stage),
+        max_grad_norm=1.0,
+        bf16=run.compute == "bfloat16",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        seed=run.seed,
+        logging_steps=20,
+        save_strategy="steps",
+        save_steps=run.save_every,
+        save_total_limit=_CHECKPOINTS_KEPT,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+
+
+def _epochs_done(stage: Stage, step: int, steps: int) -> int:
+    """How many epochs have ended: rows of all of them mix, so each is a share of the steps."""
+    return step * stage.epochs // steps
 
 
 def _schedule(stage: Stage) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from tests.training.chatglm import (
 )
 from tests.training.conftest import RECIPE
 from training.cli import app
-from training.finetuning import chatglm, finetune
+from training.finetuning import chatglm, chatglm_weights, finetune
 from training.finetuning.bases import base_revision, convert_base
 from training.finetuning.merge import merge
 from training.finetuning.model_inspection import look_at_base, without_weights
@@ -158,7 +158,7 @@ def test_weights_are_written_a_file_at_a_time(
     source: Path, converted: Path, ids: torch.Tensor, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """So the memory that it takes does not grow with the model."""
-    monkeypatch.setattr(chatglm, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(chatglm_weights, "SHARD_BYTES", 100_000)
 
     convert_base(source, tmp_path / "out")
 
