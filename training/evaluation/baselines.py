@@ -1,4 +1,4 @@
-"""What a model has to beat: answers that need no language model.
+"""Baselines: predictions that need no language model.
 
 All know the training split alone and see the past of a dialogue at most; their predictions are
 compared with a model's by `instructerc-train compare`.
@@ -27,7 +27,7 @@ _HELD_OUT = 5  # one dialogue in so many
 
 
 def runs(only: Sequence[str] = NAMES, seeds: Sequence[int] = SEEDS) -> list[str]:
-    """What the baselines' predictions are called; those of a seed end with it: `turn-graph@1`.
+    """Names of the baselines' predictions; those of a seed end with it: `turn-graph@1`.
 
     Raises:
         ValueError: there is no such baseline, or one is named twice, or a seed.
@@ -73,7 +73,7 @@ def out_of_fold(
     only: Sequence[str] = KINDS,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[tuple[str, Predictions]]:
-    """What those of seeds say of the training split, each dialogue by a model fitted on others."""
+    """Predictions of the training split by baselines with seeds, each fitted on other dialogues."""
     from training.discriminative.fitting import cross_fitted
 
     for name in only:

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and the calibrations that mend them."""
+"""Measures how well probabilities are calibrated, and fits calibrations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

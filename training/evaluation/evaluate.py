@@ -1,4 +1,4 @@
-"""Asks a bundle about labelled dialogues through the parts that serve."""
+"""Predicts labelled dialogues with a bundle, through the parts that serve."""
 
 import asyncio
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ async def evaluate(
 
 
 def uncalibrated(bundle: Bundle) -> Bundle:
-    """The same bundle, which gives probabilities as its model says them."""
+    """The same bundle without its calibration."""
     spaces = {name: one.calibrated(Temperature()) for name, one in bundle.label_spaces.items()}
     return bundle.model_copy(update={"label_spaces": spaces})
 
@@ -131,7 +131,7 @@ async def ask_ahead(
     dialogues: Sequence[Dialogue],
     places: asyncio.Semaphore,
 ) -> Predictions:
-    """What a recognizer forecasts of every labelled utterance but the first of its dialogue.
+    """A recognizer's forecasts of every labelled utterance but the first of its dialogue.
 
     Args:
         places: bounds how many utterances are under way at once.

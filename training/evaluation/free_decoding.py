@@ -1,4 +1,4 @@
-"""What a model says when it may say anything: has it learnt to answer with a label, and no more?
+"""Greedy decoding: whether a model has learnt to answer with a label and nothing else.
 
 The service never decodes: it reads the labels' probabilities, so that a model which would rather
 say something else still answers. Here transformers generates from the bundle's weights, greedily,
@@ -59,7 +59,7 @@ async def prompts_of(
 
 @dataclass(slots=True)
 class _Notes:
-    """A label engine that answers at once and keeps what it was asked."""
+    """A label engine that answers at once and keeps the prompts."""
 
     prompts: list[Prompt] = field(default_factory=list)
 
@@ -156,7 +156,7 @@ def _batches(
 def with_spoken(
     predictions: Predictions, texts: Sequence[str], verbalizers: Mapping[str, str]
 ) -> Predictions:
-    """The answers with what the model said, and which label's verbalizer that is and no more.
+    """The answers with the decoded texts, and the label that each is the verbalizer of.
 
     Args:
         texts: of each answer.

@@ -1,4 +1,4 @@
-"""How much an answer hangs on the order in which prompts list the labels."""
+"""How much answers depend on the order in which prompts list the labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -57,9 +57,9 @@ class Metrics:
             where none was shown.
         label_order_flip_rate: how often another order of the prompt's labels changes the answer;
             None where none was asked in.
-        invalid_rate: how often what the model says, let speak, is no verbalizer and nothing else.
+        invalid_rate: how often a freely decoded text is not exactly a verbalizer.
         free_decode_agreement: how often that is the verbalizer of the label scored highest; None,
-            both of them, where it was not let speak.
+            both of them, where nothing was decoded.
         confusion: gold labels down, predicted labels across.
     """
 

@@ -1,4 +1,4 @@
-"""What a bundle's answers are worth, and the calibration that makes the most of them."""
+"""Scores of a bundle's predictions, and the calibration fitted to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Scores:
     """How a bundle does in one label space.
 
     Attributes:
-        served: by the bundle's own calibration.
+        served: with the bundle's own calibration.
         fitted: what calibrates these utterances best.
         mended: by calibrations of that kind, each utterance by one that was fitted on other
             dialogues.

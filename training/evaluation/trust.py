@@ -212,7 +212,7 @@ def _log_odds(trust: Trust, pair: Pair) -> float:
 
 
 def record_trust(trust: Trust, folder: Path) -> None:
-    """Write it into the `bundle.json` of a bundle or an adapter.
+    """Write fitted trust into the `bundle.json` of a bundle or an adapter.
 
     Raises:
         BundleError: no bundle.

@@ -1,4 +1,4 @@
-"""The adapter of a recipe, and what a merge into its base could not keep of it."""
+"""Adapters of recipes, and checks that a merge into the base keeps all of one."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def lora_config(lora: Lora) -> "LoraConfig":
-    """What peft makes of a recipe's adapter."""
+    """The peft configuration of a recipe's adapter."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -30,10 +30,10 @@ def lora_config(lora: Lora) -> "LoraConfig":
 
 
 def name_base(adapter: Path, name: str) -> None:
-    """Have an adapter's configuration, if there is one, name its base rather than a folder here.
+    """Name the base in an adapter's configuration, if there is one, in place of a local folder.
 
-    At the end: where peft saves an adapter it looks for the base by this name, on a model hub if
-    no folder has it.
+    Call it last: when peft saves an adapter it looks up the base by this name, on a model hub if
+    there is no such folder.
     """
     path = adapter / "adapter_config.json"
     if path.is_file():
@@ -44,7 +44,7 @@ def name_base(adapter: Path, name: str) -> None:
 
 
 def check_base(recipe: Recipe, base: Path) -> None:
-    """See that the base can be trained as the recipe says, and served; its weights are not read.
+    """Check that the base can be trained as the recipe says, and served; reads no weights.
 
     Raises:
         RecipeError: prompts longer than the base reads, or an adapter on modules that it does not
@@ -74,7 +74,7 @@ def check_base(recipe: Recipe, base: Path) -> None:
 
 
 def dropout_key(config: "PretrainedConfig") -> str | None:
-    """What a base's configuration calls the dropout of its hidden states, if it has one."""
+    """The key of a base's configuration that sets dropout of hidden states, if there is one."""
     known = (key for key in ("dropout", "hidden_dropout", "resid_pdrop") if hasattr(config, key))
     return next(known, None)
 

@@ -1,7 +1,7 @@
-"""What a model makes of examples of the main task, on transformers, as training looks at it.
+"""Label probabilities of a model under training, for development scores and pseudo-labels.
 
-By the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the service
-would answer.
+They are of the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the
+service would answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ def development_scores(
     compute: ComputeType,
     trees: bool = True,
 ) -> dict[str, float]:
-    """By what is asked, the measure by which models are compared in its label space, in percent.
+    """Scores in percent, by what is asked, of the measure that its label space is compared by.
 
     Args:
         model: what is called, `causal` or what wraps it.
-        held: examples of one label space each; what has none gets no score.
+        held: examples of one label space each; an empty list gets no score.
         compute: what it computes in.
         trees: whether it reads rows of several examples.
     """
@@ -58,7 +58,7 @@ def probabilities(
     compute: ComputeType,
     trees: bool = True,
 ) -> list[Floats]:
-    """How likely each label is, for each example, shape (labels,) in its label space's order.
+    """Label probabilities for each example, shape (labels,), in its label space's order.
 
     Args:
         model: what is called, `causal` or what wraps it.

@@ -1,4 +1,4 @@
-"""Base models that a machine without a model hub can make, from packaged weights."""
+"""Base models, built from packaged weights without a model hub, or converted."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def build_base(name: str, folder: Path, *, force: bool = False) -> None:
 
 
 def convert_base(source: Path, folder: Path, *, force: bool = False) -> None:
-    """Write a ChatGLM2, ChatGLM3 or GLM-4-9B, as it was published, as a model that is known here.
+    """Convert a ChatGLM2, ChatGLM3 or GLM-4-9B, as published, to a model that transformers knows.
 
     Args:
         source: the folder it was downloaded to; no code in it is run.
@@ -81,7 +81,7 @@ _BASE = Made("instructerc-train base", _unlisted)
 
 
 def base_revision(folder: Path) -> str:
-    """What tells one base from another.
+    """The identity of a base.
 
     For a base made here, what it was made from and how: the last bits of its weights may differ
     from machine to machine. For any other, "sha256:" and the hash of its weights, file by file.
@@ -100,7 +100,7 @@ def base_revision(folder: Path) -> str:
 
 
 def _weights_of(folder: Path) -> list[Path]:
-    """The files of a base's weights, of which there is one at least.
+    """The files of a base's weights, one or more.
 
     Raises:
         FileNotFoundError: the folder holds no safetensors.

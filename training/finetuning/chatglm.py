@@ -1,4 +1,4 @@
-"""ChatGLM2, ChatGLM3 and GLM-4-9B as they were first published, made what transformers calls GLM.
+"""Converts ChatGLM2, ChatGLM3 and GLM-4-9B, as first published, to the GLM of transformers.
 
 They compute one block under two sets of names, with query, key and value in one tensor. What says
 so is their published code, which is read by people and never run here. ChatGLM-6B computes
@@ -42,7 +42,7 @@ _SHAPED_AS: Mapping[str, tuple[object, object]] = {
 
 
 def check_converted(base: Path) -> None:
-    """See that a folder is not one that has to be converted first, or never can be.
+    """Check that a folder holds no model that must be converted first, or cannot be.
 
     Raises:
         ModelFolderError: it is; a configuration that cannot be read is left to others.
@@ -61,7 +61,7 @@ def check_converted(base: Path) -> None:
 
 
 def check_source(source: Path) -> Shape:
-    """See that a folder can be converted; takes milliseconds and reads no weights.
+    """Check that a folder can be converted; takes milliseconds and reads no weights.
 
     Raises:
         ModelFolderError: it is of another kind of model, or a file is missing or broken.
@@ -90,7 +90,7 @@ def check_source(source: Path) -> Shape:
 
 
 def convert(source: Path, shape: Shape, folder: Path) -> None:
-    """Write the model as GLM into an empty folder; of the weights, a file at a time.
+    """Write the model as GLM into an empty folder, one file of weights at a time.
 
     Args:
         shape: what `check_source` returned for `source`.

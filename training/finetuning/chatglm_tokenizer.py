@@ -1,4 +1,4 @@
-"""The tokenizers of ChatGLM2, ChatGLM3 and GLM-4-9B, which come as code, made such without any.
+"""Converts the tokenizers of ChatGLM2, ChatGLM3 and GLM-4-9B, which are code, to plain files.
 
 Of the first two, what must be so: pieces are joined as sentencepiece's BPE joins them; the special
 tokens [MASK], [gMASK], [sMASK], sop and eop follow the pieces in this order; every text begins with
@@ -153,7 +153,7 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
 
 
 def _normalizer(spec: Any) -> Any:
-    """What sentencepiece does to a text before it looks for pieces."""
+    """The normalizer that sentencepiece applies to a text before it looks for pieces."""
     from tokenizers import Regex, normalizers
 
     steps: list[Any] = []

@@ -1,4 +1,4 @@
-"""The weights of ChatGLM2 and its successors: as they were published, and as GLM's."""
+"""Reads, checks and renames the weights of ChatGLM2 and its successors."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from service.decoding.model_folder import CONFIG, INDEX, holds_weights, look_at_
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes of a file of weights that is written, about; what is in memory at a time.
+# Approximate size in bytes of a file of weights, and of what is in memory at a time.
 SHARD_BYTES = 2**30
 
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -46,7 +46,7 @@ class Shape:
     tied: bool
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each of its tensors, by the name that it is published with."""
+        """Tensor shapes by published name."""
         width, queries = self.width, self.heads * self.head
         qkv = queries + 2 * self.groups * self.head
         layer: dict[str, tuple[int, ...]] = {
@@ -70,7 +70,7 @@ class Shape:
         return shapes
 
     def parts(self, name: str) -> dict[str, slice]:
-        """What GLM calls a tensor, or each part of it, with the rows that are its own."""
+        """GLM's names of a tensor's parts, with the rows of each."""
         if name in _TABLES:
             return {_TABLES[name]: slice(None)}
         number, _, module = name.removeprefix("transformer.encoder.layers.").partition(".")
@@ -127,7 +127,7 @@ def weight_files(source: Path) -> list[Path]:
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, "Tensor"]]:
-    """The tensors of a file, each read when it is looked into.
+    """The tensors of a file, each read on demand.
 
     Raises:
         ModelFolderError: the file is broken, or more than tensors.
@@ -165,7 +165,7 @@ def _unpickled(path: Path) -> dict[str, "Tensor"]:
 
 
 def check_tensors(source: Path, shape: Shape, files: Iterable[Path]) -> None:
-    """See that the weights are all of the model's, and no others, of the published shapes."""
+    """Check that the weights are exactly the model's tensors, in the published shapes."""
     expected, there = shape.tensors(), set()
     again = "fetch or copy configuration and weights from one place"
     for path in files:

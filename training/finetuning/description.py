@@ -1,4 +1,4 @@
-"""What `bundle.json` says of the bundle that a merge will make of a run."""
+"""Describes, for `bundle.json`, the bundle that a merge makes of a run."""
 
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.version import VERSION

@@ -71,8 +71,8 @@ def train(
             `training.json`, the run's record (`training.finetuning.run_record`).
         save_every: steps between two checkpoints.
         shared: a folder of stages that runs begin with; those that are there are not trained again.
-        demonstrations: gets those that the last stage's "train" pool has, which are text of the
-            corpora; nothing else that is written is.
+        demonstrations: gets those of the last stage's "train" pool; the only output that holds
+            text of the corpora.
 
     Raises:
         DatasetError: corpus files are missing, or one is not what the recipe says, or is held out.
@@ -105,7 +105,7 @@ def train(
 
 
 def _write_pool(run: CheckedRun, path: Path) -> None:
-    """Have a file of what the last stage's "train" pool holds in the recipe's label spaces."""
+    """Write the last stage's "train" pool, in the recipe's label spaces, to a file."""
     stage, corpora = run.stages[-1]
     spaces = [run.sources.label_spaces[name] for name in run.recipe.label_spaces]
     balanced = stage.demonstrations.balanced
@@ -113,7 +113,7 @@ def _write_pool(run: CheckedRun, path: Path) -> None:
 
 
 def _begin(run: CheckedRun, record: RunRecord, out: Path) -> None:
-    """Make the run's folder, and draw all that is drawn from here on by the recipe's seed."""
+    """Create the run's folder and seed the random generators."""
     from transformers import set_seed
 
     out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _begin(run: CheckedRun, record: RunRecord, out: Path) -> None:
 
 
 def _development_examples(run: CheckedRun) -> Mapping[str, Sequence[LabelledExample]]:
-    """What epochs are scored on, by what is asked; nothing without a development split."""
+    """Examples that epochs are scored on, by what is asked; none without a development split."""
     if not run.stages or not run.development:
         return {}
     stage, corpora = run.stages[-1]
@@ -151,11 +151,11 @@ class _Training:
     save_every: int
 
     def checkpoints(self, name: str) -> Path:
-        """The folder of those of a stage, or of one of its runs."""
+        """The folder of checkpoints of a stage, or of one of its runs."""
         return self.out / CHECKPOINTS / name
 
     def finish(self, name: str) -> None:
-        """Put on record that a stage, or one of its runs, has ended."""
+        """Record that a stage, or one of its runs, has ended."""
         self.record.finished.append(name)
         self.write_record()
 
@@ -195,7 +195,7 @@ def _finish_stage(
 
 
 def _shared_folder(run: CheckedRun, number: int, shared: Path) -> Path | None:
-    """Where a stage is shared with other recipes' runs, which the last one and teachers are not."""
+    """The folder that shares a stage with other runs; None for the last stage and for teachers."""
     stage, _ = run.stages[number]
     if number == len(run.stages) - 1 or _teaches(stage, run.recipe):
         return None
@@ -204,7 +204,7 @@ def _shared_folder(run: CheckedRun, number: int, shared: Path) -> Path | None:
 
 
 def _finish(training: _Training, weights: Path | None) -> None:
-    """Write what the run comes to, and put it on record.
+    """Write the run's weights, and record that it is complete.
 
     Args:
         weights: those that the last stage has left; None leaves the base as it is.
@@ -221,7 +221,7 @@ def _finish(training: _Training, weights: Path | None) -> None:
 
 
 def _taken(training: _Training, stage: Stage, common: Path, weights: Path) -> bool:
-    """Take a stage from another run that shared it; whether there is one."""
+    """Take a stage from a run that shared it; returns whether there is one."""
     # Another run may share it at this moment: all processes go by what the first one has seen.
     there = of_first_process(common.is_dir())
     if there and is_first_process():
@@ -260,12 +260,12 @@ def _train_stage(
 
 
 def _teaches(stage: Stage, recipe: Recipe) -> bool:
-    """Whether a later stage asks its runs, which are not shared with other recipes' runs."""
+    """Whether a later stage asks the stage's runs: these are not shared."""
     return any(s.pseudo_labels and s.pseudo_labels.teacher == stage.name for s in recipe.stages)
 
 
 def _ask(training: _Training, name: str) -> Ask:
-    """Asks a finished stage's runs together: the mean of their probabilities."""
+    """A function that asks all runs of a finished stage: the mean of their probabilities."""
     run = training.run
     (teacher,) = (stage for stage in run.recipe.stages if stage.name == name)
 
@@ -280,7 +280,7 @@ def _ask(training: _Training, name: str) -> Ask:
 
 
 def _load_kept(run: CheckedRun, weights: Path) -> tuple[Any, "PreTrainedModel", bool]:
-    """The model with weights that were kept, to be asked, and whether it reads trees."""
+    """Load a model with kept weights for inference; also whether it reads trees."""
     model, causal = load_model(run.recipe, run.base, weights, run.compute)
     model.to(device()).eval()
     return model, causal, reads_trees(causal)
@@ -294,7 +294,7 @@ def _examples(
     soft: Soft,
     seed: int,
 ) -> list[LabelledExample]:
-    """What a run of a stage trains on, epoch after epoch."""
+    """The examples of all epochs of a stage's run, in order."""
     return [
         example
         for epoch in range(stage.epochs)

@@ -21,7 +21,7 @@ def load_model(
     compute: ComputeType,
     dropout: float | None = None,
 ) -> tuple[Any, "PreTrainedModel"]:
-    """The model to train, from a finished stage if there is one, and the language model in it.
+    """Load the model to train, from a finished stage if there is one; also its language model.
 
     Args:
         finished: the folder of that stage's adapter, or of its weights where all are trained.

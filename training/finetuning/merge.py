@@ -1,4 +1,4 @@
-"""Merges what was trained into its base: the model bundle that the service loads."""
+"""Merges an adapter into its base: the model bundle that the service loads."""
 
 import re
 import shutil

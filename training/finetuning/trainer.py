@@ -1,4 +1,4 @@
-"""Passes over a stage's rows: steps, checkpoints, and going on after a kill."""
+"""Trains on a stage's rows: steps, checkpoints, and resumption after a kill."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Written last, so that a checkpoint that has it is whole.
+# Written last: a checkpoint that has it is complete.
 _STATE = "trainer_state.json"
 _CHECKPOINTS_KEPT = 2
 _KEPT = "kept"
@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a stage needs besides itself.
+    """What training a stage needs besides the stage.
 
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
@@ -101,7 +101,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                     trainer.save_model(str(kept_weights(run.checkpoints)))
                 control.should_save = True
 
-    # What a launcher has been told counts where `bf16` is off; here the run decides.
+    # Where `bf16` is off, accelerate takes what its launcher was told; here the run decides.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if run.compute == "bfloat16" else "no"
     average = WeightAverage(run.model)
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
@@ -124,7 +124,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
 
 def _arguments(recipe: Recipe, stage: Stage, run: Run) -> "TrainingArguments":
-    """What transformers' trainer is told of a stage."""
+    """The arguments of transformers' trainer for a stage."""
     import torch
     from transformers import TrainingArguments
 
@@ -160,7 +160,7 @@ def _epochs_done(stage: Stage, step: int, steps: int) -> int:
 
 
 def _schedule(stage: Stage) -> dict[str, Any]:
-    """The arguments of transformers' trainer that make the stage's learning rates."""
+    """The arguments that make the stage's learning rates."""
     if not stage.floor:
         return {"lr_scheduler_type": stage.schedule}
     return {
@@ -175,12 +175,12 @@ def _tag(what: str) -> str:
 
 
 def kept_weights(checkpoints: Path) -> Path:
-    """Where a stage that is done has left its weights: the last ones, or the best."""
+    """The folder of the weights that a finished stage keeps: the last ones, or the best."""
     return checkpoints / _KEPT
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; one that was not is removed."""
+    """The newest complete checkpoint; incomplete ones are removed."""
     checkpoints = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
     for _, path in sorted(checkpoints.items(), reverse=True):
         if (path / _STATE).is_file():

@@ -1,4 +1,4 @@
-"""Which examples a stage trains on: corpora, labels, tasks and demonstrations, mixed as it says."""
+"""The examples that a stage trains on: corpora, label spaces, tasks and demonstrations, mixed."""
 
 import logging
 from collections import defaultdict
@@ -88,7 +88,7 @@ def held_out(
     sources: Sources,
     settings: PromptSettings,
 ) -> dict[str, list[LabelledExample]]:
-    """What a stage is scored on: every utterance, in the corpora's own labels, or unified ones.
+    """The examples that a stage is scored on: every utterance, in own or in unified labels.
 
     Without demonstrations, with the nearest of any label from the stage's pools where it shows
     any, and the prediction task where it is trained.
@@ -123,10 +123,10 @@ def check_prompts(
     sources: Sources,
     settings: PromptSettings,
 ) -> None:
-    """See that everything a recipe asks can be asked, of utterances of any length.
+    """Check that the prompts of a recipe have room for utterances of any length.
 
     Raises:
-        RecipeError: `max_tokens` leaves no room for what is said.
+        RecipeError: `max_tokens` leaves no room for the utterance.
     """
     for name in recipe.label_spaces:
         check_room(sources.label_spaces[name], ["main"], settings)

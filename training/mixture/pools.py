@@ -1,6 +1,6 @@
 """The pools of demonstrations that training prompts draw from.
 
-Their vectors and their neighbours are found once, whatever number of epochs asks for them.
+Vectors and neighbours are computed once, for all epochs.
 """
 
 from collections.abc import Mapping, Sequence

@@ -28,7 +28,7 @@ class Sources:
     encoder: str
 
     def check_there(self, files: Sequence[CorpusFile]) -> None:
-        """See that corpus files can be read, before the first one is.
+        """Check that corpus files can be read, before the first one is.
 
         Raises:
             DatasetError: some cannot; the message names them all.

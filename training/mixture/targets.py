@@ -1,4 +1,4 @@
-"""What the main task is taught of each utterance, where that is more than its label.
+"""Soft targets of the main task, where they are more than an utterance's label.
 
 Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531, section 2): a share of each target is
 a teacher's probabilities, which say what else an utterance sounds like. The teacher is the
@@ -33,7 +33,7 @@ _FOLDS = 5
 
 
 def check_balance(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> None:
-    """See that a stage trains the label spaces that it balances.
+    """Check that a stage trains the label spaces that it balances.
 
     Raises:
         RecipeError: it does not.

@@ -1,4 +1,4 @@
-"""What a model is asked to learn: prompts, and the tokens that should follow them."""
+"""Training examples: prompts, and the tokens that should follow them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from service.conversation.prompts.tokens import (
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.recipe import Recipe, RecipeError, Tasks
 
-# By the number that an example has; what each asks is said in `service.conversation.prompts`.
+# An example has a task's place in this tuple; `service.conversation.prompts` asks them.
 TASKS = cast(tuple[AnyTask, ...], tuple(Tasks.model_fields))
 MAIN, SPEAKER, PREDICTION = map(TASKS.index, ("main", "speaker", "prediction"))
 
@@ -165,7 +165,7 @@ def speaker_task(
 def check_room(
     label_space: LabelSpace, tasks: Collection[AnyTask], settings: PromptSettings
 ) -> None:
-    """See that the prompts of tasks have room for what is said and for the longest answer.
+    """Check that the prompts of tasks have room for an utterance and for the longest answer.
 
     Raises:
         RecipeError: they have none.
