@@ -31,8 +31,8 @@ from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
 from training.evaluation.questions import check_labelled
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
+from training.finetuning.model_inspection import look_at_base
 from training.finetuning.run_record import FILE as RECORD
-from training.finetuning.soundness import look_at_base
 from training.mixture.pools import SHIPPED_POOL
 from training.recipe import CorpusFile, Recipe, RecipeError, is_one_run
 from training.recipe_files import load_recipe

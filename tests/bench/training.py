@@ -104,19 +104,19 @@ def write_run(folder: Path, passes: int) -> None:
     (folder / RECIPE_COPY).write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
 
-def sources_of(folder: Path) -> tuple[Sources, str]:
-    """What a run in a folder reads, and the identity of the encoder that pairs demonstrations."""
+def sources_of(folder: Path) -> Sources:
+    """What a run in a folder reads."""
     from service.demonstrations.encoder import load_encoder
 
     spaces = load_label_spaces(DATA / "label_spaces")
     encoder = load_encoder()
-    sources = Sources(
+    return Sources(
         data=folder,
         label_spaces=spaces,
         shipped=read_demonstrations(DATA / "demonstrations.jsonl", spaces),
         encode_texts=encoder.encode_now,
+        encoder=encoder.identity,
     )
-    return sources, encoder.identity
 
 
 def examples_of(recipe: Recipe, sources: Sources) -> list[Example]:
@@ -258,7 +258,7 @@ def compare(folder: Path, passes: int) -> list[Epoch]:
     """Train an epoch each way, one after the other."""
     write_run(folder, passes)
     recipe = load_recipe(folder / RECIPE_COPY)
-    examples = examples_of(recipe, sources_of(folder)[0])
+    examples = examples_of(recipe, sources_of(folder))
     tokens = sum(map(length, examples))
     found = []
     for what, command in (("a plain Trainer loop", "plain"), ("instructerc-train", "packed")):
@@ -311,7 +311,7 @@ def main(
 def plain(folder: Path) -> None:
     """Train plainly in this process."""
     recipe = load_recipe(folder / RECIPE_COPY)
-    examples = examples_of(recipe, sources_of(folder)[0])
+    examples = examples_of(recipe, sources_of(folder))
     print(told(train_plainly(recipe, examples, folder / "plain")))
 
 
@@ -321,8 +321,8 @@ def packed(folder: Path) -> None:
     from training.finetuning import finetune
 
     recipe = load_recipe(folder / RECIPE_COPY)
-    sources, encoder = sources_of(folder)
-    finetune.train(recipe, BASE, sources, encoder, folder / ADAPTER)
+    sources = sources_of(folder)
+    finetune.train(recipe, BASE, sources, folder / ADAPTER)
     print(told(packed_positions(recipe, examples_of(recipe, sources))))
 
 

@@ -19,7 +19,8 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.arrays import Vectors
 from training.finetuning import finetune
-from training.finetuning.bases import MINILM_CAUSAL, build_base
+from training.finetuning.bases import build_base
+from training.finetuning.minilm import MINILM_CAUSAL
 from training.mixture.sources import Sources
 from training.mixture.tasks import PromptSettings
 from training.recipe_files import load_recipe
@@ -266,7 +267,9 @@ def sources(
         Demonstration("s1", "meld", "joy", "Hurrah, we found the ferry!"),
         Demonstration("s2", "unified", "joyful", "Hurrah, we found the spider!"),
     )
-    return Sources(data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode)
+    return Sources(
+        data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode, encoder="words@1"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -283,5 +286,5 @@ def adapter(
 ) -> Path:
     """What training wrote by that recipe."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    finetune.train(load_recipe(recipe_file), tiny_base, sources, "words@1", folder)
+    finetune.train(load_recipe(recipe_file), tiny_base, sources, folder)
     return folder

@@ -22,7 +22,7 @@ from training.experiment import (
     results,
     shares_of_cores,
 )
-from training.finetuning.bases import MINILM_CAUSAL
+from training.finetuning.minilm import MINILM_CAUSAL
 from training.mixture.sources import Sources
 from training.recipe import Demonstrations
 from training.recipe_files import load_recipe

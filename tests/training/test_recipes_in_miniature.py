@@ -127,7 +127,9 @@ def corpora(
         Demonstration(f"s-{name}", name, space.names[0], "Hurrah, our ferry is late!")
         for name, space in spaces.items()
     )
-    return Sources(data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode)
+    return Sources(
+        data=folder, label_spaces=spaces, shipped=shipped, encode_texts=encode, encoder="words@1"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,7 @@ def trained(
     run = miniatures()[request.param]
     folder = tmp_path_factory.mktemp("run")
     made = Trained(run.recipe, tiny_bases / run.family, folder / "run", folder / "bundle")
-    finetune.train(run.recipe, made.base, corpora, "words@1", made.run, shared=stages)
+    finetune.train(run.recipe, made.base, corpora, made.run, shared=stages)
     merge(made.run, made.base, made.bundle)
     yield made
     shutil.rmtree(folder)  # a hundred of them are a gigabyte

@@ -1,4 +1,4 @@
-"""Commands that come by corpora, and write them otherwise."""
+"""Commands that download, check and convert corpora."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def check(
     ] = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Say what corpora hold, and all that is wrong with them; loads no model.
+    """Report what corpora hold and every fault in them; loads no model.
 
     Ends with status 1 where something is wrong; missing numbers of utterances, say, are no fault.
     """

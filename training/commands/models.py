@@ -8,7 +8,8 @@ import typer
 
 from service.conversation.labels import load_label_spaces
 from training.commands.terminal import DATA, Force, LabelData, errors, say
-from training.finetuning.bases import BUILT_HERE, MINILM_CAUSAL, build_base, convert_base
+from training.finetuning.bases import BUILT_HERE, build_base, convert_base
+from training.finetuning.minilm import MINILM_CAUSAL
 
 
 def base(
@@ -85,8 +86,17 @@ def train(
             label_spaces=spaces,
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=lambda texts: encoder().encode_now(texts),
+            encoder=IDENTITY,
         )
-        finetune.train(resolved, base, sources, IDENTITY, out, save_every, shared, demonstrations)
+        finetune.train(
+            resolved,
+            base,
+            sources,
+            out,
+            save_every=save_every,
+            shared=shared,
+            demonstrations=demonstrations,
+        )
     say(f"adapter written to {out}")
 
 

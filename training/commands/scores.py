@@ -114,7 +114,7 @@ def evaluate(
                 )
         for folder in record or ():
             recordable(folder, [space.name for space, _ in labelled])
-        found = asyncio.run(
+        results = asyncio.run(
             evaluate_bundle(
                 settings,
                 labelled,
@@ -126,8 +126,8 @@ def evaluate(
                 prompts=free_decode,
             )
         )
-        said = [asked.said for asked in found]
-        for one in said:
+        raw = [result.predictions for result in results]
+        for one in raw:
             if truncated := sum(answer.truncated for answer in one.answers):
                 say_aside(
                     f"{one.label_space}: {truncated} of {len(one.answers)} utterances are longer "
@@ -136,15 +136,15 @@ def evaluate(
         if free_decode:
             say_aside("letting the model speak")
             speak = open_speaker(bundle, settings.engine.dtype)
-            words = [trained[one.label_space].verbalizers for one in said]
-            said = [
-                with_spoken(one, speak(asked.prompts, [*own.values()]), own)
-                for one, asked, own in zip(said, found, words, strict=True)
+            words = [trained[one.label_space].verbalizers for one in raw]
+            raw = [
+                with_spoken(one, speak(result.prompts, [*own.values()]), own)
+                for one, result, own in zip(raw, results, words, strict=True)
             ]
-        scores = [score(one, trained[one.label_space], calibration) for one in said]
+        scores = [score(one, trained[one.label_space], calibration) for one in raw]
         for each in scores:
             say(json.dumps(each.to_json()))
-        keep(said, scores, record or (), predictions)
+        keep(raw, scores, record or (), predictions)
 
 
 def baselines(
@@ -279,18 +279,18 @@ def compare(
     """
     from service.files import written_whole
     from service.outputs import check_file
-    from training.evaluation.comparing import compared, described
+    from training.evaluation.comparing import compared, markdown_tables
     from training.evaluation.predictions import names_of, read_predictions
 
     with errors():
         if out is not None:
             check_file(out, predictions, force=force)
         read = [read_predictions(path) for path in predictions]
-        found = compared([*zip(names_of(predictions), read, strict=True)])
+        by_space = compared([*zip(names_of(predictions), read, strict=True)])
         if out is not None:
             with written_whole(out) as file:
-                file.write(json.dumps(found, indent=1) + "\n")
-    say(described(found))
+                file.write(json.dumps(by_space, indent=1) + "\n")
+    say(markdown_tables(by_space))
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Tells the data that a model was trained on: a hash of a corpus file, or of a folder of them."""
+"""Hashes of files that decide a training run: corpora, folders of them, and weights."""
 
 import hashlib
 from pathlib import Path

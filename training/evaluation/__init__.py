@@ -1,1 +1,1 @@
-"""What a bundle answers to labelled dialogues, and how good that is."""
+"""Predictions of labelled dialogues, and measures of them."""

@@ -1,4 +1,4 @@
-"""What a model has to beat: answers that need no language model.
+"""Baselines: predictions that need no language model.
 
 All know the training split alone and see the past of a dialogue at most; their predictions are
 compared with a model's by `instructerc-train compare`.
@@ -27,17 +27,17 @@ _HELD_OUT = 5  # one dialogue in so many
 
 
 def runs(only: Sequence[str] = NAMES, seeds: Sequence[int] = SEEDS) -> list[str]:
-    """What the baselines' predictions are called; those of a seed end with it: `turn-graph@1`.
+    """Names of the baselines' predictions; those of a seed end with it: `turn-graph@1`.
 
     Raises:
         ValueError: there is no such baseline, or one is named twice, or a seed.
     """
     if unknown := [name for name in only if name not in NAMES]:
         raise ValueError(f"{unknown[0]!r} is no baseline: {', '.join(NAMES)}")
-    found = [run for name in only for run in _runs(name, seeds)]
-    if twice := [run for place, run in enumerate(found) if run in found[:place]]:
+    names = [run for name in only for run in _runs(name, seeds)]
+    if twice := [run for place, run in enumerate(names) if run in names[:place]]:
         raise ValueError(f"{twice[0]} is asked for twice")
-    return found
+    return names
 
 
 def baselines(
@@ -73,7 +73,7 @@ def out_of_fold(
     only: Sequence[str] = KINDS,
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[tuple[str, Predictions]]:
-    """What those of seeds say of the training split, each dialogue by a model fitted on others."""
+    """Predictions of the training split by baselines with seeds, each fitted on other dialogues."""
     from training.discriminative.fitting import cross_fitted
 
     for name in only:
@@ -126,18 +126,20 @@ def _best_count(train: Split, label_space: LabelSpace) -> int:
     score = own_measure(label_space.name, label_space.names)
     own = [np.flatnonzero(train.dialogues == n) for n in range(train.dialogues.max() + 1)]
     excluded = [own[dialogue] for dialogue in train.dialogues]
-    said = {count: np.zeros(len(train.gold), np.int64) for count in _NEIGHBOURS}
+    predicted = {count: np.zeros(len(train.gold), np.int64) for count in _NEIGHBOURS}
     votes = _before_the_vote(train, len(train.gold), label_space)
-    found = nearest_places(train.vectors, train.vectors, max(_NEIGHBOURS), excluded)
-    for number, nearest in enumerate(found):
+    neighbours = nearest_places(train.vectors, train.vectors, max(_NEIGHBOURS), excluded)
+    for number, nearest in enumerate(neighbours):
         for voters, place in enumerate(nearest, start=1):
             votes[number, train.gold[place]] += 1.0
-            if voters in said:
-                said[voters][number] = votes[number].argmax()
+            if voters in predicted:
+                predicted[voters][number] = votes[number].argmax()
         for count in _NEIGHBOURS:
             if count > len(nearest):  # there are no more
-                said[count][number] = votes[number].argmax()
-    return max(said, key=lambda count: float(score(confusion(train.gold, said[count], labels))))
+                predicted[count][number] = votes[number].argmax()
+    return max(
+        predicted, key=lambda count: float(score(confusion(train.gold, predicted[count], labels)))
+    )
 
 
 def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:
@@ -146,8 +148,8 @@ def _classified(train: Split, asked: Split, label_space: LabelSpace) -> Floats:
     own = own_measure(label_space.name, label_space.names)
 
     def score(strength: float) -> float:
-        said = classified(train, ~held_out, train.contexts[held_out], labels, strength)
-        return float(own(confusion(train.gold[held_out], said.argmax(1), labels)))
+        probabilities = classified(train, ~held_out, train.contexts[held_out], labels, strength)
+        return float(own(confusion(train.gold[held_out], probabilities.argmax(1), labels)))
 
     best = max(_STRENGTHS, key=score) if held_out.any() and not held_out.all() else 1.0
     return classified(train, np.ones_like(held_out), asked.contexts, labels, best)

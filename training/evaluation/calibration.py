@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and the calibrations that mend them."""
+"""Measures how well probabilities are calibrated, and fits calibrations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -61,8 +61,8 @@ def fit_isotonic(log_probabilities: Floats, gold: Ints) -> Isotonic:
     least = 1 / (len(gold) + 2)
     curves = []
     for label, column in enumerate(shares.T):
-        found = IsotonicRegression(y_min=least, y_max=1 - least).fit(column, gold == label)
-        knots = list(zip(found.X_thresholds_.tolist(), found.y_thresholds_.tolist(), strict=True))
+        curve = IsotonicRegression(y_min=least, y_max=1 - least).fit(column, gold == label)
+        knots = list(zip(curve.X_thresholds_.tolist(), curve.y_thresholds_.tolist(), strict=True))
         curves.append(_thinned(knots))
     return Isotonic(tuple(curves))
 
@@ -86,22 +86,22 @@ def calibrated(predictions: Predictions, calibration: Calibration) -> Prediction
     return _with(predictions, calibration(_logarithms(_in_all_orders(predictions))))
 
 
-def cross_fitted(predictions: Predictions, fit: Fit) -> Predictions:
-    """The same answers, each calibrated by what fits other dialogues.
+def cross_calibrated(predictions: Predictions, fit: Fit) -> Predictions:
+    """The same answers, each calibrated by what fits other dialogues (cross-fitting).
 
     The dialogues are dealt into five parts, and each part is calibrated by the other four: what is
     measured is what a calibration is worth on utterances that it was not fitted on. Where there is
     one dialogue only, it stays as it is.
     """
     scores, gold = _logarithms(predictions.probabilities), predictions.gold
-    found = _in_all_orders(predictions)
-    asked = _logarithms(found)
+    probabilities = _in_all_orders(predictions)
+    asked = _logarithms(probabilities)
     parts = predictions.dialogues % _PARTS
     for part in np.unique(parts):
         judged = parts == part
         if not judged.all():
-            found[judged] = fit(scores[~judged], gold[~judged])(asked[judged])
-    return _with(predictions, found)
+            probabilities[judged] = fit(scores[~judged], gold[~judged])(asked[judged])
+    return _with(predictions, probabilities)
 
 
 def reliability(probabilities: Floats, gold: Ints) -> list[Bin]:
@@ -145,8 +145,8 @@ def _in_all_orders(predictions: Predictions) -> Floats:
 
 
 def _logarithms(probabilities: Floats) -> Floats:
-    found: Floats = np.log(np.clip(probabilities, 1e-30, 1))
-    return found
+    logarithms: Floats = np.log(np.clip(probabilities, 1e-30, 1))
+    return logarithms
 
 
 def _with(predictions: Predictions, probabilities: Floats) -> Predictions:

@@ -23,30 +23,31 @@ def compared(models: Sequence[Named]) -> dict[str, Any]:
         NotTheSameUtterances: the models were asked about different utterances.
     """
     (first, ours), *others = models
-    found: dict[str, Any] = {}
+    by_space: dict[str, Any] = {}
     for space, predictions in ours.items():
         own, counts = compared_by(space), own_measure(space, predictions.labels)
-        asked = [(name, said[space]) for name, said in models if space in said]
-        found[space] = {
+        in_space = [(name, theirs[space]) for name, theirs in models if space in theirs]
+        by_space[space] = {
             "compared_by": own,
             "models": {
-                name: measure(said).to_json() | {f"{own}_interval": asdict(interval(said, counts))}
-                for name, said in asked
+                name: measure(theirs).to_json()
+                | {f"{own}_interval": asdict(interval(theirs, counts))}
+                for name, theirs in in_space
             },
             "first": first,
             "leads": {
-                name: asdict(difference(predictions, said[space], counts))
-                for name, said in others
-                if space in said
+                name: asdict(difference(predictions, theirs[space], counts))
+                for name, theirs in others
+                if space in theirs
             },
         }
-    return found
+    return by_space
 
 
-def described(found: Mapping[str, Any]) -> str:
-    """A table in Markdown for each label space, in percent."""
+def markdown_tables(by_space: Mapping[str, Any]) -> str:
+    """A table for each label space of what `compared` returns, in percent."""
     parts = []
-    for space, one in found.items():
+    for space, one in by_space.items():
         own = one["compared_by"]
         lines = [
             f"{space}, {next(iter(one['models'].values()))['utterances']:,} utterances",

@@ -1,4 +1,4 @@
-"""Asks a bundle about labelled dialogues through the parts that serve."""
+"""Predicts labelled dialogues with a bundle, through the parts that serve."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ from training.evaluation.predictions import Answer, Predictions
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a bundle's model said in one label space, without the bundle's calibration.
+    """A model's predictions in one label space, without the bundle's calibration.
 
     Attributes:
-        said: with the prompt that the bundle was trained on, and with those that list the labels
+        predictions: by the prompt that the bundle was trained on, and by those that list the labels
             in other orders.
         prompts: of each answer, in token ids, where they were asked for.
     """
 
-    said: Predictions
+    predictions: Predictions
     prompts: tuple[Prompt, ...] = ()
 
 
@@ -75,14 +75,14 @@ async def evaluate(
             spaces = {**parts.label_spaces, space.name: space}
             return open_recognizer(bundle, tokenizer, spaces, engine, retrieval)
 
-        found = []
+        results = []
         for space, dialogues in labelled:
             parts.recognizer.label_space(space.name)
             if task == "prediction":
                 forecast = await ask_ahead(recognizer(space), space, dialogues, places)
-                found.append(Asked(forecast))
+                results.append(Asked(forecast))
                 continue
-            said = await ask(recognizer(space), space, dialogues, places)
+            predictions = await ask(recognizer(space), space, dialogues, places)
             reordered = []
             for number, other in enumerate(other_orders(space, label_orders), start=1):
                 report(f"{space.name}: order {number} of {label_orders}")
@@ -92,12 +92,12 @@ async def evaluate(
             if prompts:
                 report(f"{space.name}: keeping the prompts")
                 kept = await prompts_of(partial(recognizer, space), space, dialogues)
-            found.append(Asked(with_other_orders(said, reordered), tuple(kept)))
-    return found
+            results.append(Asked(with_other_orders(predictions, reordered), tuple(kept)))
+    return results
 
 
 def uncalibrated(bundle: Bundle) -> Bundle:
-    """The same bundle, which gives probabilities as its model says them."""
+    """The same bundle without its calibration."""
     spaces = {name: one.calibrated(Temperature()) for name, one in bundle.label_spaces.items()}
     return bundle.model_copy(update={"label_spaces": spaces})
 
@@ -108,7 +108,7 @@ async def ask(
     dialogues: Sequence[Dialogue],
     places: asyncio.Semaphore,
 ) -> Predictions:
-    """What a recognizer says of every labelled utterance.
+    """A recognizer's predictions of every labelled utterance.
 
     Args:
         space: by its order of labels, in prompts and in the answers.
@@ -121,8 +121,7 @@ async def ask(
     async for dialogue, read in recognize_all(recognizer, dialogues, space, places):
         for place, utterance in enumerate(dialogue.utterances):
             if utterance.label is not None:
-                gold = space.names.index(space.label(utterance.label).name)
-                answers.append(_answer(dialogue.id, place, gold, read[place], utterance.id))
+                answers.append(_answer(space, dialogue, place, utterance.label, read[place]))
     return Predictions(space.name, space.names, tuple(answers))
 
 
@@ -132,7 +131,7 @@ async def ask_ahead(
     dialogues: Sequence[Dialogue],
     places: asyncio.Semaphore,
 ) -> Predictions:
-    """What a recognizer forecasts of every labelled utterance but the first of its dialogue.
+    """A recognizer's forecasts of every labelled utterance but the first of its dialogue.
 
     Args:
         places: bounds how many utterances are under way at once.
@@ -144,23 +143,27 @@ async def ask_ahead(
     answers: list[Answer] = []
     for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):
         read = await forecast_dialogue(recognizer, dialogue.utterances, space, places)
-        for place, (utterance, said) in enumerate(zip(dialogue.utterances[1:], read, strict=True)):
+        asked = zip(dialogue.utterances[1:], read, strict=True)
+        for place, (utterance, forecast) in enumerate(asked, start=1):
             if utterance.label is not None:
-                gold = space.names.index(space.label(utterance.label).name)
-                answers.append(_answer(dialogue.id, place + 1, gold, said, utterance.id))
+                answers.append(_answer(space, dialogue, place, utterance.label, forecast))
     return Predictions(space.name, space.names, tuple(answers))
 
 
 def _answer(
-    dialogue: str, index: int, gold: int, read: Recognition, utterance: str | None
+    space: LabelSpace, dialogue: Dialogue, index: int, label: str, read: Recognition
 ) -> Answer:
     return Answer(
-        dialogue,
-        index,
-        gold,
-        read.prediction.probabilities,
-        read.prediction.label_mass,
-        tuple(heard.match.demonstration.label for heard in read.demonstrations if heard.shown),
-        utterance,
+        dialogue=dialogue.id,
+        index=index,
+        gold=space.names.index(space.label(label).name),
+        probabilities=read.prediction.probabilities,
+        label_mass=read.prediction.label_mass,
+        demonstrations=tuple(
+            neighbour.match.demonstration.label
+            for neighbour in read.demonstrations
+            if neighbour.shown
+        ),
+        utterance=dialogue.utterances[index].id,
         truncated=read.truncated,
     )

@@ -1,4 +1,4 @@
-"""What a model says when it may say anything: has it learnt to answer with a label, and no more?
+"""Greedy decoding: whether a model has learnt to answer with a label and nothing else.
 
 The service never decodes: it reads the labels' probabilities, so that a model which would rather
 say something else still answers. Here transformers generates from the bundle's weights, greedily,
@@ -41,7 +41,7 @@ async def prompts_of(
     Args:
         open_with: opens the recognizer on an engine; on one that only takes notes.
     """
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for dialogue in tqdm(dialogues, unit=" dialogues", disable=None):
         notes = _Notes()
         # One at a time: the notes are in the order of the utterances.
@@ -53,13 +53,13 @@ async def prompts_of(
             # first is of the prompt as it is.
             first = notes.prompts[:: len(notes.prompts) // len(dialogue.utterances)]
             labelled = zip(dialogue.utterances, first, strict=True)
-            found += [prompt for utterance, prompt in labelled if utterance.label is not None]
-    return found
+            prompts += [prompt for utterance, prompt in labelled if utterance.label is not None]
+    return prompts
 
 
 @dataclass(slots=True)
 class _Notes:
-    """A label engine that answers at once and keeps what it was asked."""
+    """A label engine that answers at once and keeps the prompts."""
 
     prompts: list[Prompt] = field(default_factory=list)
 
@@ -115,8 +115,8 @@ def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
             max_new_tokens=new_tokens, do_sample=False, eos_token_id=tokens.end, pad_token_id=pad
         )
         with torch.inference_mode():
-            said = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
-        return written(said[:, width:])
+            generated = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
+        return written(generated[:, width:])
 
     def speak(prompts: Sequence[Prompt], verbalizers: Sequence[str]) -> list[str]:
         template = bundle.prompt_template
@@ -127,8 +127,8 @@ def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
         texts = [""] * len(prompts)
         with tqdm(total=len(prompts), unit=" answers", disable=None) as bar:
             for places, room in _batches(prompts, bundle.max_tokens, longest + 1):
-                said = say([prompts[place] for place in places], room)
-                for place, text in zip(places, said, strict=True):
+                spoken = say([prompts[place] for place in places], room)
+                for place, text in zip(places, spoken, strict=True):
                     texts[place] = meant.get(text, text)
                 bar.update(len(places))
         return texts
@@ -156,7 +156,7 @@ def _batches(
 def with_spoken(
     predictions: Predictions, texts: Sequence[str], verbalizers: Mapping[str, str]
 ) -> Predictions:
-    """The answers with what the model said, and which label's verbalizer that is and no more.
+    """The answers with the decoded texts, and the label that each is the verbalizer of.
 
     Args:
         texts: of each answer.

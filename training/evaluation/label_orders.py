@@ -1,4 +1,4 @@
-"""How much an answer hangs on the order in which prompts list the labels."""
+"""How much answers depend on the order in which prompts list the labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +13,12 @@ def other_orders(label_space: LabelSpace, count: int, seed: int = 0) -> list[Lab
     """The label space with its labels in random orders, never the published one."""
     rng = np.random.default_rng(seed)
     places = np.arange(len(label_space.labels))
-    found: list[LabelSpace] = []
-    while len(found) < count:
+    orders: list[LabelSpace] = []
+    while len(orders) < count:
         order = rng.permutation(places)
         if (order != places).any():
-            found.append(replace(label_space, labels=tuple(label_space.labels[n] for n in order)))
-    return found
+            orders.append(replace(label_space, labels=tuple(label_space.labels[n] for n in order)))
+    return orders
 
 
 def in_order(predictions: Predictions, labels: tuple[str, ...]) -> Predictions:
@@ -62,5 +62,5 @@ def flip_rate(predictions: Predictions) -> float:
     Args:
         predictions: asked in one other order at least.
     """
-    said = predictions.probabilities.argmax(1)[:, np.newaxis]
-    return float((predictions.reordered.argmax(2) != said).mean())
+    published = predictions.probabilities.argmax(1)[:, np.newaxis]
+    return float((predictions.reordered.argmax(2) != published).mean())

@@ -5,7 +5,7 @@ once. MELD, EmoryNLP and IEMOCAP are compared by weighted F1, DailyDialog by mic
 neutral (Ghosal et al. 2020, COSMIC, arXiv 2010.02795, section 4.3).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
@@ -57,10 +57,10 @@ class Metrics:
             where none was shown.
         label_order_flip_rate: how often another order of the prompt's labels changes the answer;
             None where none was asked in.
-        invalid_rate: how often what the model says, let speak, is no verbalizer and nothing else.
+        invalid_rate: how often a freely decoded text is not exactly a verbalizer.
         free_decode_agreement: how often that is the verbalizer of the label scored highest; None,
-            both of them, where it was not let speak.
-        confusion: gold labels down, said labels across.
+            both of them, where nothing was decoded.
+        confusion: gold labels down, predicted labels across.
     """
 
     utterances: int
@@ -119,16 +119,10 @@ def measure(predictions: Predictions) -> Metrics:
         brier=brier(probabilities, gold),
         calibration_error=calibration_error(probabilities, gold),
         label_mass=float(np.mean([answer.label_mass for answer in predictions.answers])),
-        demonstration_agreement=(
-            float(np.mean([label == predictions.labels[place] for label, place in shown]))
-            if shown
-            else None
-        ),
+        demonstration_agreement=_rate([label == predictions.labels[at] for label, at in shown]),
         label_order_flip_rate=flip_rate(predictions) if predictions.reordered.size else None,
-        invalid_rate=float(np.mean([said is None for said, _ in spoken])) if spoken else None,
-        free_decode_agreement=(
-            float(np.mean([said == label for said, label in spoken])) if spoken else None
-        ),
+        invalid_rate=_rate([label is None for label, _ in spoken]),
+        free_decode_agreement=_rate([label == highest for label, highest in spoken]),
         accuracy_at_coverage=accuracy_at_coverage(probabilities, gold),
         labels={
             name: LabelMetrics(float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
@@ -138,10 +132,10 @@ def measure(predictions: Predictions) -> Metrics:
     )
 
 
-def confusion(gold: Ints, said: Ints, labels: int) -> Floats:
-    """How often each label was said of each gold one, shape (labels, labels), gold down."""
+def confusion(gold: Ints, predicted: Ints, labels: int) -> Floats:
+    """How often each label is predicted for each gold one, shape (labels, labels), gold down."""
     matrix = np.zeros((labels, labels))
-    np.add.at(matrix, (gold, said), 1.0)
+    np.add.at(matrix, (gold, predicted), 1.0)
     return matrix
 
 
@@ -155,8 +149,8 @@ def by_label(matrix: Floats) -> tuple[Floats, Floats, Floats]:
         Each of shape (..., labels).
     """
     right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    said, gold = matrix.sum(-2), matrix.sum(-1)
-    return _share(right, said), _share(right, gold), _share(2 * right, said + gold)
+    predicted, gold = matrix.sum(-2), matrix.sum(-1)
+    return _share(right, predicted), _share(right, gold), _share(2 * right, predicted + gold)
 
 
 def weighted_f1(matrix: Floats) -> Floats:
@@ -166,7 +160,7 @@ def weighted_f1(matrix: Floats) -> Floats:
 
 
 def macro_f1(matrix: Floats) -> Floats:
-    """Mean F1 of the labels that occur, in gold or in what was said; shape (...)."""
+    """Mean F1 of the labels that occur, in gold or in predictions; shape (...)."""
     occurs = (matrix.sum(-1) + matrix.sum(-2)) > 0
     return _share((by_label(matrix)[2] * occurs).sum(-1), occurs.sum(-1).astype(np.float64))
 
@@ -175,8 +169,8 @@ def micro_f1(matrix: Floats, without: Ints) -> Floats:
     """F1 over all labels together but those at some places; shape (...)."""
     kept = np.setdiff1d(np.arange(matrix.shape[-1]), without)
     right = np.diagonal(matrix, axis1=-2, axis2=-1)[..., kept].sum(-1)
-    said, gold = matrix.sum(-2)[..., kept].sum(-1), matrix.sum(-1)[..., kept].sum(-1)
-    return _share(2 * right, said + gold)
+    predicted, gold = matrix.sum(-2)[..., kept].sum(-1), matrix.sum(-1)[..., kept].sum(-1)
+    return _share(2 * right, predicted + gold)
 
 
 def accuracy(matrix: Floats) -> Floats:
@@ -202,6 +196,11 @@ def accuracy_at_coverage(probabilities: Floats, gold: Ints) -> dict[float, float
     return {share: float(right[: max(1, round(share * len(right)))].mean()) for share in _COVERAGES}
 
 
+def _rate(hits: Sequence[bool]) -> float | None:
+    """The share of hits; None where nothing was tried."""
+    return float(np.mean(hits)) if hits else None
+
+
 def _share(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return found
+    shares: Floats = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return shares

@@ -1,6 +1,6 @@
-"""What a model said of labelled utterances, and the file that keeps it.
+"""Predictions of labelled utterances, and the file that keeps them.
 
-A file keeps probabilities as the model said them, before any calibration: one that was fitted on
+A file keeps probabilities before any calibration: one that was fitted on
 the same utterances would make them look better than they are.
 
 One JSON object a line: `{"label_space": "meld", "dialogue": "dev_sent_emo/0", "index": 3,
@@ -32,7 +32,7 @@ class PredictionsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a model said that might say anything, and the label that it is the verbalizer of."""
+    """A text that a model decoded freely, and the label that it is the verbalizer of."""
 
     text: str
     label: str | None
@@ -40,7 +40,7 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was said of one labelled utterance.
+    """A prediction of one labelled utterance.
 
     Attributes:
         dialogue: the dialogue's id; `index` is the utterance's place in it.
@@ -51,7 +51,7 @@ class Answer:
         utterance: the utterance's own id, where it has one.
         reordered: probabilities by prompts that list the labels in other orders; themselves in the
             label space's.
-        spoken: where the model was let speak.
+        spoken: where the model decoded freely.
         truncated: whether it read only the end of the utterance, which is longer than it reads.
     """
 
@@ -99,16 +99,16 @@ class Predictions:
         return np.asarray([numbers.setdefault(a.dialogue, len(numbers)) for a in self.answers])
 
 
-def write_predictions(found: Sequence[Predictions], path: Path) -> None:
+def write_predictions(by_space: Sequence[Predictions], path: Path) -> None:
     """Write predictions, those of each label space after the other."""
     write_json_lines(
-        (_row(predictions, answer) for predictions in found for answer in predictions.answers),
+        (_row(predictions, answer) for predictions in by_space for answer in predictions.answers),
         path,
     )
 
 
 def name_of(path: Path) -> str:
-    """What a file of predictions is called: as an experiment's run, whose folder it is in, or so.
+    """The name of a file of predictions: that of its run's folder in an experiment, or its own.
 
     `NAME@SEED/development.jsonl` is `NAME@SEED`, as is `NAME@SEED.jsonl`.
     """
@@ -117,7 +117,7 @@ def name_of(path: Path) -> str:
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """What files of predictions are called: by their paths, where two would be called alike.
+    """The names of files of predictions: their paths, where two names would be the same.
 
     Raises:
         ValueError: a file is named twice.
@@ -182,7 +182,8 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     if not answers:
         raise PredictionsError(f"{path}: holds no prediction")
     return {
-        space: Predictions(space, labels[space], tuple(said)) for space, said in answers.items()
+        space: Predictions(space, labels[space], tuple(of_space))
+        for space, of_space in answers.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Which dialogues a bundle is asked about in which label space, before anything is started."""
+"""Which dialogues a bundle is evaluated on, by label space."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -38,11 +38,11 @@ def by_label_space(
         if unified is not None
     ]
     spaces: dict[str, LabelSpace] = {}
-    found: dict[str, dict[str, Dialogue]] = {}
+    by_space: dict[str, dict[str, Dialogue]] = {}
     sources: dict[tuple[str, str], Path] = {}
     for path, space, dialogues in (*own, *mapped):
         spaces[space.name] = space
-        together = found.setdefault(space.name, {})
+        together = by_space.setdefault(space.name, {})
         for dialogue in dialogues:
             if dialogue.id in together:
                 raise DatasetError(
@@ -51,7 +51,7 @@ def by_label_space(
                 )
             together[dialogue.id] = dialogue
             sources[space.name, dialogue.id] = path
-    return [(spaces[name], tuple(together.values())) for name, together in found.items()]
+    return [(spaces[name], tuple(together.values())) for name, together in by_space.items()]
 
 
 def check_labelled(corpus: Corpus, task: Task = "main") -> None:

@@ -1,4 +1,4 @@
-"""What a bundle's answers are worth, and the calibration that makes the most of them."""
+"""Scores of a bundle's predictions, and the calibration fitted to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from service.decoding.bundle import (
 )
 from service.files import place_of_file
 from service.outputs import rewritten
-from training.evaluation.calibration import FITS, calibrated, cross_fitted, fitted
+from training.evaluation.calibration import FITS, calibrated, cross_calibrated, fitted
 from training.evaluation.metrics import TITLES, Metrics, measure
 from training.evaluation.predictions import Predictions, write_predictions
 
@@ -30,7 +30,7 @@ class Scores:
     """How a bundle does in one label space.
 
     Attributes:
-        served: by the bundle's own calibration.
+        served: with the bundle's own calibration.
         fitted: what calibrates these utterances best.
         mended: by calibrations of that kind, each utterance by one that was fitted on other
             dialogues.
@@ -50,7 +50,7 @@ class Scores:
         Of curves, only that there are some: `bundle.json` has them, and the labels' shares.
         """
         served, mended = self.served, self.mended
-        found = {
+        figures = {
             "label_space": self.label_space,
             "utterances": served.utterances,
             **{name: _percent(getattr(served, name)) for name in TITLES},
@@ -66,48 +66,48 @@ class Scores:
             "free_decode_agreement": _rounded(served.free_decode_agreement),
         }
         if isinstance(self.fitted, Temperature):
-            return found | {"calibration": "temperature", "temperature": self.fitted.value}
-        return found | {"calibration": "isotonic"}
+            return figures | {"calibration": "temperature", "temperature": self.fitted.value}
+        return figures | {"calibration": "isotonic"}
 
 
-def score(said: Predictions, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
-    """The scores of what a bundle's model said.
+def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
+    """The scores of a bundle's predictions.
 
     Args:
-        said: without the bundle's calibration.
+        predictions: without the bundle's calibration.
         trained: the label space as the bundle has it.
         kind: which calibration to fit.
     """
-    fit = fitted(said, FITS[kind])
+    fit = fitted(predictions, FITS[kind])
     return Scores(
-        said.label_space,
-        measure(calibrated(said, trained.calibration)),
+        predictions.label_space,
+        measure(calibrated(predictions, trained.calibration)),
         fit,
-        measure(cross_fitted(said, FITS[kind])),
-        _shares(calibrated(said, fit)),
+        measure(cross_calibrated(predictions, FITS[kind])),
+        _shares(calibrated(predictions, fit)),
     )
 
 
 def keep(
-    said: Sequence[Predictions],
+    predictions: Sequence[Predictions],
     scores: Sequence[Scores],
     bundles: Sequence[Path],
-    predictions: Path | None,
+    file: Path | None,
 ) -> None:
-    """Write scores and calibrations into bundles or adapters, and then what was said to a file.
+    """Write scores and calibrations into bundles or adapters, and then predictions to a file.
 
     The file says that all is done: an experiment that was stopped goes on by it.
 
     Args:
-        said: without a calibration, so that others can be fitted and judged by it.
+        predictions: not calibrated, so that calibrations can be fitted to the file and judged.
 
     Raises:
         BundleError: as `record`.
     """
     for folder in bundles:
         record(scores, folder)
-    if predictions is not None:
-        write_predictions(said, predictions)
+    if file is not None:
+        write_predictions(predictions, file)
 
 
 def record(scores: Sequence[Scores], folder: Path) -> None:
@@ -148,11 +148,13 @@ def recordable(folder: Path, label_spaces: Sequence[str]) -> Bundle:
     return bundle
 
 
-def _shares(said: Predictions) -> dict[str, float]:
+def _shares(predictions: Predictions) -> dict[str, float]:
     """Each label's share of the answers."""
-    counts = np.bincount(said.probabilities.argmax(axis=1), minlength=len(said.labels))
-    shares = (counts / len(said.answers)).round(4).tolist()
-    return dict(zip(said.labels, shares, strict=True))
+    counts = np.bincount(
+        predictions.probabilities.argmax(axis=1), minlength=len(predictions.labels)
+    )
+    shares = (counts / len(predictions.answers)).round(4).tolist()
+    return dict(zip(predictions.labels, shares, strict=True))
 
 
 def _percent(share: float | None) -> float | None:

@@ -21,6 +21,6 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def model_and_seed(name: str) -> tuple[str, str | None]:
-    """What a run is of: `NAME@SEED` taken apart; without a seed it is a model's only one."""
+    """The parts of `NAME@SEED`; without a seed, the name and None."""
     model, _, seed = name.rpartition("@")
     return (model, seed or None) if model else (name, None)

@@ -109,17 +109,22 @@ def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0)
 def pairs(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int) -> list[Pair]:
     """Pairs with utterances that are drawn to be corrected."""
     rng = random.Random(seed)
-    said = _read(dialogues, encode)
-    count = len(said.texts)
+    utterances = _read(dialogues, encode)
+    count = len(utterances.texts)
     drawn = rng.sample(range(count), min(_CORRECTED, count))
-    again = [(index, text) for index in drawn for text in _again(said.texts[index], rng)]
-    found = [
-        Pair(float(said.vectors[index] @ vector), said.alike(index, index), len(text.split()), True)
+    again = [(index, text) for index in drawn for text in _again(utterances.texts[index], rng)]
+    drawn_pairs = [
+        Pair(
+            float(utterances.vectors[index] @ vector),
+            utterances.alike(index, index),
+            len(text.split()),
+            True,
+        )
         for (index, text), vector in zip(again, encode([text for _, text in again]), strict=True)
     ]
     for index in drawn:
-        found += _elsewhere(said, index, rng)
-    return found
+        drawn_pairs += _elsewhere(utterances, index, rng)
+    return drawn_pairs
 
 
 def _again(text: str, rng: random.Random) -> Iterator[str]:
@@ -132,32 +137,32 @@ def _again(text: str, rng: random.Random) -> Iterator[str]:
         yield " ".join(words[n] for n in sorted(rng.sample(range(len(words)), len(words) // 2)))
 
 
-def _elsewhere(said: _Utterances, index: int, rng: random.Random) -> Iterator[Pair]:
+def _elsewhere(utterances: _Utterances, index: int, rng: random.Random) -> Iterator[Pair]:
     """An utterance beside others of its dialogue and of other ones."""
 
     def beside(other: int) -> Pair:
-        similarity = float(said.vectors[index] @ said.vectors[other])
-        return Pair(similarity, said.alike(index, other), said.words(other), False)
+        similarity = float(utterances.vectors[index] @ utterances.vectors[other])
+        return Pair(similarity, utterances.alike(index, other), utterances.words(other), False)
 
-    count = len(said.texts)
+    count = len(utterances.texts)
     for other in (index + 1, index + 2, index - 1, index + 4):
-        if 0 <= other < count and said.dialogues[other] == said.dialogues[index]:
+        if 0 <= other < count and utterances.dialogues[other] == utterances.dialogues[index]:
             if other == index + 1:
                 yield beside(other)
-            if said.texts[other] != said.texts[index]:
-                there = said.alike(index, index)
+            if utterances.texts[other] != utterances.texts[index]:
+                there = utterances.alike(index, index)
                 yield beside(other)._replace(context_similarity=there, put_there=True)
     chance = rng.randrange(count)
-    if said.dialogues[chance] != said.dialogues[index]:
+    if utterances.dialogues[chance] != utterances.dialogues[index]:
         yield beside(chance)
-    if said.words(index) >= _EVERYWHERE:
+    if utterances.words(index) >= _EVERYWHERE:
         place = rng.randrange(count)
-        yield Pair(1.0, said.alike(index, place), said.words(index), True)
-    nearest = np.argsort(-(said.vectors @ said.vectors[index]))[: _NEAREST + 1]
+        yield Pair(1.0, utterances.alike(index, place), utterances.words(index), True)
+    nearest = np.argsort(-(utterances.vectors @ utterances.vectors[index]))[: _NEAREST + 1]
     for other in nearest.tolist():
-        long = said.words(other) > _HALVED
-        if said.dialogues[other] != said.dialogues[index] and not (
-            long and said.texts[other] == said.texts[index]
+        long = utterances.words(other) > _HALVED
+        if utterances.dialogues[other] != utterances.dialogues[index] and not (
+            long and utterances.texts[other] == utterances.texts[index]
         ):
             yield beside(other)
 
@@ -176,16 +181,16 @@ def _read(dialogues: Sequence[Dialogue], encode: EncodeTexts) -> _Utterances:
     return _Utterances(tuple(texts), tuple(numbers), vectors, tuple(contexts))
 
 
-def _fitted(found: Sequence[Pair]) -> Trust:
+def _fitted(sample: Sequence[Pair]) -> Trust:
     from sklearn.linear_model import LogisticRegression
 
-    if len({pair.same for pair in found}) < 2:
+    if len({pair.same for pair in sample}) < 2:
         raise ValueError("these dialogues hold no two utterances to compare: give more")
     # What `Trust.log_odds` multiplies each coefficient with.
     model = LogisticRegression(C=100.0, max_iter=1000)
     model.fit(
-        _features(found),
-        [pair.same for pair in found],
+        _features(sample),
+        [pair.same for pair in sample],
     )
     line, context, verbatim = (round(float(value), 2) for value in model.coef_[0])
     if line <= 0 or context < 0:
@@ -193,13 +198,13 @@ def _fitted(found: Sequence[Pair]) -> Trust:
     return Trust(round(float(model.intercept_[0]), 2), line, context, max(0.0, verbatim))
 
 
-def _features(found: Sequence[Pair]) -> Floats:
+def _features(sample: Sequence[Pair]) -> Floats:
     alone = [
         Trust(0.0, 1.0, 0.0, 0.0),
         Trust(0.0, 0.0, 1.0, 0.0),
         Trust(0.0, 0.0, 0.0, 1.0),
     ]
-    return np.asarray([[_log_odds(one, pair) for one in alone] for pair in found])
+    return np.asarray([[_log_odds(one, pair) for one in alone] for pair in sample])
 
 
 def _log_odds(trust: Trust, pair: Pair) -> float:
@@ -207,7 +212,7 @@ def _log_odds(trust: Trust, pair: Pair) -> float:
 
 
 def record_trust(trust: Trust, folder: Path) -> None:
-    """Write it into the `bundle.json` of a bundle or an adapter.
+    """Write fitted trust into the `bundle.json` of a bundle or an adapter.
 
     Raises:
         BundleError: no bundle.

@@ -1,1 +1,1 @@
-"""From examples and a base to weights, and from weights to a bundle."""
+"""Trains weights from examples and a base, and makes a bundle of them."""

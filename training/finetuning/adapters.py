@@ -1,11 +1,11 @@
-"""The adapter of a recipe, and what a merge into its base could not keep of it."""
+"""Adapters of recipes, and checks that a merge into the base keeps all of one."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.files import written_whole
-from training.finetuning.soundness import config_of, without_weights
+from training.finetuning.model_inspection import config_of, without_weights
 from training.recipe import Lora, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def lora_config(lora: Lora) -> "LoraConfig":
-    """What peft makes of a recipe's adapter."""
+    """The peft configuration of a recipe's adapter."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -30,21 +30,21 @@ def lora_config(lora: Lora) -> "LoraConfig":
 
 
 def name_base(adapter: Path, name: str) -> None:
-    """Have an adapter's configuration, if there is one, name its base rather than a folder here.
+    """Name the base in an adapter's configuration, if there is one, in place of a local folder.
 
-    At the end: where peft saves an adapter it looks for the base by this name, on a model hub if
-    no folder has it.
+    Call it last: when peft saves an adapter it looks up the base by this name, on a model hub if
+    there is no such folder.
     """
     path = adapter / "adapter_config.json"
     if path.is_file():
-        described = json.loads(path.read_text(encoding="utf-8"))
-        described["base_model_name_or_path"] = name
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = name
         with written_whole(path) as file:
-            file.write(json.dumps(described, indent=2, sort_keys=True))
+            file.write(json.dumps(config, indent=2, sort_keys=True))
 
 
 def check_base(recipe: Recipe, base: Path) -> None:
-    """See that the base can be trained as the recipe says, and served; its weights are not read.
+    """Check that the base can be trained as the recipe says, and served; reads no weights.
 
     Raises:
         RecipeError: prompts longer than the base reads, or an adapter on modules that it does not
@@ -74,7 +74,7 @@ def check_base(recipe: Recipe, base: Path) -> None:
 
 
 def dropout_key(config: "PretrainedConfig") -> str | None:
-    """What a base's configuration calls the dropout of its hidden states, if it has one."""
+    """The key of a base's configuration that sets dropout of hidden states, if there is one."""
     known = (key for key in ("dropout", "hidden_dropout", "resid_pdrop") if hasattr(config, key))
     return next(known, None)
 
@@ -85,13 +85,13 @@ def _problem(model: "PreTrainedModel", name: str, linear: bool) -> str | None:
     from transformers.pytorch_utils import Conv1D
 
     modules = dict(model.named_modules())
-    found = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
-    if not found:
+    matches = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
+    if not matches:
         last = {path.rpartition(".")[2] for path, m in modules.items() if isinstance(m, nn.Linear)}
         return f"is no module of the base; its linear ones are {', '.join(sorted(last))}"
-    if any(_is_tied(model, module) for module in found):
+    if any(_is_tied(model, module) for module in matches):
         return "is tied to another module's weights: merged, it would change that module too"
-    if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in found):
+    if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in matches):
         return "is not linear: vLLM and a merge have no low-rank change of it"
     return None
 

@@ -1,7 +1,7 @@
-"""What a model makes of examples of the main task, on transformers, as training looks at it.
+"""Label probabilities of a model under training, for development scores and pseudo-labels.
 
-By the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the service
-would answer.
+They are of the first tokens of verbalizers alone; `instructerc-train evaluate` reports what the
+service would answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ def development_scores(
     compute: ComputeType,
     trees: bool = True,
 ) -> dict[str, float]:
-    """By what is asked, the measure by which models are compared in its label space, in percent.
+    """Scores in percent, by what is asked, of the measure that its label space is compared by.
 
     Args:
         model: what is called, `causal` or what wraps it.
-        held: examples of one label space each; what has none gets no score.
+        held: examples of one label space each; an empty list gets no score.
         compute: what it computes in.
         trees: whether it reads rows of several examples.
     """
@@ -58,7 +58,7 @@ def probabilities(
     compute: ComputeType,
     trees: bool = True,
 ) -> list[Floats]:
-    """How likely each label is, for each example, shape (labels,) in its label space's order.
+    """Label probabilities for each example, shape (labels,), in its label space's order.
 
     Args:
         model: what is called, `causal` or what wraps it.
@@ -69,14 +69,15 @@ def probabilities(
 
     spaces = {example.label_space.name: example.label_space for example in examples}
     first = {name: first_tokens(settings, space) for name, space in spaces.items()}
-    said: list[Floats] = []
+    likely: list[Floats] = []
+    asked = iter(examples)  # rows keep their order
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
     for start in range(0, len(rows), _ROWS):
         batch = collate(rows[start : start + _ROWS], trees)
         cast = torch.autocast(causal.device.type, torch.bfloat16, enabled=compute == "bfloat16")
         with torch.no_grad(), cast:
             logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
-        for scores in logits:
-            of_labels = scores[first[examples[len(said)].label_space.name]]
-            said.append(of_labels.double().softmax(-1).numpy())
-    return said
+        for of_vocabulary in logits:
+            of_labels = of_vocabulary[first[next(asked).label_space.name]]
+            likely.append(of_labels.double().softmax(-1).numpy())
+    return likely

@@ -35,7 +35,7 @@ class WeightAverage:
         self._steps = 0
 
     def add(self) -> None:
-        """Take the weights as they are into the mean."""
+        """Add the current weights to the mean."""
         self._steps += 1
         for name, weights in self._trained():
             if self._steps == 1:
@@ -46,7 +46,7 @@ class WeightAverage:
                 self._mean[name] = mean.lerp_(weights.detach(), 1 / self._steps)
 
     def apply(self) -> None:
-        """Give the model the mean weights, if there are any."""
+        """Set the model to the mean weights, if there are any."""
         import torch
 
         with torch.no_grad():
@@ -55,7 +55,7 @@ class WeightAverage:
                     weights.copy_(self._mean[name])
 
     def save(self, folder: Path) -> None:
-        """Keep the mean in a checkpoint's folder."""
+        """Save the mean in a checkpoint's folder."""
         from safetensors.torch import save_file
 
         if self._steps:
@@ -65,7 +65,7 @@ class WeightAverage:
             (folder / _STEPS).write_text(json.dumps({"steps": self._steps}), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint's mean, if it has one."""
+        """Load a checkpoint's mean, if it has one."""
         from safetensors.torch import load_file
 
         if (folder / _STEPS).is_file():

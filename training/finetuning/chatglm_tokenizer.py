@@ -1,4 +1,4 @@
-"""The tokenizers of ChatGLM2, ChatGLM3 and GLM-4-9B, which come as code, made such without any.
+"""Converts the tokenizers of ChatGLM2, ChatGLM3 and GLM-4-9B, which are code, to plain files.
 
 Of the first two, what must be so: pieces are joined as sentencepiece's BPE joins them; the special
 tokens [MASK], [gMASK], [sMASK], sop and eop follow the pieces in this order; every text begins with
@@ -143,8 +143,8 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
     )
 
     def ids(text: str) -> list[int]:
-        said: list[str] = pieces.encode(text, out_type=str)
-        return [numbers[p] if p in numbers else pieces.piece_to_id(p) for p in said]
+        tokens: list[str] = pieces.encode(text, out_type=str)
+        return [numbers[p] if p in numbers else pieces.piece_to_id(p) for p in tokens]
 
     end = pieces.id_to_piece(pieces.eos_id()) if pieces.eos_id() >= 0 else None
     # So that "</s>" in a text is a text, as sentencepiece has it.
@@ -153,7 +153,7 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
 
 
 def _normalizer(spec: Any) -> Any:
-    """What sentencepiece does to a text before it looks for pieces."""
+    """The normalizer that sentencepiece applies to a text before it looks for pieces."""
     from tokenizers import Regex, normalizers
 
     steps: list[Any] = []
@@ -186,8 +186,8 @@ def _of_ranks(path: Path, data: bytes, source: Path) -> tuple["Tokenizer", Ids, 
     converter = Converter(str(path))
     made: Tokenizer = converter.converted()
     config = source / "tokenizer_config.json"
-    described = read_json(config)
-    added = _added_tokens(config, described)
+    settings = read_json(config)
+    added = _added_tokens(config, settings)
     for number, token in sorted(added.items()):
         made.add_special_tokens([AddedToken(token, normalized=False, special=True)])
         if made.token_to_id(token) != number:
@@ -217,17 +217,17 @@ def _of_ranks(path: Path, data: bytes, source: Path) -> tuple["Tokenizer", Ids, 
     )
 
     def ids(text: str) -> Sequence[int]:
-        found: list[int] = encoding.encode(text, allowed_special="all")
-        return found
+        numbers: list[int] = encoding.encode(text, allowed_special="all")
+        return numbers
 
-    end = described.get("eos_token", "<|endoftext|>")
-    pad = described.get("pad_token", end)
+    end = settings.get("eos_token", "<|endoftext|>")
+    pad = settings.get("pad_token", end)
     return made, ids, {"eos_token": end, "pad_token": pad}
 
 
-def _added_tokens(path: Path, described: Mapping[str, Any]) -> dict[int, str]:
-    found = described.get("added_tokens_decoder")
+def _added_tokens(path: Path, settings: Mapping[str, Any]) -> dict[int, str]:
+    decoder = settings.get("added_tokens_decoder")
     try:
-        return {int(number): str(each["content"]) for number, each in dict(found or {}).items()}
+        return {int(number): str(each["content"]) for number, each in dict(decoder or {}).items()}
     except (ValueError, TypeError, KeyError):
         raise ModelFolderError(f"{path}: added_tokens_decoder is broken", AGAIN) from None

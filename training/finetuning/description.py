@@ -1,4 +1,4 @@
-"""What `bundle.json` says of the bundle that a merge will make of a run."""
+"""Describes, for `bundle.json`, the bundle that a merge makes of a run."""
 
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.version import VERSION
@@ -7,7 +7,7 @@ from training.mixture.sources import Sources
 from training.recipe import Recipe
 
 
-def bundle_of(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> Bundle:
+def bundle_of(recipe: Recipe, revision: str, sources: Sources) -> Bundle:
     predicts = any(stage.tasks.prediction for stage in recipe.stages)
     files = {f.path for stage in recipe.stages for f in stage.corpora}
     return Bundle(
@@ -22,7 +22,7 @@ def bundle_of(recipe: Recipe, revision: str, sources: Sources, encoder: str) -> 
         tasks=("main", "prediction") if predicts else ("main",),
         languages=recipe.languages,
         label_spaces={n: trained_labels(sources.label_spaces[n]) for n in recipe.label_spaces},
-        encoder=encoder,
+        encoder=sources.encoder,
         data={path.as_posix(): fingerprint(sources.data / path) for path in sorted(files)},
         code_version=VERSION,
     )

@@ -1,4 +1,4 @@
-"""Whether a bundle will answer in the label spaces that it is trained and scored in."""
+"""Checks that a bundle answers in the label spaces that it is trained and scored in."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ from training.recipe import Recipe, RecipeError, Stage
 def check_label_spaces(
     recipe: Recipe, stages: Sequence[tuple[Stage, Sequence[Corpus]]], sources: Sources
 ) -> None:
-    """See that the bundle will answer in no label space that the model never saw.
+    """Check that every label space of the bundle is trained by a stage.
 
     Raises:
-        RecipeError: it would; the message names the label space.
+        RecipeError: one is not; the message names the label space.
     """
     if not recipe.stages:
         return
@@ -37,10 +37,10 @@ def check_label_spaces(
 
 
 def check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
-    """See that what is to be scored has labels that the bundle answers in.
+    """Check that every split to be scored has labels that the bundle answers in.
 
     Raises:
-        RecipeError: it has none; the message names the corpus.
+        RecipeError: one has none; the message names the corpus.
     """
     for corpus in held_out:
         if not {corpus.label_space.name, UNIFIED} & {*recipe.label_spaces}:
@@ -51,7 +51,7 @@ def check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
 
 
 def check_development(recipe: Recipe, development: Sequence[Corpus]) -> None:
-    """See that every development corpus says which epoch is better, before one is trained.
+    """Check that epochs can be compared on every development corpus.
 
     Raises:
         RecipeError: a corpus has no label that could be scored, or a stage that keeps its best

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from service.decoding.model_files import AGAIN
 from service.decoding.precision import ComputeType
 from training.finetuning.adapters import dropout_key, lora_config
+from training.finetuning.model_inspection import loading
 from training.finetuning.row_sharing import takes_positions
-from training.finetuning.soundness import loading
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def load_model(
     compute: ComputeType,
     dropout: float | None = None,
 ) -> tuple[Any, "PreTrainedModel"]:
-    """The model to train, from a finished stage if there is one, and the language model in it.
+    """Load the model to train, from a finished stage if there is one; also its language model.
 
     Args:
         finished: the folder of that stage's adapter, or of its weights where all are trained.

@@ -1,4 +1,4 @@
-"""Fingerprints of what a run is trained from, so that it goes on from nothing else."""
+"""Fingerprints of a run's inputs: a run goes on only where they are the same."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def material_of(
     stages: Sequence[tuple[Stage, Sequence[Corpus]]],
     sources: Sources,
 ) -> dict[str, str | int]:
-    """Each thing that decides what stages learn, by its name: a run that goes on must find it so.
+    """Fingerprints, by name, of the inputs that decide what stages learn.
 
     Args:
         bundle: says which base, encoder and corpus files.

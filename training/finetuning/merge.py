@@ -1,4 +1,4 @@
-"""Merges what was trained into its base: the model bundle that the service loads."""
+"""Merges an adapter into its base: the model bundle that the service loads."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from service.decoding.model_files import AGAIN
 from service.decoding.tokenizer import load_tokenizer
 from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
-from training.finetuning.soundness import (
+from training.finetuning.model_inspection import (
     check_fits,
     loading,
     look_at_adapter,
@@ -64,11 +64,11 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     changes = look_at_adapter(adapter)
     bundle = read_bundle(adapter)
     look_at_base(base)
-    found = base_revision(base)
-    if found != bundle.base.revision:
+    revision = base_revision(base)
+    if revision != bundle.base.revision:
         raise BundleError(
             f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, "
-            f"{base} is {found}"
+            f"{base} is {revision}"
         )
     folder = adapter if changes is None else base
     model = without_weights(folder)

@@ -1,4 +1,4 @@
-"""The loss of packed examples, and what a model answers to them.
+"""The loss of packed examples, and a model's logits for them.
 
 Only the tokens that are asked about pass through the language-model head.
 """
@@ -59,17 +59,19 @@ def packed_loss(
 
 
 def _softened(losses: "torch.Tensor", logits: "torch.Tensor", batch: Batch) -> "torch.Tensor":
-    """The losses of tokens, shape (T,), where a target is soft with that target's instead."""
+    """The losses of tokens, shape (T,), with those of soft targets put in place."""
     at, tokens = batch.soft.to(losses.device).unbind(1)
-    said = logits[at, tokens] - logits.logsumexp(-1)[at]
-    soft = losses.new_zeros(losses.shape).index_add(0, at, -batch.shares.to(losses.device) * said)
+    log_probabilities = logits[at, tokens] - logits.logsumexp(-1)[at]
+    soft = losses.new_zeros(losses.shape).index_add(
+        0, at, -batch.shares.to(losses.device) * log_probabilities
+    )
     return losses.index_fill(0, at, 0.0) + soft
 
 
 def logits_at(
     model: Any, causal: "PreTrainedModel", batch: Batch, asked: "torch.Tensor"
 ) -> "torch.Tensor":
-    """What the model expects after some tokens, shape (asked, vocabulary), float32.
+    """Next-token logits at some tokens, shape (asked, vocabulary), float32.
 
     Args:
         asked: flat indexes into the batch's (rows * L) tokens.

@@ -80,10 +80,10 @@ class _Tree:
         """How many tokens the example would add."""
         node, shared = -1, 0
         for segment in example.segments[:-1]:
-            found = self.children.get((node, segment))
-            if found is None:
+            child = self.children.get((node, segment))
+            if child is None:
                 break
-            node, shared = found, shared + 1
+            node, shared = child, shared + 1
         rest = example.segments[shared:]
         return sum(map(len, rest)) + len(example.target)
 

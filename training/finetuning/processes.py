@@ -8,31 +8,31 @@ if TYPE_CHECKING:
 
 
 def is_first_process() -> bool:
-    """Of those that `torchrun` or `accelerate launch` started; it alone writes."""
+    """Whether this is the first of the processes, which alone writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def of_first_process(said: bool) -> bool:
-    """What the first process says, in all of them."""
+def of_first_process(value: bool) -> bool:
+    """The first process's value, in all of them."""
     from accelerate.utils import broadcast_object_list
 
     _processes()
-    return bool(broadcast_object_list([said])[0])
+    return bool(broadcast_object_list([value])[0])
 
 
 def device() -> "torch.device":
-    """This process's."""
-    found: torch.device = _processes().device
-    return found
+    """The device that this process computes on."""
+    own: torch.device = _processes().device
+    return own
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has come here."""
     _processes().wait_for_everyone()
 
 
 def _processes() -> Any:
-    """Those that train together. Without a GPU they find each other only if told to use CPUs."""
+    """The state of the processes; without a GPU they find each other only if told to use CPUs."""
     import torch
     from accelerate import PartialState
 

@@ -1,15 +1,17 @@
-"""What a training run keeps of itself in its folder: `training.json`."""
+"""The record that a training run keeps in its folder: `training.json`."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from service.decoding.bundle import FILE as BUNDLE
 from service.decoding.bundle import TRAINING, BundleError, read_bundle
+from service.decoding.model_files import read_json
 from service.decoding.precision import ComputeType
+from service.failures import fields_at_fault
 from service.files import is_unfinished, written_whole
 from service.outputs import check_begun
 from training.finetuning.selection import worth
@@ -17,10 +19,113 @@ from training.recipe import Recipe, RecipeError, Stage, is_one_run
 
 FILE = TRAINING
 CHECKPOINTS, LOGS = "checkpoints", "logs"
+_ANOTHER = "remove it or choose another folder"
+
+
+class EpochScores(BaseModel):
+    """An epoch's development scores, in percent by what is asked.
+
+    Attributes:
+        stage: the stage's name, or "STAGE/RUN" where it is run several times.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    epoch: int
+    scores: dict[str, float]
+
+
+class StageRecord(BaseModel):
+    """The part of a run's record that is of one stage and its runs; fields as of `RunRecord`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    development: tuple[EpochScores, ...]
+    agreement: dict[str, dict[str, float]]
+    kept: dict[str, int]
+
+
+class RunRecord(BaseModel):
+    """The record of a run, which changes as the run goes on.
+
+    A stage is on record by its name, a run of a stage that has several as "STAGE/RUN".
+
+    Attributes:
+        recipe: with the default for each key that the file lacks.
+        material: what the run is trained from besides the recipe, each part by its name; None in
+            the records of complete runs that ship.
+        compute: what the run is computed in; a file that does not say was written in bfloat16.
+        agreement: by stage, run or held-out split, and by label space, how often the nearest
+            demonstration has the utterance's own label, 0 to 1.
+        kept: the epoch whose weights were kept, of each stage and run.
+        finished: stages and runs, in the order in which they ended.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: Recipe
+    material: dict[str, str | int] | None = None
+    compute: ComputeType = "bfloat16"
+    agreement: dict[str, dict[str, float]]
+    development: list[EpochScores]
+    kept: dict[str, int]
+    finished: list[str]
+    complete: bool
+
+    @model_validator(mode="after")
+    def what_goes_on_has_material(self) -> Self:
+        if self.material is None and not self.complete:
+            raise ValueError("material: is missing from the record of a run that is not complete")
+        return self
+
+    def put_scores(self, name: str, epoch: int, scores: Mapping[str, float], stage: Stage) -> bool:
+        """Put an epoch's development scores on record.
+
+        Args:
+            name: the stage's, or "STAGE/RUN".
+
+        Returns:
+            Whether they are its best so far, by what it serves (`training.finetuning.selection`).
+        """
+        # A run that goes on may have scored this epoch before.
+        rows = [row for row in self.development if row.stage != name or row.epoch < epoch]
+        before = [worth(row.scores, stage) for row in rows if row.stage == name]
+        best = all(worth(scores, stage) > other for other in before)
+        if best or stage.keep == "last":
+            self.kept[name] = epoch
+        self.development = [*rows, EpochScores(stage=name, epoch=epoch, scores=dict(scores))]
+        return best
+
+    def of_stage(self, stage: str) -> StageRecord:
+        """The part that is of a stage and its runs."""
+        return StageRecord(
+            development=tuple(row for row in self.development if _is_of(stage, row.stage)),
+            agreement={name: of for name, of in self.agreement.items() if _is_of(stage, name)},
+            kept={name: epoch for name, epoch in self.kept.items() if _is_of(stage, name)},
+        )
+
+    def add_stage(self, stage: StageRecord) -> None:
+        """Take over the part of another run's record that is of one stage."""
+        self.development.extend(stage.development)
+        self.agreement.update(stage.agreement)
+        self.kept.update(stage.kept)
+
+
+def names_of_runs(stage: Stage) -> list[str]:
+    """The names by which a stage's runs are on record and in the folders."""
+    if stage.runs == 1:
+        return [stage.name]
+    return [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
+
+
+def _is_of(stage: str, name: str) -> bool:
+    """Whether a name on record is the stage's, or that of one of its runs."""
+    return name.partition("/")[0] == stage
 
 
 def check_out(out: Path, base: Path) -> None:
-    """See that a run may be written into a folder.
+    """Check that a run may be written into a folder.
 
     Raises:
         OutputError: it cannot be written, is the base's, or holds something else than a run.
@@ -29,7 +134,7 @@ def check_out(out: Path, base: Path) -> None:
 
 
 def _foreign(folder: Path) -> str | None:
-    """What tells that a folder holds no run; whose run it holds is on its record."""
+    """Why a folder holds no run, if so; which run it holds is on record."""
     if (folder / FILE).is_file():
         return None
     others = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
@@ -44,103 +149,88 @@ def _foreign(folder: Path) -> str | None:
     return f"holds {others[0]}, which no run wrote" if others else None
 
 
-def begun(
+def open_record(
     recipe: Recipe, material: Mapping[str, str | int], compute: ComputeType, out: Path
-) -> dict[str, Any]:
-    """The record of the run in a folder, which a new run begins with nothing in it.
-
-    It has the recipe, what it is trained from, what it is computed in, each epoch's development
-    scores, which epoch's weights were kept, how often demonstrations agreed with the label, and
-    what is finished: stages, and runs of stages.
+) -> RunRecord:
+    """The record of the run in a folder, or the empty one that a new run begins with.
 
     Args:
-        material: what the run is trained from besides the recipe, each thing by its name.
+        material: what the run is trained from besides the recipe, each part by its name.
         compute: what it would be computed in here.
 
     Raises:
-        RecipeError: the folder holds a run of another recipe, from other material, or one that is
-            not complete and was computed in another type.
+        RecipeError: the folder holds a broken record, a run of another recipe, from other
+            material, or one that is not complete and was computed in another type.
     """
-    described = recipe.model_dump(mode="json")
-    path = out / FILE
-    if not path.is_file():
-        return {
-            "recipe": described,
-            "material": dict(material),
-            "compute": compute,
-            "agreement": {},
-            "development": [],
-            "kept": {},
-            "finished": [],
-            "complete": False,
-        }
-    record = _record(path)
-    rows = record.get("development", ())
-    whole = "complete" in record and all("scores" in row for row in rows)
-    # Of a run that is complete nothing is left to be drawn from it.
-    whole = whole and ("material" in record or record["complete"])
-    if not whole or not _is_of(recipe, record):
-        raise RecipeError(
-            f"{out}: holds a run of another recipe; remove it or choose another folder"
+    if not (out / FILE).is_file():
+        return RunRecord(
+            recipe=recipe,
+            material=dict(material),
+            compute=compute,
+            agreement={},
+            development=[],
+            kept={},
+            finished=[],
+            complete=False,
         )
-    before = record.get("material", material)
-    for what in sorted(before.keys() | material.keys()):
-        if before.get(what) != material.get(what):
+    record = read_record(out)
+    if not is_one_run(record.recipe, recipe):
+        raise RecipeError(f"{out}: holds a run of another recipe; {_ANOTHER}")
+    before = material if record.material is None else record.material
+    for name in sorted(before.keys() | material.keys()):
+        if before.get(name) != material.get(name):
             raise RecipeError(
-                f"{out}: was begun with {before.get(what)} as the {what}, which is now "
-                f"{material.get(what)}; remove it or choose another folder"
+                f"{out}: was begun with {before.get(name)} as the {name}, which is now "
+                f"{material.get(name)}; {_ANOTHER}"
             )
-    # A record without it is of a run in bfloat16.
-    in_type = record.setdefault("compute", "bfloat16")
-    if in_type != compute and not record["complete"]:
+    if record.compute != compute and not record.complete:
         raise RecipeError(
-            f"{out}: was begun in {in_type}, and would go on in {compute}; say compute: {in_type} "
-            "in the recipe to go on, remove it or choose another folder"
+            f"{out}: was begun in {record.compute}, and would go on in {compute}; say compute: "
+            f"{record.compute} in the recipe to go on, {_ANOTHER}"
         )
     return record
 
 
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise RecipeError(f"{path}: is no record of a run; choose another folder")
-    return found
+def read_record(folder: Path) -> RunRecord:
+    """Read the record of the run in a folder.
 
-
-def _is_of(recipe: Recipe, record: Mapping[str, Any]) -> bool:
-    """Whether a record is of this recipe; a key that it lacks has its default."""
-    try:
-        return is_one_run(Recipe.model_validate(record.get("recipe")), recipe)
-    except ValidationError:
-        return False
-
-
-def write_record(record: Mapping[str, Any], out: Path) -> None:
-    """Replace the record of the run in a folder."""
-    with written_whole(out / FILE) as file:
-        file.write(json.dumps(record, indent=2) + "\n")
-
-
-def put_scores(
-    record: dict[str, Any], what: str, epoch: int, scores: Mapping[str, float], stage: Stage
-) -> bool:
-    """Put an epoch's development scores on record.
-
-    Args:
-        what: the stage's name, or "STAGE/RUN" where it is run several times.
-
-    Returns:
-        Whether they are its best so far, by what it serves (`training.finetuning.selection`).
+    Raises:
+        RecipeError: the file is broken, or of a recipe or a form that this version does not know.
     """
-    # A run that goes on may have scored this epoch before.
-    rows = [r for r in record["development"] if r["stage"] != what or r["epoch"] < epoch]
-    before = [worth(r["scores"], stage) for r in rows if r["stage"] == what]
-    best = all(worth(scores, stage) > other for other in before)
-    if best or stage.keep == "last":
-        record["kept"][what] = epoch
-    row = {"stage": what, "epoch": epoch, "scores": dict(scores)}
-    record["development"] = [*rows, row]
-    return best
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise RecipeError(
+            f"{path}: is no record of a run: line {error.lineno} is not JSON: {error.msg}; choose "
+            "another folder"
+        ) from None
+    except (ValueError, RecursionError):  # not UTF-8, or numbers or brackets without end
+        content = None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: is no record of a run; choose another folder")
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(
+            f"{folder}: holds a run of another recipe or version: {FILE}: "
+            f"{fields_at_fault(error, 'record')}; {_ANOTHER}"
+        ) from None
+
+
+def write_record(record: RunRecord, out: Path) -> None:
+    """Replace the record of the run in a folder."""
+    content = record.model_dump(
+        mode="json", exclude={"material"} if record.material is None else None
+    )
+    with written_whole(out / FILE) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run in a folder has ended, by the record of any version: a merge needs no more.
+
+    Raises:
+        ModelFolderError: there is no record, or it is no JSON object.
+    """
+    return read_json(folder / FILE).get("complete") is not False

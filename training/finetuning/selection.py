@@ -1,4 +1,4 @@
-"""What an epoch is judged by: development scores of what it was trained to be asked."""
+"""Compares epochs: by development scores of what a stage trains."""
 
 from collections.abc import Mapping
 from statistics import fmean
@@ -14,12 +14,12 @@ def worth(scores: Mapping[str, float], stage: Stage) -> float:
         scores: by what is asked, as `training.mixture.mixing.held_out` names it.
     """
     asked = counted(stage)
-    found = [score for what, score in scores.items() if what.rpartition(", ")[2] in asked]
-    return fmean(found or scores.values() or [0.0])
+    counting = [score for what, score in scores.items() if what.rpartition(", ")[2] in asked]
+    return fmean(counting or scores.values() or [0.0])
 
 
 def counted(stage: Stage) -> set[str]:
-    """What counts of that which a stage is asked, as `training.mixture.mixing.held_out` names it.
+    """Which development scores count for a stage, named as `training.mixture.mixing.held_out` does.
 
     The main task's, shown demonstrations where every prompt of the stage shows some, shown none
     where none does, and both ways elsewhere. A forecast counts only where the stage trains no main

@@ -1,4 +1,4 @@
-"""How processes that train together share the weights, as `accelerate launch` tells them."""
+"""Whether processes that train together shard the weights, and what that rules out."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from training.recipe import Recipe, RecipeError
 
 
 def check_sharding(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> None:
-    """See that no stage needs every process to have the whole weights where none has them.
+    """Check that no stage needs whole weights in a process where they are sharded.
 
     Raises:
         RecipeError: the weights are sharded, and a stage keeps the mean of its last steps', or asks
@@ -39,5 +39,5 @@ def shards_weights(environment: Mapping[str, str]) -> bool:
     file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
     if file == "none":
         return environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    described = json.loads(Path(file).read_text(encoding="utf-8"))
-    return bool(described.get("zero_optimization", {}).get("stage") == 3)
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    return bool(config.get("zero_optimization", {}).get("stage") == 3)

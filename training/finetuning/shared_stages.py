@@ -1,4 +1,4 @@
-"""Stages that several runs of an experiment begin with: trained by the first, taken by the others.
+"""Stages that several runs of an experiment begin with: the first trains them, others take them.
 
 Where a recipe varies its last stage, all runs of a seed have the stages before it in common.
 """
@@ -12,25 +12,27 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from service.decoding.precision import ComputeType
+from service.failures import fields_at_fault
 from service.files import folder_written_whole
-from training.recipe import Recipe
+from training.finetuning.run_record import RunRecord, StageRecord
+from training.recipe import Recipe, RecipeError
 
 log = logging.getLogger(__name__)
 
 _RECORD = "stage.json"
-_BY_NAME = ("agreement", "kept")  # parts of a record that stages and runs have by their names
-# What a run is called and what it says it can do changes nothing of what is trained; what it may
-# compute in does where it then is computed in another type.
+# Names and promised label spaces do not change what is trained; the type that is computed in, which
+# does, is hashed by itself.
 _LEFT_OUT = {"name", "version", "label_spaces", "stages", "compute"}
 
 
 def identity(
     recipe: Recipe, stages: int, material: Mapping[str, str | int], compute: ComputeType
 ) -> str:
-    """Names the weights that a run has after its first stages: a hash of what decides them.
+    """The name of the weights after a run's first stages: a hash of all that decides them.
 
     Args:
         material: what the run is trained from, as it is on record.
@@ -49,20 +51,15 @@ def identity(
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def share(weights: Path, stage: str, record: dict[str, Any], folder: Path) -> None:
-    """Keep a finished stage's weights, and what is on record of it, in a folder for other runs."""
-    of_stage = {
-        "development": [row for row in record["development"] if _is_of(stage, row["stage"])],
-    } | {
-        part: {what: of for what, of in record[part].items() if _is_of(stage, what)}
-        for part in _BY_NAME
-    }
+def share(weights: Path, stage: str, record: RunRecord, folder: Path) -> None:
+    """Copy a finished stage's weights and its record to a folder for other runs."""
+    content = json.dumps(record.of_stage(stage).model_dump(mode="json"))
     with _alone(folder.parent):
         if folder.is_dir():
             return
         with folder_written_whole(folder) as whole:
             shutil.copytree(weights, whole, dirs_exist_ok=True)
-            (whole / _RECORD).write_text(json.dumps(of_stage), encoding="utf-8")
+            (whole / _RECORD).write_text(content, encoding="utf-8")
 
 
 @contextmanager
@@ -77,17 +74,19 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def take(folder: Path, stage: str, record: dict[str, Any], weights: Path) -> None:
-    """Take a stage's weights, and what is on record of it, that another run has shared."""
+def take(folder: Path, stage: str, record: RunRecord, weights: Path) -> None:
+    """Take the weights and the record of a stage that another run has shared.
+
+    Raises:
+        RecipeError: the record is broken.
+    """
     log.info("stage %s: is trained already, in %s", stage, folder)
-    of_stage = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    record["development"].extend(of_stage["development"])
-    for part in _BY_NAME:
-        record[part].update(of_stage[part])
+    path = folder / _RECORD
+    try:
+        record.add_stage(StageRecord.model_validate_json(path.read_bytes()))
+    except ValidationError as error:
+        raise RecipeError(
+            f"{path}: is no record of a stage: {fields_at_fault(error, 'stage')}; remove {folder}"
+        ) from None
     with folder_written_whole(weights) as whole:
         shutil.copytree(folder, whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_RECORD))
-
-
-def _is_of(stage: str, what: str) -> bool:
-    """Whether a name on record is the stage's, or that of one of its runs."""
-    return what.partition("/")[0] == stage

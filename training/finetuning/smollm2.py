@@ -1,10 +1,11 @@
-"""SmolLM2-135M-Instruct, unpacked from the 4-bit file that a package has of it."""
+"""SmolLM2-135M-Instruct, unpacked from the 4-bit file of a package."""
 
-import hashlib
 import logging
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+
+from training.datasets.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def write_smollm2(folder: Path) -> None:
 
 
 def packed_weights() -> Path:
-    """The file of the installed package, whose hash is the one that is known.
+    """The file of the installed package, its hash checked.
 
     Raises:
         ValueError: the package is not installed, or its file is missing or another one.
@@ -64,14 +65,12 @@ def packed_weights() -> Path:
         raise ValueError(
             f"base {SMOLLM2}: the package {_PACKAGE} is not installed: {_INSTALL}"
         ) from None
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise ValueError(f"base {SMOLLM2}: {path} is missing: {_INSTALL}") from None
-    if found != GGUF_SHA256:
+    if not path.is_file():
+        raise ValueError(f"base {SMOLLM2}: {path} is missing: {_INSTALL}")
+    sha256 = fingerprint(path)
+    if sha256 != GGUF_SHA256:
         raise ValueError(
-            f"{path} is not the SmolLM2-135M-Instruct this was made for: its SHA-256 is {found}, "
+            f"{path} is not the SmolLM2-135M-Instruct this was made for: its SHA-256 is {sha256}, "
             f"not {GGUF_SHA256}; remove the package and {_INSTALL}"
         )
     return path

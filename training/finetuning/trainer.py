@@ -1,4 +1,4 @@
-"""Passes over a stage's rows: steps, checkpoints, and going on after a kill."""
+"""Trains on a stage's rows: steps, checkpoints, and resumption after a kill."""
 
 import contextlib
 import logging
@@ -18,11 +18,11 @@ from training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainingArguments
 
 log = logging.getLogger(__name__)
 
-# Written last, so that a checkpoint that has it is whole.
+# Written last: a checkpoint that has it is complete.
 _STATE = "trainer_state.json"
 _CHECKPOINTS_KEPT = 2
 _KEPT = "kept"
@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a stage needs besides itself.
+    """What training a stage needs besides the stage.
 
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
@@ -62,9 +62,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     Several processes, as `torchrun` or `accelerate launch` starts them, share the batches; how the
     model is sharded among them is accelerate's to say (`training/launch/`).
     """
-    import torch
     from tensorboardX import SummaryWriter
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
     from transformers.integrations import TensorBoardCallback
 
     class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
@@ -82,9 +81,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
     class AfterEpoch(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
-            # The rows are of all epochs, bucketed by length: an epoch is a share of the steps.
             done, before = (
-                step * stage.epochs // state.max_steps
+                _epochs_done(stage, step, state.max_steps)
                 for step in (state.global_step, state.global_step - 1)
             )
             if state.global_step > (1 - stage.average) * state.max_steps:
@@ -103,37 +101,14 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
                     trainer.save_model(str(kept_weights(run.checkpoints)))
                 control.should_save = True
 
-    # What a launcher has been told counts where `bf16` is off; here the run decides.
+    # Where `bf16` is off, accelerate takes what its launcher was told; here the run decides.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if run.compute == "bfloat16" else "no"
     average = WeightAverage(run.model)
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
     callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
     trainer = PackedTrainer(
         model=run.model,
-        args=TrainingArguments(
-            output_dir=str(run.checkpoints),
-            num_train_epochs=1,
-            per_device_train_batch_size=1,  # an item is a whole batch of rows
-            gradient_accumulation_steps=stage.batches_per_step,
-            learning_rate=stage.learning_rate,
-            adam_beta1=stage.betas[0],
-            adam_beta2=stage.betas[1],
-            warmup_steps=stage.warmup,
-            weight_decay=stage.weight_decay,
-            **_schedule(stage),
-            max_grad_norm=1.0,
-            bf16=run.compute == "bfloat16",
-            gradient_checkpointing=recipe.gradient_checkpointing,
-            use_cpu=not torch.cuda.is_available(),
-            seed=run.seed,
-            logging_steps=20,
-            save_strategy="steps",
-            save_steps=run.save_every,
-            save_total_limit=_CHECKPOINTS_KEPT,
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        ),
+        args=_arguments(recipe, stage, run),
         train_dataset=batches(rows, stage.tokens_per_batch),
         data_collator=lambda items: {"batch": collate(items[0], run.trees)},
         callbacks=callbacks,
@@ -148,8 +123,44 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     trainer.accelerator.wait_for_everyone()  # until the first process has written them
 
 
+def _arguments(recipe: Recipe, stage: Stage, run: Run) -> "TrainingArguments":
+    """The arguments of transformers' trainer for a stage."""
+    import torch
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=1,
+        per_device_train_batch_size=1,  # an item is a whole batch of rows
+        gradient_accumulation_steps=stage.batches_per_step,
+        learning_rate=stage.learning_rate,
+        adam_beta1=stage.betas[0],
+        adam_beta2=stage.betas[1],
+        warmup_steps=stage.warmup,
+        weight_decay=stage.weight_decay,
+        **_schedule(stage),
+        max_grad_norm=1.0,
+        bf16=run.compute == "bfloat16",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        seed=run.seed,
+        logging_steps=20,
+        save_strategy="steps",
+        save_steps=run.save_every,
+        save_total_limit=_CHECKPOINTS_KEPT,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+
+
+def _epochs_done(stage: Stage, step: int, steps: int) -> int:
+    """How many epochs have ended: rows of all of them mix, so each is a share of the steps."""
+    return step * stage.epochs // steps
+
+
 def _schedule(stage: Stage) -> dict[str, Any]:
-    """The arguments of transformers' trainer that make the stage's learning rates."""
+    """The arguments that make the stage's learning rates."""
     if not stage.floor:
         return {"lr_scheduler_type": stage.schedule}
     return {
@@ -164,14 +175,14 @@ def _tag(what: str) -> str:
 
 
 def kept_weights(checkpoints: Path) -> Path:
-    """Where a stage that is done has left its weights: the last ones, or the best."""
+    """The folder of the weights that a finished stage keeps: the last ones, or the best."""
     return checkpoints / _KEPT
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; one that was not is removed."""
-    found = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
-    for _, path in sorted(found.items(), reverse=True):
+    """The newest complete checkpoint; incomplete ones are removed."""
+    checkpoints = {int(m[1]): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
+    for _, path in sorted(checkpoints.items(), reverse=True):
         if (path / _STATE).is_file():
             return path
         shutil.rmtree(path, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""From dialogues to what a model is taught and shown: prompts, labels, demonstrations."""
+"""Makes training examples of dialogues: prompts, labels, demonstrations."""

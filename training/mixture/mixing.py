@@ -1,4 +1,4 @@
-"""Which examples a stage trains on: corpora, labels, tasks and demonstrations, mixed as it says."""
+"""The examples that a stage trains on: corpora, label spaces, tasks and demonstrations, mixed."""
 
 import logging
 from collections import defaultdict
@@ -12,7 +12,7 @@ from service.conversation.dialogue import Dialogue
 from service.conversation.labels import UNIFIED, LabelSpace
 from training.datasets.reading import Corpus
 from training.datasets.relabelling import in_label_space
-from training.mixture.pools import Pools, Shown
+from training.mixture.pools import ByUtterance, Pools, Shown
 from training.mixture.sources import Sources
 from training.mixture.tasks import (
     MAIN,
@@ -61,11 +61,10 @@ def mix(
     examples: list[LabelledExample] = []
     for corpus in corpora:
         for space, share in trained_spaces(corpus, stage, sources):
-            found = _found(corpus, space, stage.demonstrations, pools)
-            position = truncated = 0
+            nearest = _nearest(corpus, space, stage.demonstrations, pools)
+            truncated = 0
             for dialogue in in_label_space(corpus, space):
-                shown = _drawn(found, len(dialogue.utterances), position, stage, random)
-                position += len(dialogue.utterances)
+                shown = _drawn(nearest, dialogue, stage, random)
                 if random.random() >= share:
                     continue
                 known = soft.get((space.name, corpus.path, dialogue.id), {})
@@ -89,7 +88,7 @@ def held_out(
     sources: Sources,
     settings: PromptSettings,
 ) -> dict[str, list[LabelledExample]]:
-    """What a stage is scored on: every utterance, in the corpora's own labels, or unified ones.
+    """The examples that a stage is scored on: every utterance, in own or in unified labels.
 
     Without demonstrations, with the nearest of any label from the stage's pools where it shows
     any, and the prediction task where it is trained.
@@ -101,17 +100,15 @@ def held_out(
     made: dict[str, list[LabelledExample]] = defaultdict(list)
     for corpus in corpora:
         space = sources.label_spaces[asked_space(corpus, stage)]
-        found = _found(corpus, space, asked, pools)[:1]
-        position = 0
+        nearest = _nearest(corpus, space, asked, pools)
         for dialogue in in_label_space(corpus, space):
-            size = len(dialogue.utterances)
             made[f"{space.name}, {WITHOUT}"] += main_task(dialogue, space, settings, {})
-            if found:
-                shown = {index: found[0][position + index] for index in range(size)}
+            if nearest:
+                indexes = range(len(dialogue.utterances))
+                shown = {index: nearest[0][dialogue.id, index] for index in indexes}
                 made[f"{space.name}, {WITH}"] += main_task(dialogue, space, settings, shown)
             if stage.tasks.prediction:
                 made[f"{space.name}, {FORECAST}"] += prediction_task(dialogue, space, settings)
-            position += size
     return made
 
 
@@ -126,10 +123,10 @@ def check_prompts(
     sources: Sources,
     settings: PromptSettings,
 ) -> None:
-    """See that everything a recipe asks can be asked, of utterances of any length.
+    """Check that the prompts of a recipe have room for utterances of any length.
 
     Raises:
-        RecipeError: `max_tokens` leaves no room for what is said.
+        RecipeError: `max_tokens` leaves no room for the utterance.
     """
     for name in recipe.label_spaces:
         check_room(sources.label_spaces[name], ["main"], settings)
@@ -152,23 +149,27 @@ def trained_spaces(
     return [(space, share) for space, share in both if share]
 
 
-def _found(
+def _nearest(
     corpus: Corpus, space: LabelSpace, asked: Demonstrations, pools: Pools
-) -> list[list[Shown]]:
-    """For each pool the demonstrations of each of the corpus's utterances, if any are asked for."""
+) -> list[ByUtterance]:
+    """From each pool the demonstrations for the corpus's utterances, if any are asked for."""
     if not asked.shown:
         return []
     return [pools.nearest(corpus, pool, space, asked) for pool in asked.pools]
 
 
 def _drawn(
-    found: Sequence[Sequence[Shown]], size: int, position: int, stage: Stage, random: Random
+    nearest: Sequence[ByUtterance], dialogue: Dialogue, stage: Stage, random: Random
 ) -> dict[int, Shown]:
-    """The demonstrations of a dialogue's utterances, for a share of them."""
+    """For a share of a dialogue's utterances, by index, demonstrations from a pool drawn of them.
+
+    Args:
+        nearest: of each pool.
+    """
     return {
-        index: random.choice(found)[position + index]
-        for index in range(size)
-        if found and random.random() < stage.demonstrations.share
+        index: random.choice(nearest)[dialogue.id, index]
+        for index in range(len(dialogue.utterances))
+        if nearest and random.random() < stage.demonstrations.share
     }
 
 

@@ -1,4 +1,4 @@
-"""Which demonstrations a prompt shows in training: the nearest utterances that it may know.
+"""Pairs utterances with demonstrations: the nearest ones that a prompt may show.
 
 Pairing is by any label unless a recipe says otherwise, as in serving. The paper pairs by the same
 label (InstructERC, arXiv 2309.11911, section 3.1): the answer then stands in every training prompt
@@ -23,7 +23,7 @@ EncodeTexts = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors, shape (texts, dimensions)."""
 
 _QUERIES_AT_ONCE = 1024
-# Shorter lines are said in many dialogues ("Yeah.").
+# Shorter lines are in many dialogues ("Yeah.").
 _ITSELF = 4
 
 
@@ -95,7 +95,7 @@ def nearest_places(
     count: int,
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Ints]:
-    """For each query where its `count` most similar vectors stand, best first.
+    """For each query, the places of its `count` most similar vectors, best first.
 
     Args:
         queries, vectors: shape (n, dimensions), unit length.
@@ -167,25 +167,25 @@ def pool_of_demonstrations(
 def dialogues_of_lines(
     corpora: Iterable[Corpus],
 ) -> Mapping[Words, Collection[tuple[Path, str]]]:
-    """Where each line of four words or more is said: paths of corpora, and ids of dialogues there.
+    """The dialogues that hold each line of four words or more, by corpus path and dialogue id.
 
     What another corpus has in the same words is the same utterance, for MELD and EmoryNLP are cut
     from one television series: one in nine of MELD's training utterances is such a line of
     EmoryNLP's training split, one in ninety such a line of another dialogue of MELD.
     """
-    found: dict[Words, set[tuple[Path, str]]] = defaultdict(set)
+    spoken_in: dict[Words, set[tuple[Path, str]]] = defaultdict(set)
     for corpus in corpora:
         for dialogue in corpus.dialogues:
             for utterance in dialogue.utterances:
                 line = words(utterance.text)
                 if len(line) >= _ITSELF:
-                    found[line].add((corpus.path, dialogue.id))
-    return found
+                    spoken_in[line].add((corpus.path, dialogue.id))
+    return spoken_in
 
 
 def _places(keys: Iterable[Hashable]) -> dict[Hashable, list[int]]:
-    """Where each key stands."""
-    found: dict[Hashable, list[int]] = defaultdict(list)
+    """The places of each key."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
-        found[key].append(place)
-    return found
+        places[key].append(place)
+    return places

@@ -1,9 +1,9 @@
 """The pools of demonstrations that training prompts draw from.
 
-Their vectors and their neighbours are found once, whatever number of epochs asks for them.
+Vectors and neighbours are computed once, for all epochs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from random import Random
@@ -26,6 +26,8 @@ from training.mixture.sources import Sources
 from training.recipe import Demonstrations
 
 Shown = tuple[Demonstration, ...]
+ByUtterance = Mapping[tuple[str, int], Shown]
+"""Demonstrations for the utterances of a corpus, by dialogue id and the index in the dialogue."""
 
 SHIPPED_POOL = "shipped"
 
@@ -56,12 +58,12 @@ class Pools:
         self._dialogues_of_lines = dialogues_of_lines(corpora)
         self._made: dict[tuple[str, str, bool], Pool] = {}
         self._vectors: dict[Path, Vectors] = {}
-        self._found: dict[tuple[Path, str, str, Demonstrations], list[Shown]] = {}
+        self._nearest: dict[tuple[Path, str, str, Demonstrations], ByUtterance] = {}
 
     def with_seed(self, seed: int) -> "Pools":
         """The same corpora's, drawn anew; what is encoded already is not encoded again."""
         pools = copy(self)
-        pools._seed, pools._made, pools._found = seed, {}, {}
+        pools._seed, pools._made, pools._nearest = seed, {}, {}
         return pools
 
     def get(self, name: str, label_space: LabelSpace, balanced: bool = True) -> Pool:
@@ -73,17 +75,19 @@ class Pools:
 
     def nearest(
         self, corpus: Corpus, name: str, label_space: LabelSpace, asked: Demonstrations
-    ) -> list[Shown]:
+    ) -> ByUtterance:
         """The nearest of a pool for each utterance of a corpus; searched once, asked each epoch."""
         key = (corpus.path, name, label_space.name, asked)
-        if key not in self._found:
-            self._found[key] = self.get(name, label_space, asked.balanced).nearest(
+        if key not in self._nearest:
+            queries = self._queries(corpus, label_space, asked)
+            demonstrations = self.get(name, label_space, asked.balanced).nearest(
                 self.vectors(corpus),
-                self._queries(corpus, label_space, asked),
+                [*queries.values()],
                 asked.count,
                 same_text=asked.same_text,
             )
-        return self._found[key]
+            self._nearest[key] = dict(zip(queries, demonstrations, strict=True))
+        return self._nearest[key]
 
     def vectors(self, corpus: Corpus) -> Vectors:
         """Of every utterance of a corpus, in order; encoded once."""
@@ -94,20 +98,17 @@ class Pools:
 
     def _queries(
         self, corpus: Corpus, label_space: LabelSpace, asked: Demonstrations
-    ) -> list[Query]:
+    ) -> dict[tuple[str, int], Query]:
+        """A query for each utterance, by dialogue id and index, in the order of `vectors`."""
+        queries = {}
         random = Random(self._seed)
         any_label = {"any_label": 1.0, "same_label": 0.0, "label_dropout": asked.dropout or 0.0}
-        return [
-            Query(
-                u.text,
-                d.id,
-                None if random.random() < any_label[asked.pairing] else u.label,
-                elsewhere,
-            )
-            for d in in_label_space(corpus, label_space)
-            for elsewhere in (self._elsewhere(corpus, d),)
-            for u in d.utterances
-        ]
+        for dialogue in in_label_space(corpus, label_space):
+            elsewhere = self._elsewhere(corpus, dialogue)
+            for index, utterance in enumerate(dialogue.utterances):
+                label = None if random.random() < any_label[asked.pairing] else utterance.label
+                queries[dialogue.id, index] = Query(utterance.text, dialogue.id, label, elsewhere)
+        return queries
 
     def _elsewhere(self, corpus: Corpus, dialogue: Dialogue) -> set[str]:
         """The dialogues of other corpora that have a line of a dialogue too, if it trains."""

@@ -1,4 +1,4 @@
-"""What models together make of corpora in each other's label spaces.
+"""Labels corpora in each other's label spaces by what models predict together.
 
 Pseudo-labels (Lee 2013, "Pseudo-Label", ICML workshop; soft, as in Xie et al. 2020, arXiv
 1911.04252, section 2): the models have read these dialogues, but under other labels, so that they
@@ -26,11 +26,11 @@ from training.recipe import RecipeError, Stage
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Sequence[LabelledExample]], Sequence[Floats]]
-"""How likely each label is, for each example, shape (labels,) in its label space's order."""
+"""Label probabilities for each example, shape (labels,), in its label space's order."""
 
 
 def check_pseudo_labels(corpora: Sequence[Corpus], stage: Stage) -> None:
-    """See that a stage's corpora can be labelled in each other's label spaces, if it says so.
+    """Check that corpora can be labelled in each other's label spaces, where the stage asks for it.
 
     Raises:
         RecipeError: they have the same one.
@@ -54,14 +54,14 @@ def pseudo_labelled(
         for name, space in _own(corpora).items():
             if name == corpus.label_space.name:
                 continue
-            said = _said(corpus.dialogues, space, settings, ask)
-            rows = [row for known in said for row in known.values()]
+            probabilities = _probabilities(corpus.dialogues, space, settings, ask)
+            rows = [row for known in probabilities for row in known.values()]
             if not rows:
                 continue
             likely = np.mean(rows, axis=0)
             counts = weights(likely, stage.balance.get(name, 0.0))
             dialogues = []
-            for dialogue, known in zip(corpus.dialogues, said, strict=True):
+            for dialogue, known in zip(corpus.dialogues, probabilities, strict=True):
                 dialogues.append(_labelled(dialogue, space, known))
                 for index, row in known.items():
                     soft[name, corpus.path, dialogue.id][index] = tuple(map(float, row * counts))
@@ -75,10 +75,10 @@ def _own(corpora: Sequence[Corpus]) -> dict[str, LabelSpace]:
     return {c.label_space.name: c.label_space for c in corpora if c.label_space.name != UNIFIED}
 
 
-def _said(
+def _probabilities(
     dialogues: Sequence[Dialogue], space: LabelSpace, settings: PromptSettings, ask: Ask
 ) -> list[dict[int, Floats]]:
-    """For each dialogue, by utterance index, how likely each label is."""
+    """Label probabilities for each dialogue, by utterance index."""
     # An example has a label, which is not asked about: any one.
     examples = [
         main_task(relabelled(dialogue, lambda *_: space.names[0]), space, settings, {})

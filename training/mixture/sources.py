@@ -18,15 +18,17 @@ class Sources:
     Attributes:
         data: the folder that corpus paths are relative to.
         shipped: the demonstrations that the service ships with.
+        encoder: identity of the encoder behind `encode_texts`.
     """
 
     data: Path
     label_spaces: Mapping[str, LabelSpace]
     shipped: Sequence[Demonstration]
     encode_texts: EncodeTexts
+    encoder: str
 
     def check_there(self, files: Sequence[CorpusFile]) -> None:
-        """See that corpus files can be read, before the first one is.
+        """Check that corpus files can be read, before the first one is.
 
         Raises:
             DatasetError: some cannot; the message names them all.

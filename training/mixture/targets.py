@@ -1,4 +1,4 @@
-"""What the main task is taught of each utterance, where that is more than its label.
+"""Soft targets of the main task, where they are more than an utterance's label.
 
 Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531, section 2): a share of each target is
 a teacher's probabilities, which say what else an utterance sounds like. The teacher is the
@@ -33,7 +33,7 @@ _FOLDS = 5
 
 
 def check_balance(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> None:
-    """See that a stage trains the label spaces that it balances.
+    """Check that a stage trains the label spaces that it balances.
 
     Raises:
         RecipeError: it does not.
@@ -70,10 +70,10 @@ def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools
         labels = len(space.names)
         targets = np.eye(labels)[split.gold]
         if stage.distillation:
-            said = cross_fitted(split, labels)
-            agreement = float((said.argmax(1) == split.gold).mean())
+            taught = teacher_probabilities(split, labels)
+            agreement = float((taught.argmax(1) == split.gold).mean())
             log.info("the teacher agrees with %.1f%% of the labels of %s", 100 * agreement, name)
-            targets = (1 - stage.distillation) * targets + stage.distillation * said
+            targets = (1 - stage.distillation) * targets + stage.distillation * taught
         shares = np.bincount(split.gold, minlength=labels) / len(split.gold)
         targets *= weights(shares, stage.balance.get(name, 0.0))
         for (dialogue, index, _), number, row in zip(
@@ -83,23 +83,23 @@ def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools
     return made
 
 
-def cross_fitted(split: Split, labels: int) -> Floats:
-    """What the classifier says of each utterance when it knows other dialogues only.
+def teacher_probabilities(split: Split, labels: int) -> Floats:
+    """The teacher's probabilities for each utterance, fitted on other dialogues only.
 
     Returns:
-        Shape (utterances, labels). Where the other dialogues have a single label, or there are
-        none, nothing is known, and all are equally likely.
+        Shape (utterances, labels); uniform where the other dialogues have a single label, or where
+        there are none.
     """
-    said = np.empty((len(split.gold), labels))
+    probabilities = np.empty((len(split.gold), labels))
     for fold in range(_FOLDS):
         asked = split.dialogues % _FOLDS == fold
         if not asked.any():
             continue
         if len(np.unique(split.gold[~asked])) < 2:
-            said[asked] = 1 / labels
+            probabilities[asked] = 1 / labels
             continue
-        said[asked] = classified(split, ~asked, split.contexts[asked], labels)
-    return said
+        probabilities[asked] = classified(split, ~asked, split.contexts[asked], labels)
+    return probabilities
 
 
 def weights(shares: Floats, power: float) -> Floats:
@@ -111,6 +111,6 @@ def weights(shares: Floats, power: float) -> Floats:
     Returns:
         Shape (labels,); 0 for a label that no utterance has.
     """
-    found: Floats = np.zeros(len(shares))
-    found[shares > 0] = shares[shares > 0] ** -power
-    return found / (found @ shares)
+    unscaled: Floats = np.zeros(len(shares))
+    unscaled[shares > 0] = shares[shares > 0] ** -power
+    return unscaled / (unscaled @ shares)

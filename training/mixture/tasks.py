@@ -1,4 +1,4 @@
-"""What a model is asked to learn: prompts, and the tokens that should follow them."""
+"""Training examples: prompts, and the tokens that should follow them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from service.conversation.prompts.tokens import (
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.recipe import Recipe, RecipeError, Tasks
 
-# By the number that an example has; what each asks is said in `service.conversation.prompts`.
+# An example has a task's place in this tuple; `service.conversation.prompts` asks them.
 TASKS = cast(tuple[AnyTask, ...], tuple(Tasks.model_fields))
 MAIN, SPEAKER, PREDICTION = map(TASKS.index, ("main", "speaker", "prediction"))
 
@@ -133,8 +133,8 @@ def prediction_task(
     for index, utterance in enumerate(dialogue.utterances):
         if utterance.label is None or settings.window.start(index) == index:
             continue
-        said = lines[: index + 1]
-        examples.append(_fitted(said, utterance.label, label_space, settings, task="prediction"))
+        so_far = lines[: index + 1]
+        examples.append(_fitted(so_far, utterance.label, label_space, settings, task="prediction"))
     return examples
 
 
@@ -157,15 +157,15 @@ def speaker_task(
             continue
         answer = template.speaker_answer(line)
         target = _ended(settings, _speaker(settings, template, answer))
-        said = lines[: index + 1]
-        examples.append(_example(said, target, answer, label_space, settings, task="speaker"))
+        so_far = lines[: index + 1]
+        examples.append(_example(so_far, target, answer, label_space, settings, task="speaker"))
     return examples
 
 
 def check_room(
     label_space: LabelSpace, tasks: Collection[AnyTask], settings: PromptSettings
 ) -> None:
-    """See that the prompts of tasks have room for what is said and for the longest answer.
+    """Check that the prompts of tasks have room for an utterance and for the longest answer.
 
     Raises:
         RecipeError: they have none.

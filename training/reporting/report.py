@@ -18,7 +18,7 @@ from training.evaluation.calibration import (
     FITS,
     Bin,
     calibrated,
-    cross_fitted,
+    cross_calibrated,
     fitted,
     reliability,
 )
@@ -237,7 +237,7 @@ def _mended(
 ) -> list[Predictions]:
     fit = FITS[kind]
     if not others:
-        return [cross_fitted(each, fit) for each in said]
+        return [cross_calibrated(each, fit) for each in said]
     return [calibrated(each, fitted(other, fit)) for each, other in zip(said, others, strict=True)]
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from tests.training.commands.test_what_is_there import refused, write_dialogues
 from tests.training.conftest import HELD_OUT_TALKS, OTHER_TALKS, RECIPE, TALKS
 from training.cli import app
-from training.finetuning import finetune
+from training.finetuning import preflight
 
 Talks = dict[str, list[tuple[str, str, str]]]
 
@@ -35,7 +35,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("loaded")
 
     monkeypatch.setattr("service.demonstrations.encoder.load_encoder", loaded)
-    monkeypatch.setattr(finetune, "prompt_settings", loaded)
+    monkeypatch.setattr(preflight, "prompt_settings", loaded)
 
 
 @pytest.fixture

@@ -288,7 +288,7 @@ def recipe(recipe_file: Path) -> Recipe:
 def train(
     recipe: Recipe, base: Path, sources: Sources, out: Path, pool: Path | None = None
 ) -> None:
-    finetune.train(recipe, base, sources, "words@1", out, demonstrations=pool)
+    finetune.train(recipe, base, sources, out, demonstrations=pool)
 
 
 def test_run_is_not_trained_into_a_users_folder(

@@ -11,7 +11,7 @@ from training.evaluation.calibration import (
     Fit,
     calibrated,
     calibration_error,
-    cross_fitted,
+    cross_calibrated,
     fit_isotonic,
     fit_temperature,
     fitted,
@@ -203,7 +203,7 @@ def test_cross_fitted_answers_owe_nothing_to_their_own_labels(fit: Fit) -> None:
     changed = right.copy()
     changed[:10] = (changed[:10] + 1) % 3
 
-    one, other = (cross_fitted(spoken(scores, gold), fit) for gold in (right, changed))
+    one, other = (cross_calibrated(spoken(scores, gold), fit) for gold in (right, changed))
 
     assert (one.probabilities[:10] == other.probabilities[:10]).all()
     assert (one.probabilities[10:20] != other.probabilities[10:20]).any()
@@ -213,7 +213,7 @@ def test_cross_fitted_answers_owe_nothing_to_their_own_labels(fit: Fit) -> None:
 def test_single_dialogue_has_nothing_to_be_calibrated_by(fit: Fit) -> None:
     said = spoken(*askew(6, 8))
 
-    assert cross_fitted(said, fit) == said
+    assert cross_calibrated(said, fit) == said
 
 
 def test_cross_fitting_does_not_flatter() -> None:
@@ -222,7 +222,7 @@ def test_cross_fitting_does_not_flatter() -> None:
     said = spoken(rng.normal(size=(300, 3)), rng.integers(0, 3, 300))
 
     in_sample = calibrated(said, fitted(said, fit_isotonic))
-    honest = cross_fitted(said, fit_isotonic)
+    honest = cross_calibrated(said, fit_isotonic)
 
     assert (in_sample.probabilities.argmax(1) == said.gold).mean() > 0.38
     assert (honest.probabilities.argmax(1) == said.gold).mean() < 0.36

@@ -9,7 +9,7 @@ import pytest
 from service.conversation.calibration import Calibration, Isotonic, Temperature
 from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
 from service.files import OutputError
-from training.evaluation.calibration import calibration_error, cross_fitted, fit_isotonic
+from training.evaluation.calibration import calibration_error, cross_calibrated, fit_isotonic
 from training.evaluation.free_decoding import with_spoken
 from training.evaluation.label_orders import with_other_orders
 from training.evaluation.metrics import measure
@@ -74,7 +74,7 @@ def test_scores_may_be_by_a_curve_for_each_label() -> None:
             for n, down in enumerate(rng.random(200).tolist())
         )
     )
-    expected = cross_fitted(said, fit_isotonic)
+    expected = cross_calibrated(said, fit_isotonic)
 
     found = score(said, UP_AND_DOWN, "isotonic")
 

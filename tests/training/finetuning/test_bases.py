@@ -16,7 +16,8 @@ from service.outputs import CONTENTS
 from tests.training.conftest import WriteBase
 from training.cli import app
 from training.commands import models
-from training.finetuning.bases import MINILM_CAUSAL, base_revision, build_base
+from training.finetuning.bases import base_revision, build_base
+from training.finetuning.minilm import MINILM_CAUSAL
 
 SENTENCES = [
     "We won! We actually won, I am so happy!",

@@ -41,10 +41,10 @@ from tests.training.chatglm import (
 )
 from tests.training.conftest import RECIPE
 from training.cli import app
-from training.finetuning import chatglm, finetune
+from training.finetuning import chatglm, chatglm_weights, finetune
 from training.finetuning.bases import base_revision, convert_base
 from training.finetuning.merge import merge
-from training.finetuning.soundness import look_at_base, without_weights
+from training.finetuning.model_inspection import look_at_base, without_weights
 from training.mixture.sources import Sources
 from training.recipe import Recipe
 
@@ -158,7 +158,7 @@ def test_weights_are_written_a_file_at_a_time(
     source: Path, converted: Path, ids: torch.Tensor, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """So the memory that it takes does not grow with the model."""
-    monkeypatch.setattr(chatglm, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(chatglm_weights, "SHARD_BYTES", 100_000)
 
     convert_base(source, tmp_path / "out")
 
@@ -274,7 +274,7 @@ def test_converted_base_is_trained_and_merged(
     )
     recipe = recipe.model_copy(update={"lora": lora})
 
-    finetune.train(recipe, converted, sources, "words@1", tmp_path / "run")
+    finetune.train(recipe, converted, sources, tmp_path / "run")
     merge(tmp_path / "run", converted, tmp_path / "bundle")
 
     assert load_bundle(tmp_path / "bundle", spaces).base.name == "chatglm2-6b"

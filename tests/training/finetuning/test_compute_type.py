@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from service.decoding.precision import ComputeType
 from training.finetuning import finetune
-from training.finetuning.run_record import begun
+from training.finetuning.run_record import open_record, write_record
 from training.mixture.sources import Sources
 from training.recipe import Recipe, RecipeError
 from training.recipe_files import load_recipe
@@ -71,7 +71,7 @@ def test_a_machine_trains_in_what_it_multiplies(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
 
     with products() as multiplied:
-        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path)
+        finetune.train(recipe, tiny_base, sources, tmp_path)
 
     assert (torch.bfloat16 in multiplied) == (computed == "bfloat16")
     assert json.loads((tmp_path / "training.json").read_text())["compute"] == computed
@@ -84,7 +84,7 @@ def test_a_recipe_may_say_what_is_computed_in(
     asked = recipe.model_copy(update={"compute": "float32"})
 
     with products() as multiplied:
-        finetune.train(asked, tiny_base, sources, "words@1", tmp_path)
+        finetune.train(asked, tiny_base, sources, tmp_path)
 
     assert multiplied == {torch.float32}
 
@@ -94,35 +94,35 @@ def test_a_run_does_not_go_on_in_another_type(
     before: ComputeType, now: ComputeType, recipe: Recipe, tmp_path: Path
 ) -> None:
     """The recipe can have it go on in the one that it was begun in: that is no other recipe."""
-    record = begun(recipe, {"base": "1"}, before, tmp_path)
-    (tmp_path / "training.json").write_text(json.dumps(record))
+    record = open_record(recipe, {"base": "1"}, before, tmp_path)
+    write_record(record, tmp_path)
     told = recipe.model_copy(update={"compute": before})
 
     with pytest.raises(RecipeError) as refused:
-        begun(recipe, {"base": "1"}, now, tmp_path)
+        open_record(recipe, {"base": "1"}, now, tmp_path)
 
     assert str(refused.value) == (
         f"{tmp_path}: was begun in {before}, and would go on in {now}; say compute: {before} in "
         "the recipe to go on, remove it or choose another folder"
     )
-    assert begun(told, {"base": "1"}, before, tmp_path) == record
+    assert open_record(told, {"base": "1"}, before, tmp_path) == record
 
 
 def test_a_run_that_is_complete_is_so_on_any_machine(recipe: Recipe, tmp_path: Path) -> None:
     """Nothing is left to compute."""
-    record = begun(recipe, {}, "bfloat16", tmp_path) | {"complete": True}
-    (tmp_path / "training.json").write_text(json.dumps(record))
+    record = open_record(recipe, {}, "bfloat16", tmp_path)
+    record.complete = True
+    write_record(record, tmp_path)
 
-    assert begun(recipe, {}, "float32", tmp_path) == record
+    assert open_record(recipe, {}, "float32", tmp_path) == record
 
 
 def test_a_run_without_the_type_on_record_was_in_bfloat16(recipe: Recipe, tmp_path: Path) -> None:
     """It may go on in that."""
-    record = begun(recipe, {}, "bfloat16", tmp_path)
-    (tmp_path / "training.json").write_text(
-        json.dumps({key: value for key, value in record.items() if key != "compute"})
-    )
+    record = open_record(recipe, {}, "bfloat16", tmp_path)
+    described = record.model_dump(mode="json", exclude={"compute"})
+    (tmp_path / "training.json").write_text(json.dumps(described))
 
-    assert begun(recipe, {}, "bfloat16", tmp_path) == record
+    assert open_record(recipe, {}, "bfloat16", tmp_path) == record
     with pytest.raises(RecipeError, match="was begun in bfloat16, and would go on in float32"):
-        begun(recipe, {}, "float32", tmp_path)
+        open_record(recipe, {}, "float32", tmp_path)

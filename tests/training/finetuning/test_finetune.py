@@ -3,10 +3,10 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import combinations
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import AutoModelForCausalLM
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
@@ -27,7 +28,7 @@ from training.finetuning.bases import base_revision
 from training.finetuning.merge import merge
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Row, collate, pack
-from training.finetuning.run_record import begun
+from training.finetuning.run_record import RunRecord, open_record, read_record
 from training.finetuning.trainer import Run, run_stage
 from training.mixture.mixing import held_out, mix
 from training.mixture.pools import Pools
@@ -68,31 +69,145 @@ def test_training_lowers_the_loss(
     assert loss(trained.get_base_model(), sources, recipe_file, prompts) < 0.9 * before
 
 
-def test_what_a_stage_may_say_changes_what_is_learned(
+def of_one_stage(recipe_file: Path, **changes: Any) -> Recipe:
+    """The recipe's second stage alone, changed, in steps enough for a schedule to show."""
+    recipe = load_recipe(recipe_file)
+    stage = recipe.stages[1].model_copy(update={"epochs": 6} | changes)
+    return recipe.model_copy(update={"stages": (stage,), "label_spaces": ("meld", "unified")})
+
+
+@contextmanager
+def learning_rates() -> Iterator[list[float]]:
+    """Grows by one at each step of an optimizer."""
+    rates: list[float] = []
+
+    def note(optimizer: Optimizer, *_: object) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        yield rates
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ({}, lambda done: 1 - done),
+        ({"schedule": "cosine"}, lambda done: (1 + cos(pi * done)) / 2),
+        ({"schedule": "cosine", "floor": 0.5}, lambda done: 0.5 + (1 + cos(pi * done)) / 4),
+    ],
+    ids=["linear", "cosine", "floor"],
+)
+def test_learning_rate_follows_the_stages_schedule(
+    schedule: dict[str, Any],
+    share: Callable[[float], float],
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+) -> None:
+    """From the peak, after the warm-up, which is a step here, by the share of the steps done."""
+    recipe = of_one_stage(recipe_file, **schedule)
+
+    with learning_rates() as rates:
+        finetune.train(recipe, tiny_base, sources, tmp_path / "run")
+
+    warm_up, *rest = rates
+    assert warm_up == 0
+    assert len(rest) > 5
+    peak = recipe.stages[0].learning_rate
+    assert rest == pytest.approx([peak * share(n / len(rest)) for n in range(len(rest))])
+
+
+def test_weight_decay_shrinks_all_but_biases_and_norms(
     tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
-    """Each by itself, from the same seed, in steps enough for a schedule to show."""
-    recipe = load_recipe(recipe_file)
-    longer = recipe.stages[1].model_copy(update={"epochs": 6})
-    changes: dict[str, dict[str, Any]] = {
-        "plain": {},
-        "dropout": {"dropout": 0.5},
-        "soft": {"distillation": 0.5},
-        "decay": {"weight_decay": 0.5},
-        "cosine": {"schedule": "cosine"},
-        "floor": {"schedule": "cosine", "floor": 0.5},
-    }
-    found = {}
-    for name, change in changes.items():
-        out = tmp_path / name
-        stages = (longer.model_copy(update=change),)
-        labels = ("meld", "unified")
-        changed = recipe.model_copy(update={"stages": stages, "label_spaces": labels})
-        finetune.train(changed, tiny_base, sources, "words@1", out)
-        found[name] = load_file(out / WEIGHTS)
+    """By the learning rate times itself at each step: a fifth in all here."""
+    trained = {}
+    for decay in (0.0, 5.0):
+        out = tmp_path / str(decay)
+        recipe = of_one_stage(recipe_file, weight_decay=decay)
+        finetune.train(recipe, tiny_base, sources, out)
+        trained[decay] = load_file(out / WEIGHTS)
 
-    for one, other in combinations(found, 2):
-        assert any((found[one][key] != found[other][key]).any() for key in found[one])
+    plain, decayed = trained[0.0], trained[5.0]
+    for name, weights in plain.items():
+        ratio = float(decayed[name].norm() / weights.norm())
+        if ".lora_A." in name:  # the other factor begins at zero, and grows
+            assert 0.7 < ratio < 0.9
+        elif name.endswith("norm.weight"):
+            assert ratio == pytest.approx(1, abs=0.01)
+
+
+class _Stopped(Exception):
+    """Training would begin now."""
+
+
+@pytest.fixture
+def about_to_train(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+) -> Callable[..., tuple[list[Row], Run]]:
+    """What a stage with changes is about to train on, and with what."""
+
+    def prepared(**changes: Any) -> tuple[list[Row], Run]:
+        given: list[tuple[list[Row], Run]] = []
+
+        def stopped(_: Recipe, __: Stage, rows: Sequence[Row], run: Run) -> None:
+            given.append((list(rows), run))
+            raise _Stopped
+
+        monkeypatch.setattr(finetune, "run_stage", stopped)
+        recipe = of_one_stage(recipe_file, **changes)
+        with pytest.raises(_Stopped):
+            finetune.train(recipe, tiny_base, sources, tmp_path / f"{len(changes)}")
+        return given[0]
+
+    return prepared
+
+
+def test_dropout_drops_hidden_states_in_training_alone(
+    about_to_train: Callable[..., tuple[list[Row], Run]],
+) -> None:
+    """The base itself has none."""
+    losses = {}
+    for changes in ({}, {"dropout": 0.5}):
+        rows, run = about_to_train(**changes)
+        batch = collate(rows)
+        for training in (True, False):
+            run.model.train(training)
+            with torch.no_grad():
+                losses[*changes, training] = [
+                    float(packed_loss(run.model, run.causal, batch, {"main": 1.0}))
+                    for _ in range(2)
+                ]
+
+    for case, (one, other) in losses.items():
+        assert (one == other) == (case != ("dropout", True)), case
+    assert losses["dropout", False] == losses[False,]
+
+
+def test_distillation_teaches_a_share_of_what_the_teacher_says(
+    about_to_train: Callable[..., tuple[list[Row], Run]],
+) -> None:
+    """Beside each label's own share, which is the rest: a distribution for every answer."""
+    plain, _ = about_to_train()
+    distilled, _ = about_to_train(distillation=0.4)
+
+    assert not any(len(row.soft) for row in plain)
+    for row in distilled:
+        for first in row.first:
+            of_answer = row.soft[:, 0] == first
+            shares, tokens = row.shares[of_answer], row.soft[of_answer, 1]
+            own = shares[tokens == row.targets[first]]
+            assert len(shares) > 1
+            assert shares.sum() == pytest.approx(1, abs=1e-6)
+            assert 0.6 - 1e-6 <= own.item() < 1
 
 
 def test_adapter_says_what_a_bundle_of_it_will_be(
@@ -179,14 +294,15 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
 
     other = recipe.model_copy(update={"stages": (first, recipe.stages[1])})
     material = record["material"]
-    assert begun(recipe, material, record["compute"], tmp_path) == record
-    assert begun(recipe, {"base": "1"}, "float32", tmp_path / "other")["material"]
+    whole = RunRecord.model_validate_json((adapter / "training.json").read_bytes())
+    assert open_record(recipe, material, record["compute"], tmp_path) == whole
+    assert open_record(recipe, {"base": "1"}, "float32", tmp_path / "other").material
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(other, material, record["compute"], tmp_path)
+        open_record(other, material, record["compute"], tmp_path)
     del record["development"][0]["scores"]
     (tmp_path / "training.json").write_text(json.dumps(record))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        begun(recipe, material, record["compute"], tmp_path)
+        open_record(recipe, material, record["compute"], tmp_path)
 
 
 def test_bundle_shows_no_demonstrations_where_training_showed_none(
@@ -198,7 +314,7 @@ def test_bundle_shows_no_demonstrations_where_training_showed_none(
     stage = recipe.stages[0].model_copy(update={"demonstrations": none})
     changed = recipe.model_copy(update={"stages": (stage,)})
 
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert read_bundle(tmp_path / "run").demonstrations == 0
 
@@ -216,10 +332,9 @@ def test_shipped_adapter_is_of_the_shipped_recipe() -> None:
     folder = Path(__file__).parents[3] / "data" / "adapters" / "erc-mini"
     recipe = load_recipe(recipe_path("erc-mini"))
 
-    record = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "adapter_config.json").read_text())
 
-    assert record["recipe"] == recipe.model_dump(mode="json")
+    assert read_record(folder).recipe == recipe
     assert config["base_model_name_or_path"] == recipe.base
 
 
@@ -246,7 +361,7 @@ def test_best_epoch_is_kept_where_the_recipe_says_so(
     longer = second.model_copy(update={"keep": "best", "epochs": 6, "learning_rate": 0.03})
     changed = recipe.model_copy(update={"stages": (first, longer)})
 
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     record = json.loads((tmp_path / "run" / "training.json").read_text())
     means = {
@@ -287,9 +402,9 @@ def test_same_seed_gives_the_same_adapter(
 ) -> None:
     """Bit for bit, on one machine; another seed gives another."""
     recipe = load_recipe(recipe_file)
-    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "same")
+    finetune.train(recipe, tiny_base, sources, tmp_path / "same")
     other = recipe.model_copy(update={"seed": recipe.seed + 1})
-    finetune.train(other, tiny_base, sources, "words@1", tmp_path / "other")
+    finetune.train(other, tiny_base, sources, tmp_path / "other")
 
     first, same, different = (
         load_file(folder / WEIGHTS) for folder in (adapter, tmp_path / "same", tmp_path / "other")
@@ -308,10 +423,10 @@ def test_stage_of_several_runs_keeps_the_mean_of_them(
     once = recipe.model_copy(update={"lora": None, "stages": (stage,)})
     for seed in (7, 1007):
         alone = once.model_copy(update={"seed": seed})
-        finetune.train(alone, tiny_base, sources, "words@1", tmp_path / str(seed))
+        finetune.train(alone, tiny_base, sources, tmp_path / str(seed))
     twice = once.model_copy(update={"stages": (stage.model_copy(update={"runs": 2}),)})
 
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "mean")
+    finetune.train(twice, tiny_base, sources, tmp_path / "mean")
 
     first, second, mean = (
         load_file(tmp_path / run / "model.safetensors") for run in ("7", "1007", "mean")
@@ -336,7 +451,7 @@ def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
     recipe = load_recipe(recipe_file)
     stages = (recipe.stages[0].model_copy(update={"runs": 2}),)
     twice = recipe.model_copy(update={"stages": stages})
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "whole")
+    finetune.train(twice, tiny_base, sources, tmp_path / "whole")
     begun: list[Path] = []
 
     def killed_in_the_second(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
@@ -347,8 +462,8 @@ def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
 
     monkeypatch.setattr(finetune, "run_stage", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
-    finetune.train(twice, tiny_base, sources, "words@1", tmp_path / "killed")
+        finetune.train(twice, tiny_base, sources, tmp_path / "killed")
+    finetune.train(twice, tiny_base, sources, tmp_path / "killed")
 
     assert [path.name for path in begun] == ["1", "2", "2"]
     whole, killed = (load_file(tmp_path / run / WEIGHTS) for run in ("whole", "killed"))
@@ -390,7 +505,7 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
 
     monkeypatch.setattr(finetune, "probabilities", noted)
     monkeypatch.setattr(finetune, "pseudo_labelled", asking)
-    finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert {e.label_space.name for examples, _ in asked for e in examples} == {"meld", "emorynlp"}
     for _, (one, two) in asked:
@@ -432,7 +547,7 @@ def test_checkpointed_training_in_bfloat16_learns_the_same(
         out = tmp_path / f"{checkpointed}"
         changed["gradient_checkpointing"] = checkpointed
         with layers_computed() as computed:
-            finetune.train(recipe.model_copy(update=changed), tiny_base, sources, "words@1", out)
+            finetune.train(recipe.model_copy(update=changed), tiny_base, sources, out)
         passes.append(len(computed))
         found.append(load_file(out / (WEIGHTS if adapted else "model.safetensors")))
 
@@ -454,7 +569,7 @@ def test_recipe_without_stages_makes_a_bundle_of_the_base(
     changed = {"stages": ()} | ({} if adapted else {"lora": None})
     recipe = load_recipe(recipe_file).model_copy(update=changed)
 
-    finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+    finetune.train(recipe, tiny_base, sources, tmp_path / "run")
     merge(tmp_path / "run", tiny_base, tmp_path / "bundle")
 
     base, found = (load_file(f / "model.safetensors") for f in (tiny_base, tmp_path / "bundle"))
@@ -474,7 +589,7 @@ def test_label_space_that_no_stage_trains_is_refused(
     changed = recipe.model_copy(update={"label_spaces": ("meld", label_space)})
 
     with pytest.raises(RecipeError, match=f"tiny: label_spaces: no stage trains {label_space}"):
-        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
 
@@ -492,7 +607,7 @@ def test_labels_that_no_stage_asks_for_are_refused(
         stages = (stage.model_copy(update=changes),)
         changed = recipe.model_copy(update={"label_spaces": ("meld", "unified"), "stages": stages})
         with pytest.raises(RecipeError, match=f"no stage trains {untrained}$"):
-            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+            finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
 
 def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
@@ -504,9 +619,7 @@ def test_split_in_labels_that_the_bundle_will_not_have_is_refused(
     update = {"label_spaces": ("meld",), "stages": recipe.stages[1:], "development": (others,)}
 
     with pytest.raises(RecipeError, match=r"others\.jsonl is to be scored, and none of its labels"):
-        finetune.train(
-            recipe.model_copy(update=update), tiny_base, sources, "words@1", tmp_path / "run"
-        )
+        finetune.train(recipe.model_copy(update=update), tiny_base, sources, tmp_path / "run")
 
 
 def test_prompts_without_room_for_an_utterance_are_refused_before_training(
@@ -515,7 +628,7 @@ def test_prompts_without_room_for_an_utterance_are_refused_before_training(
     recipe = load_recipe(recipe_file).model_copy(update={"max_tokens": 20})
 
     with pytest.raises(RecipeError, match=r"max_tokens: 20: too few for the main task of meld"):
-        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(recipe, tiny_base, sources, tmp_path / "run")
 
 
 def test_run_goes_on_from_what_it_was_begun_with(
@@ -537,10 +650,10 @@ def test_run_goes_on_from_what_it_was_begun_with(
 
     def refusal(base: Path, recipe: Recipe = recipe) -> str:
         with pytest.raises(RecipeError) as refused:
-            finetune.train(recipe, base, replace(sources, data=data), "words@1", done)
+            finetune.train(recipe, base, replace(sources, data=data), done)
         return str(refused.value)
 
-    finetune.train(recipe, tiny_base, replace(sources, data=data), "words@1", done)
+    finetune.train(recipe, tiny_base, replace(sources, data=data), done)
     assert f"{done}: was begun with {base_revision(tiny_base)} as the base" in refusal(base)
     rows = (data / "talks.jsonl").read_text().splitlines()
     (data / "held_out.jsonl").write_text(rows[0])
@@ -561,7 +674,7 @@ def test_corpus_that_cannot_be_read_is_named_before_anything_is_written(
     changed = recipe.model_copy(update={"stages": (recipe.stages[0], last)})
 
     with pytest.raises(DatasetError, match=r"none\.jsonl: No such file"):
-        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
 
@@ -577,7 +690,7 @@ def test_what_is_held_out_for_the_test_does_not_train_either(
     def refusal(*test: Any) -> str:
         changed = recipe.model_copy(update={"test": test, "max_tokens": 10_000})
         with pytest.raises((DatasetError, RecipeError)) as refused:
-            finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+            finetune.train(changed, tiny_base, sources, tmp_path / "run")
         return str(refused.value)
 
     assert "talks.jsonl: is a training corpus, and held out" in refusal(absent, talks)

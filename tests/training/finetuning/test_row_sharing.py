@@ -95,7 +95,7 @@ def test_hybrid_model_is_trained_one_example_a_row(
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     before = loss(base)
     with caplog.at_level(logging.INFO, "training"):
-        finetune.train(recipe, tmp_path / "base", sources, "words@1", tmp_path / "run")
+        finetune.train(recipe, tmp_path / "base", sources, tmp_path / "run")
 
     packed = re.search(r"(\d+) tokens packed into (\d+)", caplog.text)
     assert packed is not None

@@ -1,12 +1,14 @@
 """The epoch that is kept is the best at what the model will be asked as it serves."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from training.finetuning.run_record import put_scores
+from training.finetuning.run_record import open_record
 from training.finetuning.selection import worth
 from training.recipe import CorpusFile, Stage
+from training.recipe_files import load_recipe
 
 SCORES = {
     "meld, without demonstrations": 10.0,
@@ -57,13 +59,13 @@ def test_all_counts_where_nothing_is_scored_that_would() -> None:
     assert worth({}, always) == 0.0
 
 
-def test_epoch_with_better_forecasts_alone_is_not_kept() -> None:
+def test_epoch_with_better_forecasts_alone_is_not_kept(recipe_file: Path, tmp_path: Path) -> None:
     """The second epoch's mean of everything is higher, what it serves is worse."""
-    record: dict[str, Any] = {"development": [], "kept": {}}
+    record = open_record(load_recipe(recipe_file), {}, "float32", tmp_path)
     always = stage(demonstrations={"count": 1, "share": 1})
 
     for epoch, scores in enumerate(((40.0, 50.0, 10.0), (60.0, 49.0, 60.0)), start=1):
         of_meld = dict(zip(list(SCORES)[:3], scores, strict=True))
-        put_scores(record, "only", epoch, of_meld, always)
+        record.put_scores("only", epoch, of_meld, always)
 
-    assert record["kept"] == {"only": 1}
+    assert record.kept == {"only": 1}

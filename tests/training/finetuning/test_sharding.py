@@ -100,6 +100,6 @@ def test_training_refuses_before_anything_is_written(
     changed = recipe.model_copy(update={"stages": (averaging, recipe.stages[1])})
 
     with pytest.raises(RecipeError, match="stage first: average"):
-        finetune.train(changed, tiny_base, sources, "words@1", tmp_path / "run")
+        finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
     assert not (tmp_path / "run").exists()

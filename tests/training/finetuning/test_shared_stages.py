@@ -40,11 +40,11 @@ def test_first_stage_of_another_run_is_taken(
     """It comes to the same weights and the same record as training it again does."""
     shared = tmp_path / "stages"
     other = changed(recipe, 1, learning_rate=0.02).model_copy(update={"name": "other"})
-    finetune.train(other, tiny_base, sources, "words@1", tmp_path / "other", shared=shared)
+    finetune.train(other, tiny_base, sources, tmp_path / "other", shared=shared)
     assert len(list(shared.iterdir())) == 1
 
     with caplog.at_level(logging.INFO):
-        finetune.train(recipe, tiny_base, sources, "words@1", tmp_path / "run", shared=shared)
+        finetune.train(recipe, tiny_base, sources, tmp_path / "run", shared=shared)
 
     assert "stage first: is trained already" in caplog.text
     trained, taken = (load_file(folder / WEIGHTS) for folder in (adapter, tmp_path / "run"))

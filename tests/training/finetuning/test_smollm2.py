@@ -13,8 +13,8 @@ from service.decoding.scoring import plan_reading
 from service.decoding.tokenizer import load_tokenizer
 from training.finetuning import smollm2
 from training.finetuning.bases import base_revision, build_base
+from training.finetuning.model_inspection import config_of, look_at_base
 from training.finetuning.smollm2 import GGUF_SHA256, SMOLLM2
-from training.finetuning.soundness import config_of, look_at_base
 from training.recipe_files import load_recipe, recipe_path
 
 REPOSITORY = Path(__file__).parents[3]

@@ -69,7 +69,7 @@ def test_training_writes_what_its_last_stage_draws_from(
 
     def train() -> set[str]:
         out = tmp_path / "run"
-        finetune.train(changed, tiny_base, sources, "words@1", out, demonstrations=path)
+        finetune.train(changed, tiny_base, sources, out, demonstrations=path)
         return {d.text for d in read_demonstrations(path, sources.label_spaces)}
 
     written = train()

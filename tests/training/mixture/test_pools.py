@@ -41,8 +41,9 @@ def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -
     pools = Pools(sources, [ours, theirs], 1, ())
 
     def shown(asking: Corpus, space: str) -> list[str]:
-        found = pools.nearest(asking, "train", spaces[space], asked)
-        return [demonstration.id for (demonstration,) in found[: len(lines)]]
+        nearest = pools.nearest(asking, "train", spaces[space], asked)
+        of_ours = [nearest["ours", index] for index in range(len(lines))]
+        return [demonstration.id for (demonstration,) in of_ours]
 
     pseudo_labelled = replace(ours, label_space=spaces["emorynlp"], pseudo_labelled=True)
     held_out = replace(ours, path=Path("held-out"))
@@ -89,3 +90,18 @@ def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> 
     pools = Pools(sources, sources.corpora([TALKS]), 1, ())
 
     assert pools.get("train", sources.label_spaces["iemocap"]).demonstrations == ()
+
+
+def test_demonstrations_are_known_by_dialogue_and_index(sources: Sources) -> None:
+    """Whatever the order in which a corpus holds its dialogues."""
+    (talks,) = sources.corpora([TALKS])
+    asked = Demonstrations(count=1, share=1.0, balanced=False)
+    turned = replace(talks, dialogues=talks.dialogues[::-1])
+
+    nearest, of_turned = (
+        Pools(sources, [talks], 1, ()).nearest(corpus, "train", talks.label_space, asked)
+        for corpus in (talks, turned)
+    )
+
+    assert nearest == of_turned
+    assert nearest.keys() == {(d.id, n) for d in talks.dialogues for n in range(len(d.utterances))}

@@ -13,7 +13,7 @@ from training.mixture.classifier import Split, classified, encode_split
 from training.mixture.mixing import mix
 from training.mixture.pools import Pools
 from training.mixture.sources import Sources
-from training.mixture.targets import check_balance, cross_fitted, soft_labels, weights
+from training.mixture.targets import check_balance, soft_labels, teacher_probabilities, weights
 from training.mixture.tasks import PromptSettings
 from training.recipe import RecipeError, Stage
 
@@ -35,7 +35,7 @@ def test_no_dialogue_is_answered_by_a_teacher_that_knows_it(split: Split) -> Non
     changed[own] = (changed[own] + 1) % 7
     other = replace(split, gold=changed)
 
-    said, after = cross_fitted(split, 7), cross_fitted(other, 7)
+    said, after = teacher_probabilities(split, 7), teacher_probabilities(other, 7)
 
     assert said[own] == pytest.approx(after[own])
     assert said[~own] != pytest.approx(after[~own])
@@ -44,7 +44,7 @@ def test_no_dialogue_is_answered_by_a_teacher_that_knows_it(split: Split) -> Non
 
 def test_what_is_said_is_what_the_classifier_says(split: Split) -> None:
     """Which is fitted on four fifths of the dialogues."""
-    said = cross_fitted(split, 7)
+    said = teacher_probabilities(split, 7)
 
     asked = split.dialogues % 5 == 1
     assert said[asked] == pytest.approx(classified(split, ~asked, split.contexts[asked], 7))
@@ -61,7 +61,7 @@ def test_teacher_that_knows_one_label_at_most_says_nothing(split: Split) -> None
         contexts=split.contexts[alone],
     )
 
-    assert cross_fitted(single, 7) == pytest.approx(1 / 7)
+    assert teacher_probabilities(single, 7) == pytest.approx(1 / 7)
 
 
 def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
@@ -76,7 +76,7 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
     assert {name for name, _, _ in found} == {"meld", "emorynlp", "unified"}
     assert {path for name, path, _ in found if name == "meld"} == {talks.path}
     assert {path for name, path, _ in found if name == "unified"} == {talks.path, others.path}
-    expected = 0.4 * cross_fitted(split, 7) + 0.6 * np.eye(7)[split.gold]
+    expected = 0.4 * teacher_probabilities(split, 7) + 0.6 * np.eye(7)[split.gold]
     for (dialogue, index, _), row in zip(split.places, expected, strict=True):
         assert found["meld", talks.path, dialogue][index] == pytest.approx(row)
 

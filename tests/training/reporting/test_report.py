@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from training.cli import app
 from training.evaluation.bootstrap import NotTheSameUtterances, mean_difference
-from training.evaluation.calibration import FITS, calibrated, cross_fitted, fitted
+from training.evaluation.calibration import FITS, calibrated, cross_calibrated, fitted
 from training.evaluation.free_decoding import with_spoken
 from training.evaluation.label_orders import with_other_orders
 from training.evaluation.metrics import measure, micro_f1, weighted_f1
@@ -92,7 +92,7 @@ def test_without_other_utterances_calibrations_are_cross_fitted(kind: str, runs:
     (found,) = reported(runs)
 
     model = found.models["theirs"]
-    expected = measure(cross_fitted(drawn(3), FITS[kind]))
+    expected = measure(cross_calibrated(drawn(3), FITS[kind]))
     assert model.fitted_on is None
     assert model.calibrations[kind].calibration_error.mean == expected.calibration_error
     assert model.calibrations[kind].brier.mean == expected.brier

@@ -1,4 +1,4 @@
-"""Whether a base can be trained, and an adapter merged into it: seen before weights are loaded."""
+"""Inspects bases and adapters, before weights are loaded, for what training and merging need."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.decoding.bundle import FILE, TRAINING, BundleError
+from service.decoding.bundle import FILE, BundleError
 from service.decoding.model_files import AGAIN, ModelFolderError, Tensor, read_header, read_json
 from service.decoding.model_folder import (
     ADAPTER_CONFIG,
@@ -20,6 +20,8 @@ from service.decoding.model_folder import (
 )
 from service.failures import first_line
 from training.finetuning.chatglm import check_converted
+from training.finetuning.run_record import FILE as RECORD
+from training.finetuning.run_record import is_complete
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -32,23 +34,23 @@ _OF_PROMPTS = re.compile(r"PROMPT|P_TUNING|PREFIX|CPT")
 
 
 def look_at_base(base: Path) -> ModelFolder:
-    """Look at the files of a base; takes milliseconds.
+    """Check the files of a base; takes milliseconds.
 
     Raises:
         ModelFolderError: there is none, it is quantised, or a file of it is missing, broken, or of
             another kind than a causal language model has.
     """
     check_converted(base)
-    found = look_at(base)
-    if found.is_quantised:
-        described = found.config.get("quantization_config")
-        method = described.get("quant_method") if isinstance(described, Mapping) else None
+    folder = look_at(base)
+    if folder.is_quantised:
+        quantization = folder.config.get("quantization_config")
+        method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
         raise ModelFolderError(
             f"{base / CONFIG}: the base is quantised ({method or 'as its weights show'}), and an "
             "adapter cannot be merged into such weights",
             "take the model that it was made from",
         )
-    return found
+    return folder
 
 
 def config_of(base: Path) -> "PretrainedConfig":
@@ -64,21 +66,21 @@ def config_of(base: Path) -> "PretrainedConfig":
     )
 
     path = base / CONFIG
-    described = read_json(path)
-    kind = described.get("model_type")
+    raw_config = read_json(path)
+    kind = raw_config.get("model_type")
     if kind is None:
         raise ModelFolderError(f"{path}: names no model_type", AGAIN)
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not described.get("is_decoder"):
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not raw_config.get("is_decoder"):
         raise ModelFolderError(f"{path}: {kind} is an encoder", CAUSAL)
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        if described.get("auto_map"):
+        if raw_config.get("auto_map"):
             raise ModelFolderError(
                 f"{path}: {kind} needs code that comes with the model, which is not run", CAUSAL
             )
         raise ModelFolderError(
             f"{path}: transformers knows no causal language model called {kind}", CAUSAL
         )
-    _check_dtype(path, described)
+    _check_dtype(path, raw_config)
     with loading(path, "fetch it again from where the base comes from"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             base, local_files_only=True, trust_remote_code=False
@@ -87,7 +89,7 @@ def config_of(base: Path) -> "PretrainedConfig":
 
 
 def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "PreTrainedModel":
-    """The model that a base's configuration describes, which its weights have been seen to fit.
+    """The model that a base's configuration describes, on the meta device; its weights fit it.
 
     Raises:
         ModelFolderError: there is none, or the weights are of another one.
@@ -107,7 +109,7 @@ def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "Pr
 
 
 def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
-    """Look at the files that training wrote.
+    """Check the files that training wrote.
 
     Returns:
         The adapter's tensors; None where all of a model's weights were trained.
@@ -128,7 +130,7 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
         )
     if FILE not in there and CONFIG in there:
         raise BundleError(f"{adapter}: is a model, and no adapter of one", write)
-    if TRAINING in there and read_json(adapter / TRAINING).get("complete") is False:
+    if RECORD in there and not is_complete(adapter):
         raise BundleError(
             f"{adapter}: its training has not ended", "start the same `train` again: it goes on"
         )
@@ -152,7 +154,7 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
 def check_fits(
     adapter: Path, tensors: Mapping[str, Tensor], base: Path, model: "PreTrainedModel"
 ) -> None:
-    """See that an adapter is one of a base's modules.
+    """Check that an adapter changes modules that the base has.
 
     Args:
         tensors: the adapter's.
@@ -194,10 +196,10 @@ def check_fits(
 
 @contextmanager
 def loading(path: Path, remedy: str) -> Iterator[None]:
-    """Have one line of what transformers says of a file or folder that it does not load.
+    """Turn any error of transformers on a file or folder into one line.
 
     Raises:
-        ModelFolderError: whatever it raises, but for a lack of memory.
+        ModelFolderError: for every error but a lack of memory.
     """
     import torch
 
@@ -213,11 +215,11 @@ def loading(path: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def _check_dtype(path: Path, described: Mapping[str, Any]) -> None:
+def _check_dtype(path: Path, raw_config: Mapping[str, Any]) -> None:
     import torch
 
     for key in ("dtype", "torch_dtype"):
-        name = described.get(key)
+        name = raw_config.get(key)
         if isinstance(name, str) and name != "auto":
             kind = getattr(torch, name.removeprefix("torch."), None)
             if not isinstance(kind, torch.dtype):
@@ -228,8 +230,8 @@ def _check_dtype(path: Path, described: Mapping[str, Any]) -> None:
 
 
 def _check_mergeable(path: Path) -> None:
-    described = read_json(path)
-    kind, task = str(described.get("peft_type", "LORA")), described.get("task_type")
+    config = read_json(path)
+    kind, task = str(config.get("peft_type", "LORA")), config.get("task_type")
     if _OF_PROMPTS.search(kind):
         raise BundleError(
             f"{path}: peft_type {kind} adds to prompts, and cannot be merged", "train with LoRA"
@@ -241,7 +243,7 @@ def _check_mergeable(path: Path) -> None:
 
 
 def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | None:
-    """What tells that weights are of another model.
+    """Why weights are of another model, if they are.
 
     Only where the names are the ones that transformers has now: for others it knows the old names.
     """

@@ -27,7 +27,7 @@ from tests.broken_folders import changed
 from tests.training.conftest import WriteBase
 from tests.training.miniature import FAMILIES
 from tests.training.miniature import write_base as write_miniature
-from training.finetuning.soundness import look_at_base, without_weights
+from training.finetuning.model_inspection import look_at_base, without_weights
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
