@@ -13,12 +13,23 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Generic, TypedDict, TypeVar
 
-from sqlalchemy import bindparam, delete, func, select, text, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    bindparam,
+    delete,
+    func,
+    null,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.admission.shares import counted
 from service.errors import DialogueErased, IdempotencyKeyReused, TooManyAnswers
 from service.sessions.database import Database
+from service.sessions.dialects import Insert, insert_into
 from service.sessions.schema import answers
 
 Written = TypeVar("Written")
@@ -113,8 +124,12 @@ async def keep(
 
 async def keep_row(connection: AsyncConnection, row: AnswerRow) -> None:
     """The same, of an answer that is a row already."""
-    if (await connection.execute(_KEEP, row)).rowcount != 1:
+    if (await connection.execute(_keep(connection.dialect), row)).rowcount != 1:
         raise KeyTaken
+
+
+def _keep(dialect: Dialect) -> Insert:
+    return insert_into(answers, dialect).on_conflict_do_nothing(index_elements=answers.primary_key)
 
 
 # A tenant's answers are counted again after so long; in between, those kept here are added.
@@ -178,7 +193,8 @@ class Answers:
             AlreadyAnswered: another process has answered it meanwhile.
             IdempotencyKeyReused: another process has answered another request with the key.
         """
-        if not await self._database.change(_KEEP, {**answer_row(key, answer)}):
+        statement = _keep(self._database.engine.dialect)
+        if not await self._database.change(statement, {**answer_row(key, answer)}):
             found = await self.find(key)
             if found is not None:
                 raise AlreadyAnswered(found)
@@ -211,16 +227,20 @@ class Answers:
 ERASED = 410
 """The status of what is left of an answer whose dialogue has been erased."""
 
-# The request's hash goes too: whoever guesses what was said could tell by it.
-FORGET = f"""
-UPDATE answers SET request = '', status = {ERASED}, body = '', location = NULL, dialogue_id = NULL
-WHERE tenant = :tenant AND key IN (
-    SELECT key FROM answers WHERE tenant = :tenant AND dialogue_id = :dialogue_id LIMIT :limit)"""
-
-KEEP = """
-INSERT INTO answers (tenant, key, request, status, body, location, created_at, dialogue_id)
-VALUES (:tenant, :key, :request, :status, :body, :location, :created_at, :dialogue_id)"""
-
-_KEEP = text(f"{KEEP} ON CONFLICT (tenant, key) DO NOTHING").bindparams(
-    *(bindparam(column.name, type_=column.type) for column in answers.c)
+# The request's hash goes too: whoever guesses the text could confirm the guess by it.
+FORGET = (
+    update(answers)
+    .where(
+        answers.c.tenant == bindparam("tenant"),
+        answers.c.key.in_(
+            select(answers.c.key)
+            .where(
+                answers.c.tenant == bindparam("tenant"),
+                answers.c.dialogue_id == bindparam("dialogue_id"),
+            )
+            .limit(bindparam("limit", type_=BigInteger()))
+        ),
+    )
+    .values(request="", status=ERASED, body="", location=null(), dialogue_id=null())
 )
+"""Leave of at most `limit` of a dialogue's answers only their keys."""

@@ -24,9 +24,11 @@ from service.sessions.corrections import Correction, Corrections
 from service.sessions.database import Database
 from service.sessions.erasure import Erased, Pending
 from service.sessions.following import Followed
+from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.recent import End, RecentDialogues
+from service.sessions.sqlite_writer import SqliteWriter
 from service.sessions.versions import Expected, Version
-from service.sessions.writers import UtteranceRow, open_writer
+from service.sessions.writer import UtteranceRow, Writer
 
 _ALL = 2**62  # lines; a statement needs a number
 
@@ -435,6 +437,11 @@ class SessionStore:
         await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()
         await self._database.close()
+
+
+def open_writer(database: Database) -> Writer:
+    """The writer for this kind of database."""
+    return SqliteWriter(database) if database.dialect == "sqlite" else PostgresqlWriter(database)
 
 
 def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:

@@ -16,7 +16,7 @@ from service.sessions.answers import AnswerRow
 from service.sessions.database import Database, open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
 from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
-from service.sessions.writers import UtteranceRow
+from service.sessions.writer import UtteranceRow
 
 
 @pytest.fixture
