@@ -6,8 +6,7 @@ from typing import Any
 from service.api.services import Services
 from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.observability.metrics import Metrics
-from service.sessions.corrections import Correction
-from service.sessions.store import StoredUtterance
+from service.sessions.records import Correction, StoredUtterance
 
 
 def correction_document(found: Correction | None, services: Services) -> dict[str, Any] | None:

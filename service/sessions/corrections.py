@@ -30,6 +30,7 @@ from service.sessions.database import Database, Work
 from service.sessions.erasure import Pending
 from service.sessions.following import Followed
 from service.sessions.queries import IS_WHOLE
+from service.sessions.records import Correction
 from service.sessions.schema import (
     changes,
     corrections,
@@ -38,15 +39,6 @@ from service.sessions.schema import (
     utterances,
 )
 from service.sessions.versions import Expected, Version
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """What a person says that an utterance carries; `created_at` is in UTC."""
-
-    label_space: str
-    label: str
-    created_at: datetime
 
 
 def _new_demonstration_id() -> str:

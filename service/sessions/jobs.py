@@ -163,7 +163,7 @@ class Jobs:
             row = (await connection.execute(changed)).one_or_none()
             if row is None:
                 raise JobNotFound(f"no job {job_id!r}")
-            job = Job(*row)
+            job = Job(**row._asdict())
             await keep(connection, once, job)
             return job
 
@@ -186,7 +186,7 @@ class Jobs:
         rows = await self._database.fetch(asked)
         if not rows:
             raise JobNotFound(f"no job {job_id!r}")
-        return Job(*rows[0])
+        return Job(**rows[0]._asdict())
 
     async def results(self, job_id: str, after: int) -> tuple[int, str] | None:
         """The results of the next portion that has any, with its number; None: there is none."""
@@ -229,10 +229,10 @@ class Jobs:
             jobs.c.finished_at < ended,
             and_(jobs.c.dialogues.is_(None), jobs.c.created_at < begun),
         )
-        found = await self._database.fetch(select(jobs.c.id).where(old).limit(limit))
-        for (job_id,) in found:
-            await self._erase(job_id, old)
-        return len(found)
+        rows = await self._database.fetch(select(jobs.c.id).where(old).limit(limit))
+        for row in rows:
+            await self._erase(row.id, old)
+        return len(rows)
 
     async def counts(self) -> dict[JobState, int]:
         """How many jobs there are of each state, over all tenants."""
@@ -261,9 +261,7 @@ class Jobs:
             row = (await connection.execute(asked)).one_or_none()
             if row is None:
                 return None
-            job_id, number, tenant, label_space, dialogues = row
-            owner = secrets.token_hex(8)
-            work = Work(job_id, number, tenant, label_space, dialogues, owner)
+            work = Work(**row._asdict(), owner=secrets.token_hex(8))
             await connection.execute(
                 update(job_work)
                 .where(job_work.c.job_id == work.job_id, job_work.c.number == work.number)

@@ -104,7 +104,7 @@ class StoredLabelSpaces:
     async def find(self, tenant: str, name: str) -> StoredLabelSpace | None:
         """A label space of a tenant's; None: it has none of this name."""
         rows = await self._database.fetch(select(*_COLUMNS).where(_is(tenant, name)))
-        return StoredLabelSpace(*rows[0]) if rows else None
+        return StoredLabelSpace(**rows[0]._asdict()) if rows else None
 
     async def names(self, tenant: str) -> list[str]:
         """Those that a tenant has, in order."""

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from sqlalchemy import Row
 
 from service.admission.patience import to_the_end
 from service.conversation.dialogue import Line
@@ -20,12 +21,20 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
-from service.sessions.corrections import Correction, Corrections
+from service.sessions.corrections import Corrections
 from service.sessions.database import Database
 from service.sessions.erasure import Erased, Pending
 from service.sessions.following import Followed
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.recent import End, RecentDialogues
+from service.sessions.records import (
+    Appended,
+    Correction,
+    StoredUtterance,
+    Tail,
+    Timeline,
+    utterance_of,
+)
 from service.sessions.sqlite_writer import SqliteWriter
 from service.sessions.versions import Expected, Version
 from service.sessions.writer import UtteranceRow, Writer
@@ -39,78 +48,6 @@ class Conflict(Exception):
     Another writer appended first, or the dialogue was deleted. It never leaves the service: whoever
     appends retries, and says `DialogueBusy` when that does not help.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What is needed to label and store a dialogue's next utterance, as of one moment.
-
-    Attributes:
-        tenant: whose dialogue it is.
-        generation: tells the dialogue from others under the same id, before or after it.
-        speaker: who speaks next.
-        speaker_index: the speaker's number, by first appearance in the whole dialogue.
-        length: the number of utterances so far, which is the next one's index; 0 for a dialogue
-            that does not exist.
-        first: the index of the first of `lines`; `length` when there are none.
-        lines: the last utterances, oldest first; without descriptions, which prompts show of the
-            target alone.
-    """
-
-    tenant: str
-    dialogue_id: str
-    generation: int
-    speaker: str
-    speaker_index: int
-    length: int
-    first: int
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUtterance:
-    """One utterance as it lies in the database.
-
-    Attributes:
-        prediction: the JSON object that was given to `append`, unchanged.
-        created_at: in UTC.
-        description: what the scene looked like, where that was said.
-        correction: what a person said that it carries.
-    """
-
-    index: int
-    speaker: str
-    speaker_index: int
-    text: str
-    label_space: str
-    prediction: dict[str, Any]
-    created_at: datetime
-    description: str | None = None
-    correction: Correction | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """An utterance just stored, and its dialogue's version then."""
-
-    utterance: StoredUtterance
-    version: Version
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """A dialogue, its utterances in order, or some of them.
-
-    Attributes:
-        created_at: in UTC.
-        length: the number of all its utterances.
-    """
-
-    id: str
-    created_at: datetime
-    version: Version
-    length: int
-    utterances: tuple[StoredUtterance, ...]
 
 
 class SessionStore:
@@ -176,15 +113,22 @@ class SessionStore:
         rows = await self._database.fetch(queries.END, values)
         if not rows:
             return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
-        generation, length, speaker_count, number = rows[0][:4]
+        dialogue = rows[0]
         # A dialogue without lines to show is one row whose line is null.
-        said = [(name, Line(index, text)) for *_, name, index, text in rows if text is not None]
-        speakers = {name: line.speaker for name, line in said}
+        shown = [row for row in rows if row.text is not None]
+        speakers: dict[str, int] = {row.speaker: row.speaker_index for row in shown}
+        number: int | None = dialogue.known_index
         if number is not None:
             speakers[speaker] = number
-        shown = tuple(line for _, line in said)
-        end = End(generation, length, shown, lines, speakers, speaker_count)
-        return end, speaker_count if number is None else number
+        end = End(
+            generation=dialogue.generation,
+            length=dialogue.length,
+            lines=tuple(Line(row.speaker_index, row.text) for row in shown),
+            most_lines=lines,
+            speakers=speakers,
+            speaker_count=dialogue.speaker_count,
+        )
+        return end, end.speaker_count if number is None else number
 
     async def append(
         self,
@@ -234,14 +178,14 @@ class SessionStore:
             description=description,
         )
         stored = StoredUtterance(
-            tail.length,
-            tail.speaker,
-            tail.speaker_index,
-            text,
-            label_space,
-            prediction,
-            now,
-            description,
+            index=tail.length,
+            speaker=tail.speaker,
+            speaker_index=tail.speaker_index,
+            text=text,
+            label_space=label_space,
+            prediction=prediction,
+            created_at=now,
+            description=description,
         )
         answer = _answer_row(once, stored, tail.dialogue_id)
         erasures = self._recent.erasures
@@ -276,16 +220,22 @@ class SessionStore:
         rows = await self._database.fetch(queries.TIMELINE, values)
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        created_at, generation, number, length = rows[0][:4]
-        said = tuple(_stored(row[4:]) for row in rows if row[4] is not None)
-        return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
+        dialogue = rows[0]
+        return Timeline(
+            dialogue_id,
+            dialogue.dialogue_created_at,
+            Version(dialogue.generation, dialogue.number),
+            dialogue.length,
+            # A dialogue without utterances to show is one row whose utterance is null.
+            tuple(utterance_of(row, _correction(row)) for row in rows if row.text is not None),
+        )
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
         """The dialogue's version; None: there is no dialogue."""
         _check(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
         rows = await self._database.fetch(queries.VERSION, values)
-        return Version(*rows[0]) if rows else None
+        return Version(**rows[0]._asdict()) if rows else None
 
     async def delete(
         self,
@@ -456,10 +406,10 @@ def _answer_row(
     return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
-def _stored(columns: Sequence[Any]) -> StoredUtterance:
-    label_space, label, created_at = columns[-3:]
-    correction = None if label is None else Correction(label_space, label, created_at)
-    return replace(StoredUtterance(*columns[:-3]), correction=correction)
+def _correction(row: Row[*tuple[Any, ...]]) -> Correction | None:
+    if row.corrected_label is None:
+        return None
+    return Correction(row.corrected_label_space, row.corrected_label, row.corrected_at)
 
 
 def _check(*strings: str) -> None:

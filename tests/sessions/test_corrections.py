@@ -20,8 +20,9 @@ from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.corrections import Corrected
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
+from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, corrections, dialogues, metadata
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.store import SessionStore
 from service.sessions.versions import Expected
 
 

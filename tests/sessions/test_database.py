@@ -19,8 +19,9 @@ from service.sessions.database import (
     transactional,
 )
 from service.sessions.migrate import migrate
+from service.sessions.records import Tail
 from service.sessions.schema import corrections, deliveries, dialogues, utterances
-from service.sessions.store import SessionStore, Tail
+from service.sessions.store import SessionStore
 from tests.clock import PATIENT_S
 
 ROW = {"tenant": "one", "demonstration_id": "d", "mark": 1}

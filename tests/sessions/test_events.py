@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from service.sessions.corrections import Correction
 from service.sessions.database import Database
 from service.sessions.events import CorrectionChange, Events, Position
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.records import Correction, StoredUtterance
+from service.sessions.store import SessionStore
 from tests.clock import PATIENT_S
 
 

@@ -15,7 +15,8 @@ from service.sessions import recent
 from service.sessions.answers import AnswerRow
 from service.sessions.database import Database, open_database
 from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+from service.sessions.records import StoredUtterance, Tail
+from service.sessions.store import Conflict, SessionStore
 from service.sessions.writer import UtteranceRow
 
 

@@ -18,8 +18,9 @@ from service.sessions.answers import Answer, Key, Once
 from service.sessions.database import Database, open_database, transactional
 from service.sessions.events import Events
 from service.sessions.migrate import migrate
+from service.sessions.records import StoredUtterance, Tail
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail, open_writer
+from service.sessions.store import Conflict, SessionStore, open_writer
 from tests.clock import PATIENT_S
 
 PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}

@@ -17,7 +17,8 @@ from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions import sqlite_writer
 from service.sessions.database import Database, connect_to_sqlite, open_database, transactional
 from service.sessions.migrate import migrate
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+from service.sessions.records import StoredUtterance, Tail
+from service.sessions.store import Conflict, SessionStore
 from tests.clock import PATIENT_S
 
 

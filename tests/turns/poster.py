@@ -11,7 +11,8 @@ import sys
 from service.errors import DialogueBusy
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.records import StoredUtterance
+from service.sessions.store import SessionStore
 from service.turns import TurnTaker
 from tests.turns.scripted import turns_on
 

@@ -52,7 +52,7 @@ from service.errors import (
 )
 from service.recognition.document import forecast_document
 from service.sessions.corrections import Corrected
-from service.sessions.store import StoredUtterance, Timeline
+from service.sessions.records import StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 

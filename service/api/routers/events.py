@@ -26,7 +26,7 @@ from service.api.streamed import EVENT
 from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
-from service.sessions.store import StoredUtterance
+from service.sessions.records import StoredUtterance
 from service.sessions.versions import Version
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"])

@@ -1,0 +1,105 @@
+"""What is read of a stored dialogue."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from service.conversation.dialogue import Line
+from service.sessions.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What is needed to label and store a dialogue's next utterance, as of one moment.
+
+    Attributes:
+        tenant: whose dialogue it is.
+        generation: tells the dialogue from others under the same id, before or after it.
+        speaker: who speaks next.
+        speaker_index: the speaker's number, by first appearance in the whole dialogue.
+        length: the number of utterances so far, which is the next one's index; 0 for a dialogue
+            that does not exist.
+        first: the index of the first of `lines`; `length` when there are none.
+        lines: the last utterances, oldest first; without descriptions, which prompts show of the
+            target alone.
+    """
+
+    tenant: str
+    dialogue_id: str
+    generation: int
+    speaker: str
+    speaker_index: int
+    length: int
+    first: int
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person says that an utterance carries; `created_at` is in UTC."""
+
+    label_space: str
+    label: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUtterance:
+    """One utterance as it lies in the database.
+
+    Attributes:
+        prediction: the JSON object that was given to `append`, unchanged.
+        created_at: in UTC.
+        description: what the scene looked like, where a description was given.
+        correction: what a person says that it carries.
+    """
+
+    index: int
+    speaker: str
+    speaker_index: int
+    text: str
+    label_space: str
+    prediction: dict[str, Any]
+    created_at: datetime
+    description: str | None = None
+    correction: Correction | None = None
+
+
+UTTERANCE_COLUMNS = tuple(name for name in StoredUtterance.__slots__ if name != "correction")
+"""The columns of `utterances` that are read."""
+
+
+def utterance_of(
+    row: Row[*tuple[Any, ...]], correction: Correction | None = None
+) -> StoredUtterance:
+    """The utterance in a row that has all of `UTTERANCE_COLUMNS`."""
+    values = row._mapping
+    return StoredUtterance(
+        **{name: values[name] for name in UTTERANCE_COLUMNS}, correction=correction
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An utterance just stored, and its dialogue's version then."""
+
+    utterance: StoredUtterance
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A dialogue, its utterances in order, or some of them.
+
+    Attributes:
+        created_at: in UTC.
+        length: the number of all its utterances.
+    """
+
+    id: str
+    created_at: datetime
+    version: Version
+    length: int
+    utterances: tuple[StoredUtterance, ...]
