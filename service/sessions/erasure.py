@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 
 from service.sessions.answers import FORGET
+from service.sessions.deliveries import Pending, noting
 from service.sessions.dialects import CompiledStatement, compile_once, insert_into
 from service.sessions.schema import changes, corrections, deliveries, dialogues, utterances
 
@@ -40,19 +41,6 @@ PORTION = 1000
 BEGUN = datetime(1971, 1, 1, tzinfo=UTC)
 # Older than any other: whatever the settings keep, its erasure goes on if this process ends.
 _ERASING = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A demonstration that is not yet as its correction says.
-
-    Attributes:
-        mark: another one when it is noted again.
-    """
-
-    tenant: str
-    demonstration_id: str
-    mark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +151,7 @@ def _note(dialect: Dialect, kept: ColumnElement[int]) -> Any:
         bindparam("mark", type_=deliveries.c.mark.type).label("mark"),
     ).where(_is_of_the_dialogue(corrections), corrections.c.index >= kept)
     noted = insert_into(deliveries, dialect).from_select(cut.selected_columns.keys(), cut)
-    return noted.on_conflict_do_update(
-        index_elements=deliveries.primary_key, set_={"mark": noted.excluded.mark}
-    ).returning(deliveries.c.demonstration_id)
+    return noting(noted).returning(deliveries.c.demonstration_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from service.sessions.answers import (
 )
 from service.sessions.corrections import Corrections
 from service.sessions.database import Database
-from service.sessions.erasure import Erased, Pending
+from service.sessions.deliveries import Deliveries, Pending
+from service.sessions.erasure import Erased
 from service.sessions.following import Followed
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.recent import End, RecentDialogues
@@ -68,6 +69,7 @@ class SessionStore:
         self.followed = Followed(database)
         self.answers = Answers(database)
         self.corrections = Corrections(database, self.followed)
+        self.deliveries = Deliveries(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
