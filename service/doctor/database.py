@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.doctor.findings import Fault
 from service.sessions.database import open_database, sqlite_file, transactional
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
 from service.sessions.schema import VERSION_TABLE, metadata
 from service.settings import Settings
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.admission.patience import to_the_end, without_patience
 from service.errors import DatabaseUnavailable, ServiceError
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
 
 log = logging.getLogger(__name__)
 

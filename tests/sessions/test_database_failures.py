@@ -20,7 +20,7 @@ from sqlalchemy import URL, make_url, text
 
 from service.errors import DatabaseUnavailable
 from service.sessions.database import Database, open_database, transactional
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from tests.clock import PATIENT_S, Clock
@@ -637,7 +637,7 @@ import asyncio, os, sys
 import sqlalchemy.dialects.sqlite.aiosqlite
 from sqlalchemy import make_url
 from service.sessions.database import open_database
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
 
 async def write():
     async with open_database(url).engine.begin() as connection:
