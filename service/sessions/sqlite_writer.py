@@ -14,8 +14,9 @@ from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sessions.answers import AnswerRow
-from service.sessions.database import Database, connect_to_sqlite
+from service.sessions.database import Database
 from service.sessions.dialects import SQLITE, CompiledStatement, compile_once, parameters_of
+from service.sessions.engines import connect_to_sqlite
 from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions
 from service.sessions.schema import answers, utterances
 from service.sessions.turn_statements import (

@@ -11,13 +11,8 @@ from sqlalchemy import insert, make_url, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import (
-    SQLITE_CONNECTIONS,
-    Database,
-    connect_to_sqlite,
-    open_database,
-    transactional,
-)
+from service.sessions.database import Database, open_database
+from service.sessions.engines import SQLITE_CONNECTIONS, connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
 from service.sessions.records import Tail
 from service.sessions.schema import corrections, deliveries, dialogues, utterances

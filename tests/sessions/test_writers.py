@@ -15,7 +15,8 @@ from sqlalchemy import text as sql
 
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions import sqlite_writer
-from service.sessions.database import Database, connect_to_sqlite, open_database, transactional
+from service.sessions.database import Database, open_database
+from service.sessions.engines import connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance, Tail
 from service.sessions.store import Conflict, SessionStore
