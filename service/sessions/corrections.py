@@ -23,7 +23,7 @@ from service.errors import (
 from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.database import Database, Work
 from service.sessions.deliveries import Pending, note
-from service.sessions.following import Followed
+from service.sessions.followers import Followers
 from service.sessions.queries import IS_WHOLE
 from service.sessions.records import Correction
 from service.sessions.schema import changes, corrections, dialogues, utterances
@@ -55,9 +55,9 @@ class Corrected:
 class Corrections:
     """The corrections in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, database: Database, followed: Followed) -> None:
+    def __init__(self, database: Database, followers: Followers) -> None:
         self._database = database
-        self._followed = followed
+        self._followers = followers
         self._answers = Answers(database)
 
     async def put(
@@ -97,11 +97,7 @@ class Corrections:
             if stored is not None and stored.says(label_space, label):
                 pending = await note(connection, tenant, stored.demonstration_id)
                 return Corrected(stored.correction, version, pending)
-            if most_changes is not None and version.number >= most_changes:
-                raise DialogueFull(
-                    f"dialogue {dialogue_id!r} has been written to {version.number} times "
-                    f"(limit {most_changes})"
-                )
+            _check_room(dialogue_id, version, most_changes)
             if stored is None and not may_begin:
                 raise TooManyDemonstrations(
                     "you have as many demonstrations, corrections among them, as you may"
@@ -120,7 +116,7 @@ class Corrections:
             return corrected
 
         corrected = await self._once(put_and_keep, once)
-        self._followed.tell(tenant, dialogue_id)
+        self._followers.notify(tenant, dialogue_id)
         return corrected
 
     async def remove(
@@ -155,7 +151,7 @@ class Corrections:
             return Corrected(None, version, pending)
 
         corrected = await self._once(take_back, once)
-        self._followed.tell(tenant, dialogue_id)
+        self._followers.notify(tenant, dialogue_id)
         return corrected
 
     async def _once(self, work: Work[Corrected], once: Once[Any] | None) -> Corrected:
@@ -197,6 +193,14 @@ class _StoredCorrection:
 
     def says(self, label_space: str, label: str) -> bool:
         return (self.correction.label_space, self.correction.label) == (label_space, label)
+
+
+def _check_room(dialogue_id: str, version: Version, most_changes: int | None) -> None:
+    if most_changes is not None and version.number >= most_changes:
+        raise DialogueFull(
+            f"dialogue {dialogue_id!r} has been written to {version.number} times "
+            f"(limit {most_changes})"
+        )
 
 
 async def _lock(connection: AsyncConnection, place: _Place, expected: Expected | None) -> Version:

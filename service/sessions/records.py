@@ -6,34 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from service.conversation.dialogue import Line
 from service.sessions.versions import Version
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What is needed to label and store a dialogue's next utterance, as of one moment.
-
-    Attributes:
-        tenant: whose dialogue it is.
-        generation: tells the dialogue from others under the same id, before or after it.
-        speaker: who speaks next.
-        speaker_index: the speaker's number, by first appearance in the whole dialogue.
-        length: the number of utterances so far, which is the next one's index; 0 for a dialogue
-            that does not exist.
-        first: the index of the first of `lines`; `length` when there are none.
-        lines: the last utterances, oldest first; without descriptions, which prompts show of the
-            target alone.
-    """
-
-    tenant: str
-    dialogue_id: str
-    generation: int
-    speaker: str
-    speaker_index: int
-    length: int
-    first: int
-    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)

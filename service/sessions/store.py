@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,18 +24,18 @@ from service.sessions.corrections import Corrections
 from service.sessions.database import Database
 from service.sessions.deliveries import Deliveries, Pending
 from service.sessions.erasure import Erased
-from service.sessions.following import Followed
+from service.sessions.followers import Followers
 from service.sessions.postgresql_writer import PostgresqlWriter
-from service.sessions.recent import End, RecentDialogues
 from service.sessions.records import (
     Appended,
     Correction,
     StoredUtterance,
-    Tail,
     Timeline,
     utterance_of,
 )
 from service.sessions.sqlite_writer import SqliteWriter
+from service.sessions.tail_cache import TailCache
+from service.sessions.tails import Tail, read_end
 from service.sessions.versions import Expected, Version
 from service.sessions.writer import UtteranceRow, Writer
 
@@ -64,11 +63,11 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = open_writer(database)
-        self._recent = RecentDialogues()
+        self._tails = TailCache()
         self._check: asyncio.Task[None] | None = None
-        self.followed = Followed(database)
+        self.followers = Followers(database)
         self.answers = Answers(database)
-        self.corrections = Corrections(database, self.followed)
+        self.corrections = Corrections(database, self.followers)
         self.deliveries = Deliveries(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
@@ -79,13 +78,13 @@ class SessionStore:
         cost does not grow with the dialogue's length.
         """
         _check(tenant, dialogue_id, speaker)
-        end = self._recent.find((tenant, dialogue_id))
+        end = self._tails.find((tenant, dialogue_id))
         number = end.number_of(speaker) if end is not None and end.shows(lines) else None
         if end is None or number is None:
-            erasures = self._recent.erasures
-            end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
-            self._recent.keep((tenant, dialogue_id), end, erasures)
-        return _tail(tenant, dialogue_id, speaker, number, end, lines)
+            erasures = self._tails.erasures
+            end, number = await read_end(self._database, tenant, dialogue_id, speaker, lines)
+            self._tails.keep((tenant, dialogue_id), end, erasures)
+        return end.tail(tenant, dialogue_id, speaker, number, lines)
 
     async def stored_tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The tail as it is stored, for those who append nothing.
@@ -97,40 +96,10 @@ class SessionStore:
             DialogueNotFound: no dialogue has this id.
         """
         _check(tenant, dialogue_id, speaker)
-        end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
+        end, number = await read_end(self._database, tenant, dialogue_id, speaker, lines)
         if not end.length:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        return _tail(tenant, dialogue_id, speaker, number, end, lines)
-
-    async def _read_end(
-        self, tenant: str, dialogue_id: str, speaker: str, lines: int
-    ) -> tuple[End, int]:
-        """The dialogue's end and the coming speaker's number."""
-        values = {
-            "tenant": tenant,
-            "dialogue_id": dialogue_id,
-            "speaker": speaker,
-            "lines": lines,
-        }
-        rows = await self._database.fetch(queries.END, values)
-        if not rows:
-            return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
-        dialogue = rows[0]
-        # A dialogue without lines to show is one row whose line is null.
-        shown = [row for row in rows if row.text is not None]
-        speakers: dict[str, int] = {row.speaker: row.speaker_index for row in shown}
-        number: int | None = dialogue.known_index
-        if number is not None:
-            speakers[speaker] = number
-        end = End(
-            generation=dialogue.generation,
-            length=dialogue.length,
-            lines=tuple(Line(row.speaker_index, row.text) for row in shown),
-            most_lines=lines,
-            speakers=speakers,
-            speaker_count=dialogue.speaker_count,
-        )
-        return end, end.speaker_count if number is None else number
+        return end.tail(tenant, dialogue_id, speaker, number, lines)
 
     async def append(
         self,
@@ -189,25 +158,33 @@ class SessionStore:
             created_at=now,
             description=description,
         )
-        answer = _answer_row(once, stored, tail.dialogue_id)
-        erasures = self._recent.erasures
-        # Whatever goes wrong from here on, nothing that may be stale is remembered.
-        end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
+        number = await self._write(tail, row, expected, _answer_row(once, stored, tail.dialogue_id))
+        self.followers.notify(tail.tenant, tail.dialogue_id)
+        return Appended(stored, Version(tail.generation, number))
+
+    async def _write(
+        self, tail: Tail, row: UtteranceRow, expected: Version | None, answer: AnswerRow | None
+    ) -> int:
+        """Write an utterance, and cache the end that the dialogue has then; its version's number.
+
+        Raises:
+            Conflict: as `append`.
+        """
+        name, erasures = (tail.tenant, tail.dialogue_id), self._tails.erasures
+        # Whatever goes wrong from here on, no end is cached that may be stale.
+        end = self._tails.take(name, tail.generation, tail.length)
         if expected is not None and expected.generation != tail.generation:
             raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
         with self._database.answering():
             number = await self._writer.append(row, answer)
         if number is None:
-            if end is not None and erasures == self._recent.erasures:
-                self._recent.distrust()
+            if end is not None and erasures == self._tails.erasures:
+                self._tails.distrust()
             raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
         if end is not None:
-            line = Line(tail.speaker_index, text)
-            self._recent.keep(
-                (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
-            )
-        self.followed.tell(tail.tenant, tail.dialogue_id)
-        return Appended(stored, Version(tail.generation, number))
+            line = Line(tail.speaker_index, row["text"])
+            self._tails.keep(name, end.grown(tail.speaker, line), erasures)
+        return number
 
     async def timeline(
         self, tenant: str, dialogue_id: str, after: int = -1, limit: int = _ALL
@@ -267,16 +244,16 @@ class SessionStore:
         answer = _answer_row(once, None)
         while True:
             found = await self._expected(tenant, dialogue_id, expected, once)
-            self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
+            self._tails.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
                 with to_the_end():
                     deleted = await self._database.whole(
                         self._erase(tenant, dialogue_id, found, answer)
                     )
             finally:
-                self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
+                self._tails.erase((tenant, dialogue_id))  # turns under way may have read it
             if deleted is not None:
-                self.followed.tell(tenant, dialogue_id)
+                self.followers.notify(tenant, dialogue_id)
                 return deleted.pending
             await self.raise_if_answered(once)
             if expected is None:
@@ -320,8 +297,8 @@ class SessionStore:
         with self._database.answering():
             found = await self._writer.erase_before(moment, limit)
         for each in found:
-            self._recent.erase((each.tenant, each.dialogue_id))
-            self.followed.tell(each.tenant, each.dialogue_id)
+            self._tails.erase((each.tenant, each.dialogue_id))
+            self.followers.notify(each.tenant, each.dialogue_id)
         if found:
             async with self._database.erasing():
                 pass
@@ -332,8 +309,8 @@ class SessionStore:
         await self._database.empty_log()
 
     def forget_idle(self) -> None:
-        """As `RecentDialogues.forget_idle`."""
-        self._recent.forget_idle()
+        """As `TailCache.forget_idle`."""
+        self._tails.forget_idle()
 
     async def count_changed_since(self, moment: datetime) -> int:
         """How many dialogues of all tenants were last written at a moment or later."""
@@ -385,7 +362,7 @@ class SessionStore:
 
     async def close(self) -> None:
         """Finish what was begun and close the connections to the database."""
-        await self.followed.close()
+        await self.followers.close()
         await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()
         await self._database.close()
@@ -394,12 +371,6 @@ class SessionStore:
 def open_writer(database: Database) -> Writer:
     """The writer for this kind of database."""
     return SqliteWriter(database) if database.dialect == "sqlite" else PostgresqlWriter(database)
-
-
-def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
-    shown = end.lines[max(0, len(end.lines) - lines) :]
-    first = end.length - len(shown)
-    return Tail(tenant, dialogue_id, end.generation, speaker, number, end.length, first, shown)
 
 
 def _answer_row(

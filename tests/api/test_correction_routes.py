@@ -213,9 +213,9 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
             await asked.pop(wait)
             await asyncio.sleep(30)
 
-    followed = service.sessions.followed
+    followers = service.sessions.followers
     with (
-        followed.follow("default", "call-42", lambda: patience.end(gone)),
+        followers.follow("default", "call-42", lambda: patience.end(gone)),
         pytest.raises(ClientLeft),
     ):
         await request()

@@ -19,9 +19,10 @@ from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
 from service.sessions.migrate import migrate
-from service.sessions.records import StoredUtterance, Tail
+from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
 from service.sessions.store import Conflict, SessionStore, open_writer
+from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
 
 PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}

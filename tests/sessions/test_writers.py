@@ -18,8 +18,9 @@ from service.sessions import sqlite_writer
 from service.sessions.database import Database, open_database
 from service.sessions.engines import connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
-from service.sessions.records import StoredUtterance, Tail
+from service.sessions.records import StoredUtterance
 from service.sessions.store import Conflict, SessionStore
+from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
 
 

@@ -145,10 +145,10 @@ async def _events(
         Overloaded, ShuttingDown: no stream can be opened.
         DatabaseUnavailable: the database does not answer.
     """
-    followed, events = services.sessions.followed, services.events
+    followers, events = services.sessions.followers, services.events
     with (
         services.door.streams.open(tenant) as stream,
-        followed.follow(tenant, dialogue_id, stream.wake),
+        followers.follow(tenant, dialogue_id, stream.wake),
     ):
         if position is None:
             position = await _begin(tenant, dialogue_id, services)
