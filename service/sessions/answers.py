@@ -1,8 +1,8 @@
-"""What was answered to requests that carried an idempotency key: a repeated one is not done again.
+"""Keeps the answers to requests with an idempotency key, so that a repeated one is not done again.
 
-An answer is kept in the transaction that does what was asked, so that a crash leaves both or none,
-and of processes that do the same request at once one alone succeeds. Of an erased dialogue's
-answers the keys alone are left: a request that comes late, again, does not begin the dialogue anew.
+An answer is kept in the transaction that carries the request out, so that a crash leaves both or
+none, and of processes that carry out the same request at once only one succeeds. Of an erased
+dialogue's answers only the keys are left: a late repetition does not begin the dialogue anew.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from typing import Generic, TypedDict, TypeVar
 from sqlalchemy import (
     BigInteger,
     Dialect,
+    and_,
     bindparam,
     delete,
     func,
@@ -40,7 +41,7 @@ class Key:
     """A tenant's name for one request.
 
     Attributes:
-        request: tells the request from others: equal ones have the same.
+        request: a hash of the request; a repetition has the same.
     """
 
     tenant: str
@@ -50,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered: a status, JSON or nothing, and where what was made is."""
+    """A status, JSON or nothing, and the location of what was created."""
 
     status: int
     body: str = ""
@@ -66,7 +67,7 @@ class Once(Generic[Written]):
 
 
 class AlreadyAnswered(Exception):
-    """The key has an answer by now: another process was asked the same, and was faster."""
+    """The key has an answer by now: another process got the same request, and was faster."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ def answer_row(key: Key, answer: Answer, dialogue_id: str | None = None) -> Answ
 
 
 class KeyTaken(Exception):
-    """The key has an answer by now; whatever the transaction has done is to be undone."""
+    """The key has an answer by now: the transaction must be rolled back."""
 
 
 async def keep(
@@ -110,7 +111,7 @@ async def keep(
     written: Written,
     dialogue_id: str | None = None,
 ) -> None:
-    """Keep what a request with a key will be answered, in the transaction that does it.
+    """Keep the answer to a request with a key, in the transaction that carries it out.
 
     Args:
         dialogue_id: the dialogue with which it is erased, if any.
@@ -123,7 +124,11 @@ async def keep(
 
 
 async def keep_row(connection: AsyncConnection, row: AnswerRow) -> None:
-    """The same, of an answer that is a row already."""
+    """Keep an answer that is a row already.
+
+    Raises:
+        KeyTaken: the key has an answer.
+    """
     if (await connection.execute(_keep(connection.dialect), row)).rowcount != 1:
         raise KeyTaken
 
@@ -132,9 +137,9 @@ def _keep(dialect: Dialect) -> Insert:
     return insert_into(answers, dialect).on_conflict_do_nothing(index_elements=answers.primary_key)
 
 
-# A tenant's answers are counted again after so long; in between, those kept here are added.
+# The time after which a tenant's answers are counted again; until then, those kept here are added.
 _COUNTED_S = 30.0
-# And those of one that has too many: a refusal is not to cost more than what it refuses.
+# The same for a tenant that has too many: a refusal must not cost more than what it refuses.
 _COUNTED_FULL_S = 1.0
 
 
@@ -144,18 +149,18 @@ class Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: dict[str, tuple[int, float]] = {}  # by tenant, with the moment
-        self._under_way: Counter[str] = Counter()  # of those that may be kept by now, or not yet
+        self._under_way: Counter[str] = Counter()  # by tenant: kept by now, or not yet
 
     async def find(self, key: Key) -> Answer | None:
-        """What the request was answered.
+        """The answer to a request; None: its key has none.
 
         Raises:
             DialogueErased: the key is of a request about a dialogue that has been erased since.
             IdempotencyKeyReused: the key has an answer to another request.
         """
         columns = (answers.c[name] for name in ("request", *Answer.__slots__))
-        asked = select(*columns).where(answers.c.tenant == key.tenant, answers.c.key == key.value)
-        rows = await self._database.fetch(asked)
+        is_the_answer = and_(answers.c.tenant == key.tenant, answers.c.key == key.value)
+        rows = await self._database.fetch(select(*columns).where(is_the_answer))
         if not rows:
             return None
         row = rows[0]
@@ -176,8 +181,9 @@ class Answers:
         now = monotonic()
         count, counted_at = self._counts.get(tenant, (0, -_COUNTED_S))
         if now - counted_at >= (_COUNTED_S if count < most else _COUNTED_FULL_S):
-            asked = select(func.count()).select_from(answers).where(answers.c.tenant == tenant)
-            kept: int = (await self._database.fetch(asked))[0][0]
+            statement = select(func.count()).select_from(answers)
+            rows = await self._database.fetch(statement.where(answers.c.tenant == tenant))
+            kept: int = rows[0][0]
             count, counted_at = kept + self._under_way[tenant], now
         if count >= most:
             self._counts[tenant] = (count, counted_at)
@@ -195,13 +201,13 @@ class Answers:
         """
         statement = _keep(self._database.engine.dialect)
         if not await self._database.change(statement, {**answer_row(key, answer)}):
-            found = await self.find(key)
-            if found is not None:
-                raise AlreadyAnswered(found)
+            kept = await self.find(key)
+            if kept is not None:
+                raise AlreadyAnswered(kept)
 
     async def amend(self, key: Key, answer: Answer) -> None:
-        """Replace what a key's request was answered, unless the answer has been erased."""
-        changed = (
+        """Replace the answer to a key's request, unless it has been erased."""
+        statement = (
             update(answers)
             .where(
                 answers.c.tenant == key.tenant,
@@ -210,18 +216,18 @@ class Answers:
             )
             .values(status=answer.status, body=answer.body, location=answer.location)
         )
-        await self._database.change(changed)
+        await self._database.change(statement)
 
     async def erase_before(self, moment: datetime, limit: int) -> int:
-        """Erase at most `limit` of the answers given before a moment; how many there were."""
+        """Erase at most `limit` of the answers given before a moment; returns how many."""
         oldest = (
             select(answers.c.tenant, answers.c.key)
             .where(answers.c.created_at < moment)
             .order_by(answers.c.created_at)
             .limit(limit)
         )
-        erased = delete(answers).where(tuple_(answers.c.tenant, answers.c.key).in_(oldest))
-        return await self._database.change(erased)
+        statement = delete(answers).where(tuple_(answers.c.tenant, answers.c.key).in_(oldest))
+        return await self._database.change(statement)
 
 
 ERASED = 410

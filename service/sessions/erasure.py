@@ -89,19 +89,19 @@ class ErasureStatements:
         is_the_dialogue = and_(
             dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
         )
-        found = select(
+        portion = select(
             dialogues.c.tenant,
             dialogues.c.id.label("dialogue_id"),
             dialogues.c.generation,
             func.abs(dialogues.c.length).label("length"),
         )
-        find = found.where(
+        find = portion.where(
             is_the_dialogue,
             dialogues.c.version == _given_or_any("expected", dialogues.c.version),
             dialogues.c.generation == _given_or_any("generation", dialogues.c.generation),
         )
         find_expired = (
-            found.where(dialogues.c.changed_at < bindparam("before"))
+            portion.where(dialogues.c.changed_at < bindparam("before"))
             .order_by(dialogues.c.changed_at)
             .limit(bindparam("limit", type_=BigInteger()))
         )
@@ -174,7 +174,7 @@ class Portion:
         return {"tenant": self.tenant, "dialogue_id": self.dialogue_id, "limit": PORTION}
 
     def is_last(self, *counts: int) -> bool:
-        """Whether the dialogue goes with it, by how many rows `forget` and `cut_changes` found."""
+        """Whether the dialogue goes with it, by the numbers of rows that went before it."""
         return self.length <= PORTION and max(counts) < PORTION
 
     def ends(self, *, last: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Writes dialogues to PostgreSQL, a turn with one statement."""
+"""Writes dialogues to PostgreSQL: a turn is one statement."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -38,9 +39,10 @@ class PostgresqlWriter:
         self._database = database
 
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
-        answered = answer is not None
-        statement = _GROW[answered] if row["index"] else _CREATE[answered]
-        return await self._write(statement, {**(answer or {}), **row})
+        statements = _GROW if row["index"] else _CREATE
+        if answer is None:
+            return await self._write(statements.alone, row)
+        return await self._write(statements.with_answer, {**answer, **row})
 
     async def erase_portion(
         self,
@@ -127,13 +129,19 @@ _ERASURE = ErasureStatements.compiled_for(POSTGRESQL)
 _ANSWERS_KEY = str(answers.primary_key.name)
 
 
-def _appending(
-    dialogue: ReturningInsert[Any] | ReturningUpdate[Any],
-) -> tuple[CompiledStatement, CompiledStatement]:
-    """One statement for all tables: without an answer, with one; both return the version.
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """One statement for all tables, without an answer and with one; both return the version."""
+
+    alone: CompiledStatement
+    with_answer: CompiledStatement
+
+
+def _append(dialogue: ReturningInsert[Any] | ReturningUpdate[Any]) -> _Append:
+    """The append of an utterance.
 
     Args:
-        dialogue: what writes the dialogue's row and returns its version, where it may.
+        dialogue: writes the dialogue's row and returns its version, or writes and returns nothing.
     """
     written = dialogue.cte("written")
     parameters = utterance_parameters()
@@ -146,11 +154,11 @@ def _appending(
     answer = parameters_of(answers)
     kept = insert(answers).from_select([*answer], select(*answer.values()).select_from(written))
     statement = select(written.c.version).add_cte(added.cte("added"))
-    return (
-        compile_once(statement, POSTGRESQL),
-        compile_once(statement.add_cte(kept.cte("answered")), POSTGRESQL),
+    return _Append(
+        alone=compile_once(statement, POSTGRESQL),
+        with_answer=compile_once(statement.add_cte(kept.cte("answered")), POSTGRESQL),
     )
 
 
-_CREATE = _appending(create_dialogue(POSTGRESQL))
-_GROW = _appending(GROW_DIALOGUE)
+_CREATE = _append(create_dialogue(POSTGRESQL))
+_GROW = _append(GROW_DIALOGUE)

@@ -46,8 +46,8 @@ _Work = Callable[[sqlite3.Connection], Outcome | None]
 class SqliteWriter:
     """Writes to a SQLite file, from a thread of its own.
 
-    SQLite has one writer at a time, and a commit waits for the disk. What arrives during a commit
-    goes into the next one together; each append still has an outcome of its own.
+    SQLite has one writer at a time, and a commit waits for the disk. The jobs that arrive during a
+    commit share the next one; each still has an outcome of its own.
     """
 
     def __init__(self, database: Database) -> None:
@@ -110,7 +110,7 @@ class SqliteWriter:
         await self._do(lambda _: None)  # its transaction takes the lock
 
     async def close(self) -> None:
-        """Wait for what was begun, then close the connection."""
+        """Wait for the jobs that have arrived, then close the connection."""
         if self._jobs is None or self._thread is None:
             return
         jobs, thread = self._jobs, self._thread
@@ -136,7 +136,7 @@ class SqliteWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An append or an erasure, and who waits for its outcome."""
+    """An append, an erasure or a ping, and the future of its outcome."""
 
     work: _Work[Any]
     outcome: asyncio.Future[Any]
@@ -181,12 +181,12 @@ def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
         try:
             connection = connection or _connect(engine)
             _commit(connection, group)
-        except Exception as error:  # whatever it is, those who wait must hear it
+        except Exception as error:  # whatever it is, every waiting job must fail with it
             _settle([(job, error) for job in group])
             if connection is not None:
                 connection.close()  # which rolls back
                 connection = None
-        del arrived, group  # what was said is not kept until the next job
+        del arrived, group  # no utterance stays in memory until the next job
     if connection is not None:
         connection.close()
 
@@ -198,7 +198,7 @@ def _connect(engine: AsyncEngine) -> sqlite3.Connection:
 
 
 def _wait_for(jobs: "SimpleQueue[_Job | None]") -> list["_Job | None"]:
-    """All that has arrived, at least one."""
+    """All jobs that have arrived, at least one."""
     arrived = [jobs.get()]
     with suppress(Empty):
         while True:
@@ -214,11 +214,11 @@ def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
 
 
 def _try(connection: sqlite3.Connection, job: _Job) -> Any:
-    """What the job did; one that fails leaves nothing in the transaction."""
+    """The job's outcome; one that fails leaves nothing in the transaction."""
     connection.execute("SAVEPOINT job")
     try:
         outcome: Any = job.work(connection)
-    except Exception as error:  # whatever it is, it is this job's alone
+    except Exception as error:  # whatever it is, only this job fails with it
         connection.execute("ROLLBACK TO job")
         outcome = error
     connection.execute("RELEASE job")
@@ -226,15 +226,15 @@ def _try(connection: sqlite3.Connection, job: _Job) -> Any:
 
 
 def _settle(outcomes: Sequence[tuple[_Job, Any]]) -> None:
-    """Tell the event loop, once for all of them."""
+    """Hand the outcomes to the event loop, in one call."""
     if outcomes:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
-            outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_tell, outcomes)
+            outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_set_outcomes, outcomes)
 
 
-def _tell(outcomes: Sequence[tuple[_Job, Any]]) -> None:
+def _set_outcomes(outcomes: Sequence[tuple[_Job, Any]]) -> None:
     for job, outcome in outcomes:
-        if job.outcome.done():  # cancelled, or told before
+        if job.outcome.done():  # cancelled, or set before
             continue
         if isinstance(outcome, Exception):
             job.outcome.set_exception(outcome)

@@ -64,7 +64,7 @@ class SessionStore:
         self._database = database
         self._writer = open_writer(database)
         self._tails = TailCache()
-        self._check: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self.followers = Followers(database)
         self.answers = Answers(database)
         self.corrections = Corrections(database, self.followers)
@@ -77,7 +77,7 @@ class SessionStore:
         once another process has written: `append` refuses it, and the next one is read afresh. The
         cost does not grow with the dialogue's length.
         """
-        _check(tenant, dialogue_id, speaker)
+        _refuse_unstorable(tenant, dialogue_id, speaker)
         end = self._tails.find((tenant, dialogue_id))
         number = end.number_of(speaker) if end is not None and end.shows(lines) else None
         if end is None or number is None:
@@ -89,13 +89,13 @@ class SessionStore:
     async def stored_tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The tail as it is stored, for those who append nothing.
 
-        It never comes from memory: who does not append is not told that a tail is stale. Nor is it
-        remembered, since a turn under way may already have taken the dialogue further.
+        It never comes from memory: a caller that does not append never learns that a tail is stale.
+        Nor is it cached, since a turn under way may already have taken the dialogue further.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(tenant, dialogue_id, speaker)
+        _refuse_unstorable(tenant, dialogue_id, speaker)
         end, number = await read_end(self._database, tenant, dialogue_id, speaker, lines)
         if not end.length:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
@@ -112,25 +112,27 @@ class SessionStore:
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
     ) -> Appended:
-        """Store what the tail's speaker says next; on return it is on disk.
+        """Store the tail's speaker's next utterance; on return it is on disk.
 
         The first utterance creates the dialogue.
 
         Args:
             tail: as `tail` gave it.
-            text: what is said.
+            text: the utterance's.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
-            description: what the scene looks like, where that is known.
+            description: what the scene looks like, where known.
             expected: the version that the dialogue must be of; None: any.
-            once: the request's key and what it will be answered, which is kept with the utterance.
+            once: the request's key and its answer, which is kept with the utterance.
 
         Raises:
             Conflict: the dialogue does not end where the tail does or is of another version, or the
                 key has an answer; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or "")
+        _refuse_unstorable(
+            tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or ""
+        )
         # SQLite would take a NaN, PostgreSQL would not.
         document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
@@ -165,7 +167,7 @@ class SessionStore:
     async def _write(
         self, tail: Tail, row: UtteranceRow, expected: Version | None, answer: AnswerRow | None
     ) -> int:
-        """Write an utterance, and cache the end that the dialogue has then; its version's number.
+        """Write an utterance and cache the dialogue's new end; returns the version's number.
 
         Raises:
             Conflict: as `append`.
@@ -194,7 +196,7 @@ class SessionStore:
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
         rows = await self._database.fetch(queries.TIMELINE, values)
         if not rows:
@@ -211,7 +213,7 @@ class SessionStore:
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
         """The dialogue's version; None: there is no dialogue."""
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
         rows = await self._database.fetch(queries.VERSION, values)
         return Version(**rows[0]._asdict()) if rows else None
@@ -233,22 +235,22 @@ class SessionStore:
 
         Args:
             expected: what the dialogue must be; None: anything.
-            once: the request's key and what it will be answered, which is kept.
+            once: the request's key and its answer, which is kept.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
             DialogueChanged: it is another than expected; nothing is erased.
             AlreadyAnswered: the key has an answer.
         """
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         answer = _answer_row(once, None)
         while True:
-            found = await self._expected(tenant, dialogue_id, expected, once)
+            version = await self._expected(tenant, dialogue_id, expected, once)
             self._tails.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
                 with to_the_end():
                     deleted = await self._database.whole(
-                        self._erase(tenant, dialogue_id, found, answer)
+                        self._erase(tenant, dialogue_id, version, answer)
                     )
             finally:
                 self._tails.erase((tenant, dialogue_id))  # turns under way may have read it
@@ -291,18 +293,18 @@ class SessionStore:
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
         """Erase, as `delete` does, some of the dialogues last written before a moment.
 
-        The oldest go first, at most `limit` of them, and fewer where they are long. What is not
-        `whole` is of a dialogue of which there is still something.
+        The oldest go first, at most `limit` of them, and fewer where they are long. Of a dialogue
+        that is not erased `whole` there is a rest.
         """
         with self._database.answering():
-            found = await self._writer.erase_before(moment, limit)
-        for each in found:
+            erased = await self._writer.erase_before(moment, limit)
+        for each in erased:
             self._tails.erase((each.tenant, each.dialogue_id))
             self.followers.notify(each.tenant, each.dialogue_id)
-        if found:
+        if erased:
             async with self._database.erasing():
                 pass
-        return found
+        return erased
 
     async def empty_log(self) -> None:
         """As `Database.empty_log`."""
@@ -327,33 +329,33 @@ class SessionStore:
         """The version of a dialogue that is as expected; None: anything is."""
         if expected is None:
             return None
-        found = await self.version(tenant, dialogue_id)
-        if found is None or not expected.allows(found):
+        version = await self.version(tenant, dialogue_id)
+        if version is None or not expected.allows(version):
             await self.raise_if_answered(once)
-        if found is None:
+        if version is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        expected.check(found)
-        return found
+        expected.check(version)
+        return version
 
     async def raise_if_answered(self, once: Once[Any] | None) -> None:
-        """What a writer that was refused asks next.
+        """Refuse a write, which failed, as a repetition if its key has an answer by now.
 
         Raises:
             AlreadyAnswered: the key has an answer.
             IdempotencyKeyReused: the key has an answer to another request.
         """
-        found = None if once is None else await self.answers.find(once.key)
-        if found is not None:
-            raise AlreadyAnswered(found)
+        answer = None if once is None else await self.answers.find(once.key)
+        if answer is not None:
+            raise AlreadyAnswered(answer)
 
     async def ping(self) -> None:
         """Check that the database answers, has the tables, and lets this process write.
 
-        Those who ask at once share one check: anybody may ask, without a key.
+        Concurrent calls share one check: anybody may ask for it, without a key.
         """
-        if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._ping())
-        await asyncio.shield(self._check)
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping())
+        await asyncio.shield(self._pinging)
 
     async def _ping(self) -> None:
         await self._database.fetch(queries.PING)
@@ -361,7 +363,7 @@ class SessionStore:
             await self._writer.ping()
 
     async def close(self) -> None:
-        """Finish what was begun and close the connections to the database."""
+        """Let what is under way end, then close the connections to the database."""
         await self.followers.close()
         await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()
@@ -385,7 +387,7 @@ def _correction(row: Row[*tuple[Any, ...]]) -> Correction | None:
     return Correction(row.corrected_label_space, row.corrected_label, row.corrected_at)
 
 
-def _check(*strings: str) -> None:
+def _refuse_unstorable(*strings: str) -> None:
     for string in strings:
         if "\0" in string:
             raise ValueError("a NUL character cannot be stored")
