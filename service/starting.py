@@ -5,7 +5,7 @@ from sqlalchemy import make_url
 from service.errors import DatabaseUnavailable, Unavailable
 from service.failures import cause_of_ours
 from service.files import in_words
-from service.sessions.failures import cause_of
+from service.sessions.database_failures import cause_of
 from service.settings import Settings
 
 

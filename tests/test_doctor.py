@@ -35,7 +35,8 @@ from service.doctor.examination import examine
 from service.doctor.findings import Check, as_json, as_text, check, is_well
 from service.doctor.machine import machine, precision
 from service.doctor.model import bundle
-from service.sessions.database import Database, open_database, transactional
+from service.sessions.database import Database, open_database
+from service.sessions.engines import transactional
 from service.sessions.migrate import migrate
 from service.settings import Settings, load_settings
 

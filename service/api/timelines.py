@@ -8,8 +8,7 @@ from service.api.services import Services
 from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.observability.metrics import Metrics
 from service.recognition.document import Emotion, RecognitionDocument
-from service.sessions.corrections import Correction
-from service.sessions.store import StoredUtterance
+from service.sessions.records import Correction, StoredUtterance
 
 
 def correction_document(found: Correction, services: Services) -> CorrectionOut:

@@ -31,7 +31,7 @@ from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_sp
 from service.recognition.retrieval import context_of
 from service.sessions.answers import Once
 from service.sessions.corrections import Corrected
-from service.sessions.erasure import Pending
+from service.sessions.deliveries import Pending
 from service.sessions.store import SessionStore
 from service.sessions.versions import Expected
 
@@ -184,7 +184,7 @@ class Corrector:
         """
         with to_the_end():
             await self.deliver(await self.sessions.delete(tenant, dialogue_id, expected, once))
-            await self.deliver(await self.sessions.corrections.unwanted(tenant))
+            await self.deliver(await self.sessions.deliveries.unwanted(tenant))
 
     async def deliver(self, pending: Iterable[Pending]) -> tuple[str, ...]:
         """Have demonstrations as their corrections say; the parts that did not answer.
@@ -207,7 +207,7 @@ class Corrector:
         Raises:
             DatabaseUnavailable: some are not delivered.
         """
-        while found := await self.sessions.corrections.pending(_PORTION):
+        while found := await self.sessions.deliveries.pending(_PORTION):
             if await self.deliver(found) or len(found) < _PORTION:
                 return
 
@@ -217,17 +217,17 @@ class Corrector:
     async def _deliver(self, pending: Pending) -> None:
         left: Pending | None = pending
         while left is not None:
-            wanted = await self.sessions.corrections.wanted(left)
+            wanted = await self.sessions.deliveries.wanted(left)
             if wanted is not None and self._is_shown(wanted.demonstration):
                 texts = (*wanted.before, wanted.demonstration.text)
                 *before, vector = await asyncio.gather(
                     *(self.encoder.encode(text, Priority.INTERACTIVE) for text in texts)
                 )
                 correction = Correction(
-                    wanted.demonstration, context_of(before), wanted.said_at.timestamp()
+                    wanted.demonstration, context_of(before), wanted.corrected_at.timestamp()
                 )
                 await self.store.add_correction(correction, vector, left.tenant)
             else:
                 with suppress(DemonstrationNotFound):
                     await self.store.delete(left.demonstration_id, left.tenant)
-            left = await self.sessions.corrections.delivered(left)
+            left = await self.sessions.deliveries.delivered(left)

@@ -17,7 +17,8 @@ from service.recognition.answering import Answerer
 from service.recognition.document import RecognitionDocument, document, without_texts
 from service.recognition.pipeline import Recognition
 from service.sessions.answers import Once
-from service.sessions.store import Appended, Conflict, SessionStore, StoredUtterance
+from service.sessions.records import Appended, StoredUtterance
+from service.sessions.store import Conflict, SessionStore
 from service.sessions.versions import Expected
 from service.tracing.stages import Stage, stage
 

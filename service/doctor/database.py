@@ -13,8 +13,9 @@ from sqlalchemy import URL, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.doctor.findings import Fault
-from service.sessions.database import open_database, sqlite_file, transactional
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database import open_database
+from service.sessions.database_failures import cause_of, is_ours
+from service.sessions.engines import sqlite_file, transactional
 from service.sessions.schema import VERSION_TABLE, metadata
 from service.settings import Settings
 

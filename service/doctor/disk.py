@@ -8,7 +8,7 @@ from pathlib import Path
 from service.demonstrations.points import ROOM_BYTES
 from service.doctor.findings import Fault, Status
 from service.doctor.machine import GIB
-from service.sessions.database import sqlite_file
+from service.sessions.engines import sqlite_file
 from service.settings import Settings
 
 _MIB = 2**20

@@ -1,1 +1,1 @@
-"""Durable dialogues: what was said and predicted, in SQLite or PostgreSQL."""
+"""Durable dialogues: utterances, predictions and corrections, in SQLite or PostgreSQL."""

@@ -1,8 +1,8 @@
-"""What was answered to requests that carried an idempotency key: a repeated one is not done again.
+"""Keeps the answers to requests with an idempotency key, so that a repeated one is not done again.
 
-An answer is kept in the transaction that does what was asked, so that a crash leaves both or none,
-and of processes that do the same request at once one alone succeeds. Of an erased dialogue's
-answers the keys alone are left: a request that comes late, again, does not begin the dialogue anew.
+An answer is kept in the transaction that carries the request out, so that a crash leaves both or
+none, and of processes that carry out the same request at once only one succeeds. Of an erased
+dialogue's answers only the keys are left: a late repetition does not begin the dialogue anew.
 """
 
 from collections import Counter
@@ -13,12 +13,24 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Generic, TypedDict, TypeVar
 
-from sqlalchemy import bindparam, delete, func, select, text, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    and_,
+    bindparam,
+    delete,
+    func,
+    null,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.admission.shares import counted
 from service.errors import DialogueErased, IdempotencyKeyReused, TooManyAnswers
 from service.sessions.database import Database
+from service.sessions.dialects import Insert, insert_into
 from service.sessions.schema import answers
 
 Written = TypeVar("Written")
@@ -29,7 +41,7 @@ class Key:
     """A tenant's name for one request.
 
     Attributes:
-        request: tells the request from others: equal ones have the same.
+        request: a hash of the request; a repetition has the same.
     """
 
     tenant: str
@@ -39,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered: a status, JSON or nothing, and where what was made is."""
+    """A status, JSON or nothing, and the location of what was created."""
 
     status: int
     body: str = ""
@@ -55,7 +67,7 @@ class Once(Generic[Written]):
 
 
 class AlreadyAnswered(Exception):
-    """The key has an answer by now: another process was asked the same, and was faster."""
+    """The key has an answer by now: another process got the same request, and was faster."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -90,7 +102,7 @@ def answer_row(key: Key, answer: Answer, dialogue_id: str | None = None) -> Answ
 
 
 class KeyTaken(Exception):
-    """The key has an answer by now; whatever the transaction has done is to be undone."""
+    """The key has an answer by now: the transaction must be rolled back."""
 
 
 async def keep(
@@ -99,7 +111,7 @@ async def keep(
     written: Written,
     dialogue_id: str | None = None,
 ) -> None:
-    """Keep what a request with a key will be answered, in the transaction that does it.
+    """Keep the answer to a request with a key, in the transaction that carries it out.
 
     Args:
         dialogue_id: the dialogue with which it is erased, if any.
@@ -112,14 +124,22 @@ async def keep(
 
 
 async def keep_row(connection: AsyncConnection, row: AnswerRow) -> None:
-    """The same, of an answer that is a row already."""
-    if (await connection.execute(_KEEP, row)).rowcount != 1:
+    """Keep an answer that is a row already.
+
+    Raises:
+        KeyTaken: the key has an answer.
+    """
+    if (await connection.execute(_keep(connection.dialect), row)).rowcount != 1:
         raise KeyTaken
 
 
-# A tenant's answers are counted again after so long; in between, those kept here are added.
+def _keep(dialect: Dialect) -> Insert:
+    return insert_into(answers, dialect).on_conflict_do_nothing(index_elements=answers.primary_key)
+
+
+# The time after which a tenant's answers are counted again; until then, those kept here are added.
 _COUNTED_S = 30.0
-# And those of one that has too many: a refusal is not to cost more than what it refuses.
+# The same for a tenant that has too many: a refusal must not cost more than what it refuses.
 _COUNTED_FULL_S = 1.0
 
 
@@ -129,18 +149,18 @@ class Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: dict[str, tuple[int, float]] = {}  # by tenant, with the moment
-        self._under_way: Counter[str] = Counter()  # of those that may be kept by now, or not yet
+        self._under_way: Counter[str] = Counter()  # by tenant: kept by now, or not yet
 
     async def find(self, key: Key) -> Answer | None:
-        """What the request was answered.
+        """The answer to a request; None: its key has none.
 
         Raises:
             DialogueErased: the key is of a request about a dialogue that has been erased since.
             IdempotencyKeyReused: the key has an answer to another request.
         """
         columns = (answers.c[name] for name in ("request", *Answer.__slots__))
-        asked = select(*columns).where(answers.c.tenant == key.tenant, answers.c.key == key.value)
-        rows = await self._database.fetch(asked)
+        is_the_answer = and_(answers.c.tenant == key.tenant, answers.c.key == key.value)
+        rows = await self._database.fetch(select(*columns).where(is_the_answer))
         if not rows:
             return None
         row = rows[0]
@@ -161,8 +181,9 @@ class Answers:
         now = monotonic()
         count, counted_at = self._counts.get(tenant, (0, -_COUNTED_S))
         if now - counted_at >= (_COUNTED_S if count < most else _COUNTED_FULL_S):
-            asked = select(func.count()).select_from(answers).where(answers.c.tenant == tenant)
-            kept: int = (await self._database.fetch(asked))[0][0]
+            statement = select(func.count()).select_from(answers)
+            rows = await self._database.fetch(statement.where(answers.c.tenant == tenant))
+            kept: int = rows[0][0]
             count, counted_at = kept + self._under_way[tenant], now
         if count >= most:
             self._counts[tenant] = (count, counted_at)
@@ -178,14 +199,15 @@ class Answers:
             AlreadyAnswered: another process has answered it meanwhile.
             IdempotencyKeyReused: another process has answered another request with the key.
         """
-        if not await self._database.change(_KEEP, {**answer_row(key, answer)}):
-            found = await self.find(key)
-            if found is not None:
-                raise AlreadyAnswered(found)
+        statement = _keep(self._database.engine.dialect)
+        if not await self._database.change(statement, {**answer_row(key, answer)}):
+            kept = await self.find(key)
+            if kept is not None:
+                raise AlreadyAnswered(kept)
 
     async def amend(self, key: Key, answer: Answer) -> None:
-        """Replace what a key's request was answered, unless the answer has been erased."""
-        changed = (
+        """Replace the answer to a key's request, unless it has been erased."""
+        statement = (
             update(answers)
             .where(
                 answers.c.tenant == key.tenant,
@@ -194,33 +216,37 @@ class Answers:
             )
             .values(status=answer.status, body=answer.body, location=answer.location)
         )
-        await self._database.change(changed)
+        await self._database.change(statement)
 
     async def erase_before(self, moment: datetime, limit: int) -> int:
-        """Erase at most `limit` of the answers given before a moment; how many there were."""
+        """Erase at most `limit` of the answers given before a moment; returns how many."""
         oldest = (
             select(answers.c.tenant, answers.c.key)
             .where(answers.c.created_at < moment)
             .order_by(answers.c.created_at)
             .limit(limit)
         )
-        erased = delete(answers).where(tuple_(answers.c.tenant, answers.c.key).in_(oldest))
-        return await self._database.change(erased)
+        statement = delete(answers).where(tuple_(answers.c.tenant, answers.c.key).in_(oldest))
+        return await self._database.change(statement)
 
 
 ERASED = 410
 """The status of what is left of an answer whose dialogue has been erased."""
 
-# The request's hash goes too: whoever guesses what was said could tell by it.
-FORGET = f"""
-UPDATE answers SET request = '', status = {ERASED}, body = '', location = NULL, dialogue_id = NULL
-WHERE tenant = :tenant AND key IN (
-    SELECT key FROM answers WHERE tenant = :tenant AND dialogue_id = :dialogue_id LIMIT :limit)"""
-
-KEEP = """
-INSERT INTO answers (tenant, key, request, status, body, location, created_at, dialogue_id)
-VALUES (:tenant, :key, :request, :status, :body, :location, :created_at, :dialogue_id)"""
-
-_KEEP = text(f"{KEEP} ON CONFLICT (tenant, key) DO NOTHING").bindparams(
-    *(bindparam(column.name, type_=column.type) for column in answers.c)
+# The request's hash goes too: whoever guesses the text could confirm the guess by it.
+FORGET = (
+    update(answers)
+    .where(
+        answers.c.tenant == bindparam("tenant"),
+        answers.c.key.in_(
+            select(answers.c.key)
+            .where(
+                answers.c.tenant == bindparam("tenant"),
+                answers.c.dialogue_id == bindparam("dialogue_id"),
+            )
+            .limit(bindparam("limit", type_=BigInteger()))
+        ),
+    )
+    .values(request="", status=ERASED, body="", location=null(), dialogue_id=null())
 )
+"""Leave of at most `limit` of a dialogue's answers only their keys."""

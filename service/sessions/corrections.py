@@ -1,22 +1,17 @@
-"""What people say that utterances carry, and which demonstrations are still to be told.
+"""The labels that people give utterances in place of the predicted ones.
 
 A correction is stored with a note that its demonstration is to be delivered, in one transaction.
-The note says only that something changed: whoever delivers reads what the correction says by then,
-so a note may be delivered twice, and late, and a crash in between costs nothing.
 """
 
 import re
-import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.conversation.dialogue import Demonstration
-from service.conversation.neighbours import CONTEXT_LINES
 from service.errors import (
     CorrectionNotFound,
     DialogueChanged,
@@ -27,30 +22,12 @@ from service.errors import (
 )
 from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.database import Database, Work
-from service.sessions.erasure import Pending
-from service.sessions.following import Followed
+from service.sessions.deliveries import Pending, note
+from service.sessions.followers import Followers
 from service.sessions.queries import IS_WHOLE
-from service.sessions.schema import (
-    changes,
-    corrections,
-    deliveries,
-    dialogues,
-    utterances,
-)
+from service.sessions.records import Correction
+from service.sessions.schema import changes, corrections, dialogues, utterances
 from service.sessions.versions import Expected, Version
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """What a person says that an utterance carries; `created_at` is in UTC."""
-
-    label_space: str
-    label: str
-    created_at: datetime
-
-
-def _new_demonstration_id() -> str:
-    return f"correction-{uuid4().hex}"
 
 
 def is_of_correction(demonstration_id: str) -> bool:
@@ -59,28 +36,14 @@ def is_of_correction(demonstration_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedDemonstration:
-    """The demonstration of a correction.
-
-    Attributes:
-        before: the texts of the lines before the utterance that are its context.
-        said_at: when it was corrected, in UTC.
-    """
-
-    demonstration: Demonstration
-    before: tuple[str, ...]
-    said_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Corrected:
-    """What a change left behind.
+    """The outcome of a change.
 
     Attributes:
         correction: as it is stored; None: it was taken back.
         version: the dialogue's.
         pending: what is to be delivered.
-        prediction: what was predicted of the utterance, where a person said something new of it.
+        prediction: the utterance's, where the correction is new.
     """
 
     correction: Correction | None
@@ -92,9 +55,9 @@ class Corrected:
 class Corrections:
     """The corrections in one database; every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, database: Database, followed: Followed) -> None:
+    def __init__(self, database: Database, followers: Followers) -> None:
         self._database = database
-        self._followed = followed
+        self._followers = followers
         self._answers = Answers(database)
 
     async def put(
@@ -110,9 +73,9 @@ class Corrections:
         most_changes: int | None = None,
         may_begin: bool = True,
     ) -> Corrected:
-        """Store what an utterance carries, in place of what was said of it before.
+        """Store an utterance's correction, in place of the one there is.
 
-        What is said already changes nothing, but is noted for delivery again.
+        One that is stored already changes nothing, but is noted for delivery again.
 
         Args:
             once: the request's key and what it will be answered, which is kept.
@@ -126,54 +89,26 @@ class Corrections:
             TooManyDemonstrations: the utterance has not been corrected before, and may not be.
             AlreadyAnswered: the key has an answer.
         """
+        place = _Place(tenant, dialogue_id, index)
 
         async def put(connection: AsyncConnection) -> Corrected:
-            version = await _lock(connection, tenant, dialogue_id, index, expected)
-            before = await _read(connection, tenant, dialogue_id, index)
+            version = await _lock(connection, place, expected)
+            stored = await _find(connection, place)
+            if stored is not None and stored.says(label_space, label):
+                pending = await note(connection, tenant, stored.demonstration_id)
+                return Corrected(stored.correction, version, pending)
+            _check_room(dialogue_id, version, most_changes)
+            if stored is None and not may_begin:
+                raise TooManyDemonstrations(
+                    "you have as many demonstrations, corrections among them, as you may"
+                )
             now = datetime.now(UTC)
-            found = Correction(label_space, label, now)
-            if before is not None:
-                said, demonstration_id = before
-                if (said.label_space, said.label) == (label_space, label):
-                    pending = await _note(connection, tenant, demonstration_id)
-                    return Corrected(said, version, pending)
-            if most_changes is not None and version.number >= most_changes:
-                raise DialogueFull(
-                    f"dialogue {dialogue_id!r} has been written to {version.number} times "
-                    f"(limit {most_changes})"
-                )
-            if before is None:
-                if not may_begin:
-                    raise TooManyDemonstrations(
-                        "you have as many demonstrations, corrections among them, as you may"
-                    )
-                demonstration_id = _new_demonstration_id()
-                await connection.execute(
-                    insert(corrections).values(
-                        tenant=tenant,
-                        dialogue_id=dialogue_id,
-                        index=index,
-                        label_space=label_space,
-                        label=label,
-                        created_at=now,
-                        demonstration_id=demonstration_id,
-                    )
-                )
-            else:
-                await connection.execute(
-                    update(corrections)
-                    .where(_is_of(tenant, dialogue_id, index))
-                    .values(label_space=label_space, label=label, created_at=now)
-                )
-            version = await _change(connection, tenant, dialogue_id, version, index, found, now)
-            pending = await _note(connection, tenant, demonstration_id)
-            asked = select(utterances.c.prediction).where(
-                utterances.c.tenant == tenant,
-                utterances.c.dialogue_id == dialogue_id,
-                utterances.c.index == index,
-            )
-            prediction = (await connection.execute(asked)).scalar_one()
-            return Corrected(found, version, pending, prediction)
+            correction = Correction(label_space, label, now)
+            demonstration_id = await _store(connection, place, correction, stored)
+            version = await _change(connection, place, version, correction, now)
+            pending = await note(connection, tenant, demonstration_id)
+            prediction = await _prediction(connection, place)
+            return Corrected(correction, version, pending, prediction)
 
         async def put_and_keep(connection: AsyncConnection) -> Corrected:
             corrected = await put(connection)
@@ -181,7 +116,7 @@ class Corrections:
             return corrected
 
         corrected = await self._once(put_and_keep, once)
-        self._followed.tell(tenant, dialogue_id)
+        self._followers.notify(tenant, dialogue_id)
         return corrected
 
     async def remove(
@@ -192,7 +127,7 @@ class Corrections:
         expected: Expected | None = None,
         once: Once[None] | None = None,
     ) -> Corrected:
-        """Take back what was said of an utterance.
+        """Take an utterance's correction back.
 
         Args:
             once: the request's key and what it will be answered, which is kept.
@@ -202,21 +137,21 @@ class Corrections:
             DialogueChanged: the dialogue is another than expected.
             AlreadyAnswered: the key has an answer.
         """
+        place = _Place(tenant, dialogue_id, index)
 
         async def take_back(connection: AsyncConnection) -> Corrected:
-            version = await _lock(connection, tenant, dialogue_id, index, expected)
-            before = await _read(connection, tenant, dialogue_id, index)
-            if before is None:
+            version = await _lock(connection, place, expected)
+            stored = await _find(connection, place)
+            if stored is None:
                 raise CorrectionNotFound(f"utterance {index} of {dialogue_id!r} has no correction")
-            await connection.execute(delete(corrections).where(_is_of(tenant, dialogue_id, index)))
-            now = datetime.now(UTC)
-            version = await _change(connection, tenant, dialogue_id, version, index, None, now)
-            pending = await _note(connection, tenant, before[1])
+            await connection.execute(delete(corrections).where(place.is_of(corrections)))
+            version = await _change(connection, place, version, None, datetime.now(UTC))
+            pending = await note(connection, tenant, stored.demonstration_id)
             await keep(connection, once, None)
             return Corrected(None, version, pending)
 
         corrected = await self._once(take_back, once)
-        self._followed.tell(tenant, dialogue_id)
+        self._followers.notify(tenant, dialogue_id)
         return corrected
 
     async def _once(self, work: Work[Corrected], once: Once[Any] | None) -> Corrected:
@@ -224,180 +159,116 @@ class Corrections:
             return await self._database.transaction(work)
         except (DialogueNotFound, CorrectionNotFound, DialogueChanged, KeyTaken):
             # Another process may have done what is asked here.
-            found = None if once is None else await self._answers.find(once.key)
-            if found is None:
+            answer = None if once is None else await self._answers.find(once.key)
+            if answer is None:
                 raise
-            raise AlreadyAnswered(found) from None
+            raise AlreadyAnswered(answer) from None
 
-    async def count_pending(self) -> int:
-        """How many demonstrations are to be delivered."""
-        rows = await self._database.fetch(select(func.count()).select_from(deliveries))
-        return int(rows[0][0])
 
-    async def pending(self, limit: int) -> list[Pending]:
-        """At most so many of the demonstrations that are to be delivered."""
-        asked = select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
-        return [Pending(*row) for row in await self._database.fetch(asked.limit(limit))]
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an utterance stands."""
 
-    async def unwanted(self, tenant: str) -> list[Pending]:
-        """The demonstrations of a tenant's that are to go: their corrections have gone."""
-        asked = (
-            select(deliveries.c.tenant, deliveries.c.demonstration_id, deliveries.c.mark)
-            .outerjoin(
-                corrections,
-                and_(
-                    corrections.c.tenant == deliveries.c.tenant,
-                    corrections.c.demonstration_id == deliveries.c.demonstration_id,
-                ),
-            )
-            .where(deliveries.c.tenant == tenant, corrections.c.demonstration_id.is_(None))
-        )
-        return [Pending(*row) for row in await self._database.fetch(asked)]
+    tenant: str
+    dialogue_id: str
+    index: int
 
-    async def wanted(self, pending: Pending) -> WantedDemonstration | None:
-        """The demonstration as the correction says it now; None: there is to be none."""
-        asked = (
-            select(
-                corrections.c.label_space,
-                corrections.c.label,
-                corrections.c.created_at,
-                utterances.c.text,
-            )
-            .join_from(
-                corrections,
-                utterances,
-                and_(
-                    utterances.c.tenant == corrections.c.tenant,
-                    utterances.c.dialogue_id == corrections.c.dialogue_id,
-                    utterances.c.index <= corrections.c.index,
-                    utterances.c.index >= corrections.c.index - CONTEXT_LINES,
-                ),
-            )
-            .where(
-                corrections.c.tenant == pending.tenant,
-                corrections.c.demonstration_id == pending.demonstration_id,
-            )
-            .order_by(utterances.c.index)
-        )
-        rows = await self._database.fetch(asked)
-        if not rows:
-            return None
-        *before, (label_space, label, said_at, text) = rows
-        return WantedDemonstration(
-            Demonstration(pending.demonstration_id, label_space, label, text),
-            tuple(row.text for row in before),
-            said_at,
+    @property
+    def is_the_dialogue(self) -> ColumnElement[bool]:
+        return and_(dialogues.c.tenant == self.tenant, dialogues.c.id == self.dialogue_id)
+
+    def is_of(self, table: Table) -> ColumnElement[bool]:
+        """Whether a row of a table is the utterance's."""
+        return and_(
+            table.c.tenant == self.tenant,
+            table.c.dialogue_id == self.dialogue_id,
+            table.c.index == self.index,
         )
 
-    async def delivered(self, pending: Pending) -> Pending | None:
-        """Note that a demonstration is as it was wanted; what is to be delivered instead, if any.
 
-        It may have been noted again meanwhile. Or another process has delivered it, perhaps as it
-        was wanted later, and was then overtaken: it is noted anew.
-        """
-        is_the_delivery = and_(
-            deliveries.c.tenant == pending.tenant,
-            deliveries.c.demonstration_id == pending.demonstration_id,
+@dataclass(frozen=True, slots=True)
+class _StoredCorrection:
+    correction: Correction
+    demonstration_id: str
+
+    def says(self, label_space: str, label: str) -> bool:
+        return (self.correction.label_space, self.correction.label) == (label_space, label)
+
+
+def _check_room(dialogue_id: str, version: Version, most_changes: int | None) -> None:
+    if most_changes is not None and version.number >= most_changes:
+        raise DialogueFull(
+            f"dialogue {dialogue_id!r} has been written to {version.number} times "
+            f"(limit {most_changes})"
         )
-        done = delete(deliveries).where(is_the_delivery, deliveries.c.mark == pending.mark)
-
-        async def deliver(connection: AsyncConnection) -> Pending | None:
-            if (await connection.execute(done)).rowcount == 1:
-                return None
-            asked = select(deliveries.c.mark).where(is_the_delivery)
-            mark = (await connection.execute(asked)).scalar_one_or_none()
-            if mark is None:
-                return await _note(connection, pending.tenant, pending.demonstration_id)
-            return Pending(pending.tenant, pending.demonstration_id, mark)
-
-        return await self._database.run(deliver)
 
 
-def _is_of(tenant: str, dialogue_id: str, index: int) -> Any:
-    return and_(
-        corrections.c.tenant == tenant,
-        corrections.c.dialogue_id == dialogue_id,
-        corrections.c.index == index,
-    )
-
-
-async def _lock(
-    connection: AsyncConnection,
-    tenant: str,
-    dialogue_id: str,
-    index: int,
-    expected: Expected | None,
-) -> Version:
+async def _lock(connection: AsyncConnection, place: _Place, expected: Expected | None) -> Version:
     """Keep other writers of the dialogue waiting until the transaction ends; its version."""
-    is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
     columns = (dialogues.c.generation, dialogues.c.version, dialogues.c.length)
-    asked = select(*columns).where(is_the_dialogue, IS_WHOLE).with_for_update()
-    row = (await connection.execute(asked)).one_or_none()
+    statement = select(*columns).where(place.is_the_dialogue, IS_WHOLE).with_for_update()
+    row = (await connection.execute(statement)).one_or_none()
     if row is None:
-        raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-    generation, number, length = row
-    version = Version(generation, number)
+        raise DialogueNotFound(f"no dialogue {place.dialogue_id!r}")
+    version = Version(row.generation, row.version)
     if expected is not None:
         expected.check(version)
-    if not 0 <= index < length:
-        raise UtteranceNotFound(f"dialogue {dialogue_id!r} has {length} utterances, no {index}")
+    if not 0 <= place.index < row.length:
+        raise UtteranceNotFound(
+            f"dialogue {place.dialogue_id!r} has {row.length} utterances, no {place.index}"
+        )
     return version
 
 
-async def _read(
-    connection: AsyncConnection, tenant: str, dialogue_id: str, index: int
-) -> tuple[Correction, str] | None:
-    columns = (
-        corrections.c.label_space,
-        corrections.c.label,
-        corrections.c.created_at,
-        corrections.c.demonstration_id,
-    )
-    asked = select(*columns).where(_is_of(tenant, dialogue_id, index))
-    row = (await connection.execute(asked)).one_or_none()
-    return None if row is None else (Correction(*row[:3]), row[3])
+async def _find(connection: AsyncConnection, place: _Place) -> _StoredCorrection | None:
+    statement = select(corrections).where(place.is_of(corrections))
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    correction = Correction(row.label_space, row.label, row.created_at)
+    return _StoredCorrection(correction, row.demonstration_id)
+
+
+async def _store(
+    connection: AsyncConnection,
+    place: _Place,
+    correction: Correction,
+    replaced: _StoredCorrection | None,
+) -> str:
+    """Store a correction, in place of the one there is; the id of its demonstration."""
+    if replaced is not None:
+        statement = update(corrections).where(place.is_of(corrections))
+        await connection.execute(statement.values(asdict(correction)))
+        return replaced.demonstration_id
+    demonstration_id = f"correction-{uuid4().hex}"
+    row = {**asdict(place), **asdict(correction), "demonstration_id": demonstration_id}
+    await connection.execute(insert(corrections).values(row))
+    return demonstration_id
 
 
 async def _change(
     connection: AsyncConnection,
-    tenant: str,
-    dialogue_id: str,
+    place: _Place,
     version: Version,
-    index: int,
     correction: Correction | None,
     now: datetime,
 ) -> Version:
-    """Make another version of the dialogue, and note what its correction has become with it."""
-    is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
-    await connection.execute(
-        update(dialogues).where(is_the_dialogue).values(version=version.number + 1, changed_at=now)
-    )
-    await connection.execute(
-        insert(changes).values(
-            tenant=tenant,
-            dialogue_id=dialogue_id,
-            version=version.number + 1,
-            index=index,
-            label_space=correction and correction.label_space,
-            label=correction and correction.label,
-            created_at=now,
-        )
-    )
-    return Version(version.generation, version.number + 1)
+    """Make another version of the dialogue, and record what its correction becomes with it."""
+    number = version.number + 1
+    statement = update(dialogues).where(place.is_the_dialogue)
+    await connection.execute(statement.values(version=number, changed_at=now))
+    change = {
+        **asdict(place),
+        "version": number,
+        "label_space": correction and correction.label_space,
+        "label": correction and correction.label,
+        "created_at": now,
+    }
+    await connection.execute(insert(changes).values(change))
+    return Version(version.generation, number)
 
 
-async def _note(connection: AsyncConnection, tenant: str, demonstration_id: str) -> Pending:
-    """Note that a demonstration is to be delivered."""
-    pending = Pending(tenant, demonstration_id, secrets.randbits(63))
-    await connection.execute(
-        _NOTE,
-        {"tenant": tenant, "demonstration_id": demonstration_id, "mark": pending.mark},
-    )
-    return pending
-
-
-_NOTE = text(
-    """INSERT INTO deliveries (tenant, demonstration_id, mark)
-    VALUES (:tenant, :demonstration_id, :mark)
-    ON CONFLICT (tenant, demonstration_id) DO UPDATE SET mark = excluded.mark"""
-).bindparams(*(bindparam(column.name, type_=column.type) for column in deliveries.c))
+async def _prediction(connection: AsyncConnection, place: _Place) -> dict[str, Any]:
+    statement = select(utterances.c.prediction).where(place.is_of(utterances))
+    prediction: dict[str, Any] = (await connection.execute(statement)).scalar_one()
+    return prediction

@@ -1,8 +1,7 @@
-"""Opens the database, runs what is asked of it to its end, and names its failures."""
+"""Executes statements to their end, and turns the database's failures into the service's own."""
 
 import asyncio
 import logging
-import os
 import sqlite3
 from collections.abc import (
     AsyncIterator,
@@ -13,33 +12,35 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
-import aiosqlite
-from sqlalchemy import URL, Connection, Executable, Row, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Executable, Row, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.admission.patience import to_the_end, without_patience
 from service.errors import DatabaseUnavailable, ServiceError
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
+from service.sessions.engines import (
+    POOL_TIMEOUT_S,
+    POSTGRESQL_CONNECTIONS,
+    SQLITE_CONNECTIONS,
+    make_sqlite_file,
+    postgresql_engine,
+    sqlite_engine,
+    sqlite_file,
+    transactional,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 10.0
-POOL_TIMEOUT_S = 10.0  # the wait for a free connection
-POSTGRESQL_CONNECTIONS = 10
-SQLITE_CONNECTIONS = 5  # a thread each
 
-# FULL: a commit is on disk. secure_delete: deleted text is overwritten with zeros.
-_SQLITE_SETTINGS = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 _SQLITE_LOST = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY)
 
 # So long a checkpoint of SQLite's log waits for readers, and keeps writers waiting.
@@ -47,11 +48,9 @@ _CHECKPOINT_MS = 100
 # The pauses before each try to empty the log: two seconds in all.
 _EMPTYING_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 # The same failure is logged again after so long.
-_TOLD_AGAIN_S = 60.0
+_LOGGED_AGAIN_S = 60.0
 # What is under way when the database is closed has so long to end.
 _CLOSING_S = 30.0
-
-_SHAPES = "sqlite:///folder/file.sqlite3 or postgresql://user:password@host/database"
 
 Work = Callable[[AsyncConnection], Awaitable[T]]
 """Statements on one connection."""
@@ -63,10 +62,10 @@ Rows = Sequence[Row[*tuple[Any, ...]]]
 class Database:
     """One database: its connections, and what is under way on them.
 
-    Whatever has begun runs to its end, in a task of its own, also where whoever asked for it has
-    been cancelled. A statement that is broken off leaves its connection in a state that nobody
-    knows: on SQLite a transaction broken off keeps the write lock until its cursors are collected.
-    Only the wait for a connection can be broken off, so what goes on unasked is bounded.
+    Whatever has begun runs to its end, in a task of its own, even when its caller is cancelled. A
+    statement that is broken off leaves its connection in an unknown state: on SQLite a transaction
+    broken off keeps the write lock until its cursors are collected. Only the wait for a connection
+    can be broken off, so the work that goes on without its caller is bounded.
 
     Every method raises DatabaseUnavailable.
     """
@@ -76,8 +75,8 @@ class Database:
         self._connections = asyncio.Semaphore(connections)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._emptying = asyncio.Lock()
-        self._told, self._told_at = "", 0.0  # why it failed last, and when the log said so
-        self._log_holds_erased = True  # nobody knows what the process before has left
+        self._logged_cause, self._logged_at = "", 0.0
+        self._log_holds_erased = True  # the process before may have left some
 
     @property
     def dialect(self) -> str:
@@ -100,27 +99,27 @@ class Database:
             if is_ours(error):
                 raise
             cause, now = cause_of(error, self.engine.url), monotonic()
-            if cause != self._told or now > self._told_at + _TOLD_AGAIN_S:
-                self._told, self._told_at = cause, now
+            if cause != self._logged_cause or now > self._logged_at + _LOGGED_AGAIN_S:
+                self._logged_cause, self._logged_at = cause, now
                 log.error(cause)
             raise _unavailable(error) from error
 
     async def fetch(self, statement: Executable, values: Values | None = None) -> Rows:
         """The rows of a statement that stands alone."""
 
-        async def rows(connection: AsyncConnection) -> Rows:
+        async def fetch(connection: AsyncConnection) -> Rows:
             return (await connection.execute(statement, values)).all()
 
-        return await self.run(rows)
+        return await self.run(fetch)
 
     async def change(self, statement: Executable, values: Values | None = None) -> int:
-        """How many rows a statement that stands alone has changed; it is committed at once."""
+        """How many rows a statement that stands alone changes; it is committed at once."""
 
-        async def changed(connection: AsyncConnection) -> int:
+        async def change(connection: AsyncConnection) -> int:
             return (await connection.execute(statement, values)).rowcount
 
         with to_the_end():
-            return await self.run(changed)
+            return await self.run(change)
 
     async def run(self, work: Work[T]) -> T:
         """Statements that stand alone, each committed at once: this spares two round trips."""
@@ -167,8 +166,8 @@ class Database:
     async def empty_log(self) -> None:
         """Have what was erased leave SQLite's write-ahead log, unless it has already.
 
-        A reader can be in the way: it is tried again, for two seconds, with writers in between, and
-        after that when this is next called.
+        Where a reader is in the way, this retries for two seconds, with writers in between; after
+        that the next call tries again.
         """
         if self.dialect == "sqlite" and self._log_holds_erased:
             with to_the_end():
@@ -218,18 +217,18 @@ class Database:
                     self._log_holds_erased |= not emptied
                 if emptied:
                     return
-        log.warning("erased text is still in the database's write-ahead log; it is tried again")
+        log.warning("erased text is still in the database's write-ahead log; emptying is retried")
 
 
 def _log_unheard(task: asyncio.Task[Any]) -> None:
-    """Log a fault of this program that whoever began the task is not there to raise."""
+    """Log a fault of this program that the task's caller is no longer there to raise."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ServiceError):
-        log.error("what a caller began that has left has failed", exc_info=error)
+        log.error("a database task failed after its caller had left", exc_info=error)
 
 
 async def _checkpoint(connection: AsyncConnection) -> bool:
-    """Empty SQLite's log; False: somebody reads or writes just now."""
+    """Empty SQLite's log; False: another connection reads or writes at the moment."""
     usual_ms = round(connection.engine.get_execution_options()["command_timeout_s"] * 1000)
     await connection.exec_driver_sql(f"PRAGMA busy_timeout={_CHECKPOINT_MS}")
     try:
@@ -240,7 +239,7 @@ async def _checkpoint(connection: AsyncConnection) -> bool:
 
 
 def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Database:
-    """Prepare a database for use; it is reached only when something is asked of it.
+    """Prepare a database for use; the first statement connects to it.
 
     Args:
         url: `sqlite:///relative/file.sqlite3`, `sqlite:////absolute/file.sqlite3` (the folder is
@@ -255,61 +254,13 @@ def open_database(url: str | URL, *, command_timeout_s: float = COMMAND_TIMEOUT_
     """
     file = sqlite_file(url)
     if file is None:
-        return _open_postgresql(make_url(url), command_timeout_s)
-    return _open_sqlite(make_url(url), file, command_timeout_s)
-
-
-def sqlite_file(url: str | URL) -> Path | None:
-    """The absolute path of the file that a url of SQLite names; None: the url is PostgreSQL's.
-
-    Nothing is opened or made.
-
-    Raises:
-        ValueError: as `open_database`; after `: write ` the message says how a url is written.
-    """
+        engine = postgresql_engine(make_url(url), command_timeout_s)
+        return Database(engine, POSTGRESQL_CONNECTIONS)
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # whose messages may hold the password
-        raise ValueError(f"the database url cannot be read: write {_SHAPES}") from None
-    match parsed.get_backend_name():
-        case "sqlite":
-            if not parsed.database or parsed.database == ":memory:" or parsed.host or parsed.query:
-                raise ValueError(
-                    "a SQLite url needs a file and nothing else: write sqlite:///folder/file.sqlite3"
-                )
-            return Path(parsed.database).absolute()
-        case "postgresql" | "postgres":
-            return None
-        case _:
-            raise ValueError(f"the database url names neither database: write {_SHAPES}")
-
-
-def transactional(engine: AsyncEngine) -> AsyncEngine:
-    """The same database and pool, where `begin()` opens a transaction.
-
-    On SQLite it takes the write lock at once: a transaction that reads first and asks for the
-    lock later fails, without waiting, when another one wrote in between.
-    """
-    if engine.dialect.name == "sqlite":
-        return engine.execution_options(transactional=True)
-    return engine.execution_options(isolation_level="READ COMMITTED")
-
-
-def connect_to_sqlite(engine: AsyncEngine) -> sqlite3.Connection:
-    """A connection beside the pool's, for the thread that asks for it; no statement begins a
-    transaction.
-
-    Raises:
-        sqlite3.Error: the file cannot be opened.
-    """
-    connection = sqlite3.connect(
-        engine.url.database or "",
-        timeout=engine.get_execution_options()["command_timeout_s"],
-        isolation_level=None,
-    )
-    for pragma in ("journal_mode=WAL", *_SQLITE_SETTINGS):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+        make_sqlite_file(file)
+    except OSError as error:
+        raise _unavailable(error) from error
+    return Database(sqlite_engine(make_url(url), command_timeout_s), SQLITE_CONNECTIONS)
 
 
 _OUTSIDE = (DBAPIError, sqlite3.Error, OSError, TimeoutError, PoolTimeout)
@@ -324,92 +275,3 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"the database {'does not answer' if lost else 'cannot carry this out'}"
     )
-
-
-def _open_sqlite(url: URL, path: Path, command_timeout_s: float) -> Database:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            # What people said is nobody else's on this machine; SQLite's log takes the same mode.
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError as error:
-        raise _unavailable(error) from error
-    engine = create_async_engine(
-        url.set(drivername="sqlite+aiosqlite"),
-        connect_args={
-            "timeout": command_timeout_s,  # SQLite's busy_timeout
-            "isolation_level": None,  # or Python's sqlite3 begins transactions of its own
-        },
-        execution_options={"command_timeout_s": command_timeout_s},
-        pool_size=SQLITE_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_S,
-        hide_parameters=True,  # errors and logs would show what people said
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def set_up(connection: Any, _: object) -> None:
-        connection.run_async(_set_up_sqlite)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("transactional"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    @event.listens_for(engine.sync_engine, "invalidate")
-    def release(connection: Any, *_: object) -> None:
-        # Closing alone ends no transaction while a cursor of it is alive.
-        with suppress(Exception):
-            connection.rollback()
-
-    return Database(engine, SQLITE_CONNECTIONS)
-
-
-async def _set_up_sqlite(connection: aiosqlite.Connection) -> None:
-    await _write_ahead(connection)
-    for pragma in _SQLITE_SETTINGS:
-        await connection.execute(f"PRAGMA {pragma}")
-
-
-async def _write_ahead(connection: aiosqlite.Connection) -> None:
-    # Where two processes turn a new file to WAL at once, SQLite fails one without the usual wait.
-    give_up = monotonic() + CONNECT_TIMEOUT_S
-    while True:
-        try:
-            await connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > give_up:
-                raise
-            await asyncio.sleep(0.02)
-
-
-def _open_postgresql(url: URL, command_timeout_s: float) -> Database:
-    if not url.database:
-        raise ValueError(f"the database url names no database: write {_SHAPES}")
-    query = dict(url.query)
-    if "sslmode" in query:  # libpq's name; asyncpg's takes the same values
-        query["ssl"] = query.pop("sslmode")
-    if unknown := query.keys() - {"host", "port", "ssl"}:
-        raise ValueError(f"the database url has unknown parameters: {', '.join(sorted(unknown))}")
-    engine = create_async_engine(
-        url.set(drivername="postgresql+asyncpg", query=query),
-        connect_args={
-            "timeout": CONNECT_TIMEOUT_S,
-            "command_timeout": command_timeout_s,
-            "server_settings": {
-                # A stalled process must not keep a dialogue's row locked.
-                "idle_in_transaction_session_timeout": "10s",
-                # Whoever waited for a dialogue's row sees what was written to it meanwhile.
-                "default_transaction_isolation": "read committed",
-            },
-        },
-        isolation_level="AUTOCOMMIT",
-        pool_size=POSTGRESQL_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_S,
-        pool_pre_ping=True,
-        pool_use_lifo=True,
-        hide_parameters=True,  # errors and logs would show what people said
-    )
-    return Database(engine, POSTGRESQL_CONNECTIONS)

@@ -1,72 +1,46 @@
 """The statements that erase dialogues, for both databases.
 
 With a dialogue go its utterances, predictions and corrections; of the answers kept for its requests
-the keys stay, so that none of these is done again. The demonstrations made of its corrections lie
-elsewhere: each is noted for delivery in the same transaction, and whoever delivers finds no
-correction any more and deletes the demonstration.
+the keys stay, so that none of these requests is carried out again. The demonstrations made of its
+corrections lie elsewhere: each is noted for delivery in the same transaction, and whoever delivers
+finds no correction any more and deletes the demonstration.
 
 A transaction erases a portion, from the dialogue's end, so that other writers need not wait for a
 long one. With the last portion goes the dialogue itself; until then it has a negative length, and
-nobody finds it any more, or may begin another under its id: what is half erased must not go on.
+nobody finds it or may begin another under its id: a half-erased dialogue must not go on.
 """
 
 import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    update,
+)
+
+from service.sessions.answers import FORGET
+from service.sessions.deliveries import Pending, noting
+from service.sessions.dialects import CompiledStatement, compile_once, insert_into
+from service.sessions.schema import changes, corrections, deliveries, dialogues, utterances
+
 # Utterances, changes and answers that go in one transaction: some 15 ms on SQLite.
 PORTION = 1000
 
-# Of no dialogue; but those whose erasure has begun were written before it.
+# No dialogue is written to before it; one whose erasure has begun counts as last written before it.
 BEGUN = datetime(1971, 1, 1, tzinfo=UTC)
-
-# Both lock what they find where the database has rows to lock.
-FIND = """
-SELECT tenant, id, generation, abs(length) FROM dialogues
-WHERE tenant = :tenant AND id = :dialogue_id
-    AND version = coalesce(:expected, version)
-    AND generation = coalesce(:generation, generation)"""
-FIND_EXPIRED = """
-SELECT tenant, id, generation, abs(length) FROM dialogues
-WHERE changed_at < :before ORDER BY changed_at LIMIT :limit"""
-
-CUT_CHANGES = """
-DELETE FROM changes WHERE tenant = :tenant AND dialogue_id = :dialogue_id AND version IN (
-    SELECT version FROM changes
-    WHERE tenant = :tenant AND dialogue_id = :dialogue_id LIMIT :limit)"""
-
-NOTE = """
-INSERT INTO deliveries (tenant, demonstration_id, mark)
-    SELECT tenant, demonstration_id, :mark FROM corrections
-    WHERE tenant = :tenant AND dialogue_id = :dialogue_id AND "index" >= :kept
-ON CONFLICT (tenant, demonstration_id) DO UPDATE SET mark = excluded.mark
-RETURNING demonstration_id"""
-
-CUT = """
-DELETE FROM utterances
-WHERE tenant = :tenant AND dialogue_id = :dialogue_id AND "index" >= :kept"""
-
 # Older than any other: whatever the settings keep, its erasure goes on if this process ends.
-SHORTEN = """
-UPDATE dialogues SET length = -:kept, version = version + 1,
-    changed_at = '1970-01-01 00:00:00.000000'
-WHERE tenant = :tenant AND id = :dialogue_id"""
-
-ERASE = "DELETE FROM dialogues WHERE tenant = :tenant AND id = :dialogue_id"
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A demonstration that is not yet as its correction says.
-
-    Attributes:
-        mark: another one when it is noted again.
-    """
-
-    tenant: str
-    demonstration_id: str
-    mark: int
+_ERASING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +59,104 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureStatements:
+    """The statements, compiled for one dialect, in the order in which a transaction executes them.
+
+    Attributes:
+        find: the dialogue, which may have to be of a `generation` and of an `expected` version.
+        find_expired: at most `limit` of the dialogues last written `before` a moment. Both lock
+            what they find where the database has rows to lock.
+        forget: at most `limit` of the dialogue's answers.
+        cut_changes: at most `limit` of the dialogue's changes.
+        note: the demonstrations of what is cut; returns their ids.
+        cut: the utterances from index `kept` on.
+        shorten: the dialogue to `kept` utterances.
+        erase: the dialogue itself.
+    """
+
+    find: CompiledStatement
+    find_expired: CompiledStatement
+    forget: CompiledStatement
+    cut_changes: CompiledStatement
+    note: CompiledStatement
+    cut: CompiledStatement
+    shorten: CompiledStatement
+    erase: CompiledStatement
+
+    @classmethod
+    def compiled_for(cls, dialect: Dialect) -> "ErasureStatements":
+        kept = bindparam("kept", type_=utterances.c.index.type)
+        is_the_dialogue = and_(
+            dialogues.c.tenant == bindparam("tenant"), dialogues.c.id == bindparam("dialogue_id")
+        )
+        portion = select(
+            dialogues.c.tenant,
+            dialogues.c.id.label("dialogue_id"),
+            dialogues.c.generation,
+            func.abs(dialogues.c.length).label("length"),
+        )
+        find = portion.where(
+            is_the_dialogue,
+            dialogues.c.version == _given_or_any("expected", dialogues.c.version),
+            dialogues.c.generation == _given_or_any("generation", dialogues.c.generation),
+        )
+        find_expired = (
+            portion.where(dialogues.c.changed_at < bindparam("before"))
+            .order_by(dialogues.c.changed_at)
+            .limit(bindparam("limit", type_=BigInteger()))
+        )
+        some_changes = (
+            select(changes.c.version)
+            .where(_is_of_the_dialogue(changes))
+            .limit(bindparam("limit", type_=BigInteger()))
+        )
+        statements = {
+            "find": find.with_for_update(),
+            # What another process writes or erases just now is left to it.
+            "find_expired": find_expired.with_for_update(skip_locked=True),
+            "forget": FORGET,
+            "cut_changes": delete(changes).where(
+                _is_of_the_dialogue(changes), changes.c.version.in_(some_changes)
+            ),
+            "note": _note(dialect, kept),
+            "cut": delete(utterances).where(
+                _is_of_the_dialogue(utterances), utterances.c.index >= kept
+            ),
+            "shorten": update(dialogues)
+            .where(is_the_dialogue)
+            .values(
+                length=-kept,
+                version=dialogues.c.version + 1,
+                changed_at=_ERASING,
+            ),
+            "erase": delete(dialogues).where(is_the_dialogue),
+        }
+        return cls(**{name: compile_once(each, dialect) for name, each in statements.items()})
+
+
+def _given_or_any(name: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.coalesce(bindparam(name, type_=column.type), column)
+
+
+def _is_of_the_dialogue(table: Table) -> ColumnElement[bool]:
+    return and_(
+        table.c.tenant == bindparam("tenant"), table.c.dialogue_id == bindparam("dialogue_id")
+    )
+
+
+def _note(dialect: Dialect, kept: ColumnElement[int]) -> Any:
+    cut = select(
+        corrections.c.tenant,
+        corrections.c.demonstration_id,
+        bindparam("mark", type_=deliveries.c.mark.type).label("mark"),
+    ).where(_is_of_the_dialogue(corrections), corrections.c.index >= kept)
+    noted = insert_into(deliveries, dialect).from_select(cut.selected_columns.keys(), cut)
+    return noting(noted).returning(deliveries.c.demonstration_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Portion:
-    """The next of a dialogue's portions to be erased, once `FORGET` and `CUT_CHANGES` have run.
+    """The next of a dialogue's portions to be erased; begins once its answers and changes are cut.
 
     Attributes:
         length: the dialogue's, before it.
@@ -100,15 +170,15 @@ class Portion:
 
     @property
     def begins(self) -> dict[str, Any]:
-        """What `FORGET` and `CUT_CHANGES` take."""
+        """What `forget` and `cut_changes` take."""
         return {"tenant": self.tenant, "dialogue_id": self.dialogue_id, "limit": PORTION}
 
     def is_last(self, *counts: int) -> bool:
-        """Whether the dialogue goes with it, by how many rows `FORGET` and `CUT_CHANGES` found."""
+        """Whether the dialogue goes with it, by the numbers of rows that went before it."""
         return self.length <= PORTION and max(counts) < PORTION
 
     def ends(self, *, last: bool) -> dict[str, Any]:
-        """What `NOTE`, `CUT`, and `ERASE` or `SHORTEN` take."""
+        """What `note`, `cut`, and `erase` or `shorten` take."""
         kept = 0 if last else max(1, self.length - PORTION)  # no dialogue is without utterances
         return {
             "tenant": self.tenant,
@@ -117,12 +187,22 @@ class Portion:
             "mark": self.mark,
         }
 
-    def erased(self, demonstration_ids: list[str], *, last: bool) -> Erased:
-        """What became of it, from what `NOTE` returned."""
+    def erased(self, demonstration_ids: Iterable[str], *, last: bool) -> Erased:
+        """What became of it, from what `note` returned."""
         noted = tuple(Pending(self.tenant, each, self.mark) for each in demonstration_ids)
         return Erased(self.tenant, self.dialogue_id, self.generation, last, noted)
 
 
-def portion(tenant: str, dialogue_id: str, generation: int, length: int) -> Portion:
-    """The next portion of a dialogue as `FIND` found it."""
-    return Portion(tenant, dialogue_id, generation, length, secrets.randbits(63))
+def portion(row: Mapping[str, Any]) -> Portion:
+    """The next portion of a dialogue as `find` found it."""
+    return Portion(**row, mark=secrets.randbits(63))
+
+
+def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[Portion]:
+    """The portions that one transaction erases: at least one, and no more than it has room for."""
+    utterance_count = 0
+    for each in map(portion, rows):
+        if utterance_count and utterance_count + each.length > PORTION:
+            return
+        utterance_count += each.length
+        yield each

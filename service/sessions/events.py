@@ -4,22 +4,21 @@ Every write makes another version of the dialogue, and its event carries that ve
 the order that any process on the database knows, also after a restart.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.sessions.corrections import Correction
 from service.sessions.database import Database, Rows
-from service.sessions.queries import IS_WHOLE, SAID
-from service.sessions.schema import changes, dialogues, utterances
-from service.sessions.store import StoredUtterance
+from service.sessions.queries import CORRECTIONS_CHANGED, UTTERANCES_WRITTEN, VERSION
+from service.sessions.records import Correction, StoredUtterance, utterance_of
 from service.sessions.versions import Version
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionChange:
-    """What a person said that an utterance carries; None: it was taken back."""
+    """What a person says that an utterance carries; None: the correction was taken back."""
 
     index: int
     correction: Correction | None
@@ -47,8 +46,8 @@ class Position:
 
     def past(self, event: Event) -> "Position":
         """The position once an event was read."""
-        said = isinstance(event.what, StoredUtterance)
-        return Position(event.version, event.what.index + 1 if said else self.index)
+        is_utterance = isinstance(event.what, StoredUtterance)
+        return Position(event.version, event.what.index + 1 if is_utterance else self.index)
 
 
 class Events:
@@ -59,8 +58,8 @@ class Events:
 
     async def begin(self, tenant: str, dialogue_id: str) -> Position | None:
         """The position before all events; None: there is no dialogue."""
-        found = await self._version(tenant, dialogue_id)
-        return None if found is None else Position(replace(found, number=0))
+        version = await self._version(tenant, dialogue_id)
+        return None if version is None else Position(replace(version, number=0))
 
     async def after(
         self, tenant: str, dialogue_id: str, position: Position, limit: int
@@ -76,55 +75,37 @@ class Events:
             return None
         if version.number <= position.version.number:
             return []
-        said = (
-            select(utterances.c.version, *(utterances.c[name] for name in SAID))
-            .where(
-                utterances.c.tenant == tenant,
-                utterances.c.dialogue_id == dialogue_id,
-                utterances.c.index >= position.index,
-                utterances.c.version > position.version.number,
-                utterances.c.version <= version.number,
-            )
-            .order_by(utterances.c.index)
-            .limit(limit)
-        )
-        changed = (
-            select(
-                changes.c.version,
-                changes.c.index,
-                changes.c.label_space,
-                changes.c.label,
-                changes.c.created_at,
-            )
-            .where(
-                changes.c.tenant == tenant,
-                changes.c.dialogue_id == dialogue_id,
-                changes.c.version > position.version.number,
-                changes.c.version <= version.number,
-            )
-            .order_by(changes.c.version)
-            .limit(limit)
-        )
+        values = {
+            "tenant": tenant,
+            "dialogue_id": dialogue_id,
+            "after": position.version.number,
+            "until": version.number,
+            "limit": limit,
+        }
 
-        async def both(
-            connection: AsyncConnection,
-        ) -> tuple[Rows, Rows]:
-            predictions = (await connection.execute(said)).all()
-            return predictions, (await connection.execute(changed)).all()
+        async def both(connection: AsyncConnection) -> tuple[Rows, Rows]:
+            utterances = await connection.execute(
+                UTTERANCES_WRITTEN, {**values, "first": position.index}
+            )
+            changes = await connection.execute(CORRECTIONS_CHANGED, values)
+            return utterances.all(), changes.all()
 
-        predictions, corrections = await self._database.run(both)
-        found = [
-            Event(replace(version, number=number), StoredUtterance(*fields))
-            for number, *fields in predictions
+        utterances, changes = await self._database.run(both)
+        events: list[tuple[int, StoredUtterance | CorrectionChange]] = [
+            *((row.version, utterance_of(row)) for row in utterances),
+            *((row.version, _correction_change(row._asdict())) for row in changes),
         ]
-        for number, index, label_space, label, created_at in corrections:
-            correction = None if label is None else Correction(label_space, label, created_at)
-            what = CorrectionChange(index, correction)
-            found.append(Event(replace(version, number=number), what))
-        return sorted(found, key=lambda event: event.version.number)[:limit]
+        events.sort(key=lambda event: event[0])
+        return [Event(replace(version, number=number), what) for number, what in events[:limit]]
 
     async def _version(self, tenant: str, dialogue_id: str) -> Version | None:
-        is_the_dialogue = and_(dialogues.c.tenant == tenant, dialogues.c.id == dialogue_id)
-        asked = select(dialogues.c.generation, dialogues.c.version).where(is_the_dialogue, IS_WHOLE)
-        rows = await self._database.fetch(asked)
-        return Version(*rows[0]) if rows else None
+        values = {"tenant": tenant, "dialogue_id": dialogue_id}
+        rows = await self._database.fetch(VERSION, values)
+        return Version(**rows[0]._asdict()) if rows else None
+
+
+def _correction_change(row: Mapping[str, Any]) -> CorrectionChange:
+    if row["label"] is None:
+        return CorrectionChange(row["index"], None)
+    correction = Correction(row["label_space"], row["label"], row["created_at"])
+    return CorrectionChange(row["index"], correction)

@@ -1,9 +1,9 @@
-"""Batches that are scored while nobody waits: durable, shared by all processes on the database.
+"""Batches that are scored in the background: durable, shared by all processes on the database.
 
-A job's dialogues lie in portions. Whoever has claimed a portion keeps its lease up; once that has
-lapsed, another process may claim it. The results of a portion are stored in the transaction that
-takes it away from what is to be done, and only by who has it claimed: so they are there once,
-whoever died meanwhile.
+A job's dialogues lie in portions. The process that claims a portion renews its lease; once that
+has lapsed, another process may claim the portion. Its results are stored in the transaction that
+removes the portion, and only by the process that holds the claim: so they are there once, whichever
+process died meanwhile.
 """
 
 import secrets
@@ -63,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A portion of a job that somebody has claimed.
+    """A portion of a job that a process has claimed.
 
     Attributes:
         dialogues: as they were given to `add`.
@@ -84,7 +84,7 @@ _NEVER_LEASED = 10
 # Portions of a job that are erased in one transaction: a megabyte or so of text.
 _PORTIONS_ERASED = 10
 
-# When a job was created whose erasure has begun: nobody finds it or works at it, and if this
+# When a job counts as created whose erasure has begun: nobody finds or scores it, and if this
 # process ends, housekeeping goes on, as with one that was never received.
 _ERASING = datetime(1970, 1, 1, tzinfo=UTC)
 _IS_WHOLE = jobs.c.created_at > _ERASING
@@ -109,8 +109,8 @@ class Jobs:
         async def create(connection: AsyncConnection) -> None:
             if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
                 await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(tenant))))
-            asked = select(func.count()).select_from(jobs).where(jobs.c.tenant == tenant)
-            if (await connection.execute(asked)).scalar_one() >= most:
+            count = select(func.count()).select_from(jobs).where(jobs.c.tenant == tenant)
+            if (await connection.execute(count)).scalar_one() >= most:
                 raise TooManyJobs(f"too many jobs (limit {most}): delete some")
             await connection.execute(
                 insert(jobs).values(
@@ -143,12 +143,13 @@ class Jobs:
     async def received(
         self, job_id: str, dialogues: int, once: Once[Job] | None = None
     ) -> Job | None:
-        """A job has all of its dialogues, so many, and may begin.
+        """Let a job begin that has all of its dialogues.
 
         Returns the job; None: the request's key has an answer already, and the job may not begin.
 
         Args:
-            once: the request's key and what it will be answered, which is kept.
+            dialogues: how many it has.
+            once: the request's key and its answer, which is kept.
 
         Raises:
             JobNotFound: it has been erased meanwhile.
@@ -156,14 +157,13 @@ class Jobs:
         values: dict[str, Any] = {"dialogues": dialogues}
         if not dialogues:
             values["started_at"] = values["finished_at"] = datetime.now(UTC)
-        changed = update(jobs).where(jobs.c.id == job_id, _IS_WHOLE).values(**values)
-        changed = changed.returning(*_JOB)
+        statement = update(jobs).where(jobs.c.id == job_id, _IS_WHOLE).values(**values)
 
         async def receive(connection: AsyncConnection) -> Job:
-            row = (await connection.execute(changed)).one_or_none()
+            row = (await connection.execute(statement.returning(*_JOB))).one_or_none()
             if row is None:
                 raise JobNotFound(f"no job {job_id!r}")
-            job = Job(*row)
+            job = Job(**row._asdict())
             await keep(connection, once, job)
             return job
 
@@ -182,32 +182,32 @@ class Jobs:
         Raises:
             JobNotFound: the tenant has none with this id.
         """
-        asked = select(*_JOB).where(jobs.c.tenant == tenant, jobs.c.id == job_id, _IS_WHOLE)
-        rows = await self._database.fetch(asked)
+        is_the_job = and_(jobs.c.tenant == tenant, jobs.c.id == job_id)
+        rows = await self._database.fetch(select(*_JOB).where(is_the_job, _IS_WHOLE))
         if not rows:
             raise JobNotFound(f"no job {job_id!r}")
-        return Job(*rows[0])
+        return Job(**rows[0]._asdict())
 
     async def results(self, job_id: str, after: int) -> tuple[int, str] | None:
         """The results of the next portion that has any, with its number; None: there is none."""
-        asked = (
+        statement = (
             select(job_results.c.number, job_results.c.results)
             .where(job_results.c.job_id == job_id, job_results.c.number > after)
             .order_by(job_results.c.number)
             .limit(1)
         )
-        rows = await self._database.fetch(asked)
+        rows = await self._database.fetch(statement)
         return (rows[0].number, rows[0].results) if rows else None
 
     async def delete(self, tenant: str, job_id: str, once: Once[None] | None = None) -> bool:
-        """Erase a job with its dialogues and results; whoever is at it stops.
+        """Erase a job with its dialogues and results; a process that scores it stops.
 
         A long one goes in portions, the job itself last, so that other writers get in between.
 
         Returns whether it is erased; False: the request's key has an answer already.
 
         Args:
-            once: the request's key and what it will be answered, which is kept.
+            once: the request's key and its answer, which is kept.
 
         Raises:
             JobNotFound: the tenant has none with this id.
@@ -229,10 +229,10 @@ class Jobs:
             jobs.c.finished_at < ended,
             and_(jobs.c.dialogues.is_(None), jobs.c.created_at < begun),
         )
-        found = await self._database.fetch(select(jobs.c.id).where(old).limit(limit))
-        for (job_id,) in found:
-            await self._erase(job_id, old)
-        return len(found)
+        rows = await self._database.fetch(select(jobs.c.id).where(old).limit(limit))
+        for row in rows:
+            await self._erase(row.id, old)
+        return len(rows)
 
     async def counts(self) -> dict[JobState, int]:
         """How many jobs there are of each state, over all tenants."""
@@ -243,12 +243,12 @@ class Jobs:
             else_=JobState.RUNNING,
         ).label("state")
         inner = select(state).subquery()
-        asked = select(inner.c.state, func.count()).group_by(inner.c.state)
-        rows = await self._database.fetch(asked)
-        return dict.fromkeys(JobState, 0) | {JobState(name): count for name, count in rows}
+        counts = select(inner.c.state, func.count().label("jobs")).group_by(inner.c.state)
+        rows = await self._database.fetch(counts)
+        return dict.fromkeys(JobState, 0) | {JobState(row.state): row.jobs for row in rows}
 
     async def claim(self, lease_s: float) -> Work | None:
-        """A portion that nobody is at, for so many seconds; None: there is none.
+        """Claim a free portion for so many seconds; None: there is none.
 
         The first portions of all jobs come before the second ones, so that a short job does not
         wait for a long one.
@@ -257,13 +257,11 @@ class Jobs:
             return None
 
         async def claim(connection: AsyncConnection) -> Work | None:
-            asked = _free(lease_s).with_for_update(skip_locked=True, of=job_work)
-            row = (await connection.execute(asked)).one_or_none()
+            free = _free(lease_s).with_for_update(skip_locked=True, of=job_work)
+            row = (await connection.execute(free)).one_or_none()
             if row is None:
                 return None
-            job_id, number, tenant, label_space, dialogues = row
-            owner = secrets.token_hex(8)
-            work = Work(job_id, number, tenant, label_space, dialogues, owner)
+            work = Work(**row._asdict(), owner=secrets.token_hex(8))
             await connection.execute(
                 update(job_work)
                 .where(job_work.c.job_id == work.job_id, job_work.c.number == work.number)
@@ -281,16 +279,16 @@ class Jobs:
         return work
 
     async def keep(self, work: Work, lease_s: float) -> bool:
-        """Have a portion for so many seconds more; False: it is another's by now, or erased."""
-        kept = update(job_work).where(_is(work)).values(leased_until=_in(lease_s))
-        return await self._database.change(kept) == 1
+        """Renew a lease for so many seconds; False: the portion is another's by now, or erased."""
+        statement = update(job_work).where(_is(work)).values(leased_until=_in(lease_s))
+        return await self._database.change(statement) == 1
 
     async def release(self, work: Work) -> None:
         """Leave a portion to others."""
         await self.keep(work, 0)
 
     async def finish(self, work: Work, results: str, done: int, failed: int) -> bool:
-        """Store the results of a portion; False: it is another's by now, or erased."""
+        """Store a portion's results; False: the portion is another's by now, or erased."""
         now = datetime.now(UTC)
 
         async def finish(connection: AsyncConnection) -> bool:
@@ -364,9 +362,9 @@ def _is(work: Work) -> Any:
 
 
 def _free(lease_s: float) -> Select[Any]:
-    """The next portion that nobody is at."""
+    """The next portion whose lease has lapsed, or that has none."""
     now = datetime.now(UTC)
-    # Nobody takes a lease so long: the clock has been set back since.
+    # No lease is this long: the clock has been set back since.
     never = now + timedelta(seconds=_NEVER_LEASED * lease_s)
     until = job_work.c.leased_until
     return (

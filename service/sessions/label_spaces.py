@@ -69,12 +69,12 @@ class StoredLabelSpaces:
             if connection.dialect.name == "postgresql":  # SQLite's transaction is the lock
                 lock = func.pg_advisory_xact_lock(func.hashtext(f"label spaces of {tenant}"))
                 await connection.execute(select(lock))
-            changed = update(label_spaces).where(_is(tenant, name)).values(**values)
-            if (await connection.execute(changed)).rowcount:
+            replace = update(label_spaces).where(_is(tenant, name)).values(**values)
+            if (await connection.execute(replace)).rowcount:
                 return True
-            asked = select(func.count()).select_from(label_spaces)
-            asked = asked.where(label_spaces.c.tenant == tenant)
-            if (await connection.execute(asked)).scalar_one() >= most:
+            count = select(func.count()).select_from(label_spaces)
+            count = count.where(label_spaces.c.tenant == tenant)
+            if (await connection.execute(count)).scalar_one() >= most:
                 raise too_many_label_spaces(most)
             await connection.execute(insert(label_spaces).values(tenant=tenant, **values))
             return False
@@ -91,10 +91,10 @@ class StoredLabelSpaces:
         self, tenant: str, stored: StoredLabelSpace, fitted_for: str, fitted: str
     ) -> None:
         """Store what another model makes of the examples, unless others have been put."""
-        changed = update(label_spaces).where(
+        statement = update(label_spaces).where(
             _is(tenant, stored.name), label_spaces.c.mark == stored.mark
         )
-        await self._database.change(changed.values(fitted_for=fitted_for, fitted=fitted))
+        await self._database.change(statement.values(fitted_for=fitted_for, fitted=fitted))
 
     async def mark(self, tenant: str, name: str) -> str | None:
         """Which edition there is of a label space; None: the tenant has none of this name."""
@@ -104,12 +104,12 @@ class StoredLabelSpaces:
     async def find(self, tenant: str, name: str) -> StoredLabelSpace | None:
         """A label space of a tenant's; None: it has none of this name."""
         rows = await self._database.fetch(select(*_COLUMNS).where(_is(tenant, name)))
-        return StoredLabelSpace(*rows[0]) if rows else None
+        return StoredLabelSpace(**rows[0]._asdict()) if rows else None
 
     async def names(self, tenant: str) -> list[str]:
-        """Those that a tenant has, in order."""
-        asked = select(label_spaces.c.name).where(label_spaces.c.tenant == tenant)
-        rows = await self._database.fetch(asked.order_by(label_spaces.c.name))
+        """The names of a tenant's label spaces, in order."""
+        statement = select(label_spaces.c.name).where(label_spaces.c.tenant == tenant)
+        rows = await self._database.fetch(statement.order_by(label_spaces.c.name))
         return [row.name for row in rows]
 
     async def delete(self, tenant: str, name: str) -> None:

@@ -2,19 +2,8 @@
 
 from sqlalchemy import BigInteger, Integer, and_, bindparam, func, select, true
 
-from service.sessions.schema import corrections, dialogues, utterances
-
-# The fields of a `StoredUtterance`, in their order.
-SAID = (
-    "index",
-    "speaker",
-    "speaker_index",
-    "text",
-    "label_space",
-    "prediction",
-    "created_at",
-    "description",
-)
+from service.sessions.records import UTTERANCE_COLUMNS
+from service.sessions.schema import changes, corrections, dialogues, utterances
 
 # Of others the erasure has begun.
 IS_WHOLE = dialogues.c.length > 0
@@ -50,7 +39,7 @@ END = (
         dialogues.c.generation,
         dialogues.c.length,
         dialogues.c.speaker_count,
-        _known_speaker,
+        _known_speaker.label("known_index"),
         _last.c.speaker,
         _last.c.speaker_index,
         _last.c.text,
@@ -62,14 +51,14 @@ END = (
 
 TIMELINE = (
     select(
-        dialogues.c.created_at,
+        dialogues.c.created_at.label("dialogue_created_at"),
         dialogues.c.generation,
-        dialogues.c.version,
+        dialogues.c.version.label("number"),
         dialogues.c.length,
-        *(utterances.c[name] for name in SAID),
-        corrections.c.label_space,
-        corrections.c.label,
-        corrections.c.created_at,
+        *(utterances.c[name] for name in UTTERANCE_COLUMNS),
+        corrections.c.label_space.label("corrected_label_space"),
+        corrections.c.label.label("corrected_label"),
+        corrections.c.created_at.label("corrected_at"),
     )
     .outerjoin_from(
         dialogues,
@@ -86,7 +75,41 @@ TIMELINE = (
     .limit(bindparam("limit", type_=BigInteger))
 )
 
-VERSION = select(dialogues.c.generation, dialogues.c.version).where(_IS_THE_DIALOGUE)
+VERSION = select(dialogues.c.generation, dialogues.c.version.label("number")).where(
+    _IS_THE_DIALOGUE
+)
+
+UTTERANCES_WRITTEN = (
+    select(utterances.c.version, *(utterances.c[name] for name in UTTERANCE_COLUMNS))
+    .where(
+        _OF_THE_DIALOGUE,
+        utterances.c.index >= bindparam("first"),
+        utterances.c.version > bindparam("after"),
+        utterances.c.version <= bindparam("until"),
+    )
+    .order_by(utterances.c.index)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+"""Those written `after` a version and `until` another; none has an index below `first`."""
+
+CORRECTIONS_CHANGED = (
+    select(
+        changes.c.version,
+        changes.c.index,
+        changes.c.label_space,
+        changes.c.label,
+        changes.c.created_at,
+    )
+    .where(
+        changes.c.tenant == bindparam("tenant"),
+        changes.c.dialogue_id == bindparam("dialogue_id"),
+        changes.c.version > bindparam("after"),
+        changes.c.version <= bindparam("until"),
+    )
+    .order_by(changes.c.version)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+"""What became of corrections `after` a version and `until` another."""
 
 CHANGED_SINCE = select(func.count()).where(dialogues.c.changed_at >= bindparam("moment"))
 

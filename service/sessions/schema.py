@@ -96,19 +96,19 @@ utterances = Table(
     Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
 )
 
-# What requests with an idempotency key were answered.
+# The answers to requests with an idempotency key.
 answers = Table(
     "answers",
     metadata,
     Column("tenant", Text, nullable=False),
     Column("key", Text, nullable=False),
-    # Of what was asked, a hash.
+    # A hash of the request.
     Column("request", Text, nullable=False),
     Column("status", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("location", Text),
     Column("created_at", UtcTime, nullable=False, index=True),
-    # The dialogue that the answer tells of, and is erased with.
+    # The dialogue with which the answer is erased.
     Column("dialogue_id", Text),
     PrimaryKeyConstraint("tenant", "key"),
     ForeignKeyConstraint(
@@ -117,7 +117,7 @@ answers = Table(
     Index(None, "tenant", "dialogue_id"),
 )
 
-# What people say that utterances carry.
+# The labels that people give utterances.
 corrections = Table(
     "corrections",
     metadata,
@@ -138,7 +138,7 @@ corrections = Table(
     Index(None, "tenant", "demonstration_id", unique=True),
 )
 
-# What became of the corrections, one after the other; no label: it was taken back.
+# The changes of the corrections, one after the other; no label: the correction was taken back.
 changes = Table(
     "changes",
     metadata,
@@ -156,18 +156,18 @@ changes = Table(
     ),
 )
 
-# Demonstrations that may not be as their corrections say; no correction: none is to be.
+# Demonstrations that may differ from their corrections; those without a correction are to go.
 deliveries = Table(
     "deliveries",
     metadata,
     Column("tenant", Text, nullable=False),
     Column("demonstration_id", Text, nullable=False),
-    # Random: another one when it is noted again.
+    # Random; new whenever the delivery is noted again.
     Column("mark", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "demonstration_id"),
 )
 
-# Batches that are scored while nobody waits.
+# Batches that are scored in the background.
 jobs = Table(
     "jobs",
     metadata,
@@ -185,7 +185,7 @@ jobs = Table(
     PrimaryKeyConstraint("id"),
 )
 
-# What is still to be done of them, some dialogues at a time, and who is at it.
+# The portions of them that are still to be scored, and the process that has claimed each.
 job_work = Table(
     "job_work",
     metadata,
@@ -193,14 +193,14 @@ job_work = Table(
     Column("number", Integer, nullable=False, autoincrement=False),
     # JSON.
     Column("dialogues", Text, nullable=False),
-    # Random: another one whenever it is claimed.
+    # Random; new whenever the portion is claimed.
     Column("owner", Text),
     Column("leased_until", UtcTime),
     PrimaryKeyConstraint("job_id", "number"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
 )
 
-# What has been done of them, under the same numbers.
+# The results of the portions that are scored, under the same numbers.
 job_results = Table(
     "job_results",
     metadata,
@@ -218,7 +218,7 @@ label_spaces = Table(
     metadata,
     Column("tenant", Text, nullable=False),
     Column("name", Text, nullable=False),
-    # Random: another one whenever it is put.
+    # Random; new whenever the label space is put.
     Column("mark", Text, nullable=False),
     # JSON, as it was put.
     Column("definition", Text, nullable=False),

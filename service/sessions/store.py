@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from sqlalchemy import Row
 
 from service.admission.patience import to_the_end
 from service.conversation.dialogue import Line
@@ -20,13 +20,24 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
-from service.sessions.corrections import Correction, Corrections
+from service.sessions.corrections import Corrections
 from service.sessions.database import Database
-from service.sessions.erasure import Erased, Pending
-from service.sessions.following import Followed
-from service.sessions.recent import End, RecentDialogues
+from service.sessions.deliveries import Deliveries, Pending
+from service.sessions.erasure import Erased
+from service.sessions.followers import Followers
+from service.sessions.postgresql_writer import PostgresqlWriter
+from service.sessions.records import (
+    Appended,
+    Correction,
+    StoredUtterance,
+    Timeline,
+    utterance_of,
+)
+from service.sessions.sqlite_writer import SqliteWriter
+from service.sessions.tail_cache import TailCache
+from service.sessions.tails import Tail, read_end
 from service.sessions.versions import Expected, Version
-from service.sessions.writers import UtteranceRow, open_writer
+from service.sessions.writer import UtteranceRow, Writer
 
 _ALL = 2**62  # lines; a statement needs a number
 
@@ -37,78 +48,6 @@ class Conflict(Exception):
     Another writer appended first, or the dialogue was deleted. It never leaves the service: whoever
     appends retries, and says `DialogueBusy` when that does not help.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What is needed to label and store a dialogue's next utterance, as of one moment.
-
-    Attributes:
-        tenant: whose dialogue it is.
-        generation: tells the dialogue from others under the same id, before or after it.
-        speaker: who speaks next.
-        speaker_index: the speaker's number, by first appearance in the whole dialogue.
-        length: the number of utterances so far, which is the next one's index; 0 for a dialogue
-            that does not exist.
-        first: the index of the first of `lines`; `length` when there are none.
-        lines: the last utterances, oldest first; without descriptions, which prompts show of the
-            target alone.
-    """
-
-    tenant: str
-    dialogue_id: str
-    generation: int
-    speaker: str
-    speaker_index: int
-    length: int
-    first: int
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUtterance:
-    """One utterance as it lies in the database.
-
-    Attributes:
-        prediction: the JSON object that was given to `append`, unchanged.
-        created_at: in UTC.
-        description: what the scene looked like, where that was said.
-        correction: what a person said that it carries.
-    """
-
-    index: int
-    speaker: str
-    speaker_index: int
-    text: str
-    label_space: str
-    prediction: dict[str, Any]
-    created_at: datetime
-    description: str | None = None
-    correction: Correction | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """An utterance just stored, and its dialogue's version then."""
-
-    utterance: StoredUtterance
-    version: Version
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """A dialogue, its utterances in order, or some of them.
-
-    Attributes:
-        created_at: in UTC.
-        length: the number of all its utterances.
-    """
-
-    id: str
-    created_at: datetime
-    version: Version
-    length: int
-    utterances: tuple[StoredUtterance, ...]
 
 
 class SessionStore:
@@ -124,11 +63,12 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = open_writer(database)
-        self._recent = RecentDialogues()
-        self._check: asyncio.Task[None] | None = None
-        self.followed = Followed(database)
+        self._tails = TailCache()
+        self._pinging: asyncio.Task[None] | None = None
+        self.followers = Followers(database)
         self.answers = Answers(database)
-        self.corrections = Corrections(database, self.followed)
+        self.corrections = Corrections(database, self.followers)
+        self.deliveries = Deliveries(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -137,52 +77,29 @@ class SessionStore:
         once another process has written: `append` refuses it, and the next one is read afresh. The
         cost does not grow with the dialogue's length.
         """
-        _check(tenant, dialogue_id, speaker)
-        end = self._recent.find((tenant, dialogue_id))
+        _refuse_unstorable(tenant, dialogue_id, speaker)
+        end = self._tails.find((tenant, dialogue_id))
         number = end.number_of(speaker) if end is not None and end.shows(lines) else None
         if end is None or number is None:
-            erasures = self._recent.erasures
-            end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
-            self._recent.keep((tenant, dialogue_id), end, erasures)
-        return _tail(tenant, dialogue_id, speaker, number, end, lines)
+            erasures = self._tails.erasures
+            end, number = await read_end(self._database, tenant, dialogue_id, speaker, lines)
+            self._tails.keep((tenant, dialogue_id), end, erasures)
+        return end.tail(tenant, dialogue_id, speaker, number, lines)
 
     async def stored_tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The tail as it is stored, for those who append nothing.
 
-        It never comes from memory: who does not append is not told that a tail is stale. Nor is it
-        remembered, since a turn under way may already have taken the dialogue further.
+        It never comes from memory: a caller that does not append never learns that a tail is stale.
+        Nor is it cached, since a turn under way may already have taken the dialogue further.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(tenant, dialogue_id, speaker)
-        end, number = await self._read_end(tenant, dialogue_id, speaker, lines)
+        _refuse_unstorable(tenant, dialogue_id, speaker)
+        end, number = await read_end(self._database, tenant, dialogue_id, speaker, lines)
         if not end.length:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        return _tail(tenant, dialogue_id, speaker, number, end, lines)
-
-    async def _read_end(
-        self, tenant: str, dialogue_id: str, speaker: str, lines: int
-    ) -> tuple[End, int]:
-        """The dialogue's end and the coming speaker's number."""
-        values = {
-            "tenant": tenant,
-            "dialogue_id": dialogue_id,
-            "speaker": speaker,
-            "lines": lines,
-        }
-        rows = await self._database.fetch(queries.END, values)
-        if not rows:
-            return End(secrets.randbits(63), 0, (), lines, {}, 0), 0
-        generation, length, speaker_count, number = rows[0][:4]
-        # A dialogue without lines to show is one row whose line is null.
-        said = [(name, Line(index, text)) for *_, name, index, text in rows if text is not None]
-        speakers = {name: line.speaker for name, line in said}
-        if number is not None:
-            speakers[speaker] = number
-        shown = tuple(line for _, line in said)
-        end = End(generation, length, shown, lines, speakers, speaker_count)
-        return end, speaker_count if number is None else number
+        return end.tail(tenant, dialogue_id, speaker, number, lines)
 
     async def append(
         self,
@@ -195,25 +112,27 @@ class SessionStore:
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
     ) -> Appended:
-        """Store what the tail's speaker says next; on return it is on disk.
+        """Store the tail's speaker's next utterance; on return it is on disk.
 
         The first utterance creates the dialogue.
 
         Args:
             tail: as `tail` gave it.
-            text: what is said.
+            text: the utterance's.
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
-            description: what the scene looks like, where that is known.
+            description: what the scene looks like, where known.
             expected: the version that the dialogue must be of; None: any.
-            once: the request's key and what it will be answered, which is kept with the utterance.
+            once: the request's key and its answer, which is kept with the utterance.
 
         Raises:
             Conflict: the dialogue does not end where the tail does or is of another version, or the
                 key has an answer; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _check(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or "")
+        _refuse_unstorable(
+            tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or ""
+        )
         # SQLite would take a NaN, PostgreSQL would not.
         document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
@@ -232,34 +151,42 @@ class SessionStore:
             description=description,
         )
         stored = StoredUtterance(
-            tail.length,
-            tail.speaker,
-            tail.speaker_index,
-            text,
-            label_space,
-            prediction,
-            now,
-            description,
+            index=tail.length,
+            speaker=tail.speaker,
+            speaker_index=tail.speaker_index,
+            text=text,
+            label_space=label_space,
+            prediction=prediction,
+            created_at=now,
+            description=description,
         )
-        answer = _answer_row(once, stored, tail.dialogue_id)
-        erasures = self._recent.erasures
-        # Whatever goes wrong from here on, nothing that may be stale is remembered.
-        end = self._recent.take((tail.tenant, tail.dialogue_id), tail.generation, tail.length)
+        number = await self._write(tail, row, expected, _answer_row(once, stored, tail.dialogue_id))
+        self.followers.notify(tail.tenant, tail.dialogue_id)
+        return Appended(stored, Version(tail.generation, number))
+
+    async def _write(
+        self, tail: Tail, row: UtteranceRow, expected: Version | None, answer: AnswerRow | None
+    ) -> int:
+        """Write an utterance and cache the dialogue's new end; returns the version's number.
+
+        Raises:
+            Conflict: as `append`.
+        """
+        name, erasures = (tail.tenant, tail.dialogue_id), self._tails.erasures
+        # Whatever goes wrong from here on, no end is cached that may be stale.
+        end = self._tails.take(name, tail.generation, tail.length)
         if expected is not None and expected.generation != tail.generation:
             raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
         with self._database.answering():
             number = await self._writer.append(row, answer)
         if number is None:
-            if end is not None and erasures == self._recent.erasures:
-                self._recent.distrust()
+            if end is not None and erasures == self._tails.erasures:
+                self._tails.distrust()
             raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
         if end is not None:
-            line = Line(tail.speaker_index, text)
-            self._recent.keep(
-                (tail.tenant, tail.dialogue_id), end.grown(tail.speaker, line), erasures
-            )
-        self.followed.tell(tail.tenant, tail.dialogue_id)
-        return Appended(stored, Version(tail.generation, number))
+            line = Line(tail.speaker_index, row["text"])
+            self._tails.keep(name, end.grown(tail.speaker, line), erasures)
+        return number
 
     async def timeline(
         self, tenant: str, dialogue_id: str, after: int = -1, limit: int = _ALL
@@ -269,21 +196,27 @@ class SessionStore:
         Raises:
             DialogueNotFound: no dialogue has this id.
         """
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id, "after": after, "limit": limit}
         rows = await self._database.fetch(queries.TIMELINE, values)
         if not rows:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        created_at, generation, number, length = rows[0][:4]
-        said = tuple(_stored(row[4:]) for row in rows if row[4] is not None)
-        return Timeline(dialogue_id, created_at, Version(generation, number), length, said)
+        dialogue = rows[0]
+        return Timeline(
+            dialogue_id,
+            dialogue.dialogue_created_at,
+            Version(dialogue.generation, dialogue.number),
+            dialogue.length,
+            # A dialogue without utterances to show is one row whose utterance is null.
+            tuple(utterance_of(row, _correction(row)) for row in rows if row.text is not None),
+        )
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
         """The dialogue's version; None: there is no dialogue."""
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         values = {"tenant": tenant, "dialogue_id": dialogue_id}
         rows = await self._database.fetch(queries.VERSION, values)
-        return Version(*rows[0]) if rows else None
+        return Version(**rows[0]._asdict()) if rows else None
 
     async def delete(
         self,
@@ -302,27 +235,27 @@ class SessionStore:
 
         Args:
             expected: what the dialogue must be; None: anything.
-            once: the request's key and what it will be answered, which is kept.
+            once: the request's key and its answer, which is kept.
 
         Raises:
             DialogueNotFound: no dialogue has this id.
             DialogueChanged: it is another than expected; nothing is erased.
             AlreadyAnswered: the key has an answer.
         """
-        _check(tenant, dialogue_id)
+        _refuse_unstorable(tenant, dialogue_id)
         answer = _answer_row(once, None)
         while True:
-            found = await self._expected(tenant, dialogue_id, expected, once)
-            self._recent.erase((tenant, dialogue_id))  # so that no turn begins with it
+            version = await self._expected(tenant, dialogue_id, expected, once)
+            self._tails.erase((tenant, dialogue_id))  # so that no turn begins with it
             try:
                 with to_the_end():
                     deleted = await self._database.whole(
-                        self._erase(tenant, dialogue_id, found, answer)
+                        self._erase(tenant, dialogue_id, version, answer)
                     )
             finally:
-                self._recent.erase((tenant, dialogue_id))  # turns under way may have read it
+                self._tails.erase((tenant, dialogue_id))  # turns under way may have read it
             if deleted is not None:
-                self.followed.tell(tenant, dialogue_id)
+                self.followers.notify(tenant, dialogue_id)
                 return deleted.pending
             await self.raise_if_answered(once)
             if expected is None:
@@ -360,26 +293,26 @@ class SessionStore:
     async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
         """Erase, as `delete` does, some of the dialogues last written before a moment.
 
-        The oldest go first, at most `limit` of them, and fewer where they are long. What is not
-        `whole` is of a dialogue of which there is still something.
+        The oldest go first, at most `limit` of them, and fewer where they are long. Of a dialogue
+        that is not erased `whole` there is a rest.
         """
         with self._database.answering():
-            found = await self._writer.erase_before(moment, limit)
-        for each in found:
-            self._recent.erase((each.tenant, each.dialogue_id))
-            self.followed.tell(each.tenant, each.dialogue_id)
-        if found:
+            erased = await self._writer.erase_before(moment, limit)
+        for each in erased:
+            self._tails.erase((each.tenant, each.dialogue_id))
+            self.followers.notify(each.tenant, each.dialogue_id)
+        if erased:
             async with self._database.erasing():
                 pass
-        return found
+        return erased
 
     async def empty_log(self) -> None:
         """As `Database.empty_log`."""
         await self._database.empty_log()
 
     def forget_idle(self) -> None:
-        """As `RecentDialogues.forget_idle`."""
-        self._recent.forget_idle()
+        """As `TailCache.forget_idle`."""
+        self._tails.forget_idle()
 
     async def count_changed_since(self, moment: datetime) -> int:
         """How many dialogues of all tenants were last written at a moment or later."""
@@ -396,33 +329,33 @@ class SessionStore:
         """The version of a dialogue that is as expected; None: anything is."""
         if expected is None:
             return None
-        found = await self.version(tenant, dialogue_id)
-        if found is None or not expected.allows(found):
+        version = await self.version(tenant, dialogue_id)
+        if version is None or not expected.allows(version):
             await self.raise_if_answered(once)
-        if found is None:
+        if version is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
-        expected.check(found)
-        return found
+        expected.check(version)
+        return version
 
     async def raise_if_answered(self, once: Once[Any] | None) -> None:
-        """What a writer that was refused asks next.
+        """Refuse a write, which failed, as a repetition if its key has an answer by now.
 
         Raises:
             AlreadyAnswered: the key has an answer.
             IdempotencyKeyReused: the key has an answer to another request.
         """
-        found = None if once is None else await self.answers.find(once.key)
-        if found is not None:
-            raise AlreadyAnswered(found)
+        answer = None if once is None else await self.answers.find(once.key)
+        if answer is not None:
+            raise AlreadyAnswered(answer)
 
     async def ping(self) -> None:
         """Check that the database answers, has the tables, and lets this process write.
 
-        Those who ask at once share one check: anybody may ask, without a key.
+        Concurrent calls share one check: anybody may ask for it, without a key.
         """
-        if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._ping())
-        await asyncio.shield(self._check)
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping())
+        await asyncio.shield(self._pinging)
 
     async def _ping(self) -> None:
         await self._database.fetch(queries.PING)
@@ -430,17 +363,16 @@ class SessionStore:
             await self._writer.ping()
 
     async def close(self) -> None:
-        """Finish what was begun and close the connections to the database."""
-        await self.followed.close()
+        """Let what is under way end, then close the connections to the database."""
+        await self.followers.close()
         await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()
         await self._database.close()
 
 
-def _tail(tenant: str, dialogue_id: str, speaker: str, number: int, end: End, lines: int) -> Tail:
-    shown = end.lines[max(0, len(end.lines) - lines) :]
-    first = end.length - len(shown)
-    return Tail(tenant, dialogue_id, end.generation, speaker, number, end.length, first, shown)
+def open_writer(database: Database) -> Writer:
+    """The writer for this kind of database."""
+    return SqliteWriter(database) if database.dialect == "sqlite" else PostgresqlWriter(database)
 
 
 def _answer_row(
@@ -449,13 +381,13 @@ def _answer_row(
     return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
-def _stored(columns: Sequence[Any]) -> StoredUtterance:
-    label_space, label, created_at = columns[-3:]
-    correction = None if label is None else Correction(label_space, label, created_at)
-    return replace(StoredUtterance(*columns[:-3]), correction=correction)
+def _correction(row: Row[*tuple[Any, ...]]) -> Correction | None:
+    if row.corrected_label is None:
+        return None
+    return Correction(row.corrected_label_space, row.corrected_label, row.corrected_at)
 
 
-def _check(*strings: str) -> None:
+def _refuse_unstorable(*strings: str) -> None:
     for string in strings:
         if "\0" in string:
             raise ValueError("a NUL character cannot be stored")

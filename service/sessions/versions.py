@@ -1,4 +1,4 @@
-"""Which state of a dialogue somebody has seen, so that nobody writes over what he has not."""
+"""The versions of a dialogue; a writer that expects one does not write over changes unseen."""
 
 from dataclasses import dataclass
 
@@ -31,15 +31,15 @@ class Expected:
 
     versions: frozenset[str] | None
 
-    def allows(self, found: Version) -> bool:
+    def allows(self, version: Version) -> bool:
         """Whether a dialogue of this version is as expected."""
-        return self.versions is None or str(found) in self.versions
+        return self.versions is None or str(version) in self.versions
 
-    def check(self, found: Version | None) -> None:
-        """Refuse a dialogue that is another one, or is not there.
+    def check(self, version: Version | None) -> None:
+        """Refuse a dialogue of another version, or none.
 
         Raises:
-            DialogueChanged: it is.
+            DialogueChanged: the version is not as expected, or there is no dialogue.
         """
-        if found is None or not self.allows(found):
+        if version is None or not self.allows(version):
             raise DialogueChanged("the dialogue is not as it was: read it again")

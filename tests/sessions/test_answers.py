@@ -16,8 +16,9 @@ from service.errors import (
 )
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import Database, open_database
+from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers
-from service.sessions.store import Conflict, SessionStore, StoredUtterance
+from service.sessions.store import Conflict, SessionStore
 
 KEY = Key("default", "k-1", "hash")
 

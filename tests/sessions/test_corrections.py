@@ -20,8 +20,9 @@ from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.corrections import Corrected
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
+from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, corrections, dialogues, metadata
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.store import SessionStore
 from service.sessions.versions import Expected
 
 
@@ -48,23 +49,23 @@ async def test_a_correction_is_stored_with_what_is_to_be_delivered(store: Sessio
 
     name = first.pending.demonstration_id
     assert second.pending.demonstration_id == name
-    assert await store.corrections.pending(10) == [second.pending]
-    wanted = await store.corrections.wanted(first.pending)
+    assert await store.deliveries.pending(10) == [second.pending]
+    wanted = await store.deliveries.wanted(first.pending)
     assert wanted is not None
     assert wanted.demonstration == Demonstration(name, "meld", "surprise", "We won!")
     assert wanted.before == ()
-    assert await store.corrections.delivered(first.pending) == second.pending
-    assert await store.corrections.delivered(second.pending) is None
-    assert await store.corrections.pending(10) == []
+    assert await store.deliveries.delivered(first.pending) == second.pending
+    assert await store.deliveries.delivered(second.pending) is None
+    assert await store.deliveries.pending(10) == []
 
-    overtaken = await store.corrections.delivered(first.pending)  # which another process delivered
+    overtaken = await store.deliveries.delivered(first.pending)  # which another process delivered
     assert overtaken is not None
-    assert await store.corrections.pending(10) == [overtaken]
-    assert await store.corrections.delivered(overtaken) is None
+    assert await store.deliveries.pending(10) == [overtaken]
+    assert await store.deliveries.delivered(overtaken) is None
 
     removed = await store.corrections.remove("one", "call-42", 0)
-    assert await store.corrections.wanted(removed.pending) is None
-    assert await store.corrections.pending(10) == [removed.pending]
+    assert await store.deliveries.wanted(removed.pending) is None
+    assert await store.deliveries.pending(10) == [removed.pending]
 
 
 async def test_what_is_not_there_cannot_be_corrected(store: SessionStore) -> None:
@@ -139,12 +140,12 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
     noted = [
         (await store.corrections.put("one", "call-42", n, "meld", "joy")).pending for n in range(2)
     ]
-    await store.corrections.delivered(noted[0])
+    await store.deliveries.delivered(noted[0])
 
     pending = await store.delete("one", "call-42")
 
     assert {p.demonstration_id for p in pending} == {p.demonstration_id for p in noted}
-    assert set(await store.corrections.pending(10)) == set(pending)
+    assert set(await store.deliveries.pending(10)) == set(pending)
     assert await counts(database) == {
         "dialogues": 0,
         "utterances": 0,

@@ -11,16 +11,12 @@ from sqlalchemy import insert, make_url, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import (
-    SQLITE_CONNECTIONS,
-    Database,
-    connect_to_sqlite,
-    open_database,
-    transactional,
-)
+from service.sessions.database import Database, open_database
+from service.sessions.engines import SQLITE_CONNECTIONS, connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
 from service.sessions.schema import corrections, deliveries, dialogues, utterances
-from service.sessions.store import SessionStore, Tail
+from service.sessions.store import SessionStore
+from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
 
 ROW = {"tenant": "one", "demonstration_id": "d", "mark": 1}

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from service.sessions.corrections import Correction
 from service.sessions.database import Database
 from service.sessions.events import CorrectionChange, Events, Position
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.records import Correction, StoredUtterance
+from service.sessions.store import SessionStore
 from tests.clock import PATIENT_S
 
 
@@ -82,7 +82,7 @@ async def test_who_follows_is_woken_by_every_write(
     writer = store if here else SessionStore(database)
     await say(store, "d", "a")
     woken = asyncio.Event()
-    with store.followed.follow("one", "d", woken.set):
+    with store.followers.follow("one", "d", woken.set):
         await asyncio.wait_for(woken.wait(), PATIENT_S)  # nobody knows what it was before
         for write in (
             say(writer, "d", "b"),
@@ -99,8 +99,8 @@ async def test_who_follows_is_woken_by_every_write(
 async def test_one_task_asks_for_all_and_only_while_somebody_follows(store: SessionStore) -> None:
     """However many there are; a dialogue that nobody follows any more is forgotten."""
     before = len(asyncio.all_tasks())
-    with store.followed.follow("one", "a", lambda: None):
-        with store.followed.follow("one", "b", lambda: None):
+    with store.followers.follow("one", "a", lambda: None):
+        with store.followers.follow("one", "b", lambda: None):
             assert len(asyncio.all_tasks()) == before + 1
         assert len(asyncio.all_tasks()) == before + 1
     await asyncio.sleep(0.01)

@@ -13,14 +13,16 @@ from sqlalchemy import func, select
 from service.admission.patience import Patience
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions import erasure, writers
+from service.sessions import erasure
 from service.sessions.answers import Answer, Key, Once
-from service.sessions.database import Database, open_database, transactional
+from service.sessions.database import Database, open_database
+from service.sessions.engines import transactional
 from service.sessions.events import Events
 from service.sessions.migrate import migrate
+from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
-from service.sessions.writers import open_writer
+from service.sessions.store import Conflict, SessionStore, open_writer
+from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
 
 PREDICTION = {"label": "joy", "probabilities": {"neutral": 0.25, "joy": 0.75}}
@@ -553,7 +555,6 @@ async def test_long_dialogues_that_are_too_old_go_one_after_the_other(
 ) -> None:
     """A transaction erases no more than a portion; in the end all of them are gone."""
     monkeypatch.setattr(erasure, "PORTION", 3)
-    monkeypatch.setattr(writers, "PORTION", 3)
     for name, count in (("a", 1), ("b", 1), ("c", 5), ("d", 2)):
         for n in range(count):
             await say(store, "Ann", f"line {n}", name)

@@ -14,10 +14,13 @@ import pytest
 from sqlalchemy import text as sql
 
 from service.errors import DatabaseUnavailable, DialogueNotFound
-from service.sessions import writers
-from service.sessions.database import Database, connect_to_sqlite, open_database, transactional
+from service.sessions import sqlite_writer
+from service.sessions.database import Database, open_database
+from service.sessions.engines import connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
+from service.sessions.records import StoredUtterance
+from service.sessions.store import Conflict, SessionStore
+from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
 
 
@@ -74,7 +77,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> type[Traced]:
             )
             return connect_to_sqlite(database.engine)
 
-    monkeypatch.setattr(writers, "connect_to_sqlite", connect_traced)
+    monkeypatch.setattr(sqlite_writer, "connect_to_sqlite", connect_traced)
     return Traced
 
 

@@ -62,8 +62,8 @@ from service.errors import (
     UtteranceNotFound,
 )
 from service.recognition.document import RecognitionDocument, forecast_document
-from service.sessions.corrections import Corrected, Correction
-from service.sessions.store import StoredUtterance, Timeline
+from service.sessions.corrections import Corrected
+from service.sessions.records import Correction, StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 

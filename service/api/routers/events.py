@@ -28,7 +28,7 @@ from service.api.timelines import correction_document, utterance_document
 from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
-from service.sessions.store import StoredUtterance
+from service.sessions.records import StoredUtterance
 from service.sessions.versions import Version
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"])
@@ -148,10 +148,10 @@ async def _events(
         Overloaded, ShuttingDown: no stream can be opened.
         DatabaseUnavailable: the database does not answer.
     """
-    followed, events = services.sessions.followed, services.events
+    followers, events = services.sessions.followers, services.events
     with (
         services.door.streams.open(tenant) as stream,
-        followed.follow(tenant, dialogue_id, stream.wake),
+        followers.follow(tenant, dialogue_id, stream.wake),
     ):
         if position is None:
             position = await _begin(tenant, dialogue_id, services)

@@ -114,7 +114,7 @@ async def _count_stored(services: Services) -> None:
         async with asyncio.timeout(_CHECK_S):
             counts = await services.jobs.counts()
             dialogues = await sessions.count_changed_since(since)
-            deliveries = await sessions.corrections.count_pending()
+            deliveries = await sessions.deliveries.count()
             jobs.update(counts)
     for state, count in jobs.items():
         metrics.jobs.labels(state).set(count)

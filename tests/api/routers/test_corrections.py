@@ -212,9 +212,9 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
             await asked.pop(wait)
             await asyncio.sleep(30)
 
-    followed = service.sessions.followed
+    followers = service.sessions.followers
     with (
-        followed.follow("default", "call-42", lambda: patience.end(gone)),
+        followers.follow("default", "call-42", lambda: patience.end(gone)),
         pytest.raises(ClientLeft),
     ):
         await request()
@@ -222,7 +222,7 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
         other.close()
 
     assert await demonstrations(service) == ([("joy", "line 0")] if wait == "correct" else [])
-    assert await service.sessions.corrections.count_pending() == 0
+    assert await service.sessions.deliveries.count() == 0
 
 
 async def test_a_dialogue_nobody_wrote_to_for_long_is_erased(

@@ -15,7 +15,7 @@ from starlette.types import Message
 from service.api.events.stream import EventStream
 from service.api.routers import events
 from service.errors import ClientLeft
-from service.sessions.following import POLL_S
+from service.sessions.followers import POLL_S
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits
 from tests.api.numbers import at, numbers
@@ -254,6 +254,6 @@ async def test_a_stream_ends_where_the_database_does_not_answer(service: "Servic
     async with serving(service) as served, following(served) as lines:
         await take(lines, 1)
         await service.lose_database()
-        service.sessions.followed.tell("default", "call-42")
+        service.sessions.followers.notify("default", "call-42")
 
         assert await read(lines) is None

@@ -35,7 +35,8 @@ from service.errors import (
 from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
-from service.sessions.store import SessionStore, StoredUtterance
+from service.sessions.records import StoredUtterance
+from service.sessions.store import SessionStore
 from tests.dialogues.turns.scripted import SPACES, turns_on
 
 T = TypeVar("T")

@@ -5,18 +5,21 @@ import gc
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions import recent
+from service.sessions import tail_cache
 from service.sessions.answers import AnswerRow
 from service.sessions.database import Database, open_database
-from service.sessions.recent import DISTRUST_S, IDLE_S, SPEAKERS, End, RecentDialogues
-from service.sessions.store import Conflict, SessionStore, StoredUtterance, Tail
-from service.sessions.writers import UtteranceRow
+from service.sessions.records import StoredUtterance
+from service.sessions.store import Conflict, SessionStore
+from service.sessions.tail_cache import DISTRUST_S, IDLE_S, TailCache
+from service.sessions.tails import SPEAKERS, DialogueEnd, Tail, read_end
+from service.sessions.writer import UtteranceRow
 
 
 @pytest.fixture
@@ -156,14 +159,13 @@ async def test_a_turn_that_overtakes_a_stored_tail_is_what_is_remembered(
 ) -> None:
     """The next turn goes on from it, from memory; the older end would be refused."""
     await say(store, "One.")
-    read = store._read_end
 
-    async def overtaken(tenant: str, dialogue_id: str, speaker: str, lines: int) -> tuple[End, int]:
-        found = await read(tenant, dialogue_id, speaker, lines)
+    async def overtaken(*arguments: Any) -> tuple[DialogueEnd, int]:
+        end = await read_end(*arguments)
         await say(store, "Two.")
-        return found
+        return end
 
-    monkeypatch.setattr(store, "_read_end", overtaken)
+    monkeypatch.setattr("service.sessions.store.read_end", overtaken)
     assert (await store.stored_tail("default", "call-42", "Ann", 20)).length == 1
 
     with counted_reads(database) as statements:
@@ -335,17 +337,17 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
     assert tail.lines == (Line(0, "One."),)
 
 
-def an_end(text: str = "Hello.", lines: int = 1, **speakers: int) -> End:
+def an_end(text: str = "Hello.", lines: int = 1, **speakers: int) -> DialogueEnd:
     speakers = speakers or {"Ann": 0}
     said = tuple(Line(0, text) for _ in range(lines))
-    return End(7, lines, said, 20, speakers, len(speakers))
+    return DialogueEnd(7, lines, said, 20, speakers, len(speakers))
 
 
 @pytest.mark.parametrize(("text", "lines"), [("Hm.", 20), ("x" * 2_000, 20), ("", 0)])
 def test_memory_is_bounded_and_the_dialogues_idle_longest_go(text: str, lines: int) -> None:
     """By what the lines take, however long they are and however many dialogues there are."""
     room = 1_000_000
-    dialogues = RecentDialogues(room)
+    dialogues = TailCache(room)
     for number in range(3_000):
         dialogues.keep(("default", f"call-{number}"), an_end(text, lines), 0)
 
@@ -358,7 +360,7 @@ def test_memory_is_bounded_and_the_dialogues_idle_longest_go(text: str, lines: i
 
 def test_a_dialogue_that_speaks_is_not_idle() -> None:
     """An end that is kept again is the youngest, and takes its room once."""
-    dialogues = RecentDialogues(10_000)
+    dialogues = TailCache(10_000)
     for number in range(100):
         dialogues.keep(("default", "busy"), an_end(lines=number % 5), 0)
         dialogues.keep(("default", f"call-{number}"), an_end(), 0)
@@ -370,8 +372,8 @@ def test_a_dialogue_that_speaks_is_not_idle() -> None:
 def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Text that another process erased is gone some minutes later."""
     now = 1_000.0
-    monkeypatch.setattr(recent, "monotonic", lambda: now)
-    dialogues = RecentDialogues()
+    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    dialogues = TailCache()
     dialogues.keep(("default", "old"), an_end(), 0)
     now += IDLE_S - 1
     dialogues.keep(("default", "young"), an_end(), 0)
@@ -389,8 +391,8 @@ def test_nothing_is_remembered_for_long_where_nothing_is_said(
 ) -> None:
     """Text that another process has erased goes from one that has nothing to do."""
     now = 1000.0
-    monkeypatch.setattr(recent, "monotonic", lambda: now)
-    memory = RecentDialogues()
+    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    memory = TailCache()
     memory.keep(("default", "a"), an_end(), 0)
     now += IDLE_S - 1
     memory.forget_idle()
@@ -402,7 +404,7 @@ def test_nothing_is_remembered_for_long_where_nothing_is_said(
 
 def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
     """It may be what was erased."""
-    dialogues = RecentDialogues()
+    dialogues = TailCache()
     erasures = dialogues.erasures
     dialogues.erase(("default", "call-42"))
 
@@ -414,8 +416,8 @@ def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
 def test_once_distrusted_nothing_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it is stale as likely as the one that was."""
     now = 1_000.0
-    monkeypatch.setattr(recent, "monotonic", lambda: now)
-    dialogues = RecentDialogues()
+    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    dialogues = TailCache()
     dialogues.keep(("default", "one"), an_end(), 0)
     dialogues.distrust()
     now += DISTRUST_S - 1

@@ -19,8 +19,9 @@ import pytest
 from sqlalchemy import URL, make_url, text
 
 from service.errors import DatabaseUnavailable
-from service.sessions.database import Database, open_database, transactional
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database import Database, open_database
+from service.sessions.database_failures import cause_of, is_ours
+from service.sessions.engines import transactional
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from tests.clock import PATIENT_S, Clock
@@ -203,7 +204,7 @@ async def test_a_socket_that_there_is_not(tmp_path: Path) -> None:
 
 async def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind a firewall: the connection is made, and nothing comes."""
-    monkeypatch.setattr("service.sessions.database.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.sessions.engines.CONNECT_TIMEOUT_S", 0.2)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
@@ -489,7 +490,7 @@ async def test_a_database_that_cannot_store_every_character(server: Server) -> N
 async def test_every_connection_of_the_pool_is_in_use(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.sessions.database.POOL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("service.sessions.engines.POOL_TIMEOUT_S", 0.1)
 
     async def crowd(database: Database) -> None:
         async with AsyncExitStack() as stack:
@@ -637,7 +638,7 @@ import asyncio, os, sys
 import sqlalchemy.dialects.sqlite.aiosqlite
 from sqlalchemy import make_url
 from service.sessions.database import open_database
-from service.sessions.failures import cause_of, is_ours
+from service.sessions.database_failures import cause_of, is_ours
 
 async def write():
     async with open_database(url).engine.begin() as connection:

@@ -1,9 +1,9 @@
-"""Who waits for what happens to a dialogue, and how they are told.
+"""Wakes those who follow a dialogue whenever it is written to.
 
-Those who wait are woken, and read for themselves what happened: nothing piles up for one who is
-slow. What this process writes wakes them at once. What other processes write is found by asking for
-the versions of all dialogues that somebody waits for, in one statement four times a second, while
-there is anybody. PostgreSQL's NOTIFY would tell sooner, but makes commits wait for each other.
+A follower is woken, and reads for itself what happened: nothing piles up for a slow one. Writes of
+this process wake at once. Writes of other processes are found by polling the versions of all
+followed dialogues, in one statement four times a second, while there is a follower. PostgreSQL's
+NOTIFY would be quicker, but makes commits wait for each other.
 """
 
 import asyncio
@@ -33,27 +33,27 @@ Name = tuple[str, str]
 Wake = Callable[[], None]
 
 
-class Followed:
-    """The dialogues of one database that somebody in this process waits for."""
+class Followers:
+    """The followers, in this process, of the dialogues of one database."""
 
     def __init__(self, database: Database, poll_s: float = POLL_S) -> None:
         self._database = database
         self._poll_s = poll_s
         self._wakes: dict[Name, list[Wake]] = {}
         self._seen: dict[Name, Version | None] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
 
     @contextmanager
     def follow(self, tenant: str, dialogue_id: str, wake: Wake) -> Iterator[None]:
-        """Have `wake` called whenever something has happened to a dialogue, for the block's time.
+        """Call `wake` after every write to a dialogue, for the block's time.
 
-        It may be called for nothing. Whoever reads after it was called misses nothing.
+        It may be called without one. A follower that reads after each call misses nothing.
         """
         name = (tenant, dialogue_id)
         self._wakes.setdefault(name, []).append(wake)
-        if self._asking is None:
+        if self._polling is None:
             # Not in the context of the request that happens to be the first.
-            self._asking = asyncio.get_running_loop().create_task(self._ask(), context=Context())
+            self._polling = asyncio.get_running_loop().create_task(self._poll(), context=Context())
         try:
             yield
         finally:
@@ -61,24 +61,24 @@ class Followed:
             if not self._wakes[name]:
                 del self._wakes[name]
                 self._seen.pop(name, None)
-            if not self._wakes and self._asking is not None:
-                self._asking.cancel()
-                self._asking = None
+            if not self._wakes and self._polling is not None:
+                self._polling.cancel()
+                self._polling = None
 
-    def tell(self, tenant: str, dialogue_id: str) -> None:
-        """Something has happened to a dialogue."""
+    def notify(self, tenant: str, dialogue_id: str) -> None:
+        """Wake the followers of a dialogue."""
         for wake in self._wakes.get((tenant, dialogue_id), ()):
             wake()
 
     async def close(self) -> None:
-        """Ask no more."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """Stop polling."""
+        if self._polling is not None:
+            self._polling.cancel()
             with suppress(asyncio.CancelledError):
-                await self._asking
-            self._asking = None
+                await self._polling
+            self._polling = None
 
-    async def _ask(self) -> None:
+    async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
             names = iter(list(self._wakes))
@@ -86,23 +86,19 @@ class Followed:
                 while portion := list(islice(names, _PORTION)):
                     self._compare(portion, await self._versions(portion))
             except DatabaseUnavailable as error:
-                log.warning("dialogues are followed later: %s", error)
+                log.warning("followed dialogues were not polled; the next poll comes: %s", error)
             except Exception:
-                log.exception("dialogues could not be followed; it is tried again")
+                log.exception("polling the followed dialogues failed; the next poll comes")
 
     def _compare(self, names: Sequence[Name], versions: dict[Name, Version]) -> None:
         for name in names:
             version = versions.get(name)
             if name in self._wakes and (name not in self._seen or self._seen[name] != version):
                 self._seen[name] = version
-                self.tell(*name)
+                self.notify(*name)
 
     async def _versions(self, names: Sequence[Name]) -> dict[Name, Version]:
         columns = (dialogues.c.tenant, dialogues.c.id, dialogues.c.generation, dialogues.c.version)
         is_one = tuple_(dialogues.c.tenant, dialogues.c.id).in_(names)
-        asked = select(*columns).where(is_one, IS_WHOLE)
-        rows = await self._database.fetch(asked)
-        return {
-            (tenant, dialogue_id): Version(generation, number)
-            for tenant, dialogue_id, generation, number in rows
-        }
+        rows = await self._database.fetch(select(*columns).where(is_one, IS_WHOLE))
+        return {(row.tenant, row.id): Version(row.generation, row.version) for row in rows}

@@ -1,0 +1,164 @@
+"""Writes dialogues to PostgreSQL: a turn is one statement."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, cast, insert, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
+
+from service.sessions.answers import AnswerRow, KeyTaken, keep_row
+from service.sessions.database import Database
+from service.sessions.dialects import (
+    POSTGRESQL,
+    CompiledStatement,
+    compile_once,
+    parameters_of,
+)
+from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions
+from service.sessions.schema import answers, utterances
+from service.sessions.turn_statements import (
+    GROW_DIALOGUE,
+    create_dialogue,
+    utterance_parameters,
+)
+from service.sessions.writer import UtteranceRow
+
+
+class PostgresqlWriter:
+    """Writes to PostgreSQL, whose connections share commits by themselves.
+
+    An append is one statement, which is a transaction of its own: one round trip, and a dialogue
+    whose row another process holds keeps no other waiting.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+        statements = _GROW if row["index"] else _CREATE
+        if answer is None:
+            return await self._write(statements.alone, row)
+        return await self._write(statements.with_answer, {**answer, **row})
+
+    async def erase_portion(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        generation: int | None = None,
+        number: int | None = None,
+        answer: AnswerRow | None = None,
+    ) -> Erased | None:
+        dialogue = {
+            "tenant": tenant,
+            "dialogue_id": dialogue_id,
+            "generation": generation,
+            "expected": number,
+        }
+
+        async def erase(connection: AsyncConnection) -> Erased | None:
+            row = (await _execute(connection, _ERASURE.find, dialogue)).one_or_none()
+            if row is None:
+                return None
+            erased = await self._erase(connection, portion(row._asdict()))
+            if erased.whole and answer is not None:
+                await keep_row(connection, answer)
+            return erased
+
+        try:
+            return await self._database.transaction(erase)
+        except KeyTaken:
+            return None
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": moment, "limit": limit}
+
+        async def erase(connection: AsyncConnection) -> list[Erased]:
+            rows = (await _execute(connection, _ERASURE.find_expired, values)).all()
+            expired = portions(row._asdict() for row in rows)
+            return [await self._erase(connection, each) for each in expired]
+
+        return await self._database.transaction(erase)
+
+    async def ping(self) -> None:
+        async def lock(connection: AsyncConnection) -> None:
+            # Refused where only reading is possible, and where a migration keeps the table.
+            await connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+            await connection.execute(text("LOCK TABLE dialogues IN ROW EXCLUSIVE MODE"))
+
+        await self._database.transaction(lock)
+
+    async def close(self) -> None:
+        pass  # the connections are the database's
+
+    async def _erase(self, connection: AsyncConnection, each: Portion) -> Erased:
+        counts = [
+            (await _execute(connection, statement, each.begins)).rowcount
+            for statement in (_ERASURE.forget, _ERASURE.cut_changes)
+        ]
+        last = each.is_last(*counts)
+        values = each.ends(last=last)
+        noted = (await _execute(connection, _ERASURE.note, values)).scalars().all()
+        await _execute(connection, _ERASURE.cut, values)
+        await _execute(connection, _ERASURE.erase if last else _ERASURE.shorten, values)
+        return each.erased(noted, last=last)
+
+    async def _write(self, statement: CompiledStatement, values: Mapping[str, Any]) -> int | None:
+        async def write(connection: AsyncConnection) -> int | None:
+            try:
+                version: int | None = (await _execute(connection, statement, values)).scalar()
+            except IntegrityError as error:
+                if _ANSWERS_KEY in str(error.orig):
+                    return None
+                raise
+            return version
+
+        return await self._database.run(write)
+
+
+async def _execute(
+    connection: AsyncConnection, statement: CompiledStatement, values: Mapping[str, Any]
+) -> CursorResult[Any]:
+    return await connection.exec_driver_sql(statement.sql, statement.bind(values))
+
+
+_ERASURE = ErasureStatements.compiled_for(POSTGRESQL)
+_ANSWERS_KEY = str(answers.primary_key.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """One statement for all tables, without an answer and with one; both return the version."""
+
+    alone: CompiledStatement
+    with_answer: CompiledStatement
+
+
+def _append(dialogue: ReturningInsert[Any] | ReturningUpdate[Any]) -> _Append:
+    """The append of an utterance.
+
+    Args:
+        dialogue: writes the dialogue's row and returns its version, or writes and returns nothing.
+    """
+    written = dialogue.cte("written")
+    parameters = utterance_parameters()
+    utterance: dict[str, ColumnElement[Any]] = {
+        **parameters,
+        "prediction": cast(parameters["prediction"], utterances.c.prediction.type),
+        "version": written.c.version,
+    }
+    added = insert(utterances).from_select([*utterance], select(*utterance.values()))
+    answer = parameters_of(answers)
+    kept = insert(answers).from_select([*answer], select(*answer.values()).select_from(written))
+    statement = select(written.c.version).add_cte(added.cte("added"))
+    return _Append(
+        alone=compile_once(statement, POSTGRESQL),
+        with_answer=compile_once(statement.add_cte(kept.cte("answered")), POSTGRESQL),
+    )
+
+
+_CREATE = _append(create_dialogue(POSTGRESQL))
+_GROW = _append(GROW_DIALOGUE)

@@ -1,0 +1,242 @@
+"""Writes dialogues to a SQLite file: the appends that arrive together share a commit."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.sessions.answers import AnswerRow
+from service.sessions.database import Database
+from service.sessions.dialects import SQLITE, CompiledStatement, compile_once, parameters_of
+from service.sessions.engines import connect_to_sqlite
+from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions
+from service.sessions.schema import answers, utterances
+from service.sessions.turn_statements import (
+    GROW_DIALOGUE,
+    create_dialogue,
+    utterance_parameters,
+)
+from service.sessions.writer import UtteranceRow
+
+_CREATE = compile_once(create_dialogue(SQLITE), SQLITE)
+_GROW = compile_once(GROW_DIALOGUE, SQLITE)
+_ADD = compile_once(insert(utterances).values(utterance_parameters()), SQLITE)
+_KEEP = compile_once(insert(answers).values(parameters_of(answers)), SQLITE)
+_ANSWERED = compile_once(
+    select(answers.c.key).where(
+        answers.c.tenant == bindparam("tenant"), answers.c.key == bindparam("key")
+    ),
+    SQLITE,
+)
+_ERASURE = ErasureStatements.compiled_for(SQLITE)
+
+# Writes within a transaction; None: nothing was written.
+Outcome = TypeVar("Outcome")
+_Work = Callable[[sqlite3.Connection], Outcome | None]
+
+
+class SqliteWriter:
+    """Writes to a SQLite file, from a thread of its own.
+
+    SQLite has one writer at a time, and a commit waits for the disk. The jobs that arrive during a
+    commit share the next one; each still has an outcome of its own.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._jobs: SimpleQueue[_Job | None] | None = None
+        self._thread: Thread | None = None
+
+    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+        def write(connection: sqlite3.Connection) -> int | None:
+            if _is_answered(connection, answer):
+                return None
+            written = _execute(connection, _GROW if row["index"] else _CREATE, row).fetchone()
+            if written is None:
+                return None
+            version: int = written["version"]
+            _execute(connection, _ADD, {**row, "version": version})
+            _keep(connection, answer)
+            return version
+
+        return await self._do(write)
+
+    async def erase_portion(
+        self,
+        tenant: str,
+        dialogue_id: str,
+        generation: int | None = None,
+        number: int | None = None,
+        answer: AnswerRow | None = None,
+    ) -> Erased | None:
+        dialogue = {
+            "tenant": tenant,
+            "dialogue_id": dialogue_id,
+            "generation": generation,
+            "expected": number,
+        }
+
+        def erase(connection: sqlite3.Connection) -> Erased | None:
+            if _is_answered(connection, answer):
+                return None
+            row = _execute(connection, _ERASURE.find, dialogue).fetchone()
+            if row is None:
+                return None
+            erased = _erase(connection, portion(dict(row)))
+            if erased.whole:
+                _keep(connection, answer)
+            return erased
+
+        return await self._do(erase)
+
+    async def erase_before(self, moment: datetime, limit: int) -> list[Erased]:
+        values = {"before": moment, "limit": limit}
+
+        def erase(connection: sqlite3.Connection) -> list[Erased] | None:
+            rows = _execute(connection, _ERASURE.find_expired, values).fetchall()
+            return [_erase(connection, each) for each in portions(map(dict, rows))] or None
+
+        return await self._do(erase) or []
+
+    async def ping(self) -> None:
+        await self._do(lambda _: None)  # its transaction takes the lock
+
+    async def close(self) -> None:
+        """Wait for the jobs that have arrived, then close the connection."""
+        if self._jobs is None or self._thread is None:
+            return
+        jobs, thread = self._jobs, self._thread
+        self._jobs = self._thread = None
+        jobs.put(None)
+        await asyncio.to_thread(thread.join)
+
+    async def _do(self, work: _Work[Outcome]) -> Outcome | None:
+        if self._jobs is None:
+            self._jobs = SimpleQueue()
+            self._thread = Thread(
+                target=_write,
+                args=(self._database.engine, self._jobs),
+                name="sqlite-writer",
+                daemon=True,
+            )
+            self._thread.start()
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._jobs.put(job)
+        outcome: Outcome | None = await job.outcome
+        return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An append, an erasure or a ping, and the future of its outcome."""
+
+    work: _Work[Any]
+    outcome: asyncio.Future[Any]
+
+
+def _execute(
+    connection: sqlite3.Connection, statement: CompiledStatement, values: Mapping[str, Any]
+) -> sqlite3.Cursor:
+    return connection.execute(statement.sql, statement.bind(values))
+
+
+def _is_answered(connection: sqlite3.Connection, answer: AnswerRow | None) -> bool:
+    return answer is not None and _execute(connection, _ANSWERED, answer).fetchone() is not None
+
+
+def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
+    if answer is not None:
+        _execute(connection, _KEEP, answer)
+
+
+def _erase(connection: sqlite3.Connection, each: Portion) -> Erased:
+    counts = [
+        _execute(connection, statement, each.begins).rowcount
+        for statement in (_ERASURE.forget, _ERASURE.cut_changes)
+    ]
+    last = each.is_last(*counts)
+    values = each.ends(last=last)
+    noted = _execute(connection, _ERASURE.note, values).fetchall()
+    _execute(connection, _ERASURE.cut, values)
+    _execute(connection, _ERASURE.erase if last else _ERASURE.shorten, values)
+    return each.erased([row["demonstration_id"] for row in noted], last=last)
+
+
+def _write(engine: AsyncEngine, jobs: "SimpleQueue[_Job | None]") -> None:
+    """The thread: one group of jobs after the other, until a None."""
+    connection: sqlite3.Connection | None = None
+    ended = False
+    while not ended:
+        arrived = _wait_for(jobs)
+        ended = None in arrived
+        group = [job for job in arrived if job is not None]
+        try:
+            connection = connection or _connect(engine)
+            _commit(connection, group)
+        except Exception as error:  # whatever it is, every waiting job must fail with it
+            _settle([(job, error) for job in group])
+            if connection is not None:
+                connection.close()  # which rolls back
+                connection = None
+        del arrived, group  # no utterance stays in memory until the next job
+    if connection is not None:
+        connection.close()
+
+
+def _connect(engine: AsyncEngine) -> sqlite3.Connection:
+    connection = connect_to_sqlite(engine)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _wait_for(jobs: "SimpleQueue[_Job | None]") -> list["_Job | None"]:
+    """All jobs that have arrived, at least one."""
+    arrived = [jobs.get()]
+    with suppress(Empty):
+        while True:
+            arrived.append(jobs.get_nowait())
+    return arrived
+
+
+def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    outcomes = [(job, _try(connection, job)) for job in group if not job.outcome.cancelled()]
+    connection.execute("COMMIT")
+    _settle(outcomes)
+
+
+def _try(connection: sqlite3.Connection, job: _Job) -> Any:
+    """The job's outcome; one that fails leaves nothing in the transaction."""
+    connection.execute("SAVEPOINT job")
+    try:
+        outcome: Any = job.work(connection)
+    except Exception as error:  # whatever it is, only this job fails with it
+        connection.execute("ROLLBACK TO job")
+        outcome = error
+    connection.execute("RELEASE job")
+    return outcome
+
+
+def _settle(outcomes: Sequence[tuple[_Job, Any]]) -> None:
+    """Hand the outcomes to the event loop, in one call."""
+    if outcomes:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            outcomes[0][0].outcome.get_loop().call_soon_threadsafe(_set_outcomes, outcomes)
+
+
+def _set_outcomes(outcomes: Sequence[tuple[_Job, Any]]) -> None:
+    for job, outcome in outcomes:
+        if job.outcome.done():  # cancelled, or set before
+            continue
+        if isinstance(outcome, Exception):
+            job.outcome.set_exception(outcome)
+        else:
+            job.outcome.set_result(outcome)
