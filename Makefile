@@ -75,7 +75,7 @@ swagger-ui:
 dashboards: $(INSTALLED)
 	$(BIN)/python -m helm.grafana
 
-# The README's, from nine minutes of a service at work; needs `prometheus`.
+# Those of docs/operations.md, from nine minutes of a service at work; needs `prometheus`.
 pictures: $(BUNDLE)/bundle.json
 	$(BIN)/python -m tests.watching
 

@@ -14,7 +14,10 @@ from training.cli import app as training
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = {"instructerc": service, "instructerc-train": training}
-FOLDERS = ("", "training", "data", "data/results", "data/adapters/erc-mini", "helm/instructerc")
+FOLDERS = (
+    *("", "docs", "training", "helm/instructerc"),
+    *("data", "data/results", "data/adapters/erc-mini"),
+)
 DOCUMENTS = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.md"))]
 
 

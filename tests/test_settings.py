@@ -18,17 +18,16 @@ from service.settings import (
     settings_table,
 )
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+SETTINGS_PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
 
-def test_the_readme_shows_the_settings_there_are() -> None:
+def test_the_documents_show_the_settings_there_are() -> None:
     """Paste what `instructerc settings` prints between the two marks."""
-    found = re.search(
-        r"<!-- settings -->\n(.*?)\n<!-- end of settings -->", README.read_text("utf-8"), re.DOTALL
-    )
+    page = SETTINGS_PAGE.read_text("utf-8")
+    table = re.search(r"<!-- settings -->\n(.*?)\n<!-- end of settings -->", page, re.DOTALL)
 
-    assert found is not None
-    assert found[1] == settings_table()
+    assert table is not None
+    assert table[1] == settings_table()
 
 
 def test_a_nested_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Draws the dashboards for the README, from eight minutes of a service at work."""
+"""Draws the dashboards for `docs/operations.md`, from eight minutes of a service at work."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -101,7 +101,7 @@ def test_a_panel_without_an_answer_says_so() -> None:
 
 
 @pytest.mark.parametrize("dashboard", [pytest.param(one, id=one.name) for one in DASHBOARDS])
-def test_the_readme_has_pictures_of_these_dashboards(dashboard: Dashboard) -> None:
+def test_the_documents_have_pictures_of_these_dashboards(dashboard: Dashboard) -> None:
     """`make pictures` draws them anew, after a panel changed; only what needs a GPU has no data."""
     path = path_of(dashboard)
     text = path.read_text("utf-8")
@@ -114,5 +114,5 @@ def test_the_readme_has_pictures_of_these_dashboards(dashboard: Dashboard) -> No
         == {"instructerc-service": 2, "instructerc-quality": 1}[dashboard.name]
     )
     assert len(text) < 200_000
-    readme = (path.parents[2] / "README.md").read_text("utf-8")
-    assert f"](helm/pictures/{path.name})" in readme
+    operations = (path.parents[2] / "docs" / "operations.md").read_text("utf-8")
+    assert f"](../helm/pictures/{path.name})" in operations
