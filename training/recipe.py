@@ -81,6 +81,8 @@ class Lora(Section):
     bias: Literal["none", "all", "lora_only"] = "none"
     # Modules trained and kept whole, such as layer norms.
     whole: tuple[str, ...] = ()
+    # Data type of the finished adapter; training itself keeps float32. bfloat16 halves the file.
+    stored_as: Literal["float32", "bfloat16"] = "float32"
 
 
 class Tasks(Section):

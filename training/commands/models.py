@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.conversation.labels import load_label_spaces
+from service.environment import set_up_training
 from training.commands.terminal import DATA, Force, LabelData, errors, say
 from training.finetuning.bases import BUILT_HERE, build_base, convert_base
 from training.finetuning.minilm import MINILM_CAUSAL
@@ -68,6 +69,7 @@ def train(
     label_data: LabelData = DATA,
 ) -> None:
     """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
+    set_up_training()
     from training.recipe_files import load_recipe, recipe_path
 
     with errors():
@@ -132,6 +134,7 @@ def run(
 
     A run of its own is made of each change that the recipe varies, and of each seed.
     """
+    set_up_training()
     from training.experiment import Options, described, run_experiment
     from training.recipe_files import check_runs, load_runs, recipe_path
     from training.yaml_files import read_yaml

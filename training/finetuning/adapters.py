@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.files import written_whole
-from training.finetuning.model_inspection import config_of, without_weights
+from training.finetuning.model_inspection import ADAPTER_WEIGHTS, config_of, without_weights
 from training.recipe import Lora, Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -100,3 +100,17 @@ def _is_tied(model: "PreTrainedModel", module: "nn.Module") -> bool:
     if not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
         return False
     return module in (model.get_input_embeddings(), model.get_output_embeddings())
+
+
+def round_adapter(folder: Path) -> None:
+    """Round an adapter's weights to bfloat16, which halves the file.
+
+    A merge computes with what is there in float32 and rounds the sum, as it does with any adapter.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / ADAPTER_WEIGHTS
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
+    save_file(weights, path.with_suffix(".rounded"), {"format": "pt"})
+    path.with_suffix(".rounded").replace(path)

@@ -14,7 +14,7 @@ from service.decoding.bundle import write_bundle
 from service.decoding.precision import in_words
 from training.arrays import Floats
 from training.datasets.reading import Corpus
-from training.finetuning.adapters import name_base
+from training.finetuning.adapters import name_base, round_adapter
 from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
 from training.finetuning.loading import load_model
@@ -212,6 +212,8 @@ def _finish(training: _Training, weights: Path | None) -> None:
     run, out = training.run, training.out
     if weights is not None:
         _move_weights(weights, out)
+        if run.recipe.lora is not None and run.recipe.lora.stored_as == "bfloat16":
+            round_adapter(out)
     else:
         load_model(run.recipe, run.base, None, run.compute)[0].save_pretrained(out)
     name_base(out, run.recipe.base)

@@ -414,6 +414,24 @@ def test_same_seed_gives_the_same_adapter(
     assert not any(torch.equal(first[n], different[n]) for n in first if ".lora_" in n)
 
 
+def test_adapter_is_rounded_where_the_recipe_says_so(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Once it is finished, to half the bytes; it is merged as any other."""
+    recipe = load_recipe(recipe_file)
+    assert recipe.lora is not None
+    lora = recipe.lora.model_copy(update={"stored_as": "bfloat16"})
+    rounded = tmp_path / "rounded"
+    finetune.train(recipe.model_copy(update={"lora": lora}), tiny_base, sources, rounded)
+
+    whole, half = load_file(adapter / WEIGHTS), load_file(rounded / WEIGHTS)
+    assert whole.keys() == half.keys()
+    assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
+    assert all(torch.equal(whole[name].to(torch.bfloat16), half[name]) for name in whole)
+    merge(rounded, tiny_base, tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "model.safetensors").is_file()
+
+
 def test_stage_of_several_runs_keeps_the_mean_of_them(
     tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
