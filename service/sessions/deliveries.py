@@ -24,7 +24,7 @@ class Pending:
     """A demonstration that is not yet as its correction says.
 
     Attributes:
-        mark: another one when it is noted again.
+        mark: random; new whenever it is noted again.
     """
 
     tenant: str

@@ -1,4 +1,4 @@
-"""Makes the connections to SQLite and to PostgreSQL what the service relies on."""
+"""Makes the engines of SQLite and PostgreSQL, with the settings that the service relies on."""
 
 import asyncio
 import os
@@ -73,7 +73,7 @@ def sqlite_engine(url: URL, command_timeout_s: float) -> AsyncEngine:
         pool_size=SQLITE_CONNECTIONS,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        hide_parameters=True,  # errors and logs would show what people said
+        hide_parameters=True,  # errors and logs would show what people say
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -144,7 +144,7 @@ def postgresql_engine(url: URL, command_timeout_s: float) -> AsyncEngine:
         pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        hide_parameters=True,  # errors and logs would show what people said
+        hide_parameters=True,  # errors and logs would show what people say
     )
 
 

@@ -1,4 +1,4 @@
-"""What has happened to a dialogue, in the order it was written.
+"""The events of a dialogue, in the order in which it was written to.
 
 Every write makes another version of the dialogue, and its event carries that version: a place in
 the order that any process on the database knows, also after a restart.
@@ -18,7 +18,7 @@ from service.sessions.versions import Version
 
 @dataclass(frozen=True, slots=True)
 class CorrectionChange:
-    """What a person says that an utterance carries; None: the correction was taken back."""
+    """An utterance's new correction; None: the correction was taken back."""
 
     index: int
     correction: Correction | None
@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far somebody has read.
+    """How far a reader has read.
 
     Attributes:
         version: of the last event that was read.
@@ -45,7 +45,7 @@ class Position:
     index: int = 0
 
     def past(self, event: Event) -> "Position":
-        """The position once an event was read."""
+        """The position after an event."""
         is_utterance = isinstance(event.what, StoredUtterance)
         return Position(event.version, event.what.index + 1 if is_utterance else self.index)
 

@@ -18,6 +18,7 @@ from sqlalchemy import select, tuple_
 from service.errors import DatabaseUnavailable
 from service.sessions.database import Database
 from service.sessions.queries import IS_WHOLE
+from service.sessions.records import Name
 from service.sessions.schema import dialogues
 from service.sessions.versions import Version
 
@@ -26,9 +27,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.25
 # Names in one statement.
 _PORTION = 500
-
-Name = tuple[str, str]
-"""A dialogue's tenant and its id."""
 
 Wake = Callable[[], None]
 

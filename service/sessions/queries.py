@@ -5,7 +5,7 @@ from sqlalchemy import BigInteger, Integer, and_, bindparam, func, select, true
 from service.sessions.records import UTTERANCE_COLUMNS
 from service.sessions.schema import changes, corrections, dialogues, utterances
 
-# Of others the erasure has begun.
+# The erasure of the others has begun.
 IS_WHOLE = dialogues.c.length > 0
 
 _IS_THE_DIALOGUE = and_(
@@ -18,8 +18,8 @@ _OF_THE_DIALOGUE = and_(
     utterances.c.dialogue_id == bindparam("dialogue_id"),
 )
 
-# Both have an index that yields their order, so that no planner, whatever it believes about the
-# table, reads more rows than are asked for.
+# Both have an index that yields their order, so that no planner, whatever its statistics of the
+# table, reads more rows than it returns.
 _known_speaker = (
     select(utterances.c.speaker_index)
     .where(_OF_THE_DIALOGUE, utterances.c.speaker == bindparam("speaker"))
@@ -90,7 +90,7 @@ UTTERANCES_WRITTEN = (
     .order_by(utterances.c.index)
     .limit(bindparam("limit", type_=BigInteger))
 )
-"""Those written `after` a version and `until` another; none has an index below `first`."""
+"""Those written `after` a version and `until` another, from the index `first` on."""
 
 CORRECTIONS_CHANGED = (
     select(
@@ -109,7 +109,7 @@ CORRECTIONS_CHANGED = (
     .order_by(changes.c.version)
     .limit(bindparam("limit", type_=BigInteger))
 )
-"""What became of corrections `after` a version and `until` another."""
+"""The changes of corrections `after` a version and `until` another."""
 
 CHANGED_SINCE = select(func.count()).where(dialogues.c.changed_at >= bindparam("moment"))
 

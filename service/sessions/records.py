@@ -8,6 +8,9 @@ from sqlalchemy import Row
 
 from service.sessions.versions import Version
 
+Name = tuple[str, str]
+"""A dialogue's tenant and its id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Correction:

@@ -6,6 +6,7 @@ so a stale end costs a turn taken twice and never a wrong line.
 
 from time import monotonic
 
+from service.sessions.records import Name
 from service.sessions.tails import DialogueEnd
 
 # Bytes, about: they hold the ends of some 10,000 dialogues of short lines.
@@ -19,10 +20,6 @@ _BYTES_OF_AN_END = 1_000
 _BYTES_OF_A_LINE = 150
 
 
-Name = tuple[str, str]
-"""A dialogue's tenant and its id."""
-
-
 class TailCache:
     """The ends of dialogues by tenant and id; those idle longest go first.
 
@@ -33,9 +30,8 @@ class TailCache:
     def __init__(self, room: int = ROOM) -> None:
         self.erasures = 0
         self._room = room
-        self._ends: dict[
-            Name, tuple[DialogueEnd, int, float]
-        ] = {}  # with its size and when it was kept
+        # Each with its size in bytes, and the moment at which it was cached.
+        self._ends: dict[Name, tuple[DialogueEnd, int, float]] = {}
         self._size = 0
         self._trusted_from = 0.0
 
