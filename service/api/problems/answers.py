@@ -84,7 +84,7 @@ def problem_of(error: errors.ServiceError) -> dict[str, Any]:
     return problem(PROBLEMS[type(error)], str(error))
 
 
-def problem_answer(
+def problem_response(
     request_id: str,
     kind: Kind,
     detail: str,
@@ -96,10 +96,10 @@ def problem_answer(
     if kind.status in WORTH_A_RETRY:
         headers[RETRY_AFTER] = str(RETRY_AFTER_S)
     body = with_prefix(problem(kind, detail, request_id=request_id, **members))
-    return _ProblemAnswer(kind, orjson.dumps(body), headers)
+    return _ProblemResponse(kind, orjson.dumps(body), headers)
 
 
-class _ProblemAnswer(Response):
+class _ProblemResponse(Response):
     """Leaves the problem's type in the state of the request that it answers, for who counts."""
 
     def __init__(self, kind: Kind, body: bytes, headers: Mapping[str, str]) -> None:
@@ -153,10 +153,10 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
     }
 
 
-def answer_of(request_id: str, error: errors.ServiceError) -> Response:
+def response_of(request_id: str, error: errors.ServiceError) -> Response:
     """One of our errors as a whole answer."""
     _log_cause(error)
-    return problem_answer(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+    return problem_response(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
 
 
 def _log_cause(error: errors.ServiceError) -> None:
@@ -189,17 +189,17 @@ def _headers_of(error: errors.ServiceError) -> dict[str, str]:
 
 async def _on_service_error(request: Request, error: errors.ServiceError) -> Response:
     request.state.refusal = error
-    return answer_of(request.state.request_id, error)
+    return response_of(request.state.request_id, error)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     found = error.errors()
     if found[0]["type"] == "json_invalid":
         detail = f"{found[0]['ctx']['error']} (at character {found[0]['loc'][1]})"
-        return problem_answer(request.state.request_id, MALFORMED_JSON, detail)
+        return problem_response(request.state.request_id, MALFORMED_JSON, detail)
     members = invalid_problem(found)
     detail, faults = members["detail"], members["errors"]
-    return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
+    return problem_response(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
 
 
 def invalid_problem(
@@ -231,15 +231,15 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     request_id = request.state.request_id
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return problem_answer(
+            return problem_response(
                 request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths there are"
             )
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
             detail = f"it takes {allowed}"
-            return problem_answer(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
+            return problem_response(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
         case status:
-            return problem_answer(request_id, FOREIGN[status], str(error.detail), error.headers)
+            return problem_response(request_id, FOREIGN[status], str(error.detail), error.headers)
 
 
 def _methods(request: Request) -> list[str]:

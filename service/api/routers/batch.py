@@ -13,7 +13,7 @@ from service.access.keys import Scope
 from service.api.batches.jobs import job_document, store_job
 from service.api.batches.lines import Given, answer_in_order, given_lines
 from service.api.batches.results import score
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
 from service.api.headers.accept import Accept, accepted, preferred
 from service.api.headers.content_type import JSON, LINES, NDJSON, check_charset
@@ -209,7 +209,7 @@ async def score_dialogues(
                     result = score(dialogue, space, tenant, services)
                     tasks.append(group.create_task(result))
                     await asyncio.sleep(0)  # not all in one step of the event loop
-        return json_answer({"results": [with_prefix(task.result()) for task in tasks]})
+        return json_response({"results": [with_prefix(task.result()) for task in tasks]})
 
     return await request.answer(answer)
 
@@ -221,7 +221,7 @@ async def _counted(given: AsyncIterator[Given], caller: Caller) -> AsyncIterator
             if each.broken:
                 caller.spend_utterances(1)
         except QuotaExceeded as error:
-            yield replace(each, what=problem_of(error))
+            yield replace(each, content=problem_of(error))
         else:
             yield each
 
@@ -243,10 +243,10 @@ async def _stored(
 
 
 def _accepted(job: Job) -> Response:
-    answer = json_answer(job_document(job), 202)
-    answer.headers[LOCATION] = located(f"/jobs/{job.id}")
-    answer.headers[APPLIED] = "respond-async"
-    return answer
+    response = json_response(job_document(job), 202)
+    response.headers[LOCATION] = located(f"/jobs/{job.id}")
+    response.headers[APPLIED] = "respond-async"
+    return response
 
 
 def _refuse_key(key: str | None) -> None:

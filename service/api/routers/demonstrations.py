@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Response
 from service.access.callers import Caller
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
 from service.api.policies import policy
@@ -79,7 +79,7 @@ async def list_demonstrations(
     space = None if name is None else _listed(name, services)
     after = None if listing.after is None else str(listing.after)
     page = await services.store.list(space, listing.limit, after, tenant)
-    return json_answer(
+    return json_response(
         {"demonstrations": [asdict(each) for each in page.demonstrations], "next": page.next}
     )
 
@@ -122,7 +122,7 @@ async def add_demonstrations(
     found = [_demonstration(given, n, services) for n, given in enumerate(body.demonstrations)]
 
     def added() -> Response:
-        return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
+        return json_response({"demonstrations": [asdict(each) for each in found]}, 201)
 
     async def add() -> Response:
         if owner is None:
@@ -147,7 +147,7 @@ async def read_demonstration(
     demonstration_id: DemonstrationId, tenant: TenantDep, services: ServicesDep
 ) -> Response:
     """One demonstration: your own with this id, or else the shared one."""
-    return json_answer(asdict(await services.store.get(demonstration_id, tenant)))
+    return json_response(asdict(await services.store.get(demonstration_id, tenant)))
 
 
 @router.delete(

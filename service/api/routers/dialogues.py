@@ -6,11 +6,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Response
 
 from service.access.keys import Scope
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.headers.conditional import IfMatch, IfNoneMatch, etag
 from service.api.headers.server_timing import timed
 from service.api.idempotency import RepeatableDep
-from service.api.limits import check_forecast, check_said, page_limit
+from service.api.limits import check_forecast, check_utterance, page_limit
 from service.api.links import leading_to, located
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -117,12 +117,12 @@ async def add_utterance(
     The first utterance creates the dialogue. When the answer arrives, utterance and emotion are
     stored; after a refusal nothing is. The header `Server-Timing` says where the time went.
     """
-    check_said(said, services.limits)
+    check_utterance(said, services.limits)
 
     def answered(
         utterance: StoredUtterance, recognition: RecognitionDocument | None = None
     ) -> Response:
-        return json_answer(utterance_document(dialogue_id, utterance, recognition), 201)
+        return json_response(utterance_document(dialogue_id, utterance, recognition), 201)
 
     async def take() -> Response:
         caller.spend_utterances(1)
@@ -138,10 +138,10 @@ async def add_utterance(
                 once=request.once(answered),
             )
         services.metrics.count_prediction(taken.document)
-        answer = answered(taken.appended.utterance, taken.document)
-        answer.headers[SERVER_TIMING] = times.header
-        answer.headers[ETAG] = etag(taken.appended.version)
-        return answer
+        response = answered(taken.appended.utterance, taken.document)
+        response.headers[SERVER_TIMING] = times.header
+        response.headers[ETAG] = etag(taken.appended.version)
+        return response
 
     return await request.answer(take, keeps=True)
 
@@ -180,7 +180,7 @@ async def read_dialogue(
         timed_utterance_document(dialogue_id, utterance, services)
         for utterance in timeline.utterances
     ]
-    answer = json_answer(
+    response = json_response(
         {
             "id": timeline.id,
             "created_at": timeline.created_at,
@@ -188,10 +188,10 @@ async def read_dialogue(
             "next": following,
         }
     )
-    answer.headers.update({ETAG: etag(timeline.version), **KEPT_BY_CLIENTS})
+    response.headers.update({ETAG: etag(timeline.version), **KEPT_BY_CLIENTS})
     if following is not None:
-        answer.headers[LINK] = f'<{following}>; rel="next"'
-    return answer
+        response.headers[LINK] = f'<{following}>; rel="next"'
+    return response
 
 
 @router.get(
@@ -240,9 +240,9 @@ async def forecast_turn(
         "index": forecast.index,
         "speaker": asked.speaker,
     }
-    answer = json_answer(document)
-    answer.headers[SERVER_TIMING] = times.header
-    return answer
+    response = json_response(document)
+    response.headers[SERVER_TIMING] = times.header
+    return response
 
 
 @router.delete(
@@ -327,9 +327,9 @@ async def correct_label(
             "index": index,
             "degraded": list(degraded),
         }
-        answer = json_answer(document)
-        answer.headers[ETAG] = etag(corrected.version)
-        return answer
+        response = json_response(document)
+        response.headers[ETAG] = etag(corrected.version)
+        return response
 
     async def correct() -> Response:
         corrected, degraded = await services.corrector.correct(
@@ -341,13 +341,13 @@ async def correct_label(
             expected,
             request.once(answered),
         )
-        answer = answered(corrected, degraded)
+        response = answered(corrected, degraded)
         if degraded:
-            await request.amend(answer)
+            await request.amend(response)
         if corrected.prediction is not None:
             correction = correction_document(cast(Correction, corrected.correction), services)
             count_agreement(corrected.prediction["emotion"], correction, services.metrics)
-        return answer
+        return response
 
     return await request.answer(correct, keeps=True)
 
@@ -387,9 +387,9 @@ async def take_label_back(
         removed = await services.corrector.take_back(
             tenant, dialogue_id, index, expected, request.once(answered)
         )
-        answer = answered(None)
-        answer.headers[ETAG] = etag(removed.version)
-        return answer
+        response = answered(None)
+        response.headers[ETAG] = etag(removed.version)
+        return response
 
     return await request.answer(take_back, keeps=True)
 

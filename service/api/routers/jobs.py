@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 from service.access.keys import Scope
 from service.admission.patience import renew
 from service.api.batches.jobs import job_document
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream
 from service.api.headers.accept import Accept, preferred
 from service.api.headers.content_type import LINES, NDJSON
@@ -37,7 +37,7 @@ _PROBLEMS = (INVALID_REQUEST, *ADMISSION_PROBLEMS, JobNotFound, DatabaseUnavaila
 @policy(Scope.READ)
 async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
     """How far a job is."""
-    return json_answer(job_document(await services.jobs.find(tenant, job_id)))
+    return json_response(job_document(await services.jobs.find(tenant, job_id)))
 
 
 @router.get(

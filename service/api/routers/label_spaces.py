@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_label_space
 from service.api.policies import policy
@@ -65,7 +65,7 @@ async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Respons
         *services.answerer.derived.values(),
         *await services.own_label_spaces.all(tenant),
     )
-    return json_answer(
+    return json_response(
         {
             "languages": bundle.languages,
             "label_spaces": [_document(space, bundle) for space in spaces],
@@ -93,7 +93,7 @@ async def read_label_space(
     found = found or await services.own_label_spaces.described(tenant, known)
     if found is None:
         raise LabelSpaceNotFound(f"there is no label space {name!r}")
-    return json_answer(_document(found, services.answerer.bundle, whole=True))
+    return json_response(_document(found, services.answerer.bundle, whole=True))
 
 
 @router.put(
@@ -141,7 +141,7 @@ async def put_label_space(
     async def put() -> Response:
         if count:
             caller.spend_utterances(count)
-        return json_answer(_put_document(await _put(name, given, tenant, services)))
+        return json_response(_put_document(await _put(name, given, tenant, services)))
 
     return await request.answer(put)
 

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
 from service.access.keys import Scope
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.middleware.auth import BEARER
 from service.api.policies import policy
-from service.api.problems.answers import documented, problem_answer
+from service.api.problems.answers import documented, problem_response
 from service.api.problems.kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
 from service.api.schemas.operations import Alive, Ready
 from service.api.services import Services, ServicesDep
@@ -41,8 +41,8 @@ async def livez(request: Request, services: ServicesDep) -> Response:
     """
     lost = services.engine.lost
     if lost is not None:
-        return problem_answer(request.state.request_id, NOT_ALIVE, lost)
-    return json_answer(
+        return problem_response(request.state.request_id, NOT_ALIVE, lost)
+    return json_response(
         {
             "status": "alive",
             "event_loop_lag_s": round(services.lag.last_s, 4),
@@ -71,8 +71,8 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
         missing = ["the service is about to end"]
     if missing:
         request_id = request.state.request_id
-        return problem_answer(request_id, NOT_READY, ", ".join(missing), checks=checks)
-    return json_answer({"status": "ready", "checks": checks, "degraded": away})
+        return problem_response(request_id, NOT_READY, ", ".join(missing), checks=checks)
+    return json_response({"status": "ready", "checks": checks, "degraded": away})
 
 
 @router.get(

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.links import located
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -29,7 +29,7 @@ Name = Annotated[
 @policy(None)
 async def list_problems() -> Response:
     """Every kind of problem that there is: why it comes, and what to do then."""
-    return json_answer({"problems": [_document(kind) for kind in KINDS.values()]})
+    return json_response({"problems": [_document(kind) for kind in KINDS.values()]})
 
 
 @router.get(
@@ -43,7 +43,7 @@ async def read_problem(name: Name) -> Response:
     kind = KINDS.get(name)
     if kind is None:
         raise HTTPException(NO_SUCH_PATH.status)
-    return json_answer(_document(kind))
+    return json_response(_document(kind))
 
 
 def _document(kind: Kind) -> Mapping[str, str | int]:
