@@ -19,7 +19,7 @@ Name = Annotated[
     str,
     Path(
         pattern="^[a-z-]{1,50}$",
-        description="The end of the type.",
+        description="The last segment of the type.",
         examples=["dialogue-not-found"],
     ),
 ]
@@ -28,7 +28,7 @@ Name = Annotated[
 @router.get("", response_model=ProblemKindsOut, responses=documented(*OPEN_PROBLEMS))
 @policy(None)
 async def list_problems() -> Response:
-    """Every kind of problem that there is: why it comes, and what to do then."""
+    """List every kind of problem, with its cause and remedy."""
     return json_response({"problems": [_document(kind) for kind in KINDS.values()]})
 
 
@@ -39,7 +39,7 @@ async def list_problems() -> Response:
 )
 @policy(None)
 async def read_problem(name: Name) -> Response:
-    """The kind of problem that a problem document's `type` leads to."""
+    """Read the kind of problem that a problem document's `type` names."""
     kind = KINDS.get(name)
     if kind is None:
         raise HTTPException(NO_SUCH_PATH.status)
