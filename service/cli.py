@@ -246,12 +246,12 @@ def schema() -> None:
 @keys.command("new")
 def new(
     tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],
-    scope: Annotated[list[Scope], typer.Option(help="What it is for; may be given again.")],
+    scope: Annotated[list[Scope], typer.Option(help="A scope that it has; may be repeated.")],
     name: Annotated[
-        str | None, typer.Option("--id", help="Its name, no secret; by default a random one.")
+        str | None, typer.Option("--id", help="Its public name; by default a random one.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="Days it is good for; by default for ever.")
+        int | None, typer.Option(min=1, help="Days until it expires; by default it never does.")
     ] = None,
 ) -> None:
     """Make a key: it is shown once, on stderr, and its entry in the file of keys on stdout."""

@@ -60,5 +60,7 @@ class DrainingServer(uvicorn.Server):
             if self._door.empty or over_s > _LAST_ANSWERS_S:
                 self.should_exit = True
             elif over_s > 0:
-                self._door.end_all(ShuttingDown("the service ends and cannot finish this"))
+                self._door.end_all(
+                    ShuttingDown("the service is shutting down and cannot finish this")
+                )
         return await super().on_tick(counter)

@@ -48,7 +48,7 @@ def page_limit(query: TimelineAsked, limits: Limits) -> int:
     if query.limit is None:
         return most
     if query.limit > most:
-        raise invalid("limit", detail=f"at most {most} are given", source="query")
+        raise invalid("limit", detail=f"at most {most} are allowed", source="query")
     return query.limit
 
 

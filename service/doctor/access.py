@@ -35,14 +35,14 @@ def keys(settings: Settings) -> str:
     valid = [key for key in entries if key.not_after is None or key.not_after > now]
     if not valid:
         raise Fault(
-            f"none of the {len(entries)} keys in {file} is good any more",
+            f"none of the {len(entries)} keys in {file} is valid any more",
             "add one that `instructerc keys new` makes",
             "warning",
         )
     if (warning := writers_of(file)) is not None:
         detail, _, remedy = warning.rpartition(": ")
         raise Fault(detail, remedy, "warning")
-    return f"{len(valid)} of {len(entries)} in {file} are good"
+    return f"{len(valid)} of {len(entries)} in {file} are valid"
 
 
 def port(settings: Settings) -> str:

@@ -49,7 +49,7 @@ def _room(folder: Path, variable: str) -> str:
     try:
         status, free = os.statvfs(existing), shutil.disk_usage(existing).free
     except OSError as error:
-        raise Fault(f"{existing} cannot be looked at ({error.strerror})", elsewhere) from None
+        raise Fault(f"{existing} cannot be read ({error.strerror})", elsewhere) from None
     if not existing.is_dir():
         raise Fault(f"{existing} is not a folder", elsewhere)
     if status.f_flag & os.ST_RDONLY:

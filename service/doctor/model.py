@@ -55,7 +55,7 @@ def engine(settings: Settings) -> str:
             settings.bundle, load_label_spaces(settings.data / "label_spaces")
         )
     except (ValueError, OSError):
-        raise Fault("there is no bundle to start vLLM on", "mend the bundle") from None
+        raise Fault("there is no bundle to start vLLM on", "correct the bundle") from None
     try:
         asyncio.run(_start(settings, description.max_tokens))
     except EngineUnavailable as error:

@@ -1,4 +1,4 @@
-"""Dialogues of a batch as NDJSON: read line by line, answered in order."""
+"""Dialogues of a batch as NDJSON: read line by line, scored in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
 from service.side_by_side import first_failure
 
-# Utterances read but not yet answered: how far reading runs ahead of scoring.
+# Utterances read but not yet scored: how far reading runs ahead of scoring.
 _UNDER_WAY = 512
 
 # Per line: its problem document should not be much longer than the line itself.

@@ -55,7 +55,7 @@ class JsonRoute(APIRoute):
 
         async def read_strictly(request: Request) -> Response:
             if not is_json(request.headers.get("content-type", "")):
-                raise HTTPException(NOT_JSON.status, f"send it with Content-Type: {JSON}")
+                raise HTTPException(NOT_JSON.status, f"send the body with Content-Type: {JSON}")
             check_charset(request.headers)
             strict = StrictJson(request.scope, request.receive)
             await strict.read()

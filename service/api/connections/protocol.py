@@ -372,7 +372,7 @@ def _closing_response(kind: Kind, detail: str, shared: Mapping[str, str]) -> tup
 
 def _reason(error: httptools.HttpParserError) -> str:
     if isinstance(error, httptools.HttpParserCallbackError):
-        return "only HTTP/1.1 is spoken here, and the request's target must be a path"
+        return "only HTTP/1.1 is supported, and the request's target must be a path"
     return str(error)
 
 

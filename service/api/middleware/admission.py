@@ -57,7 +57,7 @@ class AdmittedRequests:
                         elif not is_lines(content_type):
                             patience.begin_anew()
                     elif not message.get("more_body", False):
-                        client.answered()
+                        client.stop_watching()
                     await send(message)
 
                 async with _Connection(receive, patience, has_body=_has_body(headers)) as client:
@@ -87,9 +87,9 @@ class _Connection:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.answered()
+        self.stop_watching()
 
-    def answered(self) -> None:
+    def stop_watching(self) -> None:
         """Stop watching: from here on it does not matter whether the client stays."""
         if self._watch is not None:
             self._watch.cancel()

@@ -59,7 +59,8 @@ class SharedWithOrigins(CORSMiddleware):
         if response.status_code == 200:
             return response
         headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
-        detail = f"of pages, {', '.join(_METHODS)} are taken, with {', '.join(_REQUEST_HEADERS)}"
+        methods, names = ", ".join(_METHODS), ", ".join(_REQUEST_HEADERS)
+        detail = f"a page may use {methods}, with the headers {names}"
         return problem_response(request_id() or "", BAD_REQUEST, detail, headers)
 
 

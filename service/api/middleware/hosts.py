@@ -81,7 +81,7 @@ class AddressedRequests:
         for value in forwarded_hosts(scope):
             forwarded = host_of(value)
             if forwarded is None:
-                yield BAD_REQUEST, "X-Forwarded-Host is to hold names or addresses, with ports"
+                yield BAD_REQUEST, "X-Forwarded-Host must list names or addresses, with ports"
                 return
             hosts.append(forwarded)
         for name in hosts:

@@ -251,7 +251,7 @@ def _accepted(job: Job) -> Response:
 
 def _refuse_key(key: str | None) -> None:
     if key is not None:
-        detail = f"is not taken with {NDJSON}: nothing of the answer is kept"
+        detail = f"is not accepted with {NDJSON}: the response is not stored"
         raise invalid("Idempotency-Key", detail=detail, source="header")
 
 

@@ -68,7 +68,7 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     unavailable = [part for part, status in checks.items() if status != _OK]
     missing = [part for part in unavailable if part not in _OPTIONAL]
     if services.door.draining:
-        missing = ["the service is about to end"]
+        missing = ["the service is shutting down"]
     if missing:
         request_id = request.state.request_id
         return problem_response(request_id, NOT_READY, ", ".join(missing), checks=checks)
