@@ -57,11 +57,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Writes that a dialogue may have had for each utterance that it may have: room to correct, and to
-# take back, without end would make a dialogue that cannot be erased in reasonable time.
+# Writes allowed per allowed utterance of a dialogue: unlimited corrections and removals would make
+# a dialogue that cannot be erased in reasonable time.
 _WRITES_AN_UTTERANCE = 10
 
-# What stands in the way of a start and can be mended by whoever starts it.
+# Errors that prevent a start and that the operator can correct.
 _START_FAILURES = (
     ServiceError,
     ModelFolderError,
@@ -78,8 +78,8 @@ class Application:
     """The service, for a server to run.
 
     Attributes:
-        api: what answers requests; its parts open with its lifespan.
-        door: admits requests, and lets them end before the process does.
+        api: handles requests; its parts open with its lifespan.
+        door: admits requests, and lets them finish before the process exits.
     """
 
     api: FastAPI
@@ -94,16 +94,16 @@ def create_app(
     lose: Report = log.critical,
     correlation: Correlation | None = None,
 ) -> Application:
-    """Put the service together; nothing is opened yet.
+    """Build the service without opening anything.
 
     Args:
-        report: told what is being done at the start.
-        refuse: told why the service cannot start, where the cause can be mended.
-        lose: told why the service cannot go on; it is to be ended and started anew.
-        correlation: how the log names dialogues, for traces to do the same.
+        report: called with the progress of the start.
+        refuse: called with the reason why the service cannot start, if the operator can correct it.
+        lose: called with the reason why the service cannot continue and must be restarted.
+        correlation: how the log names dialogues, so that traces do the same.
 
     Raises:
-        KeysError: the keys cannot be used, or the service would be open to all by oversight.
+        KeysError: the keys are unusable, or the service would be open to everybody by mistake.
     """
     access = _access(settings)
     share = tenant_share(settings.admission, access)
@@ -142,19 +142,19 @@ def create_app(
                     services.jobs,
                     services.corrector,
                     settings.sessions,
-                    # A batch is received within its deadline; twice that, and no process does it.
+                    # A batch is received within its deadline; after twice that its process is gone.
                     receiving_s=2 * settings.admission.batch_deadline_s,
                 )
                 _exempt_from_collection()
-                beside = [
+                background = [
                     services.lag.watch(),
                     parts.engine.watch(lose),
                     housekeeping.run(),
                     JobRunner(services.jobs, job_scorer(services)).run(),
                 ]
                 if access.keyring is not None:
-                    beside.append(access.keyring.watch())
-                async with _beside(*beside):
+                    background.append(access.keyring.watch())
+                async with _beside(*background):
                     yield {"services": services}
         except _START_FAILURES as error:
             refuse(f"cannot start: {why(error, settings)}")
@@ -170,15 +170,15 @@ def create_app(
 
 
 def tenant_share(admission: Admission, access: Access) -> float:
-    """How much of the room one tenant may take; without keys there is one, everybody."""
+    """The share of capacity that one tenant may use; without keys everybody is one tenant."""
     return 1.0 if access.keyring is None else admission.tenant_share
 
 
 def open_door(admission: Admission, share: float, metrics: Metrics) -> Door:
-    """What admits requests, shown in the metrics.
+    """Create the door that admits requests, and show it in the metrics.
 
     Args:
-        share: how much of the room one tenant may take.
+        share: the share of capacity that one tenant may use.
     """
     options = DoorOptions(
         most={Priority.INTERACTIVE: admission.requests, Priority.BATCH: admission.batches},
@@ -205,15 +205,15 @@ def services_of(
     *,
     share: float,
 ) -> Services:
-    """What requests find at hand, shown in the metrics.
+    """Create the services that routes use, and show them in the metrics.
 
     Args:
-        database: the one that `sessions` is in.
-        share: how much of the room one tenant may take, as the door was told.
+        database: the one that `sessions` uses.
+        share: the share of capacity that one tenant may use, the same as the door's.
     """
     metrics.show_bundle(parts.bundle)
     metrics.show_derived(
-        (each for each in parts.derived.values() if is_available(parts.bundle, each)),
+        (space for space in parts.derived.values() if is_available(parts.bundle, space)),
         parts.bundle,
     )
     metrics.build_info.labels(VERSION, parts.dtype).set(1)
@@ -286,7 +286,7 @@ def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
     most_waiting = settings.admission.queue_length
     places = Places(
         count,
-        kept=count // 2,  # batches leave half to conversations, which are then not kept waiting
+        kept=count // 2,  # batches leave half of the places free, so that conversations never wait
         most_waiting=most_waiting,
         share=share,
         reject=metrics.count_rejection,
@@ -297,8 +297,8 @@ def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
 
 @asynccontextmanager
 async def _beside(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run tasks for the time of the block."""
-    tasks = [asyncio.create_task(each) for each in endless]
+    """Run tasks in the background for the duration of the block."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in endless]
     try:
         yield
     finally:
@@ -319,9 +319,9 @@ def _guarded(retrieval: Retrieval, settings: Settings, metrics: Metrics) -> Retr
 
 
 def _exempt_from_collection() -> None:
-    """Have the garbage collector pass over everything that is there, libraries for the most part.
+    """Exempt all current objects, mostly libraries, from garbage collection.
 
-    Looking through it all would keep the event loop waiting.
+    Traversing them would block the event loop.
     """
     gc.collect()
     gc.freeze()

@@ -40,7 +40,7 @@ app.add_typer(keys, name="keys")
 
 @app.callback()
 def program(version: VersionOption = False) -> None:
-    """What is asked of the program itself."""
+    """Options of the program itself."""
 
 
 @app.command()
@@ -49,9 +49,9 @@ def serve() -> None:
     settings = _settings()
     correlation = Correlation(settings.dialogue_key)
     say, end = _speaking(settings, correlation)
-    # At once, not after the model is loaded.
-    if (taken := why_not_free(settings.host, settings.port)) is not None:
-        end(f"cannot listen on {settings.host}:{settings.port}: {taken}")
+    # Checked at once, not after the model is loaded.
+    if (reason := why_not_free(settings.host, settings.port)) is not None:
+        end(f"cannot listen on {settings.host}:{settings.port}: {reason}")
     import uvicorn
 
     from service.api.connections.protocol import bounded
@@ -78,7 +78,7 @@ def serve() -> None:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=bounded(  # type: ignore[arg-type]  # it takes any callable
+            http=bounded(  # type: ignore[arg-type]  # uvicorn accepts any callable
                 most_connections(settings.admission.connections),
                 service.metrics.count_rejection,
                 service.metrics.count_problem,
@@ -89,15 +89,15 @@ def serve() -> None:
             log_config=None,
             log_level=settings.log_level,
             access_log=False,
-            proxy_headers=False,  # the application knows more of them
-            timeout_graceful_shutdown=2,  # the requests are answered by then
+            proxy_headers=False,  # the application's own middleware reads them
+            timeout_graceful_shutdown=2,  # requests are finished by then
             server_header=False,
         ),
         service.door,
         settings.admission.grace_s,
         started=lambda port: say(_greeting(settings, port)),
     )
-    # Once it has shut down, uvicorn raises the signals it was sent again. They have been answered.
+    # After its shutdown uvicorn raises the signals that it received again; they are handled by now.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     try:
@@ -134,7 +134,7 @@ def score(
     from service.outputs import check_file
     from service.starting import why
 
-    # An index of its own: the service's may be in use.
+    # A separate index: the service may be using its own.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
             spaces = settings.data / "label_spaces"
@@ -145,8 +145,8 @@ def score(
             )
         except (ValueError, WrongWeights, ServiceError, OSError) as error:
             end(why(error, settings))
-    one = scored.utterances == 1
-    say(f"{scored.utterances} {'utterance' if one else 'utterances'} scored into {target}")
+    noun = "utterance" if scored.utterances == 1 else "utterances"
+    say(f"{scored.utterances} {noun} scored into {target}")
     if scored.truncated:
         say(f"longer than the model reads, so that it saw only their ends: {scored.truncated}")
     for problem in scored.refused:
@@ -199,23 +199,23 @@ def doctor(
         bool, typer.Option(help="Start vLLM on the bundle too; takes as long as a start.")
     ] = False,
 ) -> None:
-    """Say of each part whether `serve` could use it, and what to do; changes nothing.
+    """Check whether `serve` could use each part, and say what to do; changes nothing.
 
-    Ends with status 1 where something is wrong; warnings are none.
+    Exits with status 1 if a check fails; warnings do not count.
     """
     log_to(sys.stderr, _level_of_the_doctor())
     from service.doctor.examination import examine
     from service.doctor.findings import as_json, as_text, is_well
 
-    found, out = [], sys.stdout
-    with redirect_stdout(sys.stderr):  # for what libraries print
+    checks, out = [], sys.stdout
+    with redirect_stdout(sys.stderr):  # libraries print to it
         for check in examine(with_engine=engine):
-            found.append(check)
+            checks.append(check)
             if not in_json:
                 print(as_text(check), file=out, flush=True)
     if in_json:
-        _say(as_json(found))
-    if not is_well(found):
+        _say(as_json(checks))
+    if not is_well(checks):
         raise typer.Exit(1)
 
 
@@ -230,7 +230,7 @@ def openapi() -> None:
     """Print the OpenAPI document, as `/openapi.json` has it."""
     from service.app import create_app
 
-    # Of the usual settings, with none of which it changes.
+    # With default settings; the document does not depend on them.
     document = create_app(Settings.model_construct()).api.openapi()
     _say(json.dumps(document, indent=2, ensure_ascii=False))
 
@@ -246,16 +246,16 @@ def schema() -> None:
 @keys.command("new")
 def new(
     tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],
-    scope: Annotated[list[Scope], typer.Option(help="What it is for; may be given again.")],
+    scope: Annotated[list[Scope], typer.Option(help="A scope that it has; may be repeated.")],
     name: Annotated[
-        str | None, typer.Option("--id", help="Its name, no secret; by default a random one.")
+        str | None, typer.Option("--id", help="Its public name; by default a random one.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="Days it is good for; by default for ever.")
+        int | None, typer.Option(min=1, help="Days until it expires; by default it never does.")
     ] = None,
 ) -> None:
     """Make a key: it is shown once, on stderr, and its entry in the file of keys on stdout."""
-    made = new_key()
+    key = new_key()
     not_after = None if days is None else datetime.now(UTC) + timedelta(days=days)
     try:
         entered = entry(
@@ -263,7 +263,7 @@ def new(
                 id=name or f"{tenant}-{token_hex(4)}",
                 tenant=tenant,
                 scopes=frozenset(scope),
-                sha256=hash_given(made),
+                sha256=hash_given(key),
                 not_after=not_after,
             )
         )
@@ -271,7 +271,7 @@ def new(
         faults = error.errors(include_input=False, include_url=False)
         _fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
     _say(f"{entered}\n")
-    print(f"The key, which is shown only now: {made}", file=sys.stderr)
+    print(f"The key, which is shown only now: {key}", file=sys.stderr)
 
 
 @keys.command("hash")
@@ -296,7 +296,7 @@ def _settings() -> Settings:
 def _level_of_the_doctor() -> str:
     try:
         level = load_settings().log_level
-    except ValueError:  # what is wrong with them is among what the doctor says
+    except ValueError:  # the doctor's check of the settings reports it
         return "error"
     return "debug" if level == "debug" else "error"
 
@@ -308,10 +308,10 @@ class _End(Protocol):
 def _speaking(
     settings: Settings, correlation: Correlation | None = None
 ) -> tuple[Callable[[str], None], _End]:
-    """How a command says what it does, and why it ends: as lines, or as lines of the log in JSON.
+    """How a command reports progress and failure: as plain lines, or as JSON log lines.
 
     Args:
-        correlation: how the log names dialogues; None: as the settings say.
+        correlation: how the log names dialogues; None: as configured.
     """
     if settings.log_format == "text":
         log_to(sys.stderr, settings.log_level)

@@ -9,26 +9,27 @@ import uvicorn
 from service.admission.door import Door
 from service.errors import ShuttingDown
 
-# What was broken off is answered in a moment.
+# Time to send the responses of requests that were interrupted.
 _LAST_ANSWERS_S = 2.0
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that, asked to end by SIGTERM or SIGINT, first finishes what it has begun.
+    """A server that on SIGTERM or SIGINT finishes the requests in progress before it shuts down.
 
     From the signal on the service is not ready, and new requests are refused with 503 and
-    `Connection: close`. Streams end at once: whoever reads one goes on with another process. What
-    is under way is answered; after `grace_s` it is broken off with 503.
-    Then the server ends. A second signal does not wait.
+    `Connection: close`. Streams end at once: their readers reconnect to another process. Requests
+    in progress are completed; after `grace_s` they are interrupted with 503. Then the server shuts
+    down. A second signal shuts it down at once.
     """
 
     def __init__(
         self, config: uvicorn.Config, door: Door, grace_s: float, started: Callable[[int], None]
     ) -> None:
-        """Set it up.
+        """Configure the server.
 
         Args:
-            started: told the port, once the service is ready.
+            grace_s: seconds in which requests in progress may finish.
+            started: called with the port once the service is ready.
         """
         super().__init__(config)
         self._door = door
@@ -37,7 +38,7 @@ class DrainingServer(uvicorn.Server):
         self._until: float | None = None
 
     def drain(self) -> None:
-        """Finish what is under way, then end. Safe in a signal's handler."""
+        """Finish the requests in progress, then shut down. Safe in a signal handler."""
         self._door.draining = True
         self._until = monotonic() + self._grace_s
 
@@ -59,5 +60,7 @@ class DrainingServer(uvicorn.Server):
             if self._door.empty or over_s > _LAST_ANSWERS_S:
                 self.should_exit = True
             elif over_s > 0:
-                self._door.end_all(ShuttingDown("the service ends and cannot finish this"))
+                self._door.end_all(
+                    ShuttingDown("the service is shutting down and cannot finish this")
+                )
         return await super().on_tick(counter)

@@ -24,7 +24,7 @@ from service.recognition.pipeline import Recognition
 from service.settings import Settings
 from service.side_by_side import together
 
-# Dialogues under way at once; their utterances share the places of the engine.
+# Dialogues in progress at once; their utterances share the engine's places.
 _DIALOGUES_AT_ONCE = 64
 
 
@@ -34,34 +34,34 @@ async def recognize_all(
     label_space: Space,
     places: asyncio.Semaphore,
 ) -> AsyncGenerator[tuple[Dialogue, list[Recognition]], None]:
-    """Read every utterance of many dialogues, answered in their order, with a progress bar.
+    """Recognize the utterances of many dialogues, yielded in order, with a progress bar.
 
     Raises:
-        EngineUnavailable: the label engine does not answer.
+        EngineUnavailable: the label engine does not respond.
     """
     total = sum(len(dialogue.utterances) for dialogue in dialogues)
     with tqdm(total=total, unit=" utterances", disable=None) as bar:
         for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
             chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
-            found = await together(
+            recognized = await together(
                 *(
-                    recognize_dialogue(recognizer, each.utterances, label_space, places)
-                    for each in chunk
+                    recognize_dialogue(recognizer, dialogue.utterances, label_space, places)
+                    for dialogue in chunk
                 )
             )
-            for dialogue, read in zip(chunk, found, strict=True):
+            for dialogue, recognitions in zip(chunk, recognized, strict=True):
                 bar.update(len(dialogue.utterances))
-                yield dialogue, read
+                yield dialogue, recognitions
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What came of a file.
+    """The outcome of scoring a file.
 
     Attributes:
         utterances: how many were scored.
-        truncated: of how many of them the model read only the end.
-        refused: what is wrong with the lines that are no dialogues.
+        truncated: how many of them the model read only the end of.
+        refused: the errors of lines that are not dialogues.
     """
 
     utterances: int
@@ -78,45 +78,44 @@ async def score_file(
     index: Path,
     demonstrations: bool,
 ) -> Scored:
-    """Score the dialogues of `source` into `target`, a line each, in their order.
+    """Score the dialogues of `source` into `target`, one per line, in order.
 
-    A line of `target` is the dialogue's line with, for each utterance, what an answer of the
-    service says of it; a line that is no dialogue is `error` alone. The file appears when it is
-    complete.
+    A line of `target` is the dialogue's line with the service's prediction for each utterance; for
+    a line that is not a dialogue it is only `error`. The file appears when it is complete.
 
     Raises:
-        DialogueFormatError: there is no `source`, or no line of it is a dialogue.
-        ServiceError: an unknown label space, or a part that fails.
+        DialogueFormatError: `source` does not exist, or no line of it is a dialogue.
+        ServiceError: the label space is unknown, or a part fails.
         OSError: `target` cannot be written.
     """
-    # Before anything starts: what is wrong with the request is said at once.
-    read = list(read_each_dialogue(source))
-    dialogues = [each for each in read if isinstance(each, Dialogue)]
-    refused = [each for each in read if isinstance(each, DialogueFormatError)]
+    # Before anything starts, so that errors in the input are reported at once.
+    lines = list(read_each_dialogue(source))
+    dialogues = [line for line in lines if isinstance(line, Dialogue)]
+    refused = [line for line in lines if isinstance(line, DialogueFormatError)]
     if refused and not dialogues:
         raise refused[0]
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     bundle = load_bundle(settings.bundle, label_spaces)
     derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     space = answered_label_space(bundle, label_spaces, derived, label_space)
-    counted = truncated = 0
+    utterances = truncated = 0
     async with open_parts(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
-        gc.freeze()  # or the end would look through all libraries for garbage
+        gc.freeze()  # else the exit would search all libraries for garbage
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
         recognized = recognize_all(Answerer(parts.recognizer, derived), dialogues, space, places)
         with written_whole(target) as file:
             async with aclosing(recognized):
-                for each in read:
-                    if isinstance(each, DialogueFormatError):
-                        file.write(line_of({"error": str(each)}))
+                for line in lines:
+                    if isinstance(line, DialogueFormatError):
+                        file.write(line_of({"error": str(line)}))
                         continue
-                    dialogue, found = await anext(recognized)
-                    line = dialogue_to_json(dialogue)
-                    counted += len(found)
-                    for said, recognition in zip(line["utterances"], found, strict=True):
+                    dialogue, recognitions = await anext(recognized)
+                    scored = dialogue_to_json(dialogue)
+                    utterances += len(recognitions)
+                    for row, recognition in zip(scored["utterances"], recognitions, strict=True):
                         truncated += recognition.truncated
-                        said.update(document(recognition, bundle))
-                    file.write(line_of(line))
-    return Scored(counted, truncated, tuple(str(each) for each in refused))
+                        row.update(document(recognition, bundle))
+                    file.write(line_of(scored))
+    return Scored(utterances, truncated, tuple(map(str, refused)))

@@ -1,7 +1,6 @@
 """The parts of a recognizer, opened in order and closed in reverse.
 
-The service and the offline commands open the same ones, so what a file is scored with is what
-serves.
+The service and the offline commands open the same parts, so files are scored as requests are.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ class Parts:
 
     Attributes:
         derived: the derived label spaces, by name.
-        dtype: what the engine computes in.
+        dtype: the data type that the engine computes in.
     """
 
     label_spaces: Mapping[str, LabelSpace]
@@ -66,20 +65,20 @@ async def open_parts(
     around_engine: Callable[[LabelEngine], LabelEngine] = lambda engine: engine,
     around_retrieval: Callable[[Retrieval], Retrieval] = lambda retrieval: retrieval,
 ) -> AsyncIterator[Parts]:
-    """Open the parts and leave them warm: the first answer is as fast as the next.
+    """Open the parts and warm them up, so that the first prediction is as fast as the next.
 
     Args:
-        report: told what is being done, for people who wait.
-        index: a folder for the embedded index in place of the settings' one.
+        report: called with the progress.
+        index: a folder for the embedded index, instead of the configured one.
         demonstrations: whether prompts show any.
-        alone: whether this process does nothing else, so that vLLM's may be a copy of it.
-        traces_endpoint: where vLLM sends spans of what is traced; None: nowhere.
-        around_engine: wraps the label engine, say to count what goes through it.
+        alone: whether this process does nothing else, so that vLLM's process may be a fork of it.
+        traces_endpoint: where vLLM sends spans; None: nowhere.
+        around_engine: wraps the label engine, for example to count requests.
         around_retrieval: wraps the retrieval of demonstrations.
 
     Raises:
         ModelFolderError, WrongWeights, IndexMismatch, DemonstrationFormatError, ValueError:
-            something on disk cannot be served; the message says what.
+            a file cannot be used; the message says which and why.
         Unavailable: a part does not start.
     """
     async with AsyncExitStack() as stack:
@@ -92,13 +91,13 @@ async def open_parts(
                 f"the service has {IDENTITY}"
             )
         options = engine_options(settings, traces_endpoint, forked=alone and may_fork())
-        # Half of the cores: the engine, which has threads of its own, computes at the same time.
+        # Half of the cores: the engine computes at the same time with its own threads.
         encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
         # Before torch is first imported in this process.
         set_up_torch_threads(encoder_threads, options.threads if options.forked else None)
         set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
 
-        def encoder_now() -> Encoder:
+        def open_encoder() -> Encoder:
             report("loading the encoder")
             if options.forked:
                 _use_threads(encoder_threads)
@@ -107,11 +106,11 @@ async def open_parts(
         async def open_engine(
             encoder: Encoder | None,
         ) -> tuple[WatchedEngine, ComputeType, Encoder]:
-            """Start vLLM, and while its process starts load what is not there yet."""
+            """Start vLLM and, while its process starts, load what is not loaded yet."""
 
             def meanwhile() -> Encoder:
-                other_languages(bundle.languages)  # takes a second, and then is there
-                return encoder_now() if encoder is None else encoder
+                other_languages(bundle.languages)  # takes a second, then is cached
+                return open_encoder() if encoder is None else encoder
 
             report(f"starting vLLM on {settings.bundle}")
             begun: list[Future[Encoder]] = []
@@ -131,14 +130,14 @@ async def open_parts(
             opened = open_index(settings, label_spaces, encoder, report, index=index)
             return await stack.enter_async_context(opened)
 
-        # What is wrong with the files is to be said at once.
+        # First the files, so that errors in them are reported at once.
         tokenizer = load_tokenizer(settings.bundle)
         if alone:
             read_demonstrations(settings.demonstrations_file, label_spaces)
             engine, dtype, encoder = await open_engine(None)
             store = await open_store(encoder)
         else:
-            encoder = encoder_now()
+            encoder = open_encoder()
             store = await open_store(encoder)
             engine, dtype, _ = await open_engine(encoder)
         recognizer = open_recognizer(
@@ -171,7 +170,7 @@ def _use_threads(count: int) -> None:
 def engine_options(
     settings: Settings, traces_endpoint: str | None = None, *, forked: bool = False
 ) -> EngineOptions:
-    """How vLLM is to start on this machine."""
+    """The options to start vLLM with on this machine."""
     return EngineOptions(
         kv_cache_gib=settings.engine.kv_cache_gib,
         threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
@@ -192,14 +191,15 @@ async def open_index(
     *,
     index: Path | None = None,
 ) -> AsyncIterator[DemonstrationStore]:
-    """Open the store of demonstrations and have it hold the ones that ship.
+    """Open the store of demonstrations, and index the shipped ones if they are not yet.
 
     Args:
-        report: told what is being done, for people who wait.
-        index: a folder for the embedded index in place of the settings' one.
+        report: called with the progress.
+        index: a folder for the embedded index, instead of the configured one.
 
     Raises:
-        IndexMismatch, DemonstrationFormatError: what is there cannot be used; the message says why.
+        IndexMismatch, DemonstrationFormatError: the index or the file is unusable; the message
+            says why.
         DemonstrationsUnavailable: the encoder or the store fails.
     """
     store = await _open_store(settings, encoder, index)
@@ -224,7 +224,7 @@ async def _open_store(
     qdrant = settings.qdrant
     if qdrant.url is None:
         return await open_edge(index or settings.demonstrations.folder, encoder.identity)
-    # Its client takes a second to import.
+    # Imported here: the client takes a second to import.
     from service.demonstrations.server import Limits, open_server
 
     return await open_server(

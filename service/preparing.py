@@ -1,7 +1,7 @@
 """Preparation before processes start: tables and index.
 
-A process that starts does both itself where nobody has; with many processes, or with rights that
-they are not to have, it is done before them.
+A starting process does both itself if needed. With many processes, or where they lack the rights,
+they are prepared in advance.
 """
 
 from service.conversation.labels import load_label_spaces
@@ -16,8 +16,8 @@ async def prepare_database(settings: Settings) -> None:
     """Bring the database's tables to the newest version.
 
     Raises:
-        ValueError: the settings name no database that can be used.
-        DatabaseUnavailable: it does not answer or refuses.
+        ValueError: the configured database URL is unusable.
+        DatabaseUnavailable: the database does not respond or refuses.
     """
     database = open_database(settings.database.url.get_secret_value())
     try:
@@ -27,14 +27,14 @@ async def prepare_database(settings: Settings) -> None:
 
 
 async def prepare_index(settings: Settings, report: Report) -> None:
-    """Have the store of demonstrations hold the ones that ship.
+    """Index the shipped demonstrations if they are not yet.
 
     Args:
-        report: told what is being done, for people who wait.
+        report: called with the progress.
 
     Raises:
-        WrongWeights, IndexMismatch, DemonstrationFormatError: something on disk or in the store
-            cannot be used; the message says what.
+        WrongWeights, IndexMismatch, DemonstrationFormatError: a file or the store is unusable; the
+            message says which and why.
         DemonstrationsUnavailable: the encoder or the store fails.
     """
     label_spaces = load_label_spaces(settings.data / "label_spaces")

@@ -10,12 +10,12 @@ from service.settings import Settings
 
 
 def why(error: Exception, settings: Settings) -> str:
-    """What stands in the way and, where a part does not answer, what the outside says of it."""
+    """The error's message and, if a part is unavailable, the cause that it reports."""
     match error:
         case DatabaseUnavailable() if error.__cause__ is not None:
             return cause_of(error, make_url(settings.database.url.get_secret_value()))
         case Unavailable() if cause := cause_of_ours(error):
-            told = f"{error}: {cause}"
+            message = f"{error}: {cause}"
         case _:
-            told = in_words(error)
-    return " ".join(told.split())
+            message = in_words(error)
+    return " ".join(message.split())

@@ -1,1 +1,1 @@
-"""HTTP, and nothing else: what requests and answers look like."""
+"""HTTP only: routes, middleware, the JSON of requests and responses."""

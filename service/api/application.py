@@ -87,17 +87,17 @@ def build_api(
     *,
     front: Front = DIRECT,
 ) -> FastAPI:
-    """Put the application together; nothing is opened yet.
+    """Build the application without opening anything.
 
     Args:
         lifespan: opens the parts and yields them.
-        limits: of which only the body's is kept here; the others come with the services.
-        version: of the service, for its documentation.
+        limits: only those on bodies are used here; the others come with the services.
+        version: the service's version, for the documentation.
         door: admits requests.
-        access: who may ask for what.
+        access: who may call what.
         metrics: count requests and problems.
-        traces: where requests are to have spans.
-        front: what stands between clients and the service.
+        traces: records spans of requests, if set.
+        front: what is between clients and the service.
 
     Raises:
         ValueError: a route declares no policy.
@@ -131,7 +131,7 @@ def build_api(
         Middleware(SecurityHeaders),
         *tracing,
         Middleware(CountedRequests, metrics=metrics),
-        *sharing,  # around all that answer
+        *sharing,  # around every layer that responds
         Middleware(AnsweredFailures),
         Middleware(BoundedHeads),
         Middleware(

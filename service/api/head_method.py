@@ -4,14 +4,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.observability.correlation import about
 
-_ASKED = "head_asked"
+_HEAD_REQUEST = "head_request"
 
 
 class HeadAsGet:
-    """Has routes answer HEAD as GET, and leaves the body out.
+    """Routes HEAD as GET, and drops the body of the response.
 
-    Layers outside see HEAD. A stream, whose length nobody knows, looks with `is_head` and is not
-    begun.
+    Outer layers see HEAD. A stream, whose length is unknown, checks `is_head` and does not start.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,16 +26,16 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope["state"][_ASKED] = True
-        # A copy: the server looks in its own whether a body may follow.
-        asked = {**scope, "method": "GET"}
+        scope["state"][_HEAD_REQUEST] = True
+        # A copy: the server reads in its own scope whether a body may follow.
+        as_get = {**scope, "method": "GET"}
         try:
-            with about(asked):
-                await self.app(asked, receive, without_body)
+            with about(as_get):
+                await self.app(as_get, receive, without_body)
         finally:
-            scope["route"] = asked.get("route")
+            scope["route"] = as_get.get("route")
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether only the head of what GET would be answered is asked for."""
-    return _ASKED in scope["state"]
+    """Whether the request asks only for the head of the response to GET."""
+    return _HEAD_REQUEST in scope["state"]

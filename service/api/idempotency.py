@@ -1,16 +1,17 @@
 """The `Idempotency-Key` header: a retried request gets the first response and changes nothing.
 
-Of requests with one key, one at a time is done in a process: a repeated one waits for the first and
-gets its answer. Another process may be at the same work at once; the database lets one of them
-write, and the other gives its answer. Only what succeeds is kept, so that a failure can be retried
-under the same key, and it is kept for as long as `ERC_SESSIONS__IDEMPOTENCY_RETENTION_S` says.
+A process handles requests with the same key one at a time: a retry waits for the first and gets its
+response. Another process may do the same work concurrently; the database lets one of them write,
+and the other returns that one's response. Only successful responses are stored, for
+`ERC_SESSIONS__IDEMPOTENCY_RETENTION_S`, so that a failed request can be retried under its key.
 
-The answer is kept in the transaction that writes a dialogue or a job. Demonstrations lie elsewhere:
-their answer is kept once they are written, and a request that a crash cut off in between is done
-again, which changes nothing, save that what was deleted is then not found.
+The response is stored in the transaction that writes a dialogue or a job. Demonstrations are in
+another database: their response is stored after they are written, and a request that a crash
+interrupts in between is done again on a retry. That changes nothing, except that a repeated
+deletion finds nothing.
 
-Kept answers hold no demonstration's text: it is looked up when the answer is given again. Nor do
-they hold the prefix of a proxy: the request may come again by another way.
+Stored responses contain no texts of demonstrations, which are looked up on a replay, and no path
+prefix of a proxy, because a retry may come through another one.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import Depends, Header, Request, Response
 
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.headers.prefer import prefers_async
 from service.api.links import located, prefix, with_prefix, without_prefix
 from service.api.response_headers import LOCATION, REPLAYED
@@ -38,26 +39,26 @@ _IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="Your own name for this request: visible ASCII characters. Sent again with the "
-        "same key, the same request is answered as before and not done again, with "
-        "`Idempotency-Replayed: true`; while the first is under way, the repeated one waits for "
-        "it. Another request with the same key is refused.",
+        description="Your own name for this request, in visible ASCII characters. A retry with the "
+        "same key gets the first response, with `Idempotency-Replayed: true`, and is not done "
+        "again; while the first request is in progress, the retry waits for it. Another request "
+        "with the same key is refused.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A request that may be sent again; without a key it is done each time."""
+    """A request that may be retried; without a key it is done each time."""
 
     services: Services
     key: Key | None
 
-    def once(self, answer: Callable[[Written], Response]) -> Once[Written] | None:
-        """For a write that keeps its own answer."""
+    def once(self, respond: Callable[[Written], Response]) -> Once[Written] | None:
+        """Have a write store its own response, which `respond` makes of what is written."""
         if self.key is None:
             return None
-        return Once(self.key, lambda written: _kept(answer(written)))
+        return Once(self.key, lambda written: _stored(respond(written)))
 
     async def answer(
         self,
@@ -66,53 +67,54 @@ class Repeatable:
         keeps: bool = False,
         again: Callable[[], Response] | None = None,
     ) -> Response:
-        """Do what is asked, or answer what was answered before.
+        """Do the work of the request, or replay its stored response.
 
         Args:
-            keeps: `do` has its answer kept by itself, through `once`.
-            again: makes the answer from the request alone, so that nothing of it need be kept.
+            keeps: `do` stores its response itself, through `once`.
+            again: makes the response from the request alone, so that only its status is stored.
 
         Raises:
-            DialogueErased: the request was done, and its dialogue has been erased since.
-            IdempotencyKeyReused: the key came with another request.
-            TooManyAnswers: the tenant has as many as are kept.
-            DatabaseUnavailable: what was answered cannot be looked up or kept.
+            DialogueErased: the request succeeded, and its dialogue has been erased since.
+            IdempotencyKeyReused: the key was sent with another request.
+            TooManyAnswers: the tenant has reached its limit of stored responses.
+            DatabaseUnavailable: the response cannot be looked up or stored.
         """
         if self.key is None:
             return await do()
         answers = self.services.sessions.answers
         async with self.services.keys.of(self.key.tenant, self.key.value):
-            found = await answers.find(self.key)
-            if found is not None:
-                return await self._replayed(found, again)
+            stored = await answers.find(self.key)
+            if stored is not None:
+                return await self._replayed(stored, again)
             try:
                 async with answers.room(self.key.tenant, self.services.limits.answers):
-                    answer = await do()
+                    response = await do()
                     if not keeps:
-                        kept = Answer(answer.status_code) if again is not None else _kept(answer)
-                        await answers.keep(self.key, kept)
+                        status_alone = Answer(response.status_code)
+                        stored = status_alone if again is not None else _stored(response)
+                        await answers.keep(self.key, stored)
             except AlreadyAnswered as already:
                 return await self._replayed(already.answer, again)
-            return answer
+            return response
 
-    async def amend(self, answer: Response) -> None:
-        """Replace the answer that is kept; without a key, or where it is gone, nothing is done."""
+    async def amend(self, response: Response) -> None:
+        """Replace the stored response; does nothing without a key, or where none is stored."""
         if self.key is not None:
-            await self.services.sessions.answers.amend(self.key, _kept(answer))
+            await self.services.sessions.answers.amend(self.key, _stored(response))
 
-    async def _replayed(self, kept: Answer, again: Callable[[], Response] | None) -> Response:
+    async def _replayed(self, stored: Answer, again: Callable[[], Response] | None) -> Response:
         if again is not None:
-            answer = again()
-        elif kept.body:
+            response = again()
+        elif stored.body:
             tenant = "" if self.key is None else self.key.tenant
-            found = await self.services.with_texts([orjson.loads(kept.body)], tenant)
-            answer = json_answer(with_prefix(found[0]), kept.status)
+            (document,) = await self.services.with_texts([orjson.loads(stored.body)], tenant)
+            response = json_response(with_prefix(document), stored.status)
         else:
-            answer = Response(status_code=kept.status)
-        answer.headers[REPLAYED] = "true"
-        if kept.location is not None:
-            answer.headers[LOCATION] = located(kept.location)
-        return answer
+            response = Response(status_code=stored.status)
+        response.headers[REPLAYED] = "true"
+        if stored.location is not None:
+            response.headers[LOCATION] = located(stored.location)
+        return response
 
 
 async def _repeatable(
@@ -127,9 +129,9 @@ async def _repeatable(
 
 
 async def _fingerprint(request: Request) -> str:
-    """Of method, path, query, body and whether the answer may come before the work is done.
+    """A hash of method, path, query, body and whether the client prefers an asynchronous response.
 
-    How the JSON is written does not matter.
+    The formatting of the JSON does not matter.
     """
     content = b""
     if request.method != "DELETE" and await request.body():
@@ -139,14 +141,14 @@ async def _fingerprint(request: Request) -> str:
     return hashlib.sha256(head + content).hexdigest()
 
 
-def _kept(answer: Response) -> Answer:
-    location = answer.headers.get(LOCATION)
+def _stored(response: Response) -> Answer:
+    location = response.headers.get(LOCATION)
     if location is not None:
         location = location.removeprefix(prefix())
-    if not answer.body:
-        return Answer(answer.status_code, location=location)
-    found = without_texts(without_prefix(orjson.loads(answer.body)))
-    return Answer(answer.status_code, orjson.dumps(found).decode(), location)
+    if not response.body:
+        return Answer(response.status_code, location=location)
+    document = without_texts(without_prefix(orjson.loads(response.body)))
+    return Answer(response.status_code, orjson.dumps(document).decode(), location)
 
 
 RepeatableDep = Annotated[Repeatable, Depends(_repeatable)]

@@ -14,77 +14,77 @@ from service.api.schemas.label_spaces import MOST_EXAMPLES_IN_ALL, LabelSpaceIn
 from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 
-# Of a job, whose other lines are scored all the same.
+# The most that a job accepts; its other lines are scored all the same.
 BROKEN_LINES = 1000
 
 
-def check_said(said: Said, limits: Limits, *where: str | int) -> None:
-    """Refuse an utterance that is too long; `where` is its way in the body.
+def check_utterance(utterance: Said, limits: Limits, *where: str | int) -> None:
+    """Refuse an utterance that is too long; `where` is its path in the body.
 
     Raises:
-        RequestValidationError: what is too long, and where it stands.
+        RequestValidationError: a field is too long; the error says which.
     """
-    _check_length(said.speaker, limits.speaker_characters, *where, "speaker")
-    _check_length(said.text, limits.text_characters, *where, "text")
-    _check_length(said.description or "", limits.text_characters, *where, "description")
+    _check_length(utterance.speaker, limits.speaker_characters, *where, "speaker")
+    _check_length(utterance.text, limits.text_characters, *where, "text")
+    _check_length(utterance.description or "", limits.text_characters, *where, "description")
 
 
-def check_forecast(asked: ForecastAsked, limits: Limits) -> None:
+def check_forecast(query: ForecastAsked, limits: Limits) -> None:
     """Refuse a speaker whose name is too long.
 
     Raises:
         RequestValidationError: the parameter is too long.
     """
-    _check_length(asked.speaker, limits.speaker_characters, "speaker", source="query")
+    _check_length(query.speaker, limits.speaker_characters, "speaker", source="query")
 
 
-def page_limit(asked: TimelineAsked, limits: Limits) -> int:
+def page_limit(query: TimelineAsked, limits: Limits) -> int:
     """How many utterances a page of a timeline has at most.
 
     Raises:
-        RequestValidationError: more are asked for than a page may have.
+        RequestValidationError: the query asks for more than a page may have.
     """
     most = limits.timeline_utterances
-    if asked.limit is None:
+    if query.limit is None:
         return most
-    if asked.limit > most:
-        raise invalid("limit", detail=f"at most {most} are given", source="query")
-    return asked.limit
+    if query.limit > most:
+        raise invalid("limit", detail=f"at most {most} are allowed", source="query")
+    return query.limit
 
 
-def check_label_space(given: LabelSpaceIn, limits: Limits, most: int | None = None) -> int:
-    """Refuse a label space of mixed kinds, labels of one name, and too many or too long examples.
+def check_label_space(label_space: LabelSpaceIn, limits: Limits, most: int | None = None) -> int:
+    """Refuse mixed kinds of labels, duplicate names, and too many or too long examples.
 
     Args:
-        most: how many utterances the caller may ever have read at once.
+        most: how many utterances the caller's quota ever allows at once.
 
     Returns:
         How many examples there are.
 
     Raises:
-        RequestValidationError: what is wrong, and where it stands.
+        RequestValidationError: something is wrong; the error says what and where.
     """
     names: set[str] = set()
     count = 0
-    wanted: tuple[str, ...]
+    required: tuple[str, ...]
     stray: tuple[str, ...]
-    for n, label in enumerate(given.labels):
+    for n, label in enumerate(label_space.labels):
         where: tuple[str | int, ...] = ("labels", n)
         if label.name in names:
             raise invalid(*where, "name", detail="another label has this name")
         names.add(label.name)
-        if given.derived_from is not None:
-            wanted, stray = ("of",), ("sentence", "examples")
+        if label_space.derived_from is not None:
+            required, stray = ("of",), ("sentence", "examples")
             why = "is needed where `derived_from` is there", "is not for a derived label space"
         else:
-            wanted, stray = ("sentence", "examples"), ("of",)
+            required, stray = ("sentence", "examples"), ("of",)
             why = "is needed, unless `derived_from` is there", "is for `derived_from`"
-        for each in wanted:
-            if getattr(label, each) is None:
-                raise invalid(*where, each, detail=why[0])
-        for each in stray:
-            if getattr(label, each) is not None:
-                raise invalid(*where, each, detail=why[1])
+        for member in required:
+            if getattr(label, member) is None:
+                raise invalid(*where, member, detail=why[0])
+        for member in stray:
+            if getattr(label, member) is not None:
+                raise invalid(*where, member, detail=why[1])
         for m, text in enumerate(label.examples or ()):
             _check_length(text, limits.text_characters, *where, "examples", m)
             count += 1
@@ -100,10 +100,11 @@ def check_batch(batch: BatchIn, limits: Limits, most: int | None = None) -> int:
     Args:
         most: how many utterances the caller's quota allows, if it says.
 
-    Returns how many utterances it holds.
+    Returns:
+        How many utterances it holds.
 
     Raises:
-        RequestValidationError: the first such thing, and where it stands.
+        RequestValidationError: a limit is exceeded; the error says where first.
     """
     _check_count(len(batch.dialogues), limits.batch_dialogues, "dialogues", "dialogues")
     utterances = sum(len(dialogue.utterances) for dialogue in batch.dialogues)
@@ -121,7 +122,7 @@ def check_dialogue(dialogue: DialogueIn, limits: Limits, most: int | None = None
         most: how many utterances the caller's quota allows, if it says.
 
     Raises:
-        RequestValidationError: the first such thing, and where it stands in the line.
+        RequestValidationError: a limit is exceeded; the error says where first in the line.
     """
     count = len(dialogue.utterances)
     _check_count(count, _allowed(limits, most), "utterances", "utterances")
@@ -132,11 +133,11 @@ def check_job(dialogues: int, utterances: int, limits: Limits, most: int | None 
     """Refuse a job that holds too much.
 
     Args:
-        utterances: among them one for each dialogue without any, and for each broken line.
+        utterances: their number; an empty dialogue and a broken line count as one.
         most: how many utterances the caller's quota allows at once, if it says.
 
     Raises:
-        RequestValidationError: there are more.
+        RequestValidationError: there are too many.
     """
     _check_count(dialogues, limits.job_dialogues, "dialogues", "dialogues")
     if most is not None:
@@ -144,13 +145,13 @@ def check_job(dialogues: int, utterances: int, limits: Limits, most: int | None 
 
 
 def check_broken(lines: Sequence[int]) -> None:
-    """Refuse a job of which so many lines are broken that it is no file of dialogues.
+    """Refuse a job with so many broken lines that it cannot be meant as dialogues.
 
     Args:
-        lines: the numbers of those that are.
+        lines: the numbers of the broken lines.
 
     Raises:
-        RequestValidationError: there are too many; it names the first.
+        RequestValidationError: there are too many; the error names the first.
     """
     if len(lines) > BROKEN_LINES:
         detail = f"more than {BROKEN_LINES} lines are broken, the first of them line {lines[0]}"
@@ -158,8 +159,8 @@ def check_broken(lines: Sequence[int]) -> None:
 
 
 def _check_utterances(dialogue: DialogueIn, limits: Limits, *where: str | int) -> None:
-    for n, said in enumerate(dialogue.utterances):
-        check_said(said, limits, *where, "utterances", n)
+    for n, utterance in enumerate(dialogue.utterances):
+        check_utterance(utterance, limits, *where, "utterances", n)
 
 
 def check_demonstrations(
@@ -167,19 +168,19 @@ def check_demonstrations(
 ) -> None:
     """Refuse demonstrations that are too many or too long, or two with one id.
 
-    They may be as many as the utterances of a batch.
+    The limit on their number is that of the utterances of a batch.
 
     Args:
         most: how many the caller's quota allows, if it says.
 
     Raises:
-        RequestValidationError: the first such thing, and where it stands.
+        RequestValidationError: a limit is exceeded; the error says where first.
     """
     where = "demonstrations"
     _check_count(len(demonstrations), _allowed(limits, most), where, where)
-    _check_ids([each.id for each in demonstrations], where)
-    for n, each in enumerate(demonstrations):
-        _check_length(each.text, limits.text_characters, where, n, "text")
+    _check_ids([demonstration.id for demonstration in demonstrations], where)
+    for n, demonstration in enumerate(demonstrations):
+        _check_length(demonstration.text, limits.text_characters, where, n, "text")
 
 
 def _allowed(limits: Limits, most: int | None) -> int:
@@ -194,14 +195,14 @@ def _check_length(
         raise invalid(*where, detail=detail, source=source)
 
 
-def _check_count(count: int, most: int, what: str, where: str) -> None:
+def _check_count(count: int, most: int, noun: str, where: str) -> None:
     if count > most:
-        raise invalid(where, detail=f"has {count} {what}, at most {most} are allowed")
+        raise invalid(where, detail=f"has {count} {noun}, at most {most} are allowed")
 
 
 def _check_ids(ids: Sequence[str | None], where: str) -> None:
     first: dict[str, int] = {}
-    for n, one in enumerate(ids):
-        if one is not None and first.setdefault(one, n) != n:
-            detail = f"is also the id of number {first[one]}; each must have its own"
+    for n, identifier in enumerate(ids):
+        if identifier is not None and first.setdefault(identifier, n) != n:
+            detail = f"is also the id of number {first[identifier]}; each must have its own"
             raise invalid(where, n, "id", detail=detail)

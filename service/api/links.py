@@ -1,7 +1,6 @@
 """Links in responses, with the path prefix of a proxy.
 
-Where a proxy puts a path before the service's own, only what leaves has it: what is stored may be
-read by another way later.
+The prefix is added only to responses: stored documents may later be read through another proxy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,16 +10,16 @@ from typing import Any
 
 _prefix: ContextVar[str] = ContextVar("_prefix", default="")
 
-# The members of documents that hold links, where they hold a path.
+# The members of documents that are links, where their value is a path.
 _LINKS = frozenset({"type", "next", "results"})
 
 
 @contextmanager
 def under(prefix: str) -> Iterator[None]:
-    """Have links in the block, and in the tasks that it starts, begin with a path.
+    """Prefix links in the block, and in the tasks that it starts, with a path.
 
     Args:
-        prefix: "/emotions"; "" for none.
+        prefix: such as "/emotions"; "" for none.
     """
     token = _prefix.set(prefix)
     try:
@@ -30,29 +29,29 @@ def under(prefix: str) -> Iterator[None]:
 
 
 def prefix() -> str:
-    """What the links of the request that is being answered begin with."""
+    """The path prefix of links in the current response."""
     return _prefix.get()
 
 
 def located(path: str) -> str:
-    """A path of the service as clients ask for it."""
+    """A path of the service as clients see it, with the prefix."""
     return _prefix.get() + path
 
 
-def with_prefix(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A document with its links as clients ask for them."""
-    return _with_links(found, located)
+def with_prefix(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the prefix added to its links."""
+    return _with_links(document, located)
 
 
-def without_prefix(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The same the other way round, as it is stored."""
-    return _with_links(found, lambda path: path.removeprefix(_prefix.get()))
+def without_prefix(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the prefix removed from its links, as it is stored."""
+    return _with_links(document, lambda path: path.removeprefix(_prefix.get()))
 
 
-def _with_links(found: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+def _with_links(document: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     if not _prefix.get():
-        return dict(found)
-    return {name: _moved(name, value, move) for name, value in found.items()}
+        return dict(document)
+    return {name: _moved(name, value, move) for name, value in document.items()}
 
 
 def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
@@ -62,16 +61,16 @@ def _moved(name: str, value: Any, move: Callable[[str], str]) -> Any:
         case dict():
             return _with_links(value, move)
         case list():
-            return [_moved("", each, move) for each in value]
+            return [_moved("", item, move) for item in value]
     return value
 
 
 def leading_to(*operations: str, **parameters: str) -> dict[str, Any]:
-    """The part of a route's `responses=` that names the calls that take from its answer.
+    """The part of a route's `responses=` that links to calls which use its response.
 
     Args:
-        operations: their operation ids.
-        parameters: each with the member of the answer that it is.
+        operations: the operation ids of these calls.
+        parameters: their parameters, each with the member of the response that supplies it.
     """
-    taken = {name: f"$response.body#/{member}" for name, member in parameters.items()}
-    return {"links": {each: {"operationId": each, "parameters": taken} for each in operations}}
+    members = {name: f"$response.body#/{member}" for name, member in parameters.items()}
+    return {"links": {name: {"operationId": name, "parameters": members} for name in operations}}

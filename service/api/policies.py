@@ -18,20 +18,20 @@ from service.priority import Priority
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _DECLARED = "__policy__"
-_FOUND = "policy"
+_STATE = "policy"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a route demands.
+    """What a route requires.
 
     Attributes:
-        scope: of the caller's key; None: no key is needed.
-        priority: which part of the room its requests take; None: they are sent all the time by
-            those who run the service, so they are always admitted and leave no span.
-        is_operation: it needs no key where operations are open (`ERC_OPEN_OPERATIONS`).
-        takes_lines: its body may be lines of JSON, which have a limit of their own.
+        scope: the scope that the caller's key must have; None: no key is needed.
+        priority: the share of capacity that its requests use; None: probes and scrapes, which are
+            always admitted and have no span.
+        is_operation: whether it needs no key where operations are open (`ERC_OPEN_OPERATIONS`).
+        takes_lines: whether its body may be NDJSON, which has its own limit.
     """
 
     scope: KeyScope | None
@@ -47,7 +47,7 @@ def policy(
     is_operation: bool = False,
     takes_lines: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Declare the policy of a route, below the line that declares its path; see `Policy`."""
+    """Decorate an endpoint with its policy, below the decorator with its path; see `Policy`."""
     declared = Policy(scope, priority, is_operation, takes_lines)
 
     def declare(endpoint: Endpoint) -> Endpoint:
@@ -66,10 +66,10 @@ class Policies:
     """The policies of an application's routes."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        """Read what routes declare.
+        """Read the declared policies.
 
         Raises:
-            ValueError: a route declares nothing.
+            ValueError: a route declares no policy.
         """
         self._known: list[tuple[Pattern[str], set[str] | None, Policy]] = []
         for route in routes:
@@ -81,20 +81,19 @@ class Policies:
             self._known.append((route.path_regex, route.methods, policy))
 
     def of(self, method: str, path: str) -> Policy:
-        """The policy of the route that a request is for.
+        """The policy of the route that matches a request.
 
-        Where there is none, a key is needed all the same: nobody learns without one which paths
-        there are.
+        A key is required where none matches, too: without one nobody learns which paths exist.
         """
-        wanted = "GET" if method == "HEAD" else method
+        routed = "GET" if method == "HEAD" else method
         for pattern, methods, policy in self._known:
-            if (methods is None or wanted in methods) and pattern.match(path):
+            if (methods is None or routed in methods) and pattern.match(path):
                 return policy
         return _policy_of_no_route(method)
 
 
 class RoutePolicies:
-    """Middleware that leaves the policy of the route that a request is for to those inside."""
+    """Middleware that stores a request's policy in its state, for the inner layers."""
 
     def __init__(self, app: ASGIApp, policies: Policies) -> None:
         self.app = app
@@ -102,14 +101,14 @@ class RoutePolicies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})[_FOUND] = self.policies.of(scope["method"], scope["path"])
+            scope.setdefault("state", {})[_STATE] = self.policies.of(scope["method"], scope["path"])
         await self.app(scope, receive, send)
 
 
 def policy_of(scope: Scope) -> Policy:
-    """The policy that `RoutePolicies` found for a request."""
-    found: Policy = scope["state"].get(_FOUND) or _policy_of_no_route(scope["method"])
-    return found
+    """The policy that `RoutePolicies` stored for a request."""
+    policy: Policy = scope["state"].get(_STATE) or _policy_of_no_route(scope["method"])
+    return policy
 
 
 def _policy_of_no_route(method: str) -> Policy:

@@ -29,7 +29,7 @@ from service.sessions.jobs import Jobs
 from service.sessions.store import SessionStore
 from service.settings import Limits
 
-# Without texts a timeline is of use all the same.
+# A timeline is useful without these texts, too.
 _LOOKUP_S = 1.0
 
 
@@ -38,10 +38,10 @@ class Services:
     """The open parts of the service.
 
     Attributes:
-        label_spaces: every one that a model can be trained on, by name; the bundle may have been
-            trained on fewer.
-        places: of the utterances that are under way, over all requests.
-        keys: of requests with one idempotency key, one at a time is done.
+        label_spaces: every one that a model can be trained on, by name; the bundle may be trained
+            on fewer.
+        places: for the utterances in progress, over all requests.
+        keys: locks of idempotency keys: requests with the same key run one at a time.
     """
 
     turns: TurnTaker
@@ -65,25 +65,26 @@ class Services:
     async def with_texts(
         self, stored: Sequence[Mapping[str, Any]], tenant: str
     ) -> list[dict[str, Any]]:
-        """Stored answers with the texts of the demonstrations that they show, as far as these are
-        there; while the store does not answer, none are.
+        """Add the texts of demonstrations to stored documents.
+
+        A text that no longer exists is left out; while the store is unavailable, all are.
         """
-        shown = {each["id"] for found in stored for each in shown_in(found)}
+        shown = {demonstration["id"] for document in stored for demonstration in shown_in(document)}
         texts: Mapping[str, str] = {}
         if shown:
             with suppress(DemonstrationsUnavailable, TimeoutError):
                 async with asyncio.timeout(_LOOKUP_S):
                     texts = await self.store.texts(shown, tenant)
-        return [with_texts(found, texts) for found in stored]
+        return [with_texts(document, texts) for document in stored]
 
 
 class State(TypedDict):
-    """What the lifespan yields."""
+    """The state that the lifespan yields."""
 
     services: Services
 
 
-# Both `async`, though they wait for nothing: FastAPI runs plain functions on a thread.
+# `async` although they await nothing: FastAPI runs plain functions in a thread pool.
 
 
 async def _services(request: Request) -> Services:
@@ -98,7 +99,7 @@ CallerDep = Annotated[Caller, Depends(_caller)]
 
 
 async def tenant(caller: CallerDep) -> str:
-    """Whose dialogues and demonstrations a request is about: its caller's, and nobody else's."""
+    """The tenant whose data a request may use: its caller's."""
     return caller.tenant
 
 

@@ -11,26 +11,26 @@ from service.recognition.document import Emotion, RecognitionDocument
 from service.sessions.records import Correction, StoredUtterance
 
 
-def correction_document(found: Correction, services: Services) -> CorrectionOut:
-    """What a person said of an utterance."""
+def correction_document(correction: Correction, services: Services) -> CorrectionOut:
+    """A correction of an utterance, as JSON."""
     spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
-    space = spaces.get(found.label_space)  # a tenant's own, or taken away since
+    space = spaces.get(correction.label_space)  # None: a tenant's own, or removed since
     try:
-        unified = None if space is None else space.label(found.label).unified
-    except UnknownLabel:  # of a tenant's own that has the name, or taken away since
+        unified = None if space is None else space.label(correction.label).unified
+    except UnknownLabel:  # a tenant's own label space has the name, or the label was removed since
         unified = None
     return {
-        "label_space": found.label_space,
-        "label": found.label,
+        "label_space": correction.label_space,
+        "label": correction.label,
         "unified": unified,
-        "created_at": found.created_at,
+        "created_at": correction.created_at,
     }
 
 
 def count_agreement(emotion: Emotion, correction: CorrectionOut, metrics: Metrics) -> None:
-    """Count whether a person agrees with what was predicted, in one label space or as unified.
+    """Count whether a correction agrees with the prediction, in one label space or as unified.
 
-    Where the label spaces differ and one of the labels has no unified one, nobody can say.
+    Nothing is counted where the label spaces differ and one of the labels has no unified label.
     """
     space, label = emotion["label_space"], emotion["label"]
     if space == correction["label_space"]:
@@ -48,7 +48,7 @@ def utterance_document(
     """An utterance with its emotion.
 
     Args:
-        recognition: with the texts of demonstrations, which what is stored has not.
+        recognition: with the texts of demonstrations, which the stored document lacks.
     """
     return {
         "dialogue_id": dialogue_id,

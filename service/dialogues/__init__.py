@@ -1,1 +1,1 @@
-"""What is done with stored dialogues: turns, corrections, jobs, and what becomes too old."""
+"""Operations on stored dialogues: turns, corrections, jobs, and expiry."""

@@ -1,8 +1,8 @@
 """Corrections of labels, and their delivery to the demonstration store.
 
-The database comes first: what it has stored is said to be stored, and what the demonstrations are
-still to be told is noted there. They are told at once, and where they do not answer, later: by
-`service.dialogues.housekeeping`, which also begins with it when the service starts.
+The database comes first: a correction counts as stored once it is in the database, which also
+records what is still to be delivered to the demonstration store. Delivery is tried at once and, if
+the store is unavailable, later by `service.dialogues.housekeeping`, which also starts with it.
 """
 
 import asyncio
@@ -37,24 +37,24 @@ from service.sessions.versions import Expected
 
 log = logging.getLogger(__name__)
 
-# A correction does not wait longer to learn how many demonstrations there are.
+# The longest wait for the count of demonstrations.
 _COUNT_S = 1.0
-# Delivered one after the other, and read this many at a time.
+# How many pending deliveries are read at a time.
 _PORTION = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Corrector:
-    """Stores corrections, and keeps the demonstrations as they say.
+    """Stores corrections, and keeps the demonstrations consistent with them.
 
     Attributes:
-        label_spaces: every known one, by name. What is said in one that no model is trained on,
-            such as a derived one, becomes no demonstration: no prompt could show it.
-        locks: of demonstrations, one of which is written at a time.
-        most_changes: how many writes a dialogue may have had for a label to be corrected.
-        most_demonstrations: how many a tenant may have of its own.
-        own: the label spaces of tenants' own; None: they have none.
-        under_way: how many of a tenant's are being added.
+        label_spaces: every known one, by name. A correction in one that no model is trained on,
+            such as a derived one, does not become a demonstration: no prompt could show it.
+        locks: locks of demonstrations, so that each is written by one task at a time.
+        most_changes: from this many writes on, labels of a dialogue cannot be corrected.
+        most_demonstrations: how many demonstrations of its own a tenant may have.
+        own: tenants' own label spaces; None: there are none.
+        under_way: how many demonstrations are being added, by tenant.
     """
 
     label_spaces: Mapping[str, AnyLabelSpace]
@@ -77,26 +77,27 @@ class Corrector:
         expected: Expected | None = None,
         once: Once[Corrected] | None = None,
     ) -> tuple[Corrected, tuple[str, ...]]:
-        """Store what an utterance carries and make a demonstration of it.
-
-        Returns what is stored, and the parts that did not answer and are told later.
+        """Store a label for an utterance and make a demonstration of it.
 
         Args:
-            once: the request's key and what it will be answered, where all parts answer.
+            once: the request's idempotency key and its response, where all parts are available.
+
+        Returns:
+            What is stored, and the unavailable parts, to which it is delivered later.
 
         Raises:
-            UnsupportedLabelSpace, InvalidLabel: unknown.
-            DialogueNotFound, UtteranceNotFound: there is none.
-            DialogueChanged: the dialogue is another than expected.
-            DialogueFull: it has been written to as often as it may.
-            TooManyDemonstrations: the tenant has as many as it may.
-            AlreadyAnswered: the key has an answer.
+            UnsupportedLabelSpace, InvalidLabel: the label space or the label is unknown.
+            DialogueNotFound, UtteranceNotFound: it does not exist.
+            DialogueChanged: the dialogue's version is not the expected one.
+            DialogueFull: the dialogue has reached its limit of writes.
+            TooManyDemonstrations: the tenant has reached its limit.
+            AlreadyAnswered: the key already has a response.
             DatabaseUnavailable: nothing is stored.
         """
-        found = None
+        own_space = None
         if self.own is not None and label_space.casefold() not in self.label_spaces:
-            found = await self.own.described(tenant, label_space.casefold())
-        space = found or known_label_space(self.label_spaces, label_space)
+            own_space = await self.own.described(tenant, label_space.casefold())
+        space = own_space or known_label_space(self.label_spaces, label_space)
         try:
             name = space.label(label).name
         except UnknownLabel as error:
@@ -105,7 +106,7 @@ class Corrector:
         with (
             counted(self.under_way, tenant, int(may_begin)),
             to_the_end(),
-        ):  # what is stored is told
+        ):  # what is stored is also delivered
             stored = await self.sessions.corrections.put(
                 tenant,
                 dialogue_id,
@@ -120,21 +121,21 @@ class Corrector:
             return stored, await self.deliver([stored.pending])
 
     @asynccontextmanager
-    async def room(self, tenant: str, more: int) -> AsyncIterator[None]:
-        """Room for so many more demonstrations of a tenant's, which are added inside the block.
+    async def room(self, tenant: str, count: int) -> AsyncIterator[None]:
+        """Reserve room for demonstrations of a tenant, which are added inside the block.
 
-        Those that replace others are counted as well; while the store does not answer, none are.
+        Those that replace others count, too; while the store is unavailable, none do.
 
         Raises:
-            TooManyDemonstrations: it may not have so many.
+            TooManyDemonstrations: they would exceed the tenant's limit.
         """
         room = await self._room(tenant)
-        if more > room:
+        if count > room:
             raise TooManyDemonstrations(
-                f"there is room for {room} more demonstrations of yours, not for {more} "
+                f"there is room for {room} more demonstrations of yours, not for {count} "
                 f"(limit {self.most_demonstrations})"
             )
-        with counted(self.under_way, tenant, more):
+        with counted(self.under_way, tenant, count):
             yield
 
     async def _room(self, tenant: str) -> int:
@@ -153,19 +154,19 @@ class Corrector:
         expected: Expected | None = None,
         once: Once[None] | None = None,
     ) -> Corrected:
-        """Forget what a person said that an utterance carries, and the demonstration with it.
+        """Remove the correction of an utterance, and its demonstration.
 
         Raises:
-            DialogueNotFound, UtteranceNotFound, CorrectionNotFound: there is none.
-            DialogueChanged: the dialogue is another than expected.
-            AlreadyAnswered: the key has an answer.
+            DialogueNotFound, UtteranceNotFound, CorrectionNotFound: it does not exist.
+            DialogueChanged: the dialogue's version is not the expected one.
+            AlreadyAnswered: the key already has a response.
             DatabaseUnavailable: nothing is changed.
         """
         corrections = self.sessions.corrections
         with to_the_end():
-            found = await corrections.remove(tenant, dialogue_id, index, expected, once)
-            await self.deliver([found.pending])
-        return found
+            removed = await corrections.remove(tenant, dialogue_id, index, expected, once)
+            await self.deliver([removed.pending])
+        return removed
 
     async def erase(
         self,
@@ -174,10 +175,10 @@ class Corrector:
         expected: Expected | None = None,
         once: Once[None] | None = None,
     ) -> None:
-        """Erase a dialogue with all that belongs to it, the demonstrations made of it too.
+        """Erase a dialogue with everything that belongs to it, including its demonstrations.
 
-        Those that were to go before and have not gone go with it: another process may have begun
-        the erasure, or have taken a correction back, and have ended.
+        Demonstrations that should have been deleted earlier are deleted, too: another process may
+        have stopped after it began the erasure or removed a correction.
 
         Raises:
             As `SessionStore.delete`.
@@ -187,47 +188,50 @@ class Corrector:
             await self.deliver(await self.sessions.deliveries.unwanted(tenant))
 
     async def deliver(self, pending: Iterable[Pending]) -> tuple[str, ...]:
-        """Have demonstrations as their corrections say; the parts that did not answer.
+        """Update demonstrations to match their corrections.
+
+        Returns:
+            The unavailable parts.
 
         Raises:
             DatabaseUnavailable: some are not delivered.
         """
         try:
-            for each in pending:
-                async with self.locks.of(each.tenant, each.demonstration_id):
-                    await self._deliver(each)
+            for delivery in pending:
+                async with self.locks.of(delivery.tenant, delivery.demonstration_id):
+                    await self._deliver(delivery)
         except DemonstrationsUnavailable as error:
-            log.warning("corrections are to be delivered later: %s", error)
+            log.warning("corrections will be delivered later: %s", error)
             return (DEGRADED_DEMONSTRATIONS,)
         return ()
 
     async def deliver_all(self) -> None:
-        """Deliver whatever could not be delivered before, as far as that is possible now.
+        """Deliver what could not be delivered before, as far as possible.
 
         Raises:
             DatabaseUnavailable: some are not delivered.
         """
-        while found := await self.sessions.deliveries.pending(_PORTION):
-            if await self.deliver(found) or len(found) < _PORTION:
+        while pending := await self.sessions.deliveries.pending(_PORTION):
+            if await self.deliver(pending) or len(pending) < _PORTION:
                 return
 
-    def _is_shown(self, wanted: Demonstration) -> bool:
-        return isinstance(self.label_spaces.get(wanted.label_space), LabelSpace)
+    def _is_shown(self, demonstration: Demonstration) -> bool:
+        return isinstance(self.label_spaces.get(demonstration.label_space), LabelSpace)
 
     async def _deliver(self, pending: Pending) -> None:
-        left: Pending | None = pending
-        while left is not None:
-            wanted = await self.sessions.deliveries.wanted(left)
-            if wanted is not None and self._is_shown(wanted.demonstration):
-                texts = (*wanted.before, wanted.demonstration.text)
+        remaining: Pending | None = pending
+        while remaining is not None:
+            target = await self.sessions.deliveries.wanted(remaining)
+            if target is not None and self._is_shown(target.demonstration):
+                texts = (*target.before, target.demonstration.text)
                 *before, vector = await asyncio.gather(
                     *(self.encoder.encode(text, Priority.INTERACTIVE) for text in texts)
                 )
                 correction = Correction(
-                    wanted.demonstration, context_of(before), wanted.corrected_at.timestamp()
+                    target.demonstration, context_of(before), target.corrected_at.timestamp()
                 )
-                await self.store.add_correction(correction, vector, left.tenant)
+                await self.store.add_correction(correction, vector, remaining.tenant)
             else:
                 with suppress(DemonstrationNotFound):
-                    await self.store.delete(left.demonstration_id, left.tenant)
-            left = await self.sessions.deliveries.delivered(left)
+                    await self.store.delete(remaining.demonstration_id, remaining.tenant)
+            remaining = await self.sessions.deliveries.delivered(remaining)

@@ -1,6 +1,6 @@
 """Background work: erase what has expired, deliver what could not be delivered.
 
-Each of several processes on one database does it; they do not get in each other's way.
+Every process on a database does it; they do not interfere with each other.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from service.settings import Sessions
 
 log = logging.getLogger(__name__)
 
-# Erased in one transaction, which keeps other writers waiting on SQLite; of long dialogues fewer.
+# Erased per transaction, during which other writers wait on SQLite; fewer if dialogues are long.
 _DIALOGUES = 20
 _ANSWERS = 200
 _JOBS = 5
@@ -25,11 +25,11 @@ _JOBS = 5
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """Keeps the database and the demonstrations as the settings say.
+    """Keeps the database and the demonstrations as configured.
 
     Attributes:
-        receiving_s: so long a job may be received; one that is not received by then never will be,
-            as its process has ended.
+        receiving_s: seconds in which a job must be received; one that is not by then is abandoned,
+            as its process has stopped.
     """
 
     sessions: SessionStore
@@ -39,20 +39,20 @@ class Housekeeping:
     receiving_s: float = 600.0
 
     async def run(self) -> None:
-        """Do it at once and then again and again; never returns, and no failure ends it."""
+        """Repeat `do` for ever, starting at once; no failure ends it."""
         while True:
             try:
                 await self.do()
             except ServiceError as error:
-                log.warning("housekeeping goes on later: %s", error)
+                log.warning("housekeeping will be retried: %s", error)
             except Exception:
-                log.exception("housekeeping failed; it goes on later")
+                log.exception("housekeeping failed and will be retried")
             await asyncio.sleep(self.settings.housekeeping_interval_s)
 
     async def do(self) -> None:
-        """Do all that is to be done by now.
+        """Do everything that is due.
 
-        First what a process before this one may have left undone.
+        That begins with what an earlier process may have left undone.
 
         Raises:
             DatabaseUnavailable: some of it is not done.
@@ -76,7 +76,7 @@ class Housekeeping:
     async def _erase_dialogues(self, before: datetime) -> None:
         while True:
             erased = await self.sessions.erase_before(before, _DIALOGUES)
-            for each in erased:
-                await self.corrector.deliver(each.pending)
+            for dialogue in erased:
+                await self.corrector.deliver(dialogue.pending)
             if not erased:
                 return

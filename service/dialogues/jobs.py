@@ -16,19 +16,19 @@ from service.side_by_side import first_failure
 log = logging.getLogger(__name__)
 
 LEASE_S = 30.0
-# Between two looks for work, and after a part that answers need was away.
+# The pause before the next look for work, and after a required part was unavailable.
 PAUSE_S = 1.0
 
 Score = Callable[[str, str, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
-"""From tenant, label space and a stored dialogue to its result, which has an `error` or not.
+"""Scores a stored dialogue, given tenant and label space; the result may have an `error`.
 
-Raises Unavailable where nobody can answer now.
+Raises Unavailable if a required part is unavailable.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
-    """One of those that share the work; each process on the database has one."""
+    """A worker for stored jobs; each process on the database has one, and they share the jobs."""
 
     jobs: Jobs
     score: Score
@@ -36,22 +36,22 @@ class JobRunner:
     pause_s: float = PAUSE_S
 
     async def run(self) -> None:
-        """Work whenever there is something to do; never returns, and no failure ends it."""
+        """Work for ever, whenever there is work; no failure ends it."""
         while True:
             try:
                 if await self.work():
                     continue
             except ServiceError as error:
-                log.warning("jobs go on later: %s", error)
+                log.warning("jobs will be retried: %s", error)
             except Exception:
-                log.exception("a part of a job failed; it is tried again")
+                log.exception("a portion of a job failed and will be retried")
             await asyncio.sleep(self.pause_s)
 
     async def work(self) -> bool:
-        """Score one portion; False: there is none.
+        """Score one portion; False if there is none.
 
         Raises:
-            Unavailable: a part does not answer; the portion is left to whoever is next.
+            Unavailable: a required part is unavailable; the portion is released.
         """
         work = await self.jobs.claim(self.lease_s)
         if work is None:
@@ -61,7 +61,7 @@ class JobRunner:
         except (ServiceError, asyncio.CancelledError):
             with suppress(ServiceError):
                 await self.jobs.release(work)
-            raise  # what nobody foresaw keeps the lease: other portions go first for a while
+            raise  # an unexpected error keeps the lease, so that other portions go first
         return True
 
     async def _do(self, work: Work) -> None:
@@ -73,16 +73,17 @@ class JobRunner:
             results = doing.result()
         finally:
             doing.cancel()
-        failed = sum("error" in each for each in results)
-        lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in results)
+        failed = sum("error" in result for result in results)
+        options = orjson.OPT_APPEND_NEWLINE
+        lines = b"".join(orjson.dumps(result, option=options) for result in results)
         await self.jobs.finish(work, lines.decode(), len(results), failed)
 
     async def _scored(self, work: Work) -> list[dict[str, Any]]:
-        given = orjson.loads(work.dialogues)
+        dialogues = orjson.loads(work.dialogues)
         with first_failure(rather=Unavailable):
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self.score(work.tenant, work.label_space, each))
-                    for each in given
+                    group.create_task(self.score(work.tenant, work.label_space, dialogue))
+                    for dialogue in dialogues
                 ]
         return [task.result() for task in tasks]

@@ -1,14 +1,14 @@
-"""Locks within this process: one turn of a dialogue, one request of a key at a time."""
+"""Locks within this process: one turn per dialogue, one request per key at a time."""
 
 import asyncio
 from weakref import WeakValueDictionary
 
 
 class NamedLocks:
-    """A lock for each name of each tenant, kept only while somebody holds it or waits for it.
+    """A lock per tenant and name, which exists only while a task holds it or waits for it.
 
-    Taking turns saves the work of labelling an utterance twice. That two processes do not append
-    the same index, or answer the same key, is the store's affair.
+    They only save duplicate work: the store ensures that two processes do not append at the same
+    index or respond to the same key.
     """
 
     def __init__(self) -> None:

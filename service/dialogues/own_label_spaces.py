@@ -1,7 +1,7 @@
-"""Label spaces of tenants: stored, fitted, and found by every process.
+"""Label spaces of tenants: stored, fitted, and available to every process.
 
-What was put lies in the database with what was made of it, so that every process answers alike. A
-process asks which edition there is whenever a label space is named: a change is seen at once.
+The database stores a definition with what was fitted to it, so that every process predicts the
+same. A process checks the current edition whenever a label space is named: changes apply at once.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ from service.sessions.label_spaces import (
 from service.side_by_side import together
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
-"""What a label space of a tenant's own may be called."""
+"""The names that a tenant's own label space may have."""
 
-# Of one tenant; each is some tens of kilobytes.
+# Per tenant; each takes some tens of kilobytes.
 MOST_LABEL_SPACES = 50
-# In memory, of all tenants.
-_KEPT = 200
+# In memory, over all tenants.
+_CACHED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A label space as it was put.
+    """A label space that was stored.
 
     Attributes:
-        left_out: what its examples were taken for while they were left out; None: it has none.
+        left_out: how its examples were recognized while left out; None: it has no examples.
     """
 
     label_space: OwnLabelSpace | DerivedLabelSpace
@@ -56,7 +56,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Cached:
     mark: str
     label_space: OwnLabelSpace | DerivedLabelSpace
 
@@ -66,7 +66,7 @@ class OwnLabelSpaces:
     """Tenants' own label spaces.
 
     Attributes:
-        shipped: the names that nobody may take.
+        shipped: the names of shipped label spaces, which tenants cannot use.
     """
 
     recognizer: Recognizer
@@ -75,40 +75,40 @@ class OwnLabelSpaces:
     shipped: frozenset[str]
     places: Places
     locks: NamedLocks = field(default_factory=NamedLocks)
-    _kept: LRUCache[tuple[str, str], _Kept] = field(default_factory=lambda: LRUCache(_KEPT))
+    _cache: LRUCache[tuple[str, str], _Cached] = field(default_factory=lambda: LRUCache(_CACHED))
 
     async def put_examples(
         self, tenant: str, name: str, title: str, labels: Sequence[OwnLabel]
     ) -> Put:
-        """Keep labels with a sentence and examples each, in place of what had this name.
+        """Create or replace a label space of labels with a sentence and examples each.
 
         Raises:
-            LabelSpaceShipped: the name is taken.
-            InvalidLabelSpace: an example is there twice.
-            LabelsNotApart: the examples do not tell the labels apart; nothing is kept.
-            TooManyLabelSpaces: the tenant has as many as it may.
+            LabelSpaceShipped: the name belongs to a shipped label space.
+            InvalidLabelSpace: an example occurs twice.
+            LabelsNotApart: the examples do not tell the labels apart; nothing is stored.
+            TooManyLabelSpaces: the tenant has reached its limit.
             Overloaded, EngineUnavailable, DemonstrationsUnavailable, DatabaseUnavailable: a part
-                does not answer; nothing is kept.
+                is unavailable; nothing is stored.
         """
         self._check_name(name)
         _check_examples(labels)
-        names = await self.names(tenant)  # before examples are read, which takes long
+        names = await self.names(tenant)  # before the slow reading of examples
         if name not in names and len(names) >= MOST_LABEL_SPACES:
             raise too_many_label_spaces(MOST_LABEL_SPACES)
-        classifier, found, gold = await self._fit(tenant, labels)
-        fault = few_shot.why_not_apart(found, gold, [label.name for label in labels])
+        classifier, predicted, gold = await self._fit(tenant, labels)
+        fault = few_shot.why_not_apart(predicted, gold, [label.name for label in labels])
         if fault is not None:
             raise LabelsNotApart(fault)
         space = OwnLabelSpace(name, title, tuple(labels), self._source, classifier)
         definition = {
             "title": title,
             "labels": [
-                {"name": each.name, "sentence": each.sentence, "examples": each.examples}
-                for each in labels
+                {"name": label.name, "sentence": label.sentence, "examples": label.examples}
+                for label in labels
             ],
         }
         await self._put(tenant, space, definition, self._model, _fitted(classifier))
-        return Put(space, few_shot.left_out(found, gold))
+        return Put(space, few_shot.left_out(predicted, gold))
 
     async def put_sums(
         self,
@@ -118,14 +118,14 @@ class OwnLabelSpaces:
         source: str,
         sums: Mapping[str, Mapping[str, float]],
     ) -> Put:
-        """Keep a derived label space, in place of what had this name.
+        """Create or replace a derived label space.
 
         Raises:
-            LabelSpaceShipped: the name is taken.
+            LabelSpaceShipped: the name belongs to a shipped label space.
             UnsupportedLabelSpace: the bundle was not trained on the source.
-            InvalidLabelSpace: the sums are not of every label of the source, each as a whole.
-            TooManyLabelSpaces: the tenant has as many as it may.
-            DatabaseUnavailable: nothing is kept.
+            InvalidLabelSpace: the sums do not distribute every label of the source completely.
+            TooManyLabelSpaces: the tenant has reached its limit.
+            DatabaseUnavailable: nothing is stored.
         """
         self._check_name(name)
         trained = supported_label_space(
@@ -138,33 +138,33 @@ class OwnLabelSpaces:
         definition = {
             "title": title,
             "derived_from": trained.name,
-            "labels": [{"name": each.name, "of": dict(each.of)} for each in space.labels],
+            "labels": [{"name": label.name, "of": dict(label.of)} for label in space.labels],
         }
         await self._put(tenant, space, definition, None, None)
         return Put(space, None)
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
-        """A label space of a tenant's to answer in, by its name in lower case; None: it has none.
+        """A tenant's label space for predictions, by its name in lower case; None: there is none.
 
-        Its labels have no text: `described` has it.
+        Its labels have no sentences and examples; `described` returns these.
 
         Raises:
             DatabaseUnavailable: it cannot be looked up.
-            EngineUnavailable, DemonstrationsUnavailable: its examples have to be fitted to another
-                model first, and a part does not answer.
+            EngineUnavailable, DemonstrationsUnavailable: the model has changed, so the examples
+                must be fitted again, and a part is unavailable.
         """
         if not _may_be_called(name):
             return None
         mark = await self.stored.mark(tenant, name)
         if mark is None:
             return None
-        kept = self._kept.get((tenant, name))
-        if kept is not None and kept.mark == mark:
-            return kept.label_space
+        cached = self._cache.get((tenant, name))
+        if cached is not None and cached.mark == mark:
+            return cached.label_space
         async with self.locks.of(tenant, name):
-            kept = self._kept.get((tenant, name))
-            if kept is not None and kept.mark == mark:
-                return kept.label_space
+            cached = self._cache.get((tenant, name))
+            if cached is not None and cached.mark == mark:
+                return cached.label_space
             stored = await self.stored.find(tenant, name)
             if stored is None:
                 return None
@@ -172,7 +172,7 @@ class OwnLabelSpaces:
             return None if space is None else self._keep(tenant, stored.mark, space)
 
     async def described(self, tenant: str, name: str) -> OwnLabels | DerivedLabelSpace | None:
-        """A label space of a tenant's as it was put, by its name in lower case; None: it has none.
+        """A tenant's label space as defined, by its name in lower case; None: there is none.
 
         Raises:
             DatabaseUnavailable: it cannot be looked up.
@@ -181,7 +181,7 @@ class OwnLabelSpaces:
         return None if stored is None else self._described(stored)
 
     async def names(self, tenant: str) -> Sequence[str]:
-        """What those that a tenant has are called, in order.
+        """The names of a tenant's label spaces, in order.
 
         Raises:
             DatabaseUnavailable: they cannot be looked up.
@@ -189,30 +189,30 @@ class OwnLabelSpaces:
         return await self.stored.names(tenant)
 
     async def all(self, tenant: str) -> list[OwnLabels | DerivedLabelSpace]:
-        """Those that a tenant has, as they were put, by name.
+        """A tenant's label spaces as defined, in order of their names.
 
         Raises:
             DatabaseUnavailable: they cannot be looked up.
         """
-        found = [await self.described(tenant, name) for name in await self.names(tenant)]
-        return [each for each in found if each is not None]
+        spaces = [await self.described(tenant, name) for name in await self.names(tenant)]
+        return [space for space in spaces if space is not None]
 
     async def delete(self, tenant: str, name: str) -> None:
-        """Erase a label space, its examples and what was made of them.
+        """Erase a label space, its examples and what was fitted to them.
 
         Raises:
-            LabelSpaceShipped: it is everybody's.
-            LabelSpaceNotFound: the tenant has none of this name.
+            LabelSpaceShipped: the name belongs to a shipped label space.
+            LabelSpaceNotFound: the tenant has no label space with this name.
             DatabaseUnavailable: it is still there.
         """
         self._check_name(name)
-        self._kept.pop((tenant, name), None)
+        self._cache.pop((tenant, name), None)
         await self.stored.delete(tenant, name)
-        self._kept.pop((tenant, name), None)  # somebody may have asked for it meanwhile
+        self._cache.pop((tenant, name), None)  # a request may have cached it meanwhile
 
     @property
     def _source(self) -> LabelSpace:
-        """The label space in which the model is asked of lines and examples."""
+        """The label space in which the model reads lines and examples."""
         names = self.recognizer.bundle.label_spaces
         return self.recognizer.label_spaces[UNIFIED if UNIFIED in names else next(iter(names))]
 
@@ -242,63 +242,69 @@ class OwnLabelSpaces:
     def _keep(
         self, tenant: str, mark: str, space: OwnLabelSpace | DerivedLabelSpace
     ) -> OwnLabelSpace | DerivedLabelSpace:
-        """Keep what answers need: no text, which another process may have been told to erase."""
+        """Cache a label space without its texts, which another process may be asked to erase."""
         if isinstance(space, OwnLabelSpace):
-            labels = tuple(replace(each, sentence="", examples=()) for each in space.labels)
+            labels = tuple(replace(label, sentence="", examples=()) for label in space.labels)
             space = replace(space, labels=labels)
-        self._kept[tenant, space.name] = _Kept(mark, space)
+        self._cache[tenant, space.name] = _Cached(mark, space)
         return space
 
     def _described(self, stored: StoredLabelSpace) -> OwnLabels | DerivedLabelSpace | None:
-        """What is stored; None: it is derived from a label space that there is no more."""
-        said = orjson.loads(stored.definition)
-        if "derived_from" in said:
-            source = self.recognizer.label_spaces.get(said["derived_from"])
-            sums = {each["name"]: each["of"] for each in said["labels"]}
+        """The stored label space; None: the source that it is derived from no longer exists."""
+        definition = orjson.loads(stored.definition)
+        if "derived_from" in definition:
+            source = self.recognizer.label_spaces.get(definition["derived_from"])
+            sums = {label["name"]: label["of"] for label in definition["labels"]}
             if source is None:
                 return None
             try:
-                return derive(stored.name, said["title"], source, sums)
-            except LabelSpaceError:  # the source has other labels by now
+                return derive(stored.name, definition["title"], source, sums)
+            except LabelSpaceError:  # the labels of the source have changed
                 return None
         labels = tuple(
-            OwnLabel(each["name"], each["sentence"], tuple(each["examples"]))
-            for each in said["labels"]
+            OwnLabel(label["name"], label["sentence"], tuple(label["examples"]))
+            for label in definition["labels"]
         )
-        return OwnLabels(stored.name, said["title"], labels, self._source)
+        return OwnLabels(stored.name, definition["title"], labels, self._source)
 
     async def _opened(
         self, tenant: str, stored: StoredLabelSpace
     ) -> OwnLabelSpace | DerivedLabelSpace | None:
-        """The same, with what was learnt from its examples, by the model that is served."""
-        found = self._described(stored)
-        if not isinstance(found, OwnLabels):
-            return found
+        """The stored label space with its classifier, fitted to the served model."""
+        space = self._described(stored)
+        if not isinstance(space, OwnLabels):
+            return space
         if stored.fitted is not None and stored.fitted_for == self._model:
-            classifier = _classifier(stored.fitted, len(found.labels))
+            classifier = _classifier(stored.fitted, len(space.labels))
         else:
-            classifier, _, _ = await self._fit(tenant, found.labels)
+            classifier, _, _ = await self._fit(tenant, space.labels)
             await self.stored.fit_again(tenant, stored, self._model, _fitted(classifier))
-        return OwnLabelSpace(found.name, found.title, found.labels, found.source, classifier)
+        return OwnLabelSpace(space.name, space.title, space.labels, space.source, classifier)
 
     async def _fit(
         self, tenant: str, labels: Sequence[OwnLabel]
     ) -> tuple[FewShot, few_shot.Floats, few_shot.Places]:
-        """Ask model and encoder about every example, and learn the labels from that."""
+        """Fit a classifier to the features of every example and sentence.
+
+        Returns:
+            The classifier; its scores of the examples, each left out in turn; their labels.
+        """
         examples = [text for label in labels for text in label.examples]
         gold = np.repeat(np.arange(len(labels)), [len(label.examples) for label in labels])
-        known, sentences = await together(
+        features, sentences = await together(
             together(*(self._features(tenant, text) for text in examples)),
-            together(*(self.encoder.encode(each.sentence, Priority.BATCH) for each in labels)),
+            together(*(self.encoder.encode(label.sentence, Priority.BATCH) for label in labels)),
         )
         size = len(self._source.labels)
-        described = np.stack([few_shot.of_sentence(each, size) for each in sentences])
-        classifier, found = await asyncio.to_thread(few_shot.fit, np.stack(known), gold, described)
-        return classifier, found, gold
+        described = np.stack([few_shot.of_sentence(vector, size) for vector in sentences])
+        classifier, predicted = await asyncio.to_thread(
+            few_shot.fit, np.stack(features), gold, described
+        )
+        return classifier, predicted, gold
 
     async def _features(self, tenant: str, text: str) -> few_shot.Floats:
         async with self.places.of(Priority.BATCH, tenant):
-            vector, read = await together(
+            vector, recognition = await together(
                 self.encoder.encode(text, Priority.BATCH),
                 self.recognizer.recognize(
                     [Line(0, text)],
@@ -308,24 +314,24 @@ class OwnLabelSpaces:
                     corrected=False,
                 ),
             )
-        return few_shot.features(vector, read.prediction.probabilities)
+        return few_shot.features(vector, recognition.prediction.probabilities)
 
 
 def _may_be_called(name: str) -> bool:
-    """Whether a label space may have been put by a name: not every database looks for any other."""
+    """Whether a label space may have a name: not every database accepts others in a query."""
     return re.fullmatch(NAME_PATTERN, name) is not None
 
 
 def _check_examples(labels: Sequence[OwnLabel]) -> None:
-    seen: dict[str, str] = {}
+    labels_of: dict[str, str] = {}
     for label in labels:
         for number, text in enumerate(label.examples, 1):
-            said = " ".join(text.casefold().split())
-            if said in seen:
+            normalized = " ".join(text.casefold().split())
+            if (other := labels_of.get(normalized)) is not None:
                 raise InvalidLabelSpace(
-                    f"example {number} of {label.name!r} says the same as one of {seen[said]!r}"
+                    f"example {number} of {label.name!r} says the same as one of {other!r}"
                 )
-            seen[said] = label.name
+            labels_of[normalized] = label.name
 
 
 def _fitted(classifier: FewShot) -> str:
@@ -334,6 +340,6 @@ def _fitted(classifier: FewShot) -> str:
 
 
 def _classifier(fitted: str, labels: int) -> FewShot:
-    said = orjson.loads(fitted)
-    weights = np.frombuffer(base64.b64decode(said["weights"]), "<f8").reshape(-1, labels)
-    return FewShot(weights.astype(np.float64), said["scale"])
+    document = orjson.loads(fitted)
+    weights = np.frombuffer(base64.b64decode(document["weights"]), "<f8").reshape(-1, labels)
+    return FewShot(weights.astype(np.float64), document["scale"])

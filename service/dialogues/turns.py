@@ -1,7 +1,7 @@
 """One turn of a stored dialogue: predict the emotion, then store both in one write.
 
-The answer leaves when utterance and prediction are on disk; a turn that fails leaves no trace. The
-turn after the last one can be forecast; nothing is stored of that.
+The response is sent when utterance and prediction are on disk; a turn that fails leaves no trace.
+The next turn can be forecast; a forecast is not stored.
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from service.sessions.store import Conflict, SessionStore
 from service.sessions.versions import Expected
 from service.tracing.stages import Stage, stage
 
-# Within a process turns wait for each other; only another process can get in between. Each attempt
-# labels the utterance anew, and ten lost in a row mean that the dialogue is written to faster than
-# that: its clients are told to come back.
+# Within a process turns wait for each other; only another process can interfere. Each attempt
+# labels the utterance again; ten lost in a row mean that others write to the dialogue faster than
+# that, and the client must retry later.
 _ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What was predicted of the utterance that would be a dialogue's next one, at `index`."""
+    """The prediction for the utterance that would come next in a dialogue, at `index`."""
 
     index: int
     recognition: Recognition
@@ -38,7 +38,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A turn that is stored, and what was found for it, with what the prompt showed."""
+    """A stored turn, and its recognition with the demonstrations of the prompt."""
 
     appended: Appended
     document: RecognitionDocument
@@ -46,7 +46,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class TurnTaker:
-    """Appends labelled utterances to stored dialogues, one at a time in each dialogue.
+    """Appends labelled utterances to stored dialogues, one at a time per dialogue.
 
     Attributes:
         most_utterances: how many a dialogue may have.
@@ -70,21 +70,21 @@ class TurnTaker:
         expected: Expected | None = None,
         once: Once[StoredUtterance] | None = None,
     ) -> Taken:
-        """Label an utterance in the light of the dialogue so far and append it.
+        """Label an utterance in the context of the dialogue so far and append it.
 
         Args:
-            description: what the scene looks like, where that is known.
-            expected: what the dialogue must be; None: anything, or nothing yet.
-            once: the request's key and what it will be answered.
+            description: what the scene looks like, if known.
+            expected: the dialogue's expected version; None: any, including a new dialogue.
+            once: the request's idempotency key and its response.
 
         Raises:
-            UnsupportedLabelSpace: as the answerer says; nothing is stored.
-            Overloaded: too many wait for the engine; nothing is stored.
-            EngineUnavailable, DatabaseUnavailable: a part does not answer; nothing is stored.
-            DialogueChanged: it is another than expected, or not there; nothing is stored.
-            AlreadyAnswered: another process was asked the same and was faster.
-            IdempotencyKeyReused: another process has answered another request with the key.
-            DialogueFull: it has as many utterances as it may.
+            UnsupportedLabelSpace: as the answerer raises it; nothing is stored.
+            Overloaded: the queue for the engine is full; nothing is stored.
+            EngineUnavailable, DatabaseUnavailable: a part is unavailable; nothing is stored.
+            DialogueChanged: the dialogue has another version, or does not exist; nothing is stored.
+            AlreadyAnswered: another process completed the same request first.
+            IdempotencyKeyReused: another process completed another request with the key.
+            DialogueFull: the dialogue has reached its limit of utterances.
             DialogueBusy: other processes kept appending first; nothing is stored.
         """
         space = await self.answerer.label_space(label_space, tenant)
@@ -114,19 +114,19 @@ class TurnTaker:
                     recognition = await self.answerer.recognize(
                         lines, space, first=tail.first, tenant=tenant
                     )
-                found = document(recognition, self.answerer.bundle)
+                recognized = document(recognition, self.answerer.bundle)
                 try:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
                             tail,
                             text=text,
                             label_space=space.name,
-                            prediction=without_texts(cast(dict[str, Any], found)),
+                            prediction=without_texts(cast(dict[str, Any], recognized)),
                             description=description,
                             expected=version,
                             once=once,
                         )
-                        return Taken(appended, found)
+                        return Taken(appended, recognized)
                 except Conflict:
                     await self.sessions.raise_if_answered(once)
         finally:
@@ -136,15 +136,15 @@ class TurnTaker:
     async def forecast(
         self, tenant: str, dialogue_id: str, speaker: str, label_space: str
     ) -> Forecast:
-        """Predict the emotion of what a speaker, of the dialogue so far or new to it, says next.
+        """Predict the emotion of the next turn of a speaker, who may be new to the dialogue.
 
-        It goes by the dialogue as it is stored and waits for no turn under way.
+        It uses the dialogue as stored and does not wait for turns in progress.
 
         Raises:
-            UnsupportedLabelSpace, ForecastNotSupported: as the answerer says.
-            DialogueNotFound: no dialogue has this id; there is nothing to go by.
-            Overloaded: too many wait for the engine.
-            EngineUnavailable, DatabaseUnavailable: a part does not answer.
+            UnsupportedLabelSpace, ForecastNotSupported: as the answerer raises them.
+            DialogueNotFound: no dialogue has this id.
+            Overloaded: the queue for the engine is full.
+            EngineUnavailable, DatabaseUnavailable: a part is unavailable.
         """
         space = await self.answerer.label_space(label_space, tenant)
         with stage(Stage.STORE):
@@ -152,7 +152,7 @@ class TurnTaker:
                 tenant, dialogue_id, speaker, self.answerer.history_lines
             )
         async with self.places.of(Priority.INTERACTIVE, tenant):
-            found = await self.answerer.forecast(
+            recognition = await self.answerer.forecast(
                 tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
             )
-        return Forecast(tail.length, found)
+        return Forecast(tail.length, recognition)

@@ -1,5 +1,5 @@
-"""Tries each part as `serve` would, and says what is wrong and what to do; changes nothing.
+"""Checks each part as `serve` would use it, and says what is wrong and what to do; changes nothing.
 
-What a start makes by itself, such as the tables of a new database, is not made here, and is no
-fault.
+What a start creates by itself, such as the tables of a new database, is neither created here nor
+reported as a fault.
 """

@@ -10,15 +10,15 @@ from service.settings import Settings
 
 
 def keys(settings: Settings) -> str:
-    """Whether there are good ones, where they are needed."""
+    """Check that valid keys exist where they are needed."""
     file = settings.keys_file
     try:
         open_keyring(file, settings.host, allow_anonymous=settings.allow_anonymous)
-        found = () if file is None else read_keys(file)
+        entries = () if file is None else read_keys(file)
     except KeysError as error:
-        what, colon, remedy = str(error).rpartition(": set ")
+        detail, colon, remedy = str(error).rpartition(": set ")
         if colon:
-            raise Fault(what, f"set {remedy}") from None
+            raise Fault(detail, f"set {remedy}") from None
         raise Fault(
             str(error),
             "correct the file, or ERC_KEYS_FILE; `instructerc keys new` makes an entry",
@@ -32,21 +32,21 @@ def keys(settings: Settings) -> str:
             "warning",
         )
     now = datetime.now(UTC)
-    good = [key for key in found if key.not_after is None or key.not_after > now]
-    if not good:
+    valid = [key for key in entries if key.not_after is None or key.not_after > now]
+    if not valid:
         raise Fault(
-            f"none of the {len(found)} keys in {file} is good any more",
+            f"none of the {len(entries)} keys in {file} is valid any more",
             "add one that `instructerc keys new` makes",
             "warning",
         )
-    if (told := writers_of(file)) is not None:
-        what, _, remedy = told.rpartition(": ")
-        raise Fault(what, remedy, "warning")
-    return f"{len(good)} of {len(found)} in {file} are good"
+    if (warning := writers_of(file)) is not None:
+        detail, _, remedy = warning.rpartition(": ")
+        raise Fault(detail, remedy, "warning")
+    return f"{len(valid)} of {len(entries)} in {file} are valid"
 
 
 def port(settings: Settings) -> str:
-    """Whether it can be listened on."""
+    """Check that the service can listen on the port."""
     at = f"{settings.host}:{settings.port}"
     if (why := why_not_free(settings.host, settings.port)) is not None:
         raise Fault(

@@ -24,52 +24,53 @@ _ALL_S = 15.0
 
 
 def database(settings: Settings) -> str:
-    """Look at the tables, and take the lock that a write needs, for a moment."""
+    """Check the tables, and briefly take the lock that a write needs."""
     try:
-        given = settings.database.url.get_secret_value()
-        file, url = sqlite_file(given), make_url(given)
+        configured = settings.database.url.get_secret_value()
+        file, url = sqlite_file(configured), make_url(configured)
         return asyncio.run(_postgresql(url)) if file is None else _sqlite(file)
     except Fault:
         raise
     except ValueError as error:
-        what, _, shape = str(error).partition(": write ")
+        detail, _, shape = str(error).partition(": write ")
         remedy = f"write it as {shape}" if shape else "correct ERC_DATABASE__URL"
-        raise Fault(f"ERC_DATABASE__URL: {what}", remedy) from None
+        raise Fault(f"ERC_DATABASE__URL: {detail}", remedy) from None
     except Exception as error:
         if is_ours(error):
             raise
-        what, _, remedy = cause_of(error, url).rpartition(": ")
-        raise Fault(what, remedy) from error
+        detail, _, remedy = cause_of(error, url).rpartition(": ")
+        raise Fault(detail, remedy) from error
 
 
 def _sqlite(file: Path) -> str:
     if not os.path.lexists(file):
         return f"{file} is not there yet: a start makes it"
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_LOCK_S)) as opened:
-        opened.isolation_level = None
-        opened.execute("BEGIN IMMEDIATE")  # the write lock
+    uri = f"{file.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_S)) as connection:
+        connection.isolation_level = None
+        connection.execute("BEGIN IMMEDIATE")  # the write lock
         try:
-            named = opened.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-            tables = {str(name) for (name,) in named}
+            rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            tables = {str(name) for (name,) in rows}
             versions = []
             if VERSION_TABLE in tables:
-                versions = opened.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+                versions = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
         finally:
-            opened.execute("ROLLBACK")
+            connection.execute("ROLLBACK")
     return _tables(f"the SQLite file {file}", tables, [str(number) for (number,) in versions])
 
 
 async def _postgresql(url: URL) -> str:
-    opened = open_database(url)
+    database = open_database(url)
     try:
-        async with asyncio.timeout(_ALL_S), transactional(opened.engine).connect() as connection:
+        async with asyncio.timeout(_ALL_S), transactional(database.engine).connect() as connection:
             return await _postgresql_tables(connection)
     finally:
-        await opened.close()
+        await database.close()
 
 
 async def _postgresql_tables(connection: AsyncConnection) -> str:
-    found = (
+    row = (
         await connection.execute(
             text(
                 "SELECT current_setting('server_version') AS release,"
@@ -79,43 +80,43 @@ async def _postgresql_tables(connection: AsyncConnection) -> str:
             )
         )
     ).one()
-    where = f'database "{found.database}" of PostgreSQL {found.release}'
-    if found.read_only == "on":
+    where = f'database "{row.database}" of PostgreSQL {row.release}'
+    if row.read_only == "on":
         raise Fault(
             f"{where} cannot be written to, as on a standby",
             "have ERC_DATABASE__URL name the primary",
         )
-    if found.schema is None:
+    if row.schema is None:
         raise Fault(f"{where} has no schema for the tables", "make it, or set the search_path")
     tables = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
-    if VERSION_TABLE not in tables and not found.makes_tables:
+    if VERSION_TABLE not in tables and not row.makes_tables:
         raise Fault(
-            f'in {where} this role may not make tables, in the schema "{found.schema}"',
+            f'in {where} this role may not make tables, in the schema "{row.schema}"',
             "GRANT CREATE on it, or have its owner run `instructerc migrate`",
         )
     versions: list[str] = []
     if VERSION_TABLE in tables:
         numbers = await connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))
         versions = [str(number) for (number,) in numbers]
-    said = _tables(where, tables, versions)
+    detail = _tables(where, tables, versions)
     if ours := sorted(tables & set(metadata.tables)):
-        # It takes the right to write, waits for whoever holds the tables, and changes nothing.
+        # This needs the right to write, waits for other locks on the tables, and changes nothing.
         await connection.execute(text(f"SET LOCAL lock_timeout = {int(1000 * _LOCK_S)}"))
         await connection.execute(text(f"LOCK TABLE {', '.join(ours)} IN ROW EXCLUSIVE MODE"))
-    return said
+    return detail
 
 
 def _tables(where: str, tables: set[str], versions: Sequence[str]) -> str:
-    """What a start finds.
+    """Describe the tables as a start would find them.
 
     Args:
-        versions: those that the table of versions names: one, or none of a new database.
+        versions: the rows of the version table: one, or none in a new database.
     """
     known, ours = _known_versions(), set(metadata.tables)
     if not versions:
-        if others := sorted(ours & tables):
+        if foreign := sorted(ours & tables):
             raise Fault(
-                f"{where} has tables of another program: {', '.join(others)}",
+                f"{where} has tables of another program: {', '.join(foreign)}",
                 "have ERC_DATABASE__URL name a database of the service's own",
             )
         return f"{where} has no tables yet: a start makes them"
@@ -137,7 +138,7 @@ def _tables(where: str, tables: set[str], versions: Sequence[str]) -> str:
 
 
 def _known_versions() -> list[str]:
-    """Of the tables, the oldest first."""
+    """The versions of the tables, oldest first."""
     config = Config()
     config.set_main_option("script_location", "service.sessions:migrations")
     scripts = ScriptDirectory.from_config(config).walk_revisions()

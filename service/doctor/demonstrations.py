@@ -28,7 +28,7 @@ _ANSWER_S = 5.0
 
 
 def encoder(_: Settings) -> str:
-    """Load it, and encode a text."""
+    """Load the encoder, and encode a text."""
     try:
         loaded = load_encoder()
         loaded.encode_now(["We won!"])
@@ -43,7 +43,7 @@ def encoder(_: Settings) -> str:
 
 
 def demonstrations(settings: Settings) -> str:
-    """What ships, and the index of it."""
+    """Check the shipped demonstrations and their index."""
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
@@ -52,15 +52,15 @@ def demonstrations(settings: Settings) -> str:
         shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
     except (DemonstrationFormatError, OSError) as error:
         raise Fault(in_words(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
-    edition, many = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
+    edition, contents = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
     if settings.qdrant.url is None:
-        return _embedded(settings.demonstrations.folder.absolute(), edition, many)
-    return asyncio.run(_server(settings.qdrant, edition, many))
+        return _embedded(settings.demonstrations.folder.absolute(), edition, contents)
+    return asyncio.run(_server(settings.qdrant, edition, contents))
 
 
-def _embedded(folder: Path, edition: str, many: str) -> str:
-    """Qdrant's own files are not opened: it would write to them."""
-    new = f"{folder} holds no index yet: a start builds it, of {many}"
+def _embedded(folder: Path, edition: str, contents: str) -> str:
+    """Check the index without opening Qdrant's own files, which would write to them."""
+    new = f"{folder} holds no index yet: a start builds it, of {contents}"
     if not os.path.lexists(folder):
         return new
     another = "have ERC_DEMONSTRATIONS__FOLDER name another folder"
@@ -80,29 +80,29 @@ def _embedded(folder: Path, edition: str, many: str) -> str:
             f"end that, or {another}; a Qdrant server serves many processes",
         ) from None
     except IndexMismatch as error:
-        what, _, remedy = str(error).rpartition("; ")
-        raise Fault(what, remedy) from None
+        detail, _, remedy = str(error).rpartition("; ")
+        raise Fault(detail, remedy) from None
     except OSError as error:
         raise Fault(f"cannot use {folder} ({error.strerror})", f"change it, or {another}") from None
     if card.edition != edition:
-        return f"{folder} holds another edition: a start indexes {many}"
-    return f"{folder} holds the index of {many}, built with {card.encoder}"
+        return f"{folder} holds another edition: a start indexes {contents}"
+    return f"{folder} holds the index of {contents}, built with {card.encoder}"
 
 
 def _try_lock(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
+async def _server(qdrant: Qdrant, edition: str, contents: str) -> str:
     from qdrant_client import AsyncQdrantClient
     from qdrant_client.http.exceptions import UnexpectedResponse
 
     check = "check ERC_QDRANT__URL"
-    at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # no name, no password
+    at = f"Qdrant at {httpx.URL(str(qdrant.url)).netloc.decode()}"  # without user and password
     client = AsyncQdrantClient(
         url=qdrant.url,
         api_key=None if qdrant.api_key is None else qdrant.api_key.get_secret_value(),
@@ -114,7 +114,8 @@ async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
         async with asyncio.timeout(max(_ANSWER_S, qdrant.timeout_s)):
             if not await client.collection_exists(qdrant.collection):
                 return f"{at} has no collection {qdrant.collection} yet: a start makes it"
-            found: Any = (await client.get_collection(qdrant.collection)).config.metadata or {}
+            collection = await client.get_collection(qdrant.collection)
+            metadata: Any = collection.config.metadata or {}
     except TimeoutError:
         raise Fault(f"{at} does not answer in time", f"see that it runs; {check}") from None
     except UnexpectedResponse as error:
@@ -123,26 +124,26 @@ async def _server(qdrant: Qdrant, edition: str, many: str) -> str:
         raise Fault(
             f"{at} answers with status {error.status_code}", f"see its log; {check}"
         ) from None
-    except Exception as error:  # the client lets through errors of httpx, gRPC, pydantic, its own
+    except Exception as error:  # the client raises those of httpx, gRPC, pydantic, and its own
         raise Fault(
             f"{at} is not reached: {_reason(error)}", f"see that it runs; {check}"
         ) from error
     finally:
         await client.close()
-    if (builder := found.get("encoder")) != IDENTITY:
+    if (builder := metadata.get("encoder")) != IDENTITY:
         raise Fault(
             f"{at} has a collection {qdrant.collection} that was built with "
             f"{builder or 'an unknown encoder'}, the encoder is {IDENTITY}",
             "have ERC_QDRANT__COLLECTION name another collection, or delete this one",
         )
-    held = f"{at} has the collection {qdrant.collection}"
-    if found.get("edition") != edition:
-        return f"{held}, of another edition: a start indexes {many}"
-    return f"{held} of {many}, built with {IDENTITY}"
+    detail = f"{at} has the collection {qdrant.collection}"
+    if metadata.get("edition") != edition:
+        return f"{detail}, of another edition: a start indexes {contents}"
+    return f"{detail} of {contents}, built with {IDENTITY}"
 
 
 def _reason(error: Exception) -> str:
-    """An outside error's own words; gRPC's are a page long."""
+    """A foreign error's own message in one line; gRPC's is a page long."""
     details = getattr(error, "details", None)
     if callable(details):
         return plain_line(str(details()))

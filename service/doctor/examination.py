@@ -26,29 +26,30 @@ _PARTS: dict[str, Callable[[Settings], str]] = {
 
 
 def examine(*, with_engine: bool = False) -> Iterator[Check]:
-    """Look at one part after the other, whatever became of those before it.
+    """Check one part after the other, whether or not earlier checks fail.
 
     Args:
         with_engine: start vLLM on the bundle too, which takes as long as a start.
     """
-    given: list[Settings] = []
-    yield check("settings", lambda: _settings(given))
+    loaded: list[Settings] = []
+    yield check("settings", lambda: _settings(loaded))
     yield check("machine", machine)
-    asked = given[0].engine.dtype if given else "auto"
-    yield check("precision", lambda: precision(asked))
+    dtype = loaded[0].engine.dtype if loaded else "auto"
+    yield check("precision", lambda: precision(dtype))
     parts = _PARTS | ({"engine": engine} if with_engine else {})
-    for settings in given:
+    for settings in loaded:
         for name, look in parts.items():
             yield check(name, partial(look, settings))
 
 
-def _settings(given: list[Settings]) -> str:
+def _settings(loaded: list[Settings]) -> str:
     try:
-        given.append(load_settings())
+        loaded.append(load_settings())
     except UnknownSetting as error:
-        what, remedy = str(error), "correct the name or unset it; `instructerc settings` lists all"
+        detail = str(error)
+        remedy = "correct the name or unset it; `instructerc settings` lists all"
     except ValidationError as error:
-        what, remedy = "; ".join(faults_of(error)), "correct the value, or unset it"
+        detail, remedy = "; ".join(faults_of(error)), "correct the value, or unset it"
     else:
         return ", ".join(names_given()) or "none is set"
-    raise Fault(what, f"{remedy}. What depends on settings was not looked at")
+    raise Fault(detail, f"{remedy}. What depends on settings was not looked at")

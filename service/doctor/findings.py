@@ -13,10 +13,10 @@ Status = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found of one part.
+    """The finding for one part.
 
     Attributes:
-        remedy: what to do, where it is not ok.
+        remedy: what to do if the status is not ok.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Check:
 
 
 class Fault(Exception):
-    """A part is not as it is to be."""
+    """A part is not in order."""
 
     def __init__(self, detail: str, remedy: str, status: Status = "failed") -> None:
         super().__init__(detail)
@@ -35,17 +35,17 @@ class Fault(Exception):
 
 
 def check(name: str, look: Callable[[], str]) -> Check:
-    """Look at a part.
+    """Check a part.
 
     Args:
-        look: says what it finds, or raises `Fault`.
+        look: returns what it finds, or raises `Fault`.
     """
     try:
         return Check(name, "ok", look())
     except Fault as fault:
         return Check(name, fault.status, str(fault), fault.remedy)
-    except Exception as error:  # one part that nobody foresaw must not hide the others
-        log.exception("looking at the %s failed", name)
+    except Exception as error:  # an unexpected error in one check must not hide the others
+        log.exception("the check of the %s failed", name)
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         return Check(
             name,
@@ -56,17 +56,17 @@ def check(name: str, look: Callable[[], str]) -> Check:
 
 
 def is_well(checks: Sequence[Check]) -> bool:
-    """Whether the service can start; warnings do not keep it from it."""
-    return all(each.status != "failed" for each in checks)
+    """Whether the service can start, with or without warnings."""
+    return all(check.status != "failed" for check in checks)
 
 
 def as_json(checks: Sequence[Check]) -> str:
     """One document: `{"ok": ..., "checks": [{"name", "status", "detail", "remedy"}]}`."""
-    found = {"ok": is_well(checks), "checks": [asdict(each) for each in checks]}
-    return json.dumps(found, ensure_ascii=False, indent=2)
+    document = {"ok": is_well(checks), "checks": list(map(asdict, checks))}
+    return json.dumps(document, ensure_ascii=False, indent=2)
 
 
-def as_text(found: Check) -> str:
-    """A line of what was found and, where something is wrong, one of what to do."""
-    line = f"{found.status:8} {found.name:14} {found.detail}"
-    return f"{line}\n{'':23} -> {found.remedy}" if found.remedy else line
+def as_text(finding: Check) -> str:
+    """A line with the finding and, if something is wrong, one with the remedy."""
+    line = f"{finding.status:8} {finding.name:14} {finding.detail}"
+    return f"{line}\n{'':23} -> {finding.remedy}" if finding.remedy else line

@@ -1,4 +1,4 @@
-"""Checks of the machine and of what vLLM computes in."""
+"""Checks of the machine and of vLLM's data type on it."""
 
 import os
 import platform
@@ -9,56 +9,56 @@ from service.doctor.findings import Fault
 from service.environment import set_up_vllm
 
 GIB = 2**30
-# What `make serve` takes with the shipped model and its cache of 1 GiB.
+# What `make serve` needs with the shipped model and its cache of 1 GiB.
 _LEAST_MEMORY_BYTES = 3 * GIB
 
 
 def machine() -> str:
-    """Python, the system, its C library, cores and memory."""
+    """Check Python, the system, its C library, cores and memory."""
     system, architecture = platform.system(), platform.machine()
     library, version = platform.libc_ver()
     cores, memory = len(os.sched_getaffinity(0)), _memory_bytes()
-    found = (
+    detail = (
         f"Python {platform.python_version()}, {system} {architecture}, "
         f"{library or 'no glibc'} {version}".rstrip()
         + f", {cores} core{'s' if cores > 1 else ''}, {memory / GIB:.1f} GiB of memory"
     )
     if (system, architecture) != ("Linux", "x86_64"):
-        there = system == "Linux" and architecture == "aarch64"
-        but = (
+        has_packages = system == "Linux" and architecture == "aarch64"
+        reason = (
             "there are packages for this, but it was not tried"
-            if there
+            if has_packages
             else "nothing else was tried"
         )
-        raise Fault(found, f"run it on Linux (x86-64): {but}", "warning")
+        raise Fault(detail, f"run it on Linux (x86-64): {reason}", "warning")
     if library != "glibc":
-        raise Fault(found, "run it where libraries are built for glibc, not on Alpine", "warning")
+        raise Fault(detail, "run it where libraries are built for glibc, not on Alpine", "warning")
     if memory < _LEAST_MEMORY_BYTES:
         raise Fault(
-            found,
+            detail,
             f"give it {_LEAST_MEMORY_BYTES / GIB:.0f} GiB or more: the smallest model with "
             "ERC_ENGINE__KV_CACHE_GIB=1 takes as much",
             "warning",
         )
-    return found
+    return detail
 
 
 def _memory_bytes() -> int:
-    """What this process may take: the machine's, or its control group's."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The memory that this process may use: the machine's, or its control group's limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            found = min(found, int((Path("/sys/fs/cgroup") / limit).read_text("ascii")))
+            memory = min(memory, int((Path("/sys/fs/cgroup") / limit).read_text("ascii")))
         except (OSError, ValueError):  # the other version of control groups, or "max"
             continue
-    return found
+    return memory
 
 
-def precision(asked: Choice = "auto") -> str:
-    """What the engine computes in, and whether the machine multiplies that.
+def precision(choice: Choice = "auto") -> str:
+    """Check the engine's data type, and whether the machine multiplies it natively.
 
     Args:
-        asked: the setting `ERC_ENGINE__DTYPE`.
+        choice: the setting `ERC_ENGINE__DTYPE`.
     """
     set_up_vllm()
     try:
@@ -82,8 +82,8 @@ def precision(asked: Choice = "auto") -> str:
     else:
         name = torch.cpu.get_capabilities().get("cpu_name", "of an unknown kind")
         where = f"the CPU ({name})"
-    computed = compute_type(asked, device)
-    found = f"{version} on {where}, {in_words(computed, device)}"
-    if computed == "bfloat16" and not multiplies_bfloat16(device):
-        raise Fault(found, "unset ERC_ENGINE__DTYPE", "warning" if device == "cpu" else "failed")
-    return found
+    dtype = compute_type(choice, device)
+    detail = f"{version} on {where}, {in_words(dtype, device)}"
+    if dtype == "bfloat16" and not multiplies_bfloat16(device):
+        raise Fault(detail, "unset ERC_ENGINE__DTYPE", "warning" if device == "cpu" else "failed")
+    return detail

@@ -21,7 +21,7 @@ _ANOTHER = "have ERC_BUNDLE name another bundle"
 
 
 def bundle(settings: Settings) -> str:
-    """Its description, its files, whole, and what it was trained with."""
+    """Check the bundle's description, the integrity of its files, and its encoder."""
     folder = settings.bundle.absolute()
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
@@ -29,33 +29,35 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:
-        found = load_bundle(folder, label_spaces)
-        _, weights = look_at_weights(folder)
+        description = load_bundle(folder, label_spaces)
+        _, weights_bytes = look_at_weights(folder)
         load_tokenizer(folder)
     except ModelFolderError as error:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
         raise Fault(error.problem, remedy) from error
     except OSError as error:
         raise Fault(in_words(error), _ANOTHER) from None
-    if found.encoder != IDENTITY:
+    if description.encoder != IDENTITY:
         raise Fault(
-            f"{folder} was trained with encoder {found.encoder}, the service has {IDENTITY}",
+            f"{folder} was trained with encoder {description.encoder}, the service has {IDENTITY}",
             _ANOTHER,
         )
     return (
-        f"{found.name} {found.version} in {folder}, {weights / _MIB:.0f} MiB of weights, for "
-        f"{', '.join(found.label_spaces)}"
+        f"{description.name} {description.version} in {folder}, "
+        f"{weights_bytes / _MIB:.0f} MiB of weights, for {', '.join(description.label_spaces)}"
     )
 
 
 def engine(settings: Settings) -> str:
-    """Start vLLM on the bundle, and end it."""
+    """Start vLLM on the bundle, and stop it."""
     try:
-        found = load_bundle(settings.bundle, load_label_spaces(settings.data / "label_spaces"))
+        description = load_bundle(
+            settings.bundle, load_label_spaces(settings.data / "label_spaces")
+        )
     except (ValueError, OSError):
-        raise Fault("there is no bundle to start vLLM on", "mend the bundle") from None
+        raise Fault("there is no bundle to start vLLM on", "correct the bundle") from None
     try:
-        asyncio.run(_start(settings, found.max_tokens))
+        asyncio.run(_start(settings, description.max_tokens))
     except EngineUnavailable as error:
         raise Fault(str(error), "see what vLLM says above") from error
     return f"vLLM starts on {settings.bundle}"

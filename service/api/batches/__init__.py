@@ -1,1 +1,1 @@
-"""Batches and jobs of whole dialogues: read, scored in order, kept."""
+"""Batches and jobs of whole dialogues: read, scored in order, stored."""

@@ -15,7 +15,7 @@ from service.errors import DeadlinePassed, JobNotFound, ServiceError
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
 
-# What one process takes at once; its results are stored together.
+# The most that one process claims at once; the results are stored together.
 _UTTERANCES = 256
 _DIALOGUES = 100
 
@@ -37,25 +37,25 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 async def store_job(
-    given: AsyncIterator[Given],
+    lines: AsyncIterator[Given],
     label_space: str,
     caller: Caller,
     services: Services,
     once: Once[Job] | None = None,
 ) -> Job:
-    """Store dialogues as a job, which may begin once all of them are stored.
+    """Store dialogues as a job, which may start once all of them are stored.
 
     Args:
-        once: the request's key and what it will be answered, which is kept with the job.
+        once: the request's idempotency key and its response, which is stored with the job.
 
     Raises:
-        QuotaExceeded: the caller has not as many utterances left; nothing is stored.
-        RequestValidationError: there are more than a job takes or the quota ever allows at once,
-            or hardly a line that is not broken; nothing is stored.
-        AlreadyAnswered: the key has an answer; nothing is stored.
-        TooManyJobs: the tenant has as many as are kept.
+        QuotaExceeded: the caller has too few utterances left; nothing is stored.
+        RequestValidationError: there are more than a job or the quota ever allows at once, or too
+            many lines are broken; nothing is stored.
+        AlreadyAnswered: the key already has a response; nothing is stored.
+        TooManyJobs: the tenant has reached its limit of stored jobs.
         DatabaseUnavailable: nothing is stored.
-        What `given` raises; nothing is stored.
+        What `lines` raises; nothing is stored.
     """
     jobs, tenant = services.jobs, caller.tenant
     job_id = await jobs.create(tenant, label_space, services.limits.jobs)
@@ -63,17 +63,17 @@ async def store_job(
         number = count = size = utterances = 0
         portion: list[dict[str, Any]] = []
         broken: list[int] = []
-        async for each in given:
-            utterances += each.size
+        async for line in lines:
+            utterances += line.size
             check_job(count + 1, utterances, services.limits, caller.batch_utterances)
-            if each.broken:
-                broken.append(each.number)
+            if line.broken:
+                broken.append(line.number)
                 check_broken(broken)
-            if portion and (size + each.size > _UTTERANCES or len(portion) == _DIALOGUES):
+            if portion and (size + line.size > _UTTERANCES or len(portion) == _DIALOGUES):
                 await jobs.add(job_id, number, orjson.dumps(portion).decode())
                 number, size, portion = number + 1, 0, []
-            portion.append(_stored(each))
-            count, size = count + 1, size + each.size
+            portion.append(_stored(line))
+            count, size = count + 1, size + line.size
         if portion:
             await jobs.add(job_id, number, orjson.dumps(portion).decode())
         caller.spend_utterances(utterances)
@@ -82,14 +82,14 @@ async def store_job(
     except JobNotFound:
         raise DeadlinePassed("the job was erased while it was being received") from None
     except BaseException:
-        # It may be received all the same: a request that is cancelled does not see it.
+        # The job may be complete all the same: a cancelled request does not see that.
         with suppress(ServiceError):
             await jobs.abandon(job_id)
         raise
     return job
 
 
-def _stored(each: Given) -> dict[str, Any]:
-    if isinstance(each.what, dict):
-        return {"line": each.number, "error": each.what}
-    return {"line": each.number, **each.what.model_dump()}
+def _stored(line: Given) -> dict[str, Any]:
+    if isinstance(line.content, dict):
+        return {"line": line.number, "error": line.content}
+    return {"line": line.number, **line.content.model_dump()}

@@ -1,4 +1,4 @@
-"""Dialogues of a batch as NDJSON: read line by line, answered in order."""
+"""Dialogues of a batch as NDJSON: read line by line, scored in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,47 +24,47 @@ from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
 from service.side_by_side import first_failure
 
-# Utterances that have been read and not answered; so far reading goes ahead of scoring.
+# Utterances read but not yet scored: how far reading runs ahead of scoring.
 _UNDER_WAY = 512
 
-# Of a line: what is said of it is to be hardly longer than the line, however many there are.
+# Per line: its problem document should not be much longer than the line itself.
 _FAULTS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A dialogue of a batch, or what is wrong with its line.
+    """A line of a batch: a dialogue, or what is wrong with the line.
 
     Attributes:
-        number: of its line, from 1.
-        what: the dialogue, or a problem document.
+        number: the line's number, from 1.
+        content: the dialogue, or a problem document.
     """
 
     number: int
-    what: DialogueIn | dict[str, Any]
+    content: DialogueIn | dict[str, Any]
 
     @property
     def broken(self) -> bool:
-        return isinstance(self.what, dict)
+        return isinstance(self.content, dict)
 
     @property
     def size(self) -> int:
-        """Roughly the work there is, in utterances: what counts against a quota."""
-        return max(1, len(self.what.utterances)) if isinstance(self.what, DialogueIn) else 1
+        """An estimate of the work, in utterances: what counts against a quota."""
+        return max(1, len(self.content.utterances)) if isinstance(self.content, DialogueIn) else 1
 
 
 async def given_lines(
     request: Request, limits: Limits, most: int | None = None
 ) -> AsyncIterator[Given]:
-    """The dialogues of a body of lines; a broken line concerns no other.
+    """Yield the dialogues of an NDJSON body; a broken line does not affect the others.
 
     Args:
         most: how many utterances of one dialogue the caller's quota allows, if it says.
 
     Raises:
-        HTTPException: the body is declared as larger than is taken, or as what is not; of a body
-            that turns out to be, the lines before it are read.
-        ClientLeft: the client broke off.
+        HTTPException: the declared length or encoding is not accepted. Where that shows only later,
+            the lines before it are still yielded.
+        ClientLeft: the client disconnected.
     """
     number = 0
     try:
@@ -90,8 +90,8 @@ def _dialogue(
         value = read_json(line, limits)
         if isinstance(value, list):
             raise invalid(detail="is an array; a line is one dialogue")
-        found = DialogueIn.model_validate(value)
-        check_dialogue(found, limits, most)
+        dialogue = DialogueIn.model_validate(value)
+        check_dialogue(dialogue, limits, most)
     except orjson.JSONDecodeError as error:
         detail = f"line {number}: {error.msg} (at character {error.pos}); a line is one dialogue"
         return problem(MALFORMED_JSON, detail)
@@ -101,38 +101,39 @@ def _dialogue(
         return invalid_problem(where, f"line {number}: ", _FAULTS_SHOWN)
     except RequestValidationError as error:
         return invalid_problem(error.errors(), f"line {number}: ")
-    return found
+    return dialogue
 
 
 async def answer_in_order(
-    given: AsyncIterator[Given],
+    lines: AsyncIterator[Given],
     score: Callable[[DialogueIn], Awaitable[ScoredDialogue]],
     emit: Emit,
     most: int = _UNDER_WAY,
 ) -> None:
-    """Score dialogues and emit a line for each, in the order given, as soon as it is done.
+    """Score dialogues and emit one result each, in input order, as soon as it is ready.
 
-    While so many utterances have been read and their results have not been taken, nothing more is
-    read: neither a slow engine nor a slow client makes results or dialogues pile up.
+    Args:
+        most: utterances that may be read before their results are sent; reading then pauses, so
+            neither a slow engine nor a slow client makes dialogues or results pile up.
 
     Raises:
-        What `given` and `emit` raise; what is under way is cancelled.
+        What `lines` and `emit` raise; scoring in progress is cancelled.
     """
     room = _Room(most)
     begun: asyncio.Queue[tuple[asyncio.Task[dict[str, Any]], int] | None] = asyncio.Queue()
 
-    async def one(each: Given) -> dict[str, Any]:
-        if isinstance(each.what, dict):
-            return {"line": each.number, "error": each.what}
+    async def result_of(line: Given) -> dict[str, Any]:
+        if isinstance(line.content, dict):
+            return {"line": line.number, "error": line.content}
         try:
-            return {"line": each.number, **await score(each.what)}
+            return {"line": line.number, **await score(line.content)}
         except ServiceError as error:
-            return {"line": each.number, "id": each.what.id, "error": problem_of(error)}
+            return {"line": line.number, "id": line.content.id, "error": problem_of(error)}
 
     async def read() -> None:
-        async for each in given:
-            await room.take(each.size)
-            begun.put_nowait((group.create_task(one(each)), each.size))
+        async for line in lines:
+            await room.take(line.size)
+            begun.put_nowait((group.create_task(result_of(line)), line.size))
         begun.put_nowait(None)
 
     with first_failure():
@@ -140,9 +141,9 @@ async def answer_in_order(
             group.create_task(read())
             while (first := await begun.get()) is not None:
                 task, size = first
-                # Not `await task`: a cancellation would be the task's alone, and be lost where a
-                # task group in it, which fails at that moment, raises its errors in place of it.
-                # To wait is a turn of the loop, also where hundreds of results are ready.
+                # Not `await task`: that would cancel only the task, and a task group inside it that
+                # fails at that moment would raise its own errors instead of the cancellation.
+                # `wait` also yields to the event loop where hundreds of results are ready.
                 await asyncio.wait((task,))
                 result = task.result()
                 await emit(result)
@@ -151,7 +152,7 @@ async def answer_in_order(
 
 
 class _Room:
-    """For so many utterances; one dialogue alone may have more."""
+    """Room for a number of utterances; a dialogue on its own may exceed it."""
 
     def __init__(self, most: int) -> None:
         self._most = most

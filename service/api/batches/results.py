@@ -26,10 +26,10 @@ async def score(
     tenant: str,
     services: Services,
 ) -> ScoredDialogue:
-    """A dialogue's result.
+    """Recognize the utterances of a dialogue.
 
     Raises:
-        EngineUnavailable: as the recognizer says.
+        EngineUnavailable: the label engine does not answer.
     """
     answerer = services.answerer
     place = services.places.of(Priority.BATCH, tenant)
@@ -48,9 +48,9 @@ async def score(
 
 
 def job_scorer(services: Services) -> Score:
-    """Scores a dialogue of a job, as `service.api.batches.jobs.store_job` stored it."""
+    """Score the dialogues of jobs, as `service.api.batches.jobs.store_job` stores them."""
 
-    async def one(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
+    async def result_of(tenant: str, label_space: str, stored: dict[str, Any]) -> dict[str, Any]:
         if "error" in stored:
             services.metrics.count_result(stored)
             return stored
@@ -59,8 +59,8 @@ def job_scorer(services: Services) -> Score:
         try:
             space = await services.answerer.label_space(label_space, tenant)
             with listening(services.metrics.observe_stage):
-                found = await score(dialogue, space, tenant, services)
-            return {"line": line, **without_texts(found)}
+                scored = await score(dialogue, space, tenant, services)
+            return {"line": line, **without_texts(scored)}
         except Unavailable:
             raise
         except ServiceError as error:
@@ -72,4 +72,4 @@ def job_scorer(services: Services) -> Score:
         services.metrics.count_result(result)
         return result
 
-    return one
+    return result_of

@@ -1,1 +1,1 @@
-"""Bodies of requests and responses: JSON, and JSON a line."""
+"""Bodies of requests and responses: JSON and NDJSON."""

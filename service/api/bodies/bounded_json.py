@@ -1,8 +1,8 @@
 """JSON of requests, parsed within bounds so that no body costs more than a few milliseconds.
 
-A megabyte may spell half a million lists, and a member that no model knows is an error of its own:
-what a body costs goes by its values rather than by its bytes. They are counted before it is parsed,
-and its shape is looked at before it is validated.
+A megabyte can hold half a million lists, and each unknown member is an error of its own: the cost
+of a body depends on its values, not its bytes. They are counted before the body is parsed, and its
+shape is checked before it is validated.
 """
 
 import json
@@ -15,32 +15,32 @@ import orjson
 from service.api.problems.answers import invalid
 from service.settings import Limits
 
-# Values of an utterance or demonstration, as a reader counts them: at most six. Somewhat beyond,
-# what is too much is told by its place and number.
+# An utterance or demonstration has at most six values. The margin lets the checks of
+# `service.api.limits`, which name place and number, refuse bodies slightly too large.
 _VALUES_OF_EACH = 8
 _VALUES_BESIDE = 1000
 
-# No model has a tenth of the members, or is nested half as deep.
+# No schema has a tenth of the members or half the depth.
 _MOST_MEMBERS = 64
 _DEEPEST = 12
 _LONGEST_NAME = 200
 
-# What has a value behind it, or a string, passed over whole. A string without an end goes on to the
-# body's: nothing is looked at twice, whatever it holds.
+# A character that precedes a value, or a whole string, which is skipped. An unterminated string
+# extends to the end of the body, so that nothing is scanned twice.
 _TOKEN = re.compile(rb'[,\[{]|("[^"\\]*+(?:\\.[^"\\]*+)*+"?)', re.DOTALL)
 
 
 def read_json(content: bytes, limits: Limits) -> Any:
-    """The value that a body, or a line of one, spells.
+    """Parse a body, or a line of one.
 
-    Python's own reader takes NaN and lone surrogates, and fails on deep nesting and long integers
-    with errors that are no JSON errors; this one goes by the letter. A byte order mark is passed
-    over, as a reader may (RFC 8259, section 8.1).
+    Python's own parser accepts NaN and lone surrogates, and fails on deep nesting and long integers
+    with errors other than JSON errors; this one is strict. A byte order mark is ignored, as
+    RFC 8259, section 8.1, allows.
 
     Raises:
-        orjson.JSONDecodeError: it is no JSON.
-        RequestValidationError: it has more values, members or levels than any request needs; it
-            says where.
+        orjson.JSONDecodeError: the content is not JSON.
+        RequestValidationError: it has more values, members or levels than any request needs; the
+            error says where.
     """
     if (encoding := json.detect_encoding(content)).startswith(("utf-16", "utf-32")):
         raise orjson.JSONDecodeError(f"is {encoding[:6].upper()}, JSON is sent in UTF-8", "", 0)
@@ -54,8 +54,8 @@ def read_json(content: bytes, limits: Limits) -> Any:
 
 
 def _has_more_values(content: bytes, most: int) -> bool:
-    """Whether there are more values: each but the first has a comma or a bracket before it."""
-    if sum(map(content.count, (b",", b"[", b"{"))) < most:  # those in strings among them
+    """Whether there are more values: each but the first follows a comma or a bracket."""
+    if sum(map(content.count, (b",", b"[", b"{"))) < most:  # an upper bound: strings count too
         return False
     count = 1
     for token in _TOKEN.finditer(content):

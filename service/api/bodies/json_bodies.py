@@ -18,7 +18,7 @@ from service.errors import ClientLeft
 
 
 class StrictJson(Request):
-    """A request whose body has been read, once for all who ask, by the letter and within bounds."""
+    """A request whose body is parsed once, strictly and within bounds."""
 
     _value: Any = None
 
@@ -26,9 +26,9 @@ class StrictJson(Request):
         """Read the body, if there is one.
 
         Raises:
-            RequestValidationError: it is no JSON, or more than is taken; it says where.
-            HTTPException: it has too many bytes, or cannot be unpacked.
-            ClientLeft: the client broke off.
+            RequestValidationError: it is not JSON, or holds too much; the error says where.
+            HTTPException: it has too many bytes, or cannot be decompressed.
+            ClientLeft: the client disconnected.
         """
         try:
             content = await self.body()
@@ -46,7 +46,7 @@ class StrictJson(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that takes its body, if it has one, as `StrictJson`."""
+    """A route that reads its body, if it has one, as `StrictJson`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -55,16 +55,16 @@ class JsonRoute(APIRoute):
 
         async def read_strictly(request: Request) -> Response:
             if not is_json(request.headers.get("content-type", "")):
-                raise HTTPException(NOT_JSON.status, f"send it with Content-Type: {JSON}")
+                raise HTTPException(NOT_JSON.status, f"send the body with Content-Type: {JSON}")
             check_charset(request.headers)
             strict = StrictJson(request.scope, request.receive)
             await strict.read()
-            await asyncio.sleep(0)  # what a large body holds is yet to be validated
+            await asyncio.sleep(0)  # validating a large body takes another while
             return await handle(strict)
 
         return read_strictly
 
 
-def json_answer(content: Any, status: int = 200) -> Response:
-    """An answer of plain dicts and lists; moments end in Z."""
+def json_response(content: Any, status: int = 200) -> Response:
+    """A JSON response from plain dicts and lists; timestamps end in Z."""
     return Response(orjson.dumps(content, option=orjson.OPT_UTC_Z), status, media_type=JSON)

@@ -1,4 +1,4 @@
-"""NDJSON: one JSON value a line, read and written line by line."""
+"""NDJSON: one JSON value per line, read and written line by line."""
 
 import asyncio
 import re
@@ -18,29 +18,28 @@ from service.api.response_headers import UNBUFFERED
 
 _STEP_BYTES = 16_384
 
-# Passed over at once: a few packed kilobytes may hold hundreds of millions of them.
+# Skipped in one step: a few compressed kilobytes may hold hundreds of millions of them.
 _BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
 
 Emit = Callable[[Any], Awaitable[None]]
-"""Sends a line; returns when the client may be sent another one."""
+"""Sends a line; returns when the next one may be sent."""
 
 
 class NdjsonRoute(APIRoute):
-    """A route for bodies of lines, beside another one at its path for all others."""
+    """A route for NDJSON bodies; another route at the same path takes all others."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        return (match, found) if is_ndjson(scope) else (Match.NONE, {})
+        match, child_scope = super().matches(scope)
+        return (match, child_scope) if is_ndjson(scope) else (Match.NONE, {})
 
 
 async def lines_of(
     chunks: AsyncIterator[bytes], most_bytes: int
 ) -> AsyncIterator[tuple[int, bytes | None]]:
-    """The lines of a body, blank ones left out, with their numbers from 1.
+    """Yield the lines of a body with their numbers from 1, omitting blank ones.
 
-    One of a byte order mark alone is blank.
-
-    None in place of a line: it has more than `most_bytes`, of which no more than that is kept.
+    A line of only a byte order mark is blank. A line longer than `most_bytes` is yielded as None;
+    no more than that of it is held in memory.
     """
     number, line, too_long = 1, bytearray(), False
     async for chunk in _in_pieces(chunks):
@@ -71,7 +70,7 @@ def _is_blank(line: bytearray) -> bool:
 
 
 async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same in chunks of which one step of the event loop makes thousands of lines at most."""
+    """Split chunks so that one step of the event loop handles thousands of lines at most."""
     async for chunk in chunks:
         for start in range(0, len(chunk), _STEP_BYTES):
             yield chunk[start : start + _STEP_BYTES]
@@ -79,9 +78,9 @@ async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class LineStream(Response):
-    """Sends lines as they come; what is refused before the first one is answered as ever.
+    """Sends lines as they are produced; an error before the first line becomes a normal response.
 
-    For HEAD none is made.
+    For HEAD nothing is produced.
     """
 
     media_type = NDJSON

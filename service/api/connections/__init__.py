@@ -1,1 +1,1 @@
-"""Connections under HTTP: how many, how long, and how their bytes are taken."""
+"""Connections under HTTP: how many, for how long, and how their bytes are read."""

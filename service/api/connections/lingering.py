@@ -1,31 +1,31 @@
-"""Closing a connection so that the client can read what it was sent last.
+"""Closing a connection so that the client can read the last response.
 
-A socket that is closed while something arrives is reset, and what lay ready for the client is lost.
+A socket that is closed while data arrives is reset, and unread data on the client's side is lost.
 """
 
 import asyncio
 from contextlib import suppress
 from typing import Any
 
-# What a client still sends is thrown away for so long, and no more of it than that.
+# For how long, and up to how many bytes, data that the client still sends is discarded.
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 
 
 class LingeringTransport(asyncio.Transport):
-    """A transport that, closed, sends what was written and its end, and then waits a little.
+    """A transport that on close sends what was written and EOF, then waits for the client.
 
-    Meanwhile the protocol gives it what arrives, as `discard`. A client that does not take what
-    was written is cut off.
+    Meanwhile the protocol passes what arrives to `discard`. A client that does not read what was
+    written is disconnected.
     """
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, unread_s: float
     ) -> None:
-        """Close another transport.
+        """Wrap a transport.
 
         Args:
-            unread_s: seconds, from the close on, in which what was written is to be read.
+            unread_s: seconds after the close in which the client must read what was written.
         """
         super().__init__()
         self._transport = transport
@@ -36,7 +36,7 @@ class LingeringTransport(asyncio.Transport):
         self._due: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """Write no more, and close when the client has, or after a while."""
+        """Stop writing, and close when the client does, or after `LINGER_S`."""
         if self.is_closing():
             return
         self._closing = True
@@ -46,7 +46,7 @@ class LingeringTransport(asyncio.Transport):
         self._due = self._loop.call_later(LINGER_S, self.close_now)
 
     def close_now(self) -> None:
-        """Close as soon as what was written is sent: nothing is expected of the client."""
+        """Close as soon as what was written is sent, without waiting for the client."""
         self._closing = True
         self._wait_no_longer()
         self._transport.close()
@@ -57,13 +57,13 @@ class LingeringTransport(asyncio.Transport):
         self._transport.abort()
 
     def discard(self, bytes_received: int) -> None:
-        """Throw away what arrives after the close."""
+        """Discard data that arrives after the close."""
         self._discarded += bytes_received
         if self._discarded > LINGER_BYTES:
             self.close_now()
 
     def lost(self) -> None:
-        """There is no connection any more."""
+        """Note that the connection is lost."""
         self._closing = True
         self._wait_no_longer()
 

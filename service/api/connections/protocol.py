@@ -1,7 +1,7 @@
 """The HTTP/1.1 protocol with limits on connections and on idle time.
 
-A server that accepts every connection, waits for ever for a request, or keeps all that is sent
-instead of one, has its places and its memory taken by clients that want nothing else.
+A server that accepts every connection, waits for a request for ever, or buffers whatever arrives
+instead of one, loses its connections and its memory to idle or hostile clients.
 """
 
 import asyncio
@@ -27,35 +27,35 @@ from service.api.head_limits import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS
 from service.api.links import under
 from service.api.middleware.cross_origin import shared_with
 from service.api.middleware.hosts import host_of_target
-from service.api.problems.answers import problem_answer
+from service.api.problems.answers import problem_response
 from service.api.problems.kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, Kind
-from service.api.response_headers import CONNECTION, EVERY_ANSWER, REQUEST_ID
+from service.api.response_headers import CONNECTION, EVERY_RESPONSE, REQUEST_ID
 from service.errors import Overloaded
 
 log = logging.getLogger(__name__)
 
-# A connection on which no request is under way has so long to begin one, and then for its head.
+# An idle connection must begin a request within this time, and then send its head within it.
 HEAD_S = 10.0
-# A client that is gone, or takes too little of what it is sent, loses its connection by then.
+# A client that is gone, or does not read what it is sent, is disconnected after this time.
 UNREAD_S = 60.0
-# Where there is no room, who has waited for longer makes way for a newcomer.
+# At the limit, a connection that has been idle for longer is closed in favour of a new one.
 _MAKES_WAY_S = 1.0
-# So many that were refused are given the time to read it.
+# How many refused connections may stay open at once so that their clients can read the refusal.
 _MOST_REFUSED = 64
 
 CountProblem = Callable[[str], None]
-"""Counts an answer that is a problem, by its type."""
+"""Counts a problem response, by its type."""
 
 
 class HeldFlow(FlowControl):
-    """Flow control that reads no more while what was read already must wait."""
+    """Flow control that stops reading while received data must wait."""
 
     _held = False
 
-    def hold(self, held: bool) -> None:
-        if held != self._held:
-            self._held = held
-            (self.pause_reading if held else self.resume_reading)()
+    def hold(self, hold: bool) -> None:
+        if hold != self._held:
+            self._held = hold
+            (self.pause_reading if hold else self.resume_reading)()
 
     def resume_reading(self) -> None:
         if not self._held:
@@ -63,11 +63,11 @@ class HeldFlow(FlowControl):
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """A connection that keeps its place only while a request is under way on it.
+    """A connection that is kept open only while it carries a request.
 
-    Without one it has so many seconds, whatever comes that is no request. It reads one request at
-    a time, and of what surrounds bodies only so much. An answer that does not wait for the whole of
-    its request is the connection's last.
+    Without one it is closed after some seconds, whatever arrives that is not a request. It reads
+    one request at a time, and a limited number of bytes outside bodies. A response that does not
+    wait for the whole request is the connection's last.
     """
 
     transport: LingeringTransport
@@ -85,9 +85,9 @@ class BoundedConnection(HttpToolsProtocol):
         origins: Collection[str],
         waiting: "Waiting[BoundedConnection]",
         refused: "set[BoundedConnection]",
-        **more: Any,
+        **uvicorn_options: Any,
     ) -> None:
-        super().__init__(*arguments, **more)
+        super().__init__(*arguments, **uvicorn_options)
         self._most = most
         self._head_s = head_s
         self._unread_s = unread_s
@@ -103,7 +103,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
 
-    # What the transport says
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         lingering = LingeringTransport(transport, self.loop, self._unread_s)
@@ -144,7 +144,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._expect_no_head()
         super().connection_lost(exc)
 
-    # What the parser finds
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         self._framing.begin()
@@ -158,12 +158,12 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._framing.in_head:  # trailers are no headers (RFC 9110, section 6.5.1)
+        if self._framing.in_head:  # trailers are not headers (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() or self.parser.get_http_version() not in ("1.0", "1.1"):
-            raise httptools.HttpParserError  # the parser would make another of it
+            raise httptools.HttpParserError  # the parser would misread what follows
         host_of_target(self.url, self.headers)
         super().on_headers_complete()
         self._framing.end_head(self.headers)
@@ -177,7 +177,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._framing.end()
         super().on_message_complete()
 
-    # What becomes of a request
+    # The course of a request
 
     @property
     def _is_under_way(self) -> bool:
@@ -185,20 +185,20 @@ class BoundedConnection(HttpToolsProtocol):
 
     @property
     def _is_due(self) -> bool:
-        """Whether the request has come whole, and only its answer is missing."""
+        """Whether the request has arrived completely and only its response is missing."""
         return self._is_under_way and not self.cycle.more_body
 
     def on_response_complete(self) -> None:
         came_whole = bool(self.pipeline) or not self.cycle.more_body
         super().on_response_complete()
         self._unset_keepalive_if_required()
-        if self._is_under_way:  # another one that came with the last
+        if self._is_under_way:  # a pipelined request
             return
         self._expect_head()
         if not came_whole:
             self.transport.close()
         elif not self.transport.is_closing():
-            Context().run(self._read)  # the next request knows nothing of this one
+            Context().run(self._read)  # no context variable leaks into the next request
 
     def shutdown(self) -> None:
         if self._is_under_way and not self.transport.is_closing():
@@ -210,7 +210,7 @@ class BoundedConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, _announcing_close(cycle, app))  # type: ignore[arg-type]
 
     def _read(self) -> None:
-        """Give the parser what was received, up to the end of a request."""
+        """Feed the parser what was received, up to the end of a request."""
         while not self._is_due:
             piece = self._framing.take(self._received)
             if self._framing.is_too_much(0 if piece else len(self._received)):
@@ -231,13 +231,13 @@ class BoundedConnection(HttpToolsProtocol):
         self.flow.hold(self._is_due and bool(self._received))
 
     def _refuse(self, kind: Kind, detail: str) -> None:
-        """Answer what cannot be taken with a problem, if that can be said, and close."""
+        """Respond with a problem, if a response can still be sent, and close."""
         self._received.clear()
-        if self._is_due:  # it came behind a request, which is answered first
+        if self._is_due:  # it follows a request, whose response comes first
             self.cycle.keep_alive = False
             return
         answering = False
-        if self._is_under_way:  # it came in the request's body
+        if self._is_under_way:  # it is in the request's body
             answering = self.cycle.response_started or bool(self.pipeline)
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -247,19 +247,19 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
     def _answer(self, kind: Kind, detail: str) -> None:
-        """Answer a problem that is the connection's last answer."""
+        """Send a problem as the connection's last response."""
         self._count_problem(kind.type)
         with under(self._prefix):
             shared = shared_with(self._origin(), self._origins)
-            head, body = _closing_answer(kind, detail, shared)
+            head, body = _closing_response(kind, detail, shared)
         self.transport.write(head if self._asks_for_head else head + body)
 
     def _origin(self) -> str | None:
-        """Whose page asks, as far as that was read."""
-        given = [value for name, value in self.headers or () if name == b"origin"]
-        return given[0].decode("latin-1") if len(given) == 1 else None
+        """The request's `Origin`, if it has arrived."""
+        origins = [value for name, value in self.headers or () if name == b"origin"]
+        return origins[0].decode("latin-1") if len(origins) == 1 else None
 
-    # How long it may take
+    # Timeouts
 
     def _expect_head(self) -> None:
         self._expect_no_head()
@@ -271,21 +271,21 @@ class BoundedConnection(HttpToolsProtocol):
         _cancel(self._head_due)
 
     def _give_up(self) -> None:
-        # What is still to be read has a time of its own.
+        # While the client has yet to read, the other timeout applies.
         if not (self.transport.is_closing() or self.flow.write_paused):
             self.transport.close_now()
 
     def _notice_silence(self) -> None:
-        # Where little was written, nothing tells that nobody takes it.
+        # Short responses fit in the kernel's buffers: only the kernel notices that nobody reads.
         connection = self.transport.get_extra_info("socket")
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             milliseconds = round(self._unread_s * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
-    # How many there may be
+    # The number of connections
 
     def _make_room(self) -> bool:
-        """Cut off the connection that has waited longest for its client, if it has for a while."""
+        """Close the connection that has been idle longest, if for more than `_MAKES_WAY_S`."""
         longest = self._waiting.longest(self.loop.time() - _MAKES_WAY_S)
         if longest is None:
             return False
@@ -315,14 +315,14 @@ def bounded(
     prefix: str = "",
     origins: Collection[str] = (),
 ) -> Callable[..., BoundedConnection]:
-    """What uvicorn makes for each connection.
+    """A factory of protocols, one per connection, for uvicorn.
 
     Args:
-        most: connections that may be open.
-        head_s: seconds in which a request is to be begun, and in which its head is to be sent.
-        unread_s: seconds in which a client takes what it is sent.
-        prefix: what links begin with where it is not known yet what is asked.
-        origins: whose pages may read what is answered.
+        most: how many connections may be open.
+        head_s: seconds to begin a request, and again to send its head.
+        unread_s: seconds in which a client must read what it is sent.
+        prefix: the path prefix of links in responses to requests that cannot be read.
+        origins: whose pages may read the responses.
     """
     return partial(
         BoundedConnection,
@@ -339,9 +339,9 @@ def bounded(
 
 
 def _announcing_close(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
-    """An application whose answer says so where it does not wait for the rest of the request."""
+    """Wrap an application: a response that does not wait for the whole request announces close."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def announcing_app(scope: Scope, receive: Receive, send: Send) -> None:
         async def announcing(message: Message) -> None:
             if cycle.more_body and message["type"] == "http.response.start" and _is_known(message):
                 cycle.keep_alive = False
@@ -349,30 +349,30 @@ def _announcing_close(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
 
         await app(scope, receive, announcing)
 
-    return answer
+    return announcing_app
 
 
 def _is_known(start: Message) -> bool:
-    """Whether an answer is known from its start on; others may be made while a body is read."""
+    """Whether a response is complete from its start; others may be made while a body is read."""
     without_body = start["status"] in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     return without_body or any(name.lower() == b"content-length" for name, _ in start["headers"])
 
 
-def _closing_answer(kind: Kind, detail: str, shared: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """A problem as the bytes of a connection's last answer, its head and its body."""
+def _closing_response(kind: Kind, detail: str, shared: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """A problem as the head and the body, in bytes, of a connection's last response."""
     request_id = uuid4().hex
     log.debug("request %s: %s: %s", request_id, kind.name, detail)
-    named = {REQUEST_ID: request_id, **EVERY_ANSWER, **shared, CONNECTION: "close"}
-    answer = problem_answer(request_id, kind, detail, named)
+    headers = {REQUEST_ID: request_id, **EVERY_RESPONSE, **shared, CONNECTION: "close"}
+    response = problem_response(request_id, kind, detail, headers)
     status = HTTPStatus(kind.status)
-    lines = [b"%b: %b" % header for header in answer.raw_headers]
+    lines = [b"%b: %b" % header for header in response.raw_headers]
     head = [f"HTTP/1.1 {status} {status.phrase}".encode(), *lines, b"", b""]
-    return b"\r\n".join(head), bytes(answer.body)
+    return b"\r\n".join(head), bytes(response.body)
 
 
 def _reason(error: httptools.HttpParserError) -> str:
     if isinstance(error, httptools.HttpParserCallbackError):
-        return "only HTTP/1.1 is spoken here, and the request's target must be a path"
+        return "only HTTP/1.1 is supported, and the request's target must be a path"
     return str(error)
 
 

@@ -6,16 +6,16 @@ from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
-# What the process opens beside connections: its databases, its engine, what was refused.
+# Files that the process opens beside connections: databases, engine, refused connections.
 _OTHER_FILES = 512
 
 Connection = TypeVar("Connection")
 
 
 def most_connections(wanted: int) -> int:
-    """How many connections there may be: each is an open file, of which a shell often allows 1,024.
+    """How many connections may be open: each is an open file, and shells often allow only 1,024.
 
-    The process's limit is raised as far as that goes.
+    Raises the process's own limit as far as it can.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHER_FILES
@@ -34,22 +34,22 @@ def most_connections(wanted: int) -> int:
 
 
 class Waiting(Generic[Connection]):
-    """Connections that wait for their clients, those that have waited longest first."""
+    """Connections that wait for their clients, the longest waiting first."""
 
     def __init__(self) -> None:
         self._since: dict[Connection, float] = {}
 
     def add(self, connection: Connection, now: float) -> None:
-        """It waits from now on."""
+        """Note that a connection waits from now on."""
         self.remove(connection)
         self._since[connection] = now
 
     def remove(self, connection: Connection) -> None:
-        """It waits no more, if it did."""
+        """Note that a connection no longer waits."""
         self._since.pop(connection, None)
 
     def longest(self, before: float) -> Connection | None:
-        """That which has waited longest, if it began before then."""
+        """The connection that has waited longest, if since before `before`."""
         connection = next(iter(self._since), None)
         if connection is None or self._since[connection] > before:
             return None

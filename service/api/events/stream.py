@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 
-# A reader that takes nothing for so long is given up.
+# A client that reads nothing for this time is disconnected.
 SLOW_S = 30.0
 
-# A comment: keeps proxies from closing a connection on which nothing is said.
+# A comment, so that proxies do not close an idle connection.
 HEARTBEAT = b": still here\n\n"
-# How long a client waits until it comes back, in milliseconds.
+# How long a client waits before it reconnects, in milliseconds.
 RETRY = b"retry: 1000\n\n"
 
 
@@ -33,17 +33,17 @@ def event(identifier: str, name: str, data: Any) -> bytes:
 
 
 def head_of_stream() -> Response:
-    """What HEAD is answered where a stream would begin: its head."""
-    answer = Response(headers=dict(UNBUFFERED), media_type=EVENT_STREAM)
-    del answer.headers["content-length"]
-    return answer
+    """The response to HEAD: the head of a stream."""
+    response = Response(headers=dict(UNBUFFERED), media_type=EVENT_STREAM)
+    del response.headers["content-length"]
+    return response
 
 
 class EventStream(Response):
-    """Sends chunks as they come.
+    """Sends chunks as they are produced.
 
-    An error before the first chunk is answered as of any request. After it, all that can be done
-    is to end: the client comes back, and says which event it had last.
+    An error before the first chunk becomes a normal response. A later one ends the stream: the
+    client reconnects with the id of the last event that it received.
     """
 
     media_type = EVENT_STREAM
@@ -55,11 +55,11 @@ class EventStream(Response):
         self._slow_s = slow_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it all.
+        """Send the stream.
 
         Raises:
-            ServiceError: of the first chunk.
-            ClientLeft: the client takes nothing.
+            ServiceError: the first chunk cannot be produced.
+            ClientLeft: the client does not read.
         """
         async with aclosing(self._chunks) as chunks:
             first = await anext(chunks)

@@ -1,1 +1,1 @@
-"""The headers of requests: what each asks for, and whether it is understood."""
+"""Request headers, parsed and checked."""

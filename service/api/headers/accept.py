@@ -12,21 +12,21 @@ Accept = Annotated[str | None, Header(include_in_schema=False)]
 
 
 def accepted(accept: str | None, offered: Sequence[str]) -> str:
-    """The media type of those offered that the client likes best; of equals the first.
+    """The offered media type that the client prefers; the first among equals.
 
     Raises:
-        HTTPException: 406, it takes none of them.
+        HTTPException: 406, the client accepts none of them.
     """
     best = preferred(accept, offered)
-    if accept is not None and _liking(best, _ranges(accept)) <= 0:
+    if accept is not None and _quality(best, _ranges(accept)) <= 0:
         raise HTTPException(NOT_ACCEPTABLE.status, f"there is {' or '.join(offered)}")
     return best
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
-    """The same, for those who would rather have another form than none."""
+    """As `accepted`, but where the client accepts none of them, the first."""
     ranges = _ranges(accept or "")
-    return max(offered, key=lambda media_type: _liking(media_type, ranges))
+    return max(offered, key=lambda media_type: _quality(media_type, ranges))
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
@@ -45,8 +45,8 @@ def _range(part: str) -> tuple[str, float]:
     return media_range, 1.0
 
 
-def _liking(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """By the most specific range that fits."""
+def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality value of the most specific range that matches; 0 where none does."""
     for name in (media_type, f"{media_type.split('/')[0]}/*", "*/*"):
         for media_range, quality in ranges:
             if media_range == name:

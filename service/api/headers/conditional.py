@@ -17,7 +17,7 @@ _Tags = Annotated[str, Patterned(f"^{_TAGS.pattern}$")]
 
 
 def etag(version: Version) -> str:
-    """The header's value: strong, another one after every write."""
+    """The header's value: a strong entity tag, which changes with every write."""
     return f'"{version}"'
 
 
@@ -26,8 +26,8 @@ async def _if_match(
         _Tags | None,
         Header(
             alias="If-Match",
-            description="The `ETag` of the dialogue as you know it, or `*`: refused if it is "
-            "another one by now.",
+            description="The `ETag` of the dialogue as you know it, or `*`: the request is refused "
+            "if the dialogue has changed since.",
         ),
     ] = None,
 ) -> Expected | None:
@@ -35,7 +35,7 @@ async def _if_match(
         return None
     if if_match.strip() == _ANY:
         return Expected(None)
-    # A weak tag equals none, where equality is asked for.
+    # `If-Match` compares strongly: a weak tag matches nothing.
     return Expected(frozenset(tag for weak, tag in _tags("If-Match", if_match) if not weak))
 
 
@@ -44,7 +44,7 @@ async def _if_none_match(
         _Tags | None,
         Header(
             alias="If-None-Match",
-            description="The `ETag` that you have: while it is the same, there is nothing to send.",
+            description="The `ETag` that you have: while it is current, the response is 304.",
         ),
     ] = None,
 ) -> Expected | None:

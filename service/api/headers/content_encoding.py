@@ -1,7 +1,7 @@
 """The `Content-Encoding` header (RFC 9110, section 8.4): bodies decompressed as they are read.
 
-A kilobyte may unpack to a megabyte. Little is unpacked at a time, and only when somebody reads it,
-so that whoever counts the bytes can refuse them before there are many.
+A kilobyte may decompress to a megabyte. A little is decompressed at a time, and only when the body
+is read, so that a layer that counts the bytes can refuse them early.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from service.api.problems.kinds import BAD_REQUEST, NOT_JSON
 from service.api.response_headers import ACCEPT_ENCODING
 
 TAKEN = "gzip, deflate, identity"
-"""As `Accept-Encoding` has it."""
+"""As a value of `Accept-Encoding`."""
 
-# How zlib calls a format: a gzip member (RFC 1952), or its own (RFC 1950).
+# zlib's `wbits` of a format: a gzip member (RFC 1952), or zlib's own (RFC 1950).
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-# What one step of the event loop takes and makes at most. Members may hold next to nothing, and a
-# step for each would take far longer than to unpack it.
+# The most that one step of the event loop consumes and produces. Members may be nearly empty, and a
+# step for each would take far longer than decompressing it.
 _STEP_BYTES = 16_384
 _STEP_MEMBERS = 256
 _UNPACKED_BYTES = 65_536
 
 
 def unpacked(scope: Scope, receive: Receive) -> Receive:
-    """Receives a request's body as it was before it was packed.
+    """Wrap `receive` so that it returns the decoded body.
 
-    Where it cannot be, that is said when somebody reads it.
+    The errors are raised when the body is read.
 
     Raises:
-        HTTPException: 415, it is packed in a way that is not taken; 400, it is not packed as
-            declared, or is cut off.
+        HTTPException: 415, the encoding is not supported; 400, the body is not encoded as declared,
+            or is truncated.
     """
     declared = ",".join(Headers(scope=scope).getlist("content-encoding")).lower().split(",")
-    codings = [each for part in declared if (each := part.strip()) not in ("", "identity")]
+    codings = [coding for part in declared if (coding := part.strip()) not in ("", "identity")]
     if not codings:
         return receive
     if len(codings) == 1 and codings[0] in _WINDOW_BITS:
@@ -51,16 +51,16 @@ def unpacked(scope: Scope, receive: Receive) -> Receive:
 
 
 class _Unpacking:
-    """Receives what it unpacks of what it receives."""
+    """A `receive` that decompresses what another one returns."""
 
     def __init__(self, coding: str, receive: Receive) -> None:
         self._coding = coding
         self._receive = receive
-        self._packed = b""  # what was received last
-        self._at = 0  # of which so much is unpacked
+        self._packed = b""  # the last message's body
+        self._at = 0  # how much of it is decompressed
         self._awaits_more = True
         self._unpacker: zlib._Decompress | None = None  # None before and after a member
-        self._members = 0  # that are over
+        self._members = 0  # how many are complete
         self._over = False
 
     async def __call__(self) -> Message:
@@ -69,7 +69,7 @@ class _Unpacking:
                 await asyncio.sleep(0)
                 return {"type": "http.request", "body": piece, "more_body": True}
             if self._at < len(self._packed):
-                await asyncio.sleep(0)  # many members may hold nothing
+                await asyncio.sleep(0)  # many members may be empty
             elif self._awaits_more:
                 message = await self._receive()
                 if message["type"] != "http.request":
@@ -84,7 +84,7 @@ class _Unpacking:
         return await self._receive()
 
     def _unpack(self) -> bytes:
-        """The next piece; b"": members held nothing, or more must be received."""
+        """The next piece; b"" if members were empty, or more must be received."""
         pieces: list[bytes] = []
         room = _UNPACKED_BYTES
         for _ in range(_STEP_MEMBERS):
@@ -94,7 +94,7 @@ class _Unpacking:
                 piece = self._unpack_of_member(room)
             except HTTPException:
                 if any(pieces):
-                    break  # what is whole comes first; the next call fails the same way
+                    break  # complete pieces come first; the next call fails the same way
                 raise
             pieces.append(piece)
             room -= len(piece)
@@ -116,12 +116,12 @@ class _Unpacking:
         except zlib.error as error:
             after = f" after {self._members} members" if self._members else ""
             raise self._broken(f"cannot be unpacked{after} ({error})") from None
-        left = self._unpacker.unconsumed_tail
+        remainder = self._unpacker.unconsumed_tail
         if self._unpacker.eof:
-            left = self._unpacker.unused_data
+            remainder = self._unpacker.unused_data
             self._unpacker = None
             self._members += 1
-        self._at += len(step) - len(left)
+        self._at += len(step) - len(remainder)
         return piece
 
     def _broken(self, how: str) -> HTTPException:

@@ -18,29 +18,29 @@ LINES = (
     "application/jsonlines",
     "application/x-jsonlines",
 )
-"""The names that lines of JSON go by, none of which is registered; the first is the usual one."""
+"""The media types in use for NDJSON, none of them registered; the first is the usual one."""
 
 _JSON = re.compile(r"application/(?:[^;\s]+\+)?json")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
-# ASCII is UTF-8 too.
+# ASCII is a subset of UTF-8.
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
 def is_json(content_type: str) -> bool:
-    """Whether it is JSON, or a format made of it (`application/problem+json`)."""
+    """Whether it is JSON or a format based on it (`application/problem+json`)."""
     return _JSON.fullmatch(_media_type(content_type)) is not None
 
 
 def is_lines(content_type: str) -> bool:
-    """Whether it is lines of JSON, by any of their names."""
+    """Whether it is NDJSON, by any of its names."""
     return _media_type(content_type) in LINES
 
 
 def check_charset(headers: Headers) -> None:
-    """Refuse a body that is declared as text in another encoding than the one that is read.
+    """Refuse a body whose declared charset is not UTF-8.
 
     Raises:
-        HTTPException: 415, it is not UTF-8.
+        HTTPException: 415, the charset is not UTF-8.
     """
     for name, quoted, plain in _PARAMETER.findall(headers.get("content-type", "")):
         if name.lower() == "charset" and (quoted or plain).lower() not in _UTF_8:
@@ -53,5 +53,5 @@ def _media_type(content_type: str) -> str:
 
 
 def is_ndjson(scope: Scope) -> bool:
-    """Whether a request's body is declared as lines of JSON."""
+    """Whether a request's body is declared as NDJSON."""
     return is_lines(Headers(scope=scope).get("content-type", ""))

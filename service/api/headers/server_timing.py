@@ -8,7 +8,7 @@ from service.tracing.stages import Stage, listening
 
 
 class StageTimes:
-    """The seconds that one utterance has spent in each stage, which it may go through twice."""
+    """The seconds that one utterance spends in each stage; a stage may be entered twice."""
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {}
@@ -18,7 +18,7 @@ class StageTimes:
 
     @property
     def header(self) -> str:
-        """As the header's value says it, in milliseconds (W3C Server Timing)."""
+        """The header's value, in milliseconds (W3C Server Timing)."""
         return ", ".join(
             f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.seconds.items()
         )
@@ -26,7 +26,7 @@ class StageTimes:
 
 @contextmanager
 def timed(metrics: Metrics) -> Iterator[StageTimes]:
-    """Time the stages of the one utterance that the block is about, and tell the metrics."""
+    """Time the stages of the utterance handled in the block, and record them in the metrics."""
     times = StageTimes()
     try:
         with listening(times):

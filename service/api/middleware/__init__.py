@@ -1,1 +1,1 @@
-"""What happens around every request, from its connection to its route."""
+"""Middleware: what happens around every request before it reaches its route."""

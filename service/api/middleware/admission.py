@@ -1,4 +1,4 @@
-"""Middleware that admits requests and cancels those whose client has left."""
+"""Middleware that admits requests and cancels those whose client has disconnected."""
 
 import asyncio
 
@@ -11,16 +11,16 @@ from service.api.events.stream import EVENT_STREAM
 from service.api.headers.content_type import is_lines
 from service.api.headers.prefer import preferred_wait
 from service.api.policies import policy_of
-from service.api.problems.answers import answer_of
+from service.api.problems.answers import response_of
 from service.api.response_headers import APPLIED
 from service.errors import ClientLeft, ServiceError
 
 
 class AdmittedRequests:
-    """Works on a request for as long as the door says and its client stays.
+    """Handles a request until the door's deadline or until its client disconnects.
 
-    A client asks for less time with `Prefer: wait=SECONDS` (RFC 7240). When it closes its
-    connection, what is under way for it is cancelled.
+    A client shortens the deadline with `Prefer: wait=SECONDS` (RFC 7240). When it closes its
+    connection, the work in progress for it is cancelled.
     """
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
@@ -46,33 +46,33 @@ class AdmittedRequests:
                     nonlocal started
                     if message["type"] == "http.response.start":
                         started = True
-                        answer = MutableHeaders(scope=message)
+                        response = MutableHeaders(scope=message)
                         if wait_s is not None:
-                            others = answer.getlist(APPLIED)
-                            answer[APPLIED] = ", ".join([*others, f"wait={wait_s}"])
-                        content_type = answer.get("content-type", "")
-                        # A stream goes on as long as it is read; lines, as work is done for them.
+                            applied = response.getlist(APPLIED)
+                            response[APPLIED] = ", ".join([*applied, f"wait={wait_s}"])
+                        content_type = response.get("content-type", "")
+                        # A stream lasts as long as it is read; lines, as long as work is done.
                         if content_type.startswith(EVENT_STREAM):
                             self.door.set_aside(patience)
                         elif not is_lines(content_type):
                             patience.begin_anew()
                     elif not message.get("more_body", False):
-                        client.answered()
+                        client.stop_watching()
                     await send(message)
 
                 async with _Connection(receive, patience, has_body=_has_body(headers)) as client:
                     await self.app(scope, client.receive, answering)
         except ServiceError as error:
-            if started:  # all that is left is to break the connection off
+            if started:  # only closing the connection remains
                 if isinstance(error, ClientLeft):
                     return
                 raise
-            answer = answer_of(scope["state"]["request_id"], error)
-            await answer(scope, receive, send)
+            response = response_of(scope["state"]["request_id"], error)
+            await response(scope, receive, send)
 
 
 class _Connection:
-    """Hands the request's body on, then waits for the client to leave."""
+    """Passes the request's body on, then waits for the client to disconnect."""
 
     def __init__(self, receive: Receive, patience: Patience, *, has_body: bool) -> None:
         self._receive = receive
@@ -87,10 +87,10 @@ class _Connection:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.answered()
+        self.stop_watching()
 
-    def answered(self) -> None:
-        """From here on it does not matter whether the client stays."""
+    def stop_watching(self) -> None:
+        """Stop watching: from here on it does not matter whether the client stays."""
         if self._watch is not None:
             self._watch.cancel()
 

@@ -1,4 +1,4 @@
-"""Middleware that authenticates the caller before anything of the request is read."""
+"""Middleware that authenticates the caller before the body of the request is read."""
 
 import logging
 import re
@@ -17,18 +17,18 @@ from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
 from service.api.headers.content_type import is_ndjson
 from service.api.policies import Policy, policy_of
-from service.api.problems.answers import answer_of
+from service.api.problems.answers import response_of
 from service.api.response_headers import QUOTA
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
 
 log = logging.getLogger(__name__)
 
-# Of the documentation: which calls take a key. Nothing is checked there.
+# For the documentation only: which calls take a key. It checks nothing.
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description="A key, as `instructerc keys new` makes it. Where the service has no keys, anybody "
-    "may ask for anything.",
+    description="A key, as `instructerc keys new` makes it. A service without keys lets anybody "
+    "call anything.",
 )
 
 _TOKEN = re.compile(r"bearer +(\S+)", re.IGNORECASE)
@@ -42,13 +42,13 @@ _REASONS: Mapping[type[ServiceError], Rejection] = {
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who gets in.
+    """Who may call the service.
 
     Attributes:
-        keyring: the keys there are; None: anybody may ask for anything.
-        open_operations: `/metrics` and the documentation need no key.
-        hosts: which ones the service may be asked for as; by default this machine's.
-        origins: whose pages may ask and read what is answered, beside those of its own.
+        keyring: the keys; None: anybody may call anything.
+        open_operations: whether `/metrics` and the documentation need no key.
+        hosts: the hosts that requests may name; by default this machine's.
+        origins: whose pages may send requests and read responses, besides those of its own hosts.
     """
 
     keyring: Keyring | None = None
@@ -58,13 +58,13 @@ class Access:
 
 
 class KnownCallers:
-    """Finds the caller by the key, `request.state.caller`, and refuses those who may not ask.
+    """Finds the caller by the key, `request.state.caller`, and refuses requests without permission.
 
-    A refused request's body is not read. The answer to a caller with a quota of requests says how
-    much of it is left.
+    The body of a refused request is not read. The response to a caller with a quota of requests
+    says how much of it remains.
 
-    A key that is taken away ends what goes on for long: it is looked at again for each line and
-    event that is sent, and for what arrives of a body of lines. Nothing is sent then.
+    Revoking a key ends its long responses: the key is checked again for each line and event that is
+    sent, and for each part of an NDJSON body that arrives. Nothing is sent after that.
     """
 
     def __init__(self, app: ASGIApp, access: Access, count: CountRejection) -> None:
@@ -76,9 +76,9 @@ class KnownCallers:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        wanted = self._scope_for(policy_of(scope))
+        required = self._scope_for(policy_of(scope))
         keyring = self.access.keyring
-        if wanted is None or keyring is None:
+        if required is None or keyring is None:
             scope["state"]["caller"] = ANYBODY
             await self.app(scope, receive, send)
             return
@@ -87,13 +87,13 @@ class KnownCallers:
             caller = keyring.caller(_key(Headers(scope=scope)))
             requests = caller.requests
             caller.spend_request()
-            caller.require(wanted)
+            caller.require(required)
         except ServiceError as error:
             self.count(_REASONS[type(error)])
-            answer = answer_of(scope["state"]["request_id"], error)
+            response = response_of(scope["state"]["request_id"], error)
             if requests is not None:
-                _tell(answer.headers, requests)
-            await answer(scope, receive, send)
+                _set_quota(response.headers, requests)
+            await response(scope, receive, send)
             return
         scope["state"]["caller"] = caller
         exchange = _Exchange(scope, receive, send, keyring, self.count)
@@ -102,21 +102,23 @@ class KnownCallers:
         except Exception as error:
             if exchange.broken_off is None or not _comes_of(error, exchange.broken_off):
                 raise
-            # The server breaks the connection off: the answer has no end.
+            # The response is incomplete, so the server closes the connection.
             request_id = scope["state"]["request_id"]
-            log.warning("the answer to request %s ends: %s", request_id, exchange.broken_off)
+            log.warning(
+                "the response to request %s is cut off: %s", request_id, exchange.broken_off
+            )
 
     def _scope_for(self, policy: Policy) -> KeyScope | None:
-        """What a key must be for; None: no key is needed."""
+        """The scope that a key must have; None: no key is needed."""
         is_open = policy.is_operation and self.access.open_operations
         return None if is_open else policy.scope
 
 
 class _Exchange:
-    """A request and its answer, for as long as the caller's key is good.
+    """A request and its response, for as long as the caller's key is valid.
 
     Attributes:
-        broken_off: why the answer, which had begun, does not go on.
+        broken_off: why a response that has begun is cut off.
     """
 
     def __init__(
@@ -134,25 +136,25 @@ class _Exchange:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        # Lines may come for minutes; another body is there in seconds.
+        # Lines may arrive for minutes; any other body arrives within seconds.
         if self._in_lines and message["type"] == "http.request":
-            self._look_again()
+            self._recheck()
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._begun = True
-            # What a route refuses is an answer here already.
+            # A route's refusal is a response by now.
             reason = _REASONS.get(type(self._state.get("refusal")))
             if reason is not None:
                 self._count(reason)
             if self._caller.requests is not None:
-                _tell(MutableHeaders(scope=message), self._caller.requests)
-        elif message.get("more_body", False):  # an event, a line, a sign of life
-            self._look_again()
+                _set_quota(MutableHeaders(scope=message), self._caller.requests)
+        elif message.get("more_body", False):  # an event, a line, a heartbeat
+            self._recheck()
         await self._send(message)
 
-    def _look_again(self) -> None:
+    def _recheck(self) -> None:
         if self.broken_off is not None:
             raise self.broken_off
         try:
@@ -165,21 +167,21 @@ class _Exchange:
 
 
 def _comes_of(error: BaseException, cause: ServiceError) -> bool:
-    """Whether it is nothing but the cause, as frameworks pass it on."""
+    """Whether an error is only the cause itself, wrapped by frameworks."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_comes_of(each, cause) for each in error.exceptions)
+        return all(_comes_of(nested, cause) for nested in error.exceptions)
     return error is cause or (error.__cause__ is not None and _comes_of(error.__cause__, cause))
 
 
 def _key(headers: Headers) -> str:
-    given = headers.getlist("authorization")
-    found = _TOKEN.fullmatch(given[0].strip()) if len(given) == 1 else None
-    if found is None:
+    values = headers.getlist("authorization")
+    token = _TOKEN.fullmatch(values[0].strip()) if len(values) == 1 else None
+    if token is None:
         raise Unauthenticated("send a key: Authorization: Bearer KEY")
-    return found[1]
+    return token[1]
 
 
-def _tell(headers: MutableHeaders, requests: Bucket) -> None:
-    told = (requests.most, int(requests.held), ceil(requests.seconds_to(requests.most)))
-    for name, value in zip(QUOTA, told, strict=True):
+def _set_quota(headers: MutableHeaders, requests: Bucket) -> None:
+    quota = (requests.most, int(requests.held), ceil(requests.seconds_to(requests.most)))
+    for name, value in zip(QUOTA, quota, strict=True):
         headers[name] = str(value)

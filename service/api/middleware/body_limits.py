@@ -11,17 +11,18 @@ from service.api.problems.kinds import BODY_TOO_LARGE
 
 
 class LimitedBody:
-    """Middleware: unpacks a body, and refuses one beyond `most_bytes` as soon as it is read so far.
+    """Decompresses a body, and refuses one of more than `most_bytes`.
 
-    By its Content-Length, before the first byte, or else by its bytes as they are counted; as it is
-    sent, and as it is unpacked.
+    By its Content-Length before the first byte, or else by its bytes as they are read, both encoded
+    and decoded.
     """
 
     def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_of_lines: int) -> None:
-        """Set it up.
+        """Wrap an application.
 
         Args:
-            most_bytes_of_lines: the same for a body that is read a line at a time.
+            most_bytes: the limit on a body.
+            most_bytes_of_lines: the limit on an NDJSON body, which is read line by line.
         """
         self.app = app
         self.most_bytes = most_bytes
@@ -33,20 +34,20 @@ class LimitedBody:
             return
         in_lines = policy_of(scope).takes_lines and is_ndjson(scope)
         most_bytes = self.most_bytes_of_lines if in_lines else self.most_bytes
-        sent = _counted(receive, most_bytes, _declared_bytes(scope))
-        await self.app(scope, _counted(unpacked(scope, sent), most_bytes), send)
+        encoded = _counted(receive, most_bytes, _declared_bytes(scope))
+        await self.app(scope, _counted(unpacked(scope, encoded), most_bytes), send)
 
 
 def _counted(receive: Receive, most_bytes: int, declared: int = 0) -> Receive:
-    seen = 0
+    total = 0
 
     async def counting() -> Message:
-        nonlocal seen
-        if seen == 0 and declared > most_bytes:
+        nonlocal total
+        if total == 0 and declared > most_bytes:
             raise _refusal(most_bytes)
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most_bytes:
+        total += len(message.get("body", b""))
+        if total > most_bytes:
             raise _refusal(most_bytes)
         return message
 
@@ -61,5 +62,5 @@ def _refusal(most_bytes: int) -> HTTPException:
 def _declared_bytes(scope: Scope) -> int:
     try:
         return int(Headers(scope=scope).get("content-length", "0"))
-    except ValueError:  # no number, or one of thousands of digits
+    except ValueError:  # not a number, or one of thousands of digits
         return 0

@@ -1,6 +1,6 @@
 """Middleware for cross-origin requests (CORS) from configured origins.
 
-Keys are sent by the page itself, not by the browser: no answer allows credentials.
+The page itself sends the key, not the browser: no response allows credentials.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,28 +10,28 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems.answers import problem_answer
+from service.api.problems.answers import problem_response
 from service.api.problems.kinds import BAD_REQUEST
 from service.api.response_headers import HEADERS
 from service.observability.correlation import request_id
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-# What requests say, beside what browsers let every page say.
-_SAID = (
+# Request headers that need permission, besides those that browsers let every page set.
+_REQUEST_HEADERS = (
     *("Authorization", "Baggage", "Cache-Control", "Content-Encoding", "Idempotency-Key"),
     *("If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "Traceparent", "Tracestate"),
     "X-Request-Id",
 )
 _EXPOSED = (*HEADERS, "Allow")
 
-_ASKED_FOR = "access-control-request-headers"
+_REQUESTED = "access-control-request-headers"
 
 
 class SharedWithOrigins(CORSMiddleware):
-    """Has every answer to a page of these origins say that the page may read it.
+    """Lets pages of these origins read every response.
 
-    What a page of another origin asks goes on as if there were no such layer: the browser keeps
-    the answer from it. A preflight needs no key; browsers send none.
+    Requests from pages of other origins pass unchanged: the browser withholds the response. A
+    preflight needs no key, as browsers send none.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -39,7 +39,7 @@ class SharedWithOrigins(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=_METHODS,
-            allow_headers=_SAID,
+            allow_headers=_REQUEST_HEADERS,
             expose_headers=_EXPOSED,
             allow_private_network=True,
         )
@@ -48,31 +48,32 @@ class SharedWithOrigins(CORSMiddleware):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).getlist("origin")
-        if len(given) == 1 and self.is_allowed_origin(given[0]):
+        origins = Headers(scope=scope).getlist("origin")
+        if len(origins) == 1 and self.is_allowed_origin(origins[0]):
             await super().__call__(scope, receive, send)
         else:
             await self.simple_response(scope, receive, send, request_headers=Headers())
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        answer = super().preflight_response(_without_empty_names(request_headers))
-        if answer.status_code == 200:
-            return answer
-        headers = {n: v for n, v in answer.headers.items() if not n.startswith("content-")}
-        detail = f"of pages, {', '.join(_METHODS)} are taken, with {', '.join(_SAID)}"
-        return problem_answer(request_id() or "", BAD_REQUEST, detail, headers)
+        response = super().preflight_response(_without_empty_names(request_headers))
+        if response.status_code == 200:
+            return response
+        headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
+        methods, names = ", ".join(_METHODS), ", ".join(_REQUEST_HEADERS)
+        detail = f"a page may use {methods}, with the headers {names}"
+        return problem_response(request_id() or "", BAD_REQUEST, detail, headers)
 
 
-def _without_empty_names(asked: Headers) -> Headers:
-    """The same where the list of headers has empty elements, or none (RFC 9110, section 5.6.1)."""
-    others = {name: value for name, value in asked.items() if name != _ASKED_FOR}
-    names = ",".join(asked.getlist(_ASKED_FOR)).split(",")
-    named = ", ".join(filter(None, map(str.strip, names)))
-    return Headers({**others, _ASKED_FOR: named} if named else others)
+def _without_empty_names(headers: Headers) -> Headers:
+    """Drop empty elements of the list of requested headers (RFC 9110, section 5.6.1)."""
+    others = {name: value for name, value in headers.items() if name != _REQUESTED}
+    elements = ",".join(headers.getlist(_REQUESTED)).split(",")
+    requested = ", ".join(filter(None, map(str.strip, elements)))
+    return Headers({**others, _REQUESTED: requested} if requested else others)
 
 
 def shared_with(origin: str | None, origins: Collection[str]) -> Mapping[str, str]:
-    """The headers by which a page of an origin may read an answer; none if it is not named."""
+    """The headers that let pages of an origin read a response; none for other origins."""
     if origin not in origins:
         return {}
     return {

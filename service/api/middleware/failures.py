@@ -5,14 +5,14 @@ import logging
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.middleware.sending import Sending
-from service.api.problems.answers import problem_answer
+from service.api.problems.answers import problem_response
 from service.api.problems.kinds import INTERNAL_ERROR
 
 log = logging.getLogger(__name__)
 
 
 class AnsweredFailures:
-    """Answers what nobody foresaw with a problem that says nothing, and logs the rest."""
+    """Answers an unexpected error with a problem that reveals nothing, and logs the error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -26,9 +26,9 @@ class AnsweredFailures:
             await self.app(scope, receive, sending)
         except Exception:
             request_id = scope["state"]["request_id"]
-            if sending.status is not None:  # all that is left is to break the connection off
+            if sending.status is not None:  # only closing the connection remains
                 raise
             log.exception("request %s failed", request_id)
             detail = "the log has the cause, under the request's id"
-            answer = problem_answer(request_id, INTERNAL_ERROR, detail)
-            await answer(scope, receive, sending)
+            response = problem_response(request_id, INTERNAL_ERROR, detail)
+            await response(scope, receive, sending)

@@ -1,8 +1,8 @@
 """Middleware that restores the client's request from a trusted proxy's headers.
 
-Uvicorn's own takes the scheme and the client's address, but no prefix and no host; it takes text
-that is no address for one, and where any proxy is believed, the client's word for its address.
-RFC 7239's `Forwarded` is not read.
+Uvicorn's own middleware reads the scheme and the client's address, but neither prefix nor host; it
+accepts text that is not an address and, where any proxy is trusted, an address that the client
+claims. RFC 7239's `Forwarded` is not read.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ _HOSTS = "forwarded_hosts"
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What stands between clients and the service.
+    """What is between clients and the service.
 
     Attributes:
-        root_path: what clients' paths begin with, "/emotions"; "" where nothing is put before.
-        proxies: whose forwarded headers are believed.
+        root_path: the prefix of clients' paths, such as "/emotions"; "" for none.
+        proxies: whose forwarded headers are trusted.
     """
 
     root_path: str = ""
@@ -32,14 +32,14 @@ class Front:
 
 
 DIRECT = Front()
-"""Nothing stands there."""
+"""No proxy."""
 
 
 class ForwardedRequests:
-    """Believes the proxies that are known; the layers within see the service's own paths.
+    """Applies the headers of trusted proxies; inner layers see the service's own paths.
 
-    A proxy may leave the prefix in the path or take it away. Each header that is not as it should
-    be is passed over, but for a host, which is refused as any other is.
+    A proxy may leave the prefix in the path or strip it. Invalid headers are ignored, except a
+    host, which is refused like any other.
     """
 
     def __init__(self, app: ASGIApp, front: Front) -> None:
@@ -50,25 +50,25 @@ class ForwardedRequests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = scope.get("root_path", "").rstrip("/")  # a server that is told of a prefix adds it
-        path = _own_path(scope["path"], given)
-        prefix = given or self.front.root_path
+        root_path = scope.get("root_path", "").rstrip("/")  # a server with a prefix adds it
+        path = _own_path(scope["path"], root_path)
+        prefix = root_path or self.front.root_path
         client = scope.get("client")
         if self.front.proxies.trust(client[0] if client else None):
             headers = Headers(scope=scope)
-            said = headers.getlist("x-forwarded-prefix")
-            prefix = prefix if len(said) != 1 else as_prefix(said[0].strip()) or prefix
-            self._take(headers, scope)
-        for each in dict.fromkeys((prefix, self.front.root_path)):
-            path = _own_path(path, each)
+            forwarded = headers.getlist("x-forwarded-prefix")
+            prefix = prefix if len(forwarded) != 1 else as_prefix(forwarded[0].strip()) or prefix
+            self._apply(headers, scope)
+        for candidate in dict.fromkeys((prefix, self.front.root_path)):
+            path = _own_path(path, candidate)
         scope["path"] = path
-        # The router would take it away once more, behind those who look who asks for what.
+        # Else the router would strip it again, after the layers that check permissions by path.
         scope["root_path"] = ""
         with under(prefix):
             await self.app(scope, receive, send)
 
-    def _take(self, headers: Headers, scope: Scope) -> None:
-        schemes = [each.strip().lower() for each in headers.getlist("x-forwarded-proto")]
+    def _apply(self, headers: Headers, scope: Scope) -> None:
+        schemes = [value.strip().lower() for value in headers.getlist("x-forwarded-proto")]
         if len(schemes) == 1 and schemes[0] in _SCHEMES:
             scope["scheme"] = schemes[0]
         client = self.front.proxies.client(_listed(headers, "x-forwarded-for"))
@@ -78,13 +78,13 @@ class ForwardedRequests:
 
 
 def forwarded_hosts(scope: Scope) -> list[str]:
-    """The hosts that clients have asked for, as proxies say that are believed."""
+    """The hosts that clients requested, according to trusted proxies."""
     hosts: list[str] = scope["state"].get(_HOSTS, [])
     return hosts
 
 
 def _listed(headers: Headers, name: str) -> list[str]:
-    return [each.strip() for value in headers.getlist(name) for each in value.split(",")]
+    return [element.strip() for value in headers.getlist(name) for element in value.split(",")]
 
 
 def _own_path(path: str, prefix: str) -> str:

@@ -5,14 +5,14 @@ from itertools import chain
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.head_limits import LONGEST_HEADER, LONGEST_QUERY, MOST_HEADERS, MOST_PARAMETERS
-from service.api.problems.answers import problem_answer
+from service.api.problems.answers import problem_response
 from service.api.problems.kinds import BAD_REQUEST, HEAD_TOO_LARGE, Kind
 
 
 class BoundedHeads:
     """Refuses queries and headers that are too many or too long.
 
-    Whoever looks through them pays for each, more than once: thousands of parameters take seconds.
+    Several layers go through all of them: thousands of parameters take seconds.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -23,12 +23,12 @@ class BoundedHeads:
         if excess is None:
             await self.app(scope, receive, send)
             return
-        answer = problem_answer(scope["state"]["request_id"], *excess)
-        await answer(scope, receive, send)
+        response = problem_response(scope["state"]["request_id"], *excess)
+        await response(scope, receive, send)
 
 
 def _excess(scope: Scope) -> tuple[Kind, str] | None:
-    """What there is too much of: the problem, and in words."""
+    """The problem and its detail; None where no limit is exceeded."""
     query, headers = scope["query_string"], scope["headers"]
     if query.count(b"&") >= MOST_PARAMETERS:
         return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are allowed"

@@ -10,10 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access.hosts import Hosts, host_of
 from service.admission.rejections import CountRejection, Rejection
 from service.api.middleware.forwarded import forwarded_hosts
-from service.api.problems.answers import problem_answer
+from service.api.problems.answers import problem_response
 from service.api.problems.kinds import BAD_REQUEST, CROSS_SITE_REQUEST, MISDIRECTED_REQUEST, Kind
 
-# They tell nothing of anybody, and Kubernetes asks for them by an address that nobody knows before.
+# Probes reveal nothing, and Kubernetes requests them by an address that is not known in advance.
 _PROBES = frozenset({"/livez", "/readyz"})
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
@@ -22,18 +22,18 @@ _RawHeaders = list[tuple[bytes, bytes]]
 
 
 def host_of_target(target: bytes, headers: _RawHeaders) -> None:
-    """Have `Host` be what an absolute target names, as RFC 9112 says, whatever was sent."""
-    found = _ABSOLUTE.match(target)
-    if found is not None:
+    """Replace `Host` by the host of an absolute target (RFC 9112, section 3.2.2)."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is not None:
         others = [(name, value) for name, value in headers if name != b"host"]
-        headers[:] = [(b"host", found[1]), *others]
+        headers[:] = [(b"host", absolute[1]), *others]
 
 
 class AddressedRequests:
-    """Refuses a request for another host, and where anybody may ask, one of another host's page.
+    """Refuses requests for other hosts and, without keys, those from pages of other hosts.
 
-    A page can send `X-Forwarded-Host` too. So only a known proxy's is looked at, and where it names
-    other hosts than `Host` does, each of them must be one of the service's.
+    A page can send `X-Forwarded-Host` too, so it is read only from a trusted proxy; every host that
+    it names must be one of the service's, as must `Host`.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class AddressedRequests:
         anonymous: bool,
         origins: Collection[str] = (),
     ) -> None:
-        """Set it up.
+        """Wrap an application.
 
         Args:
-            origins: whose pages may ask too.
-            anonymous: there are no keys, so that a page needs none.
+            origins: whose pages may send requests too.
+            anonymous: whether the service has no keys, so that a page needs none.
         """
         self.app = app
         self.hosts = hosts
@@ -66,29 +66,29 @@ class AddressedRequests:
             await self.app(scope, receive, send)
             return
         self.count(Rejection.HOST)
-        answer = problem_answer(scope["state"]["request_id"], *refusal)
-        await answer(scope, receive, send)
+        response = problem_response(scope["state"]["request_id"], *refusal)
+        await response(scope, receive, send)
 
     def _refusals(self, scope: Scope) -> Iterator[tuple[Kind, str]]:
         headers = Headers(scope=scope)
-        given = headers.getlist("host")
-        host = host_of(given[0]) if len(given) == 1 else None
+        values = headers.getlist("host")
+        host = host_of(values[0]) if len(values) == 1 else None
         if host is None:
-            if given or not self.hosts.anything:
+            if values or not self.hosts.anything:
                 yield BAD_REQUEST, "send one header Host, a name or an address, and its port"
             return
-        asked = [host]
+        hosts = [host]
         for value in forwarded_hosts(scope):
-            found = host_of(value)
-            if found is None:
-                yield BAD_REQUEST, "X-Forwarded-Host is to hold names or addresses, with ports"
+            forwarded = host_of(value)
+            if forwarded is None:
+                yield BAD_REQUEST, "X-Forwarded-Host must list names or addresses, with ports"
                 return
-            asked.append(found)
-        for each in asked:
-            if not self.hosts.allow(each):
-                detail = f"{each!r} is not one of this service's hosts; add it to ERC_ALLOWED_HOSTS"
+            hosts.append(forwarded)
+        for name in hosts:
+            if not self.hosts.allow(name):
+                detail = f"{name!r} is not one of this service's hosts; add it to ERC_ALLOWED_HOSTS"
                 yield MISDIRECTED_REQUEST, detail
-        if self.anonymous and self._is_foreign(scope["method"], headers, asked):
+        if self.anonymous and self._is_foreign(scope["method"], headers, hosts):
             detail = (
                 "only pages of this service's hosts may ask; add the page's host to "
                 "ERC_ALLOWED_HOSTS, or its origin to ERC_CORS_ORIGINS"
@@ -96,16 +96,16 @@ class AddressedRequests:
             yield CROSS_SITE_REQUEST, detail
 
     def _is_foreign(self, method: str, headers: Headers, hosts: list[str]) -> bool:
-        """Whether a browser says that a page of another host than these asks."""
+        """Whether the browser's headers say that a page of another host sends the request."""
         for origin in headers.getlist("origin"):
-            asking = host_of(_authority(origin))
+            page_host = host_of(_authority(origin))
             if origin in self.origins:
                 continue
-            if asking is None or not (asking in hosts or self.hosts.trust(asking)):
+            if page_host is None or not (page_host in hosts or self.hosts.trust(page_host)):
                 return True
         if "origin" in headers or headers.get("sec-fetch-site") != "cross-site":
             return False
-        # Whoever follows a link is shown where it leads.
+        # Following a link from another site is allowed.
         return not (method == "GET" and headers.get("sec-fetch-dest") == "document")
 
 

@@ -13,9 +13,9 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestIds:
-    """Gives every request an id, `request.state.request_id`, and every answer the same.
+    """Gives every request an id, `request.state.request_id`, and its response the same.
 
-    A client's own is taken where it is harmless in a log, else a new one is made.
+    A client's own id is used if it is safe in a log; otherwise a new one is made.
     """
 
     def __init__(self, app: ASGIApp) -> None:

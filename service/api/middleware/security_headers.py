@@ -3,12 +3,13 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.response_headers import EVERY_ANSWER
+from service.api.response_headers import EVERY_RESPONSE
 
 
 class SecurityHeaders:
-    """Has browsers take every answer for what it is declared as, and keep it only where a route
-    lets them: words of users are no page, and are gone once they are erased.
+    """Sets security headers: browsers must not sniff types, nor cache unless a route allows it.
+
+    Users' texts must not be rendered as a page, nor outlive their erasure in a cache.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -22,7 +23,7 @@ class SecurityHeaders:
         async def securing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in EVERY_ANSWER.items():
+                for name, value in EVERY_RESPONSE.items():
                     headers.setdefault(name, value)
             await send(message)
 

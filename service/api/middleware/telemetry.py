@@ -20,12 +20,12 @@ UNMATCHED = "unmatched"
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
-# Of a request that nothing was sent for: an outer layer or the server ends it.
+# The status of a request without a response: an outer layer or the server ends it.
 _NOTHING_SENT = 500
 
 
 class TracedRequests:
-    """Gives every request a span, but for those that operators' machinery sends all the time."""
+    """Gives every request a span, except probes and scrapes."""
 
     def __init__(self, app: ASGIApp, traces: "Traces") -> None:
         self.app = app
@@ -36,15 +36,15 @@ class TracedRequests:
             await self.app(scope, receive, send)
             return
         method, sending = _method(scope), Sending(send)
-        with self.traces.request(method, Headers(scope=scope)) as tell_answer:
+        with self.traces.request(method, Headers(scope=scope)) as record_response:
             try:
                 await self.app(scope, receive, sending)
             finally:
-                tell_answer(_route(scope), sending.status or _NOTHING_SENT)
+                record_response(_route(scope), sending.status or _NOTHING_SENT)
 
 
 class CountedRequests:
-    """Counts requests and times them, by route template; and problems, by type."""
+    """Counts and times requests by route template, and counts problems by type."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -69,7 +69,7 @@ class CountedRequests:
 
 
 def _route(scope: Scope) -> str:
-    """The template that the router has left in the scope, if it found one."""
+    """The template that the router stores in the scope, if a route matches."""
     route: str = getattr(scope.get("route"), "path", UNMATCHED)
     return route
 

@@ -1,1 +1,1 @@
-"""Problem documents (RFC 9457): their kinds, and what errors become."""
+"""Problem documents (RFC 9457): their kinds, and how errors map to them."""

@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM = "problem"
-"""Where a request's state has the type of the problem that it was answered with."""
+"""The key in a request's state under which its response stores the problem's type."""
 RETRY_AFTER_S = 1
 
-# A body may hold thousands of faults; the first ones tell enough.
+# A body may have thousands of faults; the first ones suffice.
 _FAULTS_SHOWN = 20
 
 
 class Fault(BaseModel):
-    """One thing wrong with a request, and where."""
+    """One fault of a request, and where it is."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,12 +63,12 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="what is wrong this time")
     request_id: str | None = Field(None, description="as in the header X-Request-Id")
-    errors: list[Fault] | None = Field(None, description="of an invalid request: what to mend")
-    checks: dict[str, str] | None = Field(None, description="of /readyz: how each part is")
+    errors: list[Fault] | None = Field(None, description="of an invalid request: what to correct")
+    checks: dict[str, str] | None = Field(None, description="of /readyz: the state of each part")
 
 
 def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
-    """A problem document; `members` are those that not every problem has."""
+    """A problem document, with optional `members`."""
     return {
         "type": kind.type,
         "title": kind.title,
@@ -79,28 +79,28 @@ def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
 
 
 def problem_of(error: errors.ServiceError) -> dict[str, Any]:
-    """The problem document of one of our errors."""
+    """The problem document of one of the service's errors."""
     _log_cause(error)
     return problem(PROBLEMS[type(error)], str(error))
 
 
-def problem_answer(
+def problem_response(
     request_id: str,
     kind: Kind,
     detail: str,
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem as a whole answer."""
+    """A problem as a response."""
     headers = dict(headers or {})
     if kind.status in WORTH_A_RETRY:
         headers[RETRY_AFTER] = str(RETRY_AFTER_S)
     body = with_prefix(problem(kind, detail, request_id=request_id, **members))
-    return _ProblemAnswer(kind, orjson.dumps(body), headers)
+    return _ProblemResponse(kind, orjson.dumps(body), headers)
 
 
-class _ProblemAnswer(Response):
-    """Leaves the problem's type in the state of the request that it answers, for who counts."""
+class _ProblemResponse(Response):
+    """A response that stores the problem's type in the request's state, for the metrics."""
 
     def __init__(self, kind: Kind, body: bytes, headers: Mapping[str, str]) -> None:
         super().__init__(body, kind.status, headers, PROBLEM_JSON)
@@ -114,22 +114,22 @@ class _ProblemAnswer(Response):
 def invalid(
     *where: str | int, detail: str, source: Literal["body", "query", "header"] = "body"
 ) -> RequestValidationError:
-    """A fault that only the settings or a second look can find.
+    """An error for a fault that the schema cannot express, such as a configured limit.
 
     Args:
-        where: the way to it in the body, `"utterances", 0, "text"`, or the parameter's name.
+        where: the path in the body, `"utterances", 0, "text"`, or the parameter's name.
     """
     return RequestValidationError([{"loc": (source, *where), "msg": detail, "type": "invalid"}])
 
 
 def malformed(error: orjson.JSONDecodeError) -> RequestValidationError:
-    """A body that is no JSON, as FastAPI says it."""
-    found = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
-    return RequestValidationError([found])
+    """The error that FastAPI raises for a body that is not JSON."""
+    fault = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
+    return RequestValidationError([fault])
 
 
 def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses=`, from the table that the handlers read."""
+    """A route's `responses=`, from the same table as the exception handlers."""
     kinds = [cause if isinstance(cause, Kind) else PROBLEMS[cause] for cause in causes]
     return {
         status: {
@@ -153,22 +153,23 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
     }
 
 
-def answer_of(request_id: str, error: errors.ServiceError) -> Response:
-    """One of our errors as a whole answer."""
+def response_of(request_id: str, error: errors.ServiceError) -> Response:
+    """One of the service's errors as a response."""
     _log_cause(error)
-    return problem_answer(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+    return problem_response(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
 
 
 def _log_cause(error: errors.ServiceError) -> None:
-    """Log why a part does not answer: the client is not told, and whoever runs the service has to
-    know. Once a request, which may have met it in each of its dialogues.
+    """Log why a part is unavailable, which operators must know but clients are not told.
+
+    Once per request: a batch may meet the same error in each of its dialogues.
     """
     if not isinstance(error, errors.Unavailable) or not is_first(str(error)):
         return
-    whose, cause = request_id(), cause_of_ours(error)
+    current_id, cause = request_id(), cause_of_ours(error)
     log.error(
         "%s%s%s",
-        "" if whose is None else f"request {whose}: ",
+        "" if current_id is None else f"request {current_id}: ",
         error,
         f": {cause}" if cause else "",
     )
@@ -189,37 +190,38 @@ def _headers_of(error: errors.ServiceError) -> dict[str, str]:
 
 async def _on_service_error(request: Request, error: errors.ServiceError) -> Response:
     request.state.refusal = error
-    return answer_of(request.state.request_id, error)
+    return response_of(request.state.request_id, error)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    found = error.errors()
-    if found[0]["type"] == "json_invalid":
-        detail = f"{found[0]['ctx']['error']} (at character {found[0]['loc'][1]})"
-        return problem_answer(request.state.request_id, MALFORMED_JSON, detail)
-    members = invalid_problem(found)
-    detail, faults = members["detail"], members["errors"]
-    return problem_answer(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
+    validation_errors = error.errors()
+    first = validation_errors[0]
+    if first["type"] == "json_invalid":
+        detail = f"{first['ctx']['error']} (at character {first['loc'][1]})"
+        return problem_response(request.state.request_id, MALFORMED_JSON, detail)
+    document = invalid_problem(validation_errors)
+    detail, faults = document["detail"], document["errors"]
+    return problem_response(request.state.request_id, INVALID_REQUEST, detail, errors=faults)
 
 
 def invalid_problem(
-    found: Sequence[Any], prefix: str = "", shown: int = _FAULTS_SHOWN
+    validation_errors: Sequence[Any], prefix: str = "", most: int = _FAULTS_SHOWN
 ) -> dict[str, Any]:
-    """The problem document of what is not valid, as pydantic says it.
+    """The problem document of pydantic's validation errors.
 
     Args:
-        shown: how many faults are told.
+        most: how many of them it lists.
     """
-    faults = [_fault(one["loc"], one["msg"]) for one in found[:shown]]
+    faults = [_fault(error["loc"], error["msg"]) for error in validation_errors[:most]]
     first = faults[0]
     detail = f"{first.get('pointer') or first.get('parameter') or 'body'}: {first['detail']}"
-    if len(found) > 1:
-        detail += f" (and {len(found) - 1} more)"
+    if len(validation_errors) > 1:
+        detail += f" (and {len(validation_errors) - 1} more)"
     return problem(INVALID_REQUEST, prefix + detail, errors=faults)
 
 
 def _fault(where: Sequence[str | int], detail: str) -> dict[str, str]:
-    # Never the value itself: it may be long, and it is somebody's words.
+    # Never the value itself: it may be long, and it is a user's text.
     source, *steps = where
     if source != "body":
         return {"parameter": str(steps[0]), "detail": detail}
@@ -231,25 +233,25 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     request_id = request.state.request_id
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return problem_answer(
+            return problem_response(
                 request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths there are"
             )
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
             detail = f"it takes {allowed}"
-            return problem_answer(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
+            return problem_response(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
         case status:
-            return problem_answer(request_id, FOREIGN[status], str(error.detail), error.headers)
+            return problem_response(request_id, FOREIGN[status], str(error.detail), error.headers)
 
 
 def _methods(request: Request) -> list[str]:
-    # Starlette itself names only those of the first route with this path.
+    # Starlette itself lists only those of the first route with this path.
     routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
-    found = {method for route in routes for method in route.methods}
-    return sorted(found | {"HEAD"} if "GET" in found else found)
+    methods = {method for route in routes for method in route.methods}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-# What FastAPI calls for the errors that are foreseen.
+# FastAPI's handlers for expected errors.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     errors.ServiceError: _on_service_error,
     RequestValidationError: _on_invalid_request,

@@ -1,6 +1,6 @@
 """The kinds of problems: status, title, cause and remedy of each.
 
-Which error of the service becomes which of them stands here too. `/problems` shows them all.
+This module also maps the service's errors to them. `/problems` lists them all.
 """
 
 import re
@@ -14,11 +14,11 @@ from service.api.head_limits import LONGEST_HEADER, MOST_BYTES_OUTSIDE_BODIES, M
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of problem; all of this is the same whenever it occurs.
+    """A kind of problem: the members that are the same in every occurrence.
 
     Attributes:
-        cause: why a request is answered so.
-        remedy: what the client, or whoever runs the service, does then.
+        cause: why a request gets this response.
+        remedy: what the client or the operator does about it.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Kind:
 
     @property
     def type(self) -> str:
-        """The URI that identifies it; there its documentation is."""
+        """The URI that identifies it and leads to its documentation."""
         return f"/problems/{self.name}"
 
 
@@ -402,31 +402,30 @@ INTERNAL_ERROR = Kind(
     "The log has the cause under `request_id`; please report it to the operator.",
 )
 
-# What any call with a body may be refused for, before it is looked at more closely.
+# Any call with a body may meet these, before the body is validated further.
 BODY_PROBLEMS = (MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON, INVALID_REQUEST)
 
-# What any call that takes an idempotency key may be refused for, where it has one.
+# Any call with an idempotency key may meet these.
 IDEMPOTENCY_PROBLEMS = (
     errors.IdempotencyKeyReused,
     errors.DialogueErased,
     errors.TooManyAnswers,
 )
 
-# What any call that is not open to all may be refused for, before it is looked at.
+# Any call that needs a key may meet these, before it is read.
 KEY_PROBLEMS = (errors.Unauthenticated, errors.ScopeMissing, errors.QuotaExceeded)
 
-# What any call but those of operations may be refused for, however good it is; with keys, and
-# where none is needed.
+# Any call except those of operations may meet these, however valid: without keys, and with them.
 OPEN_PROBLEMS = (errors.Overloaded, errors.ShuttingDown, errors.DeadlinePassed)
 ADMISSION_PROBLEMS = (*KEY_PROBLEMS, *OPEN_PROBLEMS)
 
-# What the framework refuses by itself, by status.
+# The framework's own refusals, by status.
 FOREIGN: Mapping[int, Kind] = {
     kind.status: kind
     for kind in (BAD_REQUEST, NO_SUCH_PATH, METHOD_NOT_ALLOWED, NOT_ACCEPTABLE, BODY_TOO_LARGE)
 } | {NOT_JSON.status: NOT_JSON}
 
-# All of them, by name.
+# All kinds, by name.
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (

@@ -13,7 +13,7 @@ from service.access.keys import Scope
 from service.api.batches.jobs import job_document, store_job
 from service.api.batches.lines import Given, answer_in_order, given_lines
 from service.api.batches.results import score
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
 from service.api.headers.accept import Accept, accepted, preferred
 from service.api.headers.content_type import JSON, LINES, NDJSON, check_charset
@@ -63,7 +63,7 @@ _LINE_OUT = (
 Prefer = Annotated[
     list[str] | None,
     Header(
-        description="`respond-async`: answer 202 with a job that is done later.",
+        description="`respond-async`: respond with 202 and a job that is done later.",
         examples=[["respond-async"]],
     ),
 ]
@@ -83,16 +83,16 @@ async def score_lines(
     _refuse_key(idempotency_key)
     check_charset(request.headers)
     space = await services.answerer.label_space(label_space, tenant)
-    given = given_lines(request, services.limits, caller.batch_utterances)
+    lines = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
-        return _accepted(await _stored(given, space, caller, services))
+        return _accepted(await _stored(lines, space, caller, services))
     media_type = accepted(accept, LINES)
 
-    async def one(dialogue: DialogueIn) -> ScoredDialogue:
+    async def spend_and_score(dialogue: DialogueIn) -> ScoredDialogue:
         caller.spend_utterances(max(1, len(dialogue.utterances)))
         return await score(dialogue, space, tenant, services)
 
-    return _streamed(_counted(given, caller), one, services.metrics, media_type)
+    return _streamed(_counted(lines, caller), spend_and_score, services.metrics, media_type)
 
 
 router.add_api_route(
@@ -109,7 +109,7 @@ router.add_api_route(
     response_model=BatchOut,
     responses={
         200: {
-            "description": "One result a dialogue, in the order given",
+            "description": "One result per dialogue, in input order",
             "content": {
                 NDJSON: {
                     "itemSchema": RESULT_LINE,
@@ -158,28 +158,28 @@ async def score_dialogues(
     prefer: Prefer = None,
     label_space: Annotated[
         LabelSpaceName | None,
-        Query(description="Of a body of lines; `unified` if left out."),
+        Query(description="Only with an NDJSON body; `unified` if omitted."),
     ] = None,
 ) -> Response:
-    """Score whole dialogues, each utterance in the light of those before it.
+    """Score whole dialogues, each utterance in the context of those before it.
 
-    Where the label engine is away, the request fails as a whole. Nothing of it is kept, but for an
-    `Idempotency-Key` its answer, which takes a key that may write.
+    If the label engine is unavailable, the whole request fails. Nothing is stored, except the
+    response for an `Idempotency-Key`, which requires a key that may write.
 
-    With `application/x-ndjson`, or `application/jsonl` or another name of it, a line is a dialogue,
-    and a line of the answer its result: in the order given, each as soon as it is done. Lines are
-    read no faster than they are scored and their results read, so read while you send. A broken
-    line gets an `error`, as does a dialogue that the engine failed at; `line` is its number, from
-    1. A line may be as long as a JSON body, the whole far longer; the label space is a query
-    parameter. `Accept` alone has a JSON body answered so. No `Idempotency-Key` is taken then. A
-    broken line counts as an utterance; beyond the quota of a key each line gets an `error`. A
-    request runs out of time if it brings, on average, less than one utterance that can be scored
-    per hundredth of a batch's time (3 s by default).
+    With `application/x-ndjson` (or `application/jsonl`, or another of its names) each line is a
+    dialogue, and each line of the response its result: in input order, each as soon as it is ready.
+    Lines are read no faster than their results are scored and read, so read while you send. A
+    broken line gets an `error`, as does a dialogue that the engine fails at; `line` is its number,
+    from 1. A line may be as long as a JSON body, the whole body far longer; the label space is a
+    query parameter. With `Accept` alone a JSON body gets such a response too. `Idempotency-Key` is
+    not accepted in either case. A broken line counts as an utterance; beyond a key's quota each
+    line gets an `error`. The request times out if on average it brings less than one utterance that
+    can be scored per hundredth of the deadline of batches (3 s by default).
 
-    With `Prefer: respond-async` the dialogues, in either form, are stored as a job and answered
-    with 202 and its `Location`. It is done beside other work, also after the service was started
-    anew, and is erased some time after its end. It takes a key that may write. A body of lines with
-    more than a thousand broken ones is refused.
+    With `Prefer: respond-async` the dialogues, in either form, are stored as a job, and the
+    response is 202 with its `Location`. The job runs in the background, survives restarts, and is
+    erased some time after it finishes. It requires a key that may write. An NDJSON body with more
+    than a thousand broken lines is refused.
     """
     if request.key is not None:
         caller.require(Scope.WRITE)
@@ -197,10 +197,10 @@ async def score_dialogues(
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
-        one = partial(score, label_space=space, tenant=tenant, services=services)
-        return _streamed(_given(batch), one, services.metrics, media_type)
+        score_one = partial(score, label_space=space, tenant=tenant, services=services)
+        return _streamed(_given(batch), score_one, services.metrics, media_type)
 
-    async def answer() -> Response:
+    async def score_all() -> Response:
         caller.spend_utterances(count)
         with first_failure(), listening(services.metrics.observe_stage):
             async with asyncio.TaskGroup() as group:
@@ -209,21 +209,21 @@ async def score_dialogues(
                     result = score(dialogue, space, tenant, services)
                     tasks.append(group.create_task(result))
                     await asyncio.sleep(0)  # not all in one step of the event loop
-        return json_answer({"results": [with_prefix(task.result()) for task in tasks]})
+        return json_response({"results": [with_prefix(task.result()) for task in tasks]})
 
-    return await request.answer(answer)
+    return await request.answer(score_all)
 
 
-async def _counted(given: AsyncIterator[Given], caller: Caller) -> AsyncIterator[Given]:
-    """Lines of which those that are broken count against the quota; beyond it they are told so."""
-    async for each in given:
+async def _counted(lines: AsyncIterator[Given], caller: Caller) -> AsyncIterator[Given]:
+    """Count broken lines against the quota; those beyond it get an error that says so."""
+    async for line in lines:
         try:
-            if each.broken:
+            if line.broken:
                 caller.spend_utterances(1)
         except QuotaExceeded as error:
-            yield replace(each, what=problem_of(error))
+            yield replace(line, content=problem_of(error))
         else:
-            yield each
+            yield line
 
 
 async def _given(batch: BatchIn) -> AsyncIterator[Given]:
@@ -232,32 +232,32 @@ async def _given(batch: BatchIn) -> AsyncIterator[Given]:
 
 
 async def _stored(
-    given: AsyncIterator[Given],
+    lines: AsyncIterator[Given],
     label_space: AnswerSpace,
     caller: Caller,
     services: Services,
     once: Once[Job] | None = None,
 ) -> Job:
     caller.require(Scope.WRITE)
-    return await store_job(given, label_space.name, caller, services, once)
+    return await store_job(lines, label_space.name, caller, services, once)
 
 
 def _accepted(job: Job) -> Response:
-    answer = json_answer(job_document(job), 202)
-    answer.headers[LOCATION] = located(f"/jobs/{job.id}")
-    answer.headers[APPLIED] = "respond-async"
-    return answer
+    response = json_response(job_document(job), 202)
+    response.headers[LOCATION] = located(f"/jobs/{job.id}")
+    response.headers[APPLIED] = "respond-async"
+    return response
 
 
 def _refuse_key(key: str | None) -> None:
     if key is not None:
-        detail = f"is not taken with {NDJSON}: nothing of the answer is kept"
+        detail = f"is not accepted with {NDJSON}: the response is not stored"
         raise invalid("Idempotency-Key", detail=detail, source="header")
 
 
 def _streamed(
-    given: AsyncIterator[Given],
-    one: Callable[[DialogueIn], Awaitable[ScoredDialogue]],
+    lines: AsyncIterator[Given],
+    score_one: Callable[[DialogueIn], Awaitable[ScoredDialogue]],
     metrics: Metrics,
     media_type: str,
 ) -> Response:
@@ -267,6 +267,6 @@ def _streamed(
             await emit(with_prefix(result))
 
         with listening(metrics.observe_stage):
-            await answer_in_order(given, one, counting)
+            await answer_in_order(lines, score_one, counting)
 
     return LineStream(produce, media_type)

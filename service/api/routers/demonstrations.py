@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Response
 from service.access.callers import Caller
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_demonstrations
 from service.api.policies import policy
@@ -55,7 +55,7 @@ router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_clas
 
 DemonstrationId = Annotated[Identifier, Path(examples=["flat-1"])]
 Shared = Annotated[
-    bool, Query(description="Everybody's, which needs a key with the scope `admin`.")
+    bool, Query(description="For all tenants; requires a key with the scope `admin`.")
 ]
 
 
@@ -70,17 +70,17 @@ Shared = Annotated[
 async def list_demonstrations(
     listing: Annotated[DemonstrationListing, Query()], tenant: TenantDep, services: ServicesDep
 ) -> Response:
-    """A page of the demonstrations; ask for the next one with its `next` as `after`.
+    """List a page of your own demonstrations and the shared ones, which ship with the service.
 
-    Of your own and of those that are shared, which ship with the service. Answers in a derived
-    label space show its source's.
+    For the next page pass `next` as `after`. Predictions in a derived label space show the
+    demonstrations of its source.
     """
     name = listing.label_space
     space = None if name is None else _listed(name, services)
     after = None if listing.after is None else str(listing.after)
     page = await services.store.list(space, listing.limit, after, tenant)
-    return json_answer(
-        {"demonstrations": [asdict(each) for each in page.demonstrations], "next": page.next}
+    return json_response(
+        {"demonstrations": list(map(asdict, page.demonstrations)), "next": page.next}
     )
 
 
@@ -112,24 +112,26 @@ async def add_demonstrations(
     request: RepeatableDep,
     shared: Shared = False,
 ) -> Response:
-    """Add demonstrations; the next answer may already show them.
+    """Add demonstrations; the next prediction may already use them.
 
-    They are shown to the model for your utterances only, unless they are `shared`. Nothing is
-    added when one of them is refused. The database is asked only for an `Idempotency-Key`.
+    They are shown to the model for your utterances only, unless they are `shared`. If one of them
+    is refused, none is added. The database is used only for an `Idempotency-Key`.
     """
     owner = _owner(caller, tenant, shared)
     check_demonstrations(body.demonstrations, services.limits, caller.batch_utterances)
-    found = [_demonstration(given, n, services) for n, given in enumerate(body.demonstrations)]
+    demonstrations = [
+        _demonstration(posted, n, services) for n, posted in enumerate(body.demonstrations)
+    ]
 
     def added() -> Response:
-        return json_answer({"demonstrations": [asdict(each) for each in found]}, 201)
+        return json_response({"demonstrations": list(map(asdict, demonstrations))}, 201)
 
     async def add() -> Response:
         if owner is None:
-            await _store(found, owner, services)
+            await _store(demonstrations, owner, services)
         else:
-            async with services.corrector.room(owner, len(found)):
-                await _store(found, owner, services)
+            async with services.corrector.room(owner, len(demonstrations)):
+                await _store(demonstrations, owner, services)
         return added()
 
     return await request.answer(add, again=added)
@@ -146,8 +148,8 @@ async def add_demonstrations(
 async def read_demonstration(
     demonstration_id: DemonstrationId, tenant: TenantDep, services: ServicesDep
 ) -> Response:
-    """One demonstration: your own with this id, or else the shared one."""
-    return json_answer(asdict(await services.store.get(demonstration_id, tenant)))
+    """Read a demonstration: your own with this id, or else the shared one."""
+    return json_response(asdict(await services.store.get(demonstration_id, tenant)))
 
 
 @router.delete(
@@ -176,9 +178,9 @@ async def delete_demonstration(
     request: RepeatableDep,
     shared: Shared = False,
 ) -> Response:
-    """Delete one of your own demonstrations; no prompt shows it from then on.
+    """Delete one of your own demonstrations; no later prompt shows it.
 
-    A correction's goes when the correction is taken back.
+    The demonstration of a correction is deleted by removing the correction.
     """
     owner = _owner(caller, tenant, shared)
     _check_of_no_correction(demonstration_id, "")
@@ -195,12 +197,12 @@ async def delete_demonstration(
             ) from None
         return Response(status_code=204)
 
-    with to_the_end():  # or the answer might not be kept of what is done
+    with to_the_end():  # else the work could be done without its response being stored
         return await request.answer(delete)
 
 
 def _listed(name: str, services: Services) -> str:
-    """The label space whose demonstrations answers in one show."""
+    """The label space whose demonstrations prompts show for a label space."""
     derived = services.answerer.derived.get(name.casefold())
     return (derived.source if derived else known_label_space(services.label_spaces, name)).name
 
@@ -216,31 +218,31 @@ async def _store(
     demonstrations: list[Demonstration], owner: str | None, services: Services
 ) -> None:
     vectors = []
-    # A batch at a time, so that the utterances of live dialogues get in between.
+    # A batch at a time, so that live utterances are encoded in between.
     for start in range(0, len(demonstrations), LARGEST_BATCH):
         batch = demonstrations[start : start + LARGEST_BATCH]
         vectors += await asyncio.gather(
-            *(services.encoder.encode(each.text, Priority.BATCH) for each in batch)
+            *(services.encoder.encode(item.text, Priority.BATCH) for item in batch)
         )
     await services.store.add(demonstrations, np.stack(vectors), tenant=owner)
 
 
-def _demonstration(given: DemonstrationIn, number: int, services: Services) -> Demonstration:
+def _demonstration(posted: DemonstrationIn, number: int, services: Services) -> Demonstration:
     try:
-        derived = services.answerer.derived.get(given.label_space.casefold())
+        derived = services.answerer.derived.get(posted.label_space.casefold())
         if derived is not None:
             raise UnsupportedLabelSpace(
                 f"{derived.name!r} is derived: name {derived.source.name!r}, which prompts show"
             )
-        space = known_label_space(services.label_spaces, given.label_space)
-        label = space.label(given.label).name
+        space = known_label_space(services.label_spaces, posted.label_space)
+        label = space.label(posted.label).name
     except UnsupportedLabelSpace as error:
         raise UnsupportedLabelSpace(f"demonstration {number}: {error}") from None
     except UnknownLabel as error:
         raise InvalidLabel(f"demonstration {number}: {error}") from None
-    identifier = given.id or _made_id(space.name, label, given.text)
+    identifier = posted.id or _made_id(space.name, label, posted.text)
     _check_of_no_correction(identifier, f"demonstration {number}: ")
-    return Demonstration(identifier, space.name, label, given.text)
+    return Demonstration(identifier, space.name, label, posted.text)
 
 
 def _check_of_no_correction(demonstration_id: str, where: str) -> None:

@@ -6,11 +6,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Response
 
 from service.access.keys import Scope
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.headers.conditional import IfMatch, IfNoneMatch, etag
 from service.api.headers.server_timing import timed
 from service.api.idempotency import RepeatableDep
-from service.api.limits import check_forecast, check_said, page_limit
+from service.api.limits import check_forecast, check_utterance, page_limit
 from service.api.links import leading_to, located
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -75,7 +75,7 @@ DialogueId = Annotated[
     ),
 ]
 UtteranceIndex = Annotated[
-    int, Path(ge=0, lt=2**31, description="Its place in the dialogue, from 0.")
+    int, Path(ge=0, lt=2**31, description="The position in the dialogue, from 0.")
 ]
 
 
@@ -105,43 +105,43 @@ UtteranceIndex = Annotated[
 @policy(Scope.WRITE)
 async def add_utterance(
     dialogue_id: DialogueId,
-    said: UtteranceIn,
+    utterance: UtteranceIn,
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
-    """Append an utterance to a dialogue and answer what emotion it carries.
+    """Append an utterance to a dialogue and predict its emotion.
 
-    The first utterance creates the dialogue. When the answer arrives, utterance and emotion are
-    stored; after a refusal nothing is. The header `Server-Timing` says where the time went.
+    The first utterance creates the dialogue. When the response arrives, utterance and emotion are
+    stored; an error stores nothing. The header `Server-Timing` lists the time of each stage.
     """
-    check_said(said, services.limits)
+    check_utterance(utterance, services.limits)
 
-    def answered(
-        utterance: StoredUtterance, recognition: RecognitionDocument | None = None
+    def respond(
+        stored: StoredUtterance, recognition: RecognitionDocument | None = None
     ) -> Response:
-        return json_answer(utterance_document(dialogue_id, utterance, recognition), 201)
+        return json_response(utterance_document(dialogue_id, stored, recognition), 201)
 
     async def take() -> Response:
         caller.spend_utterances(1)
         with timed(services.metrics) as times:
-            taken = await services.turns.take(
+            turn = await services.turns.take(
                 tenant,
                 dialogue_id,
-                said.speaker,
-                said.text,
-                said.label_space,
-                said.description,
+                utterance.speaker,
+                utterance.text,
+                utterance.label_space,
+                utterance.description,
                 expected=expected,
-                once=request.once(answered),
+                once=request.once(respond),
             )
-        services.metrics.count_prediction(taken.document)
-        answer = answered(taken.appended.utterance, taken.document)
-        answer.headers[SERVER_TIMING] = times.header
-        answer.headers[ETAG] = etag(taken.appended.version)
-        return answer
+        services.metrics.count_prediction(turn.document)
+        response = respond(turn.appended.utterance, turn.document)
+        response.headers[SERVER_TIMING] = times.header
+        response.headers[ETAG] = etag(turn.appended.version)
+        return response
 
     return await request.answer(take, keeps=True)
 
@@ -151,36 +151,36 @@ async def add_utterance(
     response_model=TimelineOut,
     responses={
         200: carrying(ETAG, LINK),
-        304: {"description": "It is still as you have it", **carrying(ETAG)},
+        304: {"description": "The dialogue has not changed", **carrying(ETAG)},
         **documented(INVALID_REQUEST, *ADMISSION_PROBLEMS, DialogueNotFound, DatabaseUnavailable),
     },
 )
 @policy(Scope.READ)
 async def read_dialogue(
     dialogue_id: DialogueId,
-    asked: Annotated[TimelineAsked, Query()],
+    query: Annotated[TimelineAsked, Query()],
     tenant: TenantDep,
     services: ServicesDep,
-    known: IfNoneMatch,
+    cached: IfNoneMatch,
 ) -> Response:
-    """The timeline: every utterance with its emotion, in order.
+    """Read the timeline: every utterance with its emotion, in order.
 
-    A long one comes in pages: `next`, in the body and in the header `Link`, is where it goes on.
-    The header `ETag` is another one after every write to the dialogue.
+    A long timeline has pages: `next`, in the body and in the header `Link`, leads to the next one.
+    The header `ETag` changes with every write to the dialogue.
     """
-    limit = page_limit(asked, services.limits)
-    if known is not None:
+    limit = page_limit(query, services.limits)
+    if cached is not None:
         version = await services.sessions.version(tenant, dialogue_id)
-        if version is not None and known.allows(version):
+        if version is not None and cached.allows(version):
             return Response(status_code=304, headers={ETAG: etag(version), **KEPT_BY_CLIENTS})
-    after = -1 if asked.after is None else asked.after
+    after = -1 if query.after is None else query.after
     timeline = await services.sessions.timeline(tenant, dialogue_id, after, limit)
     following = _next(timeline, limit)
     utterances = [
         timed_utterance_document(dialogue_id, utterance, services)
         for utterance in timeline.utterances
     ]
-    answer = json_answer(
+    response = json_response(
         {
             "id": timeline.id,
             "created_at": timeline.created_at,
@@ -188,10 +188,10 @@ async def read_dialogue(
             "next": following,
         }
     )
-    answer.headers.update({ETAG: etag(timeline.version), **KEPT_BY_CLIENTS})
+    response.headers.update({ETAG: etag(timeline.version), **KEPT_BY_CLIENTS})
     if following is not None:
-        answer.headers[LINK] = f'<{following}>; rel="next"'
-    return answer
+        response.headers[LINK] = f'<{following}>; rel="next"'
+    return response
 
 
 @router.get(
@@ -214,35 +214,34 @@ async def read_dialogue(
 @policy(Scope.READ)
 async def forecast_turn(
     dialogue_id: DialogueId,
-    asked: Annotated[ForecastAsked, Query()],
+    query: Annotated[ForecastAsked, Query()],
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
 ) -> Response:
-    """Forecast what emotion a speaker's next turn will carry, before it is spoken.
+    """Forecast the emotion of a speaker's next turn, before it is spoken.
 
-    The model goes by the dialogue so far; nothing is stored. It must have been trained on
-    InstructERC's prediction task: one that was not refuses. Probabilities are as the model says
-    them, without the calibration that those of spoken turns get. The header `Server-Timing` says
-    where the time went.
+    The forecast depends on the dialogue so far; nothing is stored. A model that was not trained on
+    InstructERC's prediction task refuses. The probabilities are the model's own, without the
+    calibration of spoken turns. The header `Server-Timing` lists the time of each stage.
     """
-    check_forecast(asked, services.limits)
+    check_forecast(query, services.limits)
     caller.spend_utterances(1)
     with timed(services.metrics) as times:
         forecast = await services.turns.forecast(
-            tenant, dialogue_id, asked.speaker, asked.label_space
+            tenant, dialogue_id, query.speaker, query.label_space
         )
-    forecast_of = forecast_document(forecast.recognition, services.answerer.bundle)
-    services.metrics.count_forecast(forecast_of)
+    recognition = forecast_document(forecast.recognition, services.answerer.bundle)
+    services.metrics.count_forecast(recognition)
     document: ForecastOut = {
-        **forecast_of,
+        **recognition,
         "dialogue_id": dialogue_id,
         "index": forecast.index,
-        "speaker": asked.speaker,
+        "speaker": query.speaker,
     }
-    answer = json_answer(document)
-    answer.headers[SERVER_TIMING] = times.header
-    return answer
+    response = json_response(document)
+    response.headers[SERVER_TIMING] = times.header
+    return response
 
 
 @router.delete(
@@ -268,14 +267,14 @@ async def erase_dialogue(
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
-    """Erase a dialogue with all that was said, and the demonstrations made of corrections in it."""
+    """Erase a dialogue, its utterances, and the demonstrations made of its corrections."""
 
-    def answered(_: None) -> Response:
+    def respond(_: None) -> Response:
         return Response(status_code=204)
 
     async def erase() -> Response:
-        await services.corrector.erase(tenant, dialogue_id, expected, request.once(answered))
-        return answered(None)
+        await services.corrector.erase(tenant, dialogue_id, expected, request.once(respond))
+        return respond(None)
 
     return await request.answer(erase, keeps=True)
 
@@ -307,47 +306,47 @@ async def erase_dialogue(
 async def correct_label(
     dialogue_id: DialogueId,
     index: UtteranceIndex,
-    given: LabelIn,
+    body: LabelIn,
     tenant: TenantDep,
     services: ServicesDep,
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
-    """Say what an utterance carries; it replaces what was said before.
+    """Correct the label of an utterance; a new correction replaces an earlier one.
 
-    The timeline shows it beside the prediction. It becomes a demonstration: the next answer may
-    already show it to the model. While the demonstrations do not answer, it is stored all the same,
-    marked as degraded, and becomes one later.
+    The timeline shows it beside the prediction. It becomes a demonstration, which the next
+    prediction may already use. While the demonstrations are unavailable, the correction is stored
+    all the same, marked as degraded, and becomes a demonstration later.
     """
 
-    def answered(corrected: Corrected, degraded: tuple[str, ...] = ()) -> Response:
+    def respond(corrected: Corrected, degraded: tuple[str, ...] = ()) -> Response:
         document: CorrectedOut = {
             **correction_document(cast(Correction, corrected.correction), services),
             "dialogue_id": dialogue_id,
             "index": index,
             "degraded": list(degraded),
         }
-        answer = json_answer(document)
-        answer.headers[ETAG] = etag(corrected.version)
-        return answer
+        response = json_response(document)
+        response.headers[ETAG] = etag(corrected.version)
+        return response
 
     async def correct() -> Response:
         corrected, degraded = await services.corrector.correct(
             tenant,
             dialogue_id,
             index,
-            given.label_space,
-            given.label,
+            body.label_space,
+            body.label,
             expected,
-            request.once(answered),
+            request.once(respond),
         )
-        answer = answered(corrected, degraded)
+        response = respond(corrected, degraded)
         if degraded:
-            await request.amend(answer)
+            await request.amend(response)
         if corrected.prediction is not None:
             correction = correction_document(cast(Correction, corrected.correction), services)
             count_agreement(corrected.prediction["emotion"], correction, services.metrics)
-        return answer
+        return response
 
     return await request.answer(correct, keeps=True)
 
@@ -378,24 +377,24 @@ async def take_label_back(
     expected: IfMatch,
     request: RepeatableDep,
 ) -> Response:
-    """Take a correction back, and the demonstration made of it."""
+    """Remove a correction, and the demonstration made of it."""
 
-    def answered(_: None) -> Response:
+    def respond(_: None) -> Response:
         return Response(status_code=204)
 
     async def take_back() -> Response:
         removed = await services.corrector.take_back(
-            tenant, dialogue_id, index, expected, request.once(answered)
+            tenant, dialogue_id, index, expected, request.once(respond)
         )
-        answer = answered(None)
-        answer.headers[ETAG] = etag(removed.version)
-        return answer
+        response = respond(None)
+        response.headers[ETAG] = etag(removed.version)
+        return response
 
     return await request.answer(take_back, keeps=True)
 
 
 def _next(timeline: Timeline, limit: int) -> str | None:
-    """Where the timeline goes on."""
+    """The path of the next page of a timeline; None after the last."""
     if not timeline.utterances or timeline.utterances[-1].index + 1 >= timeline.length:
         return None
     after = timeline.utterances[-1].index

@@ -1,6 +1,6 @@
 """Routes of the documentation page: Swagger UI, served from this process alone.
 
-Keys are pasted there, so that nothing of another host may run on it or be told of them.
+Users paste keys into it, so nothing from another host may run on it or receive them.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from service.api.response_headers import CACHE_CONTROL, KEPT_BY_CLIENTS
 
 router = APIRouter(include_in_schema=False)
 
-# Swagger UI's icons are images within its style.
+# Swagger UI's icons are `data:` images in its style sheet.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -38,11 +38,11 @@ _PAGE_HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     **KEPT_BY_CLIENTS,
 }
-# Others may not read what only a key opens; an address that names the content changes with it.
+# Private, as a key may be needed; immutable, as the URL contains a digest of the content.
 _UNCHANGING: Mapping[str, str] = {CACHE_CONTROL: "private, max-age=31536000, immutable"}
 
-# Addresses are relative, so that a proxy may put a prefix before them. Keys are not kept, and
-# no other host is asked whether the document is valid.
+# URLs are relative, so that a proxy may add a prefix. Keys are not stored, and no other host is
+# asked to validate the document.
 _START = """\
 SwaggerUIBundle({
   url: "openapi.json",
@@ -80,7 +80,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
 @router.get("/docs", response_class=HTMLResponse)
 @policy(Scope.ADMIN, is_operation=True)
 async def docs() -> Response:
-    """The page."""
+    """The documentation page."""
     page = _PAGE.format(
         style=_address("swagger-ui.css"),
         bundle=_address("swagger-ui-bundle.js"),
@@ -92,7 +92,7 @@ async def docs() -> Response:
 @router.get("/docs/{name}")
 @policy(Scope.ADMIN, is_operation=True)
 async def docs_asset(name: str, request: Request) -> Response:
-    """What the page is made of."""
+    """A script or style sheet of the page."""
     if name not in _MEDIA_TYPES:
         raise HTTPException(NO_SUCH_PATH.status)
     headers = _UNCHANGING if request.url.query == _digest(name) else KEPT_BY_CLIENTS

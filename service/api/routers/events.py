@@ -34,7 +34,7 @@ from service.sessions.versions import Version
 router = APIRouter(prefix="/dialogues", tags=["dialogues"])
 
 HEARTBEAT_S = 15.0
-# Events read at once: as much as one stream holds in memory.
+# Events read at once: the most that one stream holds in memory.
 _PAGE = 100
 
 _ERASED = "erased"
@@ -66,7 +66,7 @@ data: {"dialogue_id":"call-42"}
     response_class=EventStream,
     responses={
         200: {
-            "description": "The events, one after the other",
+            "description": "The stream of events",
             "content": {
                 EVENT_STREAM: {
                     "itemSchema": EVENT,
@@ -75,7 +75,7 @@ data: {"dialogue_id":"call-42"}
             },
             **carrying(*UNBUFFERED),
         },
-        204: {"description": "The dialogue has been erased, as you know: do not come back"},
+        204: {"description": "You have the event `erased` already: do not reconnect"},
         **documented(
             INVALID_REQUEST,
             NOT_ACCEPTABLE,
@@ -96,24 +96,25 @@ async def follow_dialogue(
         _EventId | None,
         Header(
             alias="Last-Event-ID",
-            description="The `id` of the last event that you have.",
+            description="The `id` of the last event that you received.",
         ),
     ] = None,
     after: Annotated[
         _EventId | None,
         Query(
-            description="The same, for clients that cannot set headers; the header goes first. "
-            "The timeline's `ETag`, without its quotes, is one: the stream goes on from there.",
+            description="The same, for clients that cannot set headers; the header takes "
+            "precedence. The timeline's `ETag`, without its quotes, is valid too: the stream "
+            "continues from there.",
         ),
     ] = None,
 ) -> Response:
-    """Each prediction as it is made, as server-sent events; first those there are.
+    """Follow a dialogue by server-sent events: past predictions first, then each new one.
 
-    `prediction` has what the post was answered and `created_at`, `correction` what a person said
-    of an utterance, or null where that was taken back. `erased` is the last event of a dialogue.
-    A stream may end at any time, say because its process does: come back with `Last-Event-ID`, to
-    any replica, and no event is left out or sent twice. A comment is sent while nothing happens.
-    A client that reads nothing for half a minute is cut off.
+    `prediction` has the response to the post and `created_at`; `correction` has a correction, or
+    null where it was removed. `erased` is the last event of a dialogue. A stream may end at any
+    time, such as when its process shuts down: reconnect with `Last-Event-ID`, to any replica, and
+    no event is missed or repeated. A comment is sent while nothing happens. A client that reads
+    nothing for half a minute is disconnected.
     """
     accepted(accept, [EVENT_STREAM])
     position: Position | str | None
@@ -131,10 +132,10 @@ async def follow_dialogue(
 
 
 def _position(name: str, value: str, source: Literal["header", "query"]) -> Position | str:
-    found = _ID.fullmatch(value)
-    if found is None:
+    match = _ID.fullmatch(value)
+    if match is None:
         raise invalid(name, detail="is not the id of an event", source=source)
-    generation, number = found.groups()
+    generation, number = match.groups()
     return _ERASED if number == _ERASED else Position(Version(int(generation, 16), int(number)))
 
 
@@ -144,9 +145,9 @@ async def _events(
     """The stream, in chunks.
 
     Raises:
-        DialogueNotFound: there is none, and the client has never seen one.
+        DialogueNotFound: the dialogue does not exist, and the client has no event of it.
         Overloaded, ShuttingDown: no stream can be opened.
-        DatabaseUnavailable: the database does not answer.
+        DatabaseUnavailable: the database does not respond.
     """
     followers, events = services.sessions.followers, services.events
     with (
@@ -157,18 +158,18 @@ async def _events(
             position = await _begin(tenant, dialogue_id, services)
         yield RETRY
         while not stream.ended:
-            found = await events.after(tenant, dialogue_id, position, _PAGE)
-            if found is None:
+            page = await events.after(tenant, dialogue_id, position, _PAGE)
+            if page is None:
                 identifier = f"{position.version.generation:x}.{_ERASED}"
                 yield event(identifier, _ERASED, {"dialogue_id": dialogue_id})
                 return
             data = await services.with_texts(
-                [_document(dialogue_id, each, services) for each in found], tenant
+                [_document(dialogue_id, item, services) for item in page], tenant
             )
-            for each, document in zip(found, data, strict=True):
-                yield event(str(each.version), _name(each), document)
-                position = position.past(each)
-            if len(found) == _PAGE:
+            for item, document in zip(page, data, strict=True):
+                yield event(str(item.version), _name(item), document)
+                position = position.past(item)
+            if len(page) == _PAGE:
                 continue
             while not await stream.wait(HEARTBEAT_S):
                 yield HEARTBEAT
@@ -181,21 +182,21 @@ async def _begin(tenant: str, dialogue_id: str, services: Services) -> Position:
     return position
 
 
-def _name(found: Event) -> str:
-    return "prediction" if isinstance(found.what, StoredUtterance) else "correction"
+def _name(item: Event) -> str:
+    return "prediction" if isinstance(item.what, StoredUtterance) else "correction"
 
 
 def _document(
-    dialogue_id: str, found: Event, services: Services
+    dialogue_id: str, item: Event, services: Services
 ) -> PredictionEvent | CorrectionEvent:
-    if isinstance(found.what, StoredUtterance):
+    if isinstance(item.what, StoredUtterance):
         return {
-            **utterance_document(dialogue_id, found.what),
-            "created_at": found.what.created_at,
+            **utterance_document(dialogue_id, item.what),
+            "created_at": item.what.created_at,
         }
-    correction = found.what.correction
+    correction = item.what.correction
     return {
         "dialogue_id": dialogue_id,
-        "index": found.what.index,
+        "index": item.what.index,
         "correction": None if correction is None else correction_document(correction, services),
     }

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 from service.access.keys import Scope
 from service.admission.patience import renew
 from service.api.batches.jobs import job_document
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream
 from service.api.headers.accept import Accept, preferred
 from service.api.headers.content_type import LINES, NDJSON
@@ -26,7 +26,9 @@ from service.errors import DatabaseUnavailable, JobNotFound
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-JobId = Annotated[Identifier, Path(description="As `POST /batch` answered.", examples=["5f3a"])]
+JobId = Annotated[
+    Identifier, Path(description="As the response of `POST /batch` says.", examples=["5f3a"])
+]
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
@@ -36,8 +38,8 @@ _PROBLEMS = (INVALID_REQUEST, *ADMISSION_PROBLEMS, JobNotFound, DatabaseUnavaila
 @router.get("/{job_id}", response_model=JobOut, responses=documented(*_PROBLEMS))
 @policy(Scope.READ)
 async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> Response:
-    """How far a job is."""
-    return json_answer(job_document(await services.jobs.find(tenant, job_id)))
+    """Read a job's state and progress."""
+    return json_response(job_document(await services.jobs.find(tenant, job_id)))
 
 
 @router.get(
@@ -46,7 +48,7 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
     status_code=200,
     responses={
         200: {
-            "description": "One result a dialogue, in the order given",
+            "description": "One result per dialogue, in input order",
             "content": {
                 NDJSON: {
                     "itemSchema": RESULT_LINE,
@@ -61,20 +63,20 @@ async def read_job(job_id: JobId, tenant: TenantDep, services: ServicesDep) -> R
 async def read_results(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, accept: Accept = None
 ) -> Response:
-    """The results there are, as lines of JSON: all of them once the job is done.
+    """Read the available results as NDJSON: all of them once the job is done.
 
-    They are as those of a batch of lines. Before the job is done, some may be left out in between.
+    They are like those of an NDJSON batch. Before the job is done, there may be gaps.
     """
     await services.jobs.find(tenant, job_id)
 
     async def produce(emit: Emit) -> None:
         after = -1
-        while (found := await services.jobs.results(job_id, after)) is not None:
-            after, lines = found
-            # Not splitlines: what is wrong with a line may be told in words of its own.
-            results = [with_prefix(orjson.loads(line)) for line in lines.split("\n") if line]
-            shown = await services.with_texts(results, tenant)
-            await emit(b"".join(orjson.dumps(each, option=_LINE) for each in shown))
+        while (portion := await services.jobs.results(job_id, after)) is not None:
+            after, lines = portion
+            # Not splitlines: an error's detail may contain other line separators.
+            stored = [with_prefix(orjson.loads(line)) for line in lines.split("\n") if line]
+            results = await services.with_texts(stored, tenant)
+            await emit(b"".join(orjson.dumps(result, option=_LINE) for result in results))
             renew()
 
     return LineStream(produce, preferred(accept, LINES))
@@ -89,15 +91,15 @@ async def read_results(
 async def delete_job(
     job_id: JobId, tenant: TenantDep, services: ServicesDep, request: RepeatableDep
 ) -> Response:
-    """Erase a job with its dialogues and results; what is under way of it is given up."""
+    """Erase a job with its dialogues and results; scoring in progress is abandoned."""
 
-    def answered(_: None) -> Response:
+    def respond(_: None) -> Response:
         return Response(status_code=204)
 
     async def erase() -> Response:
-        once = request.once(answered)
+        once = request.once(respond)
         if not await services.jobs.delete(tenant, job_id, once):
             await services.sessions.raise_if_answered(once)
-        return answered(None)
+        return respond(None)
 
     return await request.answer(erase, keeps=True)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
-from service.api.bodies.json_bodies import JsonRoute, json_answer
+from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_label_space
 from service.api.policies import policy
@@ -58,14 +58,14 @@ router = APIRouter(prefix="/label-spaces", tags=["label spaces"], route_class=Js
 )
 @policy(Scope.READ)
 async def list_label_spaces(tenant: TenantDep, services: ServicesDep) -> Response:
-    """Every label space there is for you; those that are `available` can be asked for."""
+    """List the label spaces visible to you; predictions can use those that are `available`."""
     bundle = services.answerer.bundle
     spaces: tuple[AnswerSpace | OwnLabels, ...] = (
         *services.label_spaces.values(),
         *services.answerer.derived.values(),
         *await services.own_label_spaces.all(tenant),
     )
-    return json_answer(
+    return json_response(
         {
             "languages": bundle.languages,
             "label_spaces": [_document(space, bundle) for space in spaces],
@@ -86,14 +86,14 @@ async def read_label_space(
     tenant: TenantDep,
     services: ServicesDep,
 ) -> Response:
-    """A label space that ships, or one of your own with its examples."""
-    known = name.casefold()
-    found: AnswerSpace | OwnLabels | None = services.label_spaces.get(known)
-    found = found or services.answerer.derived.get(known)
-    found = found or await services.own_label_spaces.described(tenant, known)
-    if found is None:
+    """Read a shipped label space, or one of your own with its examples."""
+    key = name.casefold()
+    space: AnswerSpace | OwnLabels | None = services.label_spaces.get(key)
+    space = space or services.answerer.derived.get(key)
+    space = space or await services.own_label_spaces.described(tenant, key)
+    if space is None:
         raise LabelSpaceNotFound(f"there is no label space {name!r}")
-    return json_answer(_document(found, services.answerer.bundle, whole=True))
+    return json_response(_document(space, services.answerer.bundle, with_examples=True))
 
 
 @router.put(
@@ -119,29 +119,30 @@ async def read_label_space(
 @policy(Scope.ADMIN, Priority.BATCH)
 async def put_label_space(
     name: OwnLabelSpaceName,
-    given: LabelSpaceIn,
+    body: LabelSpaceIn,
     caller: CallerDep,
     tenant: TenantDep,
     services: ServicesDep,
     request: RepeatableDep,
 ) -> Response:
-    """Make a label space of your own, in place of the one with this name; it takes an admin's key.
+    """Create or replace a label space of your own; requires a key with the scope `admin`.
 
-    Without training: each label has a sentence and from 3 examples, and an utterance is told by its
-    own likeness to these and by what the model says of it in its own labels. The probabilities are
-    calibrated on the examples, each left out in turn. Where these are not told apart then, the
-    label space is refused and the detail says which labels are in each other's way. It may be named
-    wherever a label space is, but in forecasts, in every process from the answer on; corrections in
-    it are kept and become no demonstration. Each example counts as an utterance.
+    It needs no training: each label has a sentence and at least 3 examples, and an utterance is
+    classified by its similarity to these and by the model's prediction in its own labels. The
+    probabilities are calibrated on the examples, each left out in turn. If they do not tell the
+    labels apart, the label space is refused, and the detail says which labels are confused. After
+    the response every process accepts it wherever it takes a label space, except in forecasts;
+    corrections in it are stored but do not become demonstrations. Each example counts as an
+    utterance.
 
-    With `derived_from`, each label is a sum of the labels of a trained one: exact and free.
+    With `derived_from`, each label is a sum of labels of a trained label space: exact and free.
     """
-    count = check_label_space(given, services.limits, caller.batch_utterances)
+    count = check_label_space(body, services.limits, caller.batch_utterances)
 
     async def put() -> Response:
         if count:
             caller.spend_utterances(count)
-        return json_answer(_put_document(await _put(name, given, tenant, services)))
+        return json_response(_put_document(await _put(name, body, tenant, services)))
 
     return await request.answer(put)
 
@@ -169,47 +170,46 @@ async def delete_label_space(
     services: ServicesDep,
     request: RepeatableDep,
 ) -> Response:
-    """Erase a label space of your own with its examples; it takes an admin's key.
+    """Erase a label space of your own with its examples; requires a key with the scope `admin`.
 
-    Nobody is answered in it from then on, and the dialogues of a job that are still to be scored in
-    it get an error. What was answered in it before stays where it is stored, until its dialogue or
-    job is erased.
+    No later prediction uses it, and the remaining dialogues of a job that uses it get an error.
+    Stored predictions in it remain until their dialogue or job is erased.
     """
 
     async def delete() -> Response:
         await services.own_label_spaces.delete(tenant, name.casefold())
         return Response(status_code=204)
 
-    with to_the_end():  # or the answer might not be kept of what is done
+    with to_the_end():  # else the work could be done without its response being stored
         return await request.answer(delete)
 
 
-async def _put(name: str, given: LabelSpaceIn, tenant: str, services: Services) -> Put:
-    title = given.title or name
-    if given.derived_from is None:
+async def _put(name: str, body: LabelSpaceIn, tenant: str, services: Services) -> Put:
+    title = body.title or name
+    if body.derived_from is None:
         labels = [
-            OwnLabel(each.name, each.sentence or "", tuple(each.examples or ()))
-            for each in given.labels
+            OwnLabel(label.name, label.sentence or "", tuple(label.examples or ()))
+            for label in body.labels
         ]
         return await services.own_label_spaces.put_examples(tenant, name, title, labels)
     sums = {
-        each.name: each.of if isinstance(each.of, dict) else dict.fromkeys(each.of or (), 1.0)
-        for each in given.labels
+        label.name: label.of if isinstance(label.of, dict) else dict.fromkeys(label.of or (), 1.0)
+        for label in body.labels
     }
-    return await services.own_label_spaces.put_sums(tenant, name, title, given.derived_from, sums)
+    return await services.own_label_spaces.put_sums(tenant, name, title, body.derived_from, sums)
 
 
 def _put_document(put: Put) -> dict[str, Any]:
-    """Without examples and sentences: what is kept for an `Idempotency-Key` holds none."""
-    space, found = put.label_space, put.left_out
+    """Without examples and sentences, which a response stored for an `Idempotency-Key` omits."""
+    space, scores = put.label_space, put.left_out
     left_out = None
-    if found is not None and isinstance(space, OwnLabelSpace):
+    if scores is not None and isinstance(space, OwnLabelSpace):
         left_out = {
-            "accuracy": found.accuracy,
-            "calibration_error": found.calibration_error,
+            "accuracy": scores.accuracy,
+            "calibration_error": scores.calibration_error,
             "labels": [
                 {"name": label.name, "examples": len(label.examples), "recognized": recognized}
-                for label, recognized in zip(space.labels, found.recognized, strict=True)
+                for label, recognized in zip(space.labels, scores.recognized, strict=True)
             ],
         }
     return {
@@ -222,7 +222,7 @@ def _put_document(put: Put) -> dict[str, Any]:
 
 
 def _document(
-    space: AnswerSpace | OwnLabels, bundle: Bundle, *, whole: bool = False
+    space: AnswerSpace | OwnLabels, bundle: Bundle, *, with_examples: bool = False
 ) -> dict[str, Any]:
     return {
         "name": space.name,
@@ -230,32 +230,32 @@ def _document(
         "derived_from": space.source.name if isinstance(space, DerivedLabelSpace) else None,
         "available": is_available(bundle, space),
         "trained": not isinstance(space, OwnLabels),
-        "labels": _labels(space, whole),
+        "labels": _labels(space, with_examples),
     }
 
 
-def _labels(space: AnswerSpace | OwnLabels, whole: bool) -> list[dict[str, Any]]:
+def _labels(space: AnswerSpace | OwnLabels, with_examples: bool) -> list[dict[str, Any]]:
     if isinstance(space, LabelSpace):
-        return [{**asdict(each), "of": None, **_NOT_OWN} for each in space.labels]
+        return [{**asdict(label), "of": None, **_NOT_OWN} for label in space.labels]
     if isinstance(space, DerivedLabelSpace):
         return [
             {
-                "name": each.name,
+                "name": label.name,
                 "verbalizer": None,
-                "unified": each.unified,
-                "of": dict(each.of),
+                "unified": label.unified,
+                "of": dict(label.of),
                 **_NOT_OWN,
             }
-            for each in space.labels
+            for label in space.labels
         ]
     return [
         {
-            "name": each.name,
+            "name": label.name,
             "verbalizer": None,
             "unified": None,
             "of": None,
-            "sentence": each.sentence,
-            "examples": list(each.examples) if whole else None,
+            "sentence": label.sentence,
+            "examples": list(label.examples) if with_examples else None,
         }
-        for each in space.labels
+        for label in space.labels
     ]

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 
 from service.access.keys import Scope
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.middleware.auth import BEARER
 from service.api.policies import policy
-from service.api.problems.answers import documented, problem_answer
+from service.api.problems.answers import documented, problem_response
 from service.api.problems.kinds import KEY_PROBLEMS, NOT_ALIVE, NOT_READY
 from service.api.schemas.operations import Alive, Ready
 from service.api.services import Services, ServicesDep
@@ -25,24 +25,24 @@ from service.sessions.jobs import JobState
 
 router = APIRouter(tags=["operations"])
 
-_WELL = "ok"
-_DONE_WITHOUT = (DEGRADED_DEMONSTRATIONS,)
+_OK = "ok"
+_OPTIONAL = (DEGRADED_DEMONSTRATIONS,)
 _CHECK_S = 2.0
-# So long after its last write a dialogue is taken for one that goes on.
+# A dialogue counts as open for this time after its last write.
 _OPEN = timedelta(minutes=5)
 
 
 @router.get("/livez", response_model=Alive, responses=documented(NOT_ALIVE))
 @policy(None, priority=None)
 async def livez(request: Request, services: ServicesDep) -> Response:
-    """Whether the process makes progress; one that does not answer 200 is to be restarted.
+    """Whether the process makes progress; if the response is not 200, restart it.
 
-    A label engine that has died, or has hung for long, comes back only with a new process.
+    A label engine that has died or hung for long recovers only in a new process.
     """
     lost = services.engine.lost
     if lost is not None:
-        return problem_answer(request.state.request_id, NOT_ALIVE, lost)
-    return json_answer(
+        return problem_response(request.state.request_id, NOT_ALIVE, lost)
+    return json_response(
         {
             "status": "alive",
             "event_loop_lag_s": round(services.lag.last_s, 4),
@@ -54,10 +54,10 @@ async def livez(request: Request, services: ServicesDep) -> Response:
 @router.get("/readyz", response_model=Ready, responses=documented(NOT_READY))
 @policy(None, priority=None)
 async def readyz(request: Request, services: ServicesDep) -> Response:
-    """Whether the service should be given requests: engine and database answer, and it is to stay.
+    """Whether the service accepts requests: engine and database respond, and it does not shut down.
 
-    Without demonstrations answers go on: then it is ready, and says so under `degraded`. The engine
-    answers when it has answered a request or a probe of one token within the last seconds.
+    Without demonstrations it is still ready, and lists them under `degraded`. The engine counts as
+    available if it answered a request or a probe of one token within the last seconds.
     """
     parts = {
         "engine": services.engine.check(),
@@ -65,14 +65,14 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
         "demonstrations": services.store.ping(),
     }
     checks = dict(zip(parts, await asyncio.gather(*map(_check, parts.values())), strict=True))
-    away = [part for part, found in checks.items() if found != _WELL]
-    missing = [part for part in away if part not in _DONE_WITHOUT]
+    unavailable = [part for part, status in checks.items() if status != _OK]
+    missing = [part for part in unavailable if part not in _OPTIONAL]
     if services.door.draining:
-        missing = ["the service is about to end"]
+        missing = ["the service is shutting down"]
     if missing:
         request_id = request.state.request_id
-        return problem_answer(request_id, NOT_READY, ", ".join(missing), checks=checks)
-    return json_answer({"status": "ready", "checks": checks, "degraded": away})
+        return problem_response(request_id, NOT_READY, ", ".join(missing), checks=checks)
+    return json_response({"status": "ready", "checks": checks, "degraded": unavailable})
 
 
 @router.get(
@@ -80,7 +80,7 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     response_class=PlainTextResponse,
     responses={
         200: {
-            "description": "The numbers",
+            "description": "The metrics",
             "content": {"application/openmetrics-text": {"schema": {"type": "string"}}},
         },
         **documented(*KEY_PROBLEMS),
@@ -89,15 +89,15 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
 )
 @policy(Scope.ADMIN, priority=None, is_operation=True)
 async def metrics(request: Request, services: ServicesDep) -> Response:
-    """Numbers for Prometheus: the service's own, Python's and vLLM's.
+    """Metrics for Prometheus: the service's own, Python's and vLLM's.
 
-    In the format that is accepted, Prometheus' text or OpenMetrics, which has exemplars.
+    In the format that `Accept` names, Prometheus' text or OpenMetrics, which has exemplars.
 
-    A key with the scope `admin` is needed where `ERC_OPEN_OPERATIONS` is not set and other machines
+    Requires a key with the scope `admin`, unless `ERC_OPEN_OPERATIONS` is set or only this machine
     can reach the service.
     """
     await _count_stored(services)
-    # vLLM keeps its numbers in the library's own registry, beside Python's.
+    # vLLM registers its metrics in the library's default registry, beside Python's.
     text, media_type = await exposition(
         request.headers.get("accept", ""), services.metrics.registry, REGISTRY
     )
@@ -105,7 +105,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
 
 
 async def _count_stored(services: Services) -> None:
-    """Count what lies in the database; nothing is said of it while that does not answer."""
+    """Count rows of the database; the gauges are NaN while it is unavailable."""
     metrics = services.metrics
     sessions, since = services.sessions, datetime.now(UTC) - _OPEN
     jobs: dict[JobState, float] = dict.fromkeys(JobState, math.nan)
@@ -122,12 +122,12 @@ async def _count_stored(services: Services) -> None:
     metrics.deliveries_pending.set(deliveries)
 
 
-async def _check(answer: Awaitable[None]) -> str:
+async def _check(ping: Awaitable[None]) -> str:
     try:
         async with asyncio.timeout(_CHECK_S):
-            await answer
+            await ping
     except TimeoutError:
         return f"no answer in {_CHECK_S:g} s"
     except Unavailable as error:
         return str(error)
-    return _WELL
+    return _OK

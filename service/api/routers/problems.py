@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
-from service.api.bodies.json_bodies import json_answer
+from service.api.bodies.json_bodies import json_response
 from service.api.links import located
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -19,7 +19,7 @@ Name = Annotated[
     str,
     Path(
         pattern="^[a-z-]{1,50}$",
-        description="The end of the type.",
+        description="The last segment of the type.",
         examples=["dialogue-not-found"],
     ),
 ]
@@ -28,8 +28,8 @@ Name = Annotated[
 @router.get("", response_model=ProblemKindsOut, responses=documented(*OPEN_PROBLEMS))
 @policy(None)
 async def list_problems() -> Response:
-    """Every kind of problem that there is: why it comes, and what to do then."""
-    return json_answer({"problems": [_document(kind) for kind in KINDS.values()]})
+    """List every kind of problem, with its cause and remedy."""
+    return json_response({"problems": [_document(kind) for kind in KINDS.values()]})
 
 
 @router.get(
@@ -39,11 +39,11 @@ async def list_problems() -> Response:
 )
 @policy(None)
 async def read_problem(name: Name) -> Response:
-    """The kind of problem that a problem document's `type` leads to."""
+    """Read the kind of problem that a problem document's `type` names."""
     kind = KINDS.get(name)
     if kind is None:
         raise HTTPException(NO_SUCH_PATH.status)
-    return json_answer(_document(kind))
+    return json_response(_document(kind))
 
 
 def _document(kind: Kind) -> Mapping[str, str | int]:

@@ -1,4 +1,4 @@
-"""What requests and responses look like: their JSON, as pydantic models.
+"""The JSON of requests and responses, as pydantic models and typed dicts.
 
-Those of responses document them. Lengths that are settings are checked in `service.api.limits`.
+Those of responses serve the documentation. `service.api.limits` checks configurable lengths.
 """

@@ -16,7 +16,7 @@ _DEFAULT = Limits()
 
 
 class BatchIn(Input):
-    """Dialogues to score; nothing of them is kept."""
+    """Dialogues to score; nothing of them is stored."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -39,15 +39,15 @@ class BatchIn(Input):
 
     label_space: LabelSpaceName = UNIFIED
     dialogues: Annotated[list[DialogueIn], FailFast()] = Field(
-        description=f"Each id once; {_DEFAULT.batch_dialogues:,} dialogues and "
-        f"{_DEFAULT.batch_utterances:,} utterances in all unless the service is set otherwise."
+        description=f"With unique ids; at most {_DEFAULT.batch_dialogues:,} dialogues and "
+        f"{_DEFAULT.batch_utterances:,} utterances in total, unless configured otherwise."
     )
 
 
 class ScoredUtterance(Recognized):
-    """What an answer says of an utterance of a batch."""
+    """The emotion of an utterance of a batch."""
 
-    id: NotRequired[Annotated[str, Field(description="yours of it, where it had one")]]
+    id: NotRequired[Annotated[str, Field(description="your id of the utterance, if you sent one")]]
 
 
 class ScoredDialogue(TypedDict):
@@ -58,23 +58,23 @@ class ScoredDialogue(TypedDict):
 
 
 class BatchOut(TypedDict):
-    """One result a dialogue, in the order asked."""
+    """One result per dialogue, in input order."""
 
     results: list[ScoredDialogue]
 
 
 class JobOut(TypedDict):
-    """How far a job is."""
+    """The state of a job."""
 
     id: str
     state: Literal["receiving", "queued", "running", "done"]
     label_space: str
     dialogues: Annotated[
-        int | None, Field(description="how many it has; null until all are received")
+        int | None, Field(description="the number of dialogues; null until all are received")
     ]
-    done: Annotated[int, Field(description="those that have a result")]
-    failed: Annotated[int, Field(description="those whose result is an error")]
+    done: Annotated[int, Field(description="how many have a result")]
+    failed: Annotated[int, Field(description="how many have an error as their result")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    results: Annotated[str, Field(description="where they are")]
+    results: Annotated[str, Field(description="the path of the results")]

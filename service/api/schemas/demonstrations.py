@@ -25,8 +25,8 @@ class DemonstrationIn(Input):
     text: Text
     id: Identifier | None = Field(
         None,
-        description="Replaces your demonstration that has this id. Left out, it is made from the "
-        "rest, so that the same demonstration sent twice is there once.",
+        description="Replaces your demonstration with this id. If omitted, it is derived from the "
+        "other fields, so that the same demonstration sent twice is stored once.",
     )
 
 
@@ -53,8 +53,8 @@ class DemonstrationsIn(Input):
 
     demonstrations: Annotated[list[DemonstrationIn], FailFast()] = Field(
         min_length=1,
-        description=f"Each id once; {_DEFAULT.batch_utterances:,} of them unless the service is "
-        "set otherwise.",
+        description=f"With unique ids; at most {_DEFAULT.batch_utterances:,}, unless configured "
+        "otherwise.",
     )
 
 
@@ -63,9 +63,9 @@ class DemonstrationListing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label_space: LabelSpaceName | None = Field(None, description="Left out: all of them.")
-    limit: int = Field(100, ge=1, le=1000, description="How many at most.")
-    after: UUID | None = Field(None, description="`next` of the page before.")
+    label_space: LabelSpaceName | None = Field(None, description="If omitted: all of them.")
+    limit: int = Field(100, ge=1, le=1000, description="The most per page.")
+    after: UUID | None = Field(None, description="`next` of the previous page.")
 
 
 class DemonstrationOut(BaseModel):
@@ -78,13 +78,13 @@ class DemonstrationOut(BaseModel):
 
 
 class DemonstrationsOut(BaseModel):
-    """The demonstrations that were added, in the order sent."""
+    """The added demonstrations, in the order sent."""
 
     demonstrations: list[DemonstrationOut]
 
 
 class DemonstrationPage(BaseModel):
-    """A part of the demonstrations, in an arbitrary order that stays the same."""
+    """A page of the demonstrations, in an arbitrary but stable order."""
 
     demonstrations: list[DemonstrationOut]
     next: str | None = Field(description="`after` of the next page; null on the last one")

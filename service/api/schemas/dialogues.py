@@ -33,7 +33,7 @@ class ForecastAsked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     speaker: Speaker = Field(
-        description="Who would speak next: somebody of the dialogue, or somebody new to it."
+        description="Who would speak next: a speaker of the dialogue, or a new one."
     )
     label_space: LabelSpaceName = UNIFIED
 
@@ -44,18 +44,18 @@ class TimelineAsked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     after: int | None = Field(
-        None, ge=0, lt=2**31, description="Index of the utterance before; left out: from the start."
+        None, ge=0, lt=2**31, description="Index of the preceding utterance; if omitted: the start."
     )
     limit: int | None = Field(
         None,
         ge=1,
-        description=f"How many at most; {_DEFAULT.timeline_utterances:,} unless the service is set "
+        description=f"The most per page; {_DEFAULT.timeline_utterances:,} unless configured "
         "otherwise.",
     )
 
 
 class LabelIn(Input):
-    """What an utterance carries, as a person says."""
+    """A person's label for an utterance."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"label": "joy", "label_space": "meld"}]}
@@ -71,9 +71,9 @@ class LabelIn(Input):
 
 
 class Recognized(RecognitionDocument):
-    """What an answer says of an utterance."""
+    """The emotion of an utterance."""
 
-    index: Annotated[int, Field(description="its place in the dialogue, from 0")]
+    index: Annotated[int, Field(description="its position in the dialogue, from 0")]
 
 
 @with_config(
@@ -126,7 +126,7 @@ class UtteranceOut(Recognized):
     speaker: str
     text: str
     description: Annotated[
-        str | None, Field(description="what the scene looked like, where that was said")
+        str | None, Field(description="what the scene looks like, if you sent that")
     ]
 
 
@@ -161,35 +161,33 @@ class UtteranceOut(Recognized):
     }
 )
 class ForecastOut(ForecastDocument):
-    """What emotion a speaker's next, unspoken turn will carry."""
+    """The emotion expected of a speaker's next, unspoken turn."""
 
     dialogue_id: str
-    index: Annotated[int, Field(description="the place in the dialogue that the turn would have")]
+    index: Annotated[int, Field(description="the position that the turn would have")]
     speaker: str
 
 
 class CorrectionOut(TypedDict):
-    """What a person said that an utterance carries."""
+    """A person's label for an utterance, as stored."""
 
     label_space: str
     label: str
     unified: Annotated[
         str | None,
-        Field(description="the label of `unified` that it maps to; null where it maps to several"),
+        Field(description="the label of `unified` that it maps to; null if it maps to several"),
     ]
     created_at: datetime
 
 
 class CorrectedOut(CorrectionOut):
-    """A correction that was stored."""
+    """A stored correction."""
 
     dialogue_id: str
     index: int
     degraded: Annotated[
         list[str],
-        Field(
-            description="Parts that did not answer and are told later, such as `demonstrations`."
-        ),
+        Field(description="Unavailable parts that receive it later, such as `demonstrations`."),
     ]
 
 
@@ -198,7 +196,7 @@ class TimedUtterance(UtteranceOut):
 
     created_at: datetime
     correction: Annotated[
-        CorrectionOut | None, Field(description="a person's label, where there is one")
+        CorrectionOut | None, Field(description="a person's label, if there is one")
     ]
 
 
@@ -208,4 +206,6 @@ class TimelineOut(TypedDict):
     id: str
     created_at: datetime
     utterances: list[TimedUtterance]
-    next: Annotated[str | None, Field(description="where the timeline goes on; null where it ends")]
+    next: Annotated[
+        str | None, Field(description="the path of the next page; null on the last one")
+    ]

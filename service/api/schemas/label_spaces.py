@@ -10,7 +10,7 @@ from service.api.schemas.names import LabelSpaceName
 from service.conversation.words import NAME_PATTERN, fault_of_name
 from service.dialogue_format import Input, Name, Patterned, Text
 
-# Of a label space of a tenant's own: each example is read by the model before the answer.
+# In a tenant's own label space: the model reads each example before the response.
 MOST_LABELS = 20
 
 LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
@@ -33,7 +33,7 @@ class OwnLabelIn(Input):
     name: Annotated[
         str,
         AfterValidator(_in_lower_case),
-        Field(max_length=100, description="In lower case; what answers say.", examples=["thanks"]),
+        Field(max_length=100, description="In lower case, as in results.", examples=["thanks"]),
         Patterned(NAME_PATTERN),
     ]
     sentence: Annotated[
@@ -48,14 +48,14 @@ class OwnLabelIn(Input):
         Field(
             min_length=LEAST_EXAMPLES,
             max_length=MOST_EXAMPLES,
-            description="What is said where it holds; no two alike, here or under another label.",
+            description="Utterances with this label; no two alike, here or under another label.",
         ),
     ] = None
     of: Annotated[
         list[_SourceLabel] | dict[_SourceLabel, Annotated[float, Field(gt=0, le=1)]] | None,
         Field(
-            description="Of a derived label space: the source's labels that it sums, or the share "
-            "of each that counts here.",
+            description="In a derived label space: the source's labels that it sums, or the share "
+            "of each that counts towards it.",
             examples=[["joy"], {"joy": 1, "surprise": 0.49}],
         ),
     ] = None
@@ -101,9 +101,9 @@ class LabelSpaceIn(Input):
         }
     )
 
-    title: Annotated[Name | None, Field(description="Left out: its name.")] = None
+    title: Annotated[Name | None, Field(description="If omitted: its name.")] = None
     derived_from: LabelSpaceName | None = Field(
-        None, description="The label space whose labels are summed, for exact answers."
+        None, description="The label space whose labels are summed, for exact results."
     )
     labels: Annotated[list[OwnLabelIn], Field(min_length=2, max_length=MOST_LABELS)]
 
@@ -113,18 +113,18 @@ class LabelOut(BaseModel):
 
     name: str
     verbalizer: str | None = Field(
-        description="the word for it in prompts; null unless the model was trained on it"
+        description="its word in prompts; null unless the model was trained on it"
     )
     unified: str | None = Field(
-        description="the label of `unified` that it maps to; null where it maps to several"
+        description="the label of `unified` that it maps to; null if it maps to several"
     )
     of: dict[str, float] | None = Field(
         description="the share of each label of the source that it sums; null unless derived",
         examples=[{"joy": 1, "surprise": 0.49}],
     )
-    sentence: str | None = Field(None, description="what it is about, where it is of your own")
+    sentence: str | None = Field(None, description="what it is about, if it is your own")
     examples: list[str] | None = Field(
-        None, description="of your own, where the label space was asked for by its name"
+        None, description="of your own label, if the label space was requested by its name"
     )
 
 
@@ -134,21 +134,21 @@ class LabelSpaceOut(BaseModel):
     name: str
     title: str
     derived_from: str | None = Field(
-        description="The label space whose labels it sums: an answer is read in that one, shows "
-        "its demonstrations, and has sums of its probabilities; null unless derived."
+        description="The label space whose labels it sums: the model predicts in that one, with "
+        "its demonstrations, and the probabilities are summed; null unless derived."
     )
     available: bool = Field(
-        description="whether the model was trained on it, or on its source, so answers in it"
+        description="whether predictions can use it: the model was trained on it or on its source"
     )
     trained: bool = Field(
-        description="False: answers come from examples of your own, and from the model in other "
+        description="False: predictions come from your own examples, and from the model in other "
         "labels."
     )
     labels: list[LabelOut]
 
 
 class RecognizedOut(BaseModel):
-    """How many of a label's examples were taken for it while they were left out."""
+    """How many of a label's examples were recognized while left out."""
 
     name: str
     examples: int
@@ -156,7 +156,7 @@ class RecognizedOut(BaseModel):
 
 
 class LeftOutOut(BaseModel):
-    """What the examples were taken for, each while it was left out of what is learnt."""
+    """How well the examples are recognized, each left out of the fit in turn."""
 
     accuracy: float
     calibration_error: float
@@ -164,22 +164,21 @@ class LeftOutOut(BaseModel):
 
 
 class LabelSpacePut(BaseModel):
-    """A label space of your own that is kept, and how well its examples tell its labels apart."""
+    """A stored label space of your own, and how well its examples tell its labels apart."""
 
     name: str
     title: str
     derived_from: str | None
     trained: bool
-    left_out: LeftOutOut | None = Field(description="null where it is derived")
+    left_out: LeftOutOut | None = Field(description="null if it is derived")
 
 
 class LabelSpacesOut(BaseModel):
-    """Every label space that is known, and the languages that the model reads."""
+    """The known label spaces, and the languages that the model reads."""
 
     languages: list[str] = Field(
-        description="Languages of the text that the model was trained on, as ISO 639 has them; "
-        "empty where that is not known. An utterance in another one is answered with `language` "
-        "under `degraded`.",
+        description="Languages of the text that the model was trained on, as ISO 639 codes; empty "
+        "if unknown. The result of an utterance in another one has `language` under `degraded`.",
         examples=[["en"]],
     )
     label_spaces: list[LabelSpaceOut]

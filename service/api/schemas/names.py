@@ -1,7 +1,7 @@
 """Names in paths and queries: which are valid, and how the documentation describes them.
 
-A pattern says in the document (ECMA-262, as JSON Schema has it) what a function here checks, whose
-refusal is in words.
+The documented patterns (ECMA-262, as in JSON Schema) express what the functions here check, whose
+error messages are in words.
 """
 
 from typing import Annotated
@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 from service.dialogue_format import Patterned
 from service.dialogues.own_label_spaces import NAME_PATTERN
 
-# What a server puts in the place of a path's bytes that are not UTF-8: ids would be mixed up.
+# A server replaces a path's bytes that are not UTF-8 by it: distinct ids would become equal.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# Clients and proxies take them out of a path, so that nobody could read such a dialogue again.
+# Clients and proxies remove these from a path, so that such a dialogue could never be read again.
 _STEPS = (".", "..")
 
-# As the function below has it: what is not printable is as Python's `str.isprintable` takes it.
+# The same as the function below; `str.isprintable` defines what is printable.
 _IDENTIFIER = r"^(?!\.{1,2}$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
 
 
@@ -32,7 +32,7 @@ def _identifying(value: str) -> str:
 
 Identifier = Annotated[
     str,
-    Field(  # before the other, so that lengths are of characters
+    Field(  # before the validator, so that lengths are in characters
         min_length=1,
         max_length=200,
         description="Printable characters other than `/`.",
@@ -46,7 +46,7 @@ OwnLabelSpaceName = Annotated[
     Field(
         max_length=64,
         pattern=NAME_PATTERN,
-        description="A name of your own: small letters, digits, `-` and `_`.",
+        description="Your own name for it: lower-case letters, digits, `-` and `_`.",
         examples=["callers"],
     ),
 ]
@@ -55,7 +55,7 @@ LabelSpaceName = Annotated[
     Field(
         min_length=1,
         max_length=100,
-        description="Which labels to answer with, in any case; `/label-spaces` lists them.",
+        description="The labels to predict, in any case; `/label-spaces` lists the label spaces.",
         examples=["meld"],
     ),
 ]

@@ -10,18 +10,18 @@ class Alive(BaseModel):
 
     status: Literal["alive"]
     event_loop_lag_s: float = Field(
-        description="how much later than planned the event loop goes on", examples=[0.001]
+        description="the delay of the event loop, in seconds", examples=[0.001]
     )
     engine_silent_s: float = Field(
-        description="for how long the label engine has been asked without an answer", examples=[0]
+        description="for how long the label engine has not responded to a request", examples=[0]
     )
 
 
 class Ready(BaseModel):
-    """Every part that answers need does its work."""
+    """Every required part works."""
 
     status: Literal["ready"]
     checks: dict[str, str] = Field(
         examples=[{"engine": "ok", "database": "ok", "demonstrations": "ok"}]
     )
-    degraded: list[str] = Field(description="Parts that do not answer and are done without.")
+    degraded: list[str] = Field(description="Unavailable parts that the service works without.")

@@ -4,13 +4,13 @@ from pydantic import BaseModel, Field
 
 
 class ProblemKindOut(BaseModel):
-    """A kind of problem: what its documents have in common."""
+    """A kind of problem: what all its documents have in common."""
 
     type: str = Field(examples=["/problems/dialogue-not-found"])
     status: int
     title: str
-    cause: str = Field(description="why a request is answered so")
-    remedy: str = Field(description="what to do then")
+    cause: str = Field(description="why a request gets this response")
+    remedy: str = Field(description="what to do about it")
 
 
 class ProblemKindsOut(BaseModel):

@@ -1,6 +1,6 @@
-"""Schemas of the items of streams: lines of JSON, and events.
+"""Schemas of the items of streams: NDJSON lines and events.
 
-The documentation has them as `itemSchema`, OpenAPI 3.2's word for it; 3.1 has none.
+They are documented as `itemSchema`, a keyword of OpenAPI 3.2 that 3.1 lacks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,16 @@ from service.dialogue_format import DialogueIn
 
 
 class ScoredLine(ScoredDialogue):
-    """A dialogue of a batch of lines, with the emotion of each utterance."""
+    """A dialogue of an NDJSON batch, with the emotion of each utterance."""
 
     line: Annotated[int, Field(ge=1, description="of the request, from 1")]
 
 
 class RefusedLine(TypedDict):
-    """A line that could not be scored; the others are not concerned."""
+    """A line that could not be scored; it does not affect the others."""
 
     line: Annotated[int, Field(ge=1, description="of the request, from 1")]
-    id: NotRequired[
-        Annotated[str, Field(description="the dialogue's, where the line could be read")]
-    ]
+    id: NotRequired[Annotated[str, Field(description="the dialogue's, if the line could be read")]]
     error: Problem
 
 
@@ -39,7 +37,7 @@ class PredictionEvent(UtteranceOut):
 
 
 class CorrectionEvent(TypedDict):
-    """A person said what an utterance carries, or took that back."""
+    """A person corrected an utterance's label, or removed the correction."""
 
     dialogue_id: str
     index: int
@@ -52,7 +50,7 @@ class ErasedEvent(TypedDict):
     dialogue_id: str
 
 
-# Those that no route answers as a whole.
+# Schemas that no route returns as a whole response.
 ITEMS: Sequence[type] = (
     ScoredLine,
     RefusedLine,

@@ -119,7 +119,7 @@ async def test_every_process_answers_alike_and_at_once(service: "Service") -> No
     other = another_process(service)
     assert await other.find("default", "callers") is None
     await put(service)
-    [name] = {key[0] for key in service.services.own_label_spaces._kept}
+    [name] = {key[0] for key in service.services.own_label_spaces._cache}
 
     mine = await service.services.own_label_spaces.find(name, "callers")
     theirs = await other.find(name, "callers")
@@ -139,7 +139,7 @@ async def test_every_process_answers_alike_and_at_once(service: "Service") -> No
 async def test_another_model_learns_from_the_same_examples(service: "Service") -> None:
     """What was made with another bundle is made again when it is first asked for."""
     await put(service)
-    [(tenant, _)] = service.services.own_label_spaces._kept
+    [(tenant, _)] = service.services.own_label_spaces._cache
     before = len(service.engine.prompts)
     other = another_process(service)
     newer = service.services.answerer.bundle.model_copy(update={"version": "2"})
@@ -163,7 +163,7 @@ async def test_what_was_put_is_known_while_no_model_answers(service: "Service") 
     await put(service)
     await service.say("a", "Ann", "Hi.")
     own = service.services.own_label_spaces
-    own._kept.clear()
+    own._cache.clear()
     newer = own.recognizer.bundle.model_copy(update={"version": "2"})
     own.recognizer.bundle, kept = newer, own.recognizer.bundle
     service.engine.goes_away()
@@ -185,11 +185,11 @@ async def test_a_process_keeps_no_text_of_it(service: "Service") -> None:
     """Another process may erase it, of which this one is not told."""
     await put(service)
     other = another_process(service)
-    [(tenant, _)] = service.services.own_label_spaces._kept
+    [(tenant, _)] = service.services.own_label_spaces._cache
     await other.find(tenant, "callers")
 
     for own in (other, service.services.own_label_spaces):
-        [kept] = own._kept.values()
+        [kept] = own._cache.values()
         assert "grateful" not in repr(kept)
         assert "thank you" not in repr(kept)
 
@@ -397,7 +397,7 @@ async def test_corrections_in_other_labels_have_no_part_in_it(service: "Service"
         "/dialogues/b/utterances/0/label", json={"label": "mad", "label_space": "unified"}
     )
     assert said.status_code == 200
-    [(tenant, _)] = service.services.own_label_spaces._kept
+    [(tenant, _)] = service.services.own_label_spaces._cache
     assert await service.store.count_corrections("unified", tenant) == 1
 
     again = (await service.say("c", "Ann", THANKS[1], label_space="callers")).json()
