@@ -18,7 +18,7 @@ from service.errors import Unauthenticated
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_NOT_GOOD = "the key is not known, or no longer good"
+_NOT_VALID = "the key is unknown or no longer valid"
 
 # Changes with every change of a file, including its replacement by another one.
 _Stamp = tuple[int, int, int]
@@ -61,7 +61,7 @@ class Keyring:
         """
         current = self._caller(caller.digest)
         if current.tenant != caller.tenant or not caller.scopes <= current.scopes:
-            raise Unauthenticated(_NOT_GOOD)
+            raise Unauthenticated(_NOT_VALID)
 
     def _caller(self, key_digest: bytes) -> Caller:
         # A lookup's timing depends on the hash, whose bits no client can choose.
@@ -71,7 +71,7 @@ class Keyring:
             or not hmac.compare_digest(held.digest, key_digest)
             or (held.key.not_after is not None and held.key.not_after <= datetime.now(UTC))
         ):
-            raise Unauthenticated(_NOT_GOOD)
+            raise Unauthenticated(_NOT_VALID)
         return held.caller
 
     async def watch(self) -> None:
