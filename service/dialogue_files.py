@@ -100,7 +100,7 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
     try:
         parsed = DialogueIn.model_validate(value)
     except ValidationError as error:
-        raise DialogueFormatError(_told(error)) from None
+        raise DialogueFormatError(_summary(error)) from None
     return Dialogue(parsed.id, utterances_of(parsed))
 
 
@@ -150,7 +150,7 @@ def _checked(dialogue: Dialogue) -> dict[str, Any]:
     return value
 
 
-def _told(error: ValidationError) -> str:
+def _summary(error: ValidationError) -> str:
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     descriptions = [
         _fault(fault["loc"], fault["type"], fault["msg"]) for fault in faults[:_REPORTED_FAULTS]

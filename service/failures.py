@@ -36,7 +36,7 @@ def cause_of(error: BaseException) -> str:
     client libraries put the values that they were given, which may be utterances, on further lines.
     Passwords and keys are masked.
     """
-    return _on_one_line(_told(member, first_line(member)) for member in _chain(error))
+    return _on_one_line(_summary(member, first_line(member)) for member in _chain(error))
 
 
 def cause_of_ours(error: BaseException) -> str:
@@ -45,7 +45,7 @@ def cause_of_ours(error: BaseException) -> str:
     For any cause: a message is included only if its error type cannot repeat utterances.
     """
     return _on_one_line(
-        _told(member, words_of(member)) for member in islice(_chain(error), 1, None)
+        _summary(member, words_of(member)) for member in islice(_chain(error), 1, None)
     )
 
 
@@ -100,7 +100,7 @@ def _on_one_line(descriptions: Iterable[str]) -> str:
     return ", from ".join(dict.fromkeys(islice(descriptions, _MOST)))
 
 
-def _told(error: BaseException, words: str) -> str:
+def _summary(error: BaseException, words: str) -> str:
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 

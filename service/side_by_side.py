@@ -18,8 +18,10 @@ async def together(*work: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """Run coroutines concurrently; return their results in order. The first failure cancels the
-    others and is raised.
+    """Run coroutines concurrently; the first failure cancels the others and is raised.
+
+    Returns:
+        The results, in the order of `work`.
     """
     with first_failure():
         async with asyncio.TaskGroup() as group:
