@@ -11,7 +11,7 @@ from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.json_lines import read_each, write_json_lines
 from service.transcripts import dialogue_of_transcript, is_transcript
 
-# What is wrong with a value, by pydantic's name for it, in the words of this format.
+# This format's descriptions of errors, by pydantic's error type.
 _FAULTS = {
     "missing": "is missing",
     "string_type": "must be a string",
@@ -20,34 +20,34 @@ _FAULTS = {
     "list_type": "must be a list",
     "model_type": "must be an object",
 }
-# Of a line; a field that is misspelt makes two.
-_FAULTS_TOLD = 2
+# The most errors reported of a line; a misspelt field causes two.
+_REPORTED_FAULTS = 2
 
 
 class DialogueFormatError(ValueError):
-    """A file of dialogues breaks the format; the message names file, line and field."""
+    """A file of dialogues is malformed; the message names file, line and field."""
 
 
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
     """Read dialogues, one JSON object a line.
 
     A line is `{"id": "d1", "utterances": [{"id": "d1_u1", "speaker": "Ann", "text": "...",
-    "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` may be
-    left out. Empty lines are skipped. `service.json_lines` says what else a file may be, and in a
-    dialogue's place may stand a transcript (`service.transcripts`).
+    "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` are
+    optional. Empty lines are skipped. `service.json_lines` lists the other encodings of a file, and
+    a line may also be a transcript (`service.transcripts`).
 
     Raises:
-        DialogueFormatError: no such file, a line is not such an object, or an id occurs twice: a
-            dialogue's in the file, an utterance's in its dialogue.
+        DialogueFormatError: there is no such file, a line is not such an object, or an id occurs
+            twice: a dialogue's in the file, an utterance's in its dialogue.
     """
-    for found in read_each_dialogue(path):
-        if isinstance(found, DialogueFormatError):
-            raise found
-        yield found
+    for dialogue in read_each_dialogue(path):
+        if isinstance(dialogue, DialogueFormatError):
+            raise dialogue
+        yield dialogue
 
 
 def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
-    """The same; in place of a dialogue that is refused comes the error, and then the others.
+    """As `read_dialogues`, but yield the error of an invalid dialogue in its place, and go on.
 
     Raises:
         DialogueFormatError: the file cannot be read, or not to its end.
@@ -64,15 +64,15 @@ def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
             yield DialogueFormatError(f"{where}: {error}")
             continue
         if dialogue.id in seen:
-            also = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
-            yield DialogueFormatError(f"{where}: {also}")
+            repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
+            yield DialogueFormatError(f"{where}: {repeated}")
             continue
         seen[dialogue.id] = place
         yield dialogue
 
 
 def name_at(path: Path, place: str) -> str:
-    """What a transcript is called that has no id: after its file, and its place there."""
+    """The id of a transcript: the name of its file and, unless it is the first, its place there."""
     name = Path(path.name.removesuffix(".gz")).stem
     return name if place == "1" else f"{name}:{place}"
 
@@ -81,11 +81,11 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
     """Check one parsed line of the format.
 
     Args:
-        name: of a transcript; None: it is to be a dialogue.
+        name: the id for a transcript; None: accept no transcript.
 
     Raises:
-        DialogueFormatError: a field is missing, not known or not as it must be, or two utterances
-            have one id; the message names it.
+        DialogueFormatError: a field is missing, unknown or invalid, or two utterances have the same
+            id; the message names it.
     """
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
@@ -95,25 +95,31 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
         except ValueError as error:
             raise DialogueFormatError(str(error)) from None
     if not value.keys() & {"id", "utterances"}:
-        has = ", ".join(list(value)[:5]) or "no field"
-        raise DialogueFormatError(f'is no dialogue: needs "id" and "utterances", has {has}')
+        fields = ", ".join(list(value)[:5]) or "no field"
+        raise DialogueFormatError(f'is no dialogue: needs "id" and "utterances", has {fields}')
     try:
-        found = DialogueIn.model_validate(value)
+        parsed = DialogueIn.model_validate(value)
     except ValidationError as error:
-        raise DialogueFormatError(_told(error)) from None
-    return Dialogue(found.id, utterances_of(found))
+        raise DialogueFormatError(_summary(error)) from None
+    return Dialogue(parsed.id, utterances_of(parsed))
 
 
 def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:
-    """The utterances of a dialogue that was checked."""
+    """The utterances of a validated dialogue."""
     return tuple(
-        Utterance(said.speaker, said.text, said.label, said.description, id=said.id)
-        for said in dialogue.utterances
+        Utterance(
+            utterance.speaker,
+            utterance.text,
+            utterance.label,
+            utterance.description,
+            id=utterance.id,
+        )
+        for utterance in dialogue.utterances
     )
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
-    """A dialogue as a line has it; optional fields only where they are set."""
+    """A dialogue's JSON object; optional fields only if they are set."""
     return {
         "id": dialogue.id,
         "utterances": [
@@ -127,10 +133,10 @@ def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def write_dialogues(dialogues: Iterable[Dialogue], path: Path) -> None:
-    """Write dialogues, one a line, whole or not at all.
+    """Write dialogues, one a line, atomically.
 
     Raises:
-        DialogueFormatError: one is none that could be read again; the message names it.
+        DialogueFormatError: a dialogue could not be read again; the message names it.
     """
     write_json_lines(map(_checked, dialogues), path)
 
@@ -144,11 +150,13 @@ def _checked(dialogue: Dialogue) -> dict[str, Any]:
     return value
 
 
-def _told(error: ValidationError) -> str:
+def _summary(error: ValidationError) -> str:
     faults = error.errors(include_input=False, include_url=False, include_context=False)
-    told = [_fault(each["loc"], each["type"], each["msg"]) for each in faults[:_FAULTS_TOLD]]
-    more = len(faults) - len(told)
-    return "; ".join(told) + (f" (and {more} more)" if more else "")
+    descriptions = [
+        _fault(fault["loc"], fault["type"], fault["msg"]) for fault in faults[:_REPORTED_FAULTS]
+    ]
+    more = len(faults) - len(descriptions)
+    return "; ".join(descriptions) + (f" (and {more} more)" if more else "")
 
 
 def _fault(where: tuple[str | int, ...], kind: str, message: str) -> str:

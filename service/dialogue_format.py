@@ -1,7 +1,7 @@
 """The interchange format of dialogues for commands, batches and jobs, as pydantic models.
 
-`docs/dialogues.schema.json` is made of it (`instructerc schema`). Lengths that are settings of the
-service are checked in `service.api.limits`; files have none.
+`docs/dialogues.schema.json` is generated from it (`instructerc schema`). Lengths that are settings
+of the service are checked in `service.api.limits`; files have no such limits.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _DEFAULT = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Patterned:
-    """Has the documentation say by a pattern what is checked elsewhere."""
+    """Adds a pattern to the schema for a check that a validator makes."""
 
     pattern: str
 
@@ -90,7 +90,7 @@ Scene = Annotated[
 ]
 Name = Annotated[
     str,
-    Field(max_length=500),  # before the others, so that it is of characters
+    Field(max_length=500),  # before the validator, so that it counts characters
     AfterValidator(_naming),
     Field(min_length=1),
     Patterned(NAME_PATTERN),
@@ -156,18 +156,18 @@ class DialogueIn(Input):
     @model_validator(mode="after")
     def _tells_utterances_apart(self) -> Self:
         seen: dict[str, int] = {}
-        for index, said in enumerate(self.utterances):
-            if said.id is not None and seen.setdefault(said.id, index) != index:
+        for index, utterance in enumerate(self.utterances):
+            if utterance.id is not None and seen.setdefault(utterance.id, index) != index:
                 raise PydanticCustomError(
                     "repeated_id",
                     "utterances {index} and {first} have one id; each must have its own",
-                    {"index": index, "first": seen[said.id]},
+                    {"index": index, "first": seen[utterance.id]},
                 )
         return self
 
 
 def dialogue_schema() -> dict[str, Any]:
-    """The format as a JSON schema: of a line, and of an item of an array."""
+    """The JSON schema of a dialogue, on a line or as an item of an array."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **DialogueIn.model_json_schema(),

@@ -79,7 +79,7 @@ class DemonstrationNotFound(ServiceError):
 
 
 class DialogueErased(ServiceError):
-    """The request was done before, and the dialogue that it was about has been erased since."""
+    """The request is a retry, and its dialogue has been erased since the first attempt."""
 
 
 class JobNotFound(ServiceError):
@@ -115,19 +115,19 @@ class UnsupportedLabelSpace(ServiceError):
 
 
 class LabelSpaceNotFound(ServiceError):
-    """No label space of the tenant's own has this name."""
+    """The tenant has no label space of this name."""
 
 
 class LabelSpaceShipped(ServiceError):
-    """The name is of a label space that ships with the service: nobody may change it."""
+    """The name belongs to a label space that ships with the service: nobody may change it."""
 
 
 class InvalidLabelSpace(ServiceError):
-    """What is said of the label space contradicts itself."""
+    """The label space's definition contradicts itself."""
 
 
 class LabelsNotApart(ServiceError):
-    """The examples do not tell the labels apart."""
+    """The examples do not distinguish the labels."""
 
 
 class TooManyLabelSpaces(ServiceError):
@@ -147,7 +147,7 @@ class DialogueChanged(ServiceError):
 
 
 class IdempotencyKeyReused(ServiceError):
-    """The idempotency key came with another request before."""
+    """The idempotency key was used with another request."""
 
 
 class DialogueBusy(ServiceError):

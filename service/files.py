@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, at the place that their path resolves to."""
+"""Writing files and folders atomically, at the place that their path resolves to."""
 
 import contextlib
 import fcntl
@@ -12,35 +12,36 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TextIO
 
-# Beside what it is to become, under a name that nobody else gives a file. What a killed process
-# leaves is locked no more and, once it is some seconds old, removed by the next one that writes
-# the same.
+# An unfinished file or folder lies beside its target, under a name that nothing else has. One left
+# by a killed process is no longer locked; once it is some seconds old, the next process that writes
+# the same target removes it.
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished")
-_BEGINNING_S = 10.0  # far longer than from a file's making to its lock
-_NAME_CHARACTERS = 40  # a file's name has 255 bytes at most, a character up to 4
+_BEGINNING_S = 10.0  # far longer than from creating a file to locking it
+_NAME_CHARACTERS = 40  # a file name has at most 255 bytes, a character up to 4
 
 
 class OutputError(ValueError):
-    """A path that cannot be written or must not be; the message names it, and the remedy."""
+    """A path cannot or must not be written; the message names the path and the remedy."""
 
 
 def in_words(error: Exception) -> str:
-    """An error as people read it: of the operating system's, which path, and what is wrong."""
+    """An error's message for people; for one of the operating system, the path and the reason."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
-    if error.filename is None or isinstance(error.filename, int):  # a descriptor says nothing
+    if error.filename is None or isinstance(error.filename, int):  # an int is a descriptor
         return f"the operating system: {error.strerror}"
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write that becomes `target` when the block ends well.
+    """Open a UTF-8 text file that becomes `target` when the block succeeds.
 
-    After a failure nothing of it is left, and an older `target` is as it was.
+    After a failure nothing of it is left, and an older `target` is unchanged.
 
     Raises:
-        OutputError: `target` is a link or a folder, or cannot be written there.
+        OutputError: `target` is a link or a folder, cannot be written, or was written by another
+            process meanwhile.
     """
     place = place_of_file(target)
     if not place.parent.is_dir():
@@ -50,7 +51,7 @@ def written_whole(target: Path) -> Iterator[TextIO]:
         _hold(file.fileno())
         yield file
         file.flush()
-        if _version(place) != older:  # some are written for hours
+        if _version(place) != older:  # some blocks take hours
             kept = place.with_name(f"{place.stem}.{token_hex(4)}{place.suffix}")
             unfinished.rename(kept)
             raise OutputError(f"{target}: another process wrote it meanwhile; see {kept}")
@@ -61,17 +62,17 @@ def written_whole(target: Path) -> Iterator[TextIO]:
 def folder_written_whole(
     target: Path, may_go: Callable[[Path], None] = lambda _: None
 ) -> Iterator[Path]:
-    """An empty folder to fill that becomes `target` when the block ends well.
+    """Make an empty folder that becomes `target` when the block succeeds.
 
-    After a failure nothing of it is left, and an older `target` is as it was. Files are readable
-    by those who may enter the folder: libraries make weights for their own user alone.
+    After a failure nothing of it is left, and an older `target` is unchanged. Files become as
+    readable as the folder: libraries create weights for their own user alone.
 
     Args:
-        may_go: is shown the older folder, which is not at `target` any more, before that is
-            removed; if it raises, the older one stays.
+        may_go: called with the older folder, which has been moved away from `target`, before it is
+            removed; if it raises, the older folder is restored.
 
     Raises:
-        OutputError: `target` is a link or a file, or cannot be written there.
+        OutputError: `target` is a link or a file, or cannot be written.
     """
     place = place_of_folder(target)
     with _unfinished(place) as unfinished:
@@ -79,10 +80,10 @@ def folder_written_whole(
             unfinished.mkdir(parents=True)
         except OSError as error:
             raise OutputError(f"{target}: cannot be written: {error.strerror}") from None
-        with _opened(unfinished) as opened:
-            _hold(opened)
+        with _opened(unfinished) as descriptor:
+            _hold(descriptor)
             yield unfinished
-            readable = unfinished.stat().st_mode & 0o666  # what the umask leaves
+            readable = unfinished.stat().st_mode & 0o666  # as the umask allows
             for path in unfinished.rglob("*"):
                 if path.is_file():
                     path.chmod(path.stat().st_mode | readable)
@@ -90,10 +91,10 @@ def folder_written_whole(
 
 
 def place_of_file(target: Path) -> Path:
-    """The path at which a file `target` stands, its folder's links followed.
+    """The path of a file `target` with its folder's links resolved.
 
     Raises:
-        OutputError: there is a link or something else than a file, or nothing can be written there.
+        OutputError: it is a link or not a regular file, or its folder is not writable.
     """
     place = _place(target)
     if place.is_dir():
@@ -104,11 +105,10 @@ def place_of_file(target: Path) -> Path:
 
 
 def place_of_folder(target: Path) -> Path:
-    """The path at which a folder `target` stands, that of its own folder's links followed.
+    """The path of a folder `target` with its parent's links resolved.
 
     Raises:
-        OutputError: there is a link or something else than a folder, or nothing can be written
-            there.
+        OutputError: it is a link or not a folder, or its parent is not writable.
     """
     place = _place(target)
     if place.exists() and not place.is_dir():
@@ -117,7 +117,7 @@ def place_of_folder(target: Path) -> Path:
 
 
 def check_filled(folder: Path) -> None:
-    """See that files can be written into a folder, which may not be there yet or be linked to.
+    """Check that files can be written into a folder, which may be a link, or not exist yet.
 
     Raises:
         OutputError: they cannot.
@@ -129,7 +129,7 @@ def check_filled(folder: Path) -> None:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file or folder is what this module writes, before it has its name."""
+    """Whether a file or folder is one of this module's that has not got its final name."""
     return _UNFINISHED.fullmatch(path.name) is not None
 
 
@@ -139,9 +139,9 @@ def _place(target: Path) -> Path:
             f"{target}: is a link to {target.readlink()}, and nothing is written through a link; "
             "name what it leads to, or another path"
         )
-    # What has no name of its own, such as "." or "folder/..", is where it leads.
-    above, name = (target.parent, target.name) if target.name not in ("", "..") else (target, "")
-    place = Path(os.path.realpath(above)) / name
+    # A path without a name of its own, such as "." or "folder/..", is resolved as a whole.
+    folder, name = (target.parent, target.name) if target.name not in ("", "..") else (target, "")
+    place = Path(os.path.realpath(folder)) / name
     nearest = place.parent
     while not nearest.exists():
         nearest = nearest.parent
@@ -158,7 +158,7 @@ def _check_writable(folder: Path, target: Path) -> None:
 
 def _take_place(unfinished: Path, place: Path, may_go: Callable[[Path], None]) -> None:
     try:
-        unfinished.rename(place)  # of nothing, or of an empty folder
+        unfinished.rename(place)  # replaces nothing, or an empty folder
         return
     except OSError:
         if not place.is_dir():
@@ -176,17 +176,17 @@ def _take_place(unfinished: Path, place: Path, may_go: Callable[[Path], None]) -
 
 
 def _version(place: Path) -> tuple[int, ...] | None:
-    """Tells a file from another one that takes its place; None where there is none."""
+    """A fingerprint that changes when a file is rewritten or replaced; None if there is none."""
     try:
-        found = place.lstat()
+        status = place.lstat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager
 def _unfinished(place: Path) -> Iterator[Path]:
-    """A new path beside another; what is there when the block ends is removed."""
+    """A new path beside another; whatever is left there when the block ends is removed."""
     _clear(place)
     unfinished = _beside(place, "unfinished")
     try:
@@ -207,15 +207,15 @@ def _beside(place: Path, what: str) -> Path:
 
 
 def _clear(place: Path) -> None:
-    """Remove what a killed process has left of the same file or folder."""
+    """Remove what killed processes have left of the same file or folder."""
     beginning = f".{place.name[:_NAME_CHARACTERS]}."
-    with contextlib.suppress(OSError):  # leftovers are in nobody's way
+    with contextlib.suppress(OSError):  # leftovers do no harm
         for path in place.parent.iterdir():
             if path.name.startswith(beginning) and is_unfinished(path):
                 if 0 <= time.time() - path.lstat().st_mtime < _BEGINNING_S:
                     continue  # its process may be about to lock it
-                with contextlib.suppress(BlockingIOError), _opened(path) as opened:
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.suppress(BlockingIOError), _opened(path) as descriptor:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove(path)
 
 
@@ -229,14 +229,14 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        yield opened
+        yield descriptor
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _hold(opened: int) -> None:
-    """Lock a file or folder as long as it is open, where the file system has locks."""
+def _hold(descriptor: int) -> None:
+    """Lock a file or folder while it is open, if the file system has locks."""
     with contextlib.suppress(OSError):
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Files of JSON values, one a line in UTF-8, and such files as other programs write them.
+"""Files of JSON values, one a line in UTF-8, and variants that other programs write.
 
-Packed with gzip, in UTF-16 or UTF-32, as one array, or with each value spread over lines.
+The variants: packed with gzip; in UTF-16 or UTF-32; one array; values that span several lines.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from service.unique_names import NameTwice, unique_names
 
 Refusal = TypeVar("Refusal", bound=ValueError)
 
-# So much of a file is held at once: a line, or all of one whose values are not one a line.
+# The most of a file in memory: one line, or the whole of a file that is not one value a line.
 _MOST_BYTES = 67_108_864
 _MOST = "64 MiB"
 
@@ -29,17 +29,17 @@ _DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def read_json_lines(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
-    """The values of a file and where they stand: `3` for line 3, `1, item 3` in an array.
+    """The values of a file with their places: `3` for line 3, `1, item 3` in an array.
 
-    Empty lines are skipped, and so is a byte order mark.
+    Empty lines and a byte order mark are skipped.
 
     Args:
-        refusal: what is raised; its message names the file and the place.
+        refusal: the error type to raise; the message names the file and the place.
 
     Raises:
-        refusal: no such file, or a line that is not UTF-8, not JSON, or JSON that cannot be read:
-            too deep, too long, with a name twice in one object, or with a number of thousands of
-            digits.
+        refusal: there is no such file, or a line is not UTF-8, not JSON, or JSON that cannot be
+            read: too deep, too long, with a duplicate name in an object, or with a number of
+            thousands of digits.
     """
     for place, value in read_each(path, refusal):
         if isinstance(value, refusal):
@@ -48,7 +48,7 @@ def read_json_lines(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, A
 
 
 def read_each(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
-    """The same; in place of a line that cannot be read comes the refusal, and then the others.
+    """As `read_json_lines`, but yield the refusal of an invalid line in its place, and go on.
 
     Raises:
         refusal: the file cannot be read, or not to its end.
@@ -65,10 +65,7 @@ def read_each(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
 
 
 def write_json_lines(values: Iterable[Any], path: Path) -> int:
-    """Write each value on a line of its own, and say how many there are.
-
-    The file is there whole or not at all, as with `service.files.written_whole`.
-    """
+    """Write each value on a line of its own, atomically; return their number."""
     count = 0
     with written_whole(path) as file:
         for value in values:
@@ -78,12 +75,12 @@ def write_json_lines(values: Iterable[Any], path: Path) -> int:
 
 
 def line_of(value: Any) -> str:
-    """A value as such a file has it, with the line's end."""
+    """A value as a line of such a file, with its line break."""
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def _lines(file: io.BufferedReader, path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
-    """The lines of a file, in UTF-8 whatever it is in, without their ends."""
+    """The lines of a file, unpacked and converted to UTF-8, without line breaks."""
     packed = file.peek(2)[:2] == _GZIP
     stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
     encoding = json.detect_encoding(stream.peek(4)[:4])
@@ -116,7 +113,7 @@ def _values(
                     raise refusal(f"{path}:{error.lineno}: {_why(error)}") from None
             except (ValueError, RecursionError) as error:
                 raise refusal(f"{path}: {_why(error)}") from None
-            head = whole.split(b"\n")  # it is the first line that is broken
+            head = whole.split(b"\n")  # only the first line is invalid
     for number, line in enumerate(chain(head, lines), start=1):
         if line:
             value = _parsed(line)
@@ -136,11 +133,11 @@ def _up_to_a_value(lines: Iterator[bytes]) -> list[bytes]:
 
 
 def _is_document(first: list[Any] | ValueError, after: list[bytes]) -> bool:
-    """Whether a file is to be read as a whole.
+    """Whether a file must be parsed as a whole.
 
     Args:
-        first: its first line, which holds an array, or no value of its own.
-        after: the lines up to the next that is not blank.
+        first: the value of the first line, if it is an array, or the error.
+        after: the lines after it, up to the next that is not blank.
     """
     goes_on = bool(after and after[-1])
     if isinstance(first, list):
@@ -158,27 +155,27 @@ def _whole(lines: Iterable[bytes], path: Path, refusal: type[Refusal]) -> bytes:
 
 
 def _of_document(text: str) -> list[tuple[str, Any]]:
-    """The values of a text, one behind another, with the items of an array in its place."""
-    found: list[tuple[int, str, Any]] = []
+    """The values of a text, one after another, with an array replaced by its items."""
+    values: list[tuple[int, str, Any]] = []
     at = _past_space(text, 0)
     while at < len(text):
         if text[at] == "[":
             items, end = _items(text, at)
-            found += [(start, f", item {n}", item) for n, (start, item) in enumerate(items, 1)]
+            values += [(start, f", item {n}", item) for n, (start, item) in enumerate(items, 1)]
         else:
             value, end = _DECODER.raw_decode(text, at)
-            found.append((at, "", value))
+            values.append((at, "", value))
         at = _past_space(text, end)
     placed, line, before = [], 1, 0
-    for start, which, value in found:
+    for start, suffix, value in values:
         line += text.count("\n", before, start)
         before = start
-        placed.append((f"{line}{which}", value))
+        placed.append((f"{line}{suffix}", value))
     return placed
 
 
 def _items(text: str, at: int) -> tuple[list[tuple[int, Any]], int]:
-    """The items of the array that begins at `at`, each with its beginning, and the array's end."""
+    """The items of the array that begins at `at`, each with its offset, and the array's end."""
     items: list[tuple[int, Any]] = []
     at = _past_space(text, at + 1)
     while text[at : at + 1] != "]":
@@ -193,12 +190,12 @@ def _items(text: str, at: int) -> tuple[list[tuple[int, Any]], int]:
 
 
 def _past_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return at if found is None else found.end()
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()
 
 
 def _parsed(line: bytes) -> Any:
-    """The value of a line, or a ValueError that says why there is none."""
+    """The value of a line, or a ValueError with the reason why there is none."""
     try:
         return json.loads(line.decode(), object_pairs_hook=unique_names)
     except NameTwice as error:

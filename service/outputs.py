@@ -1,6 +1,6 @@
-"""Checks of a command's output path: new, its own, or one that the user lets it replace.
+"""Checks of a command's output paths: new, its own, or one that the user lets it replace.
 
-Every command asks here, before its work begins, about each path that it is to write.
+Every command checks each of its output paths here before its work begins.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from service.files import (
 
 log = logging.getLogger(__name__)
 
-# Stands in a folder that a command made: by which one, and the sha256 of each file in it.
+# In a folder that a command made: the command, and the sha256 of each file.
 CONTENTS = "contents.json"
-_NAMED = 5  # of what is replaced, at most
+_NAMED = 5  # the most entries of a replaced folder that a warning names
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The kind of folder that a command makes, and replaces where it finds one.
+    """The kind of folder that a command makes, and may replace.
 
     Attributes:
         by: the command, such as "instructerc-train merge".
-        unlisted: the files in a folder that the command made, if it is one, where no list of
-            contents stands in it.
+        unlisted: returns the files of the command in a folder without a list of contents; empty if
+            the folder is not the command's.
     """
 
     by: str
@@ -44,14 +44,14 @@ class Made:
 
 
 def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None = False) -> None:
-    """See that a command may write a file.
+    """Check that a command may write a file.
 
     Args:
         reads: the files and folders that the same command reads.
-        force: whether a file that is there may go; None where a user cannot say so.
+        force: whether an existing file may be replaced; None if the command has no such option.
 
     Raises:
-        OutputError: it cannot be written, is one of those that are read, or exists already.
+        OutputError: it cannot be written, is one of `reads`, or already exists.
     """
     place = place_of_file(target)
     if not place.parent.is_dir():
@@ -60,15 +60,15 @@ def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None =
         return
     _refuse_what_is_read(target, place, reads)
     if not force:
-        way = "move it away" if force is None else "replace it: --force"
-        raise OutputError(f"{target}: already exists; name another file, or {way}")
+        remedy = "move it away" if force is None else "replace it: --force"
+        raise OutputError(f"{target}: already exists; name another file, or {remedy}")
     log.warning("%s: will be replaced, as --force says", target)
 
 
 def check_files(
     folder: Path, names: Iterable[str], reads: Iterable[Path] = (), *, force: bool = False
 ) -> None:
-    """See that a command may write files of these names into a folder, which it may make first.
+    """Check that a command may write files of these names into a folder, which may not exist yet.
 
     Raises:
         OutputError: as `check_file`.
@@ -82,15 +82,15 @@ def check_files(
 def check_folder(
     target: Path, made: Made, reads: Iterable[Path] = (), *, force: bool = False
 ) -> None:
-    """See that a command may make a folder, or replace it with all that is in it.
+    """Check that a command may make a folder, or replace it with everything in it.
 
     Args:
         reads: the files and folders that the same command reads.
-        force: whether a folder may go in which there are files that the command did not make.
+        force: whether a folder with other files than the command's may be replaced.
 
     Raises:
-        OutputError: it cannot be written, is or holds what is read, or holds something else than
-            what the command made.
+        OutputError: it cannot be written, is or contains one of `reads`, or contains other files
+            than the command's.
     """
     place = place_of_folder(target)
     if not place.exists():
@@ -116,32 +116,32 @@ def check_folder(
 def check_begun(
     target: Path, foreign: Callable[[Path], str | None], reads: Iterable[Path] = ()
 ) -> None:
-    """See that a command may write into a folder of its own, in which it may have begun before.
+    """Check that a command may write into a folder of its own, perhaps to resume its work.
 
     Args:
-        foreign: what tells that a folder with something in it is not the command's, if so.
+        foreign: returns why a folder that is not empty is not the command's; None if it is.
         reads: the folders that the same command reads.
 
     Raises:
-        OutputError: it cannot be written, is one of those that are read, or not the command's own.
+        OutputError: it cannot be written, is one of `reads`, or is not the command's own.
     """
     check_filled(target)
     if not target.is_dir() or not any(target.iterdir()):
         return
-    for read in reads:
-        if read.exists() and target.samefile(read):
+    for input_path in reads:
+        if input_path.exists() and target.samefile(input_path):
             raise OutputError(f"{target}: is read by this command; name another folder to write")
-    what = foreign(target)
-    if what is not None:
-        raise OutputError(f"{target}: {what}; name another folder")
+    problem = foreign(target)
+    if problem is not None:
+        raise OutputError(f"{target}: {problem}; name another folder")
 
 
 @contextmanager
 def made_folder(target: Path, made: Made, *, force: bool = False) -> Iterator[Path]:
-    """An empty folder to fill that becomes `target` when the block ends well, with its contents.
+    """Make an empty folder that becomes `target`, with a list of contents, if the block succeeds.
 
     Raises:
-        OutputError: as `check_folder`; `target` is then as it was.
+        OutputError: as `check_folder`; `target` is then unchanged.
     """
 
     def may_go(older: Path) -> None:
@@ -154,7 +154,7 @@ def made_folder(target: Path, made: Made, *, force: bool = False) -> Iterator[Pa
 
 
 def rewritten(folder: Path, name: str) -> None:
-    """Take note that a command wrote a file of a folder anew, where a list of contents stands."""
+    """Update the list of contents, if there is one, after a command has rewritten a file."""
     contents = _contents(folder)
     if contents is not None:
         by, files = contents
@@ -162,9 +162,9 @@ def rewritten(folder: Path, name: str) -> None:
 
 
 def _foreign(folder: Path, made: Made) -> str | None:
-    """What tells that a folder is not just what a command made; None for that, or an empty one."""
-    found = _files(folder)
-    if not found:
+    """Why a folder holds more than a command made; None if it does not, or is empty."""
+    names = _files(folder)
+    if not names:
         return None
     contents = _contents(folder)
     if contents is None:
@@ -175,25 +175,25 @@ def _foreign(folder: Path, made: Made) -> str | None:
             return f"holds what `{by}` made"
         known = {CONTENTS, *files}
     other = f"which `{made.by}` did not write"
-    for name in found:
+    for name in names:
         if name not in known or not _is_plain(folder / name):
             return f"holds {name}, {other}"
     if contents is not None:
-        there = [name for name in files if name in found]
-        changed = _hashes(folder, there).items() - files.items()
+        unchanged = [name for name in files if name in names]
+        changed = _hashes(folder, unchanged).items() - files.items()
         if changed:
             return f"holds {min(changed)[0]}, which was changed since `{made.by}` wrote it"
     return None
 
 
 def _files(folder: Path) -> list[str]:
-    """All that is in a folder but the folders that hold something, sorted."""
-    found = []
+    """The files and empty folders in a folder, sorted, without unfinished ones."""
+    names = []
     for path in folder.rglob("*"):
         holds_others = _is_folder(path) and any(path.iterdir())
         if not holds_others and not is_unfinished(path):
-            found.append(path.relative_to(folder).as_posix())
-    return sorted(found)
+            names.append(path.relative_to(folder).as_posix())
+    return sorted(names)
 
 
 def _is_folder(path: Path) -> bool:
@@ -205,7 +205,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _contents(folder: Path) -> tuple[str, Mapping[str, str]] | None:
-    """The list of contents in a folder: the command that made it, and hashes by file."""
+    """A folder's list of contents: the command that made it, and hashes by file; None if none."""
     path = folder / CONTENTS
     try:
         match json.loads(path.read_bytes()):
@@ -232,20 +232,22 @@ def _hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def _refuse_what_is_read(
     target: Path, place: Path, reads: Iterable[Path], *, within: bool = True
 ) -> None:
-    """Refuse to replace what a command reads: that itself, what holds it, or is part of it.
+    """Refuse to replace an input of the command, a folder that contains one, or a part of one.
 
     Args:
-        within: whether parts are refused too.
+        within: whether to refuse parts.
     """
-    for read in reads:
-        real = Path(os.path.realpath(read))
-        if place == real or (real.exists() and place.samefile(real)):
+    for input_path in reads:
+        resolved = Path(os.path.realpath(input_path))
+        if place == resolved or (resolved.exists() and place.samefile(resolved)):
             raise OutputError(f"{target}: is read by this command; name another path to write")
-        if real.is_relative_to(place):
-            raise OutputError(f"{target}: holds {read}, which this command reads; name another")
-        if within and place.is_relative_to(real):
+        if resolved.is_relative_to(place):
             raise OutputError(
-                f"{target}: is part of {read}, which this command reads; name another"
+                f"{target}: holds {input_path}, which this command reads; name another"
+            )
+        if within and place.is_relative_to(resolved):
+            raise OutputError(
+                f"{target}: is part of {input_path}, which this command reads; name another"
             )
 
 

@@ -4,7 +4,7 @@ import socket
 
 
 def why_not_free(host: str, port: int) -> str | None:
-    """Why nobody can listen there now; None: it is free, or any free port will do."""
+    """Why it is impossible to listen on an address now; None if it is free, or `port` is 0."""
     if port == 0:
         return None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -14,6 +14,6 @@ def why_not_free(host: str, port: int) -> str | None:
             probe.bind((host, port))
         except OSError as error:
             return error.strerror or type(error).__name__
-        except (UnicodeError, TypeError):  # what a name cannot be written as
+        except (UnicodeError, TypeError):  # a name that cannot be encoded
             return "not the name of a host"
     return None

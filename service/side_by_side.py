@@ -11,26 +11,30 @@ T = TypeVar("T")
 
 @overload
 async def together(
-    one: Coroutine[Any, Any, S], other: Coroutine[Any, Any, T], /
+    first: Coroutine[Any, Any, S], second: Coroutine[Any, Any, T], /
 ) -> tuple[S, T]: ...
 @overload
 async def together(*work: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """The results in the order of the work; the first failure ends the rest and is raised."""
+    """Run coroutines concurrently; the first failure cancels the others and is raised.
+
+    Returns:
+        The results, in the order of `work`.
+    """
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            tasks = [group.create_task(coroutine) for coroutine in work]
     return tuple(task.result() for task in tasks)
 
 
 @contextmanager
 def first_failure(rather: type[Exception] = Exception) -> Iterator[None]:
-    """Raise the first failure of the task group in the block in place of all of them.
+    """Raise the first failure of the task group in the block instead of the group.
 
     Args:
-        rather: of this kind, where there is one.
+        rather: the preferred error type, if there is a failure of it.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """Transcripts of WhisperX and Whisper: segments of speech, each with its speaker.
 
 Such a file holds one JSON object, `{"segments": [{"speaker": "SPEAKER_00", "text": "..."}]}`; times
-and whatever else stands there are not read.
+and other fields are ignored.
 """
 
 from typing import Any
@@ -9,25 +9,25 @@ from typing import Any
 from service.conversation.words import fault_of_name, fault_of_text
 
 UNKNOWN_SPEAKER = "UNKNOWN"
-"""Says a segment for which no speaker was made out."""
+"""The speaker of a segment without one."""
 
 
 def is_transcript(value: dict[str, Any]) -> bool:
-    """Whether an object is a transcript, and not a dialogue."""
+    """Whether an object is a transcript rather than a dialogue."""
     return isinstance(value.get("segments"), list) and not value.keys() & {"id", "utterances"}
 
 
 def dialogue_of_transcript(transcript: dict[str, Any], name: str) -> dict[str, Any]:
-    """The dialogue that was transcribed, as `service.dialogue_format` has it.
+    """Convert a transcript to a dialogue in the format of `service.dialogue_format`.
 
-    A segment without words is left out.
+    Segments without words are discarded.
 
     Args:
-        name: that the dialogue gets as its id.
+        name: the dialogue's id.
 
     Raises:
-        ValueError: a segment is none, or what it holds can be no text or no speaker; the message
-            names the field.
+        ValueError: a segment is not an object, or its text or speaker is invalid; the message names
+            the field.
     """
     utterances = []
     for index, segment in enumerate(transcript["segments"]):

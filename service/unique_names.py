@@ -1,11 +1,11 @@
-"""JSON objects with unique names: Python silently keeps the last of two."""
+"""JSON objects with unique names: Python silently keeps the last of duplicates."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 class NameTwice(ValueError):
-    """A JSON object has a name twice."""
+    """A JSON object has a duplicate name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name!r} is given twice in one object; keep one of them")
@@ -13,13 +13,13 @@ class NameTwice(ValueError):
 
 
 def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of its pairs, for `json.loads(..., object_pairs_hook=unique_names)`.
+    """Build an object from its pairs, for `json.loads(..., object_pairs_hook=unique_names)`.
 
     Raises:
-        NameTwice: a name is there twice.
+        NameTwice: a name occurs twice.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         raise NameTwice(next(name for name in names if names.count(name) > 1))
-    return found
+    return mapping

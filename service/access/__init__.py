@@ -1,1 +1,1 @@
-"""Who may ask for what, and how much of it."""
+"""Authentication, scopes, quotas, and the hosts and proxies that the service trusts."""

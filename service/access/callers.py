@@ -1,4 +1,4 @@
-"""Callers: which tenant a key acts for, its scopes, and what is left of its quota."""
+"""Callers: a key's tenant, its scopes, and the rest of its quota."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """Holds so many tokens at most, and fills steadily (a token bucket)."""
+    """A token bucket: holds at most `most` tokens, and refills at `per_s` tokens per second."""
 
     def __init__(self, most: int, per_s: float, clock: Clock = monotonic) -> None:
         self.most = most
@@ -27,16 +27,16 @@ class Bucket:
 
     @property
     def held(self) -> float:
-        """How many tokens there are."""
+        """The number of tokens now."""
         now = self._clock()
         self._held = min(self.most, self._held + (now - self._at) * self._per_s)
         self._at = now
         return self._held
 
     def take(self, count: int) -> float:
-        """Take all of `count` or nothing.
+        """Take `count` tokens, or none.
 
-        Returns 0 when they were taken, else the seconds until there will be as many.
+        Returns 0 if they were taken, else the seconds until there will be as many.
         """
         held = self.held
         if held < count:
@@ -45,19 +45,19 @@ class Bucket:
         return 0.0
 
     def seconds_to(self, count: int) -> float:
-        """The seconds until it holds so many."""
+        """The seconds until there are `count` tokens."""
         return max(0.0, (count - self.held) / self._per_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever holds a key, or anybody where there are no keys.
+    """The holder of a key, or anybody if there are no keys.
 
     Attributes:
-        tenant: whose dialogues and demonstrations they ask for.
-        requests, utterances: what they have left; None: as many as they like.
-        batch_utterances: in one batch at most; None: as many as anybody.
-        digest: of the key that they hold, by which it is found again.
+        tenant: owner of the dialogues and demonstrations that the caller can access.
+        requests, utterances: the rest of the quota; None: no quota.
+        batch_utterances: the most in one batch; None: only the service's limit holds.
+        digest: of the caller's key, for looking it up again.
     """
 
     tenant: str
@@ -71,7 +71,7 @@ class Caller:
         """Refuse a caller without a scope.
 
         Raises:
-            ScopeMissing: it names the scope.
+            ScopeMissing: the caller lacks it; the error names the scope.
         """
         if scope not in self.scopes and Scope.ADMIN not in self.scopes:
             raise ScopeMissing(f"the key lacks the scope {scope.value!r}", scope.value)
@@ -80,7 +80,7 @@ class Caller:
         """Count a request against the quota.
 
         Raises:
-            QuotaExceeded: there is none left; it says when there will be.
+            QuotaExceeded: none is left; the error says when one will be.
         """
         _spend(self.requests, 1, "requests")
 
@@ -88,17 +88,17 @@ class Caller:
         """Count utterances that the model is to read against the quota.
 
         Raises:
-            QuotaExceeded: not as many are left; it says when there will be.
+            QuotaExceeded: too few are left; the error says when there will be enough.
         """
         _spend(self.utterances, count, "utterances")
 
 
-# Where there are no keys, everybody is one tenant that may do everything.
+# Without keys, everybody is one tenant that may do everything.
 ANYBODY = Caller(DEFAULT_TENANT, frozenset(Scope))
 
 
 def caller_of(key: Key, clock: Clock = monotonic) -> Caller:
-    """The holder of a key, with all of the quota left."""
+    """The holder of a key, with the full quota."""
     quota = key.quota
     requests = utterances = None
     if quota.requests_per_s is not None:
@@ -107,7 +107,7 @@ def caller_of(key: Key, clock: Clock = monotonic) -> Caller:
     if quota.utterances_per_min is not None:
         per_s = quota.utterances_per_min / _MINUTE_S
         utterances = Bucket(quota.utterances_per_min, per_s, clock)
-    # A batch of more than a minute's utterances would wait for ever.
+    # A larger batch than a minute's utterances would never get its quota.
     bounds = [n for n in (quota.batch_utterances, quota.utterances_per_min) if n is not None]
     return Caller(
         key.tenant,

@@ -1,7 +1,7 @@
 """Host names that the service answers for.
 
-A web page can have its own name lead to any address (DNS rebinding). The browser then lets it read
-what is answered there, but tells by the name whose page it is. An address leads nowhere else.
+A web page can make its own host name resolve to any address (DNS rebinding). The browser then lets
+the page read the service's responses, but sends that name as `Host`. Addresses cannot be rebound.
 """
 
 import re
@@ -19,13 +19,13 @@ _LOOPBACK_NAMES = ("localhost", "*.localhost")
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Names and addresses.
+    """A set of allowed host names and addresses.
 
     Attributes:
-        names: each in lower case, without the dot at its end.
-        parents: all below these are meant.
-        addresses: all of them are meant, whatever they are.
-        anything: every host is meant.
+        names: in lower case, without a trailing dot.
+        parents: suffixes of names; all subdomains are allowed.
+        addresses: whether every address is allowed.
+        anything: whether every host is allowed.
     """
 
     names: frozenset[str | IPv4Address | IPv6Address] = frozenset()
@@ -34,11 +34,11 @@ class Hosts:
     anything: bool = False
 
     def allow(self, host: str) -> bool:
-        """Whether the service may be asked for as this host; as `host_of` gives it."""
+        """Whether the service may be addressed by this host, in the form of `host_of`."""
         return self.anything or (self.addresses and _address(host) is not None) or self.trust(host)
 
     def trust(self, host: str) -> bool:
-        """Whether it is this machine, or was named by whoever runs the service."""
+        """Whether the host is this machine, or is configured by name."""
         address = _address(host)
         if address is not None:
             return address.is_loopback or address in self.names
@@ -46,29 +46,31 @@ class Hosts:
 
 
 def host_of(value: str) -> str | None:
-    """The host of a `Host` header, in lower case, without port; None: it is not one."""
-    found = _HOST.fullmatch(value)
-    if found is None or len(value) > _MOST_CHARACTERS:
+    """The host of a `Host` header, in lower case, without port; None if it is invalid."""
+    match = _HOST.fullmatch(value)
+    if match is None or len(value) > _MOST_CHARACTERS:
         return None
-    return _plain(found[1])
+    return _plain(match[1])
 
 
 def allowed_hosts(named: Iterable[str] | None, *, loopback: bool, keys: bool) -> Hosts:
-    """The hosts that a service may be asked for as, those of this machine always among them.
+    """The hosts that the service may be addressed by, always including those of this machine.
 
     Args:
-        named: more of them, as `ERC_ALLOWED_HOSTS` has them; None: it is not set.
-        loopback: it listens for this machine alone.
-        keys: callers need one, which no page of another host has.
+        named: further hosts, from `ERC_ALLOWED_HOSTS`; None: it is not set.
+        loopback: whether the service listens on this machine alone.
+        keys: whether callers need a key, which no foreign page has.
     """
     if named is None and keys and not loopback:
         return Hosts(anything=True)
-    patterns = (*_LOOPBACK_NAMES, *(_plain(each) for each in named or ()))
-    names = [each for each in patterns if not each.startswith(_ANY)]
+    patterns = (*_LOOPBACK_NAMES, *(_plain(pattern) for pattern in named or ()))
+    names = [pattern for pattern in patterns if not pattern.startswith(_ANY)]
     return Hosts(
-        names=frozenset(_address(each) or each for each in names),
-        parents=tuple(each.removeprefix(_ANY) for each in patterns if each.startswith(_SUBDOMAINS)),
-        # Probes, and whatever else looks for processes, ask for their addresses.
+        names=frozenset(_address(pattern) or pattern for pattern in names),
+        parents=tuple(
+            pattern.removeprefix(_ANY) for pattern in patterns if pattern.startswith(_SUBDOMAINS)
+        ),
+        # Probes and service discovery use addresses.
         addresses=not loopback,
         anything=_ANY in patterns,
     )

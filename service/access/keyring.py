@@ -1,4 +1,4 @@
-"""The keys that are valid now; the key file is read again when it changes."""
+"""The valid keys; the key file is read again when it changes."""
 
 import asyncio
 import hmac
@@ -18,9 +18,9 @@ from service.errors import Unauthenticated
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_NOT_GOOD = "the key is not known, or no longer good"
+_NOT_VALID = "the key is unknown or no longer valid"
 
-# Changes with every change of a file, also of one that others take the place of.
+# Changes with every change of a file, including its replacement by another one.
 _Stamp = tuple[int, int, int]
 
 
@@ -32,16 +32,13 @@ class _Held:
 
 
 class Keyring:
-    """The keys of a file.
-
-    What is held for a caller is as much as there are keys, whoever asks.
-    """
+    """The keys of a file. Its memory depends on the number of keys, not of callers."""
 
     def __init__(self, file: Path) -> None:
         """Read the keys.
 
         Raises:
-            KeysError: the file cannot be read, or is not as it should be.
+            KeysError: the file cannot be read, or is invalid.
         """
         self._file = file
         self._stamp = _stamp(file)
@@ -49,46 +46,46 @@ class Keyring:
         _warn_of_writers(file)
 
     def caller(self, key: str) -> Caller:
-        """Whoever holds a key.
+        """The holder of a key.
 
         Raises:
-            Unauthenticated: there is no such key, or its time is over.
+            Unauthenticated: the key is unknown or expired.
         """
         return self._caller(digest(key))
 
     def check(self, caller: Caller) -> None:
-        """Refuse a caller whose key is no longer good for all that it was good for.
+        """Refuse a caller whose key has lost any of its rights.
 
         Raises:
-            Unauthenticated: it is gone, has had its time, is another tenant's or lacks a scope now.
+            Unauthenticated: the key is removed, expired, another tenant's, or lacks a scope now.
         """
-        now = self._caller(caller.digest)
-        if now.tenant != caller.tenant or not caller.scopes <= now.scopes:
-            raise Unauthenticated(_NOT_GOOD)
+        current = self._caller(caller.digest)
+        if current.tenant != caller.tenant or not caller.scopes <= current.scopes:
+            raise Unauthenticated(_NOT_VALID)
 
-    def _caller(self, given: bytes) -> Caller:
-        # A lookup takes its time by the hash, of which nobody can choose the beginning.
-        held = self._held.get(given)
+    def _caller(self, key_digest: bytes) -> Caller:
+        # A lookup's timing depends on the hash, whose bits no client can choose.
+        held = self._held.get(key_digest)
         if (
             held is None
-            or not hmac.compare_digest(held.digest, given)
+            or not hmac.compare_digest(held.digest, key_digest)
             or (held.key.not_after is not None and held.key.not_after <= datetime.now(UTC))
         ):
-            raise Unauthenticated(_NOT_GOOD)
+            raise Unauthenticated(_NOT_VALID)
         return held.caller
 
     async def watch(self) -> None:
-        """Take up what changes in the file, for as long as the service runs."""
+        """Apply changes of the file until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
             await self.look()
 
     async def look(self) -> None:
-        """Take up the file's keys if it has changed, all of them or, where it is broken, none."""
+        """Load the file's keys if it has changed: all, or none if it is invalid."""
         stamp = await asyncio.to_thread(_stamp, self._file)
         if stamp == self._stamp:
             return
-        self._stamp = stamp  # also of a broken one, which is told of once
+        self._stamp = stamp  # also of an invalid file, which is reported once
         try:
             keys = await asyncio.to_thread(read_keys, self._file)
         except KeysError as error:
@@ -100,15 +97,14 @@ class Keyring:
 
 
 def open_keyring(file: Path | None, host: str, *, allow_anonymous: bool) -> Keyring | None:
-    """The keys of a file; None: there is no file, and anybody may ask for anything.
+    """The keys of a file; None if there is no file, and anybody may do everything.
 
     Args:
-        host: the address that the service is to listen on.
-        allow_anonymous: this is meant so, on any address.
+        host: the address that the service will listen on.
+        allow_anonymous: allow this on any address.
 
     Raises:
-        KeysError: the file cannot be used; or there is none, and others than this machine's
-            users could ask.
+        KeysError: the file is invalid; or there is none, and other machines can connect.
     """
     if file is not None:
         return Keyring(file)
@@ -121,31 +117,31 @@ def open_keyring(file: Path | None, host: str, *, allow_anonymous: bool) -> Keyr
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether only this machine can connect to an address."""
     if host == "localhost":
         return True
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # another name, which may lead anywhere
+    except ValueError:  # another name, which may resolve to any address
         return False
 
 
 def _take_up(keys: tuple[Key, ...], before: Mapping[bytes, _Held]) -> Mapping[bytes, _Held]:
-    # A key that is as it was goes on with what is left of its quota.
-    found: dict[bytes, _Held] = {}
+    # An unchanged key keeps the rest of its quota.
+    entries: dict[bytes, _Held] = {}
     for key in keys:
         value = bytes.fromhex(key.sha256)
-        known = before.get(value)
-        found[value] = (
-            known if known is not None and known.key == key else _Held(key, value, caller_of(key))
+        entry = before.get(value)
+        entries[value] = (
+            entry if entry is not None and entry.key == key else _Held(key, value, caller_of(key))
         )
-    return found
+    return entries
 
 
 def writers_of(file: Path) -> str | None:
-    """That anybody on the machine may add a key, if so; after its last `: `, what to do about it.
+    """A warning if any user of the machine can add a key, with the remedy after its last `: `.
 
-    Whoever reads the file learns hashes, and no key.
+    Readers of the file are harmless: it holds hashes, not keys.
     """
     with suppress(OSError):
         file_mode, folder = file.stat().st_mode, file.resolve().parent
@@ -158,13 +154,13 @@ def writers_of(file: Path) -> str | None:
 
 
 def _warn_of_writers(file: Path) -> None:
-    if (told := writers_of(file)) is not None:
-        log.warning(told)
+    if (warning := writers_of(file)) is not None:
+        log.warning(warning)
 
 
 def _stamp(file: Path) -> _Stamp | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

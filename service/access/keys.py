@@ -1,8 +1,8 @@
 """API keys and the file that lists them.
 
-A key is 256 random bits, and the file holds its SHA-256 alone. That is enough for random keys: they
-are too many to try, so that a slow hash with salt, as passwords need it, would only make requests
-slower. No value of the file is shown in an error: it may be a key, put there by mistake.
+A key is 256 random bits, and the file holds only its SHA-256. That is enough for random keys, which
+cannot be guessed: a slow, salted hash, as for passwords, would only slow requests down. Errors show
+no value of the file: it may be a key, put there by mistake.
 """
 
 import hashlib
@@ -30,18 +30,18 @@ from service.unique_names import NameTwice, unique_names
 
 _PREFIX = "erc_"
 _RANDOM_BYTES = 32
-# What `keys hash` takes for random: as many characters as 192 bits have in base64.
+# The shortest key that `keys hash` accepts as random: 192 bits in base64.
 _LEAST_CHARACTERS = 32
 _KEY = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"[a-z0-9_]{1,24}")
 
 
 class KeysError(ValueError):
-    """The keys cannot be used as they are, or the service would be open to all."""
+    """The keys are invalid, or the service would be open to everybody."""
 
 
 class Scope(StrEnum):
-    """What a key may be used for; `admin` is for everything."""
+    """A permission of a key; `admin` includes all."""
 
     READ = "read"
     WRITE = "write"
@@ -53,13 +53,13 @@ class _Entry(BaseModel):
 
 
 class Quota(_Entry):
-    """How much one key may ask for, of one process; what is not set is not bounded.
+    """The quota of one key, per process; a field that is not set is not limited.
 
     Attributes:
-        requests_per_s: how many, in the long run.
-        burst: how many at once after a pause; by default those of one second.
-        utterances_per_min: utterances read by the model.
-        batch_utterances: in one batch; the service's own limit holds too.
+        requests_per_s: the sustained rate.
+        burst: the most requests at once after a pause; by default those of one second.
+        utterances_per_min: the most utterances that the model reads per minute.
+        batch_utterances: the most in one batch; the service's own limit holds too.
     """
 
     requests_per_s: PositiveFloat | None = None
@@ -78,13 +78,13 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
 class Key(_Entry):
-    """A key as the file has it: everything but the key itself.
+    """A key's entry in the file: everything but the key itself.
 
     Attributes:
-        id: its name, for people; no secret.
-        tenant: whose dialogues and demonstrations it is for.
+        id: its name, for people; not a secret.
+        tenant: owner of the dialogues and demonstrations that it gives access to.
         sha256: of the key, in hexadecimal digits.
-        not_after: the moment from which on it is refused.
+        not_after: the time from which it is refused.
     """
 
     id: _Name
@@ -107,24 +107,24 @@ class _Keys(_Entry):
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
-    """The keys of a file, which is JSON where its name ends so and TOML otherwise.
+    """Read the keys of a file: JSON if its name ends in `.json`, else TOML.
 
     Raises:
-        KeysError: it cannot be read, or is not as it should be; no value is shown.
+        KeysError: it cannot be read, or is invalid; the message shows no value.
     """
     try:
         content = file.read_text("utf-8")
         if file.suffix == ".json":
-            found = json.loads(content, object_pairs_hook=unique_names)
+            values = json.loads(content, object_pairs_hook=unique_names)
         else:
-            found = tomllib.loads(content)
-        return _Keys.model_validate(found).keys
+            values = tomllib.loads(content)
+        return _Keys.model_validate(values).keys
     except OSError as error:
         raise KeysError(f"cannot read {file}: {error.strerror}") from None
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         first = faults[0]
-        # The name of what does not belong there is shown only where it can be no key.
+        # The name of a stray field is shown only if it cannot be a key.
         steps = [str(step) for step in first["loc"]]
         where = ".".join(step if _NAME.fullmatch(step) else "..." for step in steps) or "keys"
         raise KeysError(f"{file}: {where}: {first['msg']}") from None
@@ -138,20 +138,20 @@ def read_keys(file: Path) -> tuple[Key, ...]:
 
 
 def new_key() -> str:
-    """A key that nobody has, of 256 random bits."""
+    """A new key of 256 random bits."""
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def digest(key: str) -> bytes:
-    """The SHA-256 of a key, as it stands in a header."""
+    """The SHA-256 of a key as it appears in a header."""
     return hashlib.sha256(key.encode("latin-1")).digest()
 
 
 def hash_given(key: str) -> str:
-    """The hash of a key that was made elsewhere, as the file has it.
+    """The hash, for the file, of a key that was made elsewhere.
 
     Raises:
-        KeysError: it cannot be a random key, or not be sent in a header.
+        KeysError: the key is too short to be random, or cannot be sent in a header.
     """
     if len(key) < _LEAST_CHARACTERS:
         raise KeysError(f"a key has {_LEAST_CHARACTERS} random characters at least")
@@ -161,7 +161,7 @@ def hash_given(key: str) -> str:
 
 
 def entry(key: Key) -> str:
-    """A key as a file in TOML has it; quotas are for people to add."""
+    """A key's entry in TOML, without a quota."""
     lines = [
         "[[keys]]",
         f'id = "{key.id}"',

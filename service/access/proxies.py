@@ -1,6 +1,6 @@
-"""Addresses of trusted proxies, whose forwarding headers are believed.
+"""Addresses of trusted proxies, whose forwarding headers are accepted.
 
-What a proxy is said to be by others is nothing to go by: anybody can send the same headers.
+From any other address the headers prove nothing: anybody can send them.
 """
 
 from collections.abc import Sequence
@@ -21,37 +21,37 @@ _ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Addresses.
+    """The addresses of trusted proxies.
 
     Attributes:
-        networks: all within them are proxies.
-        anybody: whoever connects is one; nobody else is for that.
+        networks: every address within them is a proxy.
+        anybody: whether every peer is a proxy; addresses in headers still are not.
     """
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     anybody: bool = False
 
     def trust(self, peer: str | None) -> bool:
-        """Whether whoever connects from there is a proxy; None: no address is known."""
+        """Whether a peer that connects from an address is a proxy; None: it has no address."""
         return self.anybody or self._has(None if peer is None else address_of(peer))
 
     def client(self, forwarded: Sequence[str]) -> str | None:
-        """The client, as the proxy that connects says: the last address that is no proxy's.
+        """The client's address from the headers of a trusted proxy: the last that is no proxy's.
 
         Args:
-            forwarded: the addresses of `X-Forwarded-For`, in order. Each was written by whom the
-                next one is of, so that those before the client's are its own words.
+            forwarded: the addresses of `X-Forwarded-For`, in order. Each was added by the host of
+                the next one, so the client itself controls those before its own.
 
         Returns:
-            None where it says nothing that can be used.
+            None if there is no valid address.
         """
         client = None
-        for each in reversed(forwarded):
-            found = address_of(each)
-            if found is None:
+        for value in reversed(forwarded):
+            address = address_of(value)
+            if address is None:
                 break
-            client = str(found)
-            if not self._has(found):
+            client = str(address)
+            if not self._has(address):
                 break
         return client
 
@@ -60,17 +60,17 @@ class Proxies:
 
 
 def proxies(named: Sequence[str]) -> Proxies:
-    """Those that are named as `ERC_FORWARDED_ALLOW_IPS` has them.
+    """Parse the values of `ERC_FORWARDED_ALLOW_IPS`.
 
     Raises:
-        ValueError: one is neither an address nor a network.
+        ValueError: a value is neither an address nor a network.
     """
-    networks = tuple(ip_network(each) for each in named if each != _ANY)
+    networks = tuple(ip_network(network) for network in named if network != _ANY)
     return Proxies(networks, anybody=_ANY in named)
 
 
 def address_of(value: str) -> Address | None:
-    """The address in it, also beside a port; None: there is none."""
+    """Parse an address, with or without a port; None if there is none."""
     value = value.strip()
     if value.startswith("["):
         value = value[1:].partition("]")[0]
@@ -82,7 +82,7 @@ def address_of(value: str) -> Address | None:
         return None
     if isinstance(address, IPv4Address):
         return address
-    if address.scope_id is not None:  # any text may stand there
+    if address.scope_id is not None:  # a scope may be any text
         return None
-    # As a socket of both families names a peer of the older one.
+    # A dual-stack socket reports IPv4 peers as mapped addresses.
     return address.ipv4_mapped or address

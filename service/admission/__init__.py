@@ -1,14 +1,13 @@
-"""Who gets in, how long they may wait, and who goes first.
+"""Admission control: capacity limits, deadlines and priorities.
 
-Three bounds keep answers quick and memory flat, however much is asked of the service:
+Three limits keep latency and memory bounded under any load:
 
-* Door      requests under way, batches apart from the rest; one too many is refused at once
-* Places    utterances under way, which share encoder and engine; conversations before batches
-* Patience  how long one request may take: to its deadline, and no longer than its client stays
+* Door      requests in flight, batches counted separately; any more are refused at once
+* Places    utterances in flight, which share encoder and engine; conversations before batches
+* Patience  the time of one request: until its deadline, or until its client disconnects
 
-Streams, the answers that go on for as long as they are read, are bounded by themselves: they only
-wait, and take no request's room.
+Event streams, which last as long as they are read, have a limit of their own: they only wait, and
+take no request's capacity.
 
-What one caller may ask for is another question, which concerns the caller alone: `service.access`
-decides it before `Door.admit`.
+The quota of one caller is checked before `Door.admit`, by `service.access`.
 """

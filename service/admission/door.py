@@ -17,16 +17,16 @@ _REASONS: Mapping[type[ServiceError], Rejection] = {
     ClientLeft: Rejection.CLIENT_LEFT,
 }
 
-# Utterances whose results have been sent allow a request as much time again as it had at first.
+# The number of scored utterances that extend a request by its whole initial time.
 _EARNING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorOptions:
-    """How many requests may be under way, and how long each, by priority; how many streams.
+    """Limits of requests in flight and their deadlines, by priority, and of streams.
 
     Attributes:
-        share: how much of all this one tenant may take.
+        share: the share of each limit that one tenant may take.
     """
 
     most: Mapping[Priority, int]
@@ -36,11 +36,11 @@ class DoorOptions:
 
 
 class Door:
-    """Admits requests while there is room and the service is not about to end.
+    """Admits requests while there is capacity and the service is not shutting down.
 
     Attributes:
-        draining: no request is admitted any more.
-        streams: those that are open.
+        draining: whether new requests are refused.
+        streams: the open streams.
     """
 
     def __init__(self, options: DoorOptions, count: CountRejection) -> None:
@@ -53,11 +53,13 @@ class Door:
             )
             for priority, most in options.most.items()
         }
-        self._under_way: Mapping[Priority, dict[Patience, str]] = {each: {} for each in Priority}
+        self._under_way: Mapping[Priority, dict[Patience, str]] = {
+            priority: {} for priority in Priority
+        }
         self.draining = False
 
     def under_way(self, priority: Priority) -> int:
-        """How many requests have been admitted and not answered."""
+        """The number of requests in flight."""
         return len(self._under_way[priority])
 
     @property
@@ -68,22 +70,22 @@ class Door:
     async def admit(
         self, priority: Priority, tenant: str, wait_s: float | None
     ) -> AsyncIterator[Patience]:
-        """Work on a request inside the block.
+        """Admit a request for the duration of the block.
 
         Args:
-            wait_s: how long its client wants to wait, if it says; this only lowers the deadline.
+            wait_s: the client's own timeout, if it has one; it can only lower the deadline.
 
         Raises:
-            Overloaded, ShuttingDown: it is not admitted; at once.
-            DeadlinePassed: it was not done in time.
-            ServiceError: what `Patience.end` was told.
+            Overloaded, ShuttingDown: the request is not admitted; immediately.
+            DeadlinePassed: the block was not done in time.
+            ServiceError: the cause that was passed to `Patience.end`.
         """
         if self.draining:
             self._count(Rejection.DRAINING)
             raise ShuttingDown(ENDING)
         under_way = self._under_way[priority]
-        mine = sum(each == tenant for each in under_way.values())
-        self._shares[priority].check(len(under_way), mine)
+        by_tenant = sum(owner == tenant for owner in under_way.values())
+        self._shares[priority].check(len(under_way), by_tenant)
         deadline = self._options.deadline_s[priority]
         seconds = deadline if wait_s is None else min(wait_s, deadline)
         patience = Patience(seconds, earned_s=deadline / _EARNING)
@@ -99,13 +101,13 @@ class Door:
             under_way.pop(patience, None)
 
     def set_aside(self, patience: Patience) -> None:
-        """Take a request that has become a stream for one that is no longer under way."""
+        """Stop counting a request that has become a stream, and lift its deadline."""
         patience.begin_anew(forever=True)
         for under_way in self._under_way.values():
             under_way.pop(patience, None)
 
     def end_all(self, cause: ServiceError) -> None:
-        """Break off everything that is under way."""
+        """End all requests in flight."""
         for under_way in self._under_way.values():
             for patience in under_way:
                 patience.end(cause)

@@ -12,17 +12,17 @@ _of_this_request: ContextVar["Patience | None"] = ContextVar("_of_this_request",
 
 
 class Patience:
-    """How long one request is worked on: to its deadline, unless it is ended sooner.
+    """The time limit of one request: its deadline, unless it is ended sooner.
 
-    What is under way is cancelled then, so that its places in the queues and in the engine are
-    free at once. Entered by the task that answers the request.
+    Its work is then cancelled, so that its places in the queues and in the engine are free at once.
+    The task that answers the request enters it.
     """
 
     def __init__(self, seconds: float, earned_s: float = 0.0) -> None:
         """Count from when it is entered.
 
         Args:
-            earned_s: how much longer it may take for each utterance that it has been of use to.
+            earned_s: seconds by which each scored utterance extends the deadline.
         """
         self.seconds = seconds
         self._earned_s = earned_s
@@ -46,8 +46,8 @@ class Patience:
         """Leave.
 
         Raises:
-            DeadlinePassed: the deadline came first.
-            ServiceError: the one that it was ended with.
+            DeadlinePassed: the deadline passed.
+            ServiceError: the cause that `end` was called with.
         """
         try:
             await self._timeout.__aexit__(kind, error, trace)
@@ -60,7 +60,7 @@ class Patience:
             _of_this_request.reset(self._token)
 
     def end(self, cause: ServiceError) -> None:
-        """End it now, or once what must not be interrupted is done."""
+        """End the request now, or as soon as the block of `held` is done."""
         if self._cause is not None or self._over:
             return
         self._cause = cause
@@ -68,12 +68,12 @@ class Patience:
             self._timeout.reschedule(_now())
 
     def begin_anew(self, *, forever: bool = False) -> None:
-        """Allow the same time again, from now, for another part of the work; or all the time."""
+        """Restart the deadline for another part of the work; or lift it."""
         if self._cause is None and not self._over:
             self._timeout.reschedule(None if forever else _now() + self.seconds)
 
     def earn(self, utterances: int) -> None:
-        """Allow more time for what was done: never more, from now, than there was at first."""
+        """Extend the deadline for scored utterances, to at most the initial time from now."""
         deadline = self._timeout.when()
         if deadline is not None and self._cause is None and not self._over:
             later = deadline + utterances * self._earned_s
@@ -85,8 +85,8 @@ class Patience:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Go through the block to its end, also past the deadline and without a client."""
-        # Ended: the next wait is cancelled. Left: a task that the request began goes on without it.
+        """Finish the block even past the deadline, or after the client has disconnected."""
+        # Ended: the next wait is cancelled. Left: a task that outlives the request is not limited.
         if self._held or self._over:
             yield
             return
@@ -103,9 +103,9 @@ class Patience:
 
 @contextmanager
 def to_the_end() -> Iterator[None]:
-    """Let neither the request's deadline nor its client's leaving interrupt the block.
+    """Shield the block from the request's deadline and from its client's disconnecting.
 
-    For a write: whoever has gone may come back and find it, whole.
+    For a write: a client that retries finds it complete.
     """
     patience = _of_this_request.get()
     if patience is None:
@@ -116,9 +116,9 @@ def to_the_end() -> Iterator[None]:
 
 
 def renew() -> None:
-    """Allow this request the same time again, from now: its client has taken a part of the answer.
+    """Restart this request's deadline, because its client has read a part of the response.
 
-    Only for an answer that has an end, however often it is renewed.
+    Only for a response that ends, however often it is renewed.
     """
     patience = _of_this_request.get()
     if patience is not None:
@@ -126,9 +126,9 @@ def renew() -> None:
 
 
 def earn(utterances: int) -> None:
-    """Allow this request more time for so many utterances that were scored for it.
+    """Extend this request's deadline for utterances that were scored for it.
 
-    Whoever sends them slower than they are scored, or nothing that can be scored, runs out of time.
+    A client that sends them slower than they are scored, or nothing valid, runs out of time.
     """
     patience = _of_this_request.get()
     if patience is not None:
@@ -136,7 +136,7 @@ def earn(utterances: int) -> None:
 
 
 def without_patience() -> Context:
-    """The context of a task that goes on when the request that began it has ended."""
+    """A context for a task that outlives its request."""
     context = copy_context()
     context.run(_of_this_request.set, None)
     return context

@@ -1,4 +1,4 @@
-"""Concurrent utterances: how many are read at once, and which queued one is next."""
+"""Concurrent utterances: how many are in flight, and which queued one is next."""
 
 import asyncio
 from collections import OrderedDict
@@ -13,10 +13,10 @@ from service.tracing.stages import Stage, stage
 
 
 class Places:
-    """The utterances that may be under way at once, and the queue of those that wait.
+    """A limit of utterances in flight, and the queue of waiting ones.
 
-    Conversations go first, and some places are never given to batches, so that a conversation
-    finds one free however much a batch holds. Of those that wait, the tenants take turns.
+    Conversations go first, and some places are reserved for them, so that they find one free
+    whatever batches hold. In the queue, tenants take turns.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class Places:
         """Make all places free.
 
         Args:
-            count: how many utterances may be under way.
-            kept: how many of these places are for conversations alone.
-            most_waiting: how many utterances of conversations may wait. Those of batches are as
-                many as the batches under way hold, which are bounded.
-            share: how many of those that may wait can be of one tenant.
+            count: the most utterances in flight.
+            kept: the number of these places that are reserved for conversations.
+            most_waiting: the most waiting utterances of conversations. Those of batches are bounded
+                by the batches in flight.
+            share: the share of `most_waiting` that one tenant may take.
         """
         if not 0 <= kept < count:
             raise ValueError(f"of {count} places, {kept} cannot be kept")
@@ -45,32 +45,32 @@ class Places:
         )
         self._taken = 0
         self._taken_by_batches = 0
-        self._waiting: Mapping[Priority, _Queue] = {each: _Queue() for each in Priority}
+        self._waiting: Mapping[Priority, _Queue] = {priority: _Queue() for priority in Priority}
 
     def waiting(self, priority: Priority) -> int:
-        """How many utterances wait for a place."""
+        """The number of utterances that wait for a place."""
         return len(self._waiting[priority])
 
     def taken(self, priority: Priority) -> int:
-        """How many utterances have one."""
+        """The number of utterances that hold a place."""
         batches = self._taken_by_batches
         return batches if priority is Priority.BATCH else self._taken - batches
 
     def most(self, priority: Priority) -> int:
-        """How many utterances may have one; of conversations, where no batch has any."""
+        """The most utterances that may hold a place; of conversations, if batches hold none."""
         return self._most[priority]
 
     def of(self, priority: Priority, tenant: str) -> "Place":
-        """A place for the time of an `async with`; Overloaded where too many wait already."""
+        """A place for the duration of an `async with`, which raises Overloaded as `take` does."""
         return Place(self, priority, tenant)
 
     async def take(self, priority: Priority, tenant: str) -> None:
         """Wait for a place, and take it.
 
         Raises:
-            Overloaded: too many wait already, or too many of the tenant's.
+            Overloaded: too many utterances wait already, or too many of the tenant's.
         """
-        # Whoever waits has the first right to what has become free.
+        # Waiting utterances take precedence.
         if self._is_free(priority) and not self._waiting[priority]:
             self._occupy(priority)
             return
@@ -84,20 +84,20 @@ class Places:
         except asyncio.CancelledError:
             if place.cancelled():
                 waiting.discard(tenant, place)
-            else:  # it has been given a place just now
+            else:  # it was given a place at the same moment
                 self.leave(priority)
             raise
 
     def leave(self, priority: Priority) -> None:
-        """Give a place back; those that wait may have it."""
+        """Release a place, and give it to a waiting utterance."""
         self._taken -= 1
         self._taken_by_batches -= priority is Priority.BATCH
-        for each in sorted(Priority):
-            waiting = self._waiting[each]
-            while waiting and self._is_free(each):
+        for queue_priority in sorted(Priority):
+            waiting = self._waiting[queue_priority]
+            while waiting and self._is_free(queue_priority):
                 place = waiting.pop()
                 if not place.cancelled():
-                    self._occupy(each)
+                    self._occupy(queue_priority)
                     place.set_result(None)
 
     def _is_free(self, priority: Priority) -> bool:
@@ -111,7 +111,7 @@ class Places:
 
 
 class _Queue:
-    """Those that wait: the tenants take turns, and of one tenant's the first to come is next."""
+    """Waiting utterances: tenants take turns; each tenant's are first in, first out."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
@@ -133,7 +133,7 @@ class _Queue:
                 del self._of[tenant]
 
     def pop(self) -> asyncio.Future[None]:
-        """The next one; its tenant's others come after those of the other tenants."""
+        """Remove the next one, and move its tenant to the end."""
         tenant, waiting = next(iter(self._of.items()))
         place, _ = waiting.popitem(last=False)
         if waiting:
@@ -145,7 +145,7 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One of `Places`, for the time of an `async with`."""
+    """One of `Places`, for the duration of an `async with`."""
 
     places: Places
     priority: Priority

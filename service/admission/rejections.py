@@ -5,17 +5,17 @@ from enum import StrEnum
 
 
 class Rejection(StrEnum):
-    """Why a request is not answered with what it asked for; metrics name them so."""
+    """Why a request is rejected or abandoned, as named in metrics."""
 
-    HOST = "host"  # another one is asked for, or its page asks
-    KEY = "key"  # none, or none that is good
-    SCOPE = "scope"  # the key is not for this
-    QUOTA = "quota"  # the key has used it up
+    HOST = "host"  # the host, or the page's origin, is not allowed
+    KEY = "key"  # the key is missing or invalid
+    SCOPE = "scope"  # the key lacks the scope
+    QUOTA = "quota"  # the key's quota is used up
     CONNECTIONS = "connections"  # too many are open
-    REQUESTS = "requests"  # too many under way
+    REQUESTS = "requests"  # too many are in flight
     STREAMS = "streams"  # too many are open
     QUEUE = "queue"  # too many utterances wait for a place
-    TENANT = "tenant"  # one tenant has its share of the room
+    TENANT = "tenant"  # the tenant has its share of the capacity
     DRAINING = "draining"
     DEADLINE = "deadline"
     CLIENT_LEFT = "client_left"

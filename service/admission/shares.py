@@ -1,4 +1,4 @@
-"""Capacity limits, and the share of them that one tenant may use."""
+"""Capacity limits, and the share of each that one tenant may use."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from service.errors import Overloaded
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Room for so many, of which one tenant's are at most a share, and one in any case.
+    """A limit, of which one tenant may use a share, but always at least one.
 
     Attributes:
-        share: of the whole, above 0; 1: a tenant may take all of it.
-        what: what there is too much of, in words: `streams are open`.
-        full: how a refusal is counted that is not for the tenant's share.
+        share: above 0 and up to 1; 1: a tenant may take all.
+        what: a description for the refusal, such as `streams are open`.
+        full: the reason that a refusal counts as, unless it is for the tenant's share.
     """
 
     most: int
@@ -26,14 +26,14 @@ class Share:
     count: CountRejection
 
     def check(self, taken: int, by_tenant: int) -> None:
-        """Refuse one more.
+        """Refuse one more if the limit is reached.
 
         Args:
-            taken: how many there are.
-            by_tenant: how many of these are of the tenant who asks for one more.
+            taken: the number taken.
+            by_tenant: the number of these taken by the tenant that asks for one more.
 
         Raises:
-            Overloaded: there is no room, or the tenant has its share of it; it says which.
+            Overloaded: the limit is reached, or the tenant's share of it; the message says which.
         """
         if taken >= self.most:
             self.count(self.full)
@@ -46,7 +46,7 @@ class Share:
 
 @contextmanager
 def counted(counts: Counter[str], tenant: str, many: int = 1) -> Iterator[None]:
-    """Count so many more of a tenant's for the time of the block."""
+    """Count `many` more of a tenant's for the duration of the block."""
     counts[tenant] += many
     try:
         yield

@@ -10,10 +10,10 @@ from service.errors import ShuttingDown
 
 
 class Stream:
-    """An answer that goes on for as long as it is read.
+    """A response that lasts as long as it is read.
 
     Attributes:
-        ended: it is to end now.
+        ended: whether it must end now.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Stream:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Have `wait` return, now or when it is next called."""
+        """Make `wait` return, now or when it is next called."""
         self._woken.set()
 
     def end(self) -> None:
@@ -29,7 +29,7 @@ class Stream:
         self._woken.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether it was woken within so many seconds."""
+        """Wait until woken, for at most `seconds`; return whether it was."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -40,13 +40,13 @@ class Stream:
 
 
 class Streams:
-    """The streams that are open."""
+    """The open streams."""
 
     def __init__(self, most: int, count: CountRejection, share: float = 1.0) -> None:
-        """Open none yet.
+        """Begin with none open.
 
         Args:
-            share: how much of the room one tenant may take.
+            share: the share of the limit that one tenant may take.
         """
         self._share = Share(most, share, "streams are open", Rejection.STREAMS, count)
         self._open: dict[Stream, str] = {}
@@ -57,15 +57,15 @@ class Streams:
 
     @contextmanager
     def open(self, tenant: str) -> Iterator[Stream]:
-        """A stream for the time of the block.
+        """Open a stream for the duration of the block.
 
         Raises:
-            Overloaded: as many as may be are open, or as many of one tenant's.
-            ShuttingDown: the service is about to end.
+            Overloaded: too many are open, or too many of the tenant's.
+            ShuttingDown: the service is shutting down.
         """
         if self._ended:
             raise ShuttingDown(ENDING)
-        self._share.check(len(self._open), sum(each == tenant for each in self._open.values()))
+        self._share.check(len(self._open), sum(owner == tenant for owner in self._open.values()))
         stream = Stream()
         self._open[stream] = tenant
         try:
@@ -74,7 +74,7 @@ class Streams:
             del self._open[stream]
 
     def end_all(self) -> None:
-        """End all of them, and open none any more."""
+        """End all streams, and refuse new ones."""
         self._ended = True
         for stream in self._open:
             stream.end()

@@ -1,1 +1,1 @@
-"""The pure domain: dialogues, label spaces, prompts, predictions. Imports nothing else of ours."""
+"""The pure domain: dialogues, label spaces, prompts, predictions. Imports no other room."""

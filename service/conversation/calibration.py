@@ -1,6 +1,6 @@
 """Calibration: from the model's label shares to reliable probabilities.
 
-Each is fitted in training and kept in the bundle; both sides calibrate by what stands here.
+Training fits a calibration and stores it in the bundle; training and service both apply it here.
 """
 
 import math
@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-# (share, truth): of the utterances to which the model gives a label this share, how many have it.
+# (share, truth): the fraction of utterances with this label, among those given this share of it.
 Knot = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """Divides the labels' log-probabilities: 1 changes nothing, more flattens.
+    """Divides the labels' log-probabilities: 1 changes nothing, a higher value flattens.
 
-    It never changes which label is the most probable.
+    The most probable label stays the same.
 
     Raises:
-        ValueError: not above 0 and finite.
+        ValueError: the value is not above 0 and finite.
 
     Source: temperature scaling, Guo et al. 2017, section 4.2, arXiv 1706.04599.
     """
@@ -44,16 +44,16 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Isotonic:
-    """Maps each label's share by a curve of its own, then makes the truths sum to 1.
+    """Maps each label's share through a curve of its own, then normalizes the truths to sum to 1.
 
-    Where two labels' curves differ, another label may become the most probable.
+    Where the curves of two labels differ, another label may become the most probable.
 
     Attributes:
-        curves: for each label, in the label space's order, knots with rising shares and truths
-            that do not fall; straight between two knots, flat beyond the first and the last.
+        curves: one per label, in the label space's order: knots with strictly rising shares and
+            truths that never fall. Linear between two knots, constant outside the first and last.
 
     Raises:
-        ValueError: a curve without knots, one that falls, or a truth that is not above 0.
+        ValueError: a curve has no knots or falls, or a truth is not above 0.
 
     Source: Zadrozny and Elkan 2002, section 5, doi 10.1145/775047.775151.
     """
@@ -68,7 +68,7 @@ class Isotonic:
         """Distributions, shape (..., labels), from logarithms up to a constant a row.
 
         Raises:
-            ValueError: another number of labels than of curves.
+            ValueError: the number of labels is not the number of curves.
         """
         if log_probabilities.shape[-1] != len(self.curves):
             raise ValueError(f"{len(self.curves)} curves for {log_probabilities.shape[-1]} labels")
@@ -76,8 +76,8 @@ class Isotonic:
         truths = np.stack(
             [np.interp(shares[..., n], *axes) for n, axes in enumerate(self._axes)], axis=-1
         )
-        found: Floats = truths / truths.sum(-1, keepdims=True)
-        return found
+        distributions: Floats = truths / truths.sum(-1, keepdims=True)
+        return distributions
 
     @cached_property
     def _axes(self) -> list[tuple[Floats, Floats]]:
@@ -91,15 +91,17 @@ Calibration = Temperature | Isotonic
 
 
 def check_curve(knots: tuple[Knot, ...]) -> tuple[Knot, ...]:
-    """The same knots, if they are a curve of `Isotonic`.
+    """Return the knots unchanged if they form a valid curve of `Isotonic`.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they do not.
     """
     if not knots:
         raise ValueError("a curve needs a knot")
     if not all(0 <= share <= 1 and 0 < truth <= 1 for share, truth in knots):
         raise ValueError("shares must be from 0 to 1, truths above 0 and up to 1")
-    if not all(one[0] < next_[0] and one[1] <= next_[1] for one, next_ in pairwise(knots)):
+    if not all(
+        knot[0] < following[0] and knot[1] <= following[1] for knot, following in pairwise(knots)
+    ):
         raise ValueError("shares must rise from knot to knot, and truths must not fall")
     return knots

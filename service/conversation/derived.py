@@ -1,8 +1,8 @@
-"""Derived label spaces: each label is a sum of the labels of one that a model is trained on.
+"""Derived label spaces: each label is a sum of labels of a trained label space.
 
-An answer in one is exact and costs nothing: its probabilities are sums of the trained label space's
-calibrated ones. A label that belongs to several sums, as MELD's surprise is now glad and now not,
-is divided among them by shares that are known beforehand, which is the law of total probability.
+A prediction in one is exact and costs nothing: its probabilities are sums of the trained label
+space's calibrated ones. A label that belongs to several sums (MELD's surprise may be glad or not)
+is divided among them by shares fixed beforehand: the law of total probability.
 """
 
 import math
@@ -30,8 +30,8 @@ class DerivedLabel:
     """A sum of labels.
 
     Attributes:
-        of: the share of each of the source's labels that counts here, above 0 and up to 1.
-        unified: the Feeling-Wheel label that all of them map to; None where they map to several.
+        of: the share of each source label that counts towards this one, above 0 and up to 1.
+        unified: the Feeling-Wheel label that all of them map to; None if they map to several.
     """
 
     name: str
@@ -43,16 +43,16 @@ class DerivedLabel:
 class DerivedLabelSpace(Labels[DerivedLabel]):
     """Sums of a trained label space's labels.
 
-    Every label of the source is in them as a whole, so that their probabilities sum to 1.
+    The shares of every source label add up to 1, so the probabilities do too.
     """
 
     source: LabelSpace
 
     def summed(self, prediction: Prediction) -> Prediction:
-        """What a prediction in the source says in these labels."""
-        given = dict(zip(self.source.names, prediction.probabilities, strict=True))
+        """Convert a prediction in the source's labels to these labels."""
+        probabilities = dict(zip(self.source.names, prediction.probabilities, strict=True))
         sums = tuple(
-            math.fsum(share * given[name] for name, share in label.of.items())
+            math.fsum(share * probabilities[name] for name, share in label.of.items())
             for label in self.labels
         )
         return Prediction(self, sums, prediction.label_mass)
@@ -61,12 +61,15 @@ class DerivedLabelSpace(Labels[DerivedLabel]):
 def derive(
     name: str, title: str, source: LabelSpace, sums: Mapping[str, Mapping[str, float]]
 ) -> DerivedLabelSpace:
-    """A label space from the source's labels and their shares that each of its labels sums.
+    """Build a label space from sums of the source's labels.
+
+    Args:
+        sums: by name of the new label, the share of each source label in it.
 
     Raises:
-        LabelSpaceError: fewer than two labels, a name that is empty or not in lower case, a label
-            that the source does not have, a share that is not above 0 and up to 1, or a label of
-            the source that is not, as a whole, in the sums.
+        LabelSpaceError: there are fewer than two labels, a name is empty or not in lower case, a
+            label is not one of the source's, a share is not above 0 and up to 1, or the shares of a
+            source label do not add up to 1.
     """
     if len(sums) < 2 or not all(word.strip() and word == word.casefold() for word in sums):
         raise LabelSpaceError("needs two labels or more, their names in lower case")
@@ -74,21 +77,21 @@ def derive(
     for label, of in sums.items():
         if not of:
             raise LabelSpaceError(f"label {label!r}: sums nothing")
-        for each, share in of.items():
-            if each not in counted:
+        for part, share in of.items():
+            if part not in counted:
                 known = ", ".join(counted)
                 raise LabelSpaceError(
-                    f"label {label!r}: {each!r} is not a label of {source.name}: {known}"
+                    f"label {label!r}: {part!r} is not a label of {source.name}: {known}"
                 )
             if not 0 < share <= 1:
                 raise LabelSpaceError(
-                    f"label {label!r}: {each}: a share must be above 0 and up to 1, got {share}"
+                    f"label {label!r}: {part}: a share must be above 0 and up to 1, got {share}"
                 )
-            counted[each] += share
-    for each, share in counted.items():
+            counted[part] += share
+    for part, share in counted.items():
         if abs(share - 1) > _ROUNDING:
             raise LabelSpaceError(
-                f"{source.name}'s label {each!r} must be in the sums as a whole: its shares add up "
+                f"{source.name}'s label {part!r} must be in the sums as a whole: its shares add up "
                 f"to {share:g}"
             )
     labels = tuple(
@@ -101,22 +104,22 @@ def derive(
 def load_derived_label_spaces(
     folder: Path, label_spaces: Mapping[str, LabelSpace]
 ) -> Mapping[str, DerivedLabelSpace]:
-    """Read every `*.toml` of a folder that says what it is derived from, by name.
+    """Read every `*.toml` of a folder that has `derived_from`; return the label spaces by name.
 
     Args:
-        label_spaces: those that `load_label_spaces` read.
+        label_spaces: the trained ones, as `load_label_spaces` returns them.
 
     Raises:
-        LabelSpaceError: a malformed one, or one derived from another than `label_spaces`; the
-            message names the file.
+        LabelSpaceError: a file is malformed, or derived from a label space outside `label_spaces`;
+            the message names the file.
     """
-    read = {path: read_label_file(path) for path in sorted(folder.glob("*.toml"))}
-    found = [
+    contents = {path: read_label_file(path) for path in sorted(folder.glob("*.toml"))}
+    spaces = [
         _derived(path, values, label_spaces)
-        for path, values in read.items()
+        for path, values in contents.items()
         if DERIVED_FROM in values
     ]
-    return MappingProxyType({space.name: space for space in found})
+    return MappingProxyType({space.name: space for space in spaces})
 
 
 def _derived(
@@ -150,16 +153,16 @@ def _derived(
 
 
 def _shares(label: str, of: object) -> Mapping[str, float]:
-    """`of` as it is written: a list of labels, each as a whole, or a table of shares."""
-    if isinstance(of, list) and all(isinstance(each, str) for each in of):
+    """The shares of a label's `of`: a list of labels, each with share 1, or a table of shares."""
+    if isinstance(of, list) and all(isinstance(source_label, str) for source_label in of):
         return dict.fromkeys(of, 1.0)
     if isinstance(of, dict) and all(type(share) in (int, float) for share in of.values()):
-        return {each: float(share) for each, share in of.items()}
+        return {source_label: float(share) for source_label, share in of.items()}
     raise LabelSpaceError(
         f"label {label!r}: `of` must be a list of labels, or a table of their shares, got {of!r}"
     )
 
 
 def _unified(source: LabelSpace, of: Mapping[str, float]) -> str | None:
-    unified = {source.label(each).unified for each in of}
+    unified = {source.label(source_label).unified for source_label in of}
     return unified.pop() if len(unified) == 1 else None

@@ -13,11 +13,11 @@ class Utterance:
     """One turn of a dialogue.
 
     Attributes:
-        speaker: who says it; any string.
-        text: what is said, as written.
-        label: the emotion's name in some label space, where a person has given one.
-        description: what the scene looks like, in words (DialogueLLM).
-        id: what the corpus calls it, where it does; unique in its dialogue.
+        speaker: any string.
+        text: the spoken text, as written.
+        label: the emotion's name in some label space; None if nobody has labelled it.
+        description: the scene in words (DialogueLLM).
+        id: the corpus's id, if it has one; unique in its dialogue.
     """
 
     speaker: str
@@ -40,7 +40,7 @@ class Line:
     """An utterance as a prompt shows it: its speaker is a number.
 
     Attributes:
-        description: what the scene looks like, where that is known.
+        description: the scene in words, if known.
     """
 
     speaker: int
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A labelled utterance from elsewhere, shown to the model as an example."""
+    """A labelled utterance from another dialogue, shown to the model as an example."""
 
     id: str
     label_space: str
@@ -62,11 +62,11 @@ class Demonstration:
 class HistoryWindow:
     """How many lines before the target a prompt shows: from `lowest` to `highest`.
 
-    The window's first line stays where it is while the history grows to `highest` lines, then
-    moves so that `lowest` are left. Between two moves a turn's lines begin with all lines of the
-    turn before it, and a prefix cache serves them. With `lowest == highest` the window slides by
-    one line a turn, as published. Where the lines are more tokens than a prompt may have,
-    `prompts.tokens` shows fewer.
+    The window's first line stays fixed while the history grows to `highest` lines, then moves so
+    that `lowest` remain. Between two moves a turn's lines begin with all lines of the previous
+    turn, so a prefix cache serves them. With `lowest == highest` the window slides by one line a
+    turn, as published. If the lines have more tokens than a prompt may have, `prompts.tokens`
+    shows fewer.
     """
 
     lowest: int
@@ -79,16 +79,16 @@ class HistoryWindow:
     def start(self, target: int) -> int:
         """The index of the first history line for the utterance with index `target`."""
         step = self.highest - self.lowest + 1
-        beyond = max(0, target - self.highest)
-        return step * -(-beyond // step)
+        excess = max(0, target - self.highest)
+        return step * -(-excess // step)
 
 
 class SpeakerIndexes:
     """Numbers the speakers of one dialogue by first appearance.
 
     Args:
-        keep_integers: take a speaker called "0" to "18" for an index and leave it as it stands, as
-            InstructERC's rows do; other names then get the lowest number not yet in use.
+        keep_integers: treat a speaker called "0" to "18" as that index, as InstructERC's rows do;
+            other names then get the lowest number not yet in use.
     """
 
     def __init__(self, *, keep_integers: bool = False) -> None:
@@ -96,10 +96,10 @@ class SpeakerIndexes:
         self._index: dict[str, int] = {}
 
     def of(self, speaker: str) -> int:
-        """The speaker's index; a speaker not seen before is given one."""
-        known = self._index.get(speaker)
-        if known is not None:
-            return known
+        """The speaker's index; a new speaker is assigned one."""
+        index = self._index.get(speaker)
+        if index is not None:
+            return index
         if self._keep_integers:
             if _SPEAKER_INDEX.match(speaker):
                 index = int(speaker)

@@ -1,6 +1,6 @@
-"""Label spaces: which labels, in what order, and the word that stands for each in a prompt.
+"""Label spaces: the labels, their order, and the word for each in a prompt.
 
-`service.conversation.derived` has those whose labels are sums of another one's.
+`service.conversation.derived` has label spaces whose labels are sums of another one's.
 """
 
 import tomllib
@@ -12,15 +12,15 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 UNIFIED = "unified"
-# What tells the file of a derived label space from one that a model can be trained on.
+# The key that marks a file as a derived label space, which no model is trained on.
 DERIVED_FROM = "derived_from"
 
 
 class AnyLabel(Protocol):
-    """A label as answers say it.
+    """A label as answers report it.
 
     Attributes:
-        unified: the Feeling-Wheel label it maps to; None where it maps to no single one.
+        unified: the Feeling-Wheel label it maps to; None if there is no single one.
     """
 
     @property
@@ -35,8 +35,8 @@ class Label:
     """One emotion of a label space.
 
     Attributes:
-        name: the corpus's own word, in lower case; what answers say.
-        verbalizer: the word for it in the prompt, which the model continues with.
+        name: the corpus's own word, in lower case, as answers report it.
+        verbalizer: the word for it in prompts and in the model's continuation.
         unified: the name of the Feeling-Wheel label it maps to.
     """
 
@@ -46,11 +46,11 @@ class Label:
 
 
 class LabelSpaceError(ValueError):
-    """Label spaces that cannot be used; the message names the file and says why."""
+    """A label space is invalid; the message names the file and the reason."""
 
 
 class UnknownLabel(ValueError):
-    """A label that the label space does not have."""
+    """The label space has no such label."""
 
 
 L = TypeVar("L", bound=AnyLabel, covariant=True)
@@ -58,7 +58,7 @@ L = TypeVar("L", bound=AnyLabel, covariant=True)
 
 @dataclass(frozen=True)
 class Labels(Generic[L]):
-    """The labels of an answer, whoever made them, in their order."""
+    """An ordered set of labels, trained, derived or a caller's own."""
 
     name: str
     title: str
@@ -76,12 +76,12 @@ class Labels(Generic[L]):
         """The label called `name`, without regard to case.
 
         Raises:
-            UnknownLabel: there is none; the message lists those there are.
+            UnknownLabel: there is none; the message lists the known labels.
         """
-        found = self._by_name.get(name.casefold())
-        if found is None:
+        label = self._by_name.get(name.casefold())
+        if label is None:
             raise UnknownLabel(f"{name!r} is not a label of {self.name}: {', '.join(self.names)}")
-        return found
+        return label
 
 
 AnyLabelSpace = Labels[AnyLabel]
@@ -97,15 +97,19 @@ class LabelSpace(Labels[Label]):
 
 
 def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
-    """Read every `*.toml` of a folder but the derived label spaces', by name.
+    """Read every `*.toml` of a folder except the derived label spaces; return them by name.
 
     Raises:
-        LabelSpaceError: no file, a malformed one, or a unified label that `unified.toml` does not
-            have.
+        LabelSpaceError: `unified.toml` is missing, a file is malformed, or a unified label is not
+            in `unified.toml`.
     """
-    read = {path: read_label_file(path) for path in sorted(folder.glob("*.toml"))}
-    found = [_label_space(path, each) for path, each in read.items() if DERIVED_FROM not in each]
-    spaces = {space.name: space for space in found}
+    contents = {path: read_label_file(path) for path in sorted(folder.glob("*.toml"))}
+    trained = [
+        _label_space(path, content)
+        for path, content in contents.items()
+        if DERIVED_FROM not in content
+    ]
+    spaces = {space.name: space for space in trained}
     if UNIFIED not in spaces:
         raise LabelSpaceError(f"{folder} has no {UNIFIED}.toml")
     for space in spaces.values():
@@ -120,7 +124,7 @@ def load_label_spaces(folder: Path) -> Mapping[str, LabelSpace]:
 
 
 def read_label_file(path: Path) -> dict[str, Any]:
-    """What the file of a label space says.
+    """Read the file of a label space.
 
     Raises:
         LabelSpaceError: it is not TOML.
@@ -142,12 +146,12 @@ def _label_space(path: Path, values: Mapping[str, Any]) -> LabelSpace:
         raise LabelSpaceError(f"{path}: {error}") from None
     if space.name != path.stem:
         raise LabelSpaceError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")
-    for what in ("name", "verbalizer", "unified"):
-        words = [getattr(label, what) for label in space.labels]
+    for field in ("name", "verbalizer", "unified"):
+        words = [getattr(label, field) for label in space.labels]
         if not all(isinstance(word, str) and word.strip() for word in words):
-            raise LabelSpaceError(f"{path}: each label needs a {what}, got {words}")
-        if what != "unified" and len(set(words)) != len(words):
-            raise LabelSpaceError(f"{path}: each label needs a {what} of its own, got {words}")
+            raise LabelSpaceError(f"{path}: each label needs a {field}, got {words}")
+        if field != "unified" and len(set(words)) != len(words):
+            raise LabelSpaceError(f"{path}: each label needs a {field} of its own, got {words}")
     if len(space.labels) < 2 or any(name != name.casefold() for name in space.names):
         raise LabelSpaceError(f"{path}: needs two labels or more, their names in lower case")
     return space

@@ -14,9 +14,9 @@ class Prediction:
     """A distribution over the labels of a label space, in its order.
 
     Attributes:
-        probabilities: one a label, summing to 1, calibrated.
-        label_mass: the share of the model's whole vocabulary that went to the labels, 0 to 1;
-            low when the model would rather have said something else.
+        probabilities: one per label, calibrated, summing to 1.
+        label_mass: the probability, 0 to 1, that the labels have together under the model's whole
+            vocabulary; low if the model favours other words.
     """
 
     label_space: AnyLabelSpace
@@ -46,11 +46,11 @@ def prediction_from_scores(
             vocabulary, in the label space's order.
 
     Raises:
-        ValueError: another number of scores, a score that is NaN or above 0, all scores minus
-            infinity, or a calibration for another number of labels.
+        ValueError: there are not L scores, a score is NaN or above 0, all scores are minus
+            infinity, or the calibration is for another number of labels.
     """
     values = np.asarray(scores, dtype=np.float64)
-    # Rounding in the model's own log-softmax may lift a certain label a hair above 0.
+    # Rounding in the model's log-softmax may lift a label of probability 1 slightly above 0.
     if values.shape != (len(label_space.labels),) or np.isnan(values).any() or values.max() > 1e-3:
         raise ValueError(f"need {len(label_space.labels)} log-probabilities, got {list(scores)}")
     if np.isneginf(values).all():

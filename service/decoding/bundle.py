@@ -1,6 +1,6 @@
-"""The model bundle: which weights, prompt, label spaces and calibration belong together.
+"""The model bundle: weights, prompt, label spaces and calibration that belong together.
 
-A folder that training writes and the service loads: Hugging Face weights (safetensors only), their
+Training writes the folder and the service loads it: Hugging Face weights (safetensors only), their
 tokenizer, and `bundle.json`, which this module defines.
 """
 
@@ -37,16 +37,16 @@ from service.failures import fields_at_fault
 from service.files import written_whole
 
 FILE = "bundle.json"
-TRAINING = "training.json"  # what a run keeps of itself beside the weights it trained
+TRAINING = "training.json"  # a run's record, beside the weights that it trained
 
 _MERGE = "`instructerc-train merge ADAPTER --base BASE --out BUNDLE`"
 
-# A label's curve in a bundle has no more knots than this; training leaves out what is beyond.
+# The most knots of a label's curve in a bundle; training thins out longer ones.
 MOST_KNOTS = 128
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-# As ISO 639 has it, two letters or three.
+# A code of ISO 639, two letters or three.
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -57,7 +57,7 @@ Curve = Annotated[
 
 
 class BundleError(ModelFolderError):
-    """A bundle that this service cannot serve; the message names the file and says why."""
+    """This service cannot serve the bundle; the message names the file and the reason."""
 
 
 class Part(BaseModel):
@@ -74,7 +74,7 @@ class Base(Part):
 
 
 class Window(Part):
-    """A history window, as `service.conversation.dialogue.HistoryWindow` has it."""
+    """A history window; see `service.conversation.dialogue.HistoryWindow`."""
 
     lowest: Annotated[int, Field(ge=0)]
     highest: Annotated[int, Field(ge=0)]
@@ -86,10 +86,10 @@ class Window(Part):
 
 
 class TrustOfCorrections(Part):
-    """How far corrections are trusted, as `service.conversation.neighbours.Trust` has it.
+    """How far corrections are trusted; see `service.conversation.neighbours.Trust`.
 
-    They depend on the encoder, not on the model: a bundle that says nothing takes these, of
-    `instructerc-train trust` on the training split of MELD.
+    The values depend on the encoder, not on the model. The defaults are those that
+    `instructerc-train trust` finds on the training split of MELD.
     """
 
     bias: Finite = -16.1
@@ -106,9 +106,9 @@ class TrainedLabels(Part):
     Attributes:
         verbalizers: by label name, in the order prompts list them.
         temperature, isotonic: see `service.conversation.calibration`; curves by label name.
-        development: scores on the development split, as `instructerc-train evaluate` printed them.
-        predicted: each label's share of the predictions there, which live ones are compared with;
-            empty where nobody has measured it.
+        development: scores on the development split, as `instructerc-train evaluate` prints them.
+        predicted: each label's share of the predictions on that split, the reference for live
+            ones; empty if not measured.
     """
 
     verbalizers: dict[str, str]
@@ -141,7 +141,7 @@ class TrainedLabels(Part):
         return Isotonic(tuple(self.isotonic[name] for name in self.verbalizers))
 
     def calibrated(self, calibration: Calibration) -> Self:
-        """The same label space with another calibration in place of its own."""
+        """Return a copy with another calibration."""
         changes: dict[str, object] = {"temperature": 1.0, "isotonic": None}
         if isinstance(calibration, Temperature):
             changes["temperature"] = calibration.value
@@ -155,11 +155,11 @@ class Bundle(Part):
 
     Attributes:
         tasks: those the model was trained on; "main" is always one of them.
-        max_tokens: the longest prompt, in tokens, with the one token that is read after it.
-        demonstrations: how many a prompt shows.
-        languages: those of the text it was trained on; empty where nobody has said.
-        encoder: identity of the encoder that chose the demonstrations in training.
-        corrections: how much of an answer is people's corrections of like utterances.
+        max_tokens: the longest prompt, in tokens, including the one token that follows it.
+        demonstrations: the number that a prompt shows.
+        languages: those of the training text; empty if unknown.
+        encoder: identity of the encoder that selected the demonstrations in training.
+        corrections: how far corrections of similar utterances are trusted.
         data: sha256 of each training file, by its path in the data folder.
     """
 
@@ -206,7 +206,7 @@ class Bundle(Part):
 
 
 def trained_labels(label_space: LabelSpace) -> TrainedLabels:
-    """The label space as a bundle records it, not yet calibrated."""
+    """A bundle's entry for the label space, without calibration."""
     return TrainedLabels(verbalizers={label.name: label.verbalizer for label in label_space.labels})
 
 
@@ -214,7 +214,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Read `bundle.json`.
 
     Raises:
-        BundleError: no such file, or not a bundle description of this format.
+        BundleError: there is no such file, or it is not a bundle description of this format.
     """
     path = folder / FILE
     try:
@@ -229,19 +229,19 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write `bundle.json`, whole."""
+    """Write `bundle.json` atomically."""
     with written_whole(folder / FILE) as file:
         file.write(bundle.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
-    """Read a bundle and check that this service can serve it; its weights are not read.
+    """Read a bundle and check that this service can serve it, without reading its weights.
 
     Raises:
-        BundleError: no bundle, an unknown template or label space, a task that the template does
-            not have, or a label space trained with other labels or verbalizers than the service
-            has.
-        ModelFolderError: a file of the model is missing or broken, or none that is served.
+        BundleError: there is no bundle, its template or a label space is unknown, the template
+            lacks a task, or a label space was trained with other labels or verbalizers than the
+            service's.
+        ModelFolderError: a file of the model is missing, broken or of an unsupported kind.
     """
     _check_merged(folder)
     bundle, path = read_bundle(folder), folder / FILE
@@ -255,48 +255,48 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
         if space is None:
             known = ", ".join(label_spaces)
             raise BundleError(f"{path}: label space {name!r} is not one of {known}")
-        ours = trained_labels(space).verbalizers
-        if list(trained.verbalizers.items()) != list(ours.items()):
+        expected = trained_labels(space).verbalizers
+        if list(trained.verbalizers.items()) != list(expected.items()):
             raise BundleError(
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
-                f"the service has {ours}"
+                f"the service has {expected}"
             )
     look_at_model(folder)
     return bundle
 
 
 def look_at_model(folder: Path) -> ModelFolder:
-    """Look at the files that a bundle's model is in.
+    """Check the files of a bundle's model.
 
     Raises:
-        ModelFolderError: a file is missing or broken, or the model is of another kind.
+        ModelFolderError: a file is missing or broken, or the model is not a causal language model.
     """
-    found = look_at(folder)
-    if not found.config.get("architectures"):
+    model = look_at(folder)
+    if not model.config.get("architectures"):
         raise BundleError(
             f"{folder / CONFIG}: names no architectures, by which vLLM knows the model",
             f"merge it again: {_MERGE}",
         )
-    return found
+    return model
 
 
 def _check_merged(folder: Path) -> None:
-    """See that a folder is what a merge writes, rather than what goes into one.
+    """Check that a folder is the output of a merge, not one of its inputs.
 
     Raises:
-        BundleError: it is an adapter, or a base.
+        BundleError: it is an adapter or a base.
     """
     check_folder(folder, f"name the folder of a bundle, which this writes: {_MERGE}")
-    there = {path.name for path in folder.iterdir()}
-    of_training = ADAPTER_CONFIG in there and CONFIG not in there
-    if of_training or (TRAINING in there and not has_tokenizer(folder)):
-        what = "an adapter" if ADAPTER_CONFIG in there else "a trained model"
+    names = {path.name for path in folder.iterdir()}
+    of_training = ADAPTER_CONFIG in names and CONFIG not in names
+    if of_training or (TRAINING in names and not has_tokenizer(folder)):
+        kind = "an adapter" if ADAPTER_CONFIG in names else "a trained model"
         raise BundleError(
-            f"{folder}: is {what} that has yet to be merged into its base",
+            f"{folder}: is {kind} that has yet to be merged into its base",
             f"merge it (`instructerc-train merge {folder} --base BASE --out BUNDLE`) and name the "
             "bundle in its place (ERC_BUNDLE)",
         )
-    if CONFIG in there and FILE not in there:
+    if CONFIG in names and FILE not in names:
         raise BundleError(
             f"{folder}: is a model without {FILE}, so no bundle",
             f"train it (`instructerc-train train`) and name what this writes: {_MERGE}",

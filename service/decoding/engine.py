@@ -9,13 +9,13 @@ from service.priority import Priority as Priority
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model thinks comes right after a prompt.
+    """The model's distribution right after a prompt, at the candidate tokens.
 
     Attributes:
-        log_probabilities: natural logarithms under the whole vocabulary, one a candidate token, in
-            the order asked.
-        cached_tokens: how many of the prompt's tokens came from the prefix cache.
-        queue_s: seconds that the prompt waited for its pass.
+        log_probabilities: natural logarithms under the whole vocabulary, one per candidate token,
+            in the order of the candidates.
+        cached_tokens: the number of the prompt's tokens that came from the prefix cache.
+        queue_s: seconds that the prompt waited for its forward pass.
     """
 
     log_probabilities: tuple[float, ...]
@@ -24,7 +24,7 @@ class Reading:
 
 
 class LabelEngine(Protocol):
-    """A causal language model that is asked for single tokens.
+    """A causal language model that scores single tokens.
 
     Raises EngineUnavailable, never a library's own error. Cancelling a call frees its place.
     """
@@ -40,13 +40,13 @@ class LabelEngine(Protocol):
         """The candidates' log-probabilities after a prompt of token ids.
 
         Args:
-            salt: the prompt shares cached beginnings with those of the same salt alone, so that
-                nobody is answered faster because another one has said the same.
+            salt: the prompt shares cached prefixes only with prompts of the same salt, so that the
+                response time reveals nothing of another tenant's utterances.
         """
         ...
 
     async def check(self) -> None:
-        """Return when the engine works."""
+        """Return if the engine works."""
         ...
 
     async def close(self) -> None: ...

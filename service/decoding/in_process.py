@@ -33,15 +33,15 @@ class EngineOptions:
     """How vLLM is started.
 
     Attributes:
-        kv_cache_gib: size of the cache on a CPU; a GPU's is a share of its memory.
-        threads: cores that one step computes on, where vLLM runs on a CPU.
-        max_sequences: how many prompts one step may hold.
+        kv_cache_gib: size of the KV cache on a CPU; a GPU's is a share of its memory.
+        threads: cores that one step computes on, if vLLM runs on a CPU.
+        max_sequences: the most prompts in one step.
         gpu_memory: share of a GPU's memory that vLLM takes.
-        dtype: what the layers are computed in; "auto": what the machine multiplies.
-        forked: whether vLLM's process is a copy of this one, where there is no GPU and no other
-            thread by then; `service.decoding.forking.may_fork` says whether it may be. It computes
-            on as many threads as torch was told when it was imported.
-        traces_endpoint: URL that spans are sent to by OTLP over HTTP; None: there are none.
+        dtype: the layers' compute type; "auto": the one that the machine supports natively.
+        forked: whether vLLM's process is a fork of this one, if there is no GPU and no other thread
+            by then; `service.decoding.forking.may_fork` tells whether it may be. It computes on the
+            number of threads that torch was set to when it was imported.
+        traces_endpoint: URL that receives spans by OTLP over HTTP; None: no spans are sent.
     """
 
     kv_cache_gib: int = 1
@@ -57,7 +57,7 @@ class InProcessEngine:
     """A label engine on vLLM's AsyncLLM. Made by `start_engine`.
 
     Attributes:
-        dtype: what its layers are computed in.
+        dtype: the layers' compute type.
     """
 
     def __init__(
@@ -83,38 +83,38 @@ class InProcessEngine:
 
         if self._llm is None:
             raise EngineUnavailable("the label engine is closed")
-        wanted, trace = list(candidates), current_trace()
+        token_ids, trace = list(candidates), current_trace()
         sampling = SamplingParams(
             max_tokens=1,
             temperature=0,
-            logprob_token_ids=wanted,
+            logprob_token_ids=token_ids,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,  # nobody else has it, and vLLM's deep copy takes as long as a prompt
+            skip_clone=True,  # it is not shared, and vLLM's deep copy takes as long as a prompt
         )
         # vLLM hashes the salt with a prompt's first block, and each block with the one before it.
-        # So the static text that prompts begin with cannot be shared either: a tenant's first
-        # prompt of a label space computes it. With erc-mini that is one block, a tenth of the time.
-        asked = tokens_input(list(prompt), cache_salt=salt)
+        # So tenants do not share the static text at the beginning either: a tenant's first prompt
+        # of a label space computes it. With erc-mini that is one block, a tenth of the time.
+        engine_prompt = tokens_input(list(prompt), cache_salt=salt)
         headers = None if trace is None else trace.headers()
-        number = f"read-{next(self._numbers)}"
+        request_id = f"read-{next(self._numbers)}"
         try:
-            # One, but to its end: vLLM would be told that nobody waits for a read that is over.
+            # Exhaust the generator of one output: leaving it early makes vLLM abort the request.
             outputs = [
                 output
                 async for output in self._llm.generate(
-                    asked, sampling, number, priority=priority, trace_headers=headers
+                    engine_prompt, sampling, request_id, priority=priority, trace_headers=headers
                 )
             ]
         except Exception as error:  # vLLM's errors have no common root
             self._failures.failed(error)
             raise EngineUnavailable("the label engine failed") from error
-        found = outputs[-1].outputs[0].logprobs if outputs else None
-        if found is None:
+        logprobs = outputs[-1].outputs[0].logprobs if outputs else None
+        if logprobs is None:
             raise EngineUnavailable("the label engine gave no answer")
         self._failures.worked()
         return Reading(
-            tuple(found[0][token].logprob for token in wanted),
+            tuple(logprobs[0][token].logprob for token in token_ids),
             outputs[-1].num_cached_tokens or 0,
             _queue_s(outputs[-1].metrics),
         )
@@ -126,26 +126,26 @@ class InProcessEngine:
     async def close(self) -> None:
         llm, self._llm = self._llm, None
         if llm is not None:
-            # On the loop, which has nothing else left to do: vLLM's own task must not run between
-            # the engine's end and its own, or it reports the end as a failure.
+            # Block the loop, which has nothing else left to do: if vLLM's own task ran between the
+            # engine's end and its own, it would report the end as a failure.
             llm.shutdown(self._shutdown_s)
 
 
 def _queue_s(times: "RequestStateStats | None") -> float:
-    """Both moments are the engine process's; scheduled is 0 where it was not noted."""
+    """Seconds in the queue, both times by the engine process; `scheduled_ts` is 0 if unknown."""
     return 0.0 if times is None else max(0.0, float(times.scheduled_ts - times.queued_ts))
 
 
 def _computing_alone(threads: int) -> AbstractContextManager[None]:
-    """Set up the engine process that starts inside the block, where there is no GPU.
+    """Set the environment of the engine process that starts inside the block, without a GPU.
 
-    vLLM would start a worker process behind it and have it wait for that in a busy loop: 4.7 ms of
-    processor time a read, 2.5 without. Neither the model nor the sampler is compiled: that is no
-    faster (220 reads/s either way, 22 M parameters), takes 8 to 18 s more at the start, and wants
-    a C++ compiler on the machine.
+    vLLM would start a worker process behind it and wait for that in a busy loop: 4.7 ms of
+    processor time a read, 2.5 ms without. Neither the model nor the sampler is compiled: that is no
+    faster (220 reads/s either way, 22 M parameters), takes 8 to 18 s more at the start, and needs a
+    C++ compiler on the machine.
     """
     return environment(
-        VLLM_ENABLE_V1_MULTIPROCESSING="0",  # without it vLLM makes "uni" into "mp"
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",  # otherwise vLLM turns "uni" into "mp"
         OMP_NUM_THREADS=str(threads),  # read when a process starts
         TORCH_COMPILE_DISABLE="1",
     )
@@ -162,12 +162,12 @@ async def start_engine(
     """Start vLLM on a folder of merged weights; takes tens of seconds.
 
     Args:
-        max_tokens: the longest prompt with the token read after it.
-        once_begun: called, once, before vLLM's own process loads the model, for which the event
-            loop waits. It may start threads; see `service.decoding.forking.forking`.
+        max_tokens: the longest prompt, including the token that follows it.
+        once_begun: called once, before vLLM's own process loads the model, for which the event loop
+            waits. It may start threads; see `service.decoding.forking.forking`.
 
     Raises:
-        EngineUnavailable: vLLM does not start; its own log says why.
+        EngineUnavailable: vLLM does not start; its own log has the reason.
     """
     set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -181,7 +181,7 @@ async def start_engine(
         load_format="safetensors",
         skip_tokenizer_init=True,
         dtype=dtype,
-        # Logits in bfloat16 are 0.06 apart where labels are decided: too coarse for probabilities.
+        # Near the labels' values, bfloat16 logits are 0.06 apart: too coarse for probabilities.
         hf_overrides={"head_dtype": "float32"},
         max_model_len=max_tokens,
         max_num_seqs=options.max_sequences,
@@ -204,11 +204,11 @@ async def start_engine(
             config = arguments.create_engine_config()
             if on_cpu and options.forked and active_count() == 1:
                 stack.enter_context(forking(once_begun))
-                shutdown_s = 0.0  # a copy has nothing of its own
+                shutdown_s = 0.0  # a fork has nothing of its own
             else:
                 once_begun()
                 shutdown_s = _SHUTDOWN_S
-            # No name for it here: vLLM keeps this frame, and would end only with the interpreter.
+            # Not in a local variable: vLLM keeps this frame, and the engine would live as long.
             return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, shutdown_s)
     except Exception as error:
         log_cause(log, f"vLLM does not start on {model}", error)

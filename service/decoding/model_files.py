@@ -1,6 +1,6 @@
-"""Files of a model's folder, and what a failed download leaves in their place.
+"""Files of a model folder, and what a failed download leaves in their place.
 
-Nothing here reads weights: of a file of safetensors, its length and its header.
+Weights are not read: of a safetensors file, only its length and its header.
 """
 
 import errno
@@ -23,11 +23,11 @@ _REMEDIES = {
     errno.ELOOP: "its links lead in a circle: copy what they were made for in their place",
     errno.EISDIR: "remove it, and fetch or copy the file",
 }
-_LOOKED_AT = 512  # bytes of a file's beginning
-_LENGTH_BYTES = 8  # of a file of safetensors: how long the header is that follows
+_BEGINNING_BYTES = 512  # of a file, for the check of its kind
+_LENGTH_BYTES = 8  # at the start of a safetensors file: the length of its header
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _LONGEST_QUOTE = 40  # characters
-# Bytes of a number; a type that is not among these is not measured.
+# Bytes per number; a tensor of another type is not checked.
 _SIZES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -37,11 +37,11 @@ _SIZES = {
 
 
 class ModelFolderError(ValueError):
-    """A folder that holds no model which can be loaded.
+    """A folder holds no model that can be loaded. The message is the problem and the remedy.
 
     Attributes:
-        problem: which file, and what is wrong with it.
-        remedy: what to do; the message is both.
+        problem: the file, and what is wrong with it.
+        remedy: what to do about it.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -52,17 +52,17 @@ class ModelFolderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """What a header says of a tensor."""
+    """A tensor's entry in a header."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def check_file(path: Path) -> None:
-    """See that a file is there, can be read, and is what its name says as far as its start tells.
+    """Check that a file exists, is readable, and does not begin like something else.
 
     Raises:
-        ModelFolderError: it is missing, a folder, empty, or a pointer or a page in its place.
+        ModelFolderError: it is missing, a folder, empty, a git-lfs pointer or a web page.
     """
     _beginning(path)
 
@@ -71,11 +71,11 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
-        ModelFolderError: as `check_file`, or it holds none.
+        ModelFolderError: as `check_file`, or the content is not one JSON object.
     """
     _beginning(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _unreadable(path, error) from None
     except JSONDecodeError as error:
@@ -85,25 +85,30 @@ def read_json(path: Path) -> Mapping[str, Any]:
         raise ModelFolderError(f"{path}: is not UTF-8: byte {error.start}", AGAIN) from None
     except (ValueError, RecursionError):  # numbers of too many digits, too many brackets
         raise ModelFolderError(f"{path}: is JSON that cannot be read", AGAIN) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ModelFolderError(f"{path}: holds no JSON object", AGAIN)
-    return found
+    return content
 
 
 def read_header(path: Path) -> tuple[Mapping[str, Tensor], int]:
-    """What a file of safetensors says that it holds, and the bytes that it has.
+    """Read the header of a safetensors file.
+
+    Returns:
+        Its tensors by name, and the file's size in bytes.
 
     Raises:
-        ModelFolderError: as `check_file`, or it is cut short or of another kind.
+        ModelFolderError: as `check_file`, or the file is truncated or of another format.
     """
     beginning = _beginning(path)
-    no_safetensors = ModelFolderError(f"{path}: is no file of safetensors{_said(beginning)}", AGAIN)
+    not_safetensors = ModelFolderError(
+        f"{path}: is no file of safetensors{_quoted(beginning)}", AGAIN
+    )
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             if length > _LONGEST_HEADER or beginning[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{":
-                raise no_safetensors
+                raise not_safetensors
             header = file.read(length)
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -111,23 +116,23 @@ def read_header(path: Path) -> tuple[Mapping[str, Tensor], int]:
         raise _cut_short(path, size, f"more than {_LENGTH_BYTES + length}")
     tensors, end = {}, 0
     try:
-        for name, each in json.loads(header).items():
+        for name, entry in json.loads(header).items():
             if name == "__metadata__":
                 continue
-            first, last = each["data_offsets"]
-            tensors[name] = Tensor(str(each["dtype"]), tuple(map(int, each["shape"])))
+            first, last = entry["data_offsets"]
+            tensors[name] = Tensor(str(entry["dtype"]), tuple(map(int, entry["shape"])))
             end = max(end, last)
-            _check_measure(tensors[name], last - first)
+            _check_byte_count(tensors[name], last - first)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise no_safetensors from None
-    whole = _LENGTH_BYTES + length + end
-    if size != whole:
-        raise _cut_short(path, size, str(whole))
+        raise not_safetensors from None
+    expected = _LENGTH_BYTES + length + end
+    if size != expected:
+        raise _cut_short(path, size, str(expected))
     return tensors, size
 
 
 def _beginning(path: Path) -> bytes:
-    """The first bytes of a file that may be what its name says."""
+    """Read a file's first bytes, and check that it does not begin like something else."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -135,11 +140,11 @@ def _beginning(path: Path) -> bytes:
         if not stat.S_ISREG(mode):  # to open a pipe is to wait
             raise ModelFolderError(f"{path}: is no regular file", "fetch or copy the file")
         with path.open("rb") as file:
-            found = file.read(_LOOKED_AT)
+            beginning = file.read(_BEGINNING_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
-    text = found.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not found:
+    text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not beginning:
         raise ModelFolderError(f"{path}: is empty: its download or copy broke off", AGAIN)
     if text.startswith(b"version https://git-lfs"):
         raise ModelFolderError(
@@ -151,7 +156,7 @@ def _beginning(path: Path) -> bytes:
             f"{path}: is a web page that was saved in place of the file",
             "fetch the file itself, with `hf download`; a page asks for a login or a licence",
         )
-    return found
+    return beginning
 
 
 def _unreadable(path: Path, error: OSError) -> ModelFolderError:
@@ -170,18 +175,19 @@ def _cut_short(path: Path, size: int, whole: str) -> ModelFolderError:
     )
 
 
-def _check_measure(tensor: Tensor, measured: int) -> None:
-    """
+def _check_byte_count(tensor: Tensor, byte_count: int) -> None:
+    """Check that a tensor's dtype and shape take `byte_count` bytes.
+
     Raises:
-        ValueError: so many numbers of this type do not take so many bytes.
+        ValueError: they do not.
     """
     size = _SIZES.get(tensor.dtype)
-    if size is not None and prod(tensor.shape) * size != measured:
+    if size is not None and prod(tensor.shape) * size != byte_count:
         raise ValueError
 
 
-def _said(beginning: bytes) -> str:
-    """What a file that should be weights says, where it is text: a hub's error, say."""
+def _quoted(beginning: bytes) -> str:
+    """Quote the first line of a file that should be weights, if it is text, such as an error."""
     try:
         line = beginning.decode("ascii").strip().splitlines()[0][:_LONGEST_QUOTE]
     except (UnicodeDecodeError, IndexError):

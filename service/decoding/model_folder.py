@@ -1,7 +1,7 @@
 """Checks of a Hugging Face model folder before it is loaded.
 
-A look takes milliseconds and reads no weights. It refuses what cannot be loaded, or would load as
-something else than it is; what it does not understand it lets pass, for the libraries to judge.
+A check takes milliseconds and reads no weights. It refuses a folder that cannot be loaded or would
+load as something else; what it does not know it accepts, and leaves to the libraries.
 """
 
 import re
@@ -24,7 +24,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
-# Either of these makes a tokenizer; so does a vocabulary of another name, which the rest is for.
+# Any of these makes a tokenizer; the last lines match vocabularies of other names.
 _TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("*.model", "*.tiktoken", "*vocab*", "tekken.json", "tokenizer*.py", "tokenization*.py"),
@@ -35,11 +35,11 @@ _JSON = (
 )
 _OTHER_VOCABULARIES = ("*.model", "*.tiktoken", "vocab.txt", "merges.txt")
 _OTHER_WEIGHTS = ("pytorch_model*.bin", "*.bin", "*.gguf", "*.pth", "*.pt", "*.h5", "*.msgpack")
-# What a model's word table is called; never that of its positions.
+# Names of a model's word embedding table; never of its position table.
 _WORD_TABLES = {
     *("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings"),
 }
-# Ends of architectures' names that no language model has.
+# Endings of architecture names that no causal language model has.
 _OTHER_ARCHITECTURES = re.compile(
     r"For(MaskedLM|PreTraining|SequenceClassification|TokenClassification|QuestionAnswering"
     r"|MultipleChoice|NextSentencePrediction|SpeechSeq2Seq|ImageClassification)$"
@@ -50,12 +50,12 @@ CAUSAL = "take a causal language model, such as Qwen3, Llama or OPT"
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What the files of a folder say of the model in it.
+    """A description of the model in a folder.
 
     Attributes:
         config: `config.json`.
-        tensors: of the weights, by name.
-        size: of the weights, in bytes.
+        tensors: the weights' tensors, by name.
+        size: the weights' size in bytes.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class ModelFolder:
 
 
 def word_tables(tensors: Mapping[str, Tensor]) -> Mapping[str, int]:
-    """How many rows each table has that words are looked up in; empty where none is known."""
+    """The number of rows of each word embedding table, by its name; empty if none is known."""
     return {
         name: tensor.shape[0]
         for name, tensor in tensors.items()
@@ -86,13 +86,13 @@ def word_tables(tensors: Mapping[str, Tensor]) -> Mapping[str, int]:
 
 
 def check_folder(folder: Path, remedy: str) -> None:
-    """See that there is a folder.
+    """Check that a folder exists, is readable, and is not a hub's cache.
 
     Args:
-        remedy: what to name in its place.
+        remedy: for a folder that does not exist.
 
     Raises:
-        ModelFolderError: there is none, or it cannot be read.
+        ModelFolderError: it does not, cannot be read, or is a cache.
     """
     try:
         names = {path.name for path in folder.iterdir()}
@@ -109,12 +109,12 @@ def check_folder(folder: Path, remedy: str) -> None:
             f"{folder}: {error.strerror}", "let whoever runs this read it, or name another"
         ) from None
     if {"snapshots", "blobs"} <= names:
-        found = next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "COMMIT")
-        raise ModelFolderError(f"{folder}: is a hub's cache of a model", f"name {found}")
+        snapshot = next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "COMMIT")
+        raise ModelFolderError(f"{folder}: is a hub's cache of a model", f"name {snapshot}")
 
 
 def download_of(folder: Path) -> str:
-    """How to come by a model of which a path may be the name on a hub."""
+    """How to get a model, given a path that may be its name on a hub."""
     named = re.sub(r"^https?:/+[\w.]+/", "", str(folder))
     name = named if _HUB_NAME.fullmatch(named) else "NAME"
     return (
@@ -124,38 +124,38 @@ def download_of(folder: Path) -> str:
 
 
 def look_at(folder: Path) -> ModelFolder:
-    """Look at the files of a model.
+    """Check the files of a model, and describe it.
 
     Raises:
-        ModelFolderError: there is none, or a file of it is missing, broken, or of another kind
-            than a causal language model has.
+        ModelFolderError: there is no model, a file is missing or broken, or the model is not a
+            causal language model.
     """
     check_folder(folder, download_of(folder))
     if _is_there(folder / ADAPTER_CONFIG):
-        described = read_json(folder / ADAPTER_CONFIG)
-        name = described.get("base_model_name_or_path") or "its base"
+        adapter_config = read_json(folder / ADAPTER_CONFIG)
+        name = adapter_config.get("base_model_name_or_path") or "its base"
         raise ModelFolderError(
             f"{folder}: is an adapter, for it holds {ADAPTER_CONFIG}",
             f"name the folder of the whole model that it was trained on ({name})",
         )
     if not _is_there(folder / CONFIG) and not holds_weights(folder):
-        within = [path.parent for path in folder.glob(f"*/{CONFIG}")]
-        if len(within) == 1:
-            raise ModelFolderError(f"{folder}: holds no model", f"name {within[0]}")
+        nested = [path.parent for path in folder.glob(f"*/{CONFIG}")]
+        if len(nested) == 1:
+            raise ModelFolderError(f"{folder}: holds no model", f"name {nested[0]}")
     tensors, size = look_at_weights(folder)
     config = read_json(folder / CONFIG)
-    found = ModelFolder(folder, config, tensors, size)
+    model = ModelFolder(folder, config, tensors, size)
     _check_kind(folder / CONFIG, config)
-    _check_words(found)
+    _check_words(model)
     check_tokenizer_files(folder)
-    return found
+    return model
 
 
 def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
-    """The tensors that a folder's files of safetensors hold, and their bytes.
+    """The tensors of a folder's safetensors files, by name, and the files' total bytes.
 
     Raises:
-        ModelFolderError: there are none, or a file is missing, broken or of another kind.
+        ModelFolderError: there are none, or a file is missing, broken or of another format.
     """
     if _is_there(folder / INDEX):
         return _indexed(folder)
@@ -165,15 +165,15 @@ def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
     if not files:
         raise ModelFolderError(f"{folder}: holds no weights (*.safetensors)", _weights_for(folder))
     _check_all_shards(files)
-    read = [read_header(path) for path in files]
-    return _together(tensors for tensors, _ in read), sum(size for _, size in read)
+    headers = [read_header(path) for path in files]
+    return _together(tensors for tensors, _ in headers), sum(size for _, size in headers)
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """See that a folder has files of a tokenizer, and that those there are whole.
+    """Check that a folder has a tokenizer's files, and that they are intact.
 
     Raises:
-        ModelFolderError: one is missing or broken.
+        ModelFolderError: a file is missing or broken.
     """
     if not has_tokenizer(folder):
         raise ModelFolderError(
@@ -189,7 +189,7 @@ def check_tokenizer_files(folder: Path) -> None:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has files of safetensors, whole or not."""
+    """Whether a folder has safetensors files, intact or not."""
     return any(folder.glob("*.safetensors")) or _is_there(folder / INDEX)
 
 
@@ -199,7 +199,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a folder has this name, though it may be a link that leads nowhere."""
+    """Whether a path exists, including as a broken link."""
     return path.is_symlink() or path.exists()
 
 
@@ -230,15 +230,15 @@ def _together(shards: Iterable[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
 def _check_all_shards(files: Iterable[Path]) -> None:
     for path in files:
         if shard := _SHARD.fullmatch(path.name):
-            of = shard[2]
-            for number in range(1, int(of) + 1):
-                sibling = path.with_name(f"model-{number:05}-of-{of}.safetensors")
+            total = shard[2]
+            for number in range(1, int(total) + 1):
+                sibling = path.with_name(f"model-{number:05}-of-{total}.safetensors")
                 if not _is_there(sibling):
                     raise ModelFolderError(f"{sibling}: No such file or directory", AGAIN)
 
 
 def _weights_for(folder: Path) -> str:
-    """What to do about a folder without safetensors, by what it has in their place."""
+    """The remedy for a folder without safetensors, by the weights that it has instead."""
     others = (path for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern)))
     other = next(others, None)
     if other is None:
@@ -253,9 +253,9 @@ def _weights_for(folder: Path) -> str:
 
 
 def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
-    """See that a configuration is not plainly one of another kind of model."""
-    named = config.get("architectures")
-    architectures = [str(each) for each in named] if isinstance(named, list) else []
+    """Check that a configuration is not clearly that of another kind of model."""
+    names = config.get("architectures")
+    architectures = [str(name) for name in names] if isinstance(names, list) else []
     if config.get("is_encoder_decoder") is True:
         raise ModelFolderError(f"{path}: {_kind(config)} is an encoder with a decoder", CAUSAL)
     if architectures and all(map(_OTHER_ARCHITECTURES.search, architectures)):
@@ -266,21 +266,21 @@ def _kind(config: Mapping[str, Any]) -> str:
     return str(config.get("model_type") or "the model")
 
 
-def _check_words(found: ModelFolder) -> None:
-    """See that configuration and weights are of as many words."""
-    stated = set(_vocabularies(found.config))
-    tables = word_tables(found.tensors)
-    if stated and tables and not found.is_quantised and not stated & {*tables.values()}:
+def _check_words(model: ModelFolder) -> None:
+    """Check that configuration and weights have the same vocabulary size."""
+    sizes = set(_vocabularies(model.config))
+    tables = word_tables(model.tensors)
+    if sizes and tables and not model.is_quantised and not sizes & {*tables.values()}:
         name, rows = next(iter(tables.items()))
         raise ModelFolderError(
-            f"{found.folder / CONFIG}: vocab_size is {min(stated)}, but {name} of the weights has "
+            f"{model.folder / CONFIG}: vocab_size is {min(sizes)}, but {name} of the weights has "
             f"{rows} rows",
             "fetch or copy configuration and weights from one place",
         )
 
 
 def _vocabularies(config: Mapping[str, Any]) -> Iterator[int]:
-    """Every size of a vocabulary that a configuration or a part of it states."""
+    """Every vocabulary size in a configuration or a part of it."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _vocabularies(value)

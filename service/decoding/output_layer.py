@@ -1,9 +1,9 @@
 """vLLM's output layer in single precision, at no cost on a CPU.
 
-Labels are decided by differences that bfloat16 logits round away, so the engine is told
-`head_dtype: float32`. On a GPU vLLM then multiplies bfloat16 into float32. On a CPU it would cast
-the whole matrix in every step: 22 ms for 30,528 x 384 on one core, where the product takes 1 ms.
-Here the cast is made once and kept, packed for oneDNN.
+Labels differ by less than bfloat16 logits resolve, so the engine is set to `head_dtype: float32`.
+On a GPU vLLM then multiplies bfloat16 into float32. On a CPU it would cast the whole matrix in
+every step: 22 ms for 30,528 x 384 on one core, where the product takes 1 ms. Here the cast is made
+once and kept, packed for oneDNN.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def keep_float32_output_layer() -> None:
-    """Have vLLM build models with this layer; an entry point of the group `vllm.general_plugins`.
+    """Make vLLM build models with this layer; an entry point of the group `vllm.general_plugins`.
 
     vLLM calls it in each of its processes. On a GPU it changes nothing.
     """
@@ -32,9 +32,9 @@ def keep_float32_output_layer() -> None:
 
     @LogitsProcessor.register_oot
     class Float32OutputLayer(LogitsProcessor):  # type: ignore[misc]
-        """Keeps the float32 copy of the output layer that it is first used with."""
+        """Keeps a float32 copy of the first output layer that it is used with."""
 
-        _kept: tuple[Any, Any] | None = None  # that layer, and its packed weights
+        _kept: tuple[Any, Any] | None = None  # the layer, and its packed weights
 
         def _apply_head(
             self, lm_head: Any, hidden_states: "Tensor", embedding_bias: "Tensor | None"

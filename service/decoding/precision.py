@@ -1,8 +1,8 @@
-"""The compute type: bfloat16 where the machine supports it natively, else float32.
+"""The compute type: bfloat16 if the machine supports it natively, else float32.
 
-Where it has none, torch and vLLM emulate bfloat16, and neither says so: on two cores of an AMD
-Zen 3 scoring takes 12 times as long as in float32, a training step 30 times. torch's and oneDNN's
-own answers, whether bfloat16 is supported, are yes in both cases.
+Without native support torch and vLLM silently emulate bfloat16: on two cores of an AMD Zen 3
+scoring takes 12 times as long as in float32, a training step 30 times. torch and oneDNN report
+bfloat16 as supported in both cases.
 """
 
 import os
@@ -11,10 +11,10 @@ from typing import Literal
 ComputeType = Literal["bfloat16", "float32"]
 Choice = Literal["auto", "bfloat16", "float32"]
 
-# As torch.cpu.get_capabilities() calls them: x86's two, and Arm's two.
+# Names from torch.cpu.get_capabilities(): two of x86, two of Arm.
 _INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-# What oneDNN can be told to use at most (https://uxlfoundation.github.io/oneDNN/, "CPU dispatcher
-# control"), of that what has no product of bfloat16.
+# Limits of oneDNN's instruction set (https://uxlfoundation.github.io/oneDNN/, "CPU dispatcher
+# control") that exclude products of bfloat16.
 _WITHOUT = {
     *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"),
     *("AVX512_CORE", "AVX512_CORE_VNNI"),
@@ -23,7 +23,7 @@ _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def device_type() -> str:
-    """Where torch computes: "cuda" if it sees a GPU, else "cpu"."""
+    """The device torch computes on: "cuda" if it sees a GPU, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,15 +40,15 @@ def multiplies_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     limit = next((os.environ[name] for name in _LIMITS if os.environ.get(name)), "")
-    able = torch.cpu.get_capabilities()
-    return limit.upper() not in _WITHOUT and any(able.get(name) for name in _INSTRUCTIONS)
+    capabilities = torch.cpu.get_capabilities()
+    return limit.upper() not in _WITHOUT and any(capabilities.get(name) for name in _INSTRUCTIONS)
 
 
 def compute_type(asked: Choice = "auto", device: str | None = None) -> ComputeType:
-    """What to compute in: what is asked for, or what the device multiplies.
+    """The compute type: `asked`, or for "auto" the one that the device supports natively.
 
     Args:
-        device: the type of the device; None: what torch computes on.
+        device: the type of the device; None: the one that torch computes on.
     """
     if asked != "auto":
         return asked
@@ -56,7 +56,7 @@ def compute_type(asked: Choice = "auto", device: str | None = None) -> ComputeTy
 
 
 def in_words(computed: ComputeType, device: str) -> str:
-    """The type, and what a device makes of bfloat16, for people."""
+    """Describe a compute type, and the device's support of bfloat16, for people."""
     native = multiplies_bfloat16(device)
     if computed == "bfloat16":
         return "native bfloat16" if native else "bfloat16, which is emulated here, and slow"

@@ -1,8 +1,8 @@
 """A label engine that answers a repeated prompt from memory, to the last digit.
 
-What vLLM computes of a prompt differs in the last digits with what else is in a step and how much
-of the prompt was cached. So a prompt that comes again, as when a correction is taken back, is
-answered from memory: to the last digit, and at once, as long as the engine works.
+vLLM's results for a prompt differ in the last digits with the other prompts in a step and with how
+much of the prompt was cached. So a repeated prompt, as when a correction is removed, is answered
+from memory: identically and at once, as long as the engine works.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from service.decoding.engine import LabelEngine, Priority, Reading
 
-# Answers that are kept, those last asked for; some hundred bytes each.
+# The number of most recently used readings that are kept; some hundred bytes each.
 ROOM = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class RememberedEngine:
-    """Passes on to another engine what has not been asked of late."""
+    """Passes prompts on to another engine unless it has their readings in memory."""
 
     engine: LabelEngine
     room: int = ROOM
@@ -34,13 +34,13 @@ class RememberedEngine:
         salt: str | None = None,
     ) -> Reading:
         key = _key(prompt, candidates, salt)
-        known = self._answers.get(key)
-        if known is not None:
-            await self.engine.check()  # one that does not work answers nobody
+        remembered = self._answers.get(key)
+        if remembered is not None:
+            await self.engine.check()  # an engine that fails answers nothing, not even from memory
             self._answers.move_to_end(key)
-            return known
+            return remembered
         reading = await self.engine.read(prompt, candidates, priority, salt=salt)
-        # Whoever is answered from memory waits for nothing, and every token is there already.
+        # An answer from memory does not wait, and counts all of its tokens as cached.
         self._answers[key] = replace(reading, cached_tokens=len(prompt), queue_s=0.0)
         if len(self._answers) > self.room:
             self._answers.popitem(last=False)
@@ -54,7 +54,7 @@ class RememberedEngine:
 
 
 def _key(prompt: Sequence[int], candidates: Sequence[int], salt: str | None) -> bytes:
-    """What tells one question from another; no text can be had from it, and none is kept."""
+    """A keyed hash of prompt, candidates and salt; it does not reveal the text."""
     whose = hashlib.sha256(b"" if salt is None else b"\0" + salt.encode()).digest()
     numbers = array("q", (len(prompt), *prompt, *candidates)).tobytes()
     return hashlib.blake2b(numbers, digest_size=16, key=whose).digest()

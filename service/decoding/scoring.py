@@ -1,7 +1,7 @@
 """Label scoring: from the first token of each verbalizer, or from all of them.
 
-Where the first tokens of a label space's verbalizers differ, one forward pass gives every label's
-probability. Where two begin alike, each whole verbalizer is scored, its closing token included, so
+If the first tokens of a label space's verbalizers differ, one forward pass gives every label's
+probability. If two begin alike, each whole verbalizer is scored, its closing token included, so
 that "sad" is not favoured over "sadly": log p(v) = sum over j of log p(v_j | prompt, v_1 .. v_j-1).
 """
 
@@ -19,10 +19,10 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class LabelReading:
-    """Which tokens to ask for, and how they make up each label.
+    """The tokens to score, and how they make up each label.
 
     Attributes:
-        questions: for each continuation of the prompt, () first, the tokens to ask for behind it.
+        questions: for each continuation of the prompt, () first, the tokens to score after it.
         paths: for each label, the (continuation, token) pairs whose log-probabilities add up.
     """
 
@@ -31,19 +31,19 @@ class LabelReading:
 
     @property
     def extra_tokens(self) -> int:
-        """The longest continuation that is appended to a prompt."""
+        """The length of the longest continuation of a prompt, in tokens."""
         return max(map(len, self.questions))
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """What was found of every label.
+    """The scores of all labels after a prompt.
 
     Attributes:
         log_probabilities: in the label space's order.
-        cached_tokens: of the prompt.
-        queue_s: seconds that the prompt waited for its pass, or the one of its continuations that
-            waited longest.
+        cached_tokens: the number of the prompt's tokens that came from the prefix cache.
+        queue_s: seconds that the prompt waited for its forward pass, or the longest wait of its
+            continuations.
     """
 
     log_probabilities: tuple[float, ...]
@@ -60,15 +60,15 @@ def plan_reading(
         end: the token that closes a target in training (EOS), if the tokenizer has one.
 
     Raises:
-        ValueError: two verbalizers cannot be told apart under this tokenizer.
+        ValueError: the tokenizer does not distinguish two verbalizers.
     """
     verbalizers = [verbalizer_ids(template, v, encode) for v in label_space.verbalizers]
     if len({tokens[0] for tokens in verbalizers}) == len(verbalizers):
-        wanted = [tokens[:1] for tokens in verbalizers]
+        targets = [tokens[:1] for tokens in verbalizers]
     else:
-        wanted = [tokens if end is None else (*tokens, end) for tokens in verbalizers]
-        for n, tokens in enumerate(wanted):
-            for m, other in enumerate(wanted):
+        targets = [tokens if end is None else (*tokens, end) for tokens in verbalizers]
+        for n, tokens in enumerate(targets):
+            for m, other in enumerate(targets):
                 if n != m and other[: len(tokens)] == tokens:
                     raise ValueError(
                         f"{label_space.name}: the tokens of {label_space.verbalizers[n]!r} begin "
@@ -76,7 +76,7 @@ def plan_reading(
                     )
     paths = tuple(
         tuple((tokens[:position], token) for position, token in enumerate(tokens))
-        for tokens in wanted
+        for tokens in targets
     )
     questions: dict[Tokens, dict[int, None]] = {(): {}}
     for path in paths:
@@ -96,13 +96,13 @@ async def score_labels(
     """Score every label after a prompt of token ids.
 
     Args:
-        salt: as `LabelEngine.read` takes it.
+        salt: as in `LabelEngine.read`.
 
     Raises:
         EngineUnavailable: the engine does not answer.
     """
     if len(reading.questions) == 1:
-        # The common case, without a task for it.
+        # The common case needs no task.
         first = await engine.read(prompt, reading.questions[()], priority, salt=salt)
         return LabelScores(first.log_probabilities, first.cached_tokens, first.queue_s)
     readings = await asyncio.gather(
@@ -111,13 +111,17 @@ async def score_labels(
             for continuation, tokens in reading.questions.items()
         )
     )
-    found = {
-        (continuation, token): score
-        for (continuation, tokens), answer in zip(reading.questions.items(), readings, strict=True)
-        for token, score in zip(tokens, answer.log_probabilities, strict=True)
+    log_probabilities = {
+        (continuation, token): log_probability
+        for (continuation, tokens), continuation_reading in zip(
+            reading.questions.items(), readings, strict=True
+        )
+        for token, log_probability in zip(
+            tokens, continuation_reading.log_probabilities, strict=True
+        )
     }
     return LabelScores(
-        tuple(sum(found[step] for step in path) for path in reading.paths),
+        tuple(sum(log_probabilities[step] for step in path) for path in reading.paths),
         readings[0].cached_tokens,
-        max(each.queue_s for each in readings),
+        max(continuation_reading.queue_s for continuation_reading in readings),
     )

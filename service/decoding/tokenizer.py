@@ -28,19 +28,19 @@ from service.failures import first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Histories repeat from turn to turn; a segment's tokens are kept until newer ones push them out. So
-# many bytes hold 70,000 lines of 60 characters.
+# The size of the cache of segments' tokens, as histories repeat from turn to turn; the oldest are
+# discarded first. It holds 70,000 lines of 60 characters.
 KEPT_BYTES = 64 * 2**20
 
-# What a segment takes beside its text and its tokens: a key, a number, its places in three tables.
+# A cache entry's size besides its text and tokens: a key, a number, its slots in three tables.
 _ENTRY_BYTES = 700
 
-# What text may begin with, end with or be filled with.
+# Special tokens of text; all others stand for other media.
 _ROLES = frozenset(f"{role}_token" for role in ("bos", "eos", "unk", "pad", "sep", "cls", "mask"))
 
 
 class OwnedEncode(Protocol):
-    """Token ids of an owner's text, kept for that owner alone; None: for whoever has none."""
+    """Maps an owner's text to token ids, cached for that owner alone; None: for no owner."""
 
     def __call__(self, owner: str | None, text: str) -> Sequence[int]: ...
 
@@ -49,11 +49,11 @@ class OwnedEncode(Protocol):
 class Tokenizer:
     """
     Attributes:
-        encode: token ids of a text, without special tokens. Not safe to call from two threads.
-        begin: the token ids every prompt begins with.
+        encode: maps a text to token ids, without special tokens. Not thread-safe.
+        begin: the token ids that every prompt begins with.
         end: the token that closes a target, if there is one.
-        encode_owned: the same, where what is kept is kept by owner; None: nothing is kept.
-        starts: where in a text the tokens begin that `encode` makes of it.
+        encode_owned: `encode` with a cache by owner; None: nothing is cached.
+        starts: maps a text to the offsets of the tokens that `encode` makes.
     """
 
     encode: Encode
@@ -63,26 +63,26 @@ class Tokenizer:
     starts: Starts = word_starts
 
     def encode_for(self, owner: str | None) -> Encode:
-        """As `encode`, but what is kept of a text is found again by its owner alone.
+        """`encode` with a cache that only this owner shares.
 
-        So nobody can tell from the time what somebody else has said.
+        So timing reveals nothing of other owners' texts.
         """
         return self.encode if self.encode_owned is None else partial(self.encode_owned, owner)
 
 
 def kept(encode: Encode, most_bytes: int = KEPT_BYTES) -> OwnedEncode:
-    """Keep the tokens of the texts that were encoded last, in so many bytes of memory."""
-    found: LRUCache[tuple[str | None, str], tuple[array[int], int]]
-    found = LRUCache(most_bytes, getsizeof=itemgetter(1))
+    """Cache the tokens of the most recently encoded texts, in `most_bytes` of memory."""
+    cache: LRUCache[tuple[str | None, str], tuple[array[int], int]]
+    cache = LRUCache(most_bytes, getsizeof=itemgetter(1))
 
     def encode_owned(owner: str | None, text: str) -> Sequence[int]:
-        held = found.get((owner, text))
-        if held is not None:
-            return held[0]
-        tokens = array("I", encode(text))  # a tenth of what a tuple of numbers takes
+        entry = cache.get((owner, text))
+        if entry is not None:
+            return entry[0]
+        tokens = array("I", encode(text))  # a tenth of the size of a tuple
         size = _ENTRY_BYTES + sys.getsizeof(text) + sys.getsizeof(tokens)
         if size <= most_bytes:
-            found[owner, text] = tokens, size
+            cache[owner, text] = tokens, size
         return tokens
 
     return encode_owned
@@ -92,11 +92,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a model folder, from its files alone.
 
     Raises:
-        ModelFolderError: there is none, it cannot be loaded, or it makes tokens of texts that the
-            folder's weights, if there are any, have no row for.
+        ModelFolderError: there is none, it cannot be loaded, or the folder's weights, if there are
+            any, have no row for one of its tokens.
     """
     check_folder(folder, download_of(folder))
-    # Without these, transformers makes one of no words.
+    # Without its files, transformers makes a tokenizer with an empty vocabulary.
     check_tokenizer_files(folder)
     from transformers import AutoTokenizer
 
@@ -104,16 +104,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        numbers: Mapping[str, int] = tokenizer.get_vocab()
+        vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     except Exception as error:  # transformers' errors have no common root
-        said = f"{type(error).__name__}: {first_line(error)}"
-        what = folder / CONFIG if not _is_read(folder) else f"{folder}: its tokenizer"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        subject = folder / CONFIG if not _is_read(folder) else f"{folder}: its tokenizer"
         raise ModelFolderError(
-            f"{what} cannot be loaded: {said}",
+            f"{subject} cannot be loaded: {reason}",
             "fetch or copy its files again, from where the model comes from",
         ) from error
-    _check_rows(folder, numbers)
-    # Not verbose: it would warn of texts that are longer than the model reads, which prompts cut.
+    _check_rows(folder, vocabulary)
+    # Not verbose: it would warn of texts longer than the model reads, which prompts truncate.
     plain = {"add_special_tokens": False, "verbose": False}
     encode_owned = kept(partial(tokenizer.encode, **plain))
 
@@ -126,14 +126,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         _begin(tokenizer),
         tokenizer.eos_token_id,
         encode_owned,
-        starts if tokenizer.is_fast else word_starts,  # those in Python tell no places
+        starts if tokenizer.is_fast else word_starts,  # slow tokenizers report no offsets
     )
 
 
 def _begin(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """The token that begins a text; else what the tokenizer puts before any, as GLM's does.
+    """The BOS token; else the tokens that the tokenizer puts before any text, as GLM's does.
 
-    Not what frames a text on both sides: that is an encoder's.
+    Empty if it adds tokens on both sides, as an encoder's tokenizer does.
     """
     if tokenizer.bos_token_id is not None:
         return (tokenizer.bos_token_id,)
@@ -143,7 +143,7 @@ def _begin(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
 
 
 def _is_read(folder: Path) -> bool:
-    """Whether transformers reads the configuration of the model, by which it finds a tokenizer."""
+    """Whether transformers can read the model's configuration, which selects the tokenizer."""
     from transformers import AutoConfig
 
     try:
@@ -153,11 +153,11 @@ def _is_read(folder: Path) -> bool:
     return True
 
 
-def _check_rows(folder: Path, numbers: Mapping[str, int]) -> None:
-    """See that the word table has a row for each token that a text may become.
+def _check_rows(folder: Path, vocabulary: Mapping[str, int]) -> None:
+    """Check that the word table has a row for each token of text.
 
     Args:
-        numbers: of all tokens.
+        vocabulary: token ids by token.
 
     Raises:
         ModelFolderError: it has fewer.
@@ -167,28 +167,30 @@ def _check_rows(folder: Path, numbers: Mapping[str, int]) -> None:
     rows = max(word_tables(look_at_weights(folder)[0]).values(), default=None)
     if rows is None:
         return
-    # Families of models share a tokenizer: one that sees has rows for a picture's tokens, one that
-    # only reads has not, and no text is meant to have any.
-    of_others = _tokens_of_other_kinds(folder)
-    beyond = {n: token for token, n in numbers.items() if n >= rows and token not in of_others}
-    if beyond:
-        first, file = min(beyond), folder / "tokenizer.json"
+    # Families of models share a tokenizer: a multimodal model has rows for image tokens, a text
+    # model does not, and no text contains them.
+    other_tokens = _tokens_of_other_kinds(folder)
+    rowless = {
+        n: token for token, n in vocabulary.items() if n >= rows and token not in other_tokens
+    }
+    if rowless:
+        first, file = min(rowless), folder / "tokenizer.json"
         raise ModelFolderError(
             f"{file if file.exists() else folder}: the weights' word table has {rows} rows, and "
-            f"none for {len(beyond)} of the tokens, such as {beyond[first]!r} ({first})",
+            f"none for {len(rowless)} of the tokens, such as {rowless[first]!r} ({first})",
             "take the tokenizer that came with the weights, or save both again after "
             "resize_token_embeddings",
         )
 
 
 def _tokens_of_other_kinds(folder: Path) -> set[str]:
-    """Tokens that stand for a picture, a sound or a film."""
+    """Tokens that stand for an image, audio or video."""
     path = folder / "tokenizer_config.json"
-    described = read_json(path) if path.exists() else {}
-    extra = described.get("extra_special_tokens")
-    named = {**described, **(extra if isinstance(extra, dict) else {})}
+    config = read_json(path) if path.exists() else {}
+    extra = config.get("extra_special_tokens")
+    entries = {**config, **(extra if isinstance(extra, dict) else {})}
     return {
         token
-        for key, token in named.items()
+        for key, token in entries.items()
         if key.endswith("_token") and key not in _ROLES and isinstance(token, str)
     }

@@ -1,7 +1,7 @@
 """A label engine under watch: whether it answers, and whether it can recover.
 
-vLLM says when its process has died. It does not say when the process hangs, and whoever waits would
-wait for ever. So the time is taken between answers, and where nobody asks, a probe does.
+vLLM reports when its process has died, but not when the process hangs, and callers would wait for
+ever. So this measures the time between answers, and sends a probe while there are no requests.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from service.errors import EngineUnavailable
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-_PROBE = ((1,), (1,))  # a prompt of one token, and the token that is asked for
+_PROBE = ((1,), (1,))  # a prompt of one token, and the candidate token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchOptions:
-    """When an engine is taken for hanging.
+    """When an engine counts as hanging.
 
     Attributes:
-        probe_after_s: it is probed after so long without an answer.
-        stalled_after_s: it hangs when it is asked and gives no answer for so long.
-        exit_after_s: it is lost when it hangs for so long.
+        probe_after_s: seconds without an answer until it is probed.
+        stalled_after_s: seconds of open requests without an answer until it counts as hanging.
+        exit_after_s: seconds of open requests without an answer until it counts as lost.
     """
 
     probe_after_s: float = 4.0
@@ -36,12 +36,11 @@ class WatchOptions:
 class WatchedEngine:
     """Passes reads on to another engine while that answers, and refuses them while it hangs.
 
-    Times are those that were seen to pass: while this process itself stands still, nothing is held
-    against the engine.
+    Times are capped per tick: a pause of this process itself does not count against the engine.
 
     Attributes:
         lost: why it will not answer again; None while it may.
-        silent_s: for how long it has been asked without an answer to anybody.
+        silent_s: seconds of open requests without an answer to any of them.
     """
 
     def __init__(self, engine: LabelEngine, options: WatchOptions = WatchOptions()) -> None:
@@ -72,7 +71,7 @@ class WatchedEngine:
                     reading = await self._engine.read(prompt, candidates, priority, salt=salt)
                 finally:
                     self._asked.discard(patience)
-        except TimeoutError:  # brought forward when the engine was found hanging
+        except TimeoutError:  # set by `_refuse_all`
             raise EngineUnavailable(self._trouble or "the label engine does not answer") from None
         self._answered = True
         return reading
@@ -92,15 +91,15 @@ class WatchedEngine:
         """Keep watching until the engine is lost.
 
         Args:
-            on_loss: told once why the engine will not answer again.
+            on_loss: called once with the reason why the engine will not answer again.
         """
         loop = asyncio.get_running_loop()
-        before = loop.time()
+        previous = loop.time()
         while self.lost is None:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
-            await self._look(min(now - before, 2 * _TICK_S))
-            before = now
+            await self._look(min(now - previous, 2 * _TICK_S))
+            previous = now
         on_loss(self.lost)
 
     async def _look(self, elapsed_s: float) -> None:

@@ -18,7 +18,7 @@ from service.json_lines import read_json_lines
 
 _FIELDS = ("id", "label_space", "label", "text")
 
-# Part of every edition: another number here has every index built again.
+# Part of every edition: another number makes every index be built again.
 _LAYOUT = 1
 
 
@@ -32,34 +32,34 @@ def read_demonstrations(
     """Read demonstrations, one JSON object a line with these fields, all of them text.
 
     A line is `{"id": "meld-joy-01", "label_space": "meld", "label": "joy", "text": "..."}`. Labels
-    are told apart without regard to case and returned in lower case. Empty lines are skipped.
+    are matched without regard to case and returned in lower case. Empty lines are skipped.
 
     Raises:
-        DemonstrationFormatError: no such file, a line is not such an object, its label space or
-            label is not in `label_spaces`, or an id occurs twice.
+        DemonstrationFormatError: there is no such file, a line is not such an object, its label
+            space or label is not in `label_spaces`, or an id occurs twice.
     """
-    found: dict[str, Demonstration] = {}
-    lines: dict[str, str] = {}
+    demonstrations: dict[str, Demonstration] = {}
+    line_of_id: dict[str, str] = {}
     for number, value in read_json_lines(path, DemonstrationFormatError):
         try:
             demonstration = _demonstration(value, label_spaces)
         except DemonstrationFormatError as error:
             raise DemonstrationFormatError(f"{path}:{number}: {error}") from None
-        if demonstration.id in found:
+        if demonstration.id in demonstrations:
             raise DemonstrationFormatError(
                 f"{path}:{number}: id: {demonstration.id!r} is also on line "
-                f"{lines[demonstration.id]}"
+                f"{line_of_id[demonstration.id]}"
             )
-        found[demonstration.id] = demonstration
-        lines[demonstration.id] = number
-    return tuple(found.values())
+        demonstrations[demonstration.id] = demonstration
+        line_of_id[demonstration.id] = number
+    return tuple(demonstrations.values())
 
 
 def edition_of(demonstrations: Sequence[Demonstration], encoder_identity: str) -> str:
     """The fingerprint of an index of these demonstrations: a SHA-256 in hexadecimal."""
     rows = [[d.id, d.label_space, d.label, d.text] for d in demonstrations]
-    whole = json.dumps([_LAYOUT, encoder_identity, rows])
-    return hashlib.sha256(whole.encode("utf-8")).hexdigest()
+    content = json.dumps([_LAYOUT, encoder_identity, rows])
+    return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 
 async def build_index(
@@ -70,19 +70,18 @@ async def build_index(
     *,
     kept: Path | None = None,
 ) -> int:
-    """Have a store hold these demonstrations as its shipped edition.
+    """Write these demonstrations to a store as its shipped edition.
 
-    Those of the edition before that are not among these are deleted; what people added stays,
-    except under an id that is among these. Where the store holds this very edition nothing is done,
-    so that a demonstration which people have deleted since stays away. A build that is cut short is
-    done again from the beginning.
+    Other demonstrations of the previous edition are deleted; what people added stays, except under
+    an id of this edition. If the store has this edition already, nothing changes, so that shipped
+    demonstrations which people have deleted stay deleted. An interrupted build starts over.
 
     Args:
-        progress: called after each batch with how many of how many are written.
-        kept: a folder that vectors are taken from, and kept in, so that they are encoded once.
+        progress: called after each batch with the numbers written and in total.
+        kept: a folder that caches vectors, so that they are encoded once.
 
     Returns:
-        How many were written: all, or 0.
+        The number written: all, or 0.
 
     Raises:
         DemonstrationsUnavailable: the encoder or the store fails.
@@ -91,9 +90,9 @@ async def build_index(
     if await store.edition() == edition:
         return 0
     total = len(demonstrations)
-    found = None if kept is None else await asyncio.to_thread(read_vectors, kept, edition, total)
-    if found is not None:
-        await store.add(demonstrations, found, edition)
+    cached = None if kept is None else await asyncio.to_thread(read_vectors, kept, edition, total)
+    if cached is not None:
+        await store.add(demonstrations, cached, edition)
     else:
         encoded = []
         for start in range(0, total, LARGEST_BATCH):
@@ -129,10 +128,10 @@ def _demonstration(value: object, label_spaces: Mapping[str, LabelSpace]) -> Dem
 def _text(value: Mapping[str, object], field: str) -> str:
     if field not in value:
         raise DemonstrationFormatError(f"{field}: is missing")
-    found = value[field]
-    if not isinstance(found, str):
-        raise DemonstrationFormatError(f"{field}: must be text, not {found!r}")
-    fault = fault_of_text(found) if field == "text" else fault_of_name(found)
+    text = value[field]
+    if not isinstance(text, str):
+        raise DemonstrationFormatError(f"{field}: must be text, not {text!r}")
+    fault = fault_of_text(text) if field == "text" else fault_of_name(text)
     if fault is not None:
         raise DemonstrationFormatError(f"{field}: {fault}")
-    return found
+    return text

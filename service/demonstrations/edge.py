@@ -1,20 +1,20 @@
 """The embedded demonstration store: Qdrant Edge in this process, data in one folder.
 
-A search looks at every vector of a small label space, so it is exact there, and through a graph
-(HNSW) of a large one, which takes time logarithmic in the number of demonstrations and now and then
-misses a near one. What has just been added is in no graph: a search finds it at once, by looking at
-all of it, 0.7 ms for 10,000. When it is more than a small label space has, it is put into the
-graphs: another process does that on a copy of the index (`graph.py`), which then takes the place of
-the one that has been serving meanwhile. When an index is opened the copy is not needed.
+A small label space is searched exactly, and a large one through a graph (HNSW), in time logarithmic
+in the number of demonstrations; a graph search occasionally misses a near one. New demonstrations
+are in no graph: a search scans all of them, 0.7 ms for 10,000, so it finds them at once. When they
+are more than a small label space has, they are put into the graphs: another process does that on a
+copy of the index (`graph.py`), which then replaces the one that served meanwhile. When an index is
+opened, no copy is needed.
 
-What is deleted or replaced is found no more when the call returns, but the library keeps it in its
-files. So they are rewritten from what is there, as a rule within ten seconds: 5 s after a deletion,
-with whatever else was deleted by then, and for at most a tenth of the time, which counts where the
-index is large. With 400 demonstrations it takes 0.1 s, with 30,000 two, with 100,000 and their
-graphs 80 s, so that there, what is deleted soon after something else leaves the files within a
-quarter of an hour. An index without graphs is also rewritten when it is closed. The card on the
-disk says that it is to be done, so the process may be killed at any moment, and does it when it
-opens the index again: before anybody uses it, or beside that where the index is large.
+A deleted or replaced demonstration is no longer found when the call returns, but the library keeps
+it in its files. So the files are rewritten from the current rows, usually within ten seconds: 5 s
+after a deletion, together with other deletions until then, and for at most a tenth of the time,
+which matters for a large index. With 400 demonstrations it takes 0.1 s, with 30,000 two seconds,
+with 100,000 and their graphs 80 s; there, a deletion soon after another one leaves the files within
+a quarter of an hour. An index without graphs is also rewritten when it is closed. The card on the
+disk records that a rewrite is due, so if the process is killed, the next one does it when it opens
+the index: before the index is used, or in the background if it is large.
 """
 
 import asyncio
@@ -82,18 +82,20 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How long deletions are gathered before the shard is rewritten, how many times as long as that took
-# nothing is rewritten afterwards, and how long after a failure.
+# Seconds that deletions are gathered before the shard is rewritten; the pause after a rewrite, as a
+# multiple of its duration; and seconds until the next attempt after a failure.
 GATHERED_S = 5.0
 _RESTS = 9
 _AGAIN_AFTER_S = 60.0
 
-# Between two steps of a rewriting, 3 ms each, others get the interpreter and the thread.
+# Between two steps of a rewrite, 3 ms each, others get the interpreter lock and the thread.
 _PAUSE_S = 0.005
+
+_STILL_IN_FILES = "deleted demonstrations are still in the index's files: %s"
 
 _EXACT = qdrant.SearchParams(exact=True)
 
-# Graphs hold one byte a number. The best 4 k are compared again, by their full vectors.
+# Graphs hold one byte a number. The best 4 k are rescored by their full vectors.
 _BY_GRAPH = qdrant.SearchParams(
     hnsw_ef=CANDIDATES_OF_A_SEARCH,
     quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=4.0),
@@ -107,20 +109,20 @@ async def open_edge(
     *,
     gathered_s: float = GATHERED_S,
 ) -> "EdgeStore":
-    """Open the index in a folder; one that does not exist is made, with the folder.
+    """Open the index in a folder; create index and folder if they do not exist.
 
-    Of a large index, what is in no graph yet is put into them first.
+    For a large index, demonstrations that are in no graph are put into graphs first.
 
     Args:
-        exact_up_to: demonstrations up to which a label space has no graph; of what has just been
-            added, so many may be in none.
-        gathered_s: how long what is deleted may stay in the files, to be cleaned of it all at once.
+        exact_up_to: the most demonstrations of a label space without a graph, and the most new
+            demonstrations outside of the graphs.
+        gathered_s: seconds that deletions are gathered before the files are rewritten.
 
     Raises:
         IndexMismatch: another encoder built the index, or its `index.json` is missing or broken.
-        DemonstrationsUnavailable: another process has it open, or it cannot be read or made.
+        DemonstrationsUnavailable: another process has it open, or it cannot be read or created.
     """
-    # One thread makes all calls: they hold the interpreter lock, so more would only queue there.
+    # One thread makes all calls: they hold the interpreter lock, so more threads would only wait.
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edge")
     try:
         loop = asyncio.get_running_loop()
@@ -140,10 +142,10 @@ async def open_edge(
 
 @dataclass(slots=True)
 class _Missed:
-    """What has been written since another shard began to be made of this one.
+    """The writes since a replacement of this shard was begun.
 
     Attributes:
-        deletions: whether that shard's files may hold what these delete or replace.
+        deletions: whether the replacement's files may hold rows that these delete or replace.
     """
 
     operations: list[qdrant.UpdateOperation] = field(default_factory=list)
@@ -173,12 +175,12 @@ class EdgeStore:
         self._closed = False
         self._unflushed = 0  # rows written since the last flush
         self._apart = 0  # rows that people added since the graphs were built
-        self._writing = asyncio.Lock()  # keeps the shard's files as they are
+        self._writing = asyncio.Lock()  # held while the shard's files must not change
         self._renewing = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
-        self._missed: _Missed | None = None  # by the shard that is to take this one's place
+        self._missed: _Missed | None = None  # by the replacement of this shard
         self._cleaning: asyncio.Task[None] | None = None
-        self._rests_until = 0.0  # of the loop's time
+        self._rests_until = 0.0  # in the loop's time
         self._failures = Failures(log, "the demonstration index")
 
     async def add(
@@ -199,14 +201,14 @@ class EdgeStore:
         self._added(1)
 
     async def _add(self, portions: Iterable[Sequence[Row]]) -> None:
-        # One call of the thread a portion, so that queries come between.
+        # One call on the thread per batch, so that queries run in between.
         for rows in portions:
             async with self._writing:
                 await self._run(self._write, rows)
         self._clean_soon()
 
     def _added(self, rows: int) -> None:
-        """Have what people added put into graphs, when it has become much."""
+        """Count added rows, and start to put them into graphs when they are many."""
         self._apart += rows
         if self._apart > self._exact_up_to and (self._renewal is None or self._renewal.done()):
             self._renewal = _beside(self._renew_beside())
@@ -215,18 +217,18 @@ class EdgeStore:
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
-        found = await self._run(
+        points = await self._run(
             self._nearest, query, label_space, k, _examples(tenant, label_space)
         )
-        return [match_of(point.payload, point.score) for point in found]
+        return [match_of(point.payload, point.score) for point in points]
 
     async def corrections(
         self, vector: Vector, label_space: str, k: int, tenant: str
     ) -> list[CorrectionMatch]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
         own = _within(label_space, tenant, CORRECTION)
-        found = await self._run(self._nearest, query, label_space, k, own)
-        return [correction_of(point.payload, point.score) for point in found]
+        points = await self._run(self._nearest, query, label_space, k, own)
+        return [correction_of(point.payload, point.score) for point in points]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
         records = await self._run(self._retrieve, points_of(demonstration_id, tenant))
@@ -235,17 +237,17 @@ class EdgeStore:
     async def texts(
         self, demonstration_ids: Collection[str], tenant: str | None = None
     ) -> dict[str, str]:
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for points in looked_up(demonstration_ids, tenant):
             records = await self._run(self._retrieve, points)
-            found |= texts_of([record.payload for record in records])
-        return found
+            texts |= texts_of([record.payload for record in records])
+        return texts
 
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         async with self._writing:
-            found = await self._run(self._delete, point_id(demonstration_id, tenant))
+            existed = await self._run(self._delete, point_id(demonstration_id, tenant))
         self._clean_soon()
-        if not found:
+        if not existed:
             raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
@@ -268,7 +270,7 @@ class EdgeStore:
         await self._run(self._note_edition, edition)
 
     async def settled(self) -> None:
-        """Return when the graphs have what people added and the files nothing that was deleted.
+        """Return when the graphs hold everything added, and the files nothing deleted.
 
         Raises:
             DemonstrationsUnavailable: the files cannot be rewritten now.
@@ -312,7 +314,7 @@ class EdgeStore:
         return request.page([record.payload for record in records])
 
     async def _catch_up(self) -> None:
-        """Have everything in the graphs and nothing else in the files, before anybody uses it."""
+        """Complete the graphs, and clean the files, before the index is used."""
         if not await self._run(self._is_large):
             await self._run(self._tidy_up)
         else:
@@ -325,15 +327,15 @@ class EdgeStore:
         try:
             await self._renew()
         except Exception:
-            log.exception("what was added stays outside of the graphs: searches get slower with it")
+            log.exception("new demonstrations stay outside of the graphs: they slow searches down")
 
     async def _renewed(self) -> None:
-        """Return when no graph is being built for what people added."""
+        """Return when no graph is being built."""
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
 
     def _clean_soon(self) -> None:
-        """Have the files cleaned of what was deleted, if anything was."""
+        """Start to clean the files of deleted rows, if there are any."""
         idle = self._cleaning is None or self._cleaning.done()
         if self._card.stale and idle and not self._closed:
             self._cleaning = _beside(self._clean_in_time())
@@ -347,25 +349,25 @@ class EdgeStore:
                 await self._clean()
                 self._rests_until = now() + _RESTS * (now() - began)
             except DemonstrationsUnavailable as error:
-                log.warning("what was deleted is still in the index's files: %s", cause_of(error))
+                log.warning(_STILL_IN_FILES, cause_of(error))
                 self._rests_until = now() + _AGAIN_AFTER_S
 
     async def _clean(self) -> None:
-        """Rewrite the shard, if its files hold what was deleted."""
+        """Rewrite the shard, if its files hold deleted rows."""
         async with self._renewing:
             if self._card.stale:
                 await self._replace_shard()
 
     async def _renew(self) -> None:
-        """Have everything in graphs."""
+        """Put everything into graphs."""
         async with self._renewing:
             await self._replace_shard()
 
     async def _replace_shard(self) -> None:
-        """Have another shard take the place of this one, of which it is a copy.
+        """Replace this shard by a copy.
 
-        It is rewritten, row by row, where the files hold what was deleted. It has everything in its
-        graphs, if it is large or its files were copied.
+        The copy is made row by row if the files hold deleted rows, else file by file. If it is
+        large, or its files were copied, it has everything in its graphs.
         """
         large = await self._run(self._is_large)
         new, missed = new_path(self._folder), _Missed()
@@ -410,7 +412,7 @@ class EdgeStore:
             raise DemonstrationsUnavailable("the demonstration index is closed")
         loop = asyncio.get_running_loop()
         try:
-            done = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            result = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
         except DemonstrationsUnavailable as error:
             if error.__cause__ is not None:
                 self._failures.failed(error.__cause__)
@@ -419,16 +421,16 @@ class EdgeStore:
             self._failures.failed(error)
             raise DemonstrationsUnavailable("the demonstration index does not answer") from error
         self._failures.worked()
-        return done
+        return result
 
-    # What follows runs on the thread, where `self._shard` may change from one call to the next.
+    # The methods below run on the thread; `self._shard` may change between two calls.
 
     def _is_large(self) -> bool:
         return bool(library(self._shard.info).points_count > self._exact_up_to)
 
     def _count(self, request: qdrant.CountRequest) -> int:
-        counted: int = library(self._shard.count, request)
-        return counted
+        count: int = library(self._shard.count, request)
+        return count
 
     def _scroll(self, request: qdrant.ScrollRequest) -> Sequence[qdrant.Record]:
         records: Sequence[qdrant.Record] = library(self._shard.scroll, request)[0]
@@ -437,7 +439,7 @@ class EdgeStore:
     def _nearest(
         self, query: qdrant.Query, label_space: str, k: int, among: qdrant.Filter
     ) -> Sequence[qdrant.ScoredPoint]:
-        # From the index of label spaces: 0.02 ms however many there are.
+        # From the payload index: 0.02 ms whatever the number.
         size = self._count(qdrant.CountRequest(exact=False, filter=_within(label_space)))
         request = qdrant.QueryRequest(
             limit=k,
@@ -446,8 +448,8 @@ class EdgeStore:
             params=_EXACT if size <= self._exact_up_to else _BY_GRAPH,
             with_payload=True,
         )
-        found: Sequence[qdrant.ScoredPoint] = library(self._shard.query, request)
-        return found
+        points: Sequence[qdrant.ScoredPoint] = library(self._shard.query, request)
+        return points
 
     def _write(self, rows: Sequence[Row]) -> None:
         written = {row.point_id: row.payload for row in rows}
@@ -462,10 +464,10 @@ class EdgeStore:
             self._flush()
 
     def _retrieve(self, points: Sequence[uuid.UUID]) -> Sequence[qdrant.Record]:
-        found: Sequence[qdrant.Record] = library(
+        records: Sequence[qdrant.Record] = library(
             self._shard.retrieve, [*points], with_payload=True, with_vector=False
         )
-        return found
+        return records
 
     def _delete(self, point: uuid.UUID) -> bool:
         if not self._retrieve([point]):
@@ -475,8 +477,8 @@ class EdgeStore:
 
     def _drop_other_editions(self, edition: str) -> None:
         others = qdrant.Filter(must_not=[qdrant.IsEmptyCondition(EDITION), _is(EDITION, edition)])
-        found = self._count(qdrant.CountRequest(exact=True, filter=others))
-        self._update(qdrant.UpdateOperation.delete_points_by_filter(others), deletes=found > 0)
+        count = self._count(qdrant.CountRequest(exact=True, filter=others))
+        self._update(qdrant.UpdateOperation.delete_points_by_filter(others), deletes=count > 0)
 
     def _note_edition(self, edition: str) -> None:
         self._note(replace(self._card, edition=edition))
@@ -486,15 +488,14 @@ class EdgeStore:
         self._card = card
 
     def _change_over(self, copy: Path, missed: _Missed) -> None:
-        old, left = self._shard, self._path
+        old, old_path = self._shard, self._path
         check_room(self._folder)
         new = library(qdrant.EdgeShard.load, str(copy))
         try:
             for operation in missed.operations:
                 library(new.update, operation)
             library(new.flush)
-            # Files that were copied hold nothing that was deleted before, or they would have been
-            # rewritten.
+            # Copied files hold no earlier deletions, or they would have been rewritten.
             self._note(replace(self._card, shard=copy.name, stale=missed.deletions))
         except BaseException:
             library(new.close)
@@ -502,16 +503,16 @@ class EdgeStore:
         self._shard = new
         self._unflushed = 0
         library(old.close)
-        remove(left)
+        remove(old_path)
 
     def _tidy_up(self) -> None:
-        """Give back the room of deleted rows, and have none in the files."""
+        """Clean the files of deleted rows, and release their disk space."""
         if self._card.stale:
             self._rewrite_now()
         library(self._shard.optimize)
 
     def _rewrite_now(self) -> None:
-        """Rewrite the shard at one go; where that fails it stays as it is."""
+        """Rewrite the shard in one go; on failure it stays as it is."""
         new = new_path(self._folder)
         try:
             for _ in rewrite(self._shard, new, self._exact_up_to):
@@ -519,7 +520,7 @@ class EdgeStore:
             sync_files(new)
             self._change_over(new, _Missed())
         except (DemonstrationsUnavailable, OSError) as error:
-            log.warning("what was deleted is still in the index's files: %s", cause_of(error))
+            log.warning(_STILL_IN_FILES, cause_of(error))
             if self._path != new:
                 remove(new)
 
@@ -535,10 +536,10 @@ class EdgeStore:
         library(self._shard.close)
 
     def _update(self, operation: qdrant.UpdateOperation, *, deletes: bool) -> None:
-        """Apply a change and have it on the disk, in the log that the next `load` replays.
+        """Apply a change and sync it to the disk, in the log that the next `load` replays.
 
         Args:
-            deletes: whether it deletes or replaces rows: the card says so before it is done.
+            deletes: whether it deletes or replaces rows: the card records that first.
         """
         check_room(self._folder)
         missed = self._missed
@@ -551,7 +552,7 @@ class EdgeStore:
         if missed is not None:
             missed.operations.append(operation)
         for path in (self._path / "wal").iterdir():
-            # The library makes the log's next file in the background, and renames it.
+            # The library creates and renames the log's next file in the background.
             with contextlib.suppress(FileNotFoundError):
                 sync(path)
 
@@ -564,13 +565,13 @@ class EdgeStore:
             remove_others(self._folder, self._card)
         except (DemonstrationsUnavailable, OSError) as error:
             # Nothing is lost: the next `load` replays the log.
-            log.warning("what was added last stays in the index's log: %s", cause_of(error))
+            log.warning("the latest changes stay in the index's log: %s", cause_of(error))
         finally:
             os.close(self._lock)
 
 
 def _goes_on(steps: Iterator[None]) -> bool:
-    """Take one step, if there is one."""
+    """Take one step; return whether there was one."""
     for _ in steps:
         return True
     return False
@@ -586,13 +587,15 @@ async def _build(shard: Path) -> None:
 def _within(
     label_space: str | None, tenant: str | None = None, kind: str | None = None
 ) -> qdrant.Filter:
-    """The label space, or all; whosever, or the tenant's own; of any kind, or of one."""
-    wanted = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
-    return qdrant.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
+    """Match a label space, a tenant and a kind; None matches any."""
+    conditions = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
+    return qdrant.Filter(
+        must=[_is(f, value) for f, value in conditions.items() if value is not None]
+    )
 
 
 def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
-    """What is shared, and the tenant's own."""
+    """Match shared demonstrations and the tenant's own."""
     own = () if tenant is None else (_is(TENANT, tenant),)
     return qdrant.Filter(
         must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
@@ -601,7 +604,7 @@ def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
 
 
 def _examples(tenant: str | None, label_space: str) -> qdrant.Filter:
-    """Of what is shared and of the tenant's own, what is no correction."""
+    """Match shared demonstrations and the tenant's own, except corrections."""
     seen = _seen(tenant, label_space)
     return qdrant.Filter(must=seen.must, should=seen.should, must_not=[_is(KIND, CORRECTION)])
 
@@ -611,7 +614,7 @@ def _is(field: str, value: str) -> qdrant.FieldCondition:
 
 
 def _beside(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task in a context of its own: the log would name a request that has long been answered."""
+    """Start a task in an empty context: otherwise the log would name a request that has ended."""
     return asyncio.create_task(work, context=contextvars.Context())
 
 
@@ -623,13 +626,13 @@ def _open(
     thread: ThreadPoolExecutor,
 ) -> EdgeStore:
     try:
-        # What people said is nobody else's on this machine.
+        # Utterances must not be readable by other users of this machine.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise DemonstrationsUnavailable(f"cannot use {folder}: {error.strerror}") from error
     try:
-        # Qdrant locks its own part too, but says so in words only, and after the files are made.
+        # Qdrant locks the shard too, but has no error type for it, and creates the files first.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         card = read_card(folder, encoder_identity)
         shard = open_shard(folder, card, exact_up_to)
@@ -640,8 +643,8 @@ def _open(
         ) from error
     except (DemonstrationsUnavailable, OSError) as error:
         os.close(lock)
-        why = error.__cause__ or error
-        raise DemonstrationsUnavailable(f"cannot open the index in {folder}: {why}") from error
+        cause = error.__cause__ or error
+        raise DemonstrationsUnavailable(f"cannot open the index in {folder}: {cause}") from error
     except BaseException:
         os.close(lock)
         raise

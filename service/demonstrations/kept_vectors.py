@@ -1,7 +1,7 @@
 """A disk cache of the shipped demonstrations' vectors, so that commands encode them once.
 
-A file in a folder of their own, named for their edition: the demonstrations and the encoder. Any
-number of processes may read and write it at once, and nothing depends on its being there.
+The file has a folder of its own and is named after the edition, which identifies demonstrations and
+encoder. Any number of processes may read and write it at once; nothing depends on it.
 """
 
 import logging
@@ -18,22 +18,21 @@ log = logging.getLogger(__name__)
 
 
 def read_vectors(folder: Path, edition: str, count: int) -> Vectors | None:
-    """The vectors of an edition's demonstrations, shape (count, 384); None if none are kept."""
+    """The vectors of an edition's demonstrations, shape (count, 384); None if not cached."""
     try:
         with _file(folder, edition).open("rb") as file:
-            found: Vectors = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError):  # there is none, or it is no such file
+            vectors: Vectors = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):  # missing, or not an array
         return None
-    if found.shape != (count, DIMENSIONS) or found.dtype != np.float32:
+    if vectors.shape != (count, DIMENSIONS) or vectors.dtype != np.float32:
         return None
-    if not np.isfinite(found).all():
+    if not np.isfinite(vectors).all():
         return None
-    vectors: Vectors = found
     return vectors
 
 
 def keep_vectors(folder: Path, edition: str, vectors: Vectors) -> None:
-    """Keep an edition's vectors, in place of other editions'; where that fails, nothing is kept."""
+    """Cache an edition's vectors in place of other editions'; on failure nothing is cached."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder, suffix=".unfinished", delete=False) as file:
@@ -46,10 +45,10 @@ def keep_vectors(folder: Path, edition: str, vectors: Vectors) -> None:
                 raise
         for other in folder.glob("*.npy"):
             if other != _file(folder, edition):
-                with suppress(FileNotFoundError):  # another process was faster
+                with suppress(FileNotFoundError):  # deleted by another process
                     other.unlink()
     except OSError as error:
-        log.debug("the demonstrations' vectors are not kept: %s", error)
+        log.debug("the demonstrations' vectors are not cached: %s", error)
 
 
 def _file(folder: Path, edition: str) -> Path:

@@ -14,28 +14,28 @@ from service.demonstrations.store import Correction, CorrectionMatch, Match, Pag
 from service.errors import DemonstrationNotFound
 
 LABEL_SPACE = "label_space"
-EDITION = "edition"  # left out of the payload of what people add
-TENANT = "tenant"  # left out of the payload of what is shared
-KIND = "kind"  # left out of the payload of what is no correction
+EDITION = "edition"  # absent from demonstrations that people add
+TENANT = "tenant"  # absent from shared demonstrations
+KIND = "kind"  # absent unless it is a correction
 CORRECTION = "correction"
 
-# Points in one write. Embedded, a write of so many keeps all other threads waiting for 5 ms.
+# Points in one write. In the embedded store such a write blocks all other threads for 5 ms.
 POINTS_A_WRITE = 256
 
-# Demonstrations looked up in one read. Embedded, so many keep all other threads waiting for 4 ms.
+# Demonstrations in one read. In the embedded store such a read blocks all other threads for 4 ms.
 IDS_A_READ = 256
 
-# Free on the disk, or the embedded index is not written: as much as a portion of rows takes in the
-# log and, when that is flushed, in the segments, several times over.
+# Free disk space that a write to the embedded index requires: several times the size of a batch of
+# rows in the log and, when that is flushed, in the segments.
 ROOM_BYTES = 64 * 2**20
 
-# Up to so many demonstrations of a label space a search looks at every vector, 2 ms on one core.
-# Beyond, it has a graph.
+# Up to this many demonstrations a label space is searched exactly, in 2 ms on one core; beyond, it
+# has a graph.
 EXACT_UP_TO = 30_000
 
-# The graph: edges of a vector, and how many of the nearest are kept in view while it is built and
-# while it is searched. Of the nearest four among 75,000 a search finds 0.997; with half as many
-# candidates of a build 0.990, of a search 0.982. More edges pay among more: 0.978 of a million.
+# The graph (HNSW): edges of a vector, and the candidates kept while it is built and searched. The
+# recall of the nearest four among 75,000 is 0.997; 0.990 with half the candidates in the build,
+# 0.982 with half in the search. Among a million it is 0.978: there more edges would help.
 EDGES = 32
 CANDIDATES_OF_A_BUILD = 200
 CANDIDATES_OF_A_SEARCH = 256
@@ -46,7 +46,7 @@ _NAMESPACE = uuid.UUID("177b3c9f-ea9b-4375-8d7c-9d0fb48593ec")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A point before it takes a client library's own shape."""
+    """A point, independent of the client library."""
 
     point_id: uuid.UUID
     vector: list[float]
@@ -60,33 +60,35 @@ def point_id(demonstration_id: str, tenant: str | None = None) -> uuid.UUID:
 
 
 def points_of(demonstration_id: str, tenant: str | None) -> list[uuid.UUID]:
-    """Where a demonstration may lie that the tenant finds: among its own, among the shared."""
+    """The ids of the points that may hold a demonstration: the tenant's own, then the shared."""
     own = [] if tenant is None else [point_id(demonstration_id, tenant)]
     return [*own, point_id(demonstration_id)]
 
 
 def found_of(payloads: Iterable[Mapping[str, Any] | None], demonstration_id: str) -> Demonstration:
-    """The demonstration among those of `points_of`, the tenant's own before the shared one.
+    """The demonstration in the payloads of `points_of`: the tenant's own, else the shared one.
 
     Raises:
         DemonstrationNotFound: there is none.
     """
-    found = sorted((payload or {} for payload in payloads), key=lambda held: TENANT not in held)
-    if not found:
+    own_first = sorted((payload or {} for payload in payloads), key=lambda held: TENANT not in held)
+    if not own_first:
         raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
-    return demonstration_of(found[0])
+    return demonstration_of(own_first[0])
 
 
 def looked_up(demonstration_ids: Collection[str], tenant: str | None) -> Iterator[list[uuid.UUID]]:
-    """Where demonstrations may lie that the tenant finds, in portions to read one by one."""
+    """The ids of the points that may hold the demonstrations, in batches of one read each."""
     ids = list(dict.fromkeys(demonstration_ids))
     for start in range(0, len(ids), IDS_A_READ):
         portion = ids[start : start + IDS_A_READ]
-        yield [point for each in portion for point in points_of(each, tenant)]
+        yield [
+            point for demonstration_id in portion for point in points_of(demonstration_id, tenant)
+        ]
 
 
 def texts_of(payloads: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:
-    """The texts of demonstrations by their ids, a tenant's own before the shared one."""
+    """The texts of demonstrations by id; a tenant's own takes precedence over the shared one."""
     shared_first = sorted((payload or {} for payload in payloads), key=lambda held: TENANT in held)
     return {held["id"]: held["text"] for held in shared_first}
 
@@ -97,21 +99,21 @@ def writes(
     edition: str | None,
     tenant: str | None = None,
 ) -> Iterator[list[Row]]:
-    """The points of some demonstrations, in portions to write one by one.
+    """The points of demonstrations, in batches of one write each.
 
-    Of demonstrations with the same id, the last is taken.
+    Of demonstrations with the same id, the last one counts.
 
     Raises:
-        ValueError: as `DemonstrationStore.add` says.
+        ValueError: as `DemonstrationStore.add`.
     """
     expected = (len(demonstrations), DIMENSIONS)
     if vectors.shape != expected or not np.isfinite(vectors).all():
         raise ValueError(f"need finite vectors of shape {expected}, got shape {vectors.shape}")
-    last = {d.id: (d, vector) for d, vector in zip(demonstrations, vectors, strict=True)}
-    found = list(last.values())
+    latest = {d.id: (d, vector) for d, vector in zip(demonstrations, vectors, strict=True)}
+    rows = list(latest.values())
     return (
-        [_row(*pair, edition, tenant) for pair in found[start : start + POINTS_A_WRITE]]
-        for start in range(0, len(found), POINTS_A_WRITE)
+        [_row(*pair, edition, tenant) for pair in rows[start : start + POINTS_A_WRITE]]
+        for start in range(0, len(rows), POINTS_A_WRITE)
     )
 
 
@@ -119,7 +121,7 @@ def row_of_correction(correction: Correction, vector: Vector, tenant: str) -> Ro
     """The point of a correction.
 
     Raises:
-        ValueError: as `DemonstrationStore.add` says.
+        ValueError: as `DemonstrationStore.add`.
     """
     ((row,),) = writes([correction.demonstration], vector[None], None, tenant)
     payload = row.payload | {KIND: CORRECTION, "said_at": correction.said_at}
@@ -129,15 +131,15 @@ def row_of_correction(correction: Correction, vector: Vector, tenant: str) -> Ro
 
 
 def kilobytes(vectors: int) -> int:
-    """What so many vectors take up, the measure of Qdrant's thresholds."""
+    """The size of vectors in KiB, at least 1: the unit of Qdrant's thresholds."""
     return max(1, vectors * DIMENSIONS * 4 // 1024)
 
 
 def query_vector(vector: Vector, k: int) -> list[float]:
-    """The vector of a query, checked.
+    """Check a query, and return its vector as a list.
 
     Raises:
-        ValueError: as `DemonstrationStore.nearest` says.
+        ValueError: as `DemonstrationStore.nearest`.
     """
     if vector.shape != (DIMENSIONS,) or not np.isfinite(vector).all():
         raise ValueError(f"need a finite vector of {DIMENSIONS} numbers, got shape {vector.shape}")
@@ -148,39 +150,39 @@ def query_vector(vector: Vector, k: int) -> list[float]:
 
 
 def demonstration_of(payload: Mapping[str, Any] | None) -> Demonstration:
-    """The demonstration that a point's payload holds."""
-    held = payload or {}
-    return Demonstration(held["id"], held[LABEL_SPACE], held["label"], held["text"])
+    """The demonstration in a point's payload."""
+    fields = payload or {}
+    return Demonstration(fields["id"], fields[LABEL_SPACE], fields["label"], fields["text"])
 
 
 def match_of(payload: Mapping[str, Any] | None, score: float) -> Match:
-    """A found point as a match; rounding may have lifted a cosine above 1."""
+    """A scored point as a match; rounding may have lifted its cosine above 1."""
     return Match(demonstration_of(payload), max(-1.0, min(1.0, score)))
 
 
 def correction_of(payload: Mapping[str, Any] | None, score: float) -> CorrectionMatch:
-    """A found point as a correction."""
-    held, match = payload or {}, match_of(payload, score)
-    context = held.get("context")
+    """A scored point as a correction."""
+    fields, match = payload or {}, match_of(payload, score)
+    context = fields.get("context")
     vector = None if context is None else _unit(np.frombuffer(base64.b64decode(context), "<f2"))
     return CorrectionMatch(
-        Correction(match.demonstration, vector, held["said_at"]), match.similarity
+        Correction(match.demonstration, vector, fields["said_at"]), match.similarity
     )
 
 
 def _unit(numbers: np.ndarray[Any, Any]) -> Vector:
-    """The vector of length 1 that these numbers, which may be rounded, are of."""
+    """Normalize a vector, which may be rounded, to length 1."""
     vector = numbers.astype(np.float32)
-    found: Vector = vector / np.float32(np.linalg.norm(vector))
-    return found
+    unit: Vector = vector / np.float32(np.linalg.norm(vector))
+    return unit
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """One page of a listing as a scroll by point id; `after` is one.
 
-    A scroll begins at a point id, that one included, so it reads one point more at either end: the
-    last one of the page before, if it is still there, and one that tells whether a page follows.
+    A scroll includes the point that it begins at, so it reads one point more at either end: the
+    last one of the previous page, if it still exists, and one that tells whether a page follows.
     """
 
     limit: int
@@ -201,18 +203,18 @@ class PageRequest:
         return self.limit + 2
 
     def page(self, payloads: Sequence[Mapping[str, Any] | None]) -> Page:
-        """The page, from what the scroll found."""
-        found = list(payloads)
-        if found and _point_of(found[0]) == self.scroll_offset:
-            found = found[1:]
-        kept = found[: self.limit]
-        following = str(_point_of(kept[-1])) if len(found) > self.limit else None
+        """The page, from the payloads that the scroll returned."""
+        records = list(payloads)
+        if records and _point_of(records[0]) == self.scroll_offset:
+            records = records[1:]
+        kept = records[: self.limit]
+        following = str(_point_of(kept[-1])) if len(records) > self.limit else None
         return Page(tuple(map(demonstration_of, kept)), following)
 
 
 def _point_of(payload: Mapping[str, Any] | None) -> uuid.UUID:
-    held = payload or {}
-    return point_id(held["id"], held.get(TENANT))
+    fields = payload or {}
+    return point_id(fields["id"], fields.get(TENANT))
 
 
 def _row(

@@ -1,8 +1,8 @@
 """The demonstration store on a Qdrant server, shared by several processes.
 
-The server looks at every vector of a small label space, so a search is exact there, and through a
-graph (HNSW) of a large one, which takes time logarithmic in the number of demonstrations and now
-and then misses a near one. It builds the graphs by itself, beside serving.
+The server searches a small label space exactly, and a large one through a graph (HNSW), in time
+logarithmic in the number of demonstrations; a graph search occasionally misses a near one. The
+server builds the graphs itself, in the background.
 """
 
 import asyncio
@@ -69,13 +69,13 @@ _ENCODER = "encoder"  # a key of the collection's metadata, as EDITION is
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much to ask of a server.
+    """Timeouts and limits of requests to a server.
 
     Attributes:
-        read_s: seconds that a search, a listing or a ping may take, the connection included.
-        write_s: seconds that a write, or making the collection, may take.
-        connections: REST connections at most, all kept alive.
-        exact_up_to: demonstrations up to which a label space has no graph. The server counts in
+        read_s: the most seconds for a search, a listing or a ping, including the connection.
+        write_s: the most seconds for a write, or for creating the collection.
+        connections: the most REST connections, all kept alive.
+        exact_up_to: the most demonstrations of a label space without a graph. The server counts in
             each of its segments, of which it keeps about as many as it has cores.
     """
 
@@ -95,14 +95,14 @@ async def open_server(
     grpc_port: int = 6334,
     limits: Limits = Limits(),
 ) -> "ServerStore":
-    """Connect to a collection; one that does not exist is made.
+    """Connect to a collection; create it if it does not exist.
 
     Args:
         url: of the REST interface, "https://qdrant.example:6333".
-        prefer_grpc: talk gRPC to `grpc_port` of the same host.
+        prefer_grpc: use gRPC, on `grpc_port` of the same host.
 
     Raises:
-        IndexMismatch: the collection was built with another encoder, or its metadata do not say.
+        IndexMismatch: the collection was built with another encoder, or its metadata name none.
         DemonstrationsUnavailable: the server does not answer, or refuses.
     """
     client = AsyncQdrantClient(
@@ -110,19 +110,19 @@ async def open_server(
         api_key=api_key,
         prefer_grpc=prefer_grpc,
         grpc_port=grpc_port,
-        # The client takes whole seconds only; the deadlines proper are kept in `_ask`.
+        # The client takes whole seconds only; `_ask` enforces the exact timeouts.
         timeout=math.ceil(max(limits.read_s, limits.write_s)),
-        # Its own choice for a server on this machine is a new connection for every request.
+        # By default the client opens a new connection per request to a server on this machine.
         limits=httpx.Limits(
             max_connections=limits.connections, max_keepalive_connections=limits.connections
         ),
-        check_compatibility=False,  # it would ask the server from a thread of its own
+        check_compatibility=False,  # the check would run on a thread of its own
     )
     try:
         return await open_collection(client, collection, encoder_identity, limits)
     except DemonstrationsUnavailable as error:
         await client.close()
-        address = httpx.URL(url).netloc.decode()  # without a user's name and password
+        address = httpx.URL(url).netloc.decode()  # without user name and password
         raise DemonstrationsUnavailable(f"{error} ({address}, {collection})") from error
     except BaseException:
         await client.close()
@@ -132,7 +132,7 @@ async def open_server(
 async def open_collection(
     client: AsyncQdrantClient, collection: str, encoder_identity: str, limits: Limits
 ) -> "ServerStore":
-    """Open a collection through a client that the store then owns; raises as `open_server` does."""
+    """Open a collection with a client that the store then owns; raises as `open_server` does."""
     store = ServerStore(client, collection, limits)
     await store.prepare(encoder_identity)
     return store
@@ -149,7 +149,7 @@ class ServerStore:
         self._failures = Failures(log, "the demonstration server")
 
     async def prepare(self, encoder_identity: str) -> None:
-        """Make the collection if there is none, and check who built it."""
+        """Create the collection if there is none, and check that this encoder built it."""
         if not await self._read(self._client.collection_exists(self._collection)):
             try:
                 await self._create(encoder_identity)
@@ -164,11 +164,11 @@ class ServerStore:
                 f"the encoder is {encoder_identity}; name another collection, or delete this one"
             )
         graphs = _graphs(self._limits.exact_up_to)
-        held = config.hnsw_config
-        # Not where it is so already: the server would begin its work again.
-        if held.model_copy(update=graphs.model_dump(exclude_none=True)) != held:
+        current = config.hnsw_config
+        # Only if it differs: an update makes the server optimize again.
+        if current.model_copy(update=graphs.model_dump(exclude_none=True)) != current:
             await self._write(self._client.update_collection(self._collection, hnsw_config=graphs))
-        # Before any point is written: graphs are made for the label spaces that are indexed.
+        # Before any point is written: graphs are built for indexed label spaces only.
         for field, index in _FIELDS.items():
             await self._write(
                 self._client.create_payload_index(self._collection, field, index, wait=True)
@@ -190,14 +190,14 @@ class ServerStore:
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
-        found = await self._nearest(vector, k, _examples(tenant, label_space))
-        return [match_of(point.payload, point.score) for point in found]
+        points = await self._nearest(vector, k, _examples(tenant, label_space))
+        return [match_of(point.payload, point.score) for point in points]
 
     async def corrections(
         self, vector: Vector, label_space: str, k: int, tenant: str
     ) -> list[CorrectionMatch]:
-        found = await self._nearest(vector, k, _within(label_space, tenant, CORRECTION))
-        return [correction_of(point.payload, point.score) for point in found]
+        points = await self._nearest(vector, k, _within(label_space, tenant, CORRECTION))
+        return [correction_of(point.payload, point.score) for point in points]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
         payloads = await self._payloads(points_of(demonstration_id, tenant))
@@ -206,18 +206,18 @@ class ServerStore:
     async def texts(
         self, demonstration_ids: Collection[str], tenant: str | None = None
     ) -> dict[str, str]:
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for points in looked_up(demonstration_ids, tenant):
-            found |= texts_of(await self._payloads(points))
-        return found
+            texts |= texts_of(await self._payloads(points))
+        return texts
 
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
         point = point_id(demonstration_id, tenant)
-        found = await self._payloads([point])
-        # Also where there was none: a replica that lags would answer so, and the text would stay.
+        payloads = await self._payloads([point])
+        # Even if there seems to be none: a lagging replica may say so, and the text would stay.
         selected = models.PointIdsList(points=[str(point)])
         await self._write(self._client.delete(self._collection, selected, wait=True))
-        found_of(found, demonstration_id)
+        found_of(payloads, demonstration_id)
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
         counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)
@@ -318,7 +318,7 @@ class ServerStore:
         return await self._ask(call, self._limits.write_s)
 
     async def _ask(self, call: Awaitable[T], timeout_s: float) -> T:
-        """A server's answer. The error names no address: clients of the service may see it."""
+        """The response of the server. Errors name no address: clients of the service see them."""
         trace = current_trace()
         try:
             async with asyncio.timeout(timeout_s):
@@ -333,7 +333,7 @@ class ServerStore:
         except _FROM_OUTSIDE as error:
             raise self._unavailable("the demonstration server does not answer", error) from error
         except Exception as error:
-            if self._closed:  # the client then raises whatever comes of it
+            if self._closed:  # a closed client may raise anything
                 raise DemonstrationsUnavailable("the demonstration index is closed") from error
             raise
         self._failures.worked()
@@ -344,8 +344,8 @@ class ServerStore:
         return DemonstrationsUnavailable(message)
 
 
-# What the client raises where the server, or the way to it, is at fault: errors of its own, of the
-# libraries that it talks with, of the connection, and of answers that are not what was asked for.
+# What the client raises if the server or the connection is at fault: errors of its own, of its HTTP
+# and gRPC libraries, of the connection, and of malformed responses.
 _FROM_OUTSIDE = (
     ApiException,
     QdrantException,
@@ -378,13 +378,15 @@ def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
 def _within(
     label_space: str | None, tenant: str | None = None, kind: str | None = None
 ) -> models.Filter:
-    """The label space, or all; whosever, or the tenant's own; of any kind, or of one."""
-    wanted = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
-    return models.Filter(must=[_is(f, value) for f, value in wanted.items() if value is not None])
+    """Match a label space, a tenant and a kind; None matches any."""
+    conditions = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
+    return models.Filter(
+        must=[_is(f, value) for f, value in conditions.items() if value is not None]
+    )
 
 
 def _seen(tenant: str | None, label_space: str | None) -> models.Filter:
-    """What is shared, and the tenant's own."""
+    """Match shared demonstrations and the tenant's own."""
     own = () if tenant is None else (_is(TENANT, tenant),)
     return models.Filter(
         must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
@@ -393,7 +395,7 @@ def _seen(tenant: str | None, label_space: str | None) -> models.Filter:
 
 
 def _examples(tenant: str | None, label_space: str) -> models.Filter:
-    """Of what is shared and of the tenant's own, what is no correction."""
+    """Match shared demonstrations and the tenant's own, except corrections."""
     seen = _seen(tenant, label_space)
     return seen.model_copy(update={"must_not": [_is(KIND, CORRECTION)]})
 

@@ -36,26 +36,26 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A flush moves the log's rows into the segments. It keeps all threads waiting for 30 to 100 ms on a
-# slow disk, syncing the log none, so a write syncs the log and only this many rows ask for a flush.
+# A flush moves the log's rows into the segments. It blocks all threads for 30 to 100 ms on a slow
+# disk, syncing the log blocks none. So each write syncs the log, and a flush waits for this many.
 FLUSH_AFTER = 4096
 
-# Rows that are copied at a time into a new shard, 3 ms: the library keeps all threads waiting.
+# Rows copied to a new shard in one step, 3 ms: the library blocks all threads.
 _ROWS_A_STEP = 64
 
 _CARD = "index.json"
 _SHARD = "shard"
-# The first one's, and those of copies; a folder of another name is none of ours to remove.
+# The names of the first shard and of copies; folders of other names are never removed.
 _NAME = re.compile(rf"{_SHARD}(-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What `index.json` says of the index.
+    """The content of `index.json`, the description of an index.
 
     Attributes:
         encoder: the identity of the encoder that built it.
-        edition: the edition that is completely loaded.
+        edition: the edition that is completely loaded; None before the first.
         shard: the folder of the shard; other ones are remnants.
         stale: whether the shard's files may hold rows that were deleted or replaced.
     """
@@ -67,7 +67,7 @@ class Card:
 
 
 def card_of(folder: Path, encoder_identity: str) -> Card | None:
-    """The card of an index that this encoder built; None: there is no index. Writes nothing.
+    """The card of an index that this encoder built; None if there is no index. Writes nothing.
 
     Raises:
         IndexMismatch: another encoder built it, or the card is missing or broken.
@@ -75,7 +75,7 @@ def card_of(folder: Path, encoder_identity: str) -> Card | None:
     path = folder / _CARD
     again = _again(folder)
     try:
-        # A card that does not say so is older than the word, and than any rewriting.
+        # A card without `stale` is older than the field, and its shard was never rewritten.
         card = Card(**{"stale": True, **json.loads(path.read_text(encoding="utf-8"))})
     except FileNotFoundError:
         if shards(folder):
@@ -91,15 +91,14 @@ def card_of(folder: Path, encoder_identity: str) -> Card | None:
 
 
 def check_shard(folder: Path, card: Card) -> None:
-    """See that the shard that the card names is there, or that none was made yet. Writes nothing.
+    """Check that the card's shard exists, or that none was made yet. Writes nothing.
 
     Raises:
-        IndexMismatch: it is not there, but was: the card tells of what it held, or there is
-            another one.
+        IndexMismatch: the shard is lost: the card names its edition, or there is another shard.
     """
-    found = shards(folder)
-    if folder / card.shard not in found and (found or card.edition is not None):
-        others = f"only {', '.join(each.name for each in found)}" if found else "no shard"
+    existing = shards(folder)
+    if folder / card.shard not in existing and (existing or card.edition is not None):
+        others = f"only {', '.join(path.name for path in existing)}" if existing else "no shard"
         raise IndexMismatch(
             f"{folder / _CARD} names {card.shard}, but {others} is there; put it back, or "
             f"{_again(folder)}"
@@ -107,22 +106,22 @@ def check_shard(folder: Path, card: Card) -> None:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The shards in a folder, those that the card does not name among them."""
+    """The shards in a folder, including those that the card does not name."""
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def read_card(folder: Path, encoder_identity: str) -> Card:
-    """The card of an index, as `card_of`; that of a new one is written."""
+    """The card of an index, as `card_of`; for a new index it is written."""
     card = card_of(folder, encoder_identity)
     if card is None:
         card = Card(encoder_identity)
-        # Before the shard is made, so that there is never a shard without it.
+        # Before the shard is made, so that no shard is ever without a card.
         write_card(folder, card)
     return card
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Replace the card in one step, on the disk when this returns."""
+    """Replace the card atomically; it is on the disk when this returns."""
     new = folder / f"{_CARD}.new"
     with new.open("w", encoding="utf-8") as file:
         json.dump(asdict(card), file)
@@ -133,33 +132,33 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk."""
-    opened = os.open(path, os.O_RDONLY)
+    """Sync a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def library(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make one call of Qdrant's library.
+    """Call Qdrant's library.
 
     Raises:
-        DemonstrationsUnavailable: the library failed. What is wrong with the call itself, a
-            TypeError say, is raised as it is.
+        DemonstrationsUnavailable: the library failed. An error in the call itself, such as a
+            TypeError, is raised unchanged.
     """
     try:
         return call(*args, **kwargs)
     except BaseException as error:
-        # It has no error class of its own: it raises plain Exception, or, should it panic, one that
-        # is not even that and has no name to be caught by.
+        # The library has no error class of its own: it raises plain Exception or, if it panics, a
+        # BaseException whose class cannot be imported.
         if type(error) is Exception or type(error).__name__ == "PanicException":
             raise DemonstrationsUnavailable("the demonstration index does not answer") from error
         raise
 
 
 def sync_files(shard: Path) -> None:
-    """Have all of a closed shard on the disk."""
+    """Sync all of a closed shard to the disk."""
     for path in shard.rglob("*"):
         if path.is_file():
             sync(path)
@@ -167,19 +166,19 @@ def sync_files(shard: Path) -> None:
 
 
 def sync_folders(shard: Path) -> None:
-    """Have the names of a shard's files on the disk."""
+    """Sync the names of a shard's files to the disk."""
     for path in (shard, *shard.rglob("*")):
         if path.is_dir():
             sync(path)
 
 
 def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
-    """Load the shard that the card names, made first where there is none.
+    """Load the shard that the card names; create it if there is none.
 
-    Remnants of a process that was killed are deleted.
+    Remnants of a killed process are deleted.
 
     Args:
-        exact_up_to: vectors of a label space up to which it has no graph.
+        exact_up_to: the most vectors of a label space without a graph.
 
     Raises:
         IndexMismatch: as `check_shard`.
@@ -188,12 +187,12 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
     check_shard(folder, card)
     remove_others(folder, card)
     if not path.exists():
-        new = folder / f"{_SHARD}.new"  # it gets its name when it is complete
-        shutil.rmtree(new, ignore_errors=True)  # of a process that was killed here
+        new = folder / f"{_SHARD}.new"  # renamed when it is complete
+        shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed here
         new.mkdir()
-        made = library(qdrant.EdgeShard.create, str(new), _config(exact_up_to))
-        library(made.flush)
-        library(made.close)
+        created = library(qdrant.EdgeShard.create, str(new), _config(exact_up_to))
+        library(created.flush)
+        library(created.close)
         new.rename(path)
     shard = library(qdrant.EdgeShard.load, str(path), _config(exact_up_to))
     _index_fields(shard)
@@ -201,31 +200,31 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
 
 
 def check_room(folder: Path) -> None:
-    """Refuse to write where the disk is almost full.
+    """Refuse to write when the disk is almost full.
 
-    The library writes to files that are mapped into memory and have no room on the disk of their
-    own: where there is none when a page is first written, the kernel kills the process.
+    The library writes to memory-mapped files whose disk space is not reserved: if none is left when
+    a page is first written, the kernel kills the process.
 
     Raises:
-        DemonstrationsUnavailable: there is too little room.
+        DemonstrationsUnavailable: there is too little disk space.
     """
     if shutil.disk_usage(folder).free < ROOM_BYTES:
         raise DemonstrationsUnavailable("the disk has no room for more demonstrations")
 
 
 def new_path(folder: Path) -> Path:
-    """Where a shard may be made that is to take the place of the one that the card names."""
+    """A new path for a shard that is to replace the card's."""
     return folder / f"{_SHARD}-{uuid.uuid4()}"
 
 
 def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterator[None]:
-    """Fill a new shard with the rows that another one has, some at each step; then it is closed.
+    """Copy a shard's rows to a new one, some at each step; then close it.
 
-    What is deleted is in none of its files, as it is in those of the source, whose log is kept for
-    long, and in a copy of them. Rows that are written to the source meanwhile may be missing.
+    Deleted rows remain in the source's files, whose log is kept for long, and in a copy of these,
+    but not in the new shard's. Rows that are written to the source meanwhile may be missing.
 
     Raises:
-        DemonstrationsUnavailable: there is no room, or the library failed.
+        DemonstrationsUnavailable: there is too little disk space, or the library failed.
     """
     check_room(target.parent)
     target.mkdir()
@@ -234,13 +233,13 @@ def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterato
     try:
         _index_fields(shard)
         while True:
-            wanted = qdrant.ScrollRequest(
+            request = qdrant.ScrollRequest(
                 offset=offset, limit=_ROWS_A_STEP, with_payload=True, with_vector=True
             )
-            records, offset = library(source.scroll, wanted)
+            records, offset = library(source.scroll, request)
             points = [
-                qdrant.Point(each.id, cast(list[float], each.vector), each.payload)
-                for each in records
+                qdrant.Point(record.id, cast(list[float], record.vector), record.payload)
+                for record in records
             ]
             check_room(target.parent)
             library(shard.update, qdrant.UpdateOperation.upsert_points(points))
@@ -257,25 +256,25 @@ def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterato
 
 
 def remove(shard: Path) -> None:
-    """Delete a shard's files; the log says so where some are left."""
-    for _ in range(2):  # the library may make one more file for its log while this goes on
+    """Delete a shard's files; log a warning if some are left."""
+    for _ in range(2):  # the library may add a file to its log meanwhile
         shutil.rmtree(shard, ignore_errors=True)
     if shard.exists():
-        log.warning("%s is of no use and cannot be deleted", shard)
+        log.warning("%s is no longer used and cannot be deleted", shard)
 
 
 def remove_others(folder: Path, card: Card) -> None:
-    """Delete what is left of shards that the card does not name."""
+    """Delete the shards that the card does not name."""
     for path in shards(folder):
         if path.name != card.shard:
             remove(path)
 
 
 def copy_shard(shard: Path, copy: Path) -> None:
-    """Copy a shard that is open, flushed and not written meanwhile; the copy is on the disk."""
+    """Copy a shard that is open, flushed and not written meanwhile; sync the copy to the disk."""
 
     def copy_file(source: str, target: str) -> None:
-        # The library makes its log's next file in the background, renames it, and needs it not.
+        # The library creates and renames its log's next file in the background; it is not needed.
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(source, target)
             sync(Path(target))
@@ -283,13 +282,13 @@ def copy_shard(shard: Path, copy: Path) -> None:
     try:
         shutil.copytree(shard, copy, copy_function=copy_file)
         sync_folders(copy)
-    except BaseException:  # the disk is full, as a rule, and must not stay so
+    except BaseException:  # usually the disk is full, and must not stay so
         shutil.rmtree(copy, ignore_errors=True)
         raise
 
 
 def _index_fields(shard: qdrant.EdgeShard) -> None:
-    """Index the fields that are searched by; does nothing where there are these very indices."""
+    """Index the fields that filters use; existing indexes are unchanged."""
     for field, index in _FIELDS.items():
         library(shard.update, qdrant.UpdateOperation.create_field_index(field, index))
 
@@ -298,8 +297,8 @@ def _again(folder: Path) -> str:
     return f"delete {folder} to build it again"
 
 
-# Each label space has graphs of its own. One graph for all, searched by label space, found 0.91 of
-# the nearest four where half of 50,000 demonstrations were of the label space.
+# Each label space has graphs of its own. One graph for all, filtered by label space, has a recall
+# of 0.91 for the nearest four, with half of 50,000 demonstrations in the label space.
 _FIELDS = {
     LABEL_SPACE: qdrant.KeywordIndexParams(is_tenant=True),
     EDITION: qdrant.KeywordIndexParams(enable_hnsw=False),
@@ -317,7 +316,7 @@ def _config(exact_up_to: int) -> qdrant.EdgeConfig:
             ef_construct=CANDIDATES_OF_A_BUILD,
             full_scan_threshold=kilobytes(exact_up_to),
         ),
-        # One byte a number: graphs are built and searched on these in half the time.
+        # One byte a number halves the time to build and search graphs.
         quantization_config=qdrant.ScalarQuantizationConfig(
             qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned
         ),

@@ -10,7 +10,7 @@ from service.demonstrations.encoder import Vector, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A demonstration found by its nearness.
+    """A demonstration that a search returned.
 
     Attributes:
         similarity: cosine of the angle between the two vectors, -1 to 1.
@@ -22,11 +22,12 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A demonstration made of what a person said of an utterance, with where it was said.
+    """A demonstration made from a person's correction of an utterance, with its context.
 
     Attributes:
-        context: of the lines before the utterance, length 1; None where it begins its dialogue.
-        said_at: when the person said it, in seconds since 1970.
+        context: the vector, of length 1, of the lines before the utterance; None if it begins its
+            dialogue.
+        said_at: the time of the correction, in seconds since 1970.
     """
 
     demonstration: Demonstration
@@ -36,7 +37,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class CorrectionMatch:
-    """A correction found by its nearness; `similarity` as in `Match`."""
+    """A correction that a search returned; `similarity` as in `Match`."""
 
     correction: Correction
     similarity: float
@@ -48,10 +49,10 @@ class CorrectionMatch:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a listing.
+    """One page of a listing.
 
     Attributes:
-        next: what to ask the next page with, as `after`; None on the last page.
+        next: the next page's `after`; None on the last page.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -59,21 +60,20 @@ class Page:
 
 
 class IndexMismatch(Exception):
-    """An index cannot be used with this encoder: another one built it, or nobody knows which."""
+    """An index cannot be used with this encoder: another one built it, or it is unknown which."""
 
 
 class DemonstrationStore(Protocol):
     """Demonstrations by the cosine similarity of their vectors.
 
-    A method raises DemonstrationsUnavailable when the store does not answer, never a client
-    library's own error. What has been written when a method returns outlives the process.
+    A method raises DemonstrationsUnavailable if the store does not answer, never a client library's
+    own error. When a method returns, its writes are durable.
 
-    The demonstrations that ship with the service come in editions. A store knows which of its
-    demonstrations are of which edition, so that a new edition replaces the one before and leaves
-    alone what people added.
+    The demonstrations that ship with the service come in editions. A store records the edition of
+    each, so that a new edition replaces the previous one and keeps what people added.
 
-    What people add belongs to their tenant: nobody else finds it, and its id is the tenant's own.
-    The shipped ones, and any other without a tenant, are shared: every tenant finds them.
+    A demonstration that people add belongs to their tenant: nobody else finds it, and its id is the
+    tenant's own. Shipped ones, and any other without a tenant, are shared: every tenant finds them.
     """
 
     async def add(
@@ -83,16 +83,16 @@ class DemonstrationStore(Protocol):
         edition: str | None = None,
         tenant: str | None = None,
     ) -> None:
-        """Write demonstrations, replacing the tenant's with the same ids; of equal ids the last
+        """Write demonstrations, replacing the tenant's with the same ids; the last of equal ids
         counts.
 
         Args:
-            vectors: shape (n, 384), one row a demonstration.
-            edition: the edition that they are of; None for what people add.
-            tenant: whose they are; None: shared.
+            vectors: shape (n, 384), one row per demonstration.
+            edition: their edition; None for what people add.
+            tenant: their owner; None: shared.
 
         Raises:
-            ValueError: another shape, or a number that is not finite.
+            ValueError: `vectors` has another shape, or a number is not finite.
         """
 
     async def add_correction(self, correction: Correction, vector: Vector, tenant: str) -> None:
@@ -105,31 +105,30 @@ class DemonstrationStore(Protocol):
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
-        """The k examples of a label space nearest to a vector, best first; no correction is one.
+        """The k examples of a label space nearest to a vector, best first, without corrections.
 
-        Among those that are shared, and the tenant's own if one is named.
-
-        Equals have no order. There are fewer than k where the label space has fewer.
+        Searches the shared ones, and the tenant's own if `tenant` is set. The order of equals is
+        undefined. There are fewer than k if the label space has fewer.
 
         Args:
             vector: shape (384,).
             k: at least 1.
 
         Raises:
-            ValueError: another shape, a number that is not finite, or k < 1.
+            ValueError: `vector` has another shape, a number is not finite, or k < 1.
         """
 
     async def corrections(
         self, vector: Vector, label_space: str, k: int, tenant: str
     ) -> list[CorrectionMatch]:
-        """The k corrections of a tenant's in a label space nearest to a vector, best first.
+        """The tenant's k corrections in a label space nearest to a vector, best first.
 
         Raises:
             ValueError: as `nearest`.
         """
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
-        """One demonstration: the tenant's own with this id, or else the shared one.
+        """The tenant's own demonstration with this id, or else the shared one.
 
         Raises:
             DemonstrationNotFound: there is none with this id.
@@ -138,36 +137,36 @@ class DemonstrationStore(Protocol):
     async def texts(
         self, demonstration_ids: Collection[str], tenant: str | None = None
     ) -> dict[str, str]:
-        """The texts of demonstrations by their ids, each as `get` finds it; of those that exist."""
+        """The texts of the demonstrations that exist, by id, each as `get` returns it."""
 
     async def delete(self, demonstration_id: str, tenant: str | None = None) -> None:
-        """Delete one of the tenant's own demonstrations; where none is named, a shared one.
+        """Delete one of the tenant's own demonstrations; without a tenant, a shared one.
 
         Raises:
             DemonstrationNotFound: there is none with this id.
         """
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
-        """How many demonstrations a label space has, or all of them.
+        """The number of demonstrations in a label space, or in all.
 
         Args:
-            tenant: counts its own alone; None: whosever they are.
+            tenant: counts only its own; None: counts all, whoever owns them.
         """
 
     async def count_corrections(self, label_space: str, tenant: str) -> int:
-        """How many corrections a tenant has in a label space."""
+        """The number of a tenant's corrections in a label space."""
 
     async def edition(self) -> str | None:
         """The edition that is completely loaded; None before the first."""
 
     async def finish_edition(self, edition: str) -> None:
-        """Declare an edition completely loaded and delete what is left of other editions."""
+        """Mark an edition as completely loaded, and delete the rest of other editions."""
 
     async def ping(self) -> None:
         """Return if the store answers."""
 
     async def close(self) -> None:
-        """Release what the store holds; it is of no use afterwards."""
+        """Release the store's resources; it cannot be used afterwards."""
 
     async def list(
         self,
@@ -176,16 +175,15 @@ class DemonstrationStore(Protocol):
         after: str | None = None,
         tenant: str | None = None,
     ) -> Page:
-        """One page of the demonstrations, in an arbitrary order that stays the same.
+        """One page of the demonstrations, in an arbitrary but stable order.
 
-        Of those that are shared, and of the tenant's own if one is named.
-
-        Each demonstration that is there from the first page to the last is on exactly one.
+        Lists the shared ones, and the tenant's own if `tenant` is set. A demonstration that exists
+        from the first page to the last is on exactly one of them.
 
         Args:
             limit: at least 1.
-            after: the `next` of the page before; None for the first page.
+            after: the `next` of the previous page; None for the first page.
 
         Raises:
-            ValueError: limit < 1, or `after` is no page's `next`.
+            ValueError: limit < 1, or `after` is not a page's `next`.
         """

@@ -1,1 +1,1 @@
-"""What operators see of a running service."""
+"""Logs, metrics and traces for operators of the service."""

@@ -1,4 +1,4 @@
-"""Ids of request and dialogue in the log, without names."""
+"""Ids of request and dialogue for the log, without names."""
 
 import hashlib
 import secrets
@@ -11,18 +11,18 @@ from pydantic import SecretStr
 
 from service.tracing.context import current_trace
 
-_DIGITS = 16  # hexadecimal ones of a dialogue's hash
+_DIGITS = 16  # hexadecimal digits of a dialogue's hash
 
-# An ASGI scope: the router leaves the path's parameters there after the context was made.
+# An ASGI scope: the router adds the path's parameters to it after the context was made.
 _scope: ContextVar[Mapping[str, Any] | None] = ContextVar("_scope", default=None)
 
 
 @contextmanager
 def about(scope: Mapping[str, Any]) -> Iterator[None]:
-    """Have what is logged in the block, and in the tasks that it starts, be about a request.
+    """Relate log records of the block, and of the tasks that it starts, to a request.
 
     Args:
-        scope: the request's, of ASGI.
+        scope: the request's ASGI scope.
     """
     token = _scope.set(scope)
     try:
@@ -32,53 +32,53 @@ def about(scope: Mapping[str, Any]) -> Iterator[None]:
 
 
 def request_id() -> str | None:
-    """Of the request that is being answered; None: there is none, as in a job."""
+    """The id of the current request; None if there is none, as in a job."""
     scope = _scope.get()
     return None if scope is None else str(scope["state"]["request_id"])
 
 
-def is_first(what: str) -> bool:
-    """Whether the request that is being answered comes to this for the first time."""
+def is_first(event: str) -> bool:
+    """Whether the current request reports this event for the first time."""
     scope = _scope.get()
     if scope is None:
         return True
-    before: set[str] = scope["state"].setdefault("come_to", set())
-    is_new = what not in before
-    before.add(what)
+    seen: set[str] = scope["state"].setdefault("come_to", set())
+    is_new = event not in seen
+    seen.add(event)
     return is_new
 
 
 class Correlation:
-    """The ids by which lines of logs, and spans, are put together."""
+    """The ids that correlate log lines and spans."""
 
     def __init__(self, key: SecretStr | None) -> None:
-        """Hash dialogues with a key: their names may be few enough to try them all.
+        """Hash dialogue ids with a key: there may be few enough of them to try all.
 
         Args:
-            key: the same for processes whose logs are to agree; None: a random one.
+            key: the same for all processes whose logs must agree; None: a random one.
         """
-        given = secrets.token_bytes() if key is None else key.get_secret_value().encode()
-        self._key = hashlib.sha256(given).digest()
+        secret = secrets.token_bytes() if key is None else key.get_secret_value().encode()
+        self._key = hashlib.sha256(secret).digest()
 
     def request_ids(self) -> dict[str, str]:
-        """Of the request that is being answered: `request_id`, and `dialogue` where it has one."""
+        """The ids of the current request: `request_id`, and `dialogue` if it has one."""
         scope = _scope.get()
         if scope is None:
             return {}
         state = scope["state"]
-        found = {"request_id": state["request_id"]}
+        ids = {"request_id": state["request_id"]}
         dialogue_id = scope.get("path_params", {}).get("dialogue_id")
         if dialogue_id is not None and "caller" in state:
-            found["dialogue"] = self._hash(state["caller"].tenant, dialogue_id)
-        return found
+            ids["dialogue"] = self._hash(state["caller"].tenant, dialogue_id)
+        return ids
 
     def ids(self) -> dict[str, str]:
-        """The same with `trace_id` and `span_id`, where it is traced."""
-        found, trace = self.request_ids(), current_trace()
+        """As `request_ids`, with `trace_id` and `span_id` if the request is traced."""
+        ids, trace = self.request_ids(), current_trace()
         if trace is not None:
-            found |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
-        return found
+            ids |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
+        return ids
 
     def _hash(self, tenant: str, dialogue_id: str) -> str:
-        named = f"{len(tenant)}:{tenant}{dialogue_id}".encode()
-        return hashlib.blake2b(named, key=self._key, digest_size=_DIGITS // 2).hexdigest()
+        content = f"{len(tenant)}:{tenant}{dialogue_id}".encode()
+        return hashlib.blake2b(content, key=self._key, digest_size=_DIGITS // 2).hexdigest()

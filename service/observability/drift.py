@@ -1,15 +1,15 @@
-"""Drift: how far recent predictions are from those that a bundle expects."""
+"""Drift: the distance of recent predictions from those that a bundle expects."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
 
 WINDOW = 1000
-# With seven labels and so many predictions, chance alone makes a distance of about 0.06.
+# With seven labels and this many predictions, chance alone makes a distance of about 0.06.
 LEAST = 200
 
 
 class LabelDrift:
-    """Compares the last `WINDOW` predictions of one label space with what was expected of them."""
+    """Compares the last `WINDOW` predictions in one label space with the expected shares."""
 
     def __init__(self, expected: Mapping[str, float]) -> None:
         """Begin without predictions.
@@ -22,7 +22,7 @@ class LabelDrift:
         self._counts: Counter[str] = Counter()
 
     def count(self, label: str) -> int:
-        """Take note of one predicted label; how many count by now."""
+        """Add one predicted label; return the number of predictions in the window."""
         if len(self._last) == WINDOW:
             self._counts[self._last[0]] -= 1
         self._last.append(label)
@@ -30,12 +30,12 @@ class LabelDrift:
         return len(self._last)
 
     def distance(self) -> float:
-        """The total variation distance, from 0, as expected, to 1, nothing in common.
+        """The total variation distance, from 0 (as expected) to 1 (disjoint).
 
         Raises:
-            ZeroDivisionError: nothing was counted.
+            ZeroDivisionError: there are no predictions.
         """
-        made = len(self._last)
+        count = len(self._last)
         return 0.5 * sum(
-            abs(self._counts[label] / made - share) for label, share in self._expected.items()
+            abs(self._counts[label] / count - share) for label, share in self._expected.items()
         )

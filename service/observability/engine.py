@@ -9,7 +9,7 @@ from service.observability.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class CountedEngine:
-    """Passes everything on to another engine and counts the tokens that it answers for."""
+    """Passes everything on to another engine, and counts the prompt tokens that it reads."""
 
     engine: LabelEngine
     metrics: Metrics

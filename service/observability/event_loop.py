@@ -7,7 +7,7 @@ _EVERY_S = 0.02
 
 
 class LoopLag:
-    """Measures, fifty times a second, how much later than planned the event loop goes on.
+    """Measures, fifty times a second, how late the event loop resumes.
 
     Attributes:
         last_s: the last lag, in seconds.
@@ -18,7 +18,7 @@ class LoopLag:
         self.last_s = 0.0
 
     async def watch(self) -> None:
-        """Keep measuring."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _EVERY_S

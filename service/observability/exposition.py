@@ -17,7 +17,7 @@ _END = b"# EOF\n"
 
 @dataclass(frozen=True, slots=True)
 class _Family(Collector):
-    """One family as a collector, which is what the library writes out."""
+    """One family as a collector, which the library's encoders expect."""
 
     family: Metric
 
@@ -26,16 +26,16 @@ class _Family(Collector):
 
 
 async def exposition(accept: str, *registries: CollectorRegistry) -> tuple[bytes, str]:
-    """Everything in some registries, and its media type.
+    """The metrics of all registries, encoded, and their media type.
 
-    A family at a time, so that others are answered in between: all of it takes ten milliseconds.
+    One family at a time, so that other requests run in between: in all it takes ten milliseconds.
 
     Args:
-        accept: the request's header.
+        accept: the request's `Accept` header.
     """
     encode, media_type = choose_encoder(accept)
     if media_type.startswith(_OPENMETRICS):
-        # The library's choice for a Prometheus before 3 makes `vllm:x` into `vllm_x`.
+        # For a Prometheus before 3 the library's default turns `vllm:x` into `vllm_x`.
         encode = partial(openmetrics.generate_latest, escaping=openmetrics.ALLOWUTF8)
         media_type = openmetrics.CONTENT_TYPE_LATEST
     parts = []

@@ -1,8 +1,7 @@
-"""Logging, without the words of users and without keys.
+"""Logging, without users' texts and without keys.
 
-Our own messages name no such thing. An error that nobody foresaw may hold anything in its message,
-so at the usual levels the log has its type and where it was raised, and no more; at `debug`, which
-is for development, it has all of it.
+Our own messages contain neither. An unexpected error may hold anything in its message, so the log
+has only its type and traceback; at `debug`, which is for development, it has the message too.
 """
 
 import asyncio
@@ -20,14 +19,14 @@ from service.observability.correlation import Correlation
 log = logging.getLogger(__name__)
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# Libraries speak of every request and download at info.
+# Libraries that log every request and download at info.
 _LOUD = ("httpx", "sentence_transformers", "alembic", "transformers", "vllm")
 
 
 class LineFormatter(logging.Formatter):
-    """Keeps messages on one line: a client's words in them cannot look like another one's.
+    """Keeps messages on one line, so that a client's text in one cannot forge another.
 
-    Nor do they move a terminal's cursor. What errors hold has lines of its own.
+    Nor can it move a terminal's cursor. Errors are on lines of their own.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
@@ -35,35 +34,35 @@ class LineFormatter(logging.Formatter):
 
 
 class DiscreetFormatter(LineFormatter):
-    """Leaves out what errors say; their types, their causes and the lines of code are enough."""
+    """Omits the messages of errors; keeps their types, causes and tracebacks."""
 
     def formatException(  # noqa: N802
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
     ) -> str:
-        return "" if ei[1] is None else "".join(_told(ei[1], set())).rstrip("\n")
+        return "" if ei[1] is None else "".join(_trace_of(ei[1], set())).rstrip("\n")
 
     def format(self, record: logging.LogRecord) -> str:
-        # Another handler may have left the whole error there.
+        # Another handler may have cached the whole error there.
         record.exc_text = None
-        told = super().format(record)
+        text = super().format(record)
         record.exc_text = None
-        return told
+        return text
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record, with the ids of the request that it is about.
+    """A line of JSON for each record, with the ids of its request.
 
-    Members: `time` (RFC 3339, UTC), `level`, `logger`, `message`, where there is one `error`, and
-    what `Correlation.ids` has.
+    Members: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `error` if there is one, and
+    those of `Correlation.ids`.
     """
 
     def __init__(self, correlation: Correlation, errors: logging.Formatter) -> None:
         """Format records.
 
         Args:
-            errors: says of errors what is to be said.
+            errors: formats errors.
         """
         super().__init__()
         self._correlation = correlation
@@ -83,10 +82,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to(stream: TextIO, level: str, correlation: Correlation | None = None) -> logging.Handler:
-    """Log to a stream; at `debug`, errors say all they have to say.
+    """Log to a stream; at `debug`, errors include their messages.
 
     Args:
-        correlation: where lines are to be JSON.
+        correlation: makes lines JSON, with its ids; None: lines are text.
     """
     text = (LineFormatter if level == "debug" else DiscreetFormatter)(_FORMAT)
     handler = logging.StreamHandler(stream)
@@ -106,7 +105,7 @@ def _on_one_line(text: str) -> str:
 
 
 def log_lost_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the loop log errors that nobody waits for as errors: its own words repeat theirs."""
+    """Log errors that nobody awaits by type and traceback: the loop's own handler quotes them."""
     loop.set_exception_handler(_log_lost_error)
 
 
@@ -114,13 +113,13 @@ def _log_lost_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
     log.error("nobody waited for this: %s", context["message"], exc_info=context.get("exception"))
 
 
-def _told(error: BaseException, seen: set[int]) -> Iterator[str]:
+def _trace_of(error: BaseException, seen: set[int]) -> Iterator[str]:
     if id(error) in seen:
         return
     seen.add(id(error))
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None:
-        yield from _told(before, seen)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from _trace_of(cause, seen)
         yield "\nthen, because of it or meanwhile:\n\n"
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
@@ -128,4 +127,4 @@ def _told(error: BaseException, seen: set[int]) -> Iterator[str]:
     kind = type(error)
     yield f"{kind.__module__}.{kind.__qualname__}\n"
     if isinstance(error, BaseExceptionGroup):
-        yield from chain.from_iterable(_told(each, seen) for each in error.exceptions)
+        yield from chain.from_iterable(_trace_of(member, seen) for member in error.exceptions)

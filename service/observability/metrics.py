@@ -1,7 +1,7 @@
-"""The metrics that the service exports to Prometheus.
+"""The metrics that the service exports to Prometheus, `erc_*`.
 
-One family, `erc_*`. No label takes a value that clients choose, and a label whose values are known
-has all of them from the start, at zero: a rate then sees the first event too.
+No label takes a value that clients choose, and a label with known values has all of them from the
+start, at zero, so that a rate includes the first event.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ _CONFIDENCE_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 _MASS_BUCKETS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
 _SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
-# In place of the names of label spaces and labels that tenants have made.
+# Replaces the names of tenants' own label spaces and labels.
 _OWN = "own"
 
 _OUTCOMES = {True: "confirmed", False: "changed"}
@@ -48,10 +48,10 @@ _VERDICTS = {True: "agreed", False: "disagreed"}
 
 
 class Metrics:
-    """The numbers of one service, in a registry of their own; what each is, its help says."""
+    """The metrics of one service, in a registry of their own; each has a help text."""
 
     def __init__(self) -> None:
-        # A series beside each one, saying when it began, is read by nobody.
+        # Nobody reads the `_created` series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
@@ -63,48 +63,48 @@ class Metrics:
         )
         self.request_seconds = histogram(
             "erc_request_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "Seconds from a request's head to the end of its response.",
             ("route",),
             buckets=_REQUEST_BUCKETS,
         )
         self.requests_in_flight = gauge(
             "erc_requests_in_flight",
-            "Requests that were admitted and are not answered yet.",
+            "Admitted requests without a complete response yet.",
             ("priority",),
         )
         self.requests_limit = gauge(
-            "erc_requests_limit", "Requests that may be in flight.", ("priority",)
+            "erc_requests_limit", "Limit of requests in flight.", ("priority",)
         )
         self.utterances_in_flight = gauge(
             "erc_utterances_in_flight",
-            "Utterances that have a place in the encoder and the engine.",
+            "Utterances that hold a place in the encoder and the engine.",
             ("priority",),
         )
         self.utterances_limit = gauge(
             "erc_utterances_limit",
-            "Places that utterances may have; those of batches are among the others.",
+            "Limit of utterances in flight; batches' places are among the interactive ones.",
             ("priority",),
         )
         self.queue_length = gauge(
             "erc_queue_length",
-            "Utterances that wait for a place in the encoder and the engine.",
+            "Utterances waiting for a place in the encoder and the engine.",
             ("priority",),
         )
         self.queue_limit = gauge(
-            "erc_queue_limit", "Utterances of conversations that may wait for a place."
+            "erc_queue_limit", "Limit of conversations' utterances waiting for a place."
         )
-        self.open_streams = gauge("erc_open_streams", "Streams of events that somebody reads.")
+        self.open_streams = gauge("erc_open_streams", "Open event streams.")
         self.rejections = counter(
             "erc_rejections",
-            "Requests refused for lack of room, time or rights, or given up, by reason.",
+            "Requests rejected for lack of capacity, time or rights, or abandoned, by reason.",
             ("reason",),
         )
         self.problems = counter(
-            "erc_problems", "Requests answered with a problem document, by its type.", ("type",)
+            "erc_problems", "Requests answered with a problem document, by type.", ("type",)
         )
         self.dialogue_problems = counter(
             "erc_dialogue_problems",
-            "Dialogues of batches and jobs that were answered with a problem, by its type.",
+            "Dialogues of batches and jobs answered with a problem, by type.",
             ("type",),
         )
         self.stage_seconds = histogram(
@@ -116,31 +116,31 @@ class Metrics:
 
         self.event_loop_lag = histogram(
             "erc_event_loop_lag_seconds",
-            "How much later than planned the event loop goes on, fifty times a second.",
+            "Delay of the event loop, sampled fifty times a second.",
             buckets=_LAG_BUCKETS,
         )
         self.engine_silent_seconds = gauge(
             "erc_engine_silent_seconds",
-            "Seconds that the label engine has been asked without an answer to anybody.",
+            "Seconds that the label engine has had requests without answering any.",
         )
         self.demonstrations_breaker = gauge(
             "erc_demonstrations_breaker",
-            "0: demonstrations are asked for; 1: one answer tries; 2: they are left alone.",
+            "State of the circuit breaker around retrieval: 0 closed, 1 trying, 2 open.",
         )
         self.jobs = gauge(
-            "erc_jobs", "Jobs in the database, which all processes share.", ("state",)
+            "erc_jobs", "Jobs in the database, of all processes, by state.", ("state",)
         )
         self.dialogues_open = gauge(
             "erc_dialogues_open",
-            "Dialogues written to within 5 minutes, in the database that all processes share.",
+            "Dialogues in the database, of all processes, written to in the last 5 minutes.",
         )
         self.deliveries_pending = gauge(
             "erc_deliveries_pending",
-            "Corrections that the demonstrations have not been told yet, of all processes.",
+            "Corrections not yet delivered to the demonstration store, of all processes.",
         )
 
         self.prompt_tokens = counter(
-            "erc_prompt_tokens", "Tokens of the prompts given to the label engine."
+            "erc_prompt_tokens", "Tokens of prompts read by the label engine."
         )
         self.cached_tokens = counter(
             "erc_cached_tokens", "Prompt tokens that came from the prefix cache."
@@ -153,7 +153,7 @@ class Metrics:
         )
         self.forecasts = counter(
             "erc_forecasts",
-            "Forecasts answered, by predicted label; they are not among the predictions.",
+            "Forecasts answered, by predicted label; not counted as predictions.",
             ("label_space", "label"),
         )
         self.prediction_confidence = histogram(
@@ -164,7 +164,7 @@ class Metrics:
         )
         self.prediction_label_mass = histogram(
             "erc_prediction_label_mass",
-            "Share of the vocabulary's probability that goes to the labels.",
+            "Probability of all labels together under the model's whole vocabulary.",
             ("label_space",),
             buckets=_MASS_BUCKETS,
         )
@@ -176,29 +176,29 @@ class Metrics:
         )
         self.votes = counter(
             "erc_votes",
-            "Utterances in whose answer corrections of like ones had a say, and whether it is "
-            "another label than the model's.",
+            "Utterances whose answer was mixed with corrections of similar ones, by whether that "
+            "confirmed or changed the model's label.",
             ("label_space", "outcome"),
         )
         self.degraded = counter(
             "erc_degraded",
-            "Utterances answered without a part that did not answer, or (part: language) in a "
-            "language that the bundle was not trained on.",
+            "Utterances answered without an unavailable part, or (part: language) in a language "
+            "that the bundle was not trained on.",
             ("part",),
         )
         self.truncated = counter(
             "erc_truncated",
-            "Utterances, and those that forecasts go by, of which the model read only the end.",
+            "Utterances, and last utterances of forecasts, of which the model read only the end.",
         )
         self.corrections = counter(
             "erc_corrections",
-            "What people said of predictions, by predicted label and whether it is theirs.",
+            "People's labels of predicted utterances, by predicted label and whether they agree.",
             ("label_space", "label", "verdict"),
         )
         self.label_drift = gauge(
             "erc_label_drift",
-            f"Total variation distance of this process's last {WINDOW} predicted labels from those "
-            f"that the bundle expects; from the {LEAST}th on.",
+            f"Total variation distance of this process's last {WINDOW} predicted labels from the "
+            f"bundle's expected shares; from the {LEAST}th prediction on.",
             ("label_space",),
         )
         self.expected_label_share = gauge(
@@ -209,12 +209,12 @@ class Metrics:
 
         self.bundle_info = gauge(
             "erc_bundle_info",
-            "1 for the model bundle that is served.",
+            "1 for the served model bundle.",
             ("name", "version", "template"),
         )
         self.build_info = gauge(
             "erc_build_info",
-            "1 for the service's version, and what vLLM computes in.",
+            "1 for the service's version and vLLM's compute type.",
             ("version", "dtype"),
         )
 
@@ -227,65 +227,69 @@ class Metrics:
         for stage in Stage:
             self.stage_seconds.labels(stage)
 
-    def count_prediction(self, found: RecognitionDocument) -> None:
+    def count_prediction(self, answer: RecognitionDocument) -> None:
         """Count one answered utterance."""
-        emotion = found["emotion"]
+        emotion = answer["emotion"]
         space, label = self._counted_as(emotion["label_space"], emotion["label"])
         self.predictions.labels(space, label).inc()
         self.prediction_confidence.labels(space).observe(emotion["confidence"])
         self.prediction_label_mass.labels(space).observe(emotion["label_mass"])
-        shown = [each["similarity"] for each in found["demonstrations"] if each["shown"]]
-        if shown:
-            self.demonstration_similarity.labels(space).observe(max(shown))
-        alone = found["model_alone"]
-        if alone is not None:
-            self.votes.labels(space, _OUTCOMES[alone["label"] == emotion["label"]]).inc()
-        for part in found["degraded"]:
+        similarities = [
+            demonstration["similarity"]
+            for demonstration in answer["demonstrations"]
+            if demonstration["shown"]
+        ]
+        if similarities:
+            self.demonstration_similarity.labels(space).observe(max(similarities))
+        model_alone = answer["model_alone"]
+        if model_alone is not None:
+            self.votes.labels(space, _OUTCOMES[model_alone["label"] == emotion["label"]]).inc()
+        for part in answer["degraded"]:
             self.degraded.labels(part).inc()
-        self.truncated.inc(found["truncated"])
+        self.truncated.inc(answer["truncated"])
         drift = self._drifts.get(space)
         if drift is not None and drift.count(label) == LEAST:
             self.label_drift.labels(space).set_function(drift.distance)
 
-    def count_forecast(self, found: ForecastDocument) -> None:
-        """Count one answered forecast; it is not among the predictions, as nothing was said."""
-        emotion = found["emotion"]
+    def count_forecast(self, answer: ForecastDocument) -> None:
+        """Count one answered forecast; it is not counted as a prediction."""
+        emotion = answer["emotion"]
         self.forecasts.labels(*self._counted_as(emotion["label_space"], emotion["label"])).inc()
-        self.truncated.inc(found["truncated"])
+        self.truncated.inc(answer["truncated"])
 
     def count_correction(self, label_space: str, label: str, *, agreed: bool) -> None:
-        """Count what a person said of a prediction.
+        """Count a person's label of a predicted utterance.
 
         Args:
             label_space, label: of the prediction.
-            agreed: whether it is the person's label too.
+            agreed: whether the person's label is the predicted one.
         """
         space, label = self._counted_as(label_space, label)
         self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
-        """Note how long an utterance spent in a stage; a listener of `service.tracing.stages`."""
+        """Observe an utterance's time in a stage; a listener of `service.tracing.stages`."""
         self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
 
     def count_problem(self, problem_type: str) -> None:
-        """Count an answer that is a problem document of this type."""
+        """Count a response that is a problem document of this type."""
         self.problems.labels(_name_of(problem_type)).inc()
 
     def count_rejection(self, reason: str) -> None:
-        """Count a request that is refused, or given up."""
+        """Count a request that is rejected or abandoned."""
         self.rejections.labels(reason).inc()
 
     def count_result(self, result: Mapping[str, Any]) -> None:
-        """Count the problem that a dialogue of a batch is answered with, if it is."""
+        """Count the problem in a batch's result for one dialogue, if there is one."""
         problem = result.get("error")
         if problem is not None:
             self.dialogue_problems.labels(_name_of(problem["type"])).inc()
 
     def show_problems(self, types: Iterable[str]) -> None:
-        """Begin both counts of problems at zero.
+        """Start both counts of problems at zero.
 
         Args:
-            types: of problem documents, "/problems/overloaded".
+            types: of problem documents, such as "/problems/overloaded".
         """
         for name in map(_name_of, types):
             self.problems.labels(name)
@@ -294,19 +298,19 @@ class Metrics:
     def show_requests(
         self, under_way: Callable[[Priority], int], most: Mapping[Priority, int]
     ) -> None:
-        """Have `requests_in_flight` show what is under way when it is read, and the limits."""
+        """Make the gauges of requests read `under_way` at scrape time, and show the limits."""
         _show(self.requests_in_flight, under_way)
         _show(self.requests_limit, most.__getitem__)
 
     def show_places(self, places: Places, most_waiting: int) -> None:
-        """Have utterances under way and waiting shown when they are read, and the limits."""
+        """Make the gauges of utterances read `places` at scrape time, and show the limits."""
         _show(self.utterances_in_flight, places.taken)
         _show(self.utterances_limit, places.most)
         _show(self.queue_length, places.waiting)
         self.queue_limit.set(most_waiting)
 
     def show_bundle(self, bundle: Bundle) -> None:
-        """Say which bundle is served, what it expects, and begin the counts of its labels."""
+        """Show the served bundle and its expected shares, and start its labels' counts."""
         self.bundle_info.labels(bundle.name, bundle.version, bundle.template).set(1)
         for space, trained in bundle.label_spaces.items():
             self._begin_labels(space, trained.verbalizers, forecasts="prediction" in bundle.tasks)
@@ -316,14 +320,14 @@ class Metrics:
                     self.expected_label_share.labels(space, label).set(share)
 
     def show_derived(self, label_spaces: Iterable[DerivedLabelSpace], bundle: Bundle) -> None:
-        """Begin the counts of the labels of those that a bundle answers in."""
+        """Start the counts of labels of the derived label spaces that a bundle answers in."""
         for space in label_spaces:
             self._begin_labels(space.name, space.names, forecasts="prediction" in bundle.tasks)
 
     def _counted_as(self, space: str, label: str) -> tuple[str, str]:
-        """Tenants' own label spaces are counted together: their names are theirs to choose.
+        """The metric labels; tenants' own label spaces share one, because tenants choose names.
 
-        Before a bundle is shown nobody has any.
+        Before a bundle is shown no tenant has any.
         """
         return (space, label) if space in self._known or not self._known else (_OWN, _OWN)
 

@@ -1,8 +1,8 @@
-"""Traces with OpenTelemetry; imported only where they are enabled.
+"""Traces with OpenTelemetry; imported only if they are enabled.
 
-A request's span is the child of the one that its `traceparent` names (W3C Trace Context), and the
-parent of a span for each stage; Qdrant and vLLM are handed the stage's as theirs. Nothing that
-people say is in a span: errors are told by their type, requests by their route.
+A request's span is the child of the one in its `traceparent` (W3C Trace Context), and the parent of
+a span for each stage; Qdrant and vLLM receive the stage's span as parent. No span contains what
+people say: errors are recorded by type, requests by route.
 """
 
 import asyncio
@@ -43,18 +43,18 @@ _NAME = "instructerc"
 _CLOSE_S = 5.0
 
 TellAnswer = Callable[[str, int], None]
-"""Says of a request by which route it was answered, and with which status."""
+"""Records a request's route and its response's status."""
 
 
 class Traces:
     """The traces of one service; made by `open_traces`."""
 
     def __init__(self, processor: SpanProcessor, version: str, correlation: Correlation) -> None:
-        """Make spans for a processor, as the environment variables of OpenTelemetry say.
+        """Make spans for a processor, configured by OpenTelemetry's environment variables.
 
         Args:
             version: of the service.
-            correlation: how spans name requests and dialogues.
+            correlation: provides the ids of requests and dialogues.
         """
         self._correlation = correlation
         if SERVICE_NAME not in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, ""):
@@ -65,19 +65,19 @@ class Traces:
 
     @contextmanager
     def request(self, method: str, headers: Mapping[str, str]) -> Iterator[TellAnswer]:
-        """Have a span for the request that the block answers, which says at its end with what.
+        """Open a span for the request that the block answers; the block reports the response.
 
         Args:
-            method: of HTTP, a known one.
+            method: a known HTTP method.
             headers: the request's.
         """
         span = self._tracer.start_span(
             method, extract(headers), SpanKind.SERVER, {"http.request.method": method}
         )
-        found = span.get_span_context()
+        context = span.get_span_context()
         trace = Trace(
-            trace_id=format_trace_id(found.trace_id),
-            span_id=format_span_id(found.span_id),
+            trace_id=format_trace_id(context.trace_id),
+            span_id=format_span_id(context.span_id),
             headers=_headers,
             open_span=self._open_span if span.is_recording() else None,
         )
@@ -86,13 +86,13 @@ class Traces:
 
     @property
     def endpoint(self) -> str:
-        """Where traces go, as the environment says, with the path that OTLP over HTTP adds."""
+        """The URL that receives traces, from the environment, with the path of OTLP over HTTP."""
         base = os.environ.get(OTEL_EXPORTER_OTLP_ENDPOINT) or "http://localhost:4318"
-        own = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
-        return own or f"{base.removesuffix('/')}/v1/traces"
+        traces_endpoint = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
+        return traces_endpoint or f"{base.removesuffix('/')}/v1/traces"
 
     async def close(self) -> None:
-        """Send what has not been sent, if that takes no more than five seconds."""
+        """Send the remaining spans, for at most five seconds."""
         loop, sent = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:
@@ -100,7 +100,7 @@ class Traces:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(sent.set)
 
-        # A thread that nobody waits for at the end: where nobody takes traces, it takes a minute.
+        # A daemon thread: if no server accepts the traces, the shutdown takes a minute.
         Thread(target=send, daemon=True).start()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
@@ -111,7 +111,7 @@ class Traces:
         span.set_attributes({"http.route": route, "http.response.status_code": status})
         ids = self._correlation.request_ids()
         span.set_attributes({f"erc.{name}": value for name, value in ids.items()})
-        if status >= 500:  # what is the client's fault is none of the service's
+        if status >= 500:  # clients' errors are not the service's
             span.set_status(StatusCode.ERROR)
 
     @contextmanager
@@ -126,18 +126,18 @@ class Traces:
 
 
 def open_traces(version: str, correlation: Correlation) -> Traces:
-    """Traces that are sent by OTLP over HTTP; vLLM's of this process go with them."""
+    """Open traces that are sent by OTLP over HTTP, including those of vLLM in this process."""
     traces = Traces(BatchSpanProcessor(OTLPSpanExporter()), version, correlation)
     set_tracer_provider(traces.provider)
-    # vLLM tries to set another one, which is refused, as it is to be, with a warning.
+    # vLLM tries to set another provider, which is refused, as intended, with a warning.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     return traces
 
 
 def _headers() -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    inject(found)
-    return found
+    headers: dict[str, str] = {}
+    inject(headers)
+    return headers
 
 
 @contextmanager

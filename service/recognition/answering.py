@@ -1,7 +1,7 @@
-"""Answers in every label space: trained, derived, and those of tenants.
+"""Answers in every label space: trained, derived, and tenants' own.
 
-An utterance is read in a label space that the model knows, once, and what was found is said in the
-labels that were asked for.
+The model reads an utterance once, in a label space that it was trained on; its prediction is then
+converted to the requested labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,29 +23,29 @@ AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 
 
 class Owned(Protocol):
-    """Knows the label spaces of tenants' own. Raises Unavailable where a part does not answer."""
+    """The label spaces of tenants' own. Raises Unavailable if a part does not answer."""
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
-        """The one with this name, in lower case; None: the tenant has none."""
+        """The tenant's label space with this name, in lower case; None if there is none."""
         ...
 
     async def described(self, tenant: str, name: str) -> OwnLabels | DerivedLabelSpace | None:
-        """The same as it was put: the database alone is asked."""
+        """The label space as stored, without a classifier; needs only the database."""
         ...
 
     async def names(self, tenant: str) -> Sequence[str]:
-        """What those that a tenant has are called, in order."""
+        """The names of the tenant's label spaces, in order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Reads utterances with one bundle, and answers in whichever label space is asked for.
+    """Reads utterances with one bundle, and answers in the requested label space.
 
     Attributes:
-        derived: the derived label spaces that ship, by name, whatever the bundle was trained on.
-        encoder: needed where tenants have label spaces of their own.
-        own: what they have; None: nothing.
+        derived: the shipped derived label spaces, by name, whatever the bundle was trained on.
+        encoder: required if tenants have label spaces of their own.
+        own: tenants' own label spaces; None: there are none.
     """
 
     recognizer: Recognizer
@@ -59,29 +59,29 @@ class Answerer:
 
     @property
     def history_lines(self) -> int:
-        """How many lines before the target a prompt may show at most."""
+        """The most lines before the target that a reading uses."""
         return self.recognizer.history_lines
 
     async def label_space(self, name: str, tenant: str) -> AnswerSpace:
-        """The label space called `name`, without regard to case; the tenant's own after all others.
+        """The label space called `name`, without regard to case; shipped ones take precedence.
 
         Raises:
-            UnsupportedLabelSpace: unknown, or the bundle was not trained on it or on its source.
+            UnsupportedLabelSpace: it is unknown, or the bundle was not trained on it or its source.
             Unavailable: it may be one of the tenant's own, and a part does not answer.
         """
-        known = name.casefold()
+        key = name.casefold()
         owned: Sequence[str] = ()
-        if self.own is not None and not self.ships(known):
-            found = await self.own.find(tenant, known)
-            if found is not None and is_available(self.bundle, found):
-                return found
+        if self.own is not None and not self.ships(key):
+            own_space = await self.own.find(tenant, key)
+            if own_space is not None and is_available(self.bundle, own_space):
+                return own_space
             owned = await self.own.names(tenant)
         return answered_label_space(
             self.bundle, self.recognizer.label_spaces, self.derived, name, owned
         )
 
     def ships(self, name: str) -> bool:
-        """Whether a name, in lower case, is of a label space that all tenants are answered in."""
+        """Whether the name, in lower case, is that of a shipped label space."""
         return name in self.recognizer.label_spaces or name in self.derived
 
     async def recognize(
@@ -100,17 +100,17 @@ class Answerer:
 
         Raises:
             EngineUnavailable: the label engine does not answer.
-            DemonstrationsUnavailable: the encoder does not, without which there is no answer in a
-                label space of a tenant's own.
+            DemonstrationsUnavailable: the encoder does not answer, which a tenant's own label space
+                requires.
         """
         if not isinstance(label_space, OwnLabelSpace):
-            found = await self.recognizer.recognize(
-                lines, _read_in(label_space), first=first, tenant=tenant, priority=priority
+            recognition = await self.recognizer.recognize(
+                lines, _source_of(label_space), first=first, tenant=tenant, priority=priority
             )
-            return _said_in(label_space, found)
+            return _in_labels_of(label_space, recognition)
         if self.encoder is None:
             raise ValueError("label spaces of tenants' own need an encoder")
-        # Corrections in another label space say nothing of these labels.
+        # Corrections are in other labels than these.
         reading = self.recognizer.recognize(
             lines,
             label_space.source,
@@ -119,8 +119,9 @@ class Answerer:
             priority=priority,
             corrected=False,
         )
-        found, vector = await together(reading, self.encoder.encode(lines[-1].text, priority))
-        return replace(found, prediction=label_space.said(vector, found.prediction))
+        recognition, vector = await together(reading, self.encoder.encode(lines[-1].text, priority))
+        prediction = label_space.predict(vector, recognition.prediction)
+        return replace(recognition, prediction=prediction)
 
     async def forecast(
         self,
@@ -139,7 +140,7 @@ class Answerer:
 
         Raises:
             ForecastNotSupported: the bundle was not trained on the prediction task, or the label
-                space is a tenant's own: of what is not said there is no vector.
+                space is a tenant's own, which needs the vector of a text.
             EngineUnavailable: the label engine does not answer.
         """
         if isinstance(label_space, OwnLabelSpace):
@@ -147,10 +148,10 @@ class Answerer:
                 f"label space {label_space.name!r} is your own, made of examples: there is no "
                 "forecast in it"
             )
-        found = await self.recognizer.forecast(
-            history, speaker, _read_in(label_space), first=first, tenant=tenant, priority=priority
+        recognition = await self.recognizer.forecast(
+            history, speaker, _source_of(label_space), first=first, tenant=tenant, priority=priority
         )
-        return _said_in(label_space, found)
+        return _in_labels_of(label_space, recognition)
 
 
 def answered_label_space(
@@ -160,41 +161,41 @@ def answered_label_space(
     name: str,
     owned: Sequence[str] = (),
 ) -> AnswerSpace:
-    """The label space called `name`, without regard to case, if a bundle's answers can be in it.
+    """The label space called `name`, without regard to case, if the bundle can answer in it.
 
     Args:
-        owned: what else may be asked for, which the error names.
+        owned: names of the tenant's own label spaces, for the error message.
 
     Raises:
-        UnsupportedLabelSpace: unknown, or the bundle was not trained on it or on its source.
+        UnsupportedLabelSpace: it is unknown, or the bundle was not trained on it or its source.
     """
-    found = derived.get(name.casefold())
-    if found is None:
+    space = derived.get(name.casefold())
+    if space is None:
         available = [d for d in derived if is_available(bundle, derived[d])]
         return supported_label_space(bundle, label_spaces, name, [*available, *owned])
-    if not is_available(bundle, found):
+    if not is_available(bundle, space):
         raise UnsupportedLabelSpace(
-            f"label_space: {found.name!r} is derived from {found.source.name!r}, which bundle "
+            f"label_space: {space.name!r} is derived from {space.source.name!r}, which bundle "
             f"{bundle.name} was not trained on; it answers in {', '.join(bundle.label_spaces)}"
         )
-    return found
+    return space
 
 
 def is_available(bundle: Bundle, label_space: AnswerSpace | OwnLabels) -> bool:
-    """Whether a bundle's answers can be in a label space."""
-    return _read_in(label_space).name in bundle.label_spaces
+    """Whether a bundle can answer in a label space."""
+    return _source_of(label_space).name in bundle.label_spaces
 
 
-def _read_in(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
+def _source_of(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
     return label_space if isinstance(label_space, LabelSpace) else label_space.source
 
 
-def _said_in(label_space: AnswerSpace, found: Recognition) -> Recognition:
+def _in_labels_of(label_space: AnswerSpace, recognition: Recognition) -> Recognition:
     if isinstance(label_space, DerivedLabelSpace):
-        alone = found.model_alone
+        model_alone = recognition.model_alone
         return replace(
-            found,
-            prediction=label_space.summed(found.prediction),
-            model_alone=None if alone is None else label_space.summed(alone),
+            recognition,
+            prediction=label_space.summed(recognition.prediction),
+            model_alone=None if model_alone is None else label_space.summed(model_alone),
         )
-    return found
+    return recognition

@@ -1,7 +1,7 @@
 """A circuit breaker around retrieval.
 
-Where a Qdrant server is away or slow, every answer would wait for it in vain; so answers go on
-without demonstrations at once, and a single one tries, now and then, whether it is back.
+If a Qdrant server is unavailable or slow, every answer would wait for it in vain. So answers go on
+without demonstrations at once, and from time to time a single one tries the server again.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class Breaker(IntEnum):
-    """Whether retrieval is asked; metrics number the states so."""
+    """The breaker's states, with their numbers in metrics."""
 
-    CLOSED = 0  # always
-    TRYING = 1  # by one, while the others go without
-    OPEN = 2  # by nobody
+    CLOSED = 0  # all answers retrieve
+    TRYING = 1  # one answer tries, the others go without
+    OPEN = 2  # no answer retrieves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOptions:
-    """When retrieval is left alone.
+    """When the breaker opens.
 
     Attributes:
-        timeout_s: what one retrieval may take, the encoder's part included.
-        threshold: how many failures in a row open the breaker.
-        reset_s: how long it stays open before one tries again.
+        timeout_s: the most seconds for one retrieval, including the encoder.
+        threshold: the number of consecutive failures that open the breaker.
+        reset_s: seconds that it stays open before one answer tries again.
     """
 
     timeout_s: float = 10.0
@@ -53,7 +53,7 @@ class GuardedRetrieval:
         """Begin closed.
 
         Args:
-            show: told the state whenever it changes.
+            show: called with the state whenever it changes.
         """
         self._retrieval = retrieval
         self._options = options
@@ -70,39 +70,41 @@ class GuardedRetrieval:
         tenant: str | None,
         priority: Priority,
     ) -> Retrieved:
-        """What the retrieval behind it finds.
+        """Pass the request on to the guarded retrieval.
 
         Raises:
-            DemonstrationsUnavailable: there was no answer in time, or the breaker is open.
+            DemonstrationsUnavailable: retrieval fails or times out, or the breaker is open.
         """
         self._begin()
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                found = await self._retrieval.nearest(texts, label_space, wanted, tenant, priority)
+                retrieved = await self._retrieval.nearest(
+                    texts, label_space, wanted, tenant, priority
+                )
         except TimeoutError:
-            late = DemonstrationsUnavailable(
+            timed_out = DemonstrationsUnavailable(
                 f"retrieval did not answer in {self._options.timeout_s:g} s"
             )
-            self._failed(late)
-            raise late from None
+            self._failed(timed_out)
+            raise timed_out from None
         except DemonstrationsUnavailable as error:
             self._failed(error)
             raise
         except BaseException:
-            if self._state is Breaker.TRYING:  # who tried was cancelled: let the next one try
+            if self._state is Breaker.TRYING:  # the trial was cancelled: let the next one try
                 self._change(Breaker.OPEN)
             raise
         self._failures = 0
         if self._state is not Breaker.CLOSED:
             self._change(Breaker.CLOSED)
-            log.warning("demonstrations are back")
-        return found
+            log.warning("demonstrations are available again")
+        return retrieved
 
     def _begin(self) -> None:
         if self._state is Breaker.CLOSED:
             return
         if self._state is Breaker.TRYING or _now() < self._try_at:
-            raise DemonstrationsUnavailable("retrieval fails and is left alone for a while")
+            raise DemonstrationsUnavailable("retrieval keeps failing and is paused")
         self._change(Breaker.TRYING)
 
     def _failed(self, error: DemonstrationsUnavailable) -> None:
@@ -110,7 +112,7 @@ class GuardedRetrieval:
         if self._failures < self._options.threshold:
             return
         if self._state is Breaker.CLOSED:
-            log_cause(log, "demonstrations are away: answers go on without them", error)
+            log_cause(log, "demonstrations are unavailable: answers go on without them", error)
         self._try_at = _now() + self._options.reset_s
         self._change(Breaker.OPEN)
 

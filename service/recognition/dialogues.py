@@ -11,19 +11,17 @@ from service.decoding.engine import Priority
 from service.recognition.pipeline import Recognition
 from service.side_by_side import first_failure
 
-# A thousand at once would keep the event loop for 30 ms.
+# Starting a thousand tasks at once would block the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32
 
-# Lets so many in at once: a semaphore, or a place among those that conversations share.
+# Bounds concurrency: a semaphore, or a place among those that conversations share.
 Gate = AbstractAsyncContextManager[None]
 
 Space = TypeVar("Space", contravariant=True)
 
 
 class Reader(Protocol[Space]):
-    """What reads utterances in label spaces: a `Recognizer` in those of its bundle, an `Answerer`
-    in others too.
-    """
+    """Reads utterances in label spaces: a `Recognizer` in its bundle's, an `Answerer` in all."""
 
     @property
     def bundle(self) -> Bundle: ...
@@ -60,21 +58,21 @@ async def recognize_dialogue(
     places: Gate,
     tenant: str | None = None,
 ) -> list[Recognition]:
-    """Read the emotion of every utterance in the light of those before it, never of those after.
+    """Read the emotion of every utterance, given those before it, never those after.
 
-    The utterances go to the engine in their order and together, so that each finds its
-    predecessor's prefix in the cache.
+    The utterances go to the engine in order and concurrently, so that each finds its predecessor's
+    prefix in the cache.
 
     Args:
-        places: bounds how many utterances are under way at once, over all dialogues that share it.
-        tenant: whose demonstrations may be shown beside those that are shared.
+        places: bounds how many utterances are in flight, over all dialogues that share it.
+        tenant: whose demonstrations may be used besides shared ones.
 
     Raises:
         EngineUnavailable: the label engine does not answer.
     """
     lines = _lines(recognizer, utterances)
 
-    async def one(index: int) -> Recognition:
+    async def recognize_at(index: int) -> Recognition:
         first = max(0, index - recognizer.history_lines)
         return await recognizer.recognize(
             lines[first : index + 1],
@@ -84,7 +82,7 @@ async def recognize_dialogue(
             priority=Priority.BATCH,
         )
 
-    return await _together(one, range(len(lines)), places)
+    return await _together(recognize_at, range(len(lines)), places)
 
 
 async def forecast_dialogue(
@@ -93,7 +91,7 @@ async def forecast_dialogue(
     label_space: Space,
     places: Gate,
 ) -> list[Recognition]:
-    """Forecast every utterance but the first from those before it and from who says it.
+    """Forecast every utterance but the first from those before it and from its speaker.
 
     Args:
         places: as in `recognize_dialogue`.
@@ -104,7 +102,7 @@ async def forecast_dialogue(
     """
     lines = _lines(recognizer, utterances)
 
-    async def one(index: int) -> Recognition:
+    async def forecast_at(index: int) -> Recognition:
         first = max(0, index - recognizer.history_lines)
         return await recognizer.forecast(
             lines[first:index],
@@ -114,7 +112,7 @@ async def forecast_dialogue(
             priority=Priority.BATCH,
         )
 
-    return await _together(one, range(1, len(lines)), places)
+    return await _together(forecast_at, range(1, len(lines)), places)
 
 
 def _lines(recognizer: Reader[Space], utterances: Sequence[Utterance]) -> list[Line]:
@@ -123,11 +121,11 @@ def _lines(recognizer: Reader[Space], utterances: Sequence[Utterance]) -> list[L
 
 
 async def _together(
-    one: Callable[[int], Awaitable[Recognition]], indexes: Iterable[int], places: Gate
+    read_at: Callable[[int], Awaitable[Recognition]], indexes: Iterable[int], places: Gate
 ) -> list[Recognition]:
     async def placed(index: int) -> Recognition:
         async with places:
-            return await one(index)
+            return await read_at(index)
 
     with first_failure():
         async with asyncio.TaskGroup() as group:

@@ -1,9 +1,9 @@
 """A recognition as JSON: in responses, in the database, in score files.
 
-The types are what the documentation of the API is made of, too.
+The API documentation is generated from these types.
 
-What is stored names the demonstrations that had a part in it, without their texts: these are
-somebody's words, and go when the demonstration goes. Whoever reads what is stored looks them up.
+A stored answer names its demonstrations without their texts: these are people's words, and are
+erased with the demonstration. Readers of stored answers look the texts up.
 """
 
 from collections.abc import Iterator, Mapping
@@ -131,20 +131,20 @@ class ForecastDocument(TypedDict):
 
 def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
     """The JSON form of a recognition; probabilities in the label space's order."""
-    alone = recognition.model_alone
+    model_alone = recognition.model_alone
     return {
         "emotion": emotion_document(recognition.prediction),
-        "model_alone": None if alone is None else emotion_document(alone),
+        "model_alone": None if model_alone is None else emotion_document(model_alone),
         "demonstrations": [
             {
-                "id": heard.match.demonstration.id,
-                "text": heard.match.demonstration.text,
-                "label": heard.match.demonstration.label,
-                "similarity": heard.match.similarity,
-                "weight": heard.weight,
-                "shown": heard.shown,
+                "id": used.match.demonstration.id,
+                "text": used.match.demonstration.text,
+                "label": used.match.demonstration.label,
+                "similarity": used.match.similarity,
+                "weight": used.weight,
+                "shown": used.shown,
             }
-            for heard in recognition.demonstrations
+            for used in recognition.demonstrations
         ],
         "model": _model_document(bundle),
         "degraded": list(recognition.degraded),
@@ -152,30 +152,30 @@ def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
     }
 
 
-def shown_in(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The demonstrations in an answer, whether of one utterance, a dialogue, or a batch."""
-    yield from found.get("demonstrations", ())
+def shown_in(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The demonstrations in an answer to one utterance, a dialogue or a batch."""
+    yield from answer.get("demonstrations", ())
     for name in _PARTS:
-        for part in _list(found.get(name)):
+        for part in _list(answer.get(name)):
             yield from shown_in(part)
 
 
-def without_texts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The same answer with its demonstrations' texts left out, as it is stored."""
-    return _with_texts(found, None)
+def without_texts(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer without its demonstrations' texts, as it is stored."""
+    return _with_texts(answer, None)
 
 
-def with_texts(found: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """A stored answer with its demonstrations' texts; null where a demonstration is gone.
+def with_texts(answer: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """A stored answer with its demonstrations' texts; null if a demonstration no longer exists.
 
     Args:
-        texts: by the id of the demonstration.
+        texts: by demonstration id.
     """
-    return _with_texts(found, texts)
+    return _with_texts(answer, texts)
 
 
-def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> dict[str, Any]:
-    new = dict(found)
+def _with_texts(answer: Mapping[str, Any], texts: Mapping[str, str] | None) -> dict[str, Any]:
+    new = dict(answer)
     if "demonstrations" in new:
         new["demonstrations"] = [
             {
@@ -188,7 +188,7 @@ def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> di
             }
             for shown in new["demonstrations"]
         ]
-        # As all were that were stored without them.
+        # Answers stored before these fields existed have these values.
         new.setdefault("truncated", False)
         new.setdefault("model_alone", None)
     for name in _PARTS:
@@ -197,16 +197,16 @@ def _with_texts(found: Mapping[str, Any], texts: Mapping[str, str] | None) -> di
     return new
 
 
-# What holds answers within an answer: of a dialogue, and of a batch.
+# The fields that hold nested answers: of a dialogue, and of a batch.
 _PARTS = ("utterances", "results")
 
 
-def _list(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else []  # a job's `results` says where they are
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []  # a job's `results` says where they are
 
 
 def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument:
-    """The JSON form of a forecast; no demonstration has a part in one."""
+    """The JSON form of a forecast, which uses no demonstrations."""
     return {
         "emotion": emotion_document(forecast.prediction),
         "model": _model_document(bundle),
@@ -218,7 +218,7 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
 def emotion_document(prediction: Prediction) -> Emotion:
     """The JSON form of a prediction."""
     label = prediction.label
-    found: Emotion = {
+    emotion: Emotion = {
         "label_space": prediction.label_space.name,
         "label": label.name,
         "unified": label.unified,
@@ -229,8 +229,8 @@ def emotion_document(prediction: Prediction) -> Emotion:
         "label_mass": prediction.label_mass,
     }
     if isinstance(prediction.label_space, OwnLabelSpace):
-        found["trained"] = False
-    return found
+        emotion["trained"] = False
+    return emotion
 
 
 def _model_document(bundle: Bundle) -> Model:

@@ -1,12 +1,12 @@
 """Detection of utterances in languages that the model was not trained on.
 
-Two things tell: the script of its letters and, where that is one that the model reads, how probable
-py3langid finds it that the words are of one of the model's languages. Short lines are left alone,
-as `Ciao!` and `Voila` are said in English too.
+The criteria are the script of a text's letters and, if the model reads that script, py3langid's
+probability that the words are in one of the model's languages. Short lines are not judged, as
+`Ciao!` and `Voila` occur in English too.
 
-Of the development splits of MELD, EmoryNLP and GoEmotions, which are English, 0 of 7,489 lines are
-found to be in another language; of 168 sentences of five words and more in eight other languages
-that are written in Latin letters, all are (`tests/recognition/test_languages.py`).
+In the development splits of MELD, EmoryNLP and GoEmotions, which are English, 0 of 7,489 lines are
+classified as another language; of 168 sentences of at least five words in eight other languages
+with Latin letters, all are (`tests/recognition/test_languages.py`).
 """
 
 import re
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 IsOther = Callable[[str], bool]
 
-# What is looked at of a text; 0.1 ms.
+# Characters of a text that are examined; 0.1 ms.
 _CHARACTERS = 500
 
-# With fewer different words nothing is said; "La la la la" is one.
+# A text with fewer distinct words is not judged; "La la la la" has one.
 _LEAST_WORDS = 4
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
-# A text is in another language if it is less probable than this that it is in one of the model's.
+# A text is in another language if the probability of the model's languages is below this.
 _LEAST_PROBABILITY = 0.02
 
-# What a text may be in beside the model's languages. Rare ones are left out: each makes some line
-# look foreign that is not, and a text in one of them looks like a relative of it that is here.
+# Candidates besides the model's languages. Rare languages are excluded: each adds false positives,
+# and a text in one of them resembles a related language in this list.
 _CANDIDATES = frozenset(
     "ca cs da de en es fi fr hu id it nl no pl pt ro sv tr vi".split()  # noqa: SIM905, as below
 )
 
-# By the first word of its letters' names in Unicode; languages that are not here use Latin.
+# By the first word of the letters' Unicode names; languages that are not listed use Latin.
 _SCRIPTS = {
     "ARABIC": "ar ary arz fa ku ps sd sdh ug ur",
     "ARMENIAN": "hy",
@@ -72,32 +72,32 @@ _BY_SCRIPT = {script: frozenset(languages.split()) for script, languages in _SCR
 
 @lru_cache(maxsize=4)
 def other_languages(languages: tuple[str, ...]) -> IsOther | None:
-    """What tells whether a text is in none of these languages; takes a second.
+    """Build a predicate of texts that are in none of these languages; takes a second.
 
-    It may be asked from several threads.
+    The predicate is thread-safe.
 
     Args:
-        languages: as ISO 639 has them, such as "en".
+        languages: codes of ISO 639, such as "en".
 
     Returns:
-        None where nothing can be told: there are none, or one is unknown to py3langid.
+        None if no language is given, or py3langid does not know one.
     """
     if not languages:
         return None
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    whole = LanguageIdentifier.from_model_file(MODEL_FILE)
-    if not set(languages) <= set(whole.labels):
+    full = LanguageIdentifier.from_model_file(MODEL_FILE)
+    if not set(languages) <= set(full.labels):
         return None
-    whole.set_languages(_CANDIDATES.union(languages))
+    full.set_languages(_CANDIDATES.union(languages))
     identifier = LanguageIdentifier(  # without what the whole keeps of all other languages, 30 MB
-        whole.nb_ptc,
-        whole.nb_pc,
-        whole.nb_classes,
-        whole.tk_nextmove,
-        whole.tk_output,
+        full.nb_ptc,
+        full.nb_pc,
+        full.nb_classes,
+        full.tk_nextmove,
+        full.tk_output,
         norm_probs=True,
-        tk_row=whole.tk_row,
+        tk_row=full.tk_row,
     )
     scripts = frozenset(script for language in languages for script in _scripts_of(language))
 
@@ -111,14 +111,20 @@ def other_languages(languages: tuple[str, ...]) -> IsOther | None:
 
 
 def _is_in_other_letters(text: str, scripts: frozenset[str]) -> bool:
-    """Whether most letters are of other scripts; in emoticons, single letters of any script are."""
+    """Whether most letters, two of them adjacent, are in another script.
+
+    Single letters of any script occur in emoticons.
+    """
     if text.isascii() and "LATIN" in scripts:
         return False
-    found = [_script(character) for character in text if category(character)[0] != "M"]
-    letters = [script for script in found if script is not None]
+    found_scripts = [_script(character) for character in text if category(character)[0] != "M"]
+    letters = [script for script in found_scripts if script is not None]
     others = sum(script not in scripts for script in letters)
-    together = any(one == two and one not in {None, *scripts} for one, two in pairwise(found))
-    return together and 2 * others > len(letters)
+    adjacent = any(
+        script == following and script not in {None, *scripts}
+        for script, following in pairwise(found_scripts)
+    )
+    return adjacent and 2 * others > len(letters)
 
 
 def _is_in_other_words(
@@ -137,5 +143,5 @@ def _script(character: str) -> str | None:
 
 
 def _scripts_of(language: str) -> frozenset[str]:
-    found = frozenset(script for script, used_by in _BY_SCRIPT.items() if language in used_by)
-    return found or frozenset({"LATIN"})
+    scripts = frozenset(script for script, used_by in _BY_SCRIPT.items() if language in used_by)
+    return scripts or frozenset({"LATIN"})

@@ -1,4 +1,4 @@
-"""Label spaces of a tenant's own, learnt from a few examples."""
+"""Label spaces of a tenant's own, learned from a few examples."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from service.conversation.prediction import Prediction
 
 @dataclass(frozen=True, slots=True)
 class OwnLabel:
-    """A label of somebody's own.
+    """A label of a tenant's own.
 
     Attributes:
-        sentence: what it is about, in words.
-        examples: what is said where it holds.
-        unified: it maps to no label of the Feeling Wheel.
+        sentence: its description.
+        examples: texts that carry it.
+        unified: always None: it maps to no label of the Feeling Wheel.
     """
 
     name: str
@@ -28,10 +28,10 @@ class OwnLabel:
 
 @dataclass(frozen=True)
 class OwnLabels(Labels[OwnLabel]):
-    """Labels of somebody's own, as they were put.
+    """A tenant's own labels, as stored.
 
     Attributes:
-        source: the label space that the model is asked in.
+        source: the label space that the model reads in.
     """
 
     source: LabelSpace
@@ -39,15 +39,15 @@ class OwnLabels(Labels[OwnLabel]):
 
 @dataclass(frozen=True)
 class OwnLabelSpace(OwnLabels):
-    """Labels of somebody's own, with what was learnt from their examples.
+    """A tenant's own labels, with the classifier learned from their examples.
 
     Attributes:
-        classifier: tells the labels apart, by the line and by what the model says in `source`.
+        classifier: predicts the label from a line's vector and the model's prediction in `source`.
     """
 
     classifier: FewShot
 
-    def said(self, vector: npt.NDArray[np.float32], read: Prediction) -> Prediction:
-        """What a line carries, by its sentence vector and what the model read in `source`."""
-        shares = self.classifier(features(vector, read.probabilities))
-        return Prediction(self, tuple(shares.tolist()), read.label_mass)
+    def predict(self, vector: npt.NDArray[np.float32], prediction: Prediction) -> Prediction:
+        """Predict from a line's sentence vector and the model's prediction in `source`."""
+        probabilities = self.classifier(features(vector, prediction.probabilities))
+        return Prediction(self, tuple(probabilities.tolist()), prediction.label_mass)

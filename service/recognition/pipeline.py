@@ -1,14 +1,13 @@
 """The pipeline from an utterance to its emotion.
 
-The nearest demonstrations are fetched, the prompt is rendered and fitted to the model, one forward
-pass reads the labels, the bundle's calibration makes probabilities of what was read, and people's
-corrections of like utterances have their say. Retrieval may fail without failing the answer: the
-model was trained with demonstrations and without, so the answer goes on, marked as degraded; so is
-one to a text in a language that the model was not trained on. Where the prompt shows no
-demonstrations, it is read while corrections are looked for. How long all of it may take is for the
-caller to say (`service.admission.patience`). A forecast takes the same steps but the first and the
-last: of an utterance that is not spoken yet there is no text to retrieve by. It is not calibrated
-either: the bundle's calibrations were fitted on utterances that the model had read.
+The pipeline retrieves the nearest demonstrations, renders the prompt and fits it to the model,
+scores the labels in one forward pass, calibrates the scores with the bundle's calibration, and
+mixes in people's corrections of similar utterances. Retrieval may fail without failing the answer:
+the model was trained with and without demonstrations, so the answer is only marked as degraded, as
+is one to a text in a language that the model was not trained on. If the prompt shows no
+demonstrations, it is read while corrections are retrieved. The caller sets the deadline
+(`service.admission.patience`). A forecast skips retrieval and corrections, because the next
+utterance has no text yet, and calibration, which was fitted on utterances that the model had read.
 """
 
 import logging
@@ -49,11 +48,11 @@ Known = TypeVar("Known", bound=AnyLabelSpace)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A demonstration that had a part in an answer.
+class UsedDemonstration:
+    """A demonstration that contributed to an answer.
 
     Attributes:
-        weight: the share of the answer that is its own word, 0 to 1.
+        weight: the share of the answer that its own label decides, 0 to 1.
         shown: whether the prompt shows it.
     """
 
@@ -64,20 +63,20 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What was found for one utterance, or forecast of the next one.
+    """The result for one utterance, or a forecast of the next one.
 
     Attributes:
-        prediction: what the model and people's corrections say together.
-        model_alone: what the model says, where corrections have a part in the prediction.
-        demonstrations: those that had a part in it, nearest first.
-        degraded: why the prediction is worse than it could be: the parts that did not answer, which
-            it went on without, and a language that the model does not read.
-        truncated: whether the model read no more than the end of the utterance, or, for a forecast,
-            of the one before it.
+        prediction: of the model and people's corrections together.
+        model_alone: the model's own prediction, if corrections contribute; else None.
+        demonstrations: those that contribute, nearest first.
+        degraded: why the prediction may be worse: parts that did not answer, and a language that
+            the model was not trained on.
+        truncated: whether the model read only the end of the utterance, or, for a forecast, of the
+            one before it.
     """
 
     prediction: Prediction
-    demonstrations: tuple[Heard, ...]
+    demonstrations: tuple[UsedDemonstration, ...]
     degraded: tuple[str, ...]
     truncated: bool = False
     model_alone: Prediction | None = None
@@ -116,14 +115,14 @@ class Recognizer:
 
     @property
     def history_lines(self) -> int:
-        """How many lines before the target are read at most: shown by prompts, or its context."""
+        """The most lines before the target that are read, for the prompt or as its context."""
         return max(self._window.highest, CONTEXT_LINES)
 
     def label_space(self, name: str) -> LabelSpace:
         """The label space called `name`, without regard to case.
 
         Raises:
-            UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
+            UnsupportedLabelSpace: it is unknown, or the bundle was not trained on it.
         """
         return supported_label_space(self.bundle, self.label_spaces, name)
 
@@ -137,15 +136,14 @@ class Recognizer:
         priority: Priority = Priority.INTERACTIVE,
         corrected: bool = True,
     ) -> Recognition:
-        """Read the emotion of the last of `lines`, of its end where the model reads no more.
+        """Read the emotion of the last of `lines`, or of its end if the model reads no more.
 
         Args:
-            lines: the dialogue's end, `history_lines` before the target or all there are.
+            lines: the target after the dialogue's last `history_lines`, or all there are.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `lines[0]`.
-            tenant: whose demonstrations may be shown beside those that are shared, and whose
-                earlier prompts may have left something in caches.
-            corrected: whether the tenant's corrections have a part in it.
+            tenant: whose demonstrations may be used besides shared ones, and whose caches.
+            corrected: whether the tenant's corrections contribute.
 
         Raises:
             EngineUnavailable: the label engine does not answer.
@@ -154,30 +152,30 @@ class Recognizer:
         retrieving = self._retrieve(lines, label_space, wanted, tenant, priority)
         if wanted.examples:
             retrieved, degraded = await retrieving
-            opinions = self._opinions(retrieved, label_space, lines[-1].text)
-            shown = self._shown(retrieved, opinions)
+            votes = self._votes(retrieved, label_space, lines[-1].text)
+            shown = self._shown(retrieved, votes)
             read = await self._read_main(lines, first, label_space, shown, tenant, priority)
         else:
             reading = self._read_main(lines, first, label_space, (), tenant, priority)
             (retrieved, degraded), read = await together(retrieving, reading)
-            opinions = self._opinions(retrieved, label_space, lines[-1].text)
+            votes = self._votes(retrieved, label_space, lines[-1].text)
         if self._is_other_language is not None and self._is_other_language(lines[-1].text):
             degraded = (*degraded, DEGRADED_LANGUAGE)
         prediction = read.prediction
-        if opinions:
-            neighbours = [opinion.neighbour for opinion in opinions]
-            prediction = mixed(prediction, neighbours, [opinion.weight for opinion in opinions])
-        weighed = {opinion.match: opinion.weight for opinion in opinions}
-        heard = [
-            Heard(match, weighed.get(match, 0.0), match in read.shown)
-            for match in dict.fromkeys((*weighed, *read.shown))
+        if votes:
+            neighbours = [vote.neighbour for vote in votes]
+            prediction = mixed(prediction, neighbours, [vote.weight for vote in votes])
+        weight_of = {vote.match: vote.weight for vote in votes}
+        used = [
+            UsedDemonstration(match, weight_of.get(match, 0.0), match in read.shown)
+            for match in dict.fromkeys((*weight_of, *read.shown))
         ]
         return Recognition(
             prediction,
-            tuple(sorted(heard, key=lambda each: -each.match.similarity)),
+            tuple(sorted(used, key=lambda demonstration: -demonstration.match.similarity)),
             degraded,
             read.truncated,
-            read.prediction if opinions else None,
+            read.prediction if votes else None,
         )
 
     async def forecast(
@@ -192,14 +190,14 @@ class Recognizer:
     ) -> Recognition:
         """Predict the emotion of what `speaker` says next, which is not known yet.
 
-        The probabilities are as the model says them.
+        The probabilities are not calibrated.
 
         Args:
             history: the dialogue's last `history_lines`, or all there are; at least one.
             speaker: the speaker's number, which `history` need not show.
             label_space: one that `label_space` returned.
             first: the index in the dialogue of `history[0]`.
-            tenant: whose earlier prompts may have left something in caches.
+            tenant: whose caches may be used.
 
         Raises:
             ForecastNotSupported: the bundle was not trained on the prediction task.
@@ -217,7 +215,7 @@ class Recognizer:
         return Recognition(prediction, (), (), prompt.truncated)
 
     async def warm_up(self) -> None:
-        """Read one prompt of each kind, so that what an engine does at first use is done.
+        """Read one prompt in each label space, so that engines do their first-use work.
 
         Raises:
             EngineUnavailable, DemonstrationsUnavailable: a part does not answer.
@@ -236,42 +234,42 @@ class Recognizer:
         tenant: str | None,
         priority: Priority,
     ) -> tuple[Retrieved, tuple[str, ...]]:
-        """What is retrieved for the last line, and the parts that did not answer."""
+        """Retrieve for the last line; also return the parts that did not answer."""
         no_corrections = tenant is None or wanted.least_similarity is None
         if self._retrieval is None or (no_corrections and not wanted.examples):
             return Retrieved(), ()
         texts = [line.text for line in lines[-1 - CONTEXT_LINES :]]
         try:
-            found = await self._retrieval.nearest(texts, label_space.name, wanted, tenant, priority)
+            retrieved = await self._retrieval.nearest(
+                texts, label_space.name, wanted, tenant, priority
+            )
         except DemonstrationsUnavailable as error:
             log.debug("answering without demonstrations: %s", cause_of(error))
             return Retrieved(), (DEGRADED_DEMONSTRATIONS,)
-        return found, ()
+        return retrieved, ()
 
-    def _opinions(
-        self, retrieved: Retrieved, label_space: LabelSpace, text: str
-    ) -> list["_Opinion"]:
-        """The corrections that have a vote on a text."""
-        known = [
+    def _votes(self, retrieved: Retrieved, label_space: LabelSpace, text: str) -> list["_Vote"]:
+        """The corrections that have a vote on a text, with their weights."""
+        corrections = [
             near
             for near in retrieved.corrections
             if near.found.correction.demonstration.label in label_space.names
         ]
-        neighbours = [_neighbour(near, label_space) for near in known]
-        found = weights(neighbours, len(text.split()), self._trust)
+        neighbours = [_neighbour(near, label_space) for near in corrections]
+        shares = weights(neighbours, len(text.split()), self._trust)
         return [
-            _Opinion(near.found.match, neighbour, weight)
-            for near, neighbour, weight in zip(known, neighbours, found, strict=True)
+            _Vote(near.found.match, neighbour, weight)
+            for near, neighbour, weight in zip(corrections, neighbours, shares, strict=True)
             if weight > 0
         ]
 
-    def _shown(self, retrieved: Retrieved, opinions: Sequence["_Opinion"]) -> Sequence[Match]:
-        """What the prompt shows: the nearest examples, and corrections that have a vote.
+    def _shown(self, retrieved: Retrieved, votes: Sequence["_Vote"]) -> Sequence[Match]:
+        """The demonstrations for the prompt: the nearest examples, and corrections with a vote.
 
-        Another correction would change what the model says of utterances that it was not said of.
+        A correction without a vote would change the model's prediction of unrelated utterances.
         """
-        found = (*retrieved.examples, *(opinion.match for opinion in opinions))
-        return sorted(found, key=lambda match: -match.similarity)[: self._wanted.examples]
+        matches = (*retrieved.examples, *(vote.match for vote in votes))
+        return sorted(matches, key=lambda match: -match.similarity)[: self._wanted.examples]
 
     async def _read_main(
         self,
@@ -282,15 +280,15 @@ class Recognizer:
         tenant: str | None,
         priority: Priority,
     ) -> "_Read":
-        """What the model alone says of the last line."""
+        """Read the last line with the model alone."""
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in demonstrations]
             prompt = self._prompt("main", lines, first, label_space, shown, tenant)
             ids = prompt.ids
         calibration = self._calibrations[label_space.name]
         prediction = await self._read(ids, label_space, calibration, tenant, priority)
-        showed = tuple(demonstrations) if prompt.demonstrations else ()
-        return _Read(prediction, showed, prompt.truncated)
+        in_prompt = tuple(demonstrations) if prompt.demonstrations else ()
+        return _Read(prediction, in_prompt, prompt.truncated)
 
     async def _read(
         self,
@@ -300,7 +298,7 @@ class Recognizer:
         tenant: str | None,
         priority: Priority,
     ) -> Prediction:
-        """The labels after a prompt."""
+        """Score the labels after a prompt of token ids."""
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority, salt=tenant)
@@ -335,7 +333,7 @@ class Recognizer:
 
 
 def _prompt_limit(bundle: Bundle, reading: LabelReading) -> int:
-    """How many tokens a prompt may have: the engine needs room for one behind it."""
+    """The most tokens of a prompt: the engine needs room for one more after it."""
     return bundle.max_tokens - 1 - reading.extra_tokens
 
 
@@ -345,16 +343,16 @@ def supported_label_space(
     """The label space called `name`, without regard to case, if the bundle was trained on it.
 
     Args:
-        others: what else may be asked for, which the error names.
+        others: names of further label spaces, for the error message.
 
     Raises:
-        UnsupportedLabelSpace: unknown, or the bundle was not trained on it.
+        UnsupportedLabelSpace: it is unknown, or the bundle was not trained on it.
     """
-    wanted = name.casefold()
-    if wanted in bundle.label_spaces:
-        return label_spaces[wanted]
-    if wanted in label_spaces:
-        problem = f"bundle {bundle.name} was not trained on {wanted!r}"
+    key = name.casefold()
+    if key in bundle.label_spaces:
+        return label_spaces[key]
+    if key in label_spaces:
+        problem = f"bundle {bundle.name} was not trained on {key!r}"
     else:
         problem = f"there is no {name!r}"
     known = ", ".join([*bundle.label_spaces, *others])
@@ -362,7 +360,7 @@ def supported_label_space(
 
 
 def check_forecasts(bundle: Bundle) -> None:
-    """See that a bundle was trained on the prediction task.
+    """Check that a bundle was trained on the prediction task.
 
     Raises:
         ForecastNotSupported: it was not.
@@ -375,16 +373,16 @@ def check_forecasts(bundle: Bundle) -> None:
 
 
 def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
-    """The label space called `name`, without regard to case, whatever a bundle answers in.
+    """The label space called `name`, without regard to case and whatever the bundle supports.
 
     Raises:
         UnsupportedLabelSpace: there is none.
     """
-    found = label_spaces.get(name.casefold())
-    if found is None:
+    label_space = label_spaces.get(name.casefold())
+    if label_space is None:
         known = ", ".join(label_spaces)
         raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
-    return found
+    return label_space
 
 
 def open_recognizer(
@@ -396,15 +394,15 @@ def open_recognizer(
     *,
     show: bool = True,
 ) -> Recognizer:
-    """Put a bundle's parts together.
+    """Assemble a recognizer from a bundle's parts.
 
     Args:
-        retrieval: None answers without demonstrations.
-        show: whether prompts show demonstrations, as many as the bundle says.
+        retrieval: None: answer without demonstrations.
+        show: whether prompts show demonstrations, in the bundle's number.
 
     Raises:
-        BundleError: the tokenizer cannot tell a label space's verbalizers apart, or the model reads
-            so little that a prompt has no room for what is said.
+        BundleError: the tokenizer does not distinguish a label space's verbalizers, or `max_tokens`
+            leaves no room for utterances.
     """
     template = bundle.prompt_template
     try:
@@ -437,7 +435,7 @@ def open_recognizer(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What the model says of an utterance, and of which prompt."""
+    """The model's prediction for an utterance, and what its prompt shows."""
 
     prediction: Prediction
     shown: tuple[Match, ...]
@@ -445,8 +443,8 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opinion:
-    """A correction that has a vote, and the share of the answer that it has."""
+class _Vote:
+    """A correction that has a vote, and its share of the answer."""
 
     match: Match
     neighbour: Neighbour

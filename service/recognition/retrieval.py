@@ -1,8 +1,7 @@
 """Retrieval for an utterance: examples for the prompt, and corrections of similar utterances.
 
-A correction was said of an utterance in its dialogue, so it is compared by the lines before, too. A
-line's vector is kept from when the line was the utterance that was asked about, so its dialogue's
-next turns encode it no second time.
+A correction belongs to an utterance in its dialogue, so it is compared by the preceding lines too.
+A line's vector is cached when the line is the target, so later turns do not encode it again.
 """
 
 import asyncio
@@ -20,23 +19,23 @@ from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Ma
 from service.priority import Priority
 from service.tracing.stages import Stage, stage
 
-# Corrections that are compared by their context, and where all of these might decide: of "Okay." a
-# tenant may have many, each in its own place.
+# The number of corrections that are compared by context, and the number if all of the first might
+# decide: a tenant may have many of "Okay.", each in a context of its own.
 _CANDIDATES = 64
 _MOST_CANDIDATES = 512
 
-# Vectors of lines that are kept: 8 MB.
+# Lines whose vectors are cached: 8 MB.
 _KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look for.
+    """A retrieval request.
 
     Attributes:
-        examples: how many of the nearest.
-        least_similarity: of a correction; one that is farther is not found. None: none is.
-        decisive_similarity: of a correction that may decide, by its context.
+        examples: the number of nearest examples.
+        least_similarity: the least similarity of a correction; None: retrieve no corrections.
+        decisive_similarity: the similarity from which a correction may decide, given its context.
     """
 
     examples: int
@@ -46,10 +45,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class NearCorrection:
-    """A correction of an utterance like the one that is asked about.
+    """A correction of an utterance similar to the target.
 
     Attributes:
-        context_similarity: as `service.conversation.neighbours.Neighbour` has it.
+        context_similarity: see `service.conversation.neighbours.Neighbour`.
     """
 
     found: CorrectionMatch
@@ -58,14 +57,14 @@ class NearCorrection:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What was found, both nearest first."""
+    """The result of a retrieval, both parts nearest first."""
 
     examples: tuple[Match, ...] = ()
     corrections: tuple[NearCorrection, ...] = ()
 
 
 class Retrieval(Protocol):
-    """Finds what is like an utterance. Raises DemonstrationsUnavailable."""
+    """Finds demonstrations similar to an utterance. Raises DemonstrationsUnavailable."""
 
     async def nearest(
         self,
@@ -93,15 +92,15 @@ class NearestDemonstrations:
         tenant: str | None,
         priority: Priority,
     ) -> Retrieved:
-        """What is nearest to an utterance: shared, or the tenant's own.
+        """The shared examples and the tenant's own ones nearest to an utterance, and corrections.
 
         Args:
-            texts: the lines before the utterance that are its context, and its own.
+            texts: the lines of the utterance's context, then its own text.
 
         Raises:
             DemonstrationsUnavailable: the encoder or the store does not answer.
         """
-        *before, text = texts
+        *context_lines, text = texts
         least = None if tenant is None else wanted.least_similarity
         if not wanted.examples and (
             least is None or not await self._has_corrections(label_space, tenant)
@@ -115,39 +114,41 @@ class NearestDemonstrations:
             if wanted.examples:
                 examples = await self.store.nearest(vector, label_space, wanted.examples, tenant)
             if tenant is not None and least is not None:
-                found = await self._corrections(vector, label_space, wanted, tenant)
-                corrections = self._told_apart(text, [c for c in found if c.similarity >= least])
+                matches = await self._corrections(vector, label_space, wanted, tenant)
+                corrections = self._with_known_words(
+                    text, [c for c in matches if c.similarity >= least]
+                )
         if not corrections:
             return Retrieved(tuple(examples))
         with stage(Stage.ENCODE):
             vectors = await asyncio.gather(
-                *(self._vector(line, tenant, priority) for line in before)
+                *(self._vector(line, tenant, priority) for line in context_lines)
             )
         context = context_of(vectors)
         near = tuple(
-            NearCorrection(each, contexts_alike(context, each.correction.context))
-            for each in corrections
+            NearCorrection(match, contexts_alike(context, match.correction.context))
+            for match in corrections
         )
         return Retrieved(tuple(examples), near)
 
     async def _corrections(
         self, vector: Vector, label_space: str, wanted: Wanted, tenant: str
     ) -> list[CorrectionMatch]:
-        """The nearest by their lines, and all that might decide."""
-        found = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
-        if len(found) == _CANDIDATES and found[-1].similarity >= wanted.decisive_similarity:
-            found = await self.store.corrections(vector, label_space, _MOST_CANDIDATES, tenant)
-        return found
+        """The nearest corrections by their lines, including all that might decide."""
+        matches = await self.store.corrections(vector, label_space, _CANDIDATES, tenant)
+        if len(matches) == _CANDIDATES and matches[-1].similarity >= wanted.decisive_similarity:
+            matches = await self.store.corrections(vector, label_space, _MOST_CANDIDATES, tenant)
+        return matches
 
-    def _told_apart(self, text: str, found: list[CorrectionMatch]) -> list[CorrectionMatch]:
-        """Those found that are not near for other words only that the encoder does not know."""
-        unknown = self.encoder.unknown(text) if found else frozenset()
+    def _with_known_words(self, text: str, matches: list[CorrectionMatch]) -> list[CorrectionMatch]:
+        """Discard corrections that are near only because the encoder does not know their words."""
+        unknown = self.encoder.unknown(text) if matches else frozenset()
         if not unknown:
-            return found
+            return matches
         return [
-            each
-            for each in found
-            if self.encoder.unknown(each.correction.demonstration.text) in (unknown, frozenset())
+            match
+            for match in matches
+            if self.encoder.unknown(match.correction.demonstration.text) in (unknown, frozenset())
         ]
 
     async def _has_corrections(self, label_space: str, tenant: str | None) -> bool:
@@ -157,8 +158,8 @@ class NearestDemonstrations:
             return await self.store.count_corrections(label_space, tenant) > 0
 
     async def _vector(self, text: str, tenant: str | None, priority: Priority) -> Vector:
-        """A line's vector, kept for those who ask for it soon after."""
-        # By a hash, so that no text is kept; by tenant, so that none learns what another one said.
+        """A line's vector, cached for later turns."""
+        # Keyed by a hash, so that no text is kept, and by tenant, so that timing reveals nothing.
         whose = hashlib.sha256((tenant or "").encode()).digest()
         key = hashlib.blake2b(text.encode(), digest_size=16, key=whose).digest()
         vector = self._lines.get(key)
@@ -172,19 +173,19 @@ class NearestDemonstrations:
 
 
 def context_of(vectors: Sequence[Vector]) -> Vector | None:
-    """The vector, of length 1, of the lines before an utterance; None where there are none."""
+    """The vector, of length 1, of the lines before an utterance; None if there are none."""
     if not vectors:
         return None
-    together: Vector = np.sum(np.stack(vectors), axis=0, dtype=np.float32)
-    length = np.linalg.norm(together)
+    total: Vector = np.sum(np.stack(vectors), axis=0, dtype=np.float32)
+    length = np.linalg.norm(total)
     if length == 0:
         return None
-    context: Vector = together / length
+    context: Vector = total / length
     return context
 
 
-def contexts_alike(one: Vector | None, other: Vector | None) -> float:
-    """The similarity of two contexts, as `service.conversation.neighbours.Neighbour` has it."""
-    if one is None or other is None:
-        return BOTH_BEGIN if one is other else ONE_BEGINS
-    return max(-1.0, min(1.0, float(one @ other)))
+def contexts_alike(context: Vector | None, other: Vector | None) -> float:
+    """The similarity of two contexts; see `service.conversation.neighbours.Neighbour`."""
+    if context is None or other is None:
+        return BOTH_BEGIN if context is other else ONE_BEGINS
+    return max(-1.0, min(1.0, float(context @ other)))

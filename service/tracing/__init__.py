@@ -1,1 +1,1 @@
-"""Where the time of a request goes: its stages, and the trace that it belongs to."""
+"""The stages of a request, their times, and the request's trace."""

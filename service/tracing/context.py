@@ -1,7 +1,7 @@
 """The trace of the current request.
 
-Rooms open spans in it and hand it on to what they call; they do not know what traces are made with.
-Most requests have none, and then it costs a look at a context variable.
+Rooms open spans in it and propagate it to the services that they call, independent of the tracing
+library. For a request without a trace it costs a look at a context variable.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 NoteBeginning = Callable[[str, float], None]
-"""Says of a span that its first seconds were spent on something with a name of its own."""
+"""Records that a span's first seconds belong to a stage of another name."""
 
 OpenSpan = Callable[[str], AbstractContextManager[NoteBeginning]]
-"""Opens a span for the time of a block."""
+"""Opens a span for the duration of a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Trace:
     Attributes:
         trace_id: 32 hexadecimal digits.
         span_id: of the request's own span, 16 hexadecimal digits.
-        headers: of a request to another service, with the span that is open as the parent (W3C
-            Trace Context).
-        open_span: None where the trace is not recorded, only handed on.
+        headers: returns headers for a request to another service, with the current span as parent
+            (W3C Trace Context).
+        open_span: None if the trace is not recorded, only propagated.
     """
 
     trace_id: str
@@ -35,7 +35,7 @@ class Trace:
 
     @property
     def exemplar(self) -> dict[str, str] | None:
-        """What leads from a number to the trace, if there is one to look at."""
+        """The exemplar that links a metric to the trace; None if the trace is not recorded."""
         return None if self.open_span is None else {"trace_id": self.trace_id}
 
 
@@ -43,19 +43,19 @@ _trace: ContextVar[Trace | None] = ContextVar("_trace", default=None)
 
 
 def current_trace() -> Trace | None:
-    """The trace of what is done here; None: it is not traced."""
+    """The trace of the current request; None if it is not traced."""
     return _trace.get()
 
 
 def current_exemplar() -> dict[str, str] | None:
-    """What leads from a number that is observed here to a trace; None: nothing does."""
+    """The exemplar that links a metric to the current trace; None if there is none."""
     trace = _trace.get()
     return None if trace is None else trace.exemplar
 
 
 @contextmanager
 def traced(trace: Trace) -> Iterator[None]:
-    """Have what is done in the block, and in the tasks that it starts, belong to a trace."""
+    """Make the trace current in the block, and in the tasks that it starts."""
     token = _trace.set(trace)
     try:
         yield

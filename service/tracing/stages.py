@@ -1,8 +1,8 @@
 """Stages of a response and their times, reported to a listener.
 
-A room marks what it does with `with stage(Stage.ENCODE):`; it does not know who wants to know. A
-request listens with `with listening(...)`, for itself and for the tasks that it starts. Where the
-request is traced, a stage is a span too.
+A room marks a stage with `with stage(Stage.ENCODE):`, independent of any listener. A request
+listens with `with listening(...)`, for itself and for the tasks that it starts. If the request is
+traced, a stage is a span too.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,26 +17,26 @@ from service.tracing.context import NoteBeginning, current_trace
 
 
 class Stage(StrEnum):
-    """The stages of one utterance; metrics, spans and the `Server-Timing` header name them so."""
+    """The stages of one utterance, as named in metrics, spans and the `Server-Timing` header."""
 
-    ADMIT = "admit"  # the wait for the dialogue's turn before, and for a place
+    ADMIT = "admit"  # waiting for the dialogue's previous turn, and for a place
     STORE = "store"  # reading the dialogue's end, and writing the turn
-    ENCODE = "encode"  # the text's vector, the wait for its batch included
+    ENCODE = "encode"  # the text's vector, including the wait for its batch
     RETRIEVE = "retrieve"  # the nearest demonstrations
     RENDER = "render"  # prompt and tokens
-    QUEUE = "queue"  # the wait in the engine's queue
-    DECODE = "decode"  # the label's probabilities; its span holds the one of the queue
+    QUEUE = "queue"  # waiting in the engine's queue
+    DECODE = "decode"  # the labels' probabilities; its span contains that of the queue
 
 
 Listener = Callable[[Stage, float], None]
-"""Told a stage and its seconds when the stage ends, also when it fails."""
+"""Called with a stage and its seconds when the stage ends, even when it fails."""
 
 _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a listener told of the stages inside the block."""
+    """Report the stages inside the block to a listener."""
     token = _listener.set(listener)
     try:
         yield
@@ -45,7 +45,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class stage:  # noqa: N801, it reads as a statement
-    """Times the block it opens, if anybody listens."""
+    """Times the block that it opens, and reports to the current listener."""
 
     __slots__ = ("_before", "_name", "_note", "_span", "_start")
 
@@ -64,7 +64,7 @@ class stage:  # noqa: N801, it reads as a statement
         return self
 
     def began_with(self, other: Stage, seconds: float) -> None:
-        """Say that the first so many seconds of it were another stage's, which has them told."""
+        """Attribute the first `seconds` of this stage to another one, which is reported too."""
         self._before = (other, seconds)
         if self._note is not None:
             self._note(other, seconds)

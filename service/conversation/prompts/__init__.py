@@ -1,7 +1,7 @@
-"""Prompt templates, versioned: what text the model sees.
+"""Prompt templates, versioned: the text that the model reads.
 
 A template is a pure function of history, target, demonstrations and label space. Training and
-serving render with the same one, so a template, once a bundle was trained on it, never changes.
+serving render with the same one, so a template never changes once a bundle was trained on it.
 """
 
 from collections.abc import Mapping

@@ -29,10 +29,10 @@ class InstructercPlainV1:
         target: Line,
         demonstrations: Sequence[Demonstration] = (),
     ) -> Prompt:
-        """Which emotion does the target carry? Of all that is known, only its text is shown.
+        """Which emotion does the target carry? Only its text is shown.
 
         Raises:
-            ValueError: demonstrations are given; the published prompt has no place for them.
+            ValueError: there are demonstrations; the published prompt has no place for them.
         """
         if demonstrations:
             raise ValueError(f"{self.id} has no place for demonstrations")

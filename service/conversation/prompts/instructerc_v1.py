@@ -39,26 +39,26 @@ class InstructercV1:
         """Which emotion does the target carry?
 
         Raises:
-            ValueError: demonstrations are given; the published prompt has no place for them.
+            ValueError: there are demonstrations; the published prompt has no place for them.
         """
         if demonstrations:
             raise ValueError(f"{self.id} has no place for demonstrations")
-        asked = _line(target)
+        target_line = _line(target)
         return Prompt(
             (
                 _ROLE
                 + _OPEN
                 + "".join(map(_line, history))
-                + asked
-                + f" ### Please select the emotional label of <{asked.removeprefix(chr(9))}>"
+                + target_line
+                + f" ### Please select the emotional label of <{target_line.removeprefix(chr(9))}>"
                 + f" from <{_listed(label_space)}>:",
             )
         )
 
     def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
-        """What will the target's speaker feel next? The target's text is not shown.
+        """Which emotion will the target's speaker express next? The target's text is not shown.
 
-        A first turn has no history to predict from: its prompt is the main task's, as published.
+        Without history the prompt is the main task's, as published.
         """
         if not history:
             return self.main(label_space, history, target)
@@ -74,10 +74,10 @@ class InstructercV1:
         )
 
     def speaker(self, label_space: LabelSpace, _: Sequence[Line], target: Line) -> Prompt:
-        """Who says the target? As published, without history: little but habit can be learned.
+        """Who says the target? As published, without history: only speakers' habits can be learned.
 
         Raises:
-            ValueError: the label space's corpus has no such task, or fewer speakers than that.
+            ValueError: the label space's corpus has no such task, or no such speaker index.
         """
         listed = ", ".join(f"Speaker_{n}" for n in range(_speaker_count(label_space, target)))
         return Prompt(

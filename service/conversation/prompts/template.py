@@ -8,15 +8,15 @@ from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
 
 Task = Literal["main", "prediction"]
-"""What a model is asked: the emotion of an utterance, or of the one that comes next."""
+"""The emotion of an utterance, or that of the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt in segments, each tokenized on its own.
 
-    Because no token crosses a segment's edge, prompts that begin with the same segments begin with
-    the same tokens, whatever the tokenizer, and a segment's tokens can be kept.
+    No token crosses a segment boundary, so prompts that begin with the same segments begin with the
+    same tokens, whatever the tokenizer, and a segment's tokens can be cached.
     """
 
     segments: tuple[str, ...]
@@ -31,17 +31,17 @@ class Template(Protocol):
 
     @property
     def id(self) -> str:
-        """The name that bundles and requests know the template by."""
+        """The template's name in bundles and requests."""
         ...
 
     @property
     def window(self) -> HistoryWindow:
-        """The history window that goes with it unless a bundle says otherwise."""
+        """The history window, unless a bundle sets another."""
         ...
 
     @property
     def keeps_integer_speakers(self) -> bool:
-        """Whether a speaker called "0" to "18" is its own index."""
+        """Whether a speaker called "0" to "18" keeps that number as index."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Template(Protocol):
 
     @property
     def before_verbalizer(self) -> str | None:
-        """What stands between cue and verbalizer; None: the verbalizer is tokenized by itself."""
+        """The text between cue and verbalizer; None: the verbalizer is tokenized by itself."""
         ...
 
     def main(
@@ -73,7 +73,7 @@ class PredictionTemplate(Template, Protocol):
     """Renders the prediction task too, which a bundle may be trained on."""
 
     def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
-        """Which emotion will the target carry, of which only the speaker is known?
+        """Which emotion will the target carry? Only its speaker is known.
 
         Args:
             history: at least one line.
@@ -84,7 +84,7 @@ class PredictionTemplate(Template, Protocol):
 
 @runtime_checkable
 class SpeakerTemplate(Template, Protocol):
-    """Renders InstructERC's speaker identification too, which only training asks."""
+    """Renders InstructERC's speaker identification too, which only training uses."""
 
     @property
     def speaker_cue(self) -> str:

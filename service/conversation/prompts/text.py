@@ -1,14 +1,14 @@
-"""How external text is put into a prompt that has lines."""
+"""External text in a line-based prompt."""
 
-# A demonstration is there for its likeness, not for its length.
+# A demonstration helps by its similarity, not by its length.
 _DEMONSTRATION_CHARACTERS = 160
 
 
 def one_line(text: str) -> str:
-    """The text with runs of white space folded: a line break must not look like a new line."""
+    """Fold each run of white space into a space: a line break must not look like a new line."""
     return " ".join(text.split())
 
 
 def beginning(demonstration: str) -> str:
-    """As much of a demonstration's text as a prompt shows, on one line."""
+    """The beginning of a demonstration's text that a prompt shows, on one line."""
     return one_line(demonstration)[:_DEMONSTRATION_CHARACTERS]

@@ -21,23 +21,23 @@ from service.conversation.prompts.template import (
 )
 
 Encode = Callable[[str], Sequence[int]]
-"""Token ids of a text, without special tokens."""
+"""Maps a text to its token ids, without special tokens."""
 
 AnyTask = Literal["main", "speaker", "prediction"]
-"""What a model is asked, or taught beside it."""
+"""A task that a model serves, or that training adds."""
 
-# When history has to go, it goes in steps, so that the next turn still finds a cached prefix.
+# History is dropped in steps, so that the next turn still finds a cached prefix.
 _DROPPED_LINES = 4
 
-# The share of the limit that a line of history keeps once not all lines fit whole: its end is then
-# the same from turn to turn, as a cached prefix must be.
+# When not all lines fit whole, each line of history keeps at most `limit // _LINE_SHARE` tokens:
+# its end is then the same from turn to turn, as a cached prefix must be.
 _LINE_SHARE = 4
 
-_HIGHEST_SPEAKER = 10**7 - 1  # above any that a dialogue has
+_HIGHEST_SPEAKER = 10**7 - 1  # above any in a dialogue
 
 
 class PromptTooLong(ValueError):
-    """A prompt does not fit the model even without what is said."""
+    """A prompt does not fit the model even without any utterance."""
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(
@@ -49,15 +49,15 @@ class PromptTooLong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
-    """What goes to the model.
+    """A prompt as token ids.
 
     Attributes:
-        segments: token ids, a tuple for each of the prompt's segments; the first begins with the
+        segments: a tuple of token ids for each of the prompt's segments; the first begins with the
             tokenizer's BOS, if it has one.
-        history: how many history lines it shows.
-        demonstrations: those it shows.
-        truncated: whether it shows no more than the end of the utterance that is asked about, or,
-            in a prediction, of the one before.
+        history: the number of history lines in it.
+        demonstrations: those in it.
+        truncated: whether it has only the end of the target, or, in a prediction, of the line
+            before the target.
     """
 
     segments: tuple[tuple[int, ...], ...]
@@ -79,26 +79,26 @@ def tokenize(prompt: Prompt, encode: Encode, begin: Sequence[int]) -> tuple[tupl
 def verbalizer_ids(
     template: Template, verbalizer: str, encode: Encode, cue: str | None = None
 ) -> tuple[int, ...]:
-    """The tokens with which the verbalizer follows the template's cue, at least one.
+    """The tokens of the verbalizer after the template's cue, at least one.
 
     Args:
-        cue: another of the template's cues.
+        cue: another of the template's cues; None: its main one.
 
     Raises:
         ValueError: the tokenizer merges cue and verbalizer, so that no token begins the verbalizer,
-            or has none for it.
+            or has no token for it.
     """
     if template.before_verbalizer is None:
-        alone = tuple(encode(verbalizer))
-        if not alone:
+        tokens = tuple(encode(verbalizer))
+        if not tokens:
             raise ValueError(f"{verbalizer!r} has no token")
-        return alone
+        return tokens
     cue = template.cue if cue is None else cue
     head = tuple(encode(cue))
-    whole = tuple(encode(cue + template.before_verbalizer + verbalizer))
-    if whole[: len(head)] != head or len(whole) == len(head):
+    tokens = tuple(encode(cue + template.before_verbalizer + verbalizer))
+    if tokens[: len(head)] != head or len(tokens) == len(head):
         raise ValueError(f"{verbalizer!r} does not begin a token after {cue!r}")
-    return whole[len(head) :]
+    return tokens[len(head) :]
 
 
 def fit(
@@ -117,19 +117,19 @@ def fit(
 ) -> TokenizedPrompt:
     """Render and tokenize the prompt for the last of `lines`, within `limit` tokens.
 
-    What does not fit gives way in this order: the beginnings of history lines that are longer than
-    a quarter of the limit; the oldest history, a few lines at a time; the demonstrations; the
+    A prompt that is too long is cut in this order: the beginnings of history lines longer than a
+    quarter of the limit; the oldest history, a few lines at a time; the demonstrations; the
     beginning of the target's description; the beginning of its text; never the cue. Only the main
-    task shows demonstrations. A prediction does not show the target, and the line before it has
+    task shows demonstrations. A prediction does not show the target, and the line before it takes
     the target's place: there is nothing else to predict from.
 
     Args:
         lines: the dialogue, or its end from line `first` on; the last is the target.
         first: the index in the dialogue of `lines[0]`, at most the window's start.
-        starts: where the tokens begin that `encode` makes.
+        starts: the offsets of the tokens that `encode` makes.
 
     Raises:
-        PromptTooLong: it is longer than `limit` even without the target's text.
+        PromptTooLong: the prompt is longer than `limit` even without the target's text.
         ValueError: the template does not have the task.
     """
     target = first + len(lines) - 1
@@ -137,27 +137,30 @@ def fit(
     if not first <= start:
         raise ValueError(f"the history begins with line {first}, the window with line {start}")
     shown = tuple(demonstrations) if template.takes_demonstrations and task == "main" else ()
-    asked = max(start, target - 1) if task == "prediction" else target
+    anchor = max(start, target - 1) if task == "prediction" else target
 
     def tokenized(lines: Sequence[Line]) -> tuple[tuple[int, ...], ...]:
         return tokenize(_rendered(template, label_space, task, lines, shown), encode, begin)
 
-    given = [_readable(line, starts, limit) for line in lines[start - first :]]
-    truncated = given[asked - start].text != lines[asked - first].text
-    segments = tokenized(given)
-    if _size(segments) > limit and start < asked:
-        history, last = given[: asked - start], given[asked - start :]
-        given = [*(_line_end(h, encode, starts, limit // _LINE_SHARE) for h in history), *last]
-        segments = tokenized(given)
-    while _size(segments) > limit and start < asked:
-        dropped = min(_DROPPED_LINES, asked - start)
-        start, given = start + dropped, given[dropped:]
-        segments = tokenized(given)
+    window_lines = [_readable(line, starts, limit) for line in lines[start - first :]]
+    truncated = window_lines[anchor - start].text != lines[anchor - first].text
+    segments = tokenized(window_lines)
+    if _size(segments) > limit and start < anchor:
+        history, last = window_lines[: anchor - start], window_lines[anchor - start :]
+        window_lines = [
+            *(_line_end(h, encode, starts, limit // _LINE_SHARE) for h in history),
+            *last,
+        ]
+        segments = tokenized(window_lines)
+    while _size(segments) > limit and start < anchor:
+        dropped = min(_DROPPED_LINES, anchor - start)
+        start, window_lines = start + dropped, window_lines[dropped:]
+        segments = tokenized(window_lines)
     if _size(segments) > limit and shown:
         shown = ()
-        segments = tokenized(given)
+        segments = tokenized(window_lines)
     if _size(segments) > limit:
-        line, *unspoken = given
+        line, *unspoken = window_lines
         line = _cut(line, lambda line: _size(tokenized([line, *unspoken])), starts, limit)
         segments, truncated = tokenized([line, *unspoken]), True
     if _size(segments) > limit:
@@ -178,7 +181,7 @@ def check_fits(
     begin: Sequence[int],
     limit: int,
 ) -> None:
-    """See that a task's prompts leave room for what is said.
+    """Check that a task's prompts leave room for utterances.
 
     Raises:
         PromptTooLong: they do not.
@@ -199,7 +202,7 @@ def check_fits(
 
 
 def _readable(line: Line, starts: Starts, limit: int) -> Line:
-    """The line, of which a prompt can show no more: what is far too long is not looked at twice."""
+    """Cut a line to `limit` tokens, so that the rest of a very long one is tokenized only once."""
     if has_more(line.text, limit, starts):
         line = replace(line, text=ending(line.text, limit, starts))
     if has_more(line.description or "", limit, starts):
@@ -207,25 +210,25 @@ def _readable(line: Line, starts: Starts, limit: int) -> Line:
     return line
 
 
-def _line_end(line: Line, encode: Encode, starts: Starts, most: int) -> Line:
-    """A line of history, of which at most so many tokens are left."""
-    if len(line.text) <= most or len(encode(line.text)) <= most:
+def _line_end(line: Line, encode: Encode, starts: Starts, limit: int) -> Line:
+    """Cut a line of history to its last `limit` tokens."""
+    if len(line.text) <= limit or len(encode(line.text)) <= limit:
         return line
-    return replace(line, text=ending(line.text, most, starts))
+    return replace(line, text=ending(line.text, limit, starts))
 
 
 def _cut(line: Line, size: Callable[[Line], int], starts: Starts, limit: int) -> Line:
-    """A line with the longest end of its description that fits, or else, of its text.
+    """Cut a line to the longest end of its description that fits, or else, of its text.
 
     Args:
-        size: of the prompt with such a line, in tokens.
+        size: maps a line to the length of the prompt with it, in tokens.
     """
     bare = replace(line, description=None)
     if size(bare) > limit:
         end = longest_ending(line.text, lambda t: size(replace(bare, text=t)), limit, starts)
         return replace(bare, text=end)
-    seen = line.description or ""
-    end = longest_ending(seen, lambda d: size(replace(line, description=d)), limit, starts)
+    description = line.description or ""
+    end = longest_ending(description, lambda d: size(replace(line, description=d)), limit, starts)
     return replace(line, description=end)
 
 

@@ -1,12 +1,12 @@
-"""The default prompt: InstructERC's ingredients, ordered so that turns share a cached prefix.
+"""The default prompt: InstructERC's parts, ordered so that turns share a cached prefix.
 
-Static text first, then the history, append-only, its last line the target; only then what differs
-from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with
-everything up to this turn's target. Where demonstrations stand between the target and the cue, the
-target is said again: a small model otherwise reads the emotion of what stands nearest.
+Static text first, then the history, append-only, its last line the target; then the parts that
+differ from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with
+everything up to this turn's target. If demonstrations stand between the target and the cue, the
+target is repeated: a small model otherwise predicts the emotion of the nearest line.
 
-The prediction task begins as the main task does, so that a forecast finds the turn before it in
-the cache, and leaves what it computed to the turn that follows.
+The prediction task begins as the main task does, so a forecast reuses the cached prefix of the
+previous turn, and the next turn reuses the forecast's.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from service.conversation.prompts.text import beginning, one_line
 
 @dataclass(frozen=True, slots=True)
 class V2:
-    """Segments: the static text, a line each, any demonstrations and the target again, the cue.
+    """Segments: the static text, each line, any demonstrations and the target again, the cue.
 
-    In the prediction and the speaker task a question about the next line stands in the
-    demonstrations' place.
+    In the prediction and the speaker task a question about the next line replaces the
+    demonstrations.
     """
 
     id: str = "v2"
@@ -50,10 +50,10 @@ class V2:
         )
 
     def prediction(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
-        """Which emotion will the next line carry? Of the target, only the speaker is shown.
+        """Which emotion will the next line carry? Only the target's speaker is shown.
 
         Raises:
-            ValueError: there is no history to predict from.
+            ValueError: there is no history.
         """
         if not history:
             raise ValueError("the prediction task needs a line of history or more")
@@ -61,15 +61,15 @@ class V2:
         return Prompt((*self.shared(label_space, history), question, self.cue))
 
     def speaker(self, label_space: LabelSpace, history: Sequence[Line], target: Line) -> Prompt:
-        """Who says the next line? The number that its speaker has in the history, or a new one."""
-        asked = f"\nNext line: {one_line(target.text)}"
-        return Prompt((*self.shared(label_space, history), asked, self.speaker_cue))
+        """Who says the next line? Its speaker's number in the history, or a new one."""
+        question = f"\nNext line: {one_line(target.text)}"
+        return Prompt((*self.shared(label_space, history), question, self.speaker_cue))
 
     def speaker_answer(self, target: Line) -> str:
         return str(target.speaker)
 
     def shared(self, label_space: LabelSpace, lines: Sequence[Line]) -> tuple[str, ...]:
-        """The part that the prompts of later turns begin with too."""
+        """The prefix that the prompts of later turns share."""
         static = (
             "You are an expert in the analysis of sentiment and emotion. "
             "Say which emotion the last line of the conversation carries. "
@@ -80,7 +80,7 @@ class V2:
     def tail(
         self, label_space: LabelSpace, target: Line, demonstrations: Sequence[Demonstration]
     ) -> tuple[str, ...]:
-        """The part of this turn alone, from behind the target to the cue."""
+        """The part of this turn alone, from after the target to the cue."""
         if not demonstrations:
             return (self.cue,)
         shown = "".join(
