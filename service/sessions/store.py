@@ -133,8 +133,6 @@ class SessionStore:
         _refuse_unstorable(
             tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or ""
         )
-        # SQLite would take a NaN, PostgreSQL would not.
-        document = json.dumps(prediction, allow_nan=False)
         now = datetime.now(UTC)
         row = UtteranceRow(
             tenant=tail.tenant,
@@ -146,7 +144,7 @@ class SessionStore:
             speaker_index=tail.speaker_index,
             text=text,
             label_space=label_space,
-            prediction=document,
+            prediction=json.dumps(prediction, allow_nan=False),  # SQLite would take a NaN
             created_at=now,
             description=description,
         )
