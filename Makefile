@@ -114,7 +114,7 @@ $(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
 	@$(BIN)/python -c "import torch, vllm, qdrant_edge, sentence_transformers"
 	@touch $@
 
-$(BASE)/base.json: training/finetuning/bases.py | $(INSTALLED) $(PACKAGES)
+$(BASE)/base.json: training/finetuning/bases.py training/finetuning/minilm.py | $(INSTALLED) $(PACKAGES)
 	$(BIN)/instructerc-train base $(BASE)
 
 $(VENV)/.with-%: requirements/%.txt | $(INSTALLED)

@@ -160,7 +160,8 @@ def served(folder: Path, *arguments: str) -> str:
     put(folder / "bin" / f"python{PYTHONS[0]}", PYTHONS[0])
     for file in (
         *("requirements/torch-cpu.txt", "requirements/locked.txt", "requirements/smollm2-135m.txt"),
-        *("training/finetuning/bases.py", "training/finetuning/merge.py", "pyproject.toml"),
+        *("training/finetuning/bases.py", "training/finetuning/minilm.py"),
+        *("training/finetuning/merge.py", "pyproject.toml"),
     ):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
