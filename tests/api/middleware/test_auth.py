@@ -362,7 +362,7 @@ async def test_one_tenant_leaves_room_for_the_others(
         turn = await say(service, "writer", "call-43")
         found = {problem(each): each.json()["detail"] for each in (batch, turn)}
         assert list(found) == [(503, "overloaded")]
-        assert all("one tenant" in detail for detail in found.values())
+        assert all("for your tenant" in detail for detail in found.values())
         assert batch.headers["retry-after"] == "1"
 
         begun += [
