@@ -83,12 +83,20 @@ class Policies:
     def of(self, method: str, path: str) -> Policy:
         """The policy of the route that matches a request.
 
-        A key is required where none matches, too: without one nobody learns which paths exist.
+        A key is required where none matches, too: without one nobody learns which paths exist. Of
+        a path that everybody may know, everybody may also learn that it lacks a method.
         """
         routed = "GET" if method == "HEAD" else method
+        policy_of_path = None
         for pattern, methods, policy in self._known:
-            if (methods is None or routed in methods) and pattern.match(path):
-                return policy
+            if pattern.match(path):
+                if methods is None or routed in methods:
+                    return policy
+                policy_of_path = policy
+        if policy_of_path is not None and (
+            policy_of_path.scope is None or policy_of_path.is_operation
+        ):
+            return policy_of_path
         return _policy_of_no_route(method)
 
 

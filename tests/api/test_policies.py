@@ -46,6 +46,27 @@ def test_a_policy_is_found_by_method_and_path() -> None:
     assert policies.of("PUT", "/things/1").priority is Priority.BATCH
 
 
+def test_a_method_that_a_path_lacks_is_refused_as_such_where_the_path_is_open() -> None:
+    """Elsewhere the caller shows a key first."""
+
+    @policy(None)
+    async def open_to_all() -> None: ...
+
+    @policy(Scope.ADMIN, is_operation=True)
+    async def operation() -> None: ...
+
+    @policy(Scope.WRITE)
+    async def write() -> None: ...
+
+    policies = Policies(
+        [Route("/open", open_to_all), Route("/numbers", operation), Route("/write", write)]
+    )
+
+    assert policies.of("TRACE", "/open").scope is None
+    assert policies.of("POST", "/numbers").is_operation
+    assert policies.of("OPTIONS", "/write").scope is Scope.READ
+
+
 @pytest.mark.parametrize(("method", "scope"), [("GET", Scope.READ), ("POST", Scope.WRITE)])
 def test_a_path_that_there_is_not_needs_a_key(method: str, scope: Scope) -> None:
     """Nobody learns without one which paths there are."""
