@@ -49,7 +49,7 @@ from service.sessions.label_spaces import StoredLabelSpaces
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
-from service.starting import why
+from service.start_failures import why
 from service.version import VERSION
 
 if TYPE_CHECKING:

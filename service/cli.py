@@ -132,7 +132,7 @@ def score(
     from service.errors import ServiceError
     from service.offline import score_file
     from service.outputs import check_file
-    from service.starting import why
+    from service.start_failures import why
 
     # A separate index: the service may be using its own.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
@@ -162,7 +162,7 @@ def migrate() -> None:
     say, end = _speaking(settings)
     from service.errors import ServiceError
     from service.preparing import prepare_database
-    from service.starting import why
+    from service.start_failures import why
 
     try:
         asyncio.run(prepare_database(settings))
@@ -182,7 +182,7 @@ def index() -> None:
     from service.demonstrations.store import IndexMismatch
     from service.errors import ServiceError
     from service.preparing import prepare_index
-    from service.starting import why
+    from service.start_failures import why
 
     try:
         asyncio.run(prepare_index(settings, say))

@@ -1,6 +1,7 @@
 """Calibration: from the model's label shares to reliable probabilities.
 
-Training fits a calibration and stores it in the bundle; training and service both apply it here.
+`training.evaluation.calibration` fits a temperature or curves on a development split, and stores
+them in `bundle.json`; training and service both apply them here.
 """
 
 import math

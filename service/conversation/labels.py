@@ -1,5 +1,6 @@
 """Label spaces: the labels, their order, and the word for each in a prompt.
 
+Those that ship are the TOML files in `data/label_spaces`, whose order is the prompt's.
 `service.conversation.derived` has label spaces whose labels are sums of another one's.
 """
 

@@ -60,7 +60,10 @@ class Page:
 
 
 class IndexMismatch(Exception):
-    """An index cannot be used with this encoder: another one built it, or it is unknown which."""
+    """An index cannot be used with this encoder: another one built it, or it is unknown which.
+
+    Raised at the start, by `shard` for an embedded index and by `server` for a Qdrant server.
+    """
 
 
 class DemonstrationStore(Protocol):

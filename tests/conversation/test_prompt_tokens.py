@@ -19,6 +19,7 @@ from service.conversation.prompts import (
     Task,
     Template,
 )
+from service.conversation.prompts.default_v2 import V2
 from service.conversation.prompts.endings import Starts
 from service.conversation.prompts.tokens import (
     AnyTask,
@@ -29,7 +30,6 @@ from service.conversation.prompts.tokens import (
     fit,
     verbalizer_ids,
 )
-from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
 
 LINES = [Line(n % 2, f"line number {n:02}") for n in range(12)]

@@ -24,8 +24,8 @@ from service.conversation.prompts import (
     Task,
     Template,
 )
+from service.conversation.prompts.default_v2 import V2
 from service.conversation.prompts.tokens import fit, tokenize
-from service.conversation.prompts.v2 import V2
 from service.decoding.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"

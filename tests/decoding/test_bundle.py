@@ -11,7 +11,7 @@ import pytest
 from service.conversation.calibration import Isotonic, Knot, Temperature
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.v2 import V2
+from service.conversation.prompts.default_v2 import V2
 from service.decoding.bundle import (
     FILE,
     Base,

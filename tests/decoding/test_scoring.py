@@ -9,7 +9,7 @@ import pytest
 
 from service.conversation.labels import Label, LabelSpace
 from service.conversation.prompts import TEMPLATES, Template
-from service.conversation.prompts.v2 import V2
+from service.conversation.prompts.default_v2 import V2
 from service.decoding.engine import Priority, Reading
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer

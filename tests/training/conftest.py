@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from service.conversation.dialogue import Demonstration, Dialogue, HistoryWindow, Utterance
 from service.conversation.labels import LabelSpace, load_label_spaces
-from service.conversation.prompts.v2 import V2
+from service.conversation.prompts.default_v2 import V2
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.arrays import Vectors

@@ -7,6 +7,7 @@ serving render with the same one, so a template never changes once a bundle was 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from service.conversation.prompts.default_v2 import V2
 from service.conversation.prompts.dialoguellm_v1 import DialoguellmV1
 from service.conversation.prompts.instructerc_plain_v1 import InstructercPlainV1
 from service.conversation.prompts.instructerc_v1 import InstructercV1
@@ -17,7 +18,6 @@ from service.conversation.prompts.template import (
     Task,
     Template,
 )
-from service.conversation.prompts.v2 import V2
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
     {t.id: t for t in (InstructercV1(), InstructercPlainV1(), DialoguellmV1(), V2())}

@@ -1,4 +1,4 @@
-"""The protocol of prompt templates."""
+"""The protocol of prompt templates; `default_v2` is the one that the shipped models read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ import pytest
 from service.api.schemas.dialogues import ForecastOut
 from service.conversation.dialogue import Line
 from service.conversation.labels import LabelSpace
+from service.conversation.prompts.default_v2 import V2
 from service.conversation.prompts.tokens import tokenize
-from service.conversation.prompts.v2 import V2
 from service.decoding.bundle import Bundle
 from service.decoding.tokenizer import Tokenizer
 from service.settings import Limits

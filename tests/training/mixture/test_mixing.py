@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from service.conversation.dialogue import HistoryWindow
-from service.conversation.prompts.v2 import V2
+from service.conversation.prompts.default_v2 import V2
 from service.decoding.tokenizer import Tokenizer
 from tests.training.mixture.conftest import OTHERS, TALKS
 from training.arrays import Vectors
