@@ -1,11 +1,10 @@
 """Documents of stored utterances and corrections."""
 
-from collections.abc import Mapping
 from typing import cast
 
 from service.api.schemas.dialogues import CorrectionOut, TimedUtterance, UtteranceOut
 from service.api.services import Services
-from service.conversation.labels import AnyLabelSpace, UnknownLabel
+from service.conversation.labels import UnknownLabel
 from service.observability.metrics import Metrics
 from service.recognition.document import Emotion, RecognitionDocument
 from service.sessions.records import Correction, StoredUtterance
@@ -13,8 +12,8 @@ from service.sessions.records import Correction, StoredUtterance
 
 def correction_document(correction: Correction, services: Services) -> CorrectionOut:
     """A correction of an utterance, as JSON."""
-    spaces: Mapping[str, AnyLabelSpace] = {**services.label_spaces, **services.answerer.derived}
-    space = spaces.get(correction.label_space)  # None: a tenant's own, or removed since
+    # None: a tenant's own, or removed since
+    space = services.corrector.label_spaces.get(correction.label_space)
     try:
         unified = None if space is None else space.label(correction.label).unified
     except UnknownLabel:  # a tenant's own label space has the name, or the label was removed since

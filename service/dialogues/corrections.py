@@ -30,7 +30,7 @@ from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.recognition.retrieval import context_of
 from service.sessions.answers import Once
-from service.sessions.corrections import Corrected
+from service.sessions.corrections import Corrected, TakenBack
 from service.sessions.deliveries import Pending
 from service.sessions.store import SessionStore
 from service.sessions.versions import Expected
@@ -153,7 +153,7 @@ class Corrector:
         index: int,
         expected: Expected | None = None,
         once: Once[None] | None = None,
-    ) -> Corrected:
+    ) -> TakenBack:
         """Remove the correction of an utterance, and its demonstration.
 
         Raises:
@@ -164,9 +164,9 @@ class Corrector:
         """
         corrections = self.sessions.corrections
         with to_the_end():
-            removed = await corrections.remove(tenant, dialogue_id, index, expected, once)
-            await self.deliver([removed.pending])
-        return removed
+            taken_back = await corrections.remove(tenant, dialogue_id, index, expected, once)
+            await self.deliver([taken_back.pending])
+        return taken_back
 
     async def erase(
         self,

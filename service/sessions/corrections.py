@@ -6,7 +6,7 @@ A correction is stored with a note that its demonstration is to be delivered, in
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, update
@@ -37,19 +37,30 @@ def is_of_correction(demonstration_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """The outcome of a change.
+    """The outcome of a correction.
 
     Attributes:
-        correction: as it is stored; None: it was taken back.
+        correction: as it is stored.
         version: the dialogue's.
         pending: what is to be delivered.
         prediction: the utterance's, where the correction is new.
     """
 
-    correction: Correction | None
+    correction: Correction
     version: Version
     pending: Pending
     prediction: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The outcome of taking a correction back; fields as of `Corrected`."""
+
+    version: Version
+    pending: Pending
+
+
+_Outcome = TypeVar("_Outcome", Corrected, TakenBack)
 
 
 class Corrections:
@@ -126,7 +137,7 @@ class Corrections:
         index: int,
         expected: Expected | None = None,
         once: Once[None] | None = None,
-    ) -> Corrected:
+    ) -> TakenBack:
         """Take an utterance's correction back.
 
         Args:
@@ -139,7 +150,7 @@ class Corrections:
         """
         place = _Place(tenant, dialogue_id, index)
 
-        async def take_back(connection: AsyncConnection) -> Corrected:
+        async def take_back(connection: AsyncConnection) -> TakenBack:
             version = await _lock(connection, place, expected)
             stored = await _find(connection, place)
             if stored is None:
@@ -148,13 +159,13 @@ class Corrections:
             version = await _change(connection, place, version, None, datetime.now(UTC))
             pending = await note(connection, tenant, stored.demonstration_id)
             await keep(connection, once, None)
-            return Corrected(None, version, pending)
+            return TakenBack(version, pending)
 
-        corrected = await self._once(take_back, once)
+        taken_back = await self._once(take_back, once)
         self._followers.notify(tenant, dialogue_id)
-        return corrected
+        return taken_back
 
-    async def _once(self, work: Work[Corrected], once: Once[Any] | None) -> Corrected:
+    async def _once(self, work: Work[_Outcome], once: Once[Any] | None) -> _Outcome:
         try:
             return await self._database.transaction(work)
         except (DialogueNotFound, CorrectionNotFound, DialogueChanged, KeyTaken):

@@ -1,6 +1,6 @@
 """Routes of stored dialogues: utterances, timeline, forecast, corrections, erasure."""
 
-from typing import Annotated, cast
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
@@ -63,7 +63,7 @@ from service.errors import (
 )
 from service.recognition.document import RecognitionDocument, forecast_document
 from service.sessions.corrections import Corrected
-from service.sessions.records import Correction, StoredUtterance, Timeline
+from service.sessions.records import StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
@@ -321,7 +321,7 @@ async def correct_label(
 
     def respond(corrected: Corrected, degraded: tuple[str, ...] = ()) -> Response:
         document: CorrectedOut = {
-            **correction_document(cast(Correction, corrected.correction), services),
+            **correction_document(corrected.correction, services),
             "dialogue_id": dialogue_id,
             "index": index,
             "degraded": list(degraded),
@@ -344,7 +344,7 @@ async def correct_label(
         if degraded:
             await request.amend(response)
         if corrected.prediction is not None:
-            correction = correction_document(cast(Correction, corrected.correction), services)
+            correction = correction_document(corrected.correction, services)
             count_agreement(corrected.prediction["emotion"], correction, services.metrics)
         return response
 
@@ -383,11 +383,11 @@ async def take_label_back(
         return Response(status_code=204)
 
     async def take_back() -> Response:
-        removed = await services.corrector.take_back(
+        taken_back = await services.corrector.take_back(
             tenant, dialogue_id, index, expected, request.once(respond)
         )
         response = respond(None)
-        response.headers[ETAG] = etag(removed.version)
+        response.headers[ETAG] = etag(taken_back.version)
         return response
 
     return await request.answer(take_back, keeps=True)
