@@ -58,6 +58,18 @@ class Erased:
     pending: tuple[Pending, ...]
 
 
+def to_find(
+    tenant: str, dialogue_id: str, generation: int | None, number: int | None
+) -> Mapping[str, str | int | None]:
+    """The values of `ErasureStatements.find`; None: any generation, or any version."""
+    return {
+        "tenant": tenant,
+        "dialogue_id": dialogue_id,
+        "generation": generation,
+        "expected": number,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class ErasureStatements:
     """The statements, compiled for one dialect, in the order in which a transaction executes them.

@@ -18,7 +18,14 @@ from service.sessions.dialects import (
     compile_once,
     parameters_of,
 )
-from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions
+from service.sessions.erasure import (
+    Erased,
+    ErasureStatements,
+    Portion,
+    portion,
+    portions,
+    to_find,
+)
 from service.sessions.schema import answers, utterances
 from service.sessions.turn_statements import (
     GROW_DIALOGUE,
@@ -52,12 +59,7 @@ class PostgresqlWriter:
         number: int | None = None,
         answer: AnswerRow | None = None,
     ) -> Erased | None:
-        dialogue = {
-            "tenant": tenant,
-            "dialogue_id": dialogue_id,
-            "generation": generation,
-            "expected": number,
-        }
+        dialogue = to_find(tenant, dialogue_id, generation, number)
 
         async def erase(connection: AsyncConnection) -> Erased | None:
             row = (await _execute(connection, _ERASURE.find, dialogue)).one_or_none()

@@ -17,7 +17,14 @@ from service.sessions.answers import AnswerRow
 from service.sessions.database import Database
 from service.sessions.dialects import SQLITE, CompiledStatement, compile_once, parameters_of
 from service.sessions.engines import connect_to_sqlite
-from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions
+from service.sessions.erasure import (
+    Erased,
+    ErasureStatements,
+    Portion,
+    portion,
+    portions,
+    to_find,
+)
 from service.sessions.schema import answers, utterances
 from service.sessions.turn_statements import (
     GROW_DIALOGUE,
@@ -77,12 +84,7 @@ class SqliteWriter:
         number: int | None = None,
         answer: AnswerRow | None = None,
     ) -> Erased | None:
-        dialogue = {
-            "tenant": tenant,
-            "dialogue_id": dialogue_id,
-            "generation": generation,
-            "expected": number,
-        }
+        dialogue = to_find(tenant, dialogue_id, generation, number)
 
         def erase(connection: sqlite3.Connection) -> Erased | None:
             if _is_answered(connection, answer):
