@@ -16,7 +16,7 @@ from service.api.middleware.body_limits import LimitedBody
 from service.api.middleware.cross_origin import SharedWithOrigins
 from service.api.middleware.failures import AnsweredFailures
 from service.api.middleware.forwarded import DIRECT, ForwardedRequests, Front
-from service.api.middleware.head_limits import BoundedHeads
+from service.api.middleware.heads import BoundedHeads
 from service.api.middleware.hosts import AddressedRequests
 from service.api.middleware.request_ids import RequestIds
 from service.api.middleware.security_headers import SecurityHeaders
