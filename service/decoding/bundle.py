@@ -115,6 +115,8 @@ class TrainedLabels(Part):
         temperature, biases, isotonic: see `service.conversation.calibration`; biases (nats) and
             curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
+        trained: each label's share of the utterances that trained the label space; empty if
+            unknown.
         predicted: each label's share of the predictions on that split, the reference for live
             ones; empty if not measured.
     """
@@ -124,6 +126,7 @@ class TrainedLabels(Part):
     biases: dict[str, Finite] | None = None
     isotonic: dict[str, Curve] | None = None
     development: dict[str, float] = {}
+    trained: dict[str, Share] = {}
     predicted: dict[str, Share] = {}
 
     @model_validator(mode="after")
@@ -141,10 +144,11 @@ class TrainedLabels(Part):
 
     @model_validator(mode="after")
     def expects_each_label(self) -> Self:
-        if self.predicted and self.predicted.keys() != self.verbalizers.keys():
-            raise ValueError("needs the predicted share of each label, and of no other")
-        if self.predicted and not isclose(sum(self.predicted.values()), 1, abs_tol=0.001):
-            raise ValueError("needs predicted shares that sum to 1")
+        for kind, shares in (("predicted", self.predicted), ("trained", self.trained)):
+            if shares and shares.keys() != self.verbalizers.keys():
+                raise ValueError(f"needs the {kind} share of each label, and of no other")
+            if shares and not isclose(sum(shares.values()), 1, abs_tol=0.001):
+                raise ValueError(f"needs {kind} shares that sum to 1")
         return self
 
     @property

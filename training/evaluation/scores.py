@@ -86,16 +86,20 @@ def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "best")
 
     Args:
         predictions: without the bundle's calibration.
-        trained: the label space as the bundle has it.
+        trained: the label space as the bundle has it; calibrations are fitted to the labels' shares
+            in training, where it knows them.
         kind: which calibration to fit; "best" see `best_fit`.
     """
-    chosen = best_fit(predictions) if kind == "best" else FITS[kind]
-    fit = fitted(predictions, chosen)
+    shares = None
+    if trained.trained:
+        shares = np.asarray([trained.trained[name] for name in predictions.labels])
+    chosen = best_fit(predictions, shares) if kind == "best" else FITS[kind]
+    fit = fitted(predictions, chosen, shares)
     return Scores(
         predictions.label_space,
         measure(calibrated(predictions, trained.calibration)),
         fit,
-        measure(cross_calibrated(predictions, chosen)),
+        measure(cross_calibrated(predictions, chosen, shares)),
         _shares(calibrated(predictions, fit)),
     )
 

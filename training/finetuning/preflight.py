@@ -106,7 +106,7 @@ def check_run(
         development=development,
         held_out=held_out,
         settings=settings,
-        bundle=bundle_of(recipe, base_revision(base), sources),
+        bundle=bundle_of(recipe, base_revision(base), sources, stages),
         compute=compute_type(recipe.compute, device().type),
     )
 

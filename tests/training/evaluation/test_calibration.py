@@ -17,6 +17,7 @@ from training.evaluation.calibration import (
     fit_isotonic,
     fit_temperature,
     fitted,
+    label_weights,
     reliability,
 )
 from training.evaluation.predictions import Answer, Predictions
@@ -291,3 +292,28 @@ def test_little_data_get_the_simplest_calibration() -> None:
 def test_single_dialogue_gets_the_simplest_calibration() -> None:
     """No other dialogue can tell which is best."""
     assert best_fit(spoken(*askew(6, 8))) is FITS["temperature"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "bias-corrected"])
+def test_calibration_is_fitted_to_the_shares_that_labels_should_have(name: str) -> None:
+    """As to a split that has them: each utterance of the first label counts twice as much."""
+    scores, right = askew(10, 2000)
+    first = np.flatnonzero(right == 0)
+    counts = np.bincount(right) * np.array([2, 1, 1])
+
+    twice = np.concatenate([np.arange(len(right)), first])
+    expected = FITS[name](scores[twice], right[twice], np.ones(len(twice)))
+    calibration = fitted(spoken(scores, right), FITS[name], counts / counts.sum())
+
+    assert calibration(scores) == pytest.approx(expected(scores), abs=2e-3)
+    unweighted = fitted(spoken(scores, right), FITS[name])
+    assert np.abs(unweighted(scores) - expected(scores)).max() > 0.01
+
+
+def test_utterances_count_alike_where_no_label_here_has_a_share() -> None:
+    """What a bundle was trained on may know none of a split's labels."""
+    gold = np.array([0, 0, 1])
+
+    assert (label_weights(gold, np.array([0.0, 0.0, 1.0])) == 1).all()
+    assert (label_weights(gold, None) == 1).all()
+    assert label_weights(gold, np.array([0.5, 0.5, 0.0])) == pytest.approx([0.75, 0.75, 1.5])

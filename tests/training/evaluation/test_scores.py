@@ -115,6 +115,19 @@ def test_best_kind_of_calibration_is_fitted_where_none_is_named() -> None:
     assert printed["temperature"] == scores.fitted.temperature.value
 
 
+def test_calibration_is_fitted_to_the_labels_shares_in_training() -> None:
+    """Three of four utterances are up here, and one of four there."""
+    trained = UP_AND_DOWN.model_copy(update={"trained": {"up": 0.25, "down": 0.75}})
+
+    here, there = (
+        score(surely(100), labels, "bias-corrected").fitted for labels in (UP_AND_DOWN, trained)
+    )
+
+    said = np.log([81 / 82, 1 / 82])
+    assert here(said)[0] == pytest.approx(0.75, abs=0.03)
+    assert there(said)[0] == pytest.approx(0.25, abs=0.03)
+
+
 def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
     """Curves may flip an answer, or undo that an order flipped it."""
     shares = ((0.6, 0.4), (0.4, 0.6), (0.45, 0.55), (0.2, 0.8))
