@@ -58,7 +58,7 @@ from service.demonstrations.store import (
 )
 from service.errors import DemonstrationsUnavailable
 from service.failures import Failures
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from service.sessions.answers import Once
 from service.sessions.records import Appended, StoredUtterance
 from service.sessions.store import Conflict, SessionStore
 from service.sessions.versions import Expected
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 # Within a process turns wait for each other; only another process can interfere. Each attempt
 # labels the utterance again; ten lost in a row mean that others write to the dialogue faster than

@@ -37,7 +37,7 @@ from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
 from service.side_by_side import together
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.encoder import Encoder, Vector
 from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Match
 from service.priority import Priority
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 # The number of corrections that are compared by context, and the number if all of the first might
 # decide: a tenant may have many of "Okay.", each in a context of its own.

@@ -48,7 +48,7 @@ from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits, Sessions, Settings
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 from tests.clock import PATIENT_S
 
 USUAL = Admission(utterances=8)

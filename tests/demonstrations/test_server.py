@@ -20,7 +20,7 @@ from qdrant_client import grpc as qdrant
 from service.demonstrations.server import Limits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
-from service.tracing.context import Trace, traced
+from service.tracing import Trace, traced
 from tests.clock import PATIENT_S, Clock
 
 ENCODER = "reference@00000000"

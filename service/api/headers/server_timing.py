@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.observability.metrics import Metrics
-from service.tracing.stages import Stage, listening
+from service.tracing import Stage, listening
 
 
 class StageTimes:

@@ -10,7 +10,7 @@ from service.api.middleware.sending import Sending
 from service.api.policies import policy_of
 from service.api.problems.answers import PROBLEM
 from service.observability.metrics import Metrics
-from service.tracing.context import current_exemplar
+from service.tracing import current_exemplar
 
 if TYPE_CHECKING:
     from service.observability.opentelemetry import Traces

@@ -50,7 +50,7 @@ from service.recognition.answering import AnswerSpace
 from service.sessions.answers import Once
 from service.sessions.jobs import Job
 from service.side_by_side import first_failure
-from service.tracing.stages import listening
+from service.tracing import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
 

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.tracing.context import NoteBeginning, Trace, traced
-from service.tracing.stages import Stage, listening, stage
+from service.tracing import NoteBeginning, Stage, Trace, listening, stage, traced
 
 
 class Heard(list[tuple[Stage, float]]):
