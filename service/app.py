@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts, proxies
 from service.access.keyring import is_loopback, open_keyring
-from service.access.proxies import proxies
 from service.admission.door import Door, DoorOptions
 from service.admission.places import Places
 from service.api.application import build_api
 from service.api.batches.results import job_scorer
+from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import Front
 from service.api.services import Services, State
 from service.conversation.labels import LabelSpaceError
 from service.decoding.model_files import ModelFolderError

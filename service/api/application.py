@@ -9,17 +9,17 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from service.admission.door import Door
-from service.api.head_method import HeadAsGet
+from service.api.middleware.addressing import DIRECT, AddressedRequests, ForwardedRequests, Front
 from service.api.middleware.admission import AdmittedRequests
 from service.api.middleware.auth import BEARER, Access, KnownCallers
-from service.api.middleware.body_limits import LimitedBody
 from service.api.middleware.cross_origin import SharedWithOrigins
-from service.api.middleware.failures import AnsweredFailures
-from service.api.middleware.forwarded import DIRECT, ForwardedRequests, Front
-from service.api.middleware.heads import BoundedHeads
-from service.api.middleware.hosts import AddressedRequests
-from service.api.middleware.request_ids import RequestIds
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.responses import (
+    AnsweredFailures,
+    HeadAsGet,
+    RequestIds,
+    SecurityHeaders,
+)
+from service.api.middleware.sizes import BoundedHeads, LimitedBody
 from service.api.middleware.telemetry import CountedRequests, TracedRequests
 from service.api.openapi_document import DocumentedApi
 from service.api.policies import Policies, RoutePolicies

@@ -23,8 +23,8 @@ import orjson
 from fastapi import Depends, Header, Request, Response
 
 from service.api.bodies.json_bodies import json_response
-from service.api.headers.prefer import prefers_async
 from service.api.links import located, prefix, with_prefix, without_prefix
+from service.api.request_headers import prefers_async
 from service.api.response_headers import LOCATION, REPLAYED
 from service.api.services import Services, ServicesDep, TenantDep
 from service.recognition.document import without_texts

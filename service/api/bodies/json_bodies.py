@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service.api.bodies.bounded_json import read_json
-from service.api.headers.content_type import JSON, check_charset, is_json
 from service.api.problems.answers import malformed
 from service.api.problems.kinds import NOT_JSON
+from service.api.request_headers import JSON, check_charset, is_json
 from service.errors import ClientLeft
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.middleware.sending import Sending
+from service.api.middleware.responses import Sending
 from service.api.policies import policy_of
 from service.api.problems.answers import PROBLEM
 from service.observability.metrics import Metrics

@@ -15,9 +15,6 @@ from service.api.batches.lines import Given, answer_in_order, given_lines
 from service.api.batches.results import score
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
-from service.api.headers.accept import Accept, accepted, preferred
-from service.api.headers.content_type import JSON, LINES, NDJSON, check_charset
-from service.api.headers.prefer import prefers_async
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_batch
 from service.api.links import leading_to, located, with_prefix
@@ -28,6 +25,16 @@ from service.api.problems.kinds import (
     BODY_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
     NOT_ACCEPTABLE,
+)
+from service.api.request_headers import (
+    JSON,
+    LINES,
+    NDJSON,
+    Accept,
+    accepted,
+    check_charset,
+    preferred,
+    prefers_async,
 )
 from service.api.response_headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.schemas.batch import BatchIn, BatchOut, JobOut, ScoredDialogue

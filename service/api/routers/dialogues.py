@@ -7,7 +7,6 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.access.keys import Scope
 from service.api.bodies.json_bodies import JsonRoute, json_response
-from service.api.headers.conditional import IfMatch, IfNoneMatch, etag
 from service.api.headers.server_timing import timed
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_forecast, check_utterance, page_limit
@@ -20,6 +19,7 @@ from service.api.problems.kinds import (
     IDEMPOTENCY_PROBLEMS,
     INVALID_REQUEST,
 )
+from service.api.request_headers import IfMatch, IfNoneMatch, etag
 from service.api.response_headers import (
     ETAG,
     KEPT_BY_CLIENTS,

@@ -15,11 +15,10 @@ from service.api.events.stream import (
     event,
     head_of_stream,
 )
-from service.api.head_method import is_head
-from service.api.headers.accept import accepted
 from service.api.policies import policy
 from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
+from service.api.request_headers import accepted, is_head
 from service.api.response_headers import UNBUFFERED, carrying
 from service.api.routers.dialogues import DialogueId
 from service.api.schemas.streams import EVENT, CorrectionEvent, PredictionEvent

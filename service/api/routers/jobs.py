@@ -10,13 +10,12 @@ from service.admission.patience import renew
 from service.api.batches.jobs import job_document
 from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream
-from service.api.headers.accept import Accept, preferred
-from service.api.headers.content_type import LINES, NDJSON
 from service.api.idempotency import RepeatableDep
 from service.api.links import with_prefix
 from service.api.policies import policy
 from service.api.problems.answers import documented
 from service.api.problems.kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
+from service.api.request_headers import LINES, NDJSON, Accept, preferred
 from service.api.response_headers import REPLAYED, UNBUFFERED, carrying
 from service.api.schemas.batch import JobOut
 from service.api.schemas.names import Identifier

@@ -1,13 +1,21 @@
-"""Host names that the service answers for.
+"""The hosts that requests may name, and the proxies whose forwarding headers are accepted.
 
-A web page can make its own host name resolve to any address (DNS rebinding). The browser then lets
-the page read the service's responses, but sends that name as `Host`. Addresses cannot be rebound.
+From any other address the headers prove nothing: anybody can send them.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+Address = IPv4Address | IPv6Address
 
 _MOST_CHARACTERS = 255
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -28,7 +36,7 @@ class Hosts:
         anything: whether every host is allowed.
     """
 
-    names: frozenset[str | IPv4Address | IPv6Address] = frozenset()
+    names: frozenset[str | Address] = frozenset()
     parents: tuple[str, ...] = ()
     addresses: bool = False
     anything: bool = False
@@ -80,7 +88,7 @@ def _plain(host: str) -> str:
     return host.lower().removesuffix(".").removeprefix("[").removesuffix("]")
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
+def _address(host: str) -> Address | None:
     try:
         address = ip_address(host)
     except ValueError:
@@ -91,3 +99,72 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 LOOPBACK = allowed_hosts(None, loopback=True, keys=False)
 """The hosts of this machine alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The addresses of trusted proxies.
+
+    Attributes:
+        networks: every address within them is a proxy.
+        anybody: whether every peer is a proxy; addresses in headers still are not.
+    """
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    anybody: bool = False
+
+    def trust(self, peer: str | None) -> bool:
+        """Whether a peer that connects from an address is a proxy; None: it has no address."""
+        return self.anybody or self._has(None if peer is None else address_of(peer))
+
+    def client(self, forwarded: Sequence[str]) -> str | None:
+        """The client's address from the headers of a trusted proxy: the last that is no proxy's.
+
+        Args:
+            forwarded: the addresses of `X-Forwarded-For`, in order. Each was added by the host of
+                the next one, so the client itself controls those before its own.
+
+        Returns:
+            None if there is no valid address.
+        """
+        client = None
+        for value in reversed(forwarded):
+            address = address_of(value)
+            if address is None:
+                break
+            client = str(address)
+            if not self._has(address):
+                break
+        return client
+
+    def _has(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self.networks)
+
+
+def proxies(named: Sequence[str]) -> Proxies:
+    """Parse the values of `ERC_FORWARDED_ALLOW_IPS`.
+
+    Raises:
+        ValueError: a value is neither an address nor a network.
+    """
+    networks = tuple(ip_network(network) for network in named if network != _ANY)
+    return Proxies(networks, anybody=_ANY in named)
+
+
+def address_of(value: str) -> Address | None:
+    """Parse an address, with or without a port; None if there is none."""
+    value = value.strip()
+    if value.startswith("["):
+        value = value[1:].partition("]")[0]
+    elif value.count(":") == 1:
+        value = value.partition(":")[0]
+    try:
+        address = ip_address(value)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    if address.scope_id is not None:  # a scope may be any text
+        return None
+    # A dual-stack socket reports IPv4 peers as mapped addresses.
+    return address.ipv4_mapped or address

@@ -1,19 +1,114 @@
-"""The `Content-Encoding` header (RFC 9110, section 8.4): bodies decompressed as they are read.
+"""Middleware that refuses what is too large: a query, a header, a body encoded or decoded.
 
-A kilobyte may decompress to a megabyte. A little is decompressed at a time, and only when the body
-is read, so that a layer that counts the bytes can refuse them early.
+Bodies are decompressed as they are read (`Content-Encoding`, RFC 9110, section 8.4). A kilobyte may
+decompress to a megabyte. A little is decompressed at a time, and only when the body is read, so
+that the bytes are counted, and the body refused, early.
 """
 
 import asyncio
 import zlib
 from collections.abc import Mapping
+from itertools import chain
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems.kinds import BAD_REQUEST, NOT_JSON
+from service.api.head_limits import LONGEST_HEADER, LONGEST_QUERY, MOST_HEADERS, MOST_PARAMETERS
+from service.api.policies import policy_of
+from service.api.problems.answers import problem_response
+from service.api.problems.kinds import BAD_REQUEST, BODY_TOO_LARGE, HEAD_TOO_LARGE, NOT_JSON, Kind
+from service.api.request_headers import is_ndjson
 from service.api.response_headers import ACCEPT_ENCODING
+
+
+class BoundedHeads:
+    """Refuses queries and headers that are too many or too long.
+
+    Several layers go through all of them: thousands of parameters take seconds.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        excess = _excess(scope) if scope["type"] == "http" else None
+        if excess is None:
+            await self.app(scope, receive, send)
+            return
+        response = problem_response(scope["state"]["request_id"], *excess)
+        await response(scope, receive, send)
+
+
+def _excess(scope: Scope) -> tuple[Kind, str] | None:
+    """The problem and its detail; None where no limit is exceeded."""
+    query, headers = scope["query_string"], scope["headers"]
+    if query.count(b"&") >= MOST_PARAMETERS:
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are allowed"
+    if len(query) > LONGEST_QUERY:
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are allowed"
+    if len(headers) > MOST_HEADERS:
+        return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are allowed"
+    if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are allowed"
+    return None
+
+
+class LimitedBody:
+    """Decompresses a body, and refuses one of more than `most_bytes`.
+
+    By its Content-Length before the first byte, or else by its bytes as they are read, both encoded
+    and decoded.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_of_lines: int) -> None:
+        """Wrap an application.
+
+        Args:
+            most_bytes: the limit on a body.
+            most_bytes_of_lines: the limit on an NDJSON body, which is read line by line.
+        """
+        self.app = app
+        self.most_bytes = most_bytes
+        self.most_bytes_of_lines = most_bytes_of_lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        in_lines = policy_of(scope).takes_lines and is_ndjson(scope)
+        most_bytes = self.most_bytes_of_lines if in_lines else self.most_bytes
+        encoded = _counted(receive, most_bytes, _declared_bytes(scope))
+        await self.app(scope, _counted(unpacked(scope, encoded), most_bytes), send)
+
+
+def _counted(receive: Receive, most_bytes: int, declared: int = 0) -> Receive:
+    total = 0
+
+    async def counting() -> Message:
+        nonlocal total
+        if total == 0 and declared > most_bytes:
+            raise _refusal(most_bytes)
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > most_bytes:
+            raise _refusal(most_bytes)
+        return message
+
+    return counting
+
+
+def _refusal(most_bytes: int) -> HTTPException:
+    detail = f"at most {most_bytes} bytes are allowed, encoded and decoded"
+    return HTTPException(BODY_TOO_LARGE.status, detail)
+
+
+def _declared_bytes(scope: Scope) -> int:
+    try:
+        return int(Headers(scope=scope).get("content-length", "0"))
+    except ValueError:  # not a number, or one of thousands of digits
+        return 0
+
 
 TAKEN = "gzip, deflate, identity"
 """As a value of `Accept-Encoding`."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.api.headers.prefer import preferred_wait, prefers_async
+from service.api.request_headers import preferred_wait, prefers_async
 
 
 @pytest.mark.parametrize(

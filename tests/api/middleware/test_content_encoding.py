@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.exceptions import HTTPException
 
-from service.api.headers.content_encoding import unpacked
+from service.api.middleware.sizes import unpacked
 from service.settings import Limits
 from tests.api.batches.test_lines import HEADERS, line
 from tests.api.serving import serving

@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from service.access.hosts import Hosts
+from service.access.addresses import Hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access
