@@ -39,8 +39,7 @@ from service.observability.metrics import Metrics
 from service.parts import Parts, Report, open_parts
 from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
-from service.recognition.breaker import BreakerOptions, GuardedRetrieval
-from service.recognition.retrieval import Retrieval
+from service.recognition.retrieval import BreakerOptions, GuardedRetrieval, Retrieval
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs

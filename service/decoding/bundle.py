@@ -19,10 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from service.conversation.calibration import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.neighbours import Trust
+from service.conversation.prediction import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 from service.decoding.model_files import ModelFolderError, check_file
 from service.decoding.model_folder import (
@@ -105,7 +105,7 @@ class TrainedLabels(Part):
 
     Attributes:
         verbalizers: by label name, in the order prompts list them.
-        temperature, isotonic: see `service.conversation.calibration`; curves by label name.
+        temperature, isotonic: see `service.conversation.prediction`; curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
         predicted: each label's share of the predictions on that split, the reference for live
             ones; empty if not measured.

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from service.conversation.dialogue import Demonstration
+from service.conversation.dialogue import Demonstration, fault_of_name, fault_of_text
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.words import fault_of_name, fault_of_text
 from service.demonstrations.encoder import LARGEST_BATCH, Encoder
 from service.demonstrations.kept_vectors import keep_vectors, read_vectors
 from service.demonstrations.store import DemonstrationStore

@@ -19,13 +19,12 @@ from service.admission.places import Places
 from service.conversation import few_shot
 from service.conversation.derived import DerivedLabelSpace, derive
 from service.conversation.dialogue import Line
-from service.conversation.few_shot import FewShot, LeftOut
+from service.conversation.few_shot import FewShot, LeftOut, OwnLabel, OwnLabels, OwnLabelSpace
 from service.conversation.labels import UNIFIED, LabelSpace, LabelSpaceError
 from service.demonstrations.encoder import Encoder
 from service.dialogues.locks import NamedLocks
 from service.errors import InvalidLabelSpace, LabelsNotApart, LabelSpaceShipped
 from service.priority import Priority
-from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space
 from service.sessions.label_spaces import (
     StoredLabelSpace,

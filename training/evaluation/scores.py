@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.conversation.calibration import Calibration, Temperature
+from service.conversation.prediction import Calibration, Temperature
 from service.decoding.bundle import (
     FILE,
     Bundle,

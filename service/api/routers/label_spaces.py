@@ -28,6 +28,7 @@ from service.api.schemas.label_spaces import (
 from service.api.schemas.names import Identifier, OwnLabelSpaceName
 from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.derived import DerivedLabelSpace
+from service.conversation.few_shot import OwnLabel, OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
 from service.dialogues.own_label_spaces import Put
@@ -44,7 +45,6 @@ from service.errors import (
 )
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace, is_available
-from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 
 _NOT_OWN = {"sentence": None, "examples": None}
 
