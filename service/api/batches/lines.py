@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service.admission.patience import earn
-from service.api.bodies.bounded_json import read_json
+from service.api.bodies.json_bodies import read_json
 from service.api.bodies.ndjson import Emit, lines_of
 from service.api.limits import check_dialogue
 from service.api.problems.answers import invalid, invalid_problem, problem, problem_of
