@@ -19,6 +19,7 @@ from service.api.batches.results import job_scorer
 from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
 from service.api.services import Services, State
+from service.concurrency import NamedLocks
 from service.conversation.labels import LabelSpaceError
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -27,7 +28,6 @@ from service.demonstrations.store import IndexMismatch
 from service.dialogues.corrections import Corrector
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
-from service.dialogues.locks import NamedLocks
 from service.dialogues.own_label_spaces import OwnLabelSpaces
 from service.dialogues.turns import TurnTaker
 from service.errors import ServiceError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from service.concurrency import together
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
@@ -22,7 +23,6 @@ from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
 from service.settings import Settings
-from service.side_by_side import together
 
 # Dialogues in progress at once; their utterances share the engine's places.
 _DIALOGUES_AT_ONCE = 64

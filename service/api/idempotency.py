@@ -28,7 +28,7 @@ from service.api.request_headers import prefers_async
 from service.api.response_headers import LOCATION, REPLAYED
 from service.api.services import Services, ServicesDep, TenantDep
 from service.recognition.document import without_texts
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 
 Written = TypeVar("Written")
 

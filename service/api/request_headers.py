@@ -14,7 +14,7 @@ from starlette.types import Scope
 from service.api.problems.answers import invalid
 from service.api.problems.kinds import NOT_ACCEPTABLE, NOT_JSON
 from service.dialogue_format import Patterned
-from service.sessions.versions import Expected, Version
+from service.sessions.records import Expected, Version
 
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from service.concurrency import together
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
@@ -40,7 +41,6 @@ from service.errors import (
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
-from service.side_by_side import together
 from service.tracing import Stage, stage
 
 log = logging.getLogger(__name__)

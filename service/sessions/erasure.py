@@ -29,9 +29,9 @@ from sqlalchemy import (
     update,
 )
 
-from service.sessions.answers import FORGET
 from service.sessions.deliveries import Pending, noting
 from service.sessions.dialects import CompiledStatement, compile_once, insert_into
+from service.sessions.idempotency import FORGET
 from service.sessions.schema import changes, corrections, deliveries, dialogues, utterances
 
 # Utterances, changes and answers that go in one transaction: some 15 ms on SQLite.

@@ -41,6 +41,7 @@ from service.api.schemas.batch import BatchIn, BatchOut, JobOut, ScoredDialogue
 from service.api.schemas.names import LabelSpaceName
 from service.api.schemas.streams import DIALOGUE_LINE, RESULT_LINE
 from service.api.services import CallerDep, Services, ServicesDep, TenantDep
+from service.concurrency import first_failure
 from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn
 from service.errors import (
@@ -54,9 +55,8 @@ from service.errors import (
 from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace
-from service.sessions.answers import Once
+from service.sessions.idempotency import Once
 from service.sessions.jobs import Job
-from service.side_by_side import first_failure
 from service.tracing import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)

@@ -27,8 +27,7 @@ from service.api.timelines import correction_document, utterance_document
 from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
-from service.sessions.records import StoredUtterance
-from service.sessions.versions import Version
+from service.sessions.records import StoredUtterance, Version
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"])
 

@@ -14,8 +14,8 @@ from service.errors import (
     IdempotencyKeyReused,
     TooManyAnswers,
 )
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import Database, open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers
 from service.sessions.store import Conflict, SessionStore
@@ -157,7 +157,7 @@ async def test_a_tenant_has_so_many_answers_kept(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one's are not counted."""
-    monkeypatch.setattr("service.sessions.answers._COUNTED_FULL_S", 0)
+    monkeypatch.setattr("service.sessions.idempotency._COUNTED_FULL_S", 0)
     for n in range(3):
         async with store.answers.room("default", 3):
             pass

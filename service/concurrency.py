@@ -1,9 +1,10 @@
-"""Concurrent work that is cancelled as a whole when one part fails."""
+"""Concurrent work of one process: tasks that end together, and locks by name."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, overload
+from weakref import WeakValueDictionary
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -40,3 +41,18 @@ def first_failure(rather: type[Exception] = Exception) -> Iterator[None]:
         yield
     except ExceptionGroup as failures:
         raise (failures.subgroup(rather) or failures).exceptions[0] from None
+
+
+class NamedLocks:
+    """A lock per tenant and name, which exists only while a task holds it or waits for it.
+
+    They only save duplicate work: the store ensures that two processes do not append at the same
+    index or respond to the same key.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, tenant: str, name: str) -> asyncio.Lock:
+        """The name's lock, first come, first served: `async with locks.of(...):`."""
+        return self._locks.setdefault((tenant, name), asyncio.Lock())

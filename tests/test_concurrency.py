@@ -1,11 +1,47 @@
-"""Writers of one dialogue take turns."""
+"""Tasks that end together, and locks by name: writers of one dialogue take turns."""
 
 import asyncio
 import weakref
 
 import pytest
 
-from service.dialogues.locks import NamedLocks
+from service.concurrency import NamedLocks, together
+
+
+async def test_results_come_in_the_order_of_the_work() -> None:
+    """Whichever is done first."""
+    first_is_done = asyncio.Event()
+
+    async def first() -> str:
+        await first_is_done.wait()
+        return "first"
+
+    async def second() -> int:
+        first_is_done.set()
+        return 2
+
+    assert await together(first(), second()) == ("first", 2)
+    assert await together() == ()
+
+
+async def test_the_first_failure_ends_the_rest_and_is_raised_alone() -> None:
+    """Not in a group of failures."""
+    ended = False
+
+    async def waits() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    async def fails() -> None:
+        raise LookupError("scripted")
+
+    with pytest.raises(LookupError, match="scripted"):
+        await together(waits(), fails())
+
+    assert ended
 
 
 async def test_writers_of_one_dialogue_go_one_by_one_in_the_order_they_came() -> None:
