@@ -35,6 +35,7 @@ from service.api.routers import (
     label_spaces,
     operations,
     problems,
+    utterances,
 )
 from service.api.services import State
 from service.observability.metrics import Metrics
@@ -119,7 +120,7 @@ def build_api(
         redirect_slashes=False,
         exception_handlers=HANDLERS,
     )
-    for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
+    for part in (utterances, dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
     app.include_router(docs_page.router)

@@ -196,11 +196,10 @@ async def score_dialogues(
     space = await services.answerer.label_space(batch.label_space, tenant)
     if prefers_async(prefer or ()):
 
-        async def store() -> Response:
-            once = request.once(_accepted)
+        async def store(once: Once[Job] | None) -> Response:
             return _accepted(await _stored(_given(batch), space, caller, services, once))
 
-        return await request.answer(store, keeps=True)
+        return await request.write(store, _accepted)
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
