@@ -254,6 +254,8 @@ class Recognizer:
 
     def _votes(self, retrieved: Retrieved, label_space: LabelSpace, text: str) -> list["_Vote"]:
         """The corrections that have a vote on a text, with their weights."""
+        if not retrieved.corrections:
+            return []
         corrections = [
             near
             for near in retrieved.corrections
