@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
-from training.finetuning.asking import development_scores, probabilities
+from training.finetuning.label_probabilities import development_scores, probabilities
 from training.mixture.tasks import PromptSettings, main_task
 
 

@@ -47,7 +47,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundUtterance:
+class RawUtterance:
     """An utterance and where it stands.
 
     Attributes:
@@ -63,7 +63,7 @@ class FoundUtterance:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundDialogue:
+class RawDialogue:
     """A dialogue and where it begins.
 
     Attributes:
@@ -72,16 +72,16 @@ class FoundDialogue:
 
     id: str
     place: Place
-    utterances: tuple[FoundUtterance, ...]
+    utterances: tuple[RawUtterance, ...]
     scattered: bool = field(default=False, kw_only=True)
 
 
-Found = FoundDialogue | DatasetError
+ReadResult = RawDialogue | DatasetError
 
 
 def in_own_order(
-    dialogue: str, place: Place, utterances: Iterable[FoundUtterance], *, apart: bool = False
-) -> FoundDialogue:
+    dialogue: str, place: Place, utterances: Iterable[RawUtterance], *, apart: bool = False
+) -> RawDialogue:
     """A dialogue by the numbers of its utterances, where all have one, or else as they stand.
 
     Args:
@@ -92,15 +92,15 @@ def in_own_order(
     falls = len(numbers) == len(found) and any(after < one for one, after in pairwise(numbers))
     if falls:
         found = tuple(sorted(found, key=lambda one: one.number or 0))
-    return FoundDialogue(dialogue, place, found, scattered=apart or falls)
+    return RawDialogue(dialogue, place, found, scattered=apart or falls)
 
 
-def by_dialogue(rows: Iterable[tuple[str, FoundUtterance] | DatasetError]) -> Iterator[Found]:
+def by_dialogue(rows: Iterable[tuple[str, RawUtterance] | DatasetError]) -> Iterator[ReadResult]:
     """The dialogues of rows that name theirs, in the order in which they begin.
 
     The rows of one need not stand together.
     """
-    held: dict[str, list[tuple[int, FoundUtterance]]] = {}
+    held: dict[str, list[tuple[int, RawUtterance]]] = {}
     for index, row in enumerate(rows):
         if isinstance(row, DatasetError):
             yield row
