@@ -36,10 +36,10 @@ from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
-from service.parts import Parts, Report, open_parts
 from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
 from service.recognition.retrieval import BreakerOptions, GuardedRetrieval, Retrieval
+from service.recognition_parts import Parts, Report, open_parts
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs

@@ -17,11 +17,11 @@ from service.decoding.bundle import load_bundle
 from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
 from service.files import written_whole
 from service.json_lines import line_of
-from service.parts import Report, open_parts
 from service.recognition.answering import Answerer, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
+from service.recognition_parts import Report, open_parts
 from service.settings import Settings
 
 # Dialogues in progress at once; their utterances share the engine's places.

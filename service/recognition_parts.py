@@ -22,8 +22,8 @@ from service.decoding.remembered import RememberedEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
+from service.demonstrations.qdrant_edge import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.environment import set_up_torch_threads, set_up_vllm
 from service.recognition.languages import other_languages
@@ -225,7 +225,7 @@ async def _open_store(
     if qdrant.url is None:
         return await open_edge(index or settings.demonstrations.folder, encoder.identity)
     # Imported here: the client takes a second to import.
-    from service.demonstrations.server import Limits, open_server
+    from service.demonstrations.qdrant_server import Limits, open_server
 
     return await open_server(
         qdrant.url,

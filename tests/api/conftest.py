@@ -33,17 +33,17 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
 from service.observability.opentelemetry import Traces
-from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
+from service.recognition_parts import Parts
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import Vectors
+from service.demonstrations.qdrant_edge import open_edge
 from service.demonstrations.shard import copy_shard
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationsUnavailable
@@ -33,7 +33,7 @@ import asyncio, itertools, sys
 from pathlib import Path
 import numpy as np
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.edge import open_edge
+from service.demonstrations.qdrant_edge import open_edge
 
 async def main():
     store = await open_edge(Path(sys.argv[1]), {ENCODER!r})

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge
-from service.demonstrations.edge import EdgeStore, open_edge
+from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import Vectors
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.demonstrations.shard import rewrite
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S, Clock
@@ -98,7 +98,7 @@ def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
         while not found.opened.is_set():
             yield
 
-    monkeypatch.setattr("service.demonstrations.edge.rewrite", counted)
+    monkeypatch.setattr("service.demonstrations.qdrant_edge.rewrite", counted)
     return found
 
 
@@ -210,7 +210,7 @@ async def test_an_index_that_does_not_say_is_rewritten_when_it_is_opened(
 ) -> None:
     """Its card is older than rewriting, so what was deleted then is in its files."""
     with monkeypatch.context() as patch:
-        patch.setattr(edge.EdgeStore, "_rewrite_now", lambda _: None)
+        patch.setattr(qdrant_edge.EdgeStore, "_rewrite_now", lambda _: None)
         store = await open_edge(tmp_path, ENCODER, gathered_s=LONG_S)
         await store.add([secret(), *rows("row", 3)], unit_vectors(4, 1))
         await store.delete("secret")
@@ -348,14 +348,14 @@ async def test_rewriting_that_fails_is_tried_again_and_the_log_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Not as an error of whoever deleted."""
-    monkeypatch.setattr(edge, "_AGAIN_AFTER_S", 0.05)
+    monkeypatch.setattr(qdrant_edge, "_AGAIN_AFTER_S", 0.05)
     left = [PermissionError(13, "Permission denied")]
 
     def fails_once(_: Path) -> None:
         if left:
             raise left.pop()
 
-    monkeypatch.setattr(edge, "sync_files", fails_once)
+    monkeypatch.setattr(qdrant_edge, "sync_files", fails_once)
     store = await open_edge(tmp_path, ENCODER, gathered_s=0.0)
     await store.add([secret()], unit_vectors(1, 1))
 
@@ -372,7 +372,7 @@ import asyncio, itertools, sys
 from pathlib import Path
 import numpy as np
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.edge import open_edge
+from service.demonstrations.qdrant_edge import open_edge
 
 async def main():
     store = await open_edge(Path(sys.argv[1]), {ENCODER!r}, gathered_s=0.0)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge
-from service.demonstrations.edge import EdgeStore, open_edge
+from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import Vectors
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S
@@ -143,7 +143,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(edge, "build_graphs", gate.build)
+    monkeypatch.setattr(qdrant_edge, "build_graphs", gate.build)
     return gate
 
 

@@ -17,7 +17,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import grpc as qdrant
 
-from service.demonstrations.server import Limits, ServerStore, open_server
+from service.demonstrations.qdrant_server import Limits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from service.tracing import Trace, traced

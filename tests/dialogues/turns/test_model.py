@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 from service.concurrency import NamedLocks
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.qdrant_edge import open_edge
 from service.dialogues.corrections import Corrector
 from service.errors import (
     CorrectionNotFound,
