@@ -1,8 +1,8 @@
 """A prediction: the distribution over a label space for one utterance, and its calibration.
 
 Calibration turns the model's label shares into reliable probabilities.
-`training.evaluation.calibration` fits a temperature or curves on a development split, and stores
-them in `bundle.json`; training and service both apply them here.
+`training.evaluation.calibration` fits a temperature, a temperature with biases, or curves on a
+development split, and stores them in `bundle.json`; training and service both apply them here.
 """
 
 import math
@@ -45,6 +45,40 @@ class Temperature:
         weights = np.exp((log_probabilities - highest) / self.value)
         shares: Floats = weights / weights.sum(-1, keepdims=True)
         return shares
+
+
+@dataclass(frozen=True, slots=True)
+class BiasCorrected:
+    """Divides the labels' log-probabilities by a temperature and adds a bias to each.
+
+    A label that the model says too often gets a negative bias, so another label may become the most
+    probable.
+
+    Attributes:
+        biases: in nats, one per label, in the label space's order.
+
+    Raises:
+        ValueError: the temperature is not above 0 and finite, or a bias is not finite.
+
+    Source: bias-corrected temperature scaling, Alexandari et al. 2020, section 2, arXiv 1901.06852.
+    """
+
+    temperature: Temperature
+    biases: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.biases)):
+            raise ValueError(f"biases must be finite, got {self.biases}")
+
+    def __call__(self, log_probabilities: Floats) -> Floats:
+        """Distributions, shape (..., labels), from logarithms up to a constant a row.
+
+        Raises:
+            ValueError: the number of labels is not the number of biases.
+        """
+        if log_probabilities.shape[-1] != len(self.biases):
+            raise ValueError(f"{len(self.biases)} biases for {log_probabilities.shape[-1]} labels")
+        return self.temperature(log_probabilities + self.temperature.value * np.array(self.biases))
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,7 @@ class Isotonic:
         ]
 
 
-Calibration = Temperature | Isotonic
+Calibration = Temperature | BiasCorrected | Isotonic
 
 
 def check_curve(knots: tuple[Knot, ...]) -> tuple[Knot, ...]:

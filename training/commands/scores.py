@@ -36,9 +36,12 @@ def evaluate(
         typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
     ] = None,
     calibration: Annotated[
-        Literal["temperature", "isotonic"],
-        typer.Option(help="What to fit: one temperature, or a curve for each label."),
-    ] = "temperature",
+        Literal["best", "temperature", "bias-corrected", "isotonic"],
+        typer.Option(
+            help="What to fit: a temperature, a temperature with a bias for each label, a curve "
+            "for each label, or the best of them on other dialogues."
+        ),
+    ] = "best",
     predictions: Annotated[
         Path | None,
         typer.Option(
