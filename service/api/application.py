@@ -13,12 +13,7 @@ from service.api.middleware.addressing import DIRECT, AddressedRequests, Forward
 from service.api.middleware.admission import AdmittedRequests
 from service.api.middleware.auth import BEARER, Access, KnownCallers
 from service.api.middleware.cross_origin import SharedWithOrigins
-from service.api.middleware.responses import (
-    AnsweredFailures,
-    HeadAsGet,
-    RequestIds,
-    SecurityHeaders,
-)
+from service.api.middleware.responses import AnsweredFailures, CommonHeaders, HeadAsGet
 from service.api.middleware.sizes import BoundedHeads, LimitedBody
 from service.api.middleware.telemetry import CountedRequests, TracedRequests
 from service.api.openapi_document import DocumentedApi
@@ -128,8 +123,7 @@ def build_api(
     app.user_middleware = [  # from the outside in
         Middleware(ForwardedRequests, front=front),
         Middleware(RoutePolicies, policies=Policies(app.routes)),
-        Middleware(RequestIds),
-        Middleware(SecurityHeaders),
+        Middleware(CommonHeaders),
         *tracing,
         Middleware(CountedRequests, metrics=metrics),
         *sharing,  # around every layer that responds

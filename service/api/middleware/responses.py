@@ -20,10 +20,12 @@ log = logging.getLogger(__name__)
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
-class RequestIds:
-    """Gives every request an id, `request.state.request_id`, and its response the same.
+class CommonHeaders:
+    """Gives every request an id, `request.state.request_id`, and its response the same, with the
+    security headers.
 
-    A client's own id is used if it is safe in a log; otherwise a new one is made.
+    A client's own id is used if it is safe in a log; otherwise a new one is made. A route may set
+    any of the security headers otherwise.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,37 +40,16 @@ class RequestIds:
             request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def naming(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
-            await send(message)
-
-        with about(scope):
-            await self.app(scope, receive, naming)
-
-
-class SecurityHeaders:
-    """Sets security headers: browsers must not sniff types, nor cache unless a route allows it.
-
-    Users' texts must not be rendered as a page, nor outlive their erasure in a cache.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def securing(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in EVERY_RESPONSE.items():
                     headers.setdefault(name, value)
+                headers[REQUEST_ID] = request_id
             await send(message)
 
-        await self.app(scope, receive, securing)
+        with about(scope):
+            await self.app(scope, receive, with_headers)
 
 
 class Sending:

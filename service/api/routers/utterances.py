@@ -13,22 +13,10 @@ from service.api.limits import check_utterance
 from service.api.links import leading_to
 from service.api.policies import policy
 from service.api.problems.answers import documented
-from service.api.problems.kinds import (
-    ADMISSION_PROBLEMS,
-    BODY_PROBLEMS,
-    IDEMPOTENCY_PROBLEMS,
-)
+from service.api.problems.kinds import ADMISSION_PROBLEMS, BODY_PROBLEMS, IDEMPOTENCY_PROBLEMS
 from service.api.request_headers import IfMatch, etag
-from service.api.response_headers import (
-    ETAG,
-    REPLAYED,
-    SERVER_TIMING,
-    carrying,
-)
-from service.api.schemas.dialogues import (
-    UtteranceIn,
-    UtteranceOut,
-)
+from service.api.response_headers import ETAG, REPLAYED, SERVER_TIMING, carrying
+from service.api.schemas.dialogues import UtteranceIn, UtteranceOut
 from service.api.schemas.names import Identifier
 from service.api.services import CallerDep, ServicesDep, TenantDep
 from service.errors import (
