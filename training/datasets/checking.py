@@ -9,7 +9,7 @@ from typing import Any
 from service.conversation.labels import LabelSpace
 from training.datasets.figures import Figures, figures
 from training.datasets.formats import format_of
-from training.datasets.raw_dialogues import RawDialogue
+from training.datasets.found import FoundDialogue
 from training.datasets.reading import FORMATS, JSONL, check_there, look, space_of
 from training.datasets.soundness import Reading
 from training.datasets.text import Words, words
@@ -129,7 +129,7 @@ def _shared(reading: Reading, before: Sequence[Checked]) -> Iterator[str]:
             yield f"dialogues that say the same as some in {other.path}: {_named(same)}"
 
 
-def _said(dialogue: RawDialogue) -> tuple[Words, ...]:
+def _said(dialogue: FoundDialogue) -> tuple[Words, ...]:
     return tuple(words(one.utterance.text) for one in dialogue.utterances)
 
 

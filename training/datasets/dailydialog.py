@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Utterance
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import Place, RawDialogue, RawUtterance, ReadResult
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 from training.datasets.tables import read_text
 from training.datasets.text import close_up, mend
 
@@ -25,7 +25,7 @@ _NAMES = tuple(f"{_TEXTS}{split}.txt" for split in ("train", "validation", "test
 _END = "__eou__"
 
 
-def read(path: Path) -> Iterator[ReadResult]:
+def read(path: Path) -> Iterator[Found]:
     """Dialogues in the order of the file; their ids are the file's stem and the line's number.
 
     An utterance's id is the line's number and its own in the line, from 1: `12/3`. Speakers are not
@@ -54,7 +54,7 @@ def read(path: Path) -> Iterator[ReadResult]:
             yield of_labels.error(f"emotion is {unknown[0]!r}, not 0 to 6")
         elif any(said):
             found = tuple(
-                RawUtterance(
+                FoundUtterance(
                     Utterance(
                         str((turn - 1) % 2),
                         close_up(text),
@@ -67,7 +67,7 @@ def read(path: Path) -> Iterator[ReadResult]:
                 for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1)
                 if text
             )
-            yield RawDialogue(f"{texts.stem}/{number}", place, found)
+            yield FoundDialogue(f"{texts.stem}/{number}", place, found)
 
 
 def _texts(path: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from service.conversation.dialogue import Utterance
 from service.unique_names import unique_names
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import Place, RawUtterance, ReadResult, in_own_order
+from training.datasets.found import Found, FoundUtterance, Place, in_own_order
 from training.datasets.tables import read_text, shown
 from training.datasets.text import mend
 
@@ -24,7 +24,7 @@ _UNNAMED = "?"
 _NUMBER = re.compile(r"_u([0-9]{1,9})")
 
 
-def read(path: Path) -> Iterator[ReadResult]:
+def read(path: Path) -> Iterator[Found]:
     """Scenes in the order of the file; their ids are the file's stem and `scene_id`.
 
     Utterances have their `utterance_id`, and follow each other by the numbers in these, where all
@@ -104,12 +104,12 @@ class _Part:
         return 0
 
 
-def _utterance(part: _Part) -> RawUtterance:
+def _utterance(part: _Part) -> FoundUtterance:
     utterance = Utterance(
         _speaker(part), mend(part.text("transcript")), _label(part), id=part.place.part
     )
     number = _NUMBER.search(part.place.part)
-    return RawUtterance(utterance, part.place, int(number[1]) if number else None, "emotion")
+    return FoundUtterance(utterance, part.place, int(number[1]) if number else None, "emotion")
 
 
 def _speaker(part: _Part) -> str:

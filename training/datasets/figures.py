@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from service.conversation.labels import LabelSpace
-from training.datasets.raw_dialogues import RawDialogue
+from training.datasets.found import FoundDialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Figures:
     scattered: int
 
 
-def figures(found: Sequence[RawDialogue], label_space: LabelSpace | None) -> Figures:
+def figures(found: Sequence[FoundDialogue], label_space: LabelSpace | None) -> Figures:
     """The numbers of the dialogues that a corpus holds."""
     said = [one.utterance for dialogue in found for one in dialogue.utterances]
     labels = Counter(utterance.label for utterance in said)
@@ -70,7 +70,7 @@ def figures(found: Sequence[RawDialogue], label_space: LabelSpace | None) -> Fig
     )
 
 
-def _missing(dialogue: RawDialogue) -> int:
+def _missing(dialogue: FoundDialogue) -> int:
     """How many numbers are missing between utterances, where the corpus numbers them."""
     numbers = [one.number for one in dialogue.utterances if one.number is not None]
     return sum(max(after - before - 1, 0) for before, after in pairwise(numbers))

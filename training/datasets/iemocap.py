@@ -11,7 +11,7 @@ from pathlib import Path
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import Place, RawDialogue, RawUtterance, ReadResult
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 from training.datasets.soundness import look_at
 from training.datasets.tables import read_lines
 from training.datasets.text import mend
@@ -40,7 +40,7 @@ _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\
 _RATING = re.compile(r"\[[\d. -]+\]\t(?P<turn>\w+)\t(?P<code>\w+)\t\[")
 
 
-def read(path: Path) -> Iterator[ReadResult]:
+def read(path: Path) -> Iterator[Found]:
     """Dialogues of a session's folder, or of all in the release, by name.
 
     Utterances stand in the order in which they begin, their ids are the names of the turns; the
@@ -96,7 +96,7 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     }
 
 
-def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[ReadResult]:
+def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[Found]:
     ratings: dict[str, tuple[Place, str | None]] = {}
     for rating in _ratings(ratings_file):
         if isinstance(rating, DatasetError):
@@ -116,13 +116,13 @@ def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[ReadResult]:
         _, label = ratings.get(found["turn"], (None, None))
         text = mend(found["text"].strip())
         utterance = Utterance(SPEAKERS[found["who"]], text, label, id=found["turn"])
-        said.append((float(found["start"]), RawUtterance(utterance, Place(transcript, number))))
+        said.append((float(found["start"]), FoundUtterance(utterance, Place(transcript, number))))
     spoken = {one.utterance.id for _, one in said}
     for turn, (place, label) in ratings.items():
         if label is not None and turn not in spoken:
             yield place.error(f"the transcript has no {turn}, which was rated")
     ordered = sorted(said, key=lambda one: one[0])  # those that begin together as they stand
-    yield RawDialogue(transcript.stem, Place(transcript, 1), tuple(one for _, one in ordered))
+    yield FoundDialogue(transcript.stem, Place(transcript, 1), tuple(one for _, one in ordered))
 
 
 def _ratings(path: Path) -> Iterator[tuple[str, Place, str | None] | DatasetError]:

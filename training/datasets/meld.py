@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.conversation.dialogue import Utterance
-from training.datasets.raw_dialogues import RawUtterance, ReadResult
+from training.datasets.found import Found, FoundUtterance
 from training.datasets.tables import Row, dialogues_of
 from training.datasets.text import mend
 
@@ -12,7 +12,7 @@ LABEL_SPACE = "meld"
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
 
-def read(path: Path) -> Iterator[ReadResult]:
+def read(path: Path) -> Iterator[Found]:
     """Dialogues in the order in which they begin; their ids are the file's stem and Dialogue_ID.
 
     Rows belong together by Dialogue_ID and follow each other by Utterance_ID, wherever they stand.
@@ -24,7 +24,7 @@ def read(path: Path) -> Iterator[ReadResult]:
     return dialogues_of(path, COLUMNS, _found)
 
 
-def _found(row: Row) -> tuple[str, RawUtterance]:
+def _found(row: Row) -> tuple[str, FoundUtterance]:
     dialogue, number = row.number("Dialogue_ID"), row.number("Utterance_ID")
     utterance = Utterance(
         speaker=row.text("Speaker"),
@@ -32,5 +32,5 @@ def _found(row: Row) -> tuple[str, RawUtterance]:
         label=row.values["Emotion"].strip(),
         id=f"dia{dialogue}_utt{number}",
     )
-    found = RawUtterance(utterance, row.place, number, "Emotion")
+    found = FoundUtterance(utterance, row.place, number, "Emotion")
     return f"{row.place.path.stem}/{dialogue}", found

@@ -14,8 +14,8 @@ from typing import Any
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
+from training.datasets.found import FoundDialogue, FoundUtterance, Place
 from training.datasets.iemocap import SPEAKERS
-from training.datasets.raw_dialogues import Place, RawDialogue, RawUtterance
 from training.datasets.soundness import look_at
 from training.datasets.text import mend
 
@@ -85,7 +85,7 @@ _SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "sca
 
 def _splits(
     path: Path, parts: Sequence[Any], label_space: LabelSpace
-) -> dict[str, tuple[RawDialogue, ...]]:
+) -> dict[str, tuple[FoundDialogue, ...]]:
     speakers, emotions, *_ = parts
     found = _label_space(parts, next(who for said in speakers.values() for who in said))
     if found != label_space.name:
@@ -110,7 +110,7 @@ def _dialogues(
     ids: Sequence[Any],
     of_dialogues: Sequence[Mapping[Any, Sequence[object]]],
     label_space: LabelSpace,
-) -> Iterator[RawDialogue]:
+) -> Iterator[FoundDialogue]:
     """
     Args:
         of_dialogues: speakers, emotions and texts, by dialogue id.
@@ -122,9 +122,9 @@ def _dialogues(
         for index, (who, emotion, text) in enumerate(rows):
             where = f"dialogue {str(one)!r}, utterances[{index}]"
             utterance = _utterance(who, emotion, text, label_space, where)
-            found.append(RawUtterance(utterance, Place(path, part=where)))
+            found.append(FoundUtterance(utterance, Place(path, part=where)))
         place = Place(path, part=f"ids of {split}[{number}]")
-        yield RawDialogue(str(one), place, tuple(found))
+        yield FoundDialogue(str(one), place, tuple(found))
 
 
 def _utterance(

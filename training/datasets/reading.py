@@ -10,10 +10,10 @@ from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from training.datasets import dailydialog, emorynlp, goemotions, iemocap, jsonl, meld
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import ReadResult
+from training.datasets.found import Found
 from training.datasets.soundness import Reading, look_at
 
-Reader = Callable[[Path], Iterator[ReadResult]]
+Reader = Callable[[Path], Iterator[Found]]
 
 log = logging.getLogger(__name__)
 

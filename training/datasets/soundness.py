@@ -11,7 +11,7 @@ from pathlib import Path
 from service.conversation.dialogue import Dialogue, fault_of_name, fault_of_text
 from service.conversation.labels import LabelSpace, UnknownLabel
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import Place, RawDialogue, RawUtterance, ReadResult
+from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 
 _REMEDY = "; keep one of them, or tell them apart by their ids"
 
@@ -26,7 +26,7 @@ class Reading:
         faults: in the order of the files' lines.
     """
 
-    found: tuple[RawDialogue, ...]
+    found: tuple[FoundDialogue, ...]
     faults: tuple[DatasetError, ...]
 
     @property
@@ -49,7 +49,7 @@ class Reading:
 
 
 def look_at(
-    found: Iterable[ReadResult], label_space: LabelSpace | None, *, ids_of_file: bool = True
+    found: Iterable[Found], label_space: LabelSpace | None, *, ids_of_file: bool = True
 ) -> Reading:
     """Look at everything that a reader gives.
 
@@ -60,7 +60,7 @@ def look_at(
             dialogue alone.
     """
     faults: list[DatasetError] = []
-    dialogues: list[RawDialogue] = []
+    dialogues: list[FoundDialogue] = []
     known_dialogues: dict[str, Place] = {}
     known: dict[tuple[str, str], Place] = {}
     try:
@@ -86,7 +86,7 @@ def look_at(
     return Reading(tuple(dialogues), _in_order(faults))
 
 
-def _check_id(one: RawUtterance, where: str, known: dict[tuple[str, str], Place]) -> None:
+def _check_id(one: FoundUtterance, where: str, known: dict[tuple[str, str], Place]) -> None:
     identifier = one.utterance.id
     if identifier is None:
         return
@@ -96,7 +96,7 @@ def _check_id(one: RawUtterance, where: str, known: dict[tuple[str, str], Place]
         raise one.place.error(f"utterance {identifier!r} is also {also}{_REMEDY}")
 
 
-def _checked(one: RawUtterance, label_space: LabelSpace | None) -> RawUtterance:
+def _checked(one: FoundUtterance, label_space: LabelSpace | None) -> FoundUtterance:
     """The utterance, its label by its name in the label space."""
     said = one.utterance
     for name, value, fault_of in (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets.errors import DatasetError
-from training.datasets.raw_dialogues import Place, RawUtterance, ReadResult, by_dialogue
+from training.datasets.found import Found, FoundUtterance, Place, by_dialogue
 
 _DIGITS = re.compile(r"[0-9]{1,100}")
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -83,8 +83,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row | DatasetError]
 
 
 def dialogues_of(
-    path: Path, columns: Sequence[str], found: Callable[[Row], tuple[str, RawUtterance]]
-) -> Iterator[ReadResult]:
+    path: Path, columns: Sequence[str], found: Callable[[Row], tuple[str, FoundUtterance]]
+) -> Iterator[Found]:
     """The dialogues of a table of utterances, in the order in which they begin.
 
     Args:
@@ -94,7 +94,7 @@ def dialogues_of(
         DatasetError: as `read_csv`.
     """
 
-    def rows() -> Iterator[tuple[str, RawUtterance] | DatasetError]:
+    def rows() -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
         for row in read_csv(path, columns):
             try:
                 yield row if isinstance(row, DatasetError) else found(row)

@@ -47,7 +47,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class RawUtterance:
+class FoundUtterance:
     """An utterance and where it stands.
 
     Attributes:
@@ -63,7 +63,7 @@ class RawUtterance:
 
 
 @dataclass(frozen=True, slots=True)
-class RawDialogue:
+class FoundDialogue:
     """A dialogue and where it begins.
 
     Attributes:
@@ -72,16 +72,16 @@ class RawDialogue:
 
     id: str
     place: Place
-    utterances: tuple[RawUtterance, ...]
+    utterances: tuple[FoundUtterance, ...]
     scattered: bool = field(default=False, kw_only=True)
 
 
-ReadResult = RawDialogue | DatasetError
+Found = FoundDialogue | DatasetError
 
 
 def in_own_order(
-    dialogue: str, place: Place, utterances: Iterable[RawUtterance], *, apart: bool = False
-) -> RawDialogue:
+    dialogue: str, place: Place, utterances: Iterable[FoundUtterance], *, apart: bool = False
+) -> FoundDialogue:
     """A dialogue by the numbers of its utterances, where all have one, or else as they stand.
 
     Args:
@@ -92,15 +92,15 @@ def in_own_order(
     falls = len(numbers) == len(found) and any(after < one for one, after in pairwise(numbers))
     if falls:
         found = tuple(sorted(found, key=lambda one: one.number or 0))
-    return RawDialogue(dialogue, place, found, scattered=apart or falls)
+    return FoundDialogue(dialogue, place, found, scattered=apart or falls)
 
 
-def by_dialogue(rows: Iterable[tuple[str, RawUtterance] | DatasetError]) -> Iterator[ReadResult]:
+def by_dialogue(rows: Iterable[tuple[str, FoundUtterance] | DatasetError]) -> Iterator[Found]:
     """The dialogues of rows that name theirs, in the order in which they begin.
 
     The rows of one need not stand together.
     """
-    held: dict[str, list[tuple[int, RawUtterance]]] = {}
+    held: dict[str, list[tuple[int, FoundUtterance]]] = {}
     for index, row in enumerate(rows):
         if isinstance(row, DatasetError):
             yield row
