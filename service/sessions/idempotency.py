@@ -30,8 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.admission.shares import counted
 from service.errors import DialogueErased, IdempotencyKeyReused, TooManyAnswers
 from service.sessions.database import Database
-from service.sessions.dialects import Insert, insert_into
-from service.sessions.schema import answers
+from service.sessions.schema import Insert, answers, insert_into
 
 Written = TypeVar("Written")
 

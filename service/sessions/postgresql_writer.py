@@ -11,10 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from service.sessions.database import Database
-from service.sessions.dialects import POSTGRESQL, CompiledStatement, compile_once, parameters_of
 from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
 from service.sessions.idempotency import AnswerRow, KeyTaken, keep_row
-from service.sessions.schema import answers, utterances
+from service.sessions.schema import (
+    POSTGRESQL,
+    CompiledStatement,
+    answers,
+    compile_once,
+    parameters_of,
+    utterances,
+)
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,

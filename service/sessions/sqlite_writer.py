@@ -14,11 +14,17 @@ from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.sessions.database import Database
-from service.sessions.dialects import SQLITE, CompiledStatement, compile_once, parameters_of
 from service.sessions.engines import connect_to_sqlite
 from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
 from service.sessions.idempotency import AnswerRow
-from service.sessions.schema import answers, utterances
+from service.sessions.schema import (
+    SQLITE,
+    CompiledStatement,
+    answers,
+    compile_once,
+    parameters_of,
+    utterances,
+)
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,

@@ -9,10 +9,9 @@ from typing import Any, Protocol, TypedDict
 from sqlalchemy import BindParameter, Dialect, Text, bindparam, case, func, update
 from sqlalchemy.sql.dml import ReturningInsert
 
-from service.sessions.dialects import insert_into, parameters_of
 from service.sessions.erasure import Erased
 from service.sessions.idempotency import AnswerRow
-from service.sessions.schema import dialogues, utterances
+from service.sessions.schema import dialogues, insert_into, parameters_of, utterances
 
 
 class UtteranceRow(TypedDict):
