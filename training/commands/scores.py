@@ -180,8 +180,9 @@ def baselines(
 ) -> None:
     """Answer with what needs no language model, from the majority to small discriminative models.
 
-    speaker-states and turn-graph learn from the sentence encoder's vectors, a minute or two each
-    and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one together.
+    emotion-neighbours, speaker-states and turn-graph learn from the sentence encoder's vectors, a
+    minute or two each and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one
+    together.
     """
     from service.outputs import check_files
     from training.datasets.reading import read_all_named
