@@ -19,16 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from service.conversation.calibration import (
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.labels import LabelSpace
+from service.conversation.neighbours import Trust
+from service.conversation.prediction import (
     BiasCorrected,
     Calibration,
     Isotonic,
     Temperature,
     check_curve,
 )
-from service.conversation.dialogue import HistoryWindow
-from service.conversation.labels import LabelSpace
-from service.conversation.neighbours import Trust
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 from service.decoding.model_files import ModelFolderError, check_file
 from service.decoding.model_folder import (
@@ -112,7 +112,7 @@ class TrainedLabels(Part):
 
     Attributes:
         verbalizers: by label name, in the order prompts list them.
-        temperature, biases, isotonic: see `service.conversation.calibration`; biases (nats) and
+        temperature, biases, isotonic: see `service.conversation.prediction`; biases (nats) and
             curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
         trained: each label's share of the utterances that trained the label space; empty if

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.conversation.calibration import BiasCorrected, Isotonic, Knot, Temperature
+from service.conversation.prediction import BiasCorrected, Isotonic, Knot, Temperature
 
 STRAIGHT: tuple[Knot, ...] = ((0.0, 1e-9), (1.0, 1.0))
 

@@ -6,13 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.conversation.calibration import (
-    BiasCorrected,
-    Calibration,
-    Isotonic,
-    Knot,
-    Temperature,
-)
+from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Knot, Temperature
 from service.decoding.bundle import MOST_KNOTS
 from training.arrays import Floats, Ints
 from training.evaluation.predictions import Predictions
