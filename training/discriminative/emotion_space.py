@@ -74,7 +74,7 @@ def _fitted(vectors: Vectors, gold: Ints, labels: int, seed: int) -> "torch.nn.M
             [*head.parameters(), anchors], lr=_RATE, weight_decay=_DECAY, fused=True
         )
         for _ in range(_EPOCHS):
-            for batch in torch.randperm(len(examples)).split(_AT_ONCE):
+            for batch in torch.split(torch.randperm(len(examples)), _AT_ONCE):
                 places = normalize(head(examples[batch]), dim=-1)
                 near_anchors = places @ normalize(anchors, dim=-1).T / _TEMPERATURE
                 loss = cross_entropy(near_anchors, targets[batch])

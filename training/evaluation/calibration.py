@@ -135,7 +135,8 @@ def label_weights(gold: Ints, shares: Floats | None) -> Floats:
     if shares is None or not shares[gold].any():
         return np.ones(len(gold))
     weights: Floats = shares[gold] / np.bincount(gold, minlength=len(shares))[gold]
-    return weights / weights.mean()
+    weights /= weights.mean()
+    return weights
 
 
 def fitted(predictions: Predictions, fit: Fit, shares: Floats | None = None) -> Calibration:

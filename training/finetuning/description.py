@@ -55,7 +55,7 @@ def _label_shares(
     stages: Sequence[tuple[Stage, Sequence[Corpus]]], sources: Sources
 ) -> dict[str, dict[str, float]]:
     """By label space, each label's share of the utterances of the last stage that trains it."""
-    shares = {}
+    shares: dict[str, dict[str, float]] = {}
     for stage, corpora in stages:
         counts: dict[str, Counter[str]] = {}
         for corpus in corpora:
