@@ -33,9 +33,13 @@ def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize(
     ("variable", "value", "cause"),
     [
-        ("ERC_MOOD", "good", "no such setting: ERC_MOOD"),
+        ("ERC_MOOD", "good", "unknown settings: ERC_MOOD"),
         ("ERC_PORT", "eighty", "ERC_PORT: "),
-        ("ERC_DATABASE", "hunter2", "ERC_DATABASE sets nothing: its settings are ERC_DATABASE__"),
+        (
+            "ERC_DATABASE",
+            "hunter2",
+            "ERC_DATABASE is not a setting by itself: the settings in it are ERC_DATABASE__",
+        ),
         ("ERC_DATABASE__URL", "", "ERC_DATABASE__URL: is empty: give it a value, or unset it"),
         ("ERC_DATABASE__URL", "sqlite:////dev", "the SQLite file /dev is a folder"),
         ("ERC_DATABASE__URL", "sqlite:////dev/null/x", "because /dev/null is not a folder"),
