@@ -156,7 +156,7 @@ def test_a_wrong_setting(
     assert found[0].status == "failed"
     assert told in found[0].detail
     assert "hunter2" not in as_json(found)
-    assert found[0].remedy.endswith("What depends on settings was not looked at")
+    assert found[0].remedy.endswith("Checks that depend on settings were skipped")
 
 
 def test_the_log_is_as_the_settings_have_it(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("processor", "but"),
     [
-        ("riscv64", "nothing else was tried"),
-        ("aarch64", "there are packages for this, but it was not tried"),
+        ("riscv64", "nobody has tried another machine"),
+        ("aarch64", "packages for this machine exist, but nobody has tried it"),
     ],
 )
 def test_another_kind_of_machine(monkeypatch: pytest.MonkeyPatch, processor: str, but: str) -> None:
@@ -230,9 +230,9 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     told = check("precision", lambda: precision("bfloat16"))
 
     assert found.status == "ok"
-    assert found.detail.endswith("on the CPU (Old One), float32, as there is no native bfloat16")
+    assert found.detail.endswith("on the CPU (Old One), float32, because bfloat16 is not native")
     assert (told.status, told.remedy) == ("warning", "unset ERC_ENGINE__DTYPE")
-    assert told.detail.endswith("(Old One), bfloat16, which is emulated here, and slow")
+    assert told.detail.endswith("(Old One), bfloat16, which is emulated and slow")
 
 
 def test_the_precision_is_the_settings(given: Set) -> None:
@@ -277,8 +277,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, given: Set) -> None:
 
     assert found.status == "failed"
     assert found.detail == f"{tmp_path}/file is not a folder"
-    assert "have ERC_DATABASE__URL name another place" in found.remedy
-    assert "have ERC_DEMONSTRATIONS__FOLDER name another place" in found.remedy
+    assert "set ERC_DATABASE__URL to another path" in found.remedy
+    assert "set ERC_DEMONSTRATIONS__FOLDER to another path" in found.remedy
 
 
 def test_a_disk_with_little_room(tmp_path: Path, given: Set) -> None:
@@ -296,7 +296,7 @@ def test_a_disk_with_no_inode(tmp_path: Path, given: Set) -> None:
 
     found = on_a_file_system(tmp_path, "nr_inodes=1")
 
-    assert f"no file can be added in {tmp_path}: it has no inode left" in found["detail"]
+    assert f"no file can be added in {tmp_path}: no inode is free" in found["detail"]
 
 
 def test_a_disk_that_is_read_only(tmp_path: Path, given: Set) -> None:
@@ -391,7 +391,7 @@ def test_an_older_database(given: Set, url: str, tmp_path: Path) -> None:
 
     assert found.status == "warning"
     assert found.detail.endswith(f" has tables of an older version (0006, not {newest()})")
-    assert found.remedy == "make a backup, then run `instructerc migrate`; a start does so too"
+    assert found.remedy == "make a backup, then run `instructerc migrate` or start the service"
     assert everything_in(tmp_path) == before
 
 
@@ -489,7 +489,10 @@ def test_a_role_that_may_not_write(postgres: Any, postgres_url: str, given: Set)
         postgres.psql("DROP ROLE reader")
 
     assert found.status == "failed"
-    assert 'denies role "reader" what it needs (permission denied for table' in found.detail
+    assert (
+        'denies role "reader" a privilege that it needs (permission denied for table'
+        in found.detail
+    )
 
 
 def test_a_role_that_may_not_make_tables(postgres: Any, postgres_url: str, given: Set) -> None:
@@ -502,7 +505,7 @@ def test_a_role_that_may_not_make_tables(postgres: Any, postgres_url: str, given
         postgres.psql("DROP ROLE reader")
 
     assert found.status == "failed"
-    assert found.detail.endswith('this role may not make tables, in the schema "public"')
+    assert found.detail.endswith('this role may not create tables in the schema "public"')
     assert found.remedy.startswith("GRANT CREATE on it")
 
 
@@ -515,7 +518,7 @@ def test_a_database_that_is_read_only(postgres: Any, postgres_url: str, given: S
     found = looked_at(database, given(ERC_DATABASE__URL=postgres_url))
 
     assert found.detail.endswith("cannot be written to, as on a standby")
-    assert found.remedy == "have ERC_DATABASE__URL name the primary"
+    assert found.remedy == "set ERC_DATABASE__URL to the primary"
 
 
 def test_tables_that_are_locked(postgres_url: str, given: Set) -> None:
@@ -591,7 +594,7 @@ def test_an_index_of_what_ships(given: Set, tmp_path: Path) -> None:
     found = looked_at(demonstrations, given())
 
     assert found.status == "ok"
-    assert found.detail.startswith(f"{tmp_path}/index holds the index of ")
+    assert found.detail.startswith(f"{tmp_path}/index has the index of ")
     assert everything_in(tmp_path) == before
 
 
@@ -621,7 +624,7 @@ def test_an_index_of_another_encoder(given: Set, tmp_path: Path) -> None:
     found = looked_at(demonstrations, given())
 
     assert found.status == "failed"
-    assert f"was built with another@0, the encoder is {IDENTITY}" in found.detail
+    assert f"was built with another@0, but the encoder is {IDENTITY}" in found.detail
     assert found.remedy == f"delete {tmp_path}/index to build it again"
 
 
@@ -668,7 +671,7 @@ def test_no_label_spaces(given: Set, tmp_path: Path) -> None:
     found = looked_at(demonstrations, given(ERC_DATA=tmp_path))
 
     assert found.detail == f"{tmp_path}/label_spaces has no unified.toml"
-    assert found.remedy == "have ERC_DATA name the data folder"
+    assert found.remedy == "set ERC_DATA to the data folder"
 
 
 @contextmanager
@@ -745,19 +748,24 @@ def collection(**metadata: str) -> dict[str, object]:
         (
             200,
             [held({"exists": True}), collection(encoder="another@0")],
-            f"was built with another@0, the encoder is {IDENTITY}",
-            "have ERC_QDRANT__COLLECTION name another collection",
+            f"was built with another@0, but the encoder is {IDENTITY}",
+            "set ERC_QDRANT__COLLECTION to another collection",
         ),
         (
             200,
             [held({"exists": True}), collection()],
             "was built with an unknown encoder",
-            "have ERC_QDRANT__COLLECTION name another collection",
+            "set ERC_QDRANT__COLLECTION to another collection",
         ),
         (401, [], "refuses the key", "check ERC_QDRANT__API_KEY"),
         (403, [], "refuses the key", "check ERC_QDRANT__API_KEY"),
         (500, [], "answers with status 500", "see its log; check ERC_QDRANT__URL"),
-        (200, [{"a": "web page"}], "is not reached: ", "see that it runs; check ERC_QDRANT__URL"),
+        (
+            200,
+            [{"a": "web page"}],
+            "cannot be reached: ",
+            "check that it is running; check ERC_QDRANT__URL",
+        ),
     ],
 )
 def test_a_qdrant_server(
@@ -782,7 +790,7 @@ def test_a_qdrant_server_that_is_away(given: Set, grpc: str) -> None:
     )
 
     assert found.status == "failed"
-    assert found.detail.startswith("Qdrant at 127.0.0.1:1 is not reached: ")
+    assert found.detail.startswith("Qdrant at 127.0.0.1:1 cannot be reached: ")
     assert "hunter2" not in as_text(found)
 
 
@@ -798,7 +806,7 @@ def test_what_a_client_says_of_a_qdrant_server_holds_no_secret(
 
     found = looked_at(demonstrations, given(ERC_QDRANT__URL="http://127.0.0.1:1"))
 
-    assert "is not reached: http://***@db:1 with api-key: ***" in found.detail
+    assert "cannot be reached: http://***@db:1 with api-key: ***" in found.detail
 
 
 @pytest.fixture
@@ -826,7 +834,7 @@ def test_a_bundle_that_is_whole(given: Set) -> None:
         ),
         (
             lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs"),
-            "bundle/model.safetensors: is a pointer of git-lfs",
+            "bundle/model.safetensors: is a git-lfs pointer",
         ),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text(
@@ -841,7 +849,7 @@ def test_a_bundle_that_is_whole(given: Set) -> None:
             lambda folder: (folder / "bundle.json").write_text(
                 (folder / "bundle.json").read_text().replace(IDENTITY, "another@0")
             ),
-            f"was trained with encoder another@0, the service has {IDENTITY}",
+            f"was trained with encoder another@0, but the service has {IDENTITY}",
         ),
         (
             lambda folder: (folder / "bundle.json").write_text(
@@ -860,7 +868,7 @@ def test_a_bundle_that_is_broken(
 
     assert found.status == "failed"
     assert told in found.detail
-    assert found.remedy.endswith("have ERC_BUNDLE name another bundle")
+    assert found.remedy.endswith("set ERC_BUNDLE to another bundle")
 
 
 def a_key(**changes: Any) -> str:
@@ -923,7 +931,7 @@ def test_a_file_of_keys_that_anybody_may_write(
         (
             {"ERC_HOST": "0.0.0.0", "ERC_ALLOW_ANONYMOUS": "true"},
             "warning",
-            "anybody who reaches 0.0.0.0 may ask for anything",
+            "anybody who can reach 0.0.0.0 may do anything",
             "set ERC_KEYS_FILE in place of",
         ),
         ({"ERC_KEYS_FILE": "away.toml"}, "failed", "cannot read away.toml: No such f", "correct"),
@@ -942,7 +950,7 @@ def test_no_keys(given: Set, changes: dict[str, str], status: str, told: str, re
         ("127.0.0.1", "Address already in use"),
         ("203.0.113.1", "Cannot assign requested address"),
         ("away.invalid", "cannot listen on away.invalid:"),
-        ("ä" * 70, "not the name of a host"),
+        ("ä" * 70, "not a host name"),
     ],
 )
 def test_a_port_that_cannot_be_had(given: Set, host: str, told: str) -> None:
@@ -964,7 +972,7 @@ def test_a_part_that_nobody_foresaw_to_fail_so() -> None:
     found = check("it", look)
 
     assert found.detail == "the check itself failed (builtins.TypeError)"
-    assert found.remedy == "see the whole error in the log at ERC_LOG_LEVEL=debug"
+    assert found.remedy == "set ERC_LOG_LEVEL=debug and see the whole error in the log"
 
 
 def test_warnings_keep_nothing_from_starting() -> None:

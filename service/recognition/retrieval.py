@@ -51,7 +51,7 @@ class NearCorrection:
         context_similarity: see `service.conversation.neighbours.Neighbour`.
     """
 
-    found: CorrectionMatch
+    corrected: CorrectionMatch
     context_similarity: float
 
 

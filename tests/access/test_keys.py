@@ -101,7 +101,7 @@ batch_utterances = 100
         ([key(scopes=[])], "keys.0.scopes: "),
         ([key(tenant=f"a b {SECRET}")], "keys.0.tenant: String should match"),
         ([key(not_after="2030-01-01T00:00:00")], "keys.0.not_after: Input should have timezone"),
-        ([key(quota={"burst": 5})], "burst says nothing without requests_per_s"),
+        ([key(quota={"burst": 5})], "burst has no effect without requests_per_s"),
         ([key(quota={"requests_per_s": 0})], "keys.0.quota.requests_per_s: "),
         ([key(), key(sha256="cd" * 32)], "two keys have the same id"),
         ([key(), key("two")], "two keys have the same sha256"),

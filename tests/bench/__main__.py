@@ -110,7 +110,7 @@ def agreement(
     ] = None,
     bundle: Annotated[Path, typer.Option(help="Folder of the model bundle.")] = BUNDLE,
     demonstrations: Annotated[
-        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+        bool, typer.Option(help="Include the shipped demonstrations in prompts.")
     ] = True,
 ) -> None:
     """Compare the labels of the fast path with the plain one's; exit 1 below 99.5% equal ones."""

@@ -83,7 +83,7 @@ def test_two_labels_that_are_taken_for_each_other_are_named() -> None:
     fault = why_not_apart(found, gold, NAMES)
     assert fault is not None
     assert "'two' and 'three'" in fault
-    assert "make one label of them" in fault
+    assert "merge them into one label" in fault
 
 
 def test_sums_up_what_was_recognized() -> None:

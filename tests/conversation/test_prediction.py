@@ -112,7 +112,7 @@ def test_rounding_above_certainty_counts_as_certainty(spaces: Mapping[str, Label
         ([*SEVEN[:6], math.nan], "need 7 log-probabilities"),
         ([*SEVEN[:6], 0.3], "need 7 log-probabilities"),
         ([*SEVEN[:6], math.inf], "need 7 log-probabilities"),
-        (7 * [-math.inf], "every label probability zero"),
+        (7 * [-math.inf], "every label a probability of zero"),
     ],
 )
 def test_what_is_no_distribution_is_refused(

@@ -396,7 +396,7 @@ def test_prompt_syntax_in_the_history_leaves_the_question_a_prediction_asks(
 
 def test_v2_predicts_nothing_from_nothing(spaces: Mapping[str, LabelSpace]) -> None:
     """A first turn has no history; the published prompt would show the turn itself."""
-    with pytest.raises(ValueError, match="needs a line of history"):
+    with pytest.raises(ValueError, match="needs at least one line of history"):
         V2().prediction(spaces["meld"], [], Line(0, "Hm."))
 
 

@@ -114,6 +114,6 @@ def test_people_are_told_of_emulation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [
         "native bfloat16",
         "float32",
-        "bfloat16, which is emulated here, and slow",
-        "float32, as there is no native bfloat16",
+        "bfloat16, which is emulated and slow",
+        "float32, because bfloat16 is not native",
     ]

@@ -117,13 +117,15 @@ def test_without_an_end_token_a_verbalizer_that_begins_another_is_refused(
     tokenizer: Tokenizer,
 ) -> None:
     """ "joy" would get all that "joyful" gets; the error names both."""
-    with pytest.raises(ValueError, match="gladness: the tokens of 'joy' begin those of 'joyful'"):
+    with pytest.raises(
+        ValueError, match="gladness: the tokens of 'joyful' begin with all those of 'joy'"
+    ):
         plan_reading(space_of("joyful", "joy"), V2(), tokenizer.encode, None)
 
 
 def test_verbalizers_with_the_same_tokens_are_refused(tokenizer: Tokenizer) -> None:
     """A lower-casing tokenizer cannot tell "Joy" from "joy", end token or not."""
-    with pytest.raises(ValueError, match="the tokens of 'Joy' begin those of 'joy'"):
+    with pytest.raises(ValueError, match="the tokens of 'joy' begin with all those of 'Joy'"):
         plan_reading(space_of("Joy", "joy"), V2(), tokenizer.encode, tokenizer.end)
 
 

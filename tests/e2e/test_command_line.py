@@ -104,7 +104,7 @@ def test_score_looks_at_what_it_reads_and_writes_before_it_loads_anything(tmp_pa
     there.write_text("mine")
     faults = {
         (str(tmp_path / "none.jsonl"), "out.jsonl"): "No such file",
-        (str(source), "none/out.jsonl"): "there is no folder",
+        (str(source), "none/out.jsonl"): "there is not a folder",
         (str(source), str(there)): "already exists",
         (str(source), str(source)): "is read by this command",
     }

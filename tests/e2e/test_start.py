@@ -88,7 +88,10 @@ def test_why_the_database_is_not_reached_is_the_last_line(
         ERC_LOG_LEVEL=level,
     )
 
-    told = "nothing listens at PostgreSQL at 127.0.0.1:1: see that it runs; check ERC_DATABASE__URL"
+    told = (
+        "nothing listens at PostgreSQL at 127.0.0.1:1: check that it is running; "
+        "check ERC_DATABASE__URL"
+    )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2
     if form == "json":

@@ -79,10 +79,10 @@ async def test_a_correction_is_found_by_its_line_and_compared_by_its_context(
     (half,) = (await ask(retrieval, "a", "dddd", "ccc")).corrections
     (other,) = (await ask(retrieval, "dddd", "eeeee", "ccc")).corrections
 
-    assert same.found.similarity == pytest.approx(1)
+    assert same.corrected.similarity == pytest.approx(1)
     found = [each.context_similarity for each in (same, half, other)]
     assert found == pytest.approx([1, 0.5, 0], abs=1e-3)
-    assert same.found.correction.demonstration.text == "ccc"
+    assert same.corrected.correction.demonstration.text == "ccc"
 
 
 async def test_where_dialogues_begin_there_is_no_context_to_compare(
@@ -167,7 +167,9 @@ async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
         found = (await ask(retrieval, *place, "c" * 20)).corrections
 
         same = [
-            near.found.match.demonstration.id for near in found if near.context_similarity > 0.99
+            near.corrected.match.demonstration.id
+            for near in found
+            if near.context_similarity > 0.99
         ]
         assert f"c{number}" in same
 

@@ -325,7 +325,7 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
     await say(store, "One.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE utterances RENAME TO away")
-    with pytest.raises(Exception, match="cannot carry this out"):
+    with pytest.raises(Exception, match="cannot carry out the statement"):
         await say(store, "Two.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE away RENAME TO utterances")

@@ -19,7 +19,7 @@ def accepted(accept: str | None, offered: Sequence[str]) -> str:
     """
     best = preferred(accept, offered)
     if accept is not None and _quality(best, _ranges(accept)) <= 0:
-        raise HTTPException(NOT_ACCEPTABLE.status, f"there is {' or '.join(offered)}")
+        raise HTTPException(NOT_ACCEPTABLE.status, f"the response can be {' or '.join(offered)}")
     return best
 
 

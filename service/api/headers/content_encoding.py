@@ -77,7 +77,7 @@ class _Unpacking:
                 self._packed, self._at = message.get("body", b""), 0
                 self._awaits_more = message.get("more_body", False)
             elif self._unpacker is not None:
-                raise self._broken("is cut off")
+                raise self._broken("is truncated")
             else:
                 self._over = True
                 return {"type": "http.request", "body": b"", "more_body": False}
@@ -109,13 +109,13 @@ class _Unpacking:
             if not step:
                 return b""
             if self._members and self._coding == "deflate":
-                raise self._broken("goes on after what is packed")
+                raise self._broken("has data after the end of the compressed data")
             self._unpacker = zlib.decompressobj(_WINDOW_BITS[self._coding])
         try:
             piece = self._unpacker.decompress(step, most)
         except zlib.error as error:
             after = f" after {self._members} members" if self._members else ""
-            raise self._broken(f"cannot be unpacked{after} ({error})") from None
+            raise self._broken(f"cannot be decompressed{after} ({error})") from None
         remainder = self._unpacker.unconsumed_tail
         if self._unpacker.eof:
             remainder = self._unpacker.unused_data

@@ -44,7 +44,7 @@ def check_charset(headers: Headers) -> None:
     """
     for name, quoted, plain in _PARAMETER.findall(headers.get("content-type", "")):
         if name.lower() == "charset" and (quoted or plain).lower() not in _UTF_8:
-            detail = "Content-Type: its charset is not UTF-8, in which JSON is sent (RFC 8259)"
+            detail = "Content-Type: the charset must be UTF-8 (RFC 8259)"
             raise HTTPException(NOT_JSON.status, detail)
 
 

@@ -31,11 +31,11 @@ def _excess(scope: Scope) -> tuple[Kind, str] | None:
     """The problem and its detail; None where no limit is exceeded."""
     query, headers = scope["query_string"], scope["headers"]
     if query.count(b"&") >= MOST_PARAMETERS:
-        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are allowed"
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} query parameters are allowed"
     if len(query) > LONGEST_QUERY:
-        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are allowed"
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes are allowed in a query"
     if len(headers) > MOST_HEADERS:
         return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are allowed"
     if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
-        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are allowed"
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes are allowed in a header"
     return None

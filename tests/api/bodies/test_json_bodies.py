@@ -78,7 +78,7 @@ async def test_json_in_another_encoding_of_unicode_is_refused_by_its_name(
     answer = await post(standing_service, path, json.dumps(SAID).encode(encoding))
 
     assert problem(answer) == (400, "malformed-json")
-    assert f"is {encoding[:6].upper()}, JSON is sent in UTF-8" in answer.json()["detail"]
+    assert f"is encoded in {encoding[:6].upper()}; send JSON in UTF-8" in answer.json()["detail"]
 
 
 async def test_a_byte_order_mark_is_passed_over(

@@ -123,7 +123,7 @@ async def test_what_people_say_and_passwords_are_left_out_of_a_logged_cause(
     service: "Service", caplog: pytest.LogCaptureFixture
 ) -> None:
     """PostgreSQL repeats values in its messages of some kinds, and in the details of all."""
-    error = DatabaseUnavailable("the database cannot carry this out")
+    error = DatabaseUnavailable("the database cannot carry out the statement")
     error.__cause__ = asyncpg.DataError("invalid input for query argument $1: 'xyzzy'")
     error.__cause__.__cause__ = asyncpg.UndefinedTableError(
         "no relation at postgresql://ann:xyzzy@db/erc\nDETAIL: Key (text)=(xyzzy)"
