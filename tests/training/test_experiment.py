@@ -17,9 +17,9 @@ from training.evaluation.predictions import Answer, Predictions, read_prediction
 from training.experiment import (
     Options,
     demonstrations_shown,
-    described,
     launcher,
     results,
+    results_tables,
     shares_of_cores,
 )
 from training.finetuning.minilm import MINILM_CAUSAL
@@ -179,7 +179,7 @@ def test_failing_run_among_several_is_named_with_its_log(
 
     assert ended.returncode == 2
     log = out / "trial-slow@7" / "log.txt"
-    assert f"train ended with status 2, see {log}" in ended.stderr.replace("fast", "slow")
+    assert f"train exited with status 2, see {log}" in ended.stderr.replace("fast", "slow")
     assert f"{base}/config.json: transformers knows no causal language model" in log.read_text()
 
 
@@ -253,7 +253,7 @@ def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None
     assert one["accuracy"] == summary(25.0, 75.0)
     assert one["brier"] == summary(1.5, (3 * 0.06 + 1.46) / 4)
     said = "| tiny | 42.50 ± 45.96 | 45.56 ± 45.57 | 40.00 ± 56.57 | 50.00 ± 35.36 |"
-    assert f"{said} 0.955 ± 0.771 | 1, 2 |" in described(found)
+    assert f"{said} 0.955 ± 0.771 | 1, 2 |" in results_tables(found)
 
 
 def _certain(place: int, certainty: float) -> tuple[float, ...]:

@@ -134,7 +134,7 @@ def test_each_development_split_needs_labels(command: Callable[..., Result], dat
 def test_empty_development_split_is_refused(command: Callable[..., Result], data: Path) -> None:
     (data / "held_out.jsonl").write_text("\n")
 
-    assert "held_out.jsonl: holds no dialogue" in refused(command(stages=best()))
+    assert "held_out.jsonl: contains no dialogue" in refused(command(stages=best()))
 
 
 def test_development_split_with_a_label_of_another_label_space_is_refused(
@@ -155,7 +155,7 @@ def test_best_epoch_is_not_chosen_in_labels_that_nothing_trains(
     said = refused(command(stages=best(), label_spaces=["emorynlp", "unified"]))
 
     assert "stage second: keep: best" in said
-    assert "is scored in meld, which is none of label_spaces: emorynlp, unified" in said
+    assert "is scored in meld, which is not one of label_spaces: emorynlp, unified" in said
 
 
 def test_best_forecast_is_told_on_turns_that_can_be_forecast(
@@ -168,8 +168,8 @@ def test_best_forecast_is_told_on_turns_that_can_be_forecast(
 
     said = refused(command(stages=[first, best(tasks=forecast)[1]]))
 
-    assert "stage second: keep: best: nothing to score by" in said
-    assert "no utterance but the first of a dialogue has a label" in said
+    assert "stage second: keep: best: cannot be scored" in said
+    assert "no utterance after the first of a dialogue has a label" in said
 
 
 def test_corpus_that_is_not_sound_is_refused(command: Callable[..., Result], data: Path) -> None:

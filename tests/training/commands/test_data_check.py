@@ -60,8 +60,8 @@ def test_what_a_corpus_holds_is_said_in_tables(meld: Path) -> None:
         "| utterances a dialogue | 1 | 2 | 2.0 | 3 |\n"
         "| words an utterance | 4 | 4 | 4.8 | 7 |\n"
         "| characters an utterance | 14 | 18.5 | 19.5 | 27 |\n\n"
-        "2 numbers of utterances missing between the first and the last, in 1 dialogue\n\n"
-        "Nothing is wrong with it.\n"
+        "2 utterance numbers missing between the first and the last, in 1 dialogue\n\n"
+        "No faults.\n"
     )
 
 
@@ -147,7 +147,7 @@ def test_labels_of_jsonl_are_checked_against_the_label_space_that_is_named(tmp_p
     ))  # fmt: skip
 
     assert (
-        "labels are not checked: --label-space names what they are of; all are labels of meld"
+        "labels are not checked: name their label space with --label-space; all are labels of meld"
         in (free.output)
     )
     assert "| joy | 1 | 50.0 |" in right.output
@@ -167,7 +167,7 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert f"ids of dialogues that {train} has too: 1 ('d1')" in result.output
-    assert f"dialogues that say the same as some in {train}: 1 ('d2')" in result.output
+    assert f"dialogues with the same text as one in {train}: 1 ('d2')" in result.output
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
         (["{}", "--format", "csv"], "unknown format 'csv': meld, emorynlp"),
         (
             ["{}", "--format", "jsonl", "--label-space", "moods"],
-            "no label space 'moods': dailydialog",
+            "unknown label space 'moods'; known are dailydialog",
         ),
     ],
 )
@@ -257,7 +257,7 @@ def test_half_a_packed_file_is_refused(tmp_path: Path) -> None:
     result = check(path)
 
     assert result.exit_code == 2
-    assert f"{path}: cannot be unpacked with gzip" in result.stderr
+    assert f"{path}: cannot be decompressed with gzip" in result.stderr
 
 
 def test_no_model_library_is_loaded(meld: Path) -> None:

@@ -195,7 +195,7 @@ def test_file_in_a_file_is_refused(name: str, inputs: Path, tmp_path: Path) -> N
 
     said = refused(call(name, inputs, tmp_path / "mine" / "out"))
 
-    assert "mine is no folder" in said or "mine: is a file" in said
+    assert "mine is not a folder" in said or "mine: is a file" in said
 
 
 @pytest.mark.parametrize("name", ["prompts", "describe", "demonstrations", "compare", "report"])
@@ -271,7 +271,7 @@ def test_users_folder_stays(
         ("notes", "notes: holds drafts/one.txt, which `instructerc-train "),
         ("link", "link: is a link to notes"),
         ("file", "file: is a file; name a folder"),
-        ("file/in", "file is no folder"),
+        ("file/in", "file is not a folder"),
         ("notes/drafts/..", "drafts/..: holds drafts/one.txt"),
     ):
         result = CliRunner().invoke(training, [*words, str(tmp_path / name)])

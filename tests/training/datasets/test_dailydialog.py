@@ -191,7 +191,7 @@ def test_another_place_is_no_split(tmp_path: Path, spaces: Mapping[str, LabelSpa
     names = r"dialogues_train\.txt, dialogues_validation\.txt, dialogues_test\.txt"
     folder = write_split(tmp_path)
 
-    with pytest.raises(DatasetError, match=f"holds 0 of {names}, not one"):
+    with pytest.raises(DatasetError, match=f"contains 0 of {names} instead of one"):
         read_corpus("dailydialog", tmp_path, spaces)
     with pytest.raises(DatasetError, match=f"none: neither a folder nor one of {names}"):
         read_corpus("dailydialog", tmp_path / "none", spaces)
@@ -206,5 +206,5 @@ def test_split_without_a_dialogue_is_refused(
     """Training on nothing would succeed."""
     folder = write_split(tmp_path, texts="\n", emotions="\n")
 
-    with pytest.raises(DatasetError, match="train: holds no dialogue"):
+    with pytest.raises(DatasetError, match="train: contains no dialogue"):
         read_corpus("dailydialog", folder, spaces)

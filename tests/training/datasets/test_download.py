@@ -138,7 +138,7 @@ def test_broken_connection_goes_on_where_it_broke(server: Server, tmp_path: Path
 def test_next_call_goes_on_where_one_ended(server: Server, tmp_path: Path) -> None:
     """After a connection that broke again and again; the error says so."""
     server.breaks, server.piece = 4, 10_000
-    with pytest.raises(FetchError, match=r"corpus\.csv: .*goes on where this one ended"):
+    with pytest.raises(FetchError, match=r"corpus\.csv: .*the same command resumes the download"):
         fetch(manifest(server), tmp_path, lambda _: None)
     assert names(tmp_path) == ["small/.train.csv.part"]
 
@@ -183,7 +183,7 @@ def test_other_contents_are_refused(server: Server, tmp_path: Path) -> None:
         fetch(manifest(server, sha256="0" * 64), tmp_path, lambda _: None)
 
     assert str(refused.value) == (
-        f"{server.url}: sha256 is {HASH}, expected {'0' * 64}; nothing is kept"
+        f"{server.url}: sha256 is {HASH}, expected {'0' * 64}; the file was discarded"
     )
     assert names(tmp_path) == []
 
@@ -194,7 +194,7 @@ def test_another_file_in_the_way_is_left_alone(server: Server, tmp_path: Path) -
     own.parent.mkdir()
     own.write_text("mine")
 
-    with pytest.raises(FetchError, match="is there with other contents"):
+    with pytest.raises(FetchError, match="exists with other contents"):
         fetch(manifest(server), tmp_path, lambda _: None)
 
     assert own.read_text() == "mine"
@@ -204,7 +204,7 @@ def test_missing_file_is_an_error_at_once(server: Server, tmp_path: Path) -> Non
     """Asking again would not help."""
     server.refusals = [404]
 
-    with pytest.raises(FetchError, match=r"corpus\.csv: the server answers 404"):
+    with pytest.raises(FetchError, match=r"corpus\.csv: the server responds with 404"):
         fetch(manifest(server), tmp_path, lambda _: None)
 
     assert len(server.asked) == 1
@@ -223,7 +223,9 @@ def test_corpus_that_may_not_be_fetched_says_how_to_come_by_it(tmp_path: Path) -
     for name in ("iemocap", "dailydialog"):
         described = load_manifest(REPOSITORY / "data" / "corpora", name)
 
-        with pytest.raises(FetchError, match=rf"is not fetched(.|\n)*folder\s`{name}`"):
+        with pytest.raises(
+            FetchError, match=rf"cannot be downloaded automatically(.|\n)*folder\s`{name}`"
+        ):
             fetch(described, tmp_path, lambda _: None)
 
 
@@ -235,7 +237,9 @@ def test_corpora_behind_one_that_may_not_be_fetched_are_fetched(
     iemocap, dailydialog = (load_manifest(folder, name) for name in ("iemocap", "dailydialog"))
     said: list[str] = []
 
-    with pytest.raises(FetchError, match=r"IEMOCAP is not fetched(.|\n)*DailyDialog is not"):
+    with pytest.raises(
+        FetchError, match=r"IEMOCAP cannot be downloaded(.|\n)*DailyDialog cannot be"
+    ):
         fetch_all([iemocap, manifest(server), dailydialog], tmp_path, said.append)
 
     assert said[-1].endswith(": fetched")
@@ -301,7 +305,7 @@ def test_command_fetches_several_corpora(server: Server, tmp_path: Path) -> None
         (
             'title = "x"\nhome = "y"\nlicence = "z"\n[[files]]\npath = "../x"\n'
             f'url = "http://h/x"\nsha256 = "{HASH}"\n',
-            "leaves the data folder",
+            "is outside the data folder",
         ),
         (
             'title = "x"\nhome = "y"\nlicence = "z"\n[[files]]\npath = "x"\n'
@@ -325,4 +329,7 @@ def test_unknown_corpus_is_refused_with_those_that_are_known(tmp_path: Path) -> 
     result = CliRunner().invoke(app, ["data", "fetch", "melt", "--data", str(tmp_path)])
 
     assert result.exit_code == 2
-    assert "no corpus 'melt': dailydialog, emorynlp, goemotions, iemocap, meld" in result.output
+    assert (
+        "unknown corpus 'melt'; known are dailydialog, emorynlp, goemotions, iemocap, meld"
+        in result.output
+    )

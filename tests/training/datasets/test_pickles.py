@@ -118,7 +118,7 @@ def test_pickle_that_runs_code_does_not_run_it(
         [{"a": ["M"]}, {"a": [0]}, {"a": [Payload(trap)]}, ["a"], [], []], tmp_path, protocol
     )
 
-    with pytest.raises(DatasetError, match=r"shared\.pkl: the pickle wants posix\.mkdir"):
+    with pytest.raises(DatasetError, match=r"shared\.pkl: the pickle refers to posix\.mkdir"):
         pickles.read(path, spaces["iemocap"])
 
     assert not trap.exists()
@@ -140,7 +140,7 @@ def test_other_values_are_refused(
     value: object, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """With the file's name."""
-    with pytest.raises(DatasetError, match=r"shared\.pkl: not one of the shared pickles"):
+    with pytest.raises(DatasetError, match=r"shared\.pkl: neither one of the shared pickles"):
         pickles.read(write(value, tmp_path), spaces["iemocap"])
 
 
@@ -191,7 +191,7 @@ def test_file_that_is_no_pickle_is_refused(
     path = tmp_path / "shared.pkl"
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
 
-    with pytest.raises(DatasetError, match="not one of the shared pickles"):
+    with pytest.raises(DatasetError, match="neither one of the shared pickles"):
         pickles.read(path, spaces["iemocap"])
 
 

@@ -96,7 +96,7 @@ def test_that_rows_were_put_together_is_logged(
         path.write_text(HEADER + "".join([MELD[1], MELD[0], MELD[3], MELD[2], *MELD[4:]]))
         read_corpus("meld", path, spaces)
 
-    assert "the rows of 2 dialogues stand apart or out of order" in caplog.messages[0]
+    assert "the rows of 2 dialogues are separated or out of order" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_that_rows_were_put_together_is_logged(
             "3: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("meld", HEADER + "".join(MELD) + HEADER + "".join(MELD[:1]), [
-            "8: the header again, as where files were joined; leave this line out",
+            "8: the header again, as in joined files; remove this line",
             "9: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("emorynlp", EMORY_HEADER + "".join([*EMORY, EMORY[1]]), [
@@ -137,7 +137,7 @@ def test_id_that_comes_twice_is_refused_with_both_lines(
     kind: str, text: str, said: list[str], said_of: Callable[[str, str], list[str]]
 ) -> None:
     """An utterance would train and be scored twice, or two dialogues be read as one."""
-    remedy = "; keep one of them, or tell them apart by their ids"
+    remedy = "; keep one of them, or give them different ids"
 
     found = said_of(kind, text)
 
@@ -233,10 +233,10 @@ def test_every_fault_is_found_in_the_order_of_lines(
     [
         ("", "small.csv: is empty"),
         ("\n\n", "small.csv: is empty"),
-        (HEADER, "small.csv: holds no dialogue"),
+        (HEADER, "small.csv: contains no dialogue"),
         (HEADER.replace(",", "\t"), "1: missing column .*separated by commas, not tabs"),
         (HEADER.replace(",", ";"), "1: missing column .*separated by commas, not semicolons"),
-        (HEADER.replace("Sentiment", "Emotion"), "1: column Emotion is there twice"),
+        (HEADER.replace("Sentiment", "Emotion"), "1: column Emotion appears twice"),
         (HEADER.replace("Dialogue_ID", "dialogue"), "1: missing column Dialogue_ID$"),
     ],
 )
@@ -287,7 +287,7 @@ def test_half_of_a_surrogate_pair_is_refused(said_of: Callable[[str, str], list[
 
     (found,) = said_of("emorynlp", text)
 
-    assert found == f"10: {SCENE}_u001: text: must not hold lone surrogates"
+    assert found == f"10: {SCENE}_u001: text: must not contain lone surrogates"
 
 
 def test_every_line_that_is_no_dialogue_is_found(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.training.discriminative.planted import DIMENSIONS, LABELS, planted, share_right
-from training.discriminative.fitting import answered, cross_fitted, fitted
+from training.discriminative.fitting import answered, fitted, out_of_fold_probabilities
 from training.discriminative.kinds import KINDS
 from training.discriminative.turns import UNLABELLED, Turns
 
@@ -120,7 +120,7 @@ def test_training_dialogues_are_told_by_models_that_do_not_know_them(name: str) 
     dialogues = planted(7, seed=1)
     ends = np.cumsum([(one.gold != UNLABELLED).sum() for one in dialogues])
 
-    said = cross_fitted(name, dialogues, LABELS, seed=1)
+    said = out_of_fold_probabilities(name, dialogues, LABELS, seed=1)
 
     assert len(said) == ends[-1]
     model = fitted(name, [dialogues[place] for place in (0, 2, 3, 4, 5)], LABELS, seed=1)
@@ -130,7 +130,7 @@ def test_training_dialogues_are_told_by_models_that_do_not_know_them(name: str) 
 
 
 def test_nothing_is_known_without_another_dialogue(name: str) -> None:
-    said = cross_fitted(name, planted(1, seed=1), LABELS, seed=1)
+    said = out_of_fold_probabilities(name, planted(1, seed=1), LABELS, seed=1)
 
     assert (said == 1 / LABELS).all()
 

@@ -58,7 +58,7 @@ def test_file_holds_what_the_model_said_when_it_was_asked_in_other_ways(tmp_path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"reordered": [[0.5, 0.5]]}, "reordered: asked in more or fewer orders than above"),
+        ({"reordered": [[0.5, 0.5]]}, "reordered: another number of orders than above"),
         ({"spoken": {"text": "up", "label": "up"}}, "spoken: 'up' is no label"),
         ({"spoken": "up"}, "TypeError"),
     ],
@@ -109,7 +109,7 @@ def test_predictions_are_arrays_over_utterances() -> None:
         (
             '{"label_space": "meld", "dialogue": "a", "index": 0, "gold": "joy", '
             '"probabilities": {"joy": 1.0}, "label_mass": 1.0, "demonstrations": []}',
-            ":2: not a prediction: ValueError: the labels of meld are others than above",
+            ":2: not a prediction: ValueError: the labels of meld differ from those above",
         ),
     ],
 )

@@ -85,7 +85,7 @@ def test_corpus_without_a_label_is_refused(spaces: Mapping[str, LabelSpace]) -> 
     with pytest.raises(DatasetError, match=r"^raw\.jsonl: no utterance has a label$"):
         check_labelled(corpus("raw.jsonl", spaces["meld"], None, "a"))
     with pytest.raises(
-        DatasetError, match=r"dev\.csv: no utterance but the first of a dialogue has"
+        DatasetError, match=r"dev\.csv: no utterance after the first of a dialogue has"
     ):
         check_labelled(corpus("dev.csv", spaces["meld"], "joy", "a"), "prediction")
 
@@ -178,9 +178,12 @@ def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--only", "graph"], "'graph' is no baseline: majority, copied, neighbours, classifier"),
-        (["--only", "copied", "--only", "copied"], "copied is asked for twice"),
-        (["--seed", "4", "--seed", "4"], "speaker-states@4 is asked for twice"),
+        (
+            ["--only", "graph"],
+            "unknown baseline 'graph'; known are majority, copied, neighbours, classifier",
+        ),
+        (["--only", "copied", "--only", "copied"], "copied is given twice"),
+        (["--seed", "4", "--seed", "4"], "speaker-states@4 is given twice"),
         (["--only", "copied", "--out-of-fold", "{out}2"], "--only names neither"),
         (["--out-of-fold", "{out}"], "is --out, whose files have the same names"),
     ],

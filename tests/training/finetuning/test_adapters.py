@@ -27,7 +27,7 @@ def test_recipe_that_fits_its_base_is_not_refused(recipe_file: Path, tiny_base: 
 def test_module_that_the_base_does_not_have_is_named(recipe_file: Path, tiny_base: Path) -> None:
     """With those it has: families call them differently."""
     assert refusal(recipe_file, tiny_base, targets=("q_proj", "o_proj")) == (
-        "recipe tiny: lora.targets: o_proj is no module of the base; its linear ones are "
+        "recipe tiny: lora.targets: o_proj is not a module of the base; its linear modules are "
         "fc1, fc2, k_proj, lm_head, out_proj, q_proj, v_proj"
     )
 
@@ -64,7 +64,7 @@ def test_dropout_that_a_base_does_not_have_is_refused(
     changed = recipe.model_copy(update={"stages": stages, "lora": None})
 
     check_base(changed, tiny_base)
-    with pytest.raises(RecipeError, match=r"tiny: stage second: dropout: .* has none to set"):
+    with pytest.raises(RecipeError, match=r"tiny: stage second: dropout: .* does not support it"):
         check_base(changed, tmp_path)
 
 

@@ -306,8 +306,8 @@ def test_pickle_that_calls_something_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"quantization_bit": 4}, "is quantised; take the model that it was made from"),
-        ({"rmsnorm": False}, "rmsnorm is false, and transformers' GLM has no such block"),
+        ({"quantization_bit": 4}, "is quantised; use the model that it was made from"),
+        ({"rmsnorm": False}, "rmsnorm is false, which transformers' GLM does not support"),
         ({"add_bias_linear": True}, "add_bias_linear is true, and transformers' GLM"),
         ({"multi_query_attention": False}, "multi_query_attention is false, and"),
         ({"original_rope": False}, "original_rope is false, and"),
@@ -316,7 +316,7 @@ def test_pickle_that_calls_something_is_refused(tmp_path: Path) -> None:
         ({"vision_config": {"width": 8}}, 'vision_config is {"width": 8}, and'),
         ({"num_layers": "two"}, 'num_layers is "two", and no size'),
         ({"num_layers": 3}, "the weights have no transformer.encoder.layers.2.input_layernorm"),
-        ({"num_layers": 1}, "layers.1.input_layernorm.weight, which is no part of the model"),
+        ({"num_layers": 1}, "layers.1.input_layernorm.weight, which is not part of the model"),
         ({"ffn_hidden_size": 64}, "mlp.dense_4h_to_h.weight of the shape [128, 64], the weights"),
         ({"multi_query_group_num": 3}, "4 heads of 32 numbers in 3 groups"),
         ({"rope_ratio": 8}, "rope_ratio is 8, and modeling_chatglm.py does not say whether"),
@@ -351,7 +351,7 @@ def test_what_glm_does_not_compute_is_refused(
             lambda: pieces(model_type="unigram", vocab_size=320),
             "is a model of sentencepiece's, but not a BPE as ChatGLM2's",
         ),
-        (lambda: pieces(vocab_size=446), "has 451 tokens, and the word table 448 rows"),
+        (lambda: pieces(vocab_size=446), "has 451 tokens, but the embedding matrix has 448 rows"),
         (lambda: b"YQ== 0\nYg== x\n", "is no list of tokens and their ranks"),
         (lambda: b"", "is empty"),
     ],

@@ -217,7 +217,7 @@ def test_broken_weights_are_told_in_a_line(adapter: Path, tiny_base: Path, tmp_p
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
 
     assert result.exit_code == 2
-    assert "adapter_model.safetensors: is no file of safetensors" in result.stderr
+    assert "adapter_model.safetensors: is not a safetensors file" in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 

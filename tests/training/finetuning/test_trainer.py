@@ -109,7 +109,7 @@ def test_killed_run_ends_as_if_it_had_not_been(
         kill_when(arguments, tmp_path / f"killed/checkpoints/second/checkpoint-{step}")
     said = run(arguments)
 
-    assert "stage second: goes on from checkpoint-" in said
+    assert "stage second: resumes from checkpoint-" in said
     assert "stage first:" not in said
     one, other = (load_file(f / WEIGHTS) for f in (uninterrupted, tmp_path / "killed"))
     assert all(one[name].equal(other[name]) for name in one.keys() | other.keys())
@@ -155,7 +155,7 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(
     )
 
     assert ended.returncode == 2
-    assert "holds a run of another recipe" in ended.stderr
+    assert "contains a run of another recipe" in ended.stderr
 
 
 def test_two_processes_share_the_steps(

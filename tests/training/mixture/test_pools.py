@@ -58,7 +58,7 @@ def test_pool_with_a_held_out_dialogue_is_refused(sources: Sources) -> None:
     copied = replace(talks.dialogues[1], id="copied")
     development = Corpus(Path("dev.jsonl"), talks.label_space, (copied,))
 
-    with pytest.raises(DatasetError, match=r"talks\.jsonl: held-out .* shown: 'soup'$"):
+    with pytest.raises(DatasetError, match=r"talks\.jsonl: held-out .* in prompts: 'soup'$"):
         Pools(sources, [talks], 1, [development])
 
     rest = replace(talks, dialogues=(talks.dialogues[0], talks.dialogues[2]))

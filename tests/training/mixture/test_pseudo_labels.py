@@ -69,7 +69,9 @@ def test_rare_labels_count_for_more_where_the_stage_says_so(
 
 
 def test_corpora_of_one_label_space_have_nothing_to_say_in_another(corpora: list[Corpus]) -> None:
-    with pytest.raises(RecipeError, match="stage first: pseudo_labels: its corpora have one label"):
+    with pytest.raises(
+        RecipeError, match="stage first: pseudo_labels: needs corpora of several label"
+    ):
         check_pseudo_labels(corpora[:1], STAGE)
     check_pseudo_labels(corpora, STAGE)
 

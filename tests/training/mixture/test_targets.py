@@ -117,7 +117,9 @@ def test_a_label_counts_by_a_power_of_its_frequency(power: float) -> None:
 def test_balance_of_a_label_space_that_is_not_trained_is_refused(sources: Sources) -> None:
     stage = STAGE.model_copy(update={"balance": {"iemocap": 0.5}})
 
-    with pytest.raises(RecipeError, match="stage taught: balance: iemocap: not trained"):
+    with pytest.raises(
+        RecipeError, match="stage taught: balance: the stage does not train iemocap"
+    ):
         check_balance(sources.corpora(stage.corpora), stage, sources)
 
 

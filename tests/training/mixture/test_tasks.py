@@ -280,6 +280,6 @@ def test_room_is_wanted_for_what_is_said(
     prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Before anything is trained; the message says what to raise."""
-    with pytest.raises(RecipeError, match=r"max_tokens: 30: too few for the main task of meld"):
+    with pytest.raises(RecipeError, match=r"max_tokens: 30 is too low for the task main of meld"):
         check_room(spaces["meld"], ["main"], replace(prompts, limit=30))
     check_room(spaces["meld"], ["main", "prediction", "speaker"], prompts)

@@ -195,7 +195,7 @@ def test_splits_of_one_run_are_not_taken_for_each_other(tmp_path: Path) -> None:
         reported(read_runs(paths))
     with pytest.raises(ValueError, match="two files of predictions have one name"):
         read_runs([paths[0], others], [paths[1]])
-    with pytest.raises(ValueError, match=r"ours@1/test\.jsonl: is named twice"):
+    with pytest.raises(ValueError, match=r"ours@1/test\.jsonl: is given twice"):
         read_runs([paths[0], paths[0]])
 
 
@@ -220,11 +220,15 @@ def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> No
     half = write(tmp_path / "half" / "ours@1.jsonl", drawn(1, split="dev"))
 
     for paths, fit, reason in (
-        ([said], again, "same/ours.jsonl: these are the utterances that it would be judged by"),
+        (
+            [said],
+            again,
+            "same/ours.jsonl: contains utterances that the calibration would be judged on",
+        ),
         ([said], stray, "theirs.jsonl: no file of predictions is called theirs"),
-        ([said], lacking, "lacking/ours.jsonl: holds no predictions in mine"),
+        ([said], lacking, "lacking/ours.jsonl: contains no predictions in mine"),
         ([said, again], lacking, "two files of predictions have one name"),
-        (seeds, half, "ours: some of its runs have predictions to fit, some not"),
+        (seeds, half, "ours: only some of its runs have predictions to fit"),
     ):
         with pytest.raises(ValueError, match=reason):
             reported(read_runs(paths, [fit]))
