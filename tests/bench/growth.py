@@ -128,13 +128,13 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
                     for n, utterance in zip(resumed, cycle(later), strict=False)
                 ]
                 load = closed_loop(client.send, again, 1)
-                found.append(_growth("a stored one again", stored, _TURNS, await load))
+                found.append(_growth("stored, not cached", stored, _TURNS, await load))
                 if last:
                     for length, name in lengths.items():
                         print(f"{length:,} utterances", file=sys.stderr, flush=True)
                         on = [next(utterances) for _ in range(_GOES_ON)]
                         load = closed_loop(client.send, [_requests(name, on)], 1)
-                        found.append(_growth("one goes on", stored, length, await load))
+                        found.append(_growth("continued", stored, length, await load))
     return found
 
 
