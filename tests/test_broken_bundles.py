@@ -62,10 +62,10 @@ def test_bundle_that_cannot_be_served(
     assert str(folder) in line
     assert broken.problem in line
     assert broken.remedy in line.partition(broken.problem)[2]
-    found = check("bundle", lambda: look(load_settings()))
-    assert found.status == "failed"
-    assert broken.problem in f"{found.detail}; {found.remedy}"
-    assert found.remedy.endswith(", or set ERC_BUNDLE to another bundle")
+    finding = check("bundle", lambda: look(load_settings()))
+    assert finding.status == "failed"
+    assert broken.problem in f"{finding.detail}; {finding.remedy}"
+    assert finding.remedy.endswith(", or set ERC_BUNDLE to another bundle")
 
 
 def test_description_in_place_of_which_something_else_stands(

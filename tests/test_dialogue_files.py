@@ -186,11 +186,11 @@ def test_each_dialogue_is_read_whatever_is_wrong_with_others(tmp_path: Path) -> 
         + b'\n{"id": "a", "utterances": []}\n{"id": "c", "utterances": []}'
     )
 
-    found = [
+    rows = [
         str(each) if isinstance(each, ValueError) else each for each in read_each_dialogue(path)
     ]
 
-    assert found == [
+    assert rows == [
         Dialogue("a", ()),
         f"{path}:2: not JSON: Expecting ',' delimiter at column 11",
         f"{path}:3: utterances[1].text must not be blank",

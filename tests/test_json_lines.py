@@ -94,10 +94,10 @@ def test_a_file_that_can_be_read_but_once_is_read(tmp_path: Path) -> None:
     writing = threading.Thread(target=path.write_text, args=(SPREAD,))
     writing.start()
 
-    found = [value for _, value in read_json_lines(path, Refusal)]
+    values = [value for _, value in read_json_lines(path, Refusal)]
 
     writing.join()
-    assert found == VALUES
+    assert values == VALUES
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", b"[\n]\n", "\ufeff".encode()])
@@ -155,10 +155,10 @@ def test_a_broken_line_concerns_no_other(before: bytes, broken: bytes, tmp_path:
     path = tmp_path / "some.jsonl"
     path.write_bytes(before + broken + b'\n{"n": 2}\n{"n": 3}\n')
 
-    found = [value for _, value in read_each(path, Refusal)]
+    values = [value for _, value in read_each(path, Refusal)]
 
-    assert [value["n"] for value in found if isinstance(value, dict)][-2:] == [2, 3]
-    assert any(isinstance(value, Refusal) for value in found)
+    assert [value["n"] for value in values if isinstance(value, dict)][-2:] == [2, 3]
+    assert any(isinstance(value, Refusal) for value in values)
 
 
 def test_lines_with_a_name_twice_cost_those_lines_only(tmp_path: Path) -> None:

@@ -266,9 +266,9 @@ def test_file_that_is_there_is_refused(notes: Path) -> None:
     with pytest.raises(OutputError) as never:
         check_file(notes / "todo.txt", force=None)
 
-    said = f"{notes / 'todo.txt'}: already exists; name another file, or"
-    assert str(refused.value) == f"{said} replace it: --force"
-    assert str(never.value) == f"{said} move it away"
+    message = f"{notes / 'todo.txt'}: already exists; name another file, or"
+    assert str(refused.value) == f"{message} replace it: --force"
+    assert str(never.value) == f"{message} move it away"
 
 
 def test_force_replaces_a_file_and_says_so(notes: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -52,9 +52,9 @@ def test_every_shipped_label_space_has_sentiments(spaces: Mapping[str, LabelSpac
 
 def test_melds_sentiments_are_those_of_its_column(spaces: Mapping[str, LabelSpace]) -> None:
     """Surprise, which the column has as either, is divided; all others count as a whole."""
-    found = load_derived_label_spaces(DATA, spaces)["meld-sentiment"]
+    space = load_derived_label_spaces(DATA, spaces)["meld-sentiment"]
 
-    assert {label.name: dict(label.of) for label in found.labels} == {
+    assert {label.name: dict(label.of) for label in space.labels} == {
         "positive": {"joy": 1, "surprise": 0.49},
         "neutral": {"neutral": 1},
         "negative": {"fear": 1, "sadness": 1, "disgust": 1, "anger": 1, "surprise": 0.51},
@@ -71,17 +71,19 @@ def test_probabilities_are_sums(folder: Path) -> None:
     spaces = load_label_spaces(folder)
     sums = load_derived_label_spaces(folder, spaces)["sums"]
 
-    found = sums.summed(Prediction(spaces["unified"], (0.25, 0.5, 0.25), 0.9))
+    prediction = sums.summed(Prediction(spaces["unified"], (0.25, 0.5, 0.25), 0.9))
 
-    assert found.probabilities == pytest.approx((0.25 + 0.49 * 0.5, 0.25 + 0.51 * 0.5), abs=1e-15)
-    assert (found.label.name, found.label_mass) == ("down", 0.9)
+    assert prediction.probabilities == pytest.approx(
+        (0.25 + 0.49 * 0.5, 0.25 + 0.51 * 0.5), abs=1e-15
+    )
+    assert (prediction.label.name, prediction.label_mass) == ("down", 0.9)
 
 
 def test_unified_label_is_that_of_all_that_is_summed(spaces: Mapping[str, LabelSpace]) -> None:
     """Where a sum's labels map to several, it maps to none."""
-    found = load_derived_label_spaces(DATA, spaces)["sentiment"]
+    space = load_derived_label_spaces(DATA, spaces)["sentiment"]
 
-    assert [label.unified for label in found.labels] == [None, "neutral", None]
+    assert [label.unified for label in space.labels] == [None, "neutral", None]
 
 
 def test_labels_are_found_without_regard_to_case(folder: Path) -> None:

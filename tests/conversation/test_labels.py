@@ -88,12 +88,12 @@ def test_shipped_label_spaces_are_the_published_ones_and_ours(
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """Names, verbalizers, unified labels and their order; another order is another prompt."""
-    found = {
+    labels_of = {
         space.name: [(label.name, label.verbalizer, label.unified) for label in space.labels]
         for space in spaces.values()
     }
 
-    assert found == SHIPPED
+    assert labels_of == SHIPPED
 
 
 def test_label_space_is_found_by_its_own_name(spaces: Mapping[str, LabelSpace]) -> None:

@@ -135,5 +135,5 @@ def test_calibration_leaves_the_label_mass_alone(spaces: Mapping[str, LabelSpace
     curve = ((0.0, 0.1), (1.0, 0.9))
 
     for calibration in (Temperature(3.0), Isotonic((curve,) * 7)):
-        found = prediction_from_scores(spaces["meld"], SEVEN, calibration)
-        assert found.label_mass == pytest.approx(0.95)
+        prediction = prediction_from_scores(spaces["meld"], SEVEN, calibration)
+        assert prediction.label_mass == pytest.approx(0.95)

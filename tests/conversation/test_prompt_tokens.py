@@ -367,7 +367,7 @@ def test_prompt_of_any_text_fits_in_every_template(
     minilm: Tokenizer,
 ) -> None:
     """Whatever is said, in tokens of words or of bytes, and always alike."""
-    lines = [Line(*said) for said in texts]
+    lines = [Line(*words) for words in texts]
     encode = _bytes if by_bytes else minilm.encode
     starts = _starts_of_bytes if by_bytes else minilm.starts
     tasks: list[AnyTask] = ["main"]

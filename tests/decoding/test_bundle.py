@@ -76,10 +76,10 @@ def test_bundle_is_read_as_it_was_written(
     bundle: Bundle, folder: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """The order of verbalizers too: it is the order prompts list them in."""
-    found = load_bundle(folder, spaces)
+    loaded = load_bundle(folder, spaces)
 
-    assert found == bundle
-    assert list(found.label_spaces["meld"].verbalizers.items()) == [
+    assert loaded == bundle
+    assert list(loaded.label_spaces["meld"].verbalizers.items()) == [
         ("neutral", "neutral"),
         ("surprise", "surprise"),
         ("fear", "fear"),
@@ -110,11 +110,11 @@ def test_bundle_may_name_the_languages_it_was_trained_on(
     """Those that were made before name none."""
     assert load_bundle(folder, spaces).languages == ()
     described(folder, languages=["en", "de"])
-    found = load_bundle(folder, spaces)
+    bundle = load_bundle(folder, spaces)
 
-    write_bundle(found, folder)
+    write_bundle(bundle, folder)
 
-    assert load_bundle(folder, spaces).languages == found.languages == ("en", "de")
+    assert load_bundle(folder, spaces).languages == bundle.languages == ("en", "de")
 
 
 def test_bundle_names_the_tasks_it_was_trained_on(
@@ -122,11 +122,11 @@ def test_bundle_names_the_tasks_it_was_trained_on(
 ) -> None:
     """Written and read again, too."""
     described(folder, tasks=["main", "prediction"])
-    found = load_bundle(folder, spaces)
+    bundle = load_bundle(folder, spaces)
 
-    write_bundle(found, folder)
+    write_bundle(bundle, folder)
 
-    assert load_bundle(folder, spaces).tasks == found.tasks == ("main", "prediction")
+    assert load_bundle(folder, spaces).tasks == bundle.tasks == ("main", "prediction")
 
 
 def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -> None:

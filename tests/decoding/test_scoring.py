@@ -138,9 +138,9 @@ async def test_score_of_a_whole_verbalizer_is_the_product_along_it(tokenizer: To
     scores = await score_labels(engine, reading, PROMPT, Priority.BATCH)
 
     expected = [0.5 * 0.4 * 0.9, 0.5 * 0.1 * 0.5, 0.5 * 0.3, 0.3 * 0.6]
-    found = [math.exp(score) for score in scores.log_probabilities]
-    assert found == pytest.approx(expected)
-    assert sum(found) <= 1
+    probabilities = [math.exp(score) for score in scores.log_probabilities]
+    assert probabilities == pytest.approx(expected)
+    assert sum(probabilities) <= 1
     assert {priority for _, _, priority in engine.asked} == {Priority.BATCH}
 
 

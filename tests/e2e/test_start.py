@@ -70,7 +70,7 @@ def test_a_bundle_without_weights_is_refused(tmp_path: Path) -> None:
     done = serve(tmp_path, ERC_BUNDLE=str(tmp_path))
 
     assert done.returncode == 2
-    assert "holds no weights" in done.stderr
+    assert "contains no weights" in done.stderr
 
 
 @pytest.mark.parametrize("level", ["debug", "error"])

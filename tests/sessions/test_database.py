@@ -39,8 +39,8 @@ async def test_every_sqlite_connection_is_set_up(
     database = open_database(sqlite_url)
     async with database.engine.connect() as first, database.engine.connect() as second:
         for connection in (first, second):
-            found = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
-            assert found == value
+            setting = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+            assert setting == value
     with closing(connect_to_sqlite(database.engine)) as beside:
         assert beside.execute(f"PRAGMA {pragma}").fetchone() == (value,)
     await database.close()

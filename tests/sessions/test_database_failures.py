@@ -579,9 +579,9 @@ async def test_a_file_that_is_none_of_ours(
     prepare(tmp_path)
     file = tmp_path / name
 
-    found = await cause(make_url(f"sqlite:///{file}"), migrate)
+    message = await cause(make_url(f"sqlite:///{file}"), migrate)
 
-    assert found.startswith(told.format(f"the SQLite file {file}", here=tmp_path))
+    assert message.startswith(told.format(f"the SQLite file {file}", here=tmp_path))
 
 
 async def test_a_relative_path_is_told_in_full(
@@ -764,11 +764,11 @@ async def test_a_statement_of_our_own_that_is_wrong_is_ours(url: str, wrong: str
 
 async def test_a_value_of_the_wrong_kind_is_ours_and_stays_untold(url: str) -> None:
     """Drivers repeat the value in their message."""
-    said = {"given": "my door code"}
+    values = {"given": "my door code"}
 
     async def use(database: Database) -> None:
         async with database.engine.connect() as connection:
-            await connection.execute(text("SELECT CAST(:given AS integer) + abs(:given)"), said)
+            await connection.execute(text("SELECT CAST(:given AS integer) + abs(:given)"), values)
             await connection.execute(
                 text("SELECT * FROM dialogues WHERE id = :given"), {"given": b""}
             )

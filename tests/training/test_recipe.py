@@ -57,14 +57,14 @@ def test_recipes_are_shipped() -> None:
 
 
 def test_recipe_is_what_the_file_says(recipe: Path) -> None:
-    found = load_recipe(recipe)
+    loaded = load_recipe(recipe)
 
-    assert (found.name, found.version, found.template, found.seed) == ("tiny", "9", "v2", 7)
-    assert (found.window.lowest, found.window.highest) == (2, 3)
-    assert [stage.name for stage in found.stages] == ["first", "second"]
-    assert found.stages[1].demonstrations.pools == ("train", "shipped")
-    assert found.lora is not None
-    assert found.lora.targets == ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+    assert (loaded.name, loaded.version, loaded.template, loaded.seed) == ("tiny", "9", "v2", 7)
+    assert (loaded.window.lowest, loaded.window.highest) == (2, 3)
+    assert [stage.name for stage in loaded.stages] == ["first", "second"]
+    assert loaded.stages[1].demonstrations.pools == ("train", "shipped")
+    assert loaded.lora is not None
+    assert loaded.lora.targets == ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
 @pytest.mark.parametrize(

@@ -311,9 +311,9 @@ async def test_an_id_that_does_not_identify_is_refused_on_every_route(
         await standing_service.forecast(encoded, speaker="Ann"),
         *(
             [
-                await client.request(method, f"/{things}/{encoded}")
+                await client.request(method, f"/{member}/{encoded}")
                 for method in ("GET", "DELETE")
-                for things in ("dialogues", "demonstrations")
+                for member in ("dialogues", "demonstrations")
             ]
         ),
     ]

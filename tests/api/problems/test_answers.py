@@ -85,11 +85,11 @@ async def test_a_part_that_breaks_a_promise_is_a_failure_of_the_service(
 ) -> None:
     """In a batch too, where errors come in groups; the service goes on."""
     service.engine.failure = RuntimeError("secret")
-    said = [{"speaker": "Ann", "text": "Hello?"}]
+    utterances = [{"speaker": "Ann", "text": "Hello?"}]
 
     turn = await service.say("call-42", "Ann", "Hello?")
     batch = await service.client.post(
-        "/batch", json={"dialogues": [{"id": "a", "utterances": said}]}
+        "/batch", json={"dialogues": [{"id": "a", "utterances": utterances}]}
     )
 
     assert problem(turn) == problem(batch) == (500, "internal-error")

@@ -66,17 +66,17 @@ def test_what_a_corpus_holds_is_said_in_tables(meld: Path) -> None:
 
 
 def test_the_same_is_said_in_json(meld: Path) -> None:
-    (found,) = json.loads(check(meld, "--json").stdout)
+    (report,) = json.loads(check(meld, "--json").stdout)
 
-    assert found["labels"]["neutral"] == 2
-    assert found["speakers"] == 3
-    assert found["lengths"]["utterances a dialogue"] == {
+    assert report["labels"]["neutral"] == 2
+    assert report["speakers"] == 3
+    assert report["lengths"]["utterances a dialogue"] == {
         "least": 1,
         "median": 2.0,
         "mean": 2.0,
         "most": 3,
     }
-    assert (found["gaps"], found["missing"], found["faults"]) == (1, 2, [])
+    assert (report["gaps"], report["missing"], report["faults"]) == (1, 2, [])
 
 
 def test_faults_are_listed_up_to_20_and_counted(meld: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["none.csv", "meld:other.csv"], "none.csv: No such file or directory; other.csv: No such"),
         (["{}", "--format", "csv"], "unknown format 'csv': meld, emorynlp"),
@@ -181,25 +181,25 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_call_that_makes_no_sense_is_refused(words: list[str], said: str, meld: Path) -> None:
+def test_call_that_makes_no_sense_is_refused(words: list[str], message: str, meld: Path) -> None:
     """With status 2, apart from faults."""
     result = check(*(word.format(meld) for word in words))
 
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("hello\n", "its format cannot be told"), ("", "is empty")]
+    ("text", "message"), [("hello\n", "its format cannot be told"), ("", "is empty")]
 )
-def test_file_that_could_be_anything_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_file_that_could_be_anything_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)
 
     result = check(path)
 
     assert result.exit_code == 2
-    assert f"a.txt: {said}" in result.stderr
+    assert f"a.txt: {message}" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_dialogues_are_told_however_they_are_packed(
 
 
 @pytest.mark.parametrize(
-    ("pack", "said"),
+    ("pack", "message"),
     [
         (gzip.compress, "is packed with gzip; unpack it (gunzip)"),
         (lambda raw: raw.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
@@ -232,7 +232,7 @@ def test_dialogues_are_told_however_they_are_packed(
     ids=["gzip", "UTF-16", "UTF-16 without a mark", "Latin-1", "no ids", "tabs"],
 )
 def test_table_that_is_written_otherwise_is_told_so(
-    pack: Callable[[bytes], bytes], said: str, meld: Path
+    pack: Callable[[bytes], bytes], message: str, meld: Path
 ) -> None:
     """In the words of the format that it was meant to be."""
     meld.write_bytes(pack(MELD.encode()))
@@ -240,7 +240,7 @@ def test_table_that_is_written_otherwise_is_told_so(
     result = check(meld)
 
     assert result.exit_code == 1
-    assert said in result.output
+    assert message in result.output
 
 
 def test_rows_of_commas_are_passed_over(meld: Path) -> None:

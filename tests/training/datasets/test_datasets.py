@@ -277,14 +277,14 @@ def test_jsonl_error_names_file_and_line(
 
 
 @pytest.mark.parametrize(
-    ("label_space", "said"),
+    ("label_space", "message"),
     [(None, "needs a label space: one of"), ("moods", "unknown label space 'moods'; known are")],
 )
 def test_jsonl_without_a_known_label_space_is_refused(
-    label_space: str | None, said: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
+    label_space: str | None, message: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its labels could be anything."""
-    with pytest.raises(DatasetError, match=f"{said} dailydialog, emorynlp, iemocap, meld"):
+    with pytest.raises(DatasetError, match=f"{message} dailydialog, emorynlp, iemocap, meld"):
         read("jsonl", JSONL, tmp_path, spaces, label_space)
 
 

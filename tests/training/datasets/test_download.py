@@ -103,13 +103,13 @@ def names(folder: Path) -> list[str]:
 
 def test_file_stands_where_recipes_look_for_it(server: Server, tmp_path: Path) -> None:
     """The licence is said before anything is fetched."""
-    said: list[str] = []
+    messages: list[str] = []
 
-    fetch(manifest(server), tmp_path, said.append)
+    fetch(manifest(server), tmp_path, messages.append)
 
     assert (tmp_path / "small" / "train.csv").read_bytes() == CONTENTS
     assert names(tmp_path) == ["small/train.csv"]
-    assert said == [
+    assert messages == [
         "Small, from http://home; licence: MIT",
         f"{tmp_path}/small/train.csv: fetched",
     ]
@@ -235,14 +235,14 @@ def test_corpora_behind_one_that_may_not_be_fetched_are_fetched(
     """What is left to do stands at the end, for each of them."""
     folder = REPOSITORY / "data" / "corpora"
     iemocap, dailydialog = (load_manifest(folder, name) for name in ("iemocap", "dailydialog"))
-    said: list[str] = []
+    messages: list[str] = []
 
     with pytest.raises(
         FetchError, match=r"IEMOCAP cannot be downloaded(.|\n)*DailyDialog cannot be"
     ):
-        fetch_all([iemocap, manifest(server), dailydialog], tmp_path, said.append)
+        fetch_all([iemocap, manifest(server), dailydialog], tmp_path, messages.append)
 
-    assert said[-1].endswith(": fetched")
+    assert messages[-1].endswith(": fetched")
 
 
 def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:
@@ -266,12 +266,12 @@ def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:
 def test_shipped_manifests_name_the_files_of_recipes() -> None:
     """At addresses that hold a commit."""
     folder = REPOSITORY / "data" / "corpora"
-    found = {name: load_manifest(folder, name) for name in corpora(folder)}
+    manifests = {name: load_manifest(folder, name) for name in corpora(folder)}
 
-    paths = {f.path.as_posix() for m in found.values() for f in m.files}
+    paths = {f.path.as_posix() for m in manifests.values() for f in m.files}
     recipe = (REPOSITORY / "training" / "recipes" / "erc-mini.yaml").read_text("utf-8")
     assert {word.rstrip("}") for word in recipe.split() if "/" in word} <= paths
-    commits = [f.url.split("/")[5] for m in found.values() for f in m.files]
+    commits = [f.url.split("/")[5] for m in manifests.values() for f in m.files]
     assert all(len(commit) == 40 for commit in commits)
 
 
@@ -298,7 +298,7 @@ def test_command_fetches_several_corpora(server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("title = ", "no.toml"),
         ('title = "x"\nhome = "y"\nlicence = "z"\n', "set either files or by_hand"),
@@ -314,11 +314,11 @@ def test_command_fetches_several_corpora(server: Server, tmp_path: Path) -> None
         ),
     ],
 )
-def test_manifest_that_is_none_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_manifest_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
     """With the file's name and what is wrong."""
     (tmp_path / "no.toml").write_text(text)
 
-    with pytest.raises(FetchError, match=said) as refused:
+    with pytest.raises(FetchError, match=message) as refused:
         load_manifest(tmp_path, "no")
 
     assert str(tmp_path / "no.toml") in str(refused.value)

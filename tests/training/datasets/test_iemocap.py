@@ -185,7 +185,7 @@ def test_folder_of_another_corpus_is_not_converted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transcript", "ratings", "said"),
+    ("transcript", "ratings", "message"),
     [
         (TRANSCRIPT, RATINGS.replace("\tsad\t", "\tmad\t"), r"impro01\.txt:7: emotion is 'mad'"),
         (TRANSCRIPT, "nothing\n", "contains no rating"),
@@ -197,12 +197,12 @@ def test_folder_of_another_corpus_is_not_converted(tmp_path: Path) -> None:
     ],
 )
 def test_broken_release_is_refused(
-    tmp_path: Path, spaces: Mapping[str, LabelSpace], transcript: str, ratings: str, said: str
+    tmp_path: Path, spaces: Mapping[str, LabelSpace], transcript: str, ratings: str, message: str
 ) -> None:
     """With file and line or turn."""
     session = write_session(tmp_path, 1, transcript=transcript, ratings=ratings)
 
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         read_corpus("iemocap", session, spaces)
 
 

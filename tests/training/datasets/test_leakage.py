@@ -19,16 +19,16 @@ GREETING = ("Hey.", "Hey!")
 CALL = ("Is anybody there?",)
 
 
-def corpus(name: str, /, **said: tuple[str, ...]) -> Corpus:
+def corpus(name: str, /, **message: tuple[str, ...]) -> Corpus:
     dialogues = tuple(
         Dialogue(key, tuple(Utterance("Ann", text, "joy") for text in texts))
-        for key, texts in said.items()
+        for key, texts in message.items()
     )
     return Corpus(Path(name), LabelSpace("some", "Some", ()), dialogues)
 
 
-def labelled_as(name: str, said: Corpus) -> Corpus:
-    return replace(said, label_space=LabelSpace(name, name, ()))
+def labelled_as(name: str, original: Corpus) -> Corpus:
+    return replace(original, label_space=LabelSpace(name, name, ()))
 
 
 def left(train: Corpus, held_out: Corpus) -> list[str]:

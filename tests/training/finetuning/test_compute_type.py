@@ -81,10 +81,10 @@ def test_a_recipe_may_say_what_is_computed_in(
     recipe: Recipe, tiny_base: Path, sources: Sources, tmp_path: Path
 ) -> None:
     """Whatever the machine multiplies."""
-    asked = recipe.model_copy(update={"compute": "float32"})
+    changed = recipe.model_copy(update={"compute": "float32"})
 
     with products() as multiplied:
-        finetune.train(asked, tiny_base, sources, tmp_path)
+        finetune.train(changed, tiny_base, sources, tmp_path)
 
     assert multiplied == {torch.float32}
 

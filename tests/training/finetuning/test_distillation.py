@@ -50,7 +50,7 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
         update={"name": "taught", "pseudo_labels": PseudoLabels(teacher="first")}
     )
     changed = recipe.model_copy(update={"stages": (first, taught)})
-    asked: list[tuple[Sequence[LabelledExample], list[list[Floats]]]] = []
+    calls: list[tuple[Sequence[LabelledExample], list[list[Floats]]]] = []
     answered: list[list[Floats]] = []
 
     def noted(*arguments: Any) -> list[Floats]:
@@ -64,7 +64,7 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
             for mean, rows in zip(means, zip(*answered, strict=True), strict=True):
                 assert mean == pytest.approx(sum(rows) / 2)
                 assert mean.sum() == pytest.approx(1)
-            asked.append((examples, list(answered)))
+            calls.append((examples, list(answered)))
             return means
 
         return pseudo_labelled(corpora, stage, settings, once)
@@ -73,6 +73,6 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
     monkeypatch.setattr(finetune, "pseudo_labelled", asking)
     finetune.train(changed, tiny_base, sources, tmp_path / "run")
 
-    assert {e.label_space.name for examples, _ in asked for e in examples} == {"meld", "emorynlp"}
-    for _, (one, two) in asked:
+    assert {e.label_space.name for examples, _ in calls for e in examples} == {"meld", "emorynlp"}
+    for _, (one, two) in calls:
         assert not all(a == pytest.approx(b) for a, b in zip(one, two, strict=True))

@@ -68,7 +68,7 @@ def test_agreement_of_demonstrations_is_on_record_for_each_split(
         for epoch in range(stage.epochs)
         for example in mix(corpora, stage, pools, sources, settings, recipe.seed, epoch)
     ]
-    asked = held_out(development, stage, pools, sources, settings)
+    held = held_out(development, stage, pools, sources, settings)
 
     def share(examples: Sequence[LabelledExample], space: str) -> float:
         same = [
@@ -83,7 +83,7 @@ def test_agreement_of_demonstrations_is_on_record_for_each_split(
     assert record == {
         "first": {},
         "meld, without demonstrations": {},
-        meld: {"meld": pytest.approx(share(asked[meld], "meld"), abs=1e-4)},
+        meld: {"meld": pytest.approx(share(held[meld], "meld"), abs=1e-4)},
     }
     assert second == {
         space: pytest.approx(share(trained, space), abs=1e-4) for space in ("meld", "unified")

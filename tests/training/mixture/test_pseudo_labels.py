@@ -50,9 +50,9 @@ def test_each_corpus_is_labelled_in_the_others_label_space(
             [u.text for u in d.utterances] for d in before.dialogues
         ]
         for dialogue in corpus.dialogues:
-            found = soft[corpus.label_space.name, corpus.path, dialogue.id]
-            assert found.keys() == set(range(len(dialogue.utterances)))
-            assert all(row[1] == pytest.approx(0.5) for row in found.values())
+            probabilities = soft[corpus.label_space.name, corpus.path, dialogue.id]
+            assert probabilities.keys() == set(range(len(dialogue.utterances)))
+            assert all(row[1] == pytest.approx(0.5) for row in probabilities.values())
 
 
 def test_rare_labels_count_for_more_where_the_stage_says_so(
