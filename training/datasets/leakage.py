@@ -65,10 +65,10 @@ def check_apart(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> None:
     paths = {corpus.path.resolve() for corpus in held_out}
     for corpus in corpora:
         same_file = corpus.path.resolve() in paths
-        held_out = [d.id for d in corpus.dialogues if same_file or is_held_out(corpus, d)]
-        if held_out:
-            named = ", ".join(map(repr, held_out[:_NAMED]))
-            more = f" and {len(held_out) - _NAMED} more" if len(held_out) > _NAMED else ""
+        leaked = [d.id for d in corpus.dialogues if same_file or is_held_out(corpus, d)]
+        if leaked:
+            named = ", ".join(map(repr, leaked[:_NAMED]))
+            more = f" and {len(leaked) - _NAMED} more" if len(leaked) > _NAMED else ""
             raise DatasetError(
                 f"{corpus.path}: held-out dialogues would be in prompts: {named}{more}"
             )

@@ -44,7 +44,7 @@ def test_tied_weights_are_refused(key: str, name: str, recipe_file: Path, tiny_b
     """What is added to the head would be added to the word table too."""
     message = refusal(recipe_file, tiny_base, **{key: (name,)})
 
-    assert f"lora.{key}: {name} is tied to another module's weights" in message
+    assert f"lora.{key}: {name} shares its weights with another module" in message
 
 
 def test_prompt_longer_than_the_base_reads_is_refused(recipe_file: Path, tiny_base: Path) -> None:
