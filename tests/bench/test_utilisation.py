@@ -27,7 +27,7 @@ def test_frozen_weights_need_no_gradient_of_their_own() -> None:
     """
     work = Work(frozen=1_000, trained=50, head=700, attention=8)
 
-    assert operations(work, rows=2, length=10, asked=3) == 20 * 5_260 + 3 * 4 * 700
+    assert operations(work, rows=2, length=10, predicted=3) == 20 * 5_260 + 3 * 4 * 700
 
 
 def test_all_that_the_steps_take_is_counted() -> None:
@@ -49,7 +49,7 @@ def test_all_that_the_steps_take_is_counted() -> None:
 
     frozen = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64)
     trained = 2 * 4 * ((64 + 64) + 2 * (64 + 32))
-    expected = operations(Work(frozen, trained, 100 * 64, 2 * 64), 2, LENGTH, asked=2 * 4)
+    expected = operations(Work(frozen, trained, 100 * 64, 2 * 64), 2, LENGTH, predicted=2 * 4)
     assert utilisation.operations_a_step == expected
     assert utilisation.rate == pytest.approx(2 * expected / utilisation.seconds)
     assert utilisation.tokens_per_second == pytest.approx(2 * 2 * LENGTH / utilisation.seconds)

@@ -176,7 +176,7 @@ def test_link_stays_and_what_it_leads_to(
 
     line = refused(call(name, inputs, tmp_path / "link", "--force"))
 
-    assert f"link: is a link to {leads}, and nothing is written through a link" in line
+    assert f"link: is a link to {leads}, and nothing is written through links" in line
     assert tree(tmp_path) == before
 
 
