@@ -166,7 +166,7 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
     result = check(train, dev)
 
     assert result.exit_code == 0
-    assert f"ids of dialogues that {train} has too: 1 ('d1')" in result.output
+    assert f"ids of dialogues that are also in {train}: 1 ('d1')" in result.output
     assert f"dialogues with the same text as one in {train}: 1 ('d2')" in result.output
 
 
@@ -174,7 +174,7 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["none.csv", "meld:other.csv"], "none.csv: No such file or directory; other.csv: No such"),
-        (["{}", "--format", "csv"], "unknown format 'csv': meld, emorynlp"),
+        (["{}", "--format", "csv"], "unknown format 'csv'; known are meld, emorynlp"),
         (
             ["{}", "--format", "jsonl", "--label-space", "moods"],
             "unknown label space 'moods'; known are dailydialog",
@@ -190,7 +190,7 @@ def test_call_that_makes_no_sense_is_refused(words: list[str], message: str, mel
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("hello\n", "its format cannot be told"), ("", "is empty")]
+    ("text", "message"), [("hello\n", "its format cannot be detected"), ("", "is empty")]
 )
 def test_file_that_could_be_anything_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
@@ -222,7 +222,7 @@ def test_dialogues_are_told_however_they_are_packed(
 @pytest.mark.parametrize(
     ("pack", "message"),
     [
-        (gzip.compress, "is packed with gzip; unpack it (gunzip)"),
+        (gzip.compress, "is compressed with gzip; decompress it (gunzip)"),
         (lambda raw: raw.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (lambda raw: raw.decode().encode("utf-16-le"), "is UTF-16; save it as UTF-8"),
         (lambda raw: raw.replace(b"flat", b"fl\xe4t"), "2: not UTF-8: invalid continuation byte"),

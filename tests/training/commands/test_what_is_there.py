@@ -306,7 +306,7 @@ def test_run_is_not_trained_into_a_users_folder(
         (notes / "todo.txt", r"todo\.txt: is a file; name a folder"),
         (tiny_base, "is read by this command"),
         (sources.data, r"contains held_out\.jsonl, which no run wrote"),
-        (other, r"training\.json: is no record of a run"),
+        (other, r"training\.json: is not the record of a run"),
     ):
         with pytest.raises(ValueError, match=why):
             train(recipe, tiny_base, sources, out)

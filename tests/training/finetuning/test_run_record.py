@@ -80,4 +80,6 @@ def test_broken_record_is_named(content: bytes, problem: str, tmp_path: Path) ->
         read_record(tmp_path)
 
     path = tmp_path / "training.json"
-    assert str(refused.value) == f"{path}: is no record of a run{problem}; choose another folder"
+    assert (
+        str(refused.value) == f"{path}: is not the record of a run{problem}; choose another folder"
+    )

@@ -123,4 +123,4 @@ def test_command_leaves_out_what_is_held_out(sources: Sources, tmp_path: Path) -
     out.unlink()
     again = made(corpus)
     assert again.exit_code == 2
-    assert "is a training corpus, and held out" in again.output
+    assert "is both a training corpus and held out" in again.output
