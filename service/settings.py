@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -34,6 +35,7 @@ OWN = (
     *("batch", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez", "metrics"),
     *("openapi.json", "problems", "readyz"),
 )
+_OBJECT_STORE = re.compile(r"(?:s3|gs|az)://[^\s/]+(?:/\S*)?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -166,13 +168,43 @@ class Engine(Section):
         None, description="cores that vLLM computes on where there is no GPU; unset: all but one"
     )
     max_sequences: PositiveInt = Field(128, description="prompts in one step at most")
+    step_tokens: PositiveInt | None = Field(
+        None, description="tokens in one step at most; unset: 8192 on a GPU, vLLM's own on a CPU"
+    )
+    tensor_parallel: PositiveInt = Field(
+        1, description="GPUs that hold one copy of the model together"
+    )
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         description="what vLLM computes in; `auto`: `bfloat16` where the machine has instructions "
-        "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`",
+        "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`; "
+        "`float16` is for GPUs older than Ampere",
+    )
+    kv_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto",
+        description="what vLLM keeps its cache in; `auto`: as it computes; `fp8` halves the cache "
+        "and changes answers a little",
+    )
+    attention: Literal["FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"] | None = Field(
+        None,
+        description="attention kernels on a GPU; unset: vLLM's choice, but for those that it would "
+        "have to compile with `nvcc`, if there is none",
+    )
+    load_format: Literal["safetensors", "runai_streamer", "runai_streamer_sharded"] = Field(
+        "safetensors", description="how vLLM loads the weights"
+    )
+    weights: str | None = Field(
+        None,
+        description="object store with the weights, such as `s3://models/erc-70b`, for "
+        "`runai_streamer`; the other files are read in `ERC_BUNDLE`; unset: all are there",
+    )
+    arguments: dict[str, Any] | None = Field(
+        None,
+        description="further arguments of vLLM's `AsyncEngineArgs`, as a JSON object; those that "
+        "would change answers, or have a setting, are refused",
     )
     probe_after_s: PositiveFloat = Field(
         4.0, description="seconds without an answer after which vLLM is probed"
@@ -183,6 +215,16 @@ class Engine(Section):
     exit_after_s: PositiveFloat = Field(
         60.0, description="seconds without an answer after which the service ends, with status 1"
     )
+
+    @model_validator(mode="after")
+    def weights_elsewhere_are_streamed(self) -> Self:
+        if self.weights is not None and not _OBJECT_STORE.fullmatch(self.weights):
+            raise ValueError(
+                "weights: is no object store: write s3://, gs:// or az:// and a folder"
+            )
+        if self.weights is not None and self.load_format == "safetensors":
+            raise ValueError("weights: in an object store need load_format runai_streamer")
+        return self
 
 
 class Limits(Section):

@@ -29,8 +29,9 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
     try:
-        description = load_bundle(folder, label_spaces)
-        _, weights_bytes = look_at_weights(folder)
+        elsewhere = settings.engine.weights
+        description = load_bundle(folder, label_spaces, weights=elsewhere is None)
+        size = 0 if elsewhere else look_at_weights(folder)[1]
         load_tokenizer(folder)
     except ModelFolderError as error:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
@@ -42,9 +43,10 @@ def bundle(settings: Settings) -> str:
             f"{folder} was trained with encoder {description.encoder}, the service has {IDENTITY}",
             _ANOTHER,
         )
+    weights = f"weights in {elsewhere}" if elsewhere else f"{size / _MIB:.0f} MiB of weights"
     return (
-        f"{description.name} {description.version} in {folder}, "
-        f"{weights_bytes / _MIB:.0f} MiB of weights, for {', '.join(description.label_spaces)}"
+        f"{description.name} {description.version} in {folder}, {weights}, "
+        f"for {', '.join(description.label_spaces)}"
     )
 
 
@@ -52,7 +54,9 @@ def engine(settings: Settings) -> str:
     """Start vLLM on the bundle, and stop it."""
     try:
         description = load_bundle(
-            settings.bundle, load_label_spaces(settings.data / "label_spaces")
+            settings.bundle,
+            load_label_spaces(settings.data / "label_spaces"),
+            weights=settings.engine.weights is None,
         )
     except (ValueError, OSError):
         raise Fault("there is no bundle to start vLLM on", "correct the bundle") from None
