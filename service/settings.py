@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,7 +20,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -193,13 +192,15 @@ class Engine(Section):
         description="attention kernels on a GPU; unset: vLLM's choice, but for those that it would "
         "have to compile with `nvcc`, if there is none",
     )
-    load_format: Literal["safetensors", "runai_streamer", "runai_streamer_sharded"] = Field(
-        "safetensors", description="how vLLM loads the weights"
+    load_format: Literal["safetensors", "runai_streamer", "runai_streamer_sharded"] | None = Field(
+        None,
+        description="how vLLM loads the weights; unset: `safetensors`, or `runai_streamer` from an "
+        "object store",
     )
     weights: str | None = Field(
         None,
-        description="object store with the weights, such as `s3://models/erc-70b`, for "
-        "`runai_streamer`; the other files are read in `ERC_BUNDLE`; unset: all are there",
+        description="object store with the weights, such as `s3://models/erc-70b`; the other files "
+        "are read in `ERC_BUNDLE`; unset: all are there",
     )
     arguments: dict[str, Any] | None = Field(
         None,
@@ -216,15 +217,16 @@ class Engine(Section):
         60.0, description="seconds without an answer after which the service ends, with status 1"
     )
 
-    @model_validator(mode="after")
-    def weights_elsewhere_are_streamed(self) -> Self:
-        if self.weights is not None and not _OBJECT_STORE.fullmatch(self.weights):
-            raise ValueError(
-                "weights: is no object store: write s3://, gs:// or az:// and a folder"
-            )
-        if self.weights is not None and self.load_format == "safetensors":
-            raise ValueError("weights: in an object store need load_format runai_streamer")
-        return self
+    @field_validator("weights")
+    @classmethod
+    def is_streamed_from_an_object_store(
+        cls, value: str | None, info: ValidationInfo
+    ) -> str | None:
+        if value is not None and not _OBJECT_STORE.fullmatch(value):
+            raise ValueError("is no folder of an object store: write it as s3://models/erc")
+        if value is not None and info.data.get("load_format") == "safetensors":
+            raise ValueError("is streamed: unset ERC_ENGINE__LOAD_FORMAT, or set runai_streamer")
+        return value
 
 
 class Limits(Section):

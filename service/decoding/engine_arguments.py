@@ -90,7 +90,7 @@ class EngineOptions:
         dtype: the layers' compute type; "auto": the one that the machine supports natively.
         kv_dtype: of the KV cache; "auto": as `dtype`, or as a quantised checkpoint says.
         attention: vLLM's name of the attention kernels on a GPU; None: `attention_backend`.
-        load_format: how weights are loaded.
+        load_format: how weights are loaded; None: by where they are.
         weights: URI of the weights in an object store, such as `s3://bucket/folder`; None: they
             are in the bundle's folder.
         further: arguments of vLLM's by name; see `check_further`.
@@ -109,7 +109,7 @@ class EngineOptions:
     dtype: EngineChoice = "auto"
     kv_dtype: KvType = "auto"
     attention: Attention | None = None
-    load_format: LoadFormat = "safetensors"
+    load_format: LoadFormat | None = None
     weights: str | None = None
     further: Mapping[str, Any] = field(default_factory=dict)
     forked: bool = False
@@ -135,7 +135,8 @@ def engine_arguments(
     own: dict[str, Any] = {
         "model": str(model),
         "model_weights": options.weights or "",
-        "load_format": options.load_format,
+        "load_format": options.load_format
+        or ("runai_streamer" if options.weights else "safetensors"),
         "skip_tokenizer_init": True,
         "dtype": dtype,
         "kv_cache_dtype": options.kv_dtype,
@@ -158,7 +159,7 @@ def engine_arguments(
         "use_tqdm_on_load": False,
         "otlp_traces_endpoint": options.traces_endpoint,
     }
-    return AsyncEngineArgs(**own | options.further)
+    return AsyncEngineArgs(**{**own, **options.further})
 
 
 def check_further(further: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ def multiplies_bfloat16(device: str) -> bool:
     if device == "cuda":
         # torch would make a CUDA context, some hundred MiB of the GPU, which the engine's process
         # needs and the service's does not.
-        native = None if torch.cuda.is_initialized() else gpu.multiplies_bfloat16()
+        has_context: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        native = None if has_context else gpu.multiplies_bfloat16()
         return bool(torch.cuda.is_bf16_supported(False)) if native is None else native
     limit = next((os.environ[name] for name in _LIMITS if os.environ.get(name)), "")
     capabilities = torch.cpu.get_capabilities()

@@ -25,14 +25,14 @@ PROMPT, CANDIDATES = [1, 7, 30, 99, 4, 17], [5, 6, 7, 8]
 
 def packed(codes: Tensor, order: tuple[int, ...] = tuple(range(8))) -> Tensor:
     """Eight codes of four bits in each int32, along the last dimension."""
-    eights = codes.to(torch.int64).unflatten(-1, (-1, 8))[..., list(order)]
-    shifted = eights << (4 * torch.arange(8))
-    return shifted.sum(-1).to(torch.int32)  # wraps around, as the format has it
+    eights = codes.to(torch.int64).reshape(*codes.shape[:-1], -1, 8)[..., list(order)]
+    sums: Tensor = (eights << (4 * torch.arange(8))).sum(-1)
+    return sums.to(torch.int32)  # wraps around, as the format has it
 
 
 def scaled(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (in, out), scales (groups, out), and the numbers (out, in) that they stand for."""
-    grouped = weight.t().unflatten(0, (-1, GROUP))
+    grouped = weight.t().reshape(-1, GROUP, len(weight))
     scales = (grouped.abs().amax(1) / 7).half()
     codes = (grouped / scales.float().unsqueeze(1)).round().clamp(-8, 7) + 8
     numbers = (codes - 8) * scales.float().unsqueeze(1)
@@ -57,7 +57,8 @@ def awq(weight: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
 
 def fp8(weight: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
     """With a scale for each block; a scale for each matrix needs a GPU."""
-    blocks = weight.unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))  # (o, BLOCK, i, BLOCK)
+    outputs, inputs = (length // BLOCK for length in weight.shape)
+    blocks = weight.reshape(outputs, BLOCK, inputs, BLOCK)
     scales = blocks.abs().amax((1, 3), keepdim=True) / torch.finfo(torch.float8_e4m3fn).max
     codes = (blocks / scales).to(torch.float8_e4m3fn)
     numbers = (codes.float() * scales).flatten(2, 3).flatten(0, 1)
