@@ -22,7 +22,7 @@ from service.decoding.model_files import (
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
-_WHOLE = "model.safetensors"
+WHOLE = "model.safetensors"
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 # Any of these makes a tokenizer; the last lines match vocabularies of other names.
 _TOKENIZERS = (
@@ -170,8 +170,8 @@ def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
     """
     if _is_there(folder / INDEX):
         return _indexed(folder)
-    if _is_there(folder / _WHOLE):
-        return read_header(folder / _WHOLE)
+    if _is_there(folder / WHOLE):
+        return read_header(folder / WHOLE)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelFolderError(f"{folder}: holds no weights (*.safetensors)", _weights_for(folder))
