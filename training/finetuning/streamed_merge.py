@@ -162,7 +162,8 @@ def _merging(model: "PreTrainedModel", adapter: Path, read: Read) -> Read:
 
     def merged(name: str) -> "Tensor":
         if name in whole:
-            return whole[name].float()
+            trained: Tensor = whole[name].float()
+            return trained
         path, _, kind = name.rpartition(".")
         if path not in layers or kind != "weight":
             return read(name)
