@@ -323,7 +323,9 @@ def _run_once(
     run = training.run
     training.record.agreement[name] = _agreement(name, examples)
     set_seed(run.recipe.seed)  # the runs of a stage begin with one and the same adapter
-    model, causal = load_model(run.recipe, run.base, before, run.compute, stage.dropout)
+    model, causal = load_model(
+        run.recipe, run.base, before, run.compute, stage.dropout, recompute=run.recompute
+    )
     # Of a model that is to be sharded, the other processes may hold no weights yet.
     trees = of_first_process(is_first_process() and reads_trees(causal))
 
@@ -339,6 +341,7 @@ def _run_once(
         causal=causal,
         compute=run.compute,
         trees=trees,
+        recompute=run.recompute,
         seed=seed,
         checkpoints=training.checkpoints(name),
         logs=training.out / LOGS / name if is_first_process() else None,
