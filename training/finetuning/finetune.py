@@ -252,9 +252,11 @@ def _train_stage(
             _run_once(training, stage, examples, before, name, seeds[name])
             if stage.runs > 1:
                 training.finish(name)
-    if stage.runs > 1 and is_first_process():
+    if stage.runs > 1:
         weights = kept_weights(training.checkpoints(stage.name))
-        write_mean([kept_weights(training.checkpoints(name)) for name in names], weights)
+        if is_first_process():
+            write_mean([kept_weights(training.checkpoints(name)) for name in names], weights)
+        wait_for_all()
         scores = training.scores(*_load_kept(run, weights))
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
         training.record.put_scores(stage.name, stage.epochs, scores, stage)

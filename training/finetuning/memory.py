@@ -42,7 +42,7 @@ def needed_bytes(recipe: Recipe, model: "PreTrainedModel", *, recompute: bool) -
     numbers = model.num_parameters()
     trained = numbers if recipe.lora is None else _trained(recipe.lora, model)
     weights = numbers * (2 if recipe.dtype == "bfloat16" else 4) + trained * _TRAINED
-    return weights + tokens * kept + _LIBRARIES
+    return float(weights + tokens * kept + _LIBRARIES)
 
 
 def recomputes(recipe: Recipe, model: "PreTrainedModel") -> bool:
