@@ -56,6 +56,10 @@ faults: $(BUNDLE)/bundle.json
 bench: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench $(BENCH)
 
+# Installs nothing but what `make install-gpu` does; TRY="--minutes 20" where it is slow.
+try-gpu: $(BUNDLE)/bundle.json
+	@$(BIN)/python -m tests.bench.try_gpu $(TRY)
+
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
