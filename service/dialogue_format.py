@@ -19,12 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from service.conversation.words import (
-    NAME_PATTERN,
-    TEXT_PATTERN,
-    fault_of_name,
-    fault_of_text,
-)
+from service.conversation.dialogue import NAME_PATTERN, TEXT_PATTERN, fault_of_name, fault_of_text
 from service.settings import Limits
 
 _DEFAULT = Limits()

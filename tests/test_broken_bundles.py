@@ -24,8 +24,8 @@ def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def starts(*_: Any, **__: Any) -> Any:
         pytest.fail("something is started")
 
-    monkeypatch.setattr("service.parts.start_engine", starts)
-    monkeypatch.setattr("service.parts.load_encoder", starts)
+    monkeypatch.setattr("service.recognition_parts.start_engine", starts)
+    monkeypatch.setattr("service.recognition_parts.load_encoder", starts)
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.words import fault_of_name, fault_of_text
+from service.conversation.dialogue import Dialogue, Utterance, fault_of_name, fault_of_text
 from service.dialogue_files import (
     DialogueFormatError,
     dialogue_to_json,

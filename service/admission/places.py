@@ -9,7 +9,7 @@ from types import TracebackType
 from service.admission.rejections import CountRejection, Rejection
 from service.admission.shares import Share
 from service.priority import Priority
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 
 class Places:

@@ -1,9 +1,10 @@
-"""Labels from a few examples: ridge regression with exact leave-one-out predictions.
+"""Label spaces of a tenant's own, and the classifier that learns one from a few examples.
 
-The features of a line are its sentence vector and the model's distribution over the labels that it
-was trained on. For ridge regression the prediction of each example as if it had been left out has a
-closed form and costs nothing. These predictions select the ridge's strength and the scale that
-turns scores into probabilities, and show whether the labels can be told apart at all.
+The classifier is a ridge regression with exact leave-one-out predictions. The features of a line
+are its sentence vector and the model's distribution over the labels that it was trained on. For
+ridge regression the prediction of each example as if it had been left out has a closed form and
+costs nothing. These predictions select the ridge's strength and the scale that turns scores into
+probabilities, and show whether the labels can be told apart at all.
 
 Source: leave-one-out residuals of a linear smoother, Hastie et al. 2009, "The Elements of
 Statistical Learning", section 7.10.1.
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from service.conversation.labels import Labels, LabelSpace
+from service.conversation.prediction import Prediction
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -203,3 +207,46 @@ def _apart(probabilities: Floats, gold: Places, first: int, second: int) -> floa
     both = (gold == first) | (gold == second)
     predicts_first = probabilities[both, first] > probabilities[both, second]
     return float((predicts_first == (gold[both] == first)).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLabel:
+    """A label of a tenant's own.
+
+    Attributes:
+        sentence: its description.
+        examples: texts that carry it.
+        unified: always None: it maps to no label of the Feeling Wheel.
+    """
+
+    name: str
+    sentence: str
+    examples: tuple[str, ...]
+    unified: None = None
+
+
+@dataclass(frozen=True)
+class OwnLabels(Labels[OwnLabel]):
+    """A tenant's own labels, as stored.
+
+    Attributes:
+        source: the label space that the model reads in.
+    """
+
+    source: LabelSpace
+
+
+@dataclass(frozen=True)
+class OwnLabelSpace(OwnLabels):
+    """A tenant's own labels, with the classifier learned from their examples.
+
+    Attributes:
+        classifier: predicts the label from a line's vector and the model's prediction in `source`.
+    """
+
+    classifier: FewShot
+
+    def predict(self, vector: npt.NDArray[np.float32], prediction: Prediction) -> Prediction:
+        """Predict from a line's sentence vector and the model's prediction in `source`."""
+        probabilities = self.classifier(features(vector, prediction.probabilities))
+        return Prediction(self, tuple(probabilities.tolist()), prediction.label_mass)

@@ -17,7 +17,7 @@ from service.decoding.precision import EngineType, engine_type
 from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

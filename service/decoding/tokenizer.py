@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from service.conversation.prompts.endings import Starts, word_starts
-from service.conversation.prompts.tokens import Encode
+from service.conversation.prompts.tokens import Encode, Starts, word_starts
 from service.decoding.model_files import ModelFolderError, read_json
 from service.decoding.model_folder import (
     CONFIG,

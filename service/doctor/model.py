@@ -13,7 +13,7 @@ from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
 from service.files import in_words
-from service.parts import engine_options
+from service.recognition_parts import engine_options
 from service.settings import Settings
 
 _MIB = 2**20

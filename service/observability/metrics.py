@@ -24,8 +24,7 @@ from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.document import ForecastDocument, RecognitionDocument
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
-from service.tracing.context import current_exemplar
-from service.tracing.stages import Stage
+from service.tracing import Stage, current_exemplar
 
 # A turn takes milliseconds, a batch minutes.
 _REQUEST_BUCKETS = (
@@ -268,7 +267,7 @@ class Metrics:
         self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
-        """Observe an utterance's time in a stage; a listener of `service.tracing.stages`."""
+        """Observe an utterance's time in a stage; a listener of `service.tracing`."""
         self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
 
     def count_problem(self, problem_type: str) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from service.concurrency import together
 from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import Line
+from service.conversation.few_shot import OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
-from service.recognition.own import OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
-from service.side_by_side import together
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from service.concurrency import first_failure
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.recognition.pipeline import Recognition
-from service.side_by_side import first_failure
 
 # Starting a thousand tasks at once would block the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32

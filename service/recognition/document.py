@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from service.conversation.few_shot import OwnLabelSpace
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
-from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 

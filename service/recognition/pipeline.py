@@ -15,11 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from service.conversation.calibration import Calibration, Temperature
+from service.concurrency import together
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
-from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prediction import (
+    Calibration,
+    Prediction,
+    Temperature,
+    prediction_from_scores,
+)
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError
@@ -36,8 +41,7 @@ from service.errors import (
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
-from service.side_by_side import together
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 log = logging.getLogger(__name__)
 
@@ -250,6 +254,8 @@ class Recognizer:
 
     def _votes(self, retrieved: Retrieved, label_space: LabelSpace, text: str) -> list["_Vote"]:
         """The corrections that have a vote on a text, with their weights."""
+        if not retrieved.corrections:
+            return []
         corrections = [
             near
             for near in retrieved.corrections

@@ -20,14 +20,13 @@ from service.errors import (
     TooManyDemonstrations,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.database import Database, Work
 from service.sessions.deliveries import Pending, note
 from service.sessions.followers import Followers
+from service.sessions.idempotency import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.queries import IS_WHOLE
-from service.sessions.records import Correction
+from service.sessions.records import Correction, Expected, Version
 from service.sessions.schema import changes, corrections, dialogues, utterances
-from service.sessions.versions import Expected, Version
 
 
 def is_of_correction(demonstration_id: str) -> bool:

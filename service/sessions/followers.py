@@ -18,9 +18,8 @@ from sqlalchemy import select, tuple_
 from service.errors import DatabaseUnavailable
 from service.sessions.database import Database
 from service.sessions.queries import IS_WHOLE
-from service.sessions.records import Name
+from service.sessions.records import Name, Version
 from service.sessions.schema import dialogues
-from service.sessions.versions import Version
 
 log = logging.getLogger(__name__)
 

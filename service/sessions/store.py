@@ -12,7 +12,12 @@ from service.admission.patience import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import queries
-from service.sessions.answers import (
+from service.sessions.corrections import Corrections
+from service.sessions.database import Database
+from service.sessions.deliveries import Deliveries, Pending
+from service.sessions.erasure import Erased
+from service.sessions.followers import Followers
+from service.sessions.idempotency import (
     AlreadyAnswered,
     AnswerRow,
     Answers,
@@ -20,23 +25,18 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
-from service.sessions.corrections import Corrections
-from service.sessions.database import Database
-from service.sessions.deliveries import Deliveries, Pending
-from service.sessions.erasure import Erased
-from service.sessions.followers import Followers
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
     Appended,
     Correction,
+    Expected,
     StoredUtterance,
     Timeline,
+    Version,
     utterance_of,
 )
 from service.sessions.sqlite_writer import SqliteWriter
-from service.sessions.tail_cache import TailCache
-from service.sessions.tails import Tail, read_end
-from service.sessions.versions import Expected, Version
+from service.sessions.tails import Tail, TailCache, read_end
 from service.sessions.writer import UtteranceRow, Writer
 
 _ALL = 2**62  # lines; a statement needs a number

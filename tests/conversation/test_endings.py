@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.conversation.prompts.endings import (
+from service.conversation.prompts.tokens import (
     CHARACTERS_PER_TOKEN,
     ending,
     has_more,

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.conversation.calibration import Isotonic, Temperature
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import prediction_from_scores
+from service.conversation.prediction import Isotonic, Temperature, prediction_from_scores
 
 AS_SAID = Temperature(1.0)
 SEVEN = [math.log(p) for p in (0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05)]

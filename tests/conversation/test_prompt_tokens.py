@@ -20,11 +20,11 @@ from service.conversation.prompts import (
     Template,
 )
 from service.conversation.prompts.default_v2 import V2
-from service.conversation.prompts.endings import Starts
 from service.conversation.prompts.tokens import (
     AnyTask,
     Encode,
     PromptTooLong,
+    Starts,
     TokenizedPrompt,
     check_fits,
     fit,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.conversation.calibration import Isotonic, Knot, Temperature
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
+from service.conversation.prediction import BiasCorrected, Isotonic, Knot, Temperature
 from service.conversation.prompts.default_v2 import V2
 from service.decoding.bundle import (
     FILE,
@@ -222,14 +222,18 @@ def curves(bundle: Bundle, *knots: Knot) -> dict[str, tuple[Knot, ...]]:
     return dict.fromkeys(bundle.label_spaces["meld"].verbalizers, knots)
 
 
-def test_label_space_is_calibrated_by_temperature_or_by_curves(bundle: Bundle) -> None:
+def test_label_space_is_calibrated_by_temperature_biases_or_curves(bundle: Bundle) -> None:
     """In the order of its labels, and by one of them at a time."""
     meld = bundle.label_spaces["meld"]
     isotonic = Isotonic(tuple(((0.0, 0.1 * (n + 1)), (1.0, 1.0)) for n in range(7)))
 
+    biased = BiasCorrected(Temperature(0.8), tuple(0.1 * n for n in range(7)))
+
     changed = meld.calibrated(isotonic)
 
     assert meld.calibration == Temperature(1.25)
+    assert meld.calibrated(biased).calibration == biased
+    assert meld.calibrated(biased).calibrated(isotonic) == changed
     assert changed.calibration == isotonic
     assert changed.temperature == 1.0
     assert changed.calibrated(Temperature(1.25)) == meld
@@ -247,15 +251,49 @@ def test_curves_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> N
     assert meld.calibration == Isotonic((((0.1, 1 / 3), (2 / 3, 0.9)),) * 7)
 
 
-def test_bundle_without_curves_says_nothing_of_them(folder: Path) -> None:
-    """It is the file that it was before there were any."""
-    assert "isotonic" not in (folder / FILE).read_text()
+def test_biases_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
+    """To the last bit, also where the labels stand in another order."""
+    verbalizers = bundle.label_spaces["meld"].verbalizers
+    biases = {name: place / 3 for place, name in reversed(list(enumerate(verbalizers)))}
+    meld = TrainedLabels(verbalizers=verbalizers, temperature=0.8, biases=biases)
+    write_bundle(bundle.model_copy(update={"label_spaces": {"meld": meld}}), folder)
+
+    assert read_bundle(folder).label_spaces["meld"] == meld
+    assert meld.calibration == BiasCorrected(Temperature(0.8), tuple(n / 3 for n in range(7)))
+
+
+def test_bundle_without_curves_or_biases_says_nothing_of_them(folder: Path) -> None:
+    """Only the calibration that there is stands in the file."""
+    text = (folder / FILE).read_text()
+    assert "isotonic" not in text
+    assert "biases" not in text
+
+
+@pytest.mark.parametrize(
+    ("biases", "message"),
+    [
+        ({"joy": 0.5}, "a bias for each label, and no other"),
+        ({}, "a bias for each label, and no other"),
+        ({"joy": math.nan}, r"biases\.joy: .*finite number"),
+        ({"joy": "0.5"}, r"biases\.joy: .*valid number"),
+    ],
+)
+def test_biases_that_are_none_are_refused(
+    biases: dict[str, Any], message: str, bundle: Bundle, folder: Path
+) -> None:
+    """The error names the label."""
+    meld = {"verbalizers": bundle.label_spaces["meld"].verbalizers, "biases": biases}
+    described(folder, label_spaces={"meld": meld})
+
+    with pytest.raises(BundleError, match=rf"label_spaces\.meld.*{message}"):
+        read_bundle(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": 1.5}, "a temperature and isotonic curves"),
+        ({"temperature": 1.5}, "a temperature or biases and isotonic curves"),
+        ({"biases": {"joy": 0.5}}, "a temperature or biases and isotonic curves"),
         ({"verbalizers": {"joy": "joyful"}}, "curve for each label, and no other"),
         ({"isotonic": {}}, "curve for each label, and no other"),
         ({"isotonic": {"joy": []}}, r"isotonic\.joy: .*needs a knot"),

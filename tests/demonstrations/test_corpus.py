@@ -17,8 +17,8 @@ from service.demonstrations.corpus import (
     edition_of,
     read_demonstrations,
 )
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, Vectors
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
 DATA = Path(__file__).parents[2] / "data"

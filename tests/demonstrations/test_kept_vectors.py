@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.demonstrations.corpus import keep_vectors, read_vectors
 from service.demonstrations.encoder import DIMENSIONS, Vectors
-from service.demonstrations.kept_vectors import keep_vectors, read_vectors
 
 EDITION, OTHER = "a" * 64, "b" * 64
 

@@ -15,9 +15,9 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
-from service.demonstrations.server import Limits, open_collection, open_server
+from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_server import Limits, open_collection, open_server
 from service.demonstrations.store import Correction, DemonstrationStore, IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 

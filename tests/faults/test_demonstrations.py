@@ -18,7 +18,7 @@ from service.conversation.labels import load_label_spaces
 from service.demonstrations.corpus import edition_of, read_demonstrations
 from service.demonstrations.encoder import IDENTITY
 from service.demonstrations.points import EDITION
-from tests.demonstrations.test_server import Script
+from tests.demonstrations.test_qdrant_server import Script
 from tests.e2e.conftest import REPOSITORY, Service
 from tests.faults.conftest import number
 from tests.faults.proxy import Proxy, to_port

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts
 from service.access.keyring import is_loopback
 from service.settings import Settings, load_settings
 from tests.helm.rendering import (

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from service.access.callers import ANYBODY, Caller
 from service.observability.correlation import Correlation, about
 from service.observability.logging import log_to
-from service.tracing.context import Trace, traced
+from service.tracing import Trace, traced
 
 log = logging.getLogger("service.test")
 

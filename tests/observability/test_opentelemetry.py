@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.observability import opentelemetry as tracing
 from service.observability.correlation import Correlation
 from service.observability.opentelemetry import Traces
-from service.tracing.context import current_exemplar, current_trace
+from service.tracing import current_exemplar, current_trace
 from tests.clock import Clock
 
 

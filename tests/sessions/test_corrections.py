@@ -16,14 +16,13 @@ from service.errors import (
     DialogueNotFound,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.corrections import Corrected
 from service.sessions.database import Database, open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.migrate import migrate
-from service.sessions.records import StoredUtterance
+from service.sessions.records import Expected, StoredUtterance
 from service.sessions.schema import answers, corrections, dialogues, metadata
 from service.sessions.store import SessionStore
-from service.sessions.versions import Expected
 
 
 async def say(store: SessionStore, text: str, name: str = "call-42", tenant: str = "one") -> None:

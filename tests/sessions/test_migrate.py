@@ -16,10 +16,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, select, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from service.sessions.answers import Key
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
+from service.sessions.idempotency import Key
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.schema import (

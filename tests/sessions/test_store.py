@@ -14,10 +14,10 @@ from service.admission.patience import Patience
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import erasure
-from service.sessions.answers import Answer, Key, Once
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
+from service.sessions.idempotency import Answer, Key, Once
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances

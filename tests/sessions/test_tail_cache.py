@@ -12,13 +12,20 @@ from sqlalchemy import event
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions import tail_cache
-from service.sessions.answers import AnswerRow
+from service.sessions import tails
 from service.sessions.database import Database, open_database
+from service.sessions.idempotency import AnswerRow
 from service.sessions.records import StoredUtterance
 from service.sessions.store import Conflict, SessionStore
-from service.sessions.tail_cache import DISTRUST_S, IDLE_S, TailCache
-from service.sessions.tails import SPEAKERS, DialogueEnd, Tail, read_end
+from service.sessions.tails import (
+    DISTRUST_S,
+    IDLE_S,
+    SPEAKERS,
+    DialogueEnd,
+    Tail,
+    TailCache,
+    read_end,
+)
 from service.sessions.writer import UtteranceRow
 
 
@@ -372,7 +379,7 @@ def test_a_dialogue_that_speaks_is_not_idle() -> None:
 def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Text that another process erased is gone some minutes later."""
     now = 1_000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     dialogues = TailCache()
     dialogues.keep(("default", "old"), an_end(), 0)
     now += IDLE_S - 1
@@ -391,7 +398,7 @@ def test_nothing_is_remembered_for_long_where_nothing_is_said(
 ) -> None:
     """Text that another process has erased goes from one that has nothing to do."""
     now = 1000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     memory = TailCache()
     memory.keep(("default", "a"), an_end(), 0)
     now += IDLE_S - 1
@@ -416,7 +423,7 @@ def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
 def test_once_distrusted_nothing_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it is stale as likely as the one that was."""
     now = 1_000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     dialogues = TailCache()
     dialogues.keep(("default", "one"), an_end(), 0)
     dialogues.distrust()

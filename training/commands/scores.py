@@ -36,9 +36,12 @@ def evaluate(
         typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
     ] = None,
     calibration: Annotated[
-        Literal["temperature", "isotonic"],
-        typer.Option(help="What to fit: one temperature, or a curve for each label."),
-    ] = "temperature",
+        Literal["best", "temperature", "bias-corrected", "isotonic"],
+        typer.Option(
+            help="What to fit: a temperature, a temperature with a bias for each label, a curve "
+            "for each label, or the best of them on other dialogues."
+        ),
+    ] = "best",
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -177,8 +180,9 @@ def baselines(
 ) -> None:
     """Answer with what needs no language model, from the majority to small discriminative models.
 
-    speaker-states and turn-graph learn from the sentence encoder's vectors, a minute or two each
-    and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one together.
+    emotion-neighbours, speaker-states and turn-graph learn from the sentence encoder's vectors, a
+    minute or two each and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one
+    together.
     """
     from service.outputs import check_files
     from training.datasets.reading import read_all_named

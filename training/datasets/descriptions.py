@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue
-from service.conversation.words import fault_of_text
+from service.conversation.dialogue import Dialogue, fault_of_text
 from service.json_lines import read_json_lines
 from training.datasets.errors import DatasetError
 

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue
+from service.conversation.dialogue import Dialogue, fault_of_name, fault_of_text
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.words import fault_of_name, fault_of_text
 from training.datasets.errors import DatasetError
 from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
 

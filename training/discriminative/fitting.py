@@ -60,7 +60,7 @@ def fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> nn.
     held_out, known = known[:kept] or known, known[kept:]
     material = _in_pieces(known)
     started = time.monotonic()
-    with _on_one_thread(), torch.random.fork_rng(devices=[]):
+    with on_one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _MODELS[name](known[0].vectors.shape[1], labels)
         optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY, fused=True)
@@ -83,7 +83,7 @@ def answered(model: nn.Module, dialogues: Sequence[Turns], labels: int) -> Float
     asked = _in_pieces(dialogues)
     found: list[Floats] = [np.empty((0, labels))] * len(asked)
     model.eval()
-    with _on_one_thread(), torch.no_grad():
+    with on_one_thread(), torch.no_grad():
         for places in places_by_length(asked, _AT_ONCE, Random(0)):
             rows = model(batch_of([asked[place] for place in places])).double().softmax(-1).numpy()
             for place, row in zip(places, rows, strict=True):
@@ -120,7 +120,7 @@ def _in_pieces(dialogues: Sequence[Turns]) -> list[Turns]:
 
 
 @contextmanager
-def _on_one_thread() -> Iterator[None]:
+def on_one_thread() -> Iterator[None]:
     """Sums come out the same on every machine, and there is too little to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

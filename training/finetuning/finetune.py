@@ -15,8 +15,8 @@ from service.decoding.precision import in_words
 from training.arrays import Floats
 from training.datasets.reading import Corpus
 from training.finetuning.adapters import name_base, round_adapter
-from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
+from training.finetuning.label_probabilities import development_scores, probabilities
 from training.finetuning.loading import load_model
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.preflight import CheckedRun, check_run

@@ -21,9 +21,10 @@ _HOW_TO_READ = (
 )
 _CALIBRATED = (
     "“As said” is without any calibration, the bundle's own too. A temperature flattens or "
-    "sharpens all labels alike; isotonic curves, one a label, may change which label is said. No "
-    "calibration is judged by utterances that it was fitted on: where no others were given, each "
-    "dialogue is calibrated by what fits four fifths of the dialogues, itself not among them."
+    "sharpens all labels alike; biases and isotonic curves, one a label, may change which label is "
+    "said. No calibration is judged by utterances that it was fitted on: where no others were "
+    "given, each dialogue is calibrated by what fits four fifths of the dialogues, itself not "
+    "among them."
 )
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from service.api.schemas.names import LabelSpaceName
-from service.conversation.words import NAME_PATTERN, fault_of_name
+from service.conversation.dialogue import NAME_PATTERN, fault_of_name
 from service.dialogue_format import Input, Name, Patterned, Text
 
 # In a tenant's own label space: the model reads each example before the response.

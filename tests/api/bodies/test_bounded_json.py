@@ -7,7 +7,7 @@ import orjson
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from service.api.bodies.bounded_json import read_json
+from service.api.bodies.json_bodies import read_json
 from service.settings import Limits
 
 SAID = {"speaker": "Ann", "text": "We won!", "description": "She jumps."}

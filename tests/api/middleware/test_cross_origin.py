@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.access.hosts import Hosts, allowed_hosts
+from service.access.addresses import Hosts, allowed_hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access

@@ -12,14 +12,13 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.access.hosts import Hosts, allowed_hosts
+from service.access.addresses import Hosts, Proxies, allowed_hosts, proxies
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.access.proxies import Proxies, proxies
 from service.api.links import prefix as shown_prefix
 from service.api.links import under, with_prefix, without_prefix
+from service.api.middleware.addressing import ForwardedRequests, Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import ForwardedRequests, Front
 from service.settings import Limits
 from tests.api.routers.test_docs_page import Page
 from tests.api.serving import serving

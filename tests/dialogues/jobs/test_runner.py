@@ -12,8 +12,8 @@ import pytest
 
 from service.dialogues.jobs import JobRunner
 from service.errors import DatabaseUnavailable, EngineUnavailable, JobNotFound, TooManyJobs
-from service.sessions.answers import Answer, Answers, Key, Once
 from service.sessions.database import Database
+from service.sessions.idempotency import Answer, Answers, Key, Once
 from service.sessions.jobs import Job, Jobs, JobState
 from tests.clock import PATIENT_S
 

@@ -10,8 +10,8 @@ import sys
 
 from service.dialogues.turns import TurnTaker
 from service.errors import DialogueBusy
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.records import StoredUtterance
 from service.sessions.store import SessionStore
 from tests.dialogues.turns.scripted import turns_on

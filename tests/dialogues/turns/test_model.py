@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.demonstrations.edge import open_edge
+from service.concurrency import NamedLocks
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.qdrant_edge import open_edge
 from service.dialogues.corrections import Corrector
-from service.dialogues.locks import NamedLocks
 from service.errors import (
     CorrectionNotFound,
     DialogueErased,
@@ -32,8 +32,8 @@ from service.errors import (
     IdempotencyKeyReused,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance
 from service.sessions.store import SessionStore

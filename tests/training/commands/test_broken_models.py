@@ -42,8 +42,8 @@ def no_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", loads)
     monkeypatch.setattr("safetensors.torch.load_file", loads)
-    monkeypatch.setattr("service.parts.start_engine", loads)
-    monkeypatch.setattr("service.parts.load_encoder", loads)
+    monkeypatch.setattr("service.recognition_parts.start_engine", loads)
+    monkeypatch.setattr("service.recognition_parts.load_encoder", loads)
     # Its weights are none of these, and take a second.
     encoder = SimpleNamespace(identity="none", encode_now=None)
     monkeypatch.setattr("service.demonstrations.encoder.load_encoder", lambda: encoder)

@@ -46,7 +46,8 @@ def said(predictions: Predictions) -> list[str]:
 def test_every_baseline_answers_every_labelled_utterance(answers: dict[str, Predictions]) -> None:
     """In the corpus's order, under the corpus's ids, with distributions."""
     assert list(answers) == [
-        *("majority", "copied", "neighbours", "classifier", "speaker-states@7", "turn-graph@7")
+        *("majority", "copied", "neighbours", "classifier"),
+        *("emotion-neighbours@7", "speaker-states@7", "turn-graph@7"),
     ]
     for predictions in answers.values():
         assert [(a.dialogue, a.index, a.utterance) for a in predictions.answers] == [

@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 
-from service.conversation.calibration import Isotonic, Temperature
+from service.conversation.prediction import Isotonic, Temperature
 from service.decoding.bundle import MOST_KNOTS
 from training.arrays import Floats, Ints
 from training.evaluation.calibration import (
     FITS,
     Fit,
+    best_fit,
     calibrated,
     calibration_error,
     cross_calibrated,
+    fit_bias_corrected,
     fit_isotonic,
     fit_temperature,
     fitted,
+    label_weights,
     reliability,
 )
 from training.evaluation.predictions import Answer, Predictions
@@ -113,6 +116,50 @@ def askew(seed: int, count: int = 3000) -> tuple[Floats, Ints]:
     truth = rng.dirichlet([1.0, 1.0, 1.0], count)
     right = (truth.cumsum(1) > rng.random((count, 1))).argmax(1)
     return np.log(truth) + np.array([1.5, 0.0, 0.0]), right
+
+
+def test_biases_take_back_what_a_label_is_said_too_often() -> None:
+    """The first label is given 1.5 nats too many, relative to each of the others."""
+    scores, right = askew(1)
+    unseen, truth = askew(2)
+
+    calibration = fit_bias_corrected(scores, right)
+
+    first, second, third = calibration.biases
+    assert second - first == pytest.approx(1.5, abs=0.15)
+    assert third - first == pytest.approx(1.5, abs=0.15)
+    assert calibration.temperature.value == pytest.approx(1.0, abs=0.05)
+    assert calibration_error(calibration(unseen), truth) < 0.03
+
+
+def test_biases_of_what_is_calibrated_are_nearly_none() -> None:
+    scores, right = askew(1, 20_000)
+    scores -= np.array([1.5, 0.0, 0.0])
+
+    calibration = fit_bias_corrected(scores, right)
+
+    assert np.abs(calibration.biases).max() < 0.05
+    assert calibration.temperature.value == pytest.approx(1.0, abs=0.05)
+
+
+def test_label_without_an_utterance_stays_possible() -> None:
+    """Its bias is finite, and lowers what the model gives the label."""
+    scores, right = askew(1)
+    seen = right != 2
+
+    calibration = fit_bias_corrected(scores[seen], right[seen])
+
+    assert calibration.biases[2] < calibration.biases[1] - 0.5
+    assert 0.0001 < calibration(scores)[:, 2].mean() < Temperature()(scores)[:, 2].mean()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_biases_are_fitted_to_an_utterance_or_two(count: int) -> None:
+    scores, right = askew(3, count)
+
+    calibration = fit_bias_corrected(scores, right)
+
+    assert calibration(scores)[0, right[0]] > Temperature()(scores)[0, right[0]]
 
 
 def test_curves_mend_what_no_temperature_can() -> None:
@@ -226,3 +273,47 @@ def test_cross_fitting_does_not_flatter() -> None:
 
     assert (in_sample.probabilities.argmax(1) == said.gold).mean() > 0.38
     assert (honest.probabilities.argmax(1) == said.gold).mean() < 0.36
+
+
+def test_best_calibration_is_the_one_that_does_best_on_other_dialogues() -> None:
+    """Biases, where a label is said too often; a temperature, where nothing else is wrong."""
+    scores, right = askew(8, 1000)
+    straight = scores - np.array([1.5, 0.0, 0.0])
+
+    assert best_fit(spoken(scores, right)) is FITS["bias-corrected"]
+    assert best_fit(spoken(2 * straight, right)) is FITS["temperature"]
+
+
+def test_little_data_get_the_simplest_calibration() -> None:
+    """What ten utterances gain by biases may be chance."""
+    assert best_fit(spoken(*askew(9, 10), 2)) is FITS["temperature"]
+
+
+def test_single_dialogue_gets_the_simplest_calibration() -> None:
+    """No other dialogue can tell which is best."""
+    assert best_fit(spoken(*askew(6, 8))) is FITS["temperature"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "bias-corrected"])
+def test_calibration_is_fitted_to_the_shares_that_labels_should_have(name: str) -> None:
+    """As to a split that has them: each utterance of the first label counts twice as much."""
+    scores, right = askew(10, 2000)
+    first = np.flatnonzero(right == 0)
+    counts = np.bincount(right) * np.array([2, 1, 1])
+
+    twice = np.concatenate([np.arange(len(right)), first])
+    expected = FITS[name](scores[twice], right[twice], np.ones(len(twice)))
+    calibration = fitted(spoken(scores, right), FITS[name], counts / counts.sum())
+
+    assert calibration(scores) == pytest.approx(expected(scores), abs=2e-3)
+    unweighted = fitted(spoken(scores, right), FITS[name])
+    assert np.abs(unweighted(scores) - expected(scores)).max() > 0.01
+
+
+def test_utterances_count_alike_where_no_label_here_has_a_share() -> None:
+    """What a bundle was trained on may know none of a split's labels."""
+    gold = np.array([0, 0, 1])
+
+    assert (label_weights(gold, np.array([0.0, 0.0, 1.0])) == 1).all()
+    assert (label_weights(gold, None) == 1).all()
+    assert label_weights(gold, np.array([0.5, 0.5, 0.0])) == pytest.approx([0.75, 0.75, 1.5])

@@ -180,7 +180,7 @@ def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
     [
         (["--only", "graph"], "'graph' is no baseline: majority, copied, neighbours, classifier"),
         (["--only", "copied", "--only", "copied"], "copied is asked for twice"),
-        (["--seed", "4", "--seed", "4"], "speaker-states@4 is asked for twice"),
+        (["--seed", "4", "--seed", "4"], "emotion-neighbours@4 is asked for twice"),
         (["--only", "copied", "--out-of-fold", "{out}2"], "--only names neither"),
         (["--out-of-fold", "{out}"], "is --out, whose files have the same names"),
     ],

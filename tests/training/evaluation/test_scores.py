@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.conversation.calibration import Calibration, Isotonic, Temperature
+from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
 from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
 from service.files import OutputError
 from training.evaluation.calibration import calibration_error, cross_calibrated, fit_isotonic
@@ -87,6 +87,42 @@ def test_scores_may_be_by_a_curve_for_each_label() -> None:
     assert found.to_json()["calibration"] == "isotonic"
 
 
+def test_best_kind_of_calibration_is_fitted_where_none_is_named() -> None:
+    """Up is said too often by 2 nats: biases take that back, and accuracy rises."""
+    rng = np.random.default_rng(2)
+    truths = rng.random(400)
+    said = predictions(
+        *(
+            Answer(f"d{n // 5}", n, int(rng.random() < down), tuple(shares))
+            for n, down in enumerate(truths.tolist())
+            for shares in [Temperature()(np.log([1 - down, down]) + np.array([2.0, 0.0])).tolist()]
+        )
+    )
+
+    scores = score(said, UP_AND_DOWN)
+
+    assert isinstance(scores.fitted, BiasCorrected)
+    up, down = scores.fitted.biases
+    assert down - up == pytest.approx(2.0, abs=0.4)
+    assert scores.mended.accuracy > scores.served.accuracy + 0.1
+    printed = scores.to_json()
+    assert printed["calibration"] == "bias-corrected"
+    assert printed["temperature"] == scores.fitted.temperature.value
+
+
+def test_calibration_is_fitted_to_the_labels_shares_in_training() -> None:
+    """Three of four utterances are up here, and one of four there."""
+    trained = UP_AND_DOWN.model_copy(update={"trained": {"up": 0.25, "down": 0.75}})
+
+    here, there = (
+        score(surely(100), labels, "bias-corrected").fitted for labels in (UP_AND_DOWN, trained)
+    )
+
+    said = np.log([81 / 82, 1 / 82])
+    assert here(said)[0] == pytest.approx(0.75, abs=0.03)
+    assert there(said)[0] == pytest.approx(0.25, abs=0.03)
+
+
 def test_orders_of_labels_are_judged_by_what_the_service_would_say() -> None:
     """Curves may flip an answer, or undo that an order flipped it."""
     shares = ((0.6, 0.4), (0.4, 0.6), (0.45, 0.55), (0.2, 0.8))
@@ -142,7 +178,14 @@ def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
     )
 
 
-@pytest.mark.parametrize("fitted", [Temperature(1.5), Isotonic((((0.1, 1 / 3), (0.7, 0.8)),) * 7)])
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        Temperature(1.5),
+        BiasCorrected(Temperature(1.5), tuple(n / 3 for n in range(7))),
+        Isotonic((((0.1, 1 / 3), (0.7, 0.8)),) * 7),
+    ],
+)
 def test_scores_are_written_where_the_service_reads_the_calibration(
     fitted: Calibration, folder: Path
 ) -> None:

@@ -23,8 +23,8 @@ from service.decoding.bundle import Base, Window, load_bundle, read_bundle, trai
 from training.arrays import Floats
 from training.datasets.errors import DatasetError
 from training.finetuning import finetune
-from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.bases import base_revision
+from training.finetuning.label_probabilities import development_scores, probabilities
 from training.finetuning.merge import merge
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Row, collate, pack
