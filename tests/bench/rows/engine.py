@@ -10,7 +10,7 @@ import uvloop
 
 from service.decoding.engine import LabelEngine, Priority
 from service.decoding.in_process import start_engine
-from service.parts import engine_options
+from service.recognition_parts import engine_options
 from service.settings import load_settings
 from tests.bench.measuring import (
     Measurement,
