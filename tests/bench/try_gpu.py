@@ -292,7 +292,7 @@ def _run(name: str, trial: Trial, rate: float, left_s: float) -> Done:
             return Done(time.monotonic() - begun, None, f"{log.read_text()}\nno time was left")
     seconds = time.monotonic() - begun
     if status or not result.exists():
-        return Done(seconds, None, log.read_text()[-5000:])
+        return Done(seconds, None, log.read_text()[-20_000:])
     return Done(seconds, json.loads(result.read_text()))
 
 
