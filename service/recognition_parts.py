@@ -87,8 +87,8 @@ async def open_parts(
         bundle = load_bundle(settings.bundle, label_spaces, weights=settings.engine.weights is None)
         if bundle.encoder != IDENTITY:
             raise BundleError(
-                f"{settings.bundle}: trained with encoder {bundle.encoder}, "
-                f"the service has {IDENTITY}"
+                f"{settings.bundle}: trained with encoder {bundle.encoder}, but the service has "
+                f"{IDENTITY}"
             )
         options = engine_options(settings, traces_endpoint, forked=alone and may_fork())
         # Half of the cores: the engine computes at the same time with its own threads.

@@ -66,7 +66,7 @@ _TAGS = [
     {"name": "batch", "description": "Whole dialogues at once; nothing is stored."},
     {"name": "jobs", "description": "Batches that are scored in the background."},
     {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
-    {"name": "label spaces", "description": "The labels that there are."},
+    {"name": "label spaces", "description": "The labels that predictions can use."},
     {"name": "problems", "description": "What each problem means and what to do about it."},
     {"name": "operations", "description": "For operators of the service."},
 ]

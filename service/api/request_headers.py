@@ -27,7 +27,7 @@ def accepted(accept: str | None, offered: Sequence[str]) -> str:
     """
     best = preferred(accept, offered)
     if accept is not None and _quality(best, _ranges(accept)) <= 0:
-        raise HTTPException(NOT_ACCEPTABLE.status, f"there is {' or '.join(offered)}")
+        raise HTTPException(NOT_ACCEPTABLE.status, f"the response can be {' or '.join(offered)}")
     return best
 
 
@@ -154,7 +154,7 @@ def check_charset(headers: Headers) -> None:
     """
     for name, quoted, plain in _PARAMETER.findall(headers.get("content-type", "")):
         if name.lower() == "charset" and (quoted or plain).lower() not in _UTF_8:
-            detail = "Content-Type: its charset is not UTF-8, in which JSON is sent (RFC 8259)"
+            detail = "Content-Type: the charset must be UTF-8 (RFC 8259)"
             raise HTTPException(NOT_JSON.status, detail)
 
 

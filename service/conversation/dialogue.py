@@ -140,9 +140,9 @@ def fault_of_text(value: str) -> str | None:
     if not value.strip():
         return "must not be blank"
     if _CONTROL.search(value):
-        return "must not hold control characters"
+        return "must not contain control characters"
     if _SURROGATE.search(value):
-        return "must not hold lone surrogates"
+        return "must not contain lone surrogates"
     return None
 
 

@@ -186,18 +186,19 @@ def why_not_apart(probabilities: Floats, gold: Places, names: Sequence[str]) -> 
         for second in range(first + 1, len(names))
     )
     pair = f"{names[first]!r} and {names[second]!r}"
-    remedy = "give more and clearer examples of both, or make one label of them"
+    remedy = "give more and clearer examples of both, or merge them into one label"
     if (by_chance > _BY_CHANCE and count - correct > 1) or correct / count < chance + _BETTER * (
         1 - chance
     ):
         return (
-            f"the examples do not tell the labels apart: left out, {correct} of {count} are taken "
-            f"for their own label, which chance alone might do; least apart are {pair}: {remedy}"
+            f"the examples do not tell the labels apart: when each is left out in turn, {correct} "
+            f"of {count} are recognized as their own label, which may be chance; hardest to tell "
+            f"apart are {pair}: {remedy}"
         )
     if apart < _PAIR:
         return (
-            f"the examples do not tell {pair} apart: left out, {apart:.0%} of them are taken for "
-            f"the right one of the two: {remedy}"
+            f"the examples do not tell {pair} apart: when each is left out in turn, {apart:.0%} "
+            f"of them are recognized as the right one of the two: {remedy}"
         )
     return None
 

@@ -191,7 +191,7 @@ def prediction_from_scores(
     if values.shape != (len(label_space.labels),) or np.isnan(values).any() or values.max() > 1e-3:
         raise ValueError(f"need {len(label_space.labels)} log-probabilities, got {list(scores)}")
     if np.isneginf(values).all():
-        raise ValueError("the model gives every label probability zero")
+        raise ValueError("the model gives every label a probability of zero")
     return Prediction(
         label_space,
         tuple(calibration(values).tolist()),

@@ -134,19 +134,19 @@ class TrainedLabels(Part):
         if self.isotonic is not None:
             if self.temperature != 1 or self.biases is not None:
                 raise ValueError(
-                    "holds a temperature or biases and isotonic curves; it may have one of them"
+                    "has a temperature or biases and isotonic curves; keep one of the two"
                 )
             if self.isotonic.keys() != self.verbalizers.keys():
-                raise ValueError("needs an isotonic curve for each label, and no other")
+                raise ValueError("needs an isotonic curve for each label, and for nothing else")
         if self.biases is not None and self.biases.keys() != self.verbalizers.keys():
-            raise ValueError("needs a bias for each label, and no other")
+            raise ValueError("needs a bias for each label, and for nothing else")
         return self
 
     @model_validator(mode="after")
     def expects_each_label(self) -> Self:
         for kind, shares in (("predicted", self.predicted), ("trained", self.trained)):
             if shares and shares.keys() != self.verbalizers.keys():
-                raise ValueError(f"needs the {kind} share of each label, and of no other")
+                raise ValueError(f"needs the {kind} share of each label, and of nothing else")
             if shares and not isclose(sum(shares.values()), 1, abs_tol=0.001):
                 raise ValueError(f"needs {kind} shares that sum to 1")
         return self
@@ -213,7 +213,7 @@ class Bundle(Part):
     @model_validator(mode="after")
     def a_prediction_has_history(self) -> Self:
         if "prediction" in self.tasks and not self.window.lowest:
-            raise ValueError("the task prediction needs window.lowest of 1 line or more")
+            raise ValueError("the task prediction needs a window.lowest of at least 1")
         return self
 
     @property
@@ -287,8 +287,8 @@ def load_bundle(
         expected = trained_labels(space).verbalizers
         if list(trained.verbalizers.items()) != list(expected.items()):
             raise BundleError(
-                f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
-                f"the service has {expected}"
+                f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
+                f"service has {expected}"
             )
     look_at_model(folder, weights=weights)
     return bundle
@@ -314,7 +314,7 @@ def look_at_model(folder: Path, *, weights: bool = True) -> ModelFolder:
         )
     if not model.config.get("architectures"):
         raise BundleError(
-            f"{folder / CONFIG}: names no architectures, by which vLLM knows the model",
+            f"{folder / CONFIG}: has no architectures, from which vLLM recognizes the model",
             f"merge it again: {_MERGE}",
         )
     return model
@@ -326,18 +326,19 @@ def _check_merged(folder: Path) -> None:
     Raises:
         BundleError: it is an adapter or a base.
     """
-    check_folder(folder, f"name the folder of a bundle, which this writes: {_MERGE}")
+    check_folder(folder, f"name the folder of a bundle, which this command writes: {_MERGE}")
     names = {path.name for path in folder.iterdir()}
     of_training = ADAPTER_CONFIG in names and CONFIG not in names
     if of_training or (TRAINING in names and not has_tokenizer(folder)):
         kind = "an adapter" if ADAPTER_CONFIG in names else "a trained model"
         raise BundleError(
-            f"{folder}: is {kind} that has yet to be merged into its base",
+            f"{folder}: is {kind} that is not yet merged into its base",
             f"merge it (`instructerc-train merge {folder} --base BASE --out BUNDLE`) and name the "
-            "bundle in its place (ERC_BUNDLE)",
+            "bundle instead (ERC_BUNDLE)",
         )
     if CONFIG in names and FILE not in names:
         raise BundleError(
-            f"{folder}: is a model without {FILE}, so no bundle",
-            f"train it (`instructerc-train train`) and name what this writes: {_MERGE}",
+            f"{folder}: is a model without {FILE}, so it is not a bundle",
+            "train it (`instructerc-train train`) and name the folder that this command writes: "
+            f"{_MERGE}",
         )

@@ -92,7 +92,7 @@ class InProcessEngine:
             raise EngineUnavailable("the label engine failed") from error
         logprobs = outputs[-1].outputs[0].logprobs if outputs else None
         if logprobs is None:
-            raise EngineUnavailable("the label engine gave no answer")
+            raise EngineUnavailable("the label engine returned no answer")
         self._failures.worked()
         return Reading(
             tuple(logprobs[0][token].logprob for token in token_ids),

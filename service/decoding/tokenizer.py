@@ -109,7 +109,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         subject = folder / CONFIG if not _is_read(folder) else f"{folder}: its tokenizer"
         raise ModelFolderError(
             f"{subject} cannot be loaded: {reason}",
-            "fetch or copy its files again, from where the model comes from",
+            "fetch or copy its files again from the source of the model",
         ) from error
     _check_rows(folder, vocabulary)
     # Not verbose: it would warn of texts longer than the model reads, which prompts truncate.
@@ -175,9 +175,10 @@ def _check_rows(folder: Path, vocabulary: Mapping[str, int]) -> None:
     if rowless:
         first, file = min(rowless), folder / "tokenizer.json"
         raise ModelFolderError(
-            f"{file if file.exists() else folder}: the weights' word table has {rows} rows, and "
-            f"none for {len(rowless)} of the tokens, such as {rowless[first]!r} ({first})",
-            "take the tokenizer that came with the weights, or save both again after "
+            f"{file if file.exists() else folder}: the embedding matrix of the weights has {rows} "
+            f"rows, and none for {len(rowless)} of the tokens, such as {rowless[first]!r} "
+            f"({first})",
+            "use the tokenizer that came with the weights, or save both again after "
             "resize_token_embeddings",
         )
 

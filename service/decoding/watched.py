@@ -141,7 +141,7 @@ class WatchedEngine:
 
     def _refuse_all(self, why: str) -> None:
         if self._trouble is None:
-            log.error("%s: %d reads are refused", why, len(self._asked))
+            log.error("%s: %d prompts are refused", why, len(self._asked))
         self._trouble = why
         now = asyncio.get_running_loop().time()
         for patience in self._asked:

@@ -120,12 +120,12 @@ def _demonstration(value: object, label_spaces: Mapping[str, LabelSpace]) -> Dem
     if not isinstance(value, dict):
         raise DemonstrationFormatError("a demonstration must be an object")
     for stray in value.keys() - set(_FIELDS):
-        raise DemonstrationFormatError(f"{stray}: no such field; there are {', '.join(_FIELDS)}")
+        raise DemonstrationFormatError(f"{stray}: unknown field; known are {', '.join(_FIELDS)}")
     demonstration = Demonstration(**{field: _text(value, field) for field in _FIELDS})
     space = label_spaces.get(demonstration.label_space)
     if space is None:
         raise DemonstrationFormatError(
-            f"label_space: {demonstration.label_space!r} is none of {', '.join(label_spaces)}"
+            f"label_space: {demonstration.label_space!r} is not one of {', '.join(label_spaces)}"
         )
     try:
         label = space.label(demonstration.label)

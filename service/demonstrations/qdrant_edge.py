@@ -327,7 +327,7 @@ class EdgeStore:
         try:
             await self._renew()
         except Exception:
-            log.exception("new demonstrations stay outside of the graphs: they slow searches down")
+            log.exception("new demonstrations are not in the graphs and slow searches down")
 
     async def _renewed(self) -> None:
         """Return when no graph is being built."""
@@ -565,7 +565,7 @@ class EdgeStore:
             remove_others(self._folder, self._card)
         except (DemonstrationsUnavailable, OSError) as error:
             # Nothing is lost: the next `load` replays the log.
-            log.warning("the latest changes stay in the index's log: %s", cause_of(error))
+            log.warning("the latest changes remain in the index's log: %s", cause_of(error))
         finally:
             os.close(self._lock)
 
@@ -639,7 +639,8 @@ def _open(
     except BlockingIOError as error:
         os.close(lock)
         raise DemonstrationsUnavailable(
-            f"{folder} is open in another process; an embedded index serves one at a time"
+            f"{folder} is open in another process; only one process at a time can use an embedded "
+            "index"
         ) from error
     except (DemonstrationsUnavailable, OSError) as error:
         os.close(lock)

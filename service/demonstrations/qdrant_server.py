@@ -161,7 +161,8 @@ class ServerStore:
         if builder != encoder_identity:
             raise IndexMismatch(
                 f"collection {self._collection} was built with {builder or 'an unknown encoder'}, "
-                f"the encoder is {encoder_identity}; name another collection, or delete this one"
+                f"but the encoder is {encoder_identity}; name another collection, or delete this "
+                "one"
             )
         graphs = _graphs(self._limits.exact_up_to)
         current = config.hnsw_config

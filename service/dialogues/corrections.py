@@ -132,8 +132,8 @@ class Corrector:
         room = await self._room(tenant)
         if count > room:
             raise TooManyDemonstrations(
-                f"there is room for {room} more demonstrations of yours, not for {count} "
-                f"(limit {self.most_demonstrations})"
+                f"you can add {room} more demonstrations, not {count} (limit "
+                f"{self.most_demonstrations})"
             )
         with counted(self.under_way, tenant, count):
             yield

@@ -327,7 +327,7 @@ def _check_examples(labels: Sequence[OwnLabel]) -> None:
             normalized = " ".join(text.casefold().split())
             if (other := labels_of.get(normalized)) is not None:
                 raise InvalidLabelSpace(
-                    f"example {number} of {label.name!r} says the same as one of {other!r}"
+                    f"example {number} of {label.name!r} is the same as one of {other!r}"
                 )
             labels_of[normalized] = label.name
 

@@ -17,7 +17,7 @@ from service.recognition_parts import engine_options
 from service.settings import Settings
 
 _MIB = 2**20
-_ANOTHER = "have ERC_BUNDLE name another bundle"
+_ANOTHER = "set ERC_BUNDLE to another bundle"
 
 
 def bundle(settings: Settings) -> str:
@@ -27,7 +27,7 @@ def bundle(settings: Settings) -> str:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     except (ValueError, OSError) as error:
-        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
     try:
         elsewhere = settings.engine.weights
         description = load_bundle(folder, label_spaces, weights=elsewhere is None)
@@ -40,7 +40,8 @@ def bundle(settings: Settings) -> str:
         raise Fault(in_words(error), _ANOTHER) from None
     if description.encoder != IDENTITY:
         raise Fault(
-            f"{folder} was trained with encoder {description.encoder}, the service has {IDENTITY}",
+            f"{folder} was trained with encoder {description.encoder}, but the service has "
+            f"{IDENTITY}",
             _ANOTHER,
         )
     weights = f"weights in {elsewhere}" if elsewhere else f"{size / _MIB:.0f} MiB of weights"
@@ -59,11 +60,11 @@ def engine(settings: Settings) -> str:
             weights=settings.engine.weights is None,
         )
     except (ValueError, OSError):
-        raise Fault("there is no bundle to start vLLM on", "correct the bundle") from None
+        raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None
     try:
         asyncio.run(_start(settings, description.max_tokens))
     except EngineUnavailable as error:
-        raise Fault(str(error), "see what vLLM says above") from error
+        raise Fault(str(error), "see the output of vLLM above") from error
     return f"vLLM starts on {settings.bundle}"
 
 

@@ -109,7 +109,7 @@ class Answerer:
             )
             return _in_labels_of(label_space, recognition)
         if self.encoder is None:
-            raise ValueError("label spaces of tenants' own need an encoder")
+            raise ValueError("tenants' own label spaces need an encoder")
         # Corrections are in other labels than these.
         reading = self.recognizer.recognize(
             lines,
@@ -145,8 +145,8 @@ class Answerer:
         """
         if isinstance(label_space, OwnLabelSpace):
             raise ForecastNotSupported(
-                f"label space {label_space.name!r} is your own, made of examples: there is no "
-                "forecast in it"
+                f"label space {label_space.name!r} is your own, made from examples: forecasts do "
+                "not support it"
             )
         recognition = await self.recognizer.forecast(
             history, speaker, _source_of(label_space), first=first, tenant=tenant, priority=priority
@@ -176,7 +176,8 @@ def answered_label_space(
     if not is_available(bundle, space):
         raise UnsupportedLabelSpace(
             f"label_space: {space.name!r} is derived from {space.source.name!r}, which bundle "
-            f"{bundle.name} was not trained on; it answers in {', '.join(bundle.label_spaces)}"
+            f"{bundle.name} was not trained on; the bundle supports "
+            f"{', '.join(bundle.label_spaces)}"
         )
     return space
 

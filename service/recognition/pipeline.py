@@ -259,12 +259,12 @@ class Recognizer:
         corrections = [
             near
             for near in retrieved.corrections
-            if near.found.correction.demonstration.label in label_space.names
+            if near.corrected.correction.demonstration.label in label_space.names
         ]
         neighbours = [_neighbour(near, label_space) for near in corrections]
         shares = weights(neighbours, len(text.split()), self._trust)
         return [
-            _Vote(near.found.match, neighbour, weight)
+            _Vote(near.corrected.match, neighbour, weight)
             for near, neighbour, weight in zip(corrections, neighbours, shares, strict=True)
             if weight > 0
         ]
@@ -312,7 +312,7 @@ class Recognizer:
         try:
             return prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:
-            raise EngineUnavailable("the label engine answered no probabilities") from error
+            raise EngineUnavailable("the label engine returned no probabilities") from error
 
     def _prompt(
         self,
@@ -362,7 +362,7 @@ def supported_label_space(
     else:
         problem = f"there is no {name!r}"
     known = ", ".join([*bundle.label_spaces, *others])
-    raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
+    raise UnsupportedLabelSpace(f"label_space: {problem}; the bundle supports {known}")
 
 
 def check_forecasts(bundle: Bundle) -> None:
@@ -373,7 +373,7 @@ def check_forecasts(bundle: Bundle) -> None:
     """
     if "prediction" not in bundle.tasks:
         raise ForecastNotSupported(
-            f"bundle {bundle.name} was not trained to forecast; its tasks: "
+            f"bundle {bundle.name} was not trained to forecast; its tasks are "
             f"{', '.join(bundle.tasks)}"
         )
 
@@ -387,7 +387,7 @@ def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
     label_space = label_spaces.get(name.casefold())
     if label_space is None:
         known = ", ".join(label_spaces)
-        raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+        raise UnsupportedLabelSpace(f"unknown label space; known are {known}")
     return label_space
 
 
@@ -458,10 +458,10 @@ class _Vote:
 
 
 def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
-    correction = near.found.correction
+    correction = near.corrected.correction
     return Neighbour(
         label_space.names.index(correction.demonstration.label),
-        near.found.similarity,
+        near.corrected.similarity,
         near.context_similarity,
         correction.said_at,
     )

@@ -61,7 +61,7 @@ class NearCorrection:
         context_similarity: see `service.conversation.neighbours.Neighbour`.
     """
 
-    found: CorrectionMatch
+    corrected: CorrectionMatch
     context_similarity: float
 
 
@@ -295,7 +295,7 @@ class GuardedRetrieval:
         if self._failures < self._options.threshold:
             return
         if self._state is Breaker.CLOSED:
-            log_cause(log, "demonstrations are unavailable: answers go on without them", error)
+            log_cause(log, "demonstrations are unavailable: answers continue without them", error)
         self._try_at = _now() + self._options.reset_s
         self._change(Breaker.OPEN)
 

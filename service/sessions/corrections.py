@@ -110,7 +110,7 @@ class Corrections:
             _check_room(dialogue_id, version, most_changes)
             if stored is None and not may_begin:
                 raise TooManyDemonstrations(
-                    "you have as many demonstrations, corrections among them, as you may"
+                    "you have reached the limit of demonstrations, corrections included"
                 )
             now = datetime.now(UTC)
             correction = Correction(label_space, label, now)
@@ -225,7 +225,8 @@ async def _lock(connection: AsyncConnection, place: _Place, expected: Expected |
         expected.check(version)
     if not 0 <= place.index < row.length:
         raise UtteranceNotFound(
-            f"dialogue {place.dialogue_id!r} has {row.length} utterances, no {place.index}"
+            f"dialogue {place.dialogue_id!r} has {row.length} utterances, but none with index "
+            f"{place.index}"
         )
     return version
 

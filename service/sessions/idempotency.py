@@ -166,7 +166,7 @@ class Answers:
         if row.status == ERASED:
             raise DialogueErased("the dialogue that this request was about has been erased")
         if row.request != key.request:
-            raise IdempotencyKeyReused(f"key {key.value!r} was sent with another request")
+            raise IdempotencyKeyReused(f"key {key.value!r} was used with another request")
         return Answer(row.status, row.body, row.location)
 
     @asynccontextmanager
@@ -186,7 +186,9 @@ class Answers:
             count, counted_at = kept + self._under_way[tenant], now
         if count >= most:
             self._counts[tenant] = (count, counted_at)
-            raise TooManyAnswers(f"{most} answers of yours are kept for their keys (limit {most})")
+            raise TooManyAnswers(
+                f"too many responses are stored for your idempotency keys (limit {most})"
+            )
         self._counts[tenant] = (count + 1, counted_at)
         with counted(self._under_way, tenant):
             yield

@@ -49,7 +49,7 @@ class Expected:
             DialogueChanged: the version is not as expected, or there is no dialogue.
         """
         if version is None or not self.allows(version):
-            raise DialogueChanged("the dialogue is not as it was: read it again")
+            raise DialogueChanged("the dialogue has changed: read it again")
 
 
 Name = tuple[str, str]

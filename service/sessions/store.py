@@ -174,13 +174,13 @@ class SessionStore:
         # Whatever goes wrong from here on, no end is cached that may be stale.
         end = self._tails.take(name, tail.generation, tail.length)
         if expected is not None and expected.generation != tail.generation:
-            raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
+            raise Conflict(f"dialogue {tail.dialogue_id!r} was erased and created anew")
         with self._database.answering():
             number = await self._writer.append(row, answer)
         if number is None:
             if end is not None and erasures == self._tails.erasures:
                 self._tails.distrust()
-            raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
+            raise Conflict(f"dialogue {tail.dialogue_id!r} no longer ends before {tail.length}")
         if end is not None:
             line = Line(tail.speaker_index, row["text"])
             self._tails.keep(name, end.grown(tail.speaker, line), erasures)

@@ -161,8 +161,8 @@ class Service:
             json={"speaker": speaker, "text": text, **more},
         )
 
-    async def forecast(self, dialogue_id: str, **asked: str) -> httpx.Response:
-        return await self.client.get(f"/dialogues/{dialogue_id}/forecast", params=asked)
+    async def forecast(self, dialogue_id: str, **query: str) -> httpx.Response:
+        return await self.client.get(f"/dialogues/{dialogue_id}/forecast", params=query)
 
     async def timeline(self, dialogue_id: str) -> Any:
         answer = await self.client.get(f"/dialogues/{dialogue_id}")
@@ -359,21 +359,21 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
     def read(answer: httpx.Response) -> tuple[int, str]:
         assert answer.headers["content-type"] == "application/problem+json", answer.text
         body = answer.json()
-        found = Problem.model_validate(body, strict=True)
-        assert found.model_dump(exclude_unset=True, exclude={"errors"}) == {
+        document = Problem.model_validate(body, strict=True)
+        assert document.model_dump(exclude_unset=True, exclude={"errors"}) == {
             key: value for key, value in body.items() if key != "errors"
         }
-        assert found.status == answer.status_code
-        assert found.request_id == answer.headers["x-request-id"]
-        assert found.title
-        assert found.detail
-        assert found.type.startswith("/problems/")
-        name = found.type.removeprefix("/problems/")
+        assert document.status == answer.status_code
+        assert document.request_id == answer.headers["x-request-id"]
+        assert document.title
+        assert document.detail
+        assert document.type.startswith("/problems/")
+        name = document.type.removeprefix("/problems/")
         when = answer.headers.get("retry-after")
         if name == "quota-exceeded":
             assert int(when or 0) >= 1
         else:
-            assert when == ("1" if found.status in (503, 504) else None)
-        return found.status, name
+            assert when == ("1" if document.status in (503, 504) else None)
+        return document.status, name
 
     return read

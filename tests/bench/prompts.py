@@ -97,8 +97,8 @@ class _EncodedBefore:
         priority: Priority,
     ) -> Retrieved:
         vector = self.vectors[texts[-1]]
-        found = await self.store.nearest(vector, label_space, wanted.examples, tenant)
-        return Retrieved(tuple(found))
+        matches = await self.store.nearest(vector, label_space, wanted.examples, tenant)
+        return Retrieved(tuple(matches))
 
 
 @asynccontextmanager

@@ -27,16 +27,16 @@ def curves(draw: st.DrawFn, labels: int = 3) -> Isotonic:
 def shares(labels: int = 3) -> st.SearchStrategy[list[float]]:
     """Logarithms, one of which at least is finite."""
     some = st.floats(-40, 0) | st.just(-math.inf)
-    return st.lists(some, min_size=labels, max_size=labels).filter(lambda found: max(found) > -40)
+    return st.lists(some, min_size=labels, max_size=labels).filter(lambda row: max(row) > -40)
 
 
 @given(curves(), shares())
 def test_curves_make_distributions(calibration: Isotonic, scores: list[float]) -> None:
     """Whatever the model says, a label of which it thinks nothing included."""
-    found = calibration(np.array(scores))
+    calibrated = calibration(np.array(scores))
 
-    assert found.sum() == pytest.approx(1.0)
-    assert (found > 0).all()
+    assert calibrated.sum() == pytest.approx(1.0)
+    assert (calibrated > 0).all()
 
 
 @given(st.lists(shares(), min_size=1, max_size=5), curves())
@@ -48,17 +48,17 @@ def test_many_utterances_are_calibrated_as_one_is(
     for calibrated in (calibration, Temperature(1.7), biased):
         together = calibrated(np.array(rows))
 
-        for row, found in zip(rows, together, strict=True):
-            assert calibrated(np.array(row)) == pytest.approx(found, rel=1e-12, abs=0)
+        for row, alone in zip(rows, together, strict=True):
+            assert calibrated(np.array(row)) == pytest.approx(alone, rel=1e-12, abs=0)
 
 
 def test_shares_between_two_knots_are_on_the_straight_line() -> None:
     """And flat beyond the ends: 0.1, 0.5 and 0.4 become 0.2, 0.4 and 0.4."""
     curve: tuple[Knot, ...] = ((0.2, 0.2), (0.4, 0.4), (0.45, 0.4))
 
-    found = Isotonic((curve, curve, curve))(np.log([0.1, 0.5, 0.4]))
+    probabilities = Isotonic((curve, curve, curve))(np.log([0.1, 0.5, 0.4]))
 
-    assert found == pytest.approx([0.2, 0.4, 0.4])
+    assert probabilities == pytest.approx([0.2, 0.4, 0.4])
 
 
 def test_truths_are_made_to_sum_to_1() -> None:
@@ -69,9 +69,9 @@ def test_truths_are_made_to_sum_to_1() -> None:
 
 
 def test_straight_curves_change_nothing() -> None:
-    said = [0.7, 0.2, 0.1]
+    probabilities = [0.7, 0.2, 0.1]
 
-    assert Isotonic((STRAIGHT,) * 3)(np.log(said)) == pytest.approx(said)
+    assert Isotonic((STRAIGHT,) * 3)(np.log(probabilities)) == pytest.approx(probabilities)
 
 
 @pytest.mark.parametrize(

@@ -211,13 +211,13 @@ async def test_a_mistake_in_a_call_is_not_taken_for_a_failure_of_the_library(
     tmp_path: Path, unit_vectors: Vectorise
 ) -> None:
     """It surfaces as the mistake it is."""
-    asked: Any = await open_edge(tmp_path, ENCODER)
+    store: Any = await open_edge(tmp_path, ENCODER)
 
     with pytest.raises(TypeError):
-        await asked.count(object)
+        await store.count(object)
     with pytest.raises(TypeError):
-        await asked.nearest(unit_vectors(1, 1)[0], "meld", 4, object)
-    await asked.close()
+        await store.nearest(unit_vectors(1, 1)[0], "meld", 4, object)
+    await store.close()
 
 
 async def test_a_failure_is_logged_once_with_its_kind(

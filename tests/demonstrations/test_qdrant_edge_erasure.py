@@ -45,13 +45,13 @@ def secret(demonstration_id: str = "secret") -> Demonstration:
 def holding(folder: Path, *texts: str) -> list[str]:
     """The files that hold one of some texts, SECRET where none is given."""
     wanted = re.compile(b"|".join(re.escape(text.encode()) for text in texts or (SECRET,)))
-    found = []
+    files = []
     for root, _, names in os.walk(folder):
         for path in (Path(root, name) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 if wanted.search(path.read_bytes()):
-                    found.append(str(path.relative_to(folder)))
-    return found
+                    files.append(str(path.relative_to(folder)))
+    return files
 
 
 def shards(folder: Path) -> list[str]:
@@ -89,17 +89,17 @@ class Rewritings:
 
 @pytest.fixture
 def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
-    found = Rewritings()
+    counter = Rewritings()
 
     def counted(*arguments: Any) -> Iterator[None]:
-        found.count += 1
+        counter.count += 1
         yield from rewrite(*arguments)
-        found.reached.set()
-        while not found.opened.is_set():
+        counter.reached.set()
+        while not counter.opened.is_set():
             yield
 
     monkeypatch.setattr("service.demonstrations.qdrant_edge.rewrite", counted)
-    return found
+    return counter
 
 
 @pytest.mark.parametrize("tenant", [None, "one"])
@@ -398,16 +398,16 @@ async def test_a_kill_at_any_moment_loses_nothing_and_leaves_no_deleted_text(
         sys.executable, "-c", CHANGER, str(tmp_path), stdin=DEVNULL, stdout=PIPE
     )
     assert process.stdout is not None
-    said = [await process.stdout.readline()]
+    output = [await process.stdout.readline()]
     await asyncio.sleep(random.Random(seed).uniform(0.2, 1.0))
     process.kill()
     rest = (await process.stdout.read()).splitlines(keepends=True)
-    said += [line for line in rest if line.endswith(b"\n")]
+    output += [line for line in rest if line.endswith(b"\n")]
     await process.wait()
 
     store = await open_edge(tmp_path, ENCODER)
 
-    done = [line.decode().split() for line in said]
+    done = [line.decode().split() for line in output]
     added, deleted = ([n for what, n in done if what == wanted] for wanted in ("added", "deleted"))
     kept = await store.texts([f"kept-{n}" for n in added])
     assert kept == {f"kept-{n}": f"kept of {n}." for n in added}

@@ -155,10 +155,10 @@ async def test_large_label_space_is_searched_nearly_as_well_as_exhaustively(
     assert in_graphs(store) == 2_200
     queries = related_vectors(200, 2)
 
-    found = [await store.nearest(query, "meld", k=4) for query in queries]
+    results = [await store.nearest(query, "meld", k=4) for query in queries]
 
     nearest = np.sort(queries @ vectors.T)[:, -4:]
-    similarities = np.array([[m.similarity for m in matches] for matches in found])
+    similarities = np.array([[m.similarity for m in matches] for matches in results])
     hits = similarities >= nearest[:, :1] - 1e-5
     assert hits.mean() >= 0.99
     # Compared by full vectors in the end, so the cosines are exact and the best is first.
@@ -175,10 +175,10 @@ async def test_small_label_space_beside_a_large_one_is_searched_exactly(
     vectors = related_vectors(2_200, 1)[2_000:]
 
     for query in related_vectors(5, 3):
-        found = await store.nearest(query, "iemocap", k=200)
+        matches = await store.nearest(query, "iemocap", k=200)
 
         order = np.argsort(-(vectors @ query))
-        assert [m.demonstration.id for m in found] == [f"iemocap-{i}" for i in order]
+        assert [m.demonstration.id for m in matches] == [f"iemocap-{i}" for i in order]
 
 
 async def test_large_label_space_is_searched_through_its_graph_and_a_small_one_without(
@@ -225,10 +225,10 @@ async def test_graph_of_a_label_space_gives_none_of_another(
 
     for number in (3, 77, 311):
         for space in ("meld", "unified"):
-            found = await store.nearest(vectors[number], space, k=4)
+            matches = await store.nearest(vectors[number], space, k=4)
 
-            assert found[0].demonstration.id == f"{space}-{number}"
-            assert {m.demonstration.label_space for m in found} == {space}
+            assert matches[0].demonstration.id == f"{space}-{number}"
+            assert {m.demonstration.label_space for m in matches} == {space}
 
 
 async def test_row_added_beside_graphs_is_found_at_once(
@@ -247,8 +247,8 @@ async def test_row_added_beside_graphs_is_found_at_once(
     (first,) = await store.nearest(moved, "meld", k=1)
     assert first.demonstration.text == "moved"
     for gone in (5, 6):
-        found = await store.nearest(vectors[gone], "meld", k=4)
-        assert f"meld {gone}" not in {m.demonstration.text for m in found}
+        matches = await store.nearest(vectors[gone], "meld", k=4)
+        assert f"meld {gone}" not in {m.demonstration.text for m in matches}
 
 
 async def test_reopened_index_has_the_graphs_it_had(

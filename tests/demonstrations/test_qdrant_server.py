@@ -68,8 +68,8 @@ class Script:
                 self.traces.append(None if parent is None else parent[1])
                 length = re.search(r"content-length: (\d+)", head.lower())
                 if length is not None:
-                    asked = await reader.readexactly(int(length[1]))
-                    self.requests.append((f"{method} {path}", json.loads(asked)))
+                    payload = await reader.readexactly(int(length[1]))
+                    self.requests.append((f"{method} {path}", json.loads(payload)))
                 if self.hangs:
                     await asyncio.Event().wait()
                 body = self.body if self.body is not None else self._answer(method, path)
@@ -194,8 +194,8 @@ async def test_graphs_are_asked_for_label_spaces_that_are_large_enough(script: S
 
     await (await open_server(script.url, None, "c", ENCODER, limits=limits)).close()
 
-    asked = dict(script.requests)
-    assert asked["PATCH /collections/c"]["hnsw_config"] == {
+    requests = dict(script.requests)
+    assert requests["PATCH /collections/c"]["hnsw_config"] == {
         "m": 0,
         "payload_m": 32,
         "ef_construct": 200,

@@ -161,8 +161,8 @@ def of_kind(manifests: tuple[Manifest, ...], kind: str) -> list[Manifest]:
 
 def the(manifests: tuple[Manifest, ...], kind: str) -> Manifest:
     """The only one of its kind."""
-    (found,) = of_kind(manifests, kind)
-    return found
+    (manifest,) = of_kind(manifests, kind)
+    return manifest
 
 
 def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:
@@ -179,10 +179,10 @@ def containers(pod: Manifest) -> list[Manifest]:
 
 def variables(container: Manifest) -> dict[str, str]:
     """Environment of a container; what a secret holds is shown as the secret's name."""
-    found = {}
+    environment = {}
     for variable in container.get("env", []):
         source = variable.get("valueFrom", {})
         secret = source.get("secretKeyRef")
         shown = variable.get("value") if secret is None else secret["name"]
-        found[variable["name"]] = "1" if shown is None else shown  # a number of cores
-    return found
+        environment[variable["name"]] = "1" if shown is None else shown  # a number of cores
+    return environment

@@ -146,6 +146,6 @@ async def test_why_it_opened_is_logged_once(caplog: pytest.LogCaptureFixture) ->
 
     (warning,) = caplog.records
     assert warning.message == (
-        "demonstrations are unavailable: answers go on without them: "
+        "demonstrations are unavailable: answers continue without them: "
         "DemonstrationsUnavailable: away, from ConnectionRefusedError: nobody listens"
     )

@@ -223,11 +223,15 @@ async def test_two_stores_that_write_at_once_leave_no_gap_and_no_double(
     )
 
     for call in range(10):
-        said = (await store.timeline("default", f"call-{call}")).utterances
-        assert [u.index for u in said] == list(range(16))
-        assert {u.text for u in said} == {f"{n} {k}" for n in ("here", "there") for k in range(8)}
-        by_appearance = list(dict.fromkeys(u.speaker for u in said))
-        assert [u.speaker_index for u in said] == [by_appearance.index(u.speaker) for u in said]
+        utterances = (await store.timeline("default", f"call-{call}")).utterances
+        assert [u.index for u in utterances] == list(range(16))
+        assert {u.text for u in utterances} == {
+            f"{n} {k}" for n in ("here", "there") for k in range(8)
+        }
+        by_appearance = list(dict.fromkeys(u.speaker for u in utterances))
+        assert [u.speaker_index for u in utterances] == [
+            by_appearance.index(u.speaker) for u in utterances
+        ]
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -332,7 +336,7 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
     await say(store, "One.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE utterances RENAME TO away")
-    with pytest.raises(Exception, match="cannot carry this out"):
+    with pytest.raises(Exception, match="cannot carry out the statement"):
         await say(store, "Two.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE away RENAME TO utterances")
@@ -346,8 +350,8 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
 
 def an_end(text: str = "Hello.", lines: int = 1, **speakers: int) -> DialogueEnd:
     speakers = speakers or {"Ann": 0}
-    said = tuple(Line(0, text) for _ in range(lines))
-    return DialogueEnd(7, lines, said, 20, speakers, len(speakers))
+    tail = tuple(Line(0, text) for _ in range(lines))
+    return DialogueEnd(7, lines, tail, 20, speakers, len(speakers))
 
 
 @pytest.mark.parametrize(("text", "lines"), [("Hm.", 20), ("x" * 2_000, 20), ("", 0)])

@@ -81,18 +81,20 @@ def fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> nn.
 def answered(model: nn.Module, dialogues: Sequence[Turns], labels: int) -> Floats:
     """How likely each label is, of each turn that has one; shape (labelled turns, labels)."""
     asked = _in_pieces(dialogues)
-    found: list[Floats] = [np.empty((0, labels))] * len(asked)
+    probabilities: list[Floats] = [np.empty((0, labels))] * len(asked)
     model.eval()
     with on_one_thread(), torch.no_grad():
         for places in places_by_length(asked, _AT_ONCE, Random(0)):
             rows = model(batch_of([asked[place] for place in places])).double().softmax(-1).numpy()
             for place, row in zip(places, rows, strict=True):
                 gold = asked[place].gold
-                found[place] = row[: len(gold)][gold != UNLABELLED]
-    return np.concatenate([np.empty((0, labels)), *found])
+                probabilities[place] = row[: len(gold)][gold != UNLABELLED]
+    return np.concatenate([np.empty((0, labels)), *probabilities])
 
 
-def cross_fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> Floats:
+def out_of_fold_probabilities(
+    name: str, dialogues: Sequence[Turns], labels: int, seed: int
+) -> Floats:
     """The same of the dialogues themselves, each by a model that was fitted on others.
 
     Where no other has a label, nothing is known, and all are equally likely.

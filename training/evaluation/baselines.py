@@ -35,10 +35,10 @@ def runs(only: Sequence[str] = NAMES, seeds: Sequence[int] = SEEDS) -> list[str]
         ValueError: there is no such baseline, or one is named twice, or a seed.
     """
     if unknown := [name for name in only if name not in NAMES]:
-        raise ValueError(f"{unknown[0]!r} is no baseline: {', '.join(NAMES)}")
+        raise ValueError(f"unknown baseline {unknown[0]!r}; known are {', '.join(NAMES)}")
     names = [run for name in only for run in _runs(name, seeds)]
     if twice := [run for place, run in enumerate(names) if run in names[:place]]:
-        raise ValueError(f"{twice[0]} is asked for twice")
+        raise ValueError(f"{twice[0]} is given twice")
     return names
 
 
@@ -84,11 +84,11 @@ def out_of_fold(
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[tuple[str, Predictions]]:
     """Predictions of the training split by baselines with seeds, each fitted on other dialogues."""
-    from training.discriminative.fitting import cross_fitted
+    from training.discriminative.fitting import out_of_fold_probabilities
 
     for name in only:
         for seed, run in zip(seeds, _runs(name, seeds), strict=True):
-            rows = cross_fitted(name, train.turns, len(label_space.names), seed)
+            rows = out_of_fold_probabilities(name, train.turns, len(label_space.names), seed)
             yield run, _predictions(train, label_space, rows)
 
 

@@ -81,7 +81,7 @@ def train(
             scored, has no labels to score by, or is another one than `out` was begun with, or from
             something else, or would be computed in another type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
-            is there with other contents.
+            exists with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
         OSError: the base or the output folder cannot be used.
     """
@@ -90,7 +90,7 @@ def train(
     if demonstrations is not None and run.stages and is_first_process():
         _write_pool(run, demonstrations)
     if record.complete:
-        log.info("%s: is trained already", out)
+        log.info("%s: is already trained", out)
         return
     log.info("computes in %s", in_words(run.compute, device().type))
     _begin(run, record, out)
@@ -374,7 +374,7 @@ def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, floa
             agrees[example.label_space.name].append(nearest.label == example.label)
     shares = {space: round(sum(same) / len(same), 4) for space, same in agrees.items()}
     if shares:
-        log.info("%s: share of nearest demonstrations with the label itself: %s", what, shares)
+        log.info("%s: share of nearest demonstrations with the same label: %s", what, shares)
     return shares
 
 

@@ -125,7 +125,7 @@ def _test_corpora(recipe: Recipe, sources: Sources) -> list[Corpus]:
         if (sources.data / file.path).exists():
             present.append(file)
         else:
-            log.info("%s: is not there, so its dialogues are not left out", file.path)
+            log.info("%s: does not exist, so its dialogues are not excluded", file.path)
     return sources.corpora(present)
 
 

@@ -52,11 +52,13 @@ def read_json(content: bytes, limits: Limits) -> Any:
             error says where.
     """
     if (encoding := json.detect_encoding(content)).startswith(("utf-16", "utf-32")):
-        raise orjson.JSONDecodeError(f"is {encoding[:6].upper()}, JSON is sent in UTF-8", "", 0)
+        raise orjson.JSONDecodeError(
+            f"is encoded in {encoding[:6].upper()}; send JSON in UTF-8", "", 0
+        )
     content = content.removeprefix(BOM_UTF8)
     most = _VALUES_OF_EACH * (limits.batch_utterances + limits.batch_dialogues) + _VALUES_BESIDE
     if _has_more_values(content, most):
-        raise invalid(detail=f"holds more than {most} values, the most that are read")
+        raise invalid(detail=f"contains more than {most} values, which is the limit")
     value = orjson.loads(content)
     _check_shape(value, ())
     return value

@@ -162,7 +162,10 @@ class AddressedRequests:
         host = host_of(values[0]) if len(values) == 1 else None
         if host is None:
             if values or not self.hosts.anything:
-                yield BAD_REQUEST, "send one header Host, a name or an address, and its port"
+                yield (
+                    BAD_REQUEST,
+                    "send exactly one Host header, with a name or an address and its port",
+                )
             return
         hosts = [host]
         for value in forwarded_hosts(scope):
@@ -177,7 +180,7 @@ class AddressedRequests:
                 yield MISDIRECTED_REQUEST, detail
         if self.anonymous and self._is_foreign(scope["method"], headers, hosts):
             detail = (
-                "only pages of this service's hosts may ask; add the page's host to "
+                "only pages of this service's hosts may send requests; add the page's host to "
                 "ERC_ALLOWED_HOSTS, or its origin to ERC_CORS_ORIGINS"
             )
             yield CROSS_SITE_REQUEST, detail

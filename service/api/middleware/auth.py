@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description="A key, as `instructerc keys new` makes it. A service without keys lets anybody "
-    "call anything.",
+    description="A key that `instructerc keys new` made. A service without keys allows all calls "
+    "to anybody.",
 )
 
 _TOKEN = re.compile(r"bearer +(\S+)", re.IGNORECASE)

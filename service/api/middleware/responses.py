@@ -87,7 +87,7 @@ class AnsweredFailures:
             if sending.status is not None:  # only closing the connection remains
                 raise
             log.exception("request %s failed", request_id)
-            detail = "the log has the cause, under the request's id"
+            detail = "the log has the cause under the request's id"
             response = problem_response(request_id, INTERNAL_ERROR, detail)
             await response(scope, receive, sending)
 

@@ -44,13 +44,13 @@ def _excess(scope: Scope) -> tuple[Kind, str] | None:
     """The problem and its detail; None where no limit is exceeded."""
     query, headers = scope["query_string"], scope["headers"]
     if query.count(b"&") >= MOST_PARAMETERS:
-        return BAD_REQUEST, f"at most {MOST_PARAMETERS} parameters of a query are allowed"
+        return BAD_REQUEST, f"at most {MOST_PARAMETERS} query parameters are allowed"
     if len(query) > LONGEST_QUERY:
-        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes of a query are allowed"
+        return BAD_REQUEST, f"at most {LONGEST_QUERY} bytes are allowed in a query"
     if len(headers) > MOST_HEADERS:
         return HEAD_TOO_LARGE, f"at most {MOST_HEADERS} headers are allowed"
     if max(map(len, chain.from_iterable(headers)), default=0) > LONGEST_HEADER:
-        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes of a header are allowed"
+        return HEAD_TOO_LARGE, f"at most {LONGEST_HEADER} bytes are allowed in a header"
     return None
 
 
@@ -172,7 +172,7 @@ class _Unpacking:
                 self._packed, self._at = message.get("body", b""), 0
                 self._awaits_more = message.get("more_body", False)
             elif self._unpacker is not None:
-                raise self._broken("is cut off")
+                raise self._broken("is truncated")
             else:
                 self._over = True
                 return {"type": "http.request", "body": b"", "more_body": False}
@@ -204,13 +204,13 @@ class _Unpacking:
             if not step:
                 return b""
             if self._members and self._coding == "deflate":
-                raise self._broken("goes on after what is packed")
+                raise self._broken("has data after the end of the compressed data")
             self._unpacker = zlib.decompressobj(_WINDOW_BITS[self._coding])
         try:
             piece = self._unpacker.decompress(step, most)
         except zlib.error as error:
             after = f" after {self._members} members" if self._members else ""
-            raise self._broken(f"cannot be unpacked{after} ({error})") from None
+            raise self._broken(f"cannot be decompressed{after} ({error})") from None
         remainder = self._unpacker.unconsumed_tail
         if self._unpacker.eof:
             remainder = self._unpacker.unused_data

@@ -70,7 +70,7 @@ _LINE_OUT = (
 Prefer = Annotated[
     list[str] | None,
     Header(
-        description="`respond-async`: respond with 202 and a job that is done later.",
+        description="`respond-async`: respond with 202 and score the batch later, as a job.",
         examples=[["respond-async"]],
     ),
 ]

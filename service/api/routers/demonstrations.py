@@ -232,7 +232,8 @@ def _demonstration(posted: DemonstrationIn, number: int, services: Services) -> 
         derived = services.answerer.derived.get(posted.label_space.casefold())
         if derived is not None:
             raise UnsupportedLabelSpace(
-                f"{derived.name!r} is derived: name {derived.source.name!r}, which prompts show"
+                f"{derived.name!r} is derived: name {derived.source.name!r}, whose demonstrations "
+                "prompts contain"
             )
         space = known_label_space(services.label_spaces, posted.label_space)
         label = space.label(posted.label).name

@@ -27,7 +27,7 @@ from service.sessions.idempotency import Once
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobId = Annotated[
-    Identifier, Path(description="As the response of `POST /batch` says.", examples=["5f3a"])
+    Identifier, Path(description="The `id` in the response of `POST /batch`.", examples=["5f3a"])
 ]
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE

@@ -45,7 +45,7 @@ class PromptTooLong(ValueError):
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(
-            f"without any utterance a prompt has {tokens} tokens, and {limit} may be read"
+            f"a prompt without any utterance has {tokens} tokens, but the limit is {limit}"
         )
         self.tokens = tokens
         self.limit = limit

@@ -149,15 +149,19 @@ PACKED = gzip.compress(plain(TURN), mtime=0)
 @pytest.mark.parametrize(
     ("coding", "content", "how"),
     [
-        ("gzip", plain(TURN), "cannot be unpacked"),
-        ("gzip", zlib.compress(plain(TURN)), "cannot be unpacked"),
-        ("deflate", PACKED, "cannot be unpacked"),
-        ("gzip", PACKED[:1], "is cut off"),
-        ("gzip", PACKED[:-1], "is cut off"),
-        ("gzip", PACKED + PACKED[:12], "is cut off"),
-        ("gzip", PACKED[:-8] + b"\0" * 8, "cannot be unpacked"),
-        ("gzip", PACKED + b"garbage", "cannot be unpacked after 1 members"),
-        ("deflate", zlib.compress(plain(TURN)) + b"garbage", "goes on after what is packed"),
+        ("gzip", plain(TURN), "cannot be decompressed"),
+        ("gzip", zlib.compress(plain(TURN)), "cannot be decompressed"),
+        ("deflate", PACKED, "cannot be decompressed"),
+        ("gzip", PACKED[:1], "is truncated"),
+        ("gzip", PACKED[:-1], "is truncated"),
+        ("gzip", PACKED + PACKED[:12], "is truncated"),
+        ("gzip", PACKED[:-8] + b"\0" * 8, "cannot be decompressed"),
+        ("gzip", PACKED + b"garbage", "cannot be decompressed after 1 members"),
+        (
+            "deflate",
+            zlib.compress(plain(TURN)) + b"garbage",
+            "has data after the end of the compressed data",
+        ),
     ],
 )
 async def test_a_body_that_is_not_packed_as_declared_is_refused(
@@ -187,7 +191,7 @@ async def test_lines_before_the_place_where_a_packed_body_breaks_are_answered(
     assert first["id"] == "a"
     assert last["error"]["type"] == "/problems/bad-request"
     assert "after line 1: " in last["error"]["detail"]
-    assert "is cut off" in last["error"]["detail"]
+    assert "is truncated" in last["error"]["detail"]
 
 
 @standing

@@ -35,14 +35,16 @@ GROWING = {"/livez", "/metrics"}
 def paths(service: "Service", job_id: str) -> list[str]:
     """One path for each route that takes GET."""
     routes = [route for route in service.app.routes if isinstance(route, Route)]
-    found = {route.path for route in routes if "GET" in (route.methods or ())}
+    readable = {route.path for route in routes if "GET" in (route.methods or ())}
     given = PARAMETERS | {"job_id": job_id}
     special = {
         "/problems/{name}": "/problems/overloaded",
         "/label-spaces/{name}": "/label-spaces/sentiment",
     }
-    asked = {"/dialogues/{dialogue_id}/forecast": "?speaker=Ann&label_space=meld"}
-    return sorted(special.get(path, path.format(**given)) + asked.get(path, "") for path in found)
+    queries = {"/dialogues/{dialogue_id}/forecast": "?speaker=Ann&label_space=meld"}
+    return sorted(
+        special.get(path, path.format(**given)) + queries.get(path, "") for path in readable
+    )
 
 
 def head_of(answer: httpx.Response) -> dict[str, str]:
@@ -70,10 +72,10 @@ async def test_head_has_the_head_of_get_on_every_route(full: "Service") -> None:
     """Status and headers, the body's length among them, and no body."""
     job_id = await begin_job(full)
     await full.work()
-    found = paths(full, job_id)
-    assert len(found) >= 15
+    urls = paths(full, job_id)
+    assert len(urls) >= 15
 
-    for path in found:
+    for path in urls:
         head = await full.client.head(path)
         assert head.content == b"", path
         if path.endswith("/events"):
@@ -186,10 +188,10 @@ async def test_head_takes_the_key_that_get_takes(
     file.write_text(json.dumps({"keys": [entry]}))
     access = Access(Keyring(file), hosts=Hosts(anything=True))
 
-    async with start_service(tmp_path, Limits(), access=access) as it:
+    async with start_service(tmp_path, Limits(), access=access) as service:
         named = {"Authorization": f"Bearer {key}"}
         answers = [
-            (await it.client.head(path, headers=headers)).status_code
+            (await service.client.head(path, headers=headers)).status_code
             for path in ("/label-spaces", "/metrics")
             for headers in ({}, named)
         ]

@@ -16,8 +16,8 @@ SAID = {"speaker": "Ann", "text": "We won!"}
 
 
 async def tag(service: "Service") -> str:
-    found: str = (await service.client.get(PATH)).headers["etag"]
-    return found
+    etag: str = (await service.client.get(PATH)).headers["etag"]
+    return etag
 
 
 async def test_every_write_makes_another_tag_and_a_read_makes_none(service: "Service") -> None:
@@ -40,8 +40,8 @@ async def test_a_reader_who_has_the_timeline_is_sent_nothing(service: "Service")
     await service.say("call-42", "Ann", "We won!")
     known = await tag(service)
 
-    for asked in (known, f"W/{known}", f'"other", {known}', f'"a,b" , {known}', " *"):
-        answer = await service.client.get(PATH, headers={"If-None-Match": asked})
+    for condition in (known, f"W/{known}", f'"other", {known}', f'"a,b" , {known}', " *"):
+        answer = await service.client.get(PATH, headers={"If-None-Match": condition})
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == known
     await service.say("call-42", "Ann", "Again!")
@@ -78,9 +78,9 @@ async def test_a_turn_for_a_dialogue_that_is_not_there_is_refused_if_one_was_see
     service: "Service", problem: Any
 ) -> None:
     """It would begin another one."""
-    for asked in ("*", '"5f.1"'):
+    for condition in ("*", '"5f.1"'):
         answer = await service.client.post(
-            f"{PATH}/utterances", json=SAID, headers={"If-Match": asked}
+            f"{PATH}/utterances", json=SAID, headers={"If-Match": condition}
         )
         assert problem(answer) == (412, "dialogue-changed")
     answer = await service.client.delete(PATH, headers={"If-Match": "*"})
@@ -121,18 +121,18 @@ async def test_pages_of_a_timeline_join_to_the_whole(service: "Service", limit: 
     whole = (await service.client.get("/dialogues/call%2042%3F")).json()
     assert whole["next"] is None
 
-    found, path = [], f"/dialogues/call%2042%3F?limit={limit}"
+    utterances, path = [], f"/dialogues/call%2042%3F?limit={limit}"
     while True:
         answer = await service.client.get(path)
         assert len(answer.json()["utterances"]) <= limit
-        found += answer.json()["utterances"]
+        utterances += answer.json()["utterances"]
         if answer.json()["next"] is None:
             assert "link" not in answer.headers
             break
         path = answer.json()["next"]
         assert answer.headers["link"] == f'<{path}>; rel="next"'
 
-    assert found == whole["utterances"]
+    assert utterances == whole["utterances"]
 
 
 async def test_a_page_behind_the_end_is_empty(service: "Service") -> None:

@@ -83,8 +83,8 @@ def mostly(
     """What is there, or anything: of what is drawn blindly next to nothing is there."""
 
     def drawn(dialogues: "Dialogues") -> st.SearchStrategy[T]:
-        found = known(dialogues)
-        return st.sampled_from(found) | anything if found else anything
+        model_of = known(dialogues)
+        return st.sampled_from(model_of) | anything if model_of else anything
 
     return st.runner().flatmap(drawn)
 
@@ -152,12 +152,12 @@ class Dialogues(RuleBasedStateMachine):
 
     def take(self, process: int, name: Name, line: Line, once: Once[StoredUtterance] | None) -> int:
         work = self.turns[process].take(*self.at(name), line.speaker, line.text, "meld", once=once)
-        found = self.do(work).appended
+        appended = self.do(work).appended
         call = self.calls.setdefault(name, Call([], 0))
-        assert found.utterance.index == len(call.lines)
+        assert appended.utterance.index == len(call.lines)
         call.lines.append(line)
         self.changed(name)
-        return found.utterance.index
+        return appended.utterance.index
 
     @initialize()
     def say_what_can_be_corrected(self) -> None:

@@ -26,19 +26,21 @@ def test_epoch_is_scored_by_the_measure_that_its_corpus_is_compared_by(
     talk = Dialogue(
         "d", tuple(Utterance("Ann", f"This is line {n}.", space.names[0]) for n in range(8))
     )
-    asked = main_task(talk, space, prompts, {})
-    said = [int(row.argmax()) for row in probabilities(model, model, asked, prompts, "float32")]
+    examples = main_task(talk, space, prompts, {})
+    predicted = [
+        int(row.argmax()) for row in probabilities(model, model, examples, prompts, "float32")
+    ]
     # Every third is right; what it takes for the first label is another one.
-    gold = [label if n % 3 == 0 else (label + 2) % 7 for n, label in enumerate(said)]
-    held = [replace(one, label=space.names[n]) for one, n in zip(asked, gold, strict=True)]
+    gold = [label if n % 3 == 0 else (label + 2) % 7 for n, label in enumerate(predicted)]
+    held = [replace(one, label=space.names[n]) for one, n in zip(examples, gold, strict=True)]
 
-    found = development_scores(model, model, {"held": held, "nothing": []}, prompts, "float32")
+    scores = development_scores(model, model, {"held": held, "nothing": []}, prompts, "float32")
 
-    micro = f1_score(gold, said, labels=range(1, 7), average="micro", zero_division=0)
-    weighted = f1_score(gold, said, average="weighted", zero_division=0)
+    micro = f1_score(gold, predicted, labels=range(1, 7), average="micro", zero_division=0)
+    weighted = f1_score(gold, predicted, average="weighted", zero_division=0)
     assert micro != pytest.approx(weighted, abs=0.01)
     expected = micro if name == "dailydialog" else weighted
-    assert found == {"held": pytest.approx(100 * expected, abs=0.01)}
+    assert scores == {"held": pytest.approx(100 * expected, abs=0.01)}
 
 
 _TOGETHER = """
@@ -49,18 +51,18 @@ from service.conversation.dialogue import Dialogue, HistoryWindow, Utterance
 from service.conversation.labels import load_label_spaces
 from service.conversation.prompts.default_v2 import V2
 from service.decoding.tokenizer import load_tokenizer
-from training.finetuning import asking
+from training.finetuning import label_probabilities
 from training.finetuning.processes import is_first_process
 from training.mixture.tasks import PromptSettings, main_task
 
-asking._ROWS = 2
+label_probabilities._ROWS = 2
 base, spaces, out = map(Path, sys.argv[1:])
 model, meld = AutoModelForCausalLM.from_pretrained(base).eval(), load_label_spaces(spaces)["meld"]
 lines = [Utterance("Ann", f"This is line {n}, of {'many ' * n}words.", "joy") for n in range(30)]
 settings = PromptSettings(V2(), HistoryWindow(2, 3), load_tokenizer(base), 150)
 calls = []
 model.register_forward_pre_hook(lambda *_: calls.append(1))
-rows = asking.probabilities(
+rows = label_probabilities.probabilities(
     model, model, main_task(Dialogue("d", tuple(lines)), meld, settings, {}), settings, "float32",
     trees=False,
 )

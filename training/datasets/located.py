@@ -47,7 +47,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundUtterance:
+class LocatedUtterance:
     """An utterance and where it stands.
 
     Attributes:
@@ -63,7 +63,7 @@ class FoundUtterance:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundDialogue:
+class LocatedDialogue:
     """A dialogue and where it begins.
 
     Attributes:
@@ -72,41 +72,43 @@ class FoundDialogue:
 
     id: str
     place: Place
-    utterances: tuple[FoundUtterance, ...]
+    utterances: tuple[LocatedUtterance, ...]
     scattered: bool = field(default=False, kw_only=True)
 
 
-Found = FoundDialogue | DatasetError
+DialogueOrFault = LocatedDialogue | DatasetError
 
 
 def in_own_order(
-    dialogue: str, place: Place, utterances: Iterable[FoundUtterance], *, apart: bool = False
-) -> FoundDialogue:
+    dialogue: str, place: Place, utterances: Iterable[LocatedUtterance], *, apart: bool = False
+) -> LocatedDialogue:
     """A dialogue by the numbers of its utterances, where all have one, or else as they stand.
 
     Args:
         apart: whether others stood between them.
     """
-    found = tuple(utterances)
-    numbers = [one.number for one in found if one.number is not None]
-    falls = len(numbers) == len(found) and any(after < one for one, after in pairwise(numbers))
+    ordered = tuple(utterances)
+    numbers = [one.number for one in ordered if one.number is not None]
+    falls = len(numbers) == len(ordered) and any(after < one for one, after in pairwise(numbers))
     if falls:
-        found = tuple(sorted(found, key=lambda one: one.number or 0))
-    return FoundDialogue(dialogue, place, found, scattered=apart or falls)
+        ordered = tuple(sorted(ordered, key=lambda one: one.number or 0))
+    return LocatedDialogue(dialogue, place, ordered, scattered=apart or falls)
 
 
-def by_dialogue(rows: Iterable[tuple[str, FoundUtterance] | DatasetError]) -> Iterator[Found]:
+def by_dialogue(
+    rows: Iterable[tuple[str, LocatedUtterance] | DatasetError],
+) -> Iterator[DialogueOrFault]:
     """The dialogues of rows that name theirs, in the order in which they begin.
 
     The rows of one need not stand together.
     """
-    held: dict[str, list[tuple[int, FoundUtterance]]] = {}
+    held: dict[str, list[tuple[int, LocatedUtterance]]] = {}
     for index, row in enumerate(rows):
         if isinstance(row, DatasetError):
             yield row
         else:
             held.setdefault(row[0], []).append((index, row[1]))
     for dialogue, utterances in held.items():
-        found = [utterance for _, utterance in utterances]
+        own = [utterance for _, utterance in utterances]
         apart = utterances[-1][0] - utterances[0][0] >= len(utterances)
-        yield in_own_order(dialogue, found[0].place, found, apart=apart)
+        yield in_own_order(dialogue, own[0].place, own, apart=apart)
