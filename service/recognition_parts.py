@@ -17,7 +17,7 @@ from service.decoding.bundle import Bundle, BundleError, load_bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.forking import beside, may_fork
 from service.decoding.in_process import EngineOptions, start_engine
-from service.decoding.precision import ComputeType, device_type, in_words
+from service.decoding.precision import EngineType, in_words
 from service.decoding.remembered import RememberedEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
@@ -50,7 +50,7 @@ class Parts:
     store: DemonstrationStore
     engine: WatchedEngine
     recognizer: Recognizer
-    dtype: ComputeType
+    dtype: EngineType
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-        bundle = load_bundle(settings.bundle, label_spaces)
+        bundle = load_bundle(settings.bundle, label_spaces, weights=settings.engine.weights is None)
         if bundle.encoder != IDENTITY:
             raise BundleError(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, but the service has "
@@ -105,7 +105,7 @@ async def open_parts(
 
         async def open_engine(
             encoder: Encoder | None,
-        ) -> tuple[WatchedEngine, ComputeType, Encoder]:
+        ) -> tuple[WatchedEngine, EngineType, Encoder]:
             """Start vLLM and, while its process starts, load what is not loaded yet."""
 
             def meanwhile() -> Encoder:
@@ -120,7 +120,7 @@ async def open_parts(
                 options=options,
                 once_begun=lambda: begun.append(beside(meanwhile)),
             )
-            report(f"vLLM computes in {in_words(started.dtype, device_type())}")
+            report(f"vLLM computes in {in_words(started.dtype, started.device)}")
             engine = WatchedEngine(started, _watch_options(settings))
             stack.push_async_callback(engine.close)
             return engine, started.dtype, await asyncio.wrap_future(begun[0])
@@ -175,8 +175,15 @@ def engine_options(
         kv_cache_gib=settings.engine.kv_cache_gib,
         threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
         max_sequences=settings.engine.max_sequences,
+        step_tokens=settings.engine.step_tokens,
         gpu_memory=settings.engine.gpu_memory,
+        tensor_parallel=settings.engine.tensor_parallel,
         dtype=settings.engine.dtype,
+        kv_dtype=settings.engine.kv_dtype,
+        attention=settings.engine.attention,
+        load_format=settings.engine.load_format,
+        weights=settings.engine.weights,
+        further=settings.engine.arguments or {},
         forked=forked,
         traces_endpoint=traces_endpoint,
     )

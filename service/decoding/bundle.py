@@ -258,8 +258,13 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         file.write(bundle.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+def load_bundle(
+    folder: Path, label_spaces: Mapping[str, LabelSpace], *, weights: bool = True
+) -> Bundle:
     """Read a bundle and check that this service can serve it, without reading its weights.
+
+    Args:
+        weights: whether they are in the folder, too.
 
     Raises:
         BundleError: there is no bundle, its template or a label space is unknown, the template
@@ -285,17 +290,28 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
                 f"service has {expected}"
             )
-    look_at_model(folder)
+    look_at_model(folder, weights=weights)
     return bundle
 
 
-def look_at_model(folder: Path) -> ModelFolder:
+def look_at_model(folder: Path, *, weights: bool = True) -> ModelFolder:
     """Check the files of a bundle's model.
 
+    Args:
+        weights: whether they are in the folder, too.
+
     Raises:
-        ModelFolderError: a file is missing or broken, or the model is not a causal language model.
+        ModelFolderError: a file is missing or broken, the model is not a causal language model, or
+            its output layer is quantised.
     """
-    model = look_at(folder)
+    model = look_at(folder, weights=weights)
+    if (head := model.quantised_head) is not None:
+        raise BundleError(
+            f"{folder}: {head}: the output layer is quantised, and labels differ by less than it "
+            "resolves",
+            "quantise the model again without it, as most tools do (`ignore` or "
+            "`modules_to_not_convert`: lm_head)",
+        )
     if not model.config.get("architectures"):
         raise BundleError(
             f"{folder / CONFIG}: has no architectures, from which vLLM recognizes the model",

@@ -29,8 +29,9 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
     try:
-        description = load_bundle(folder, label_spaces)
-        _, weights_bytes = look_at_weights(folder)
+        elsewhere = settings.engine.weights
+        description = load_bundle(folder, label_spaces, weights=elsewhere is None)
+        size = 0 if elsewhere else look_at_weights(folder)[1]
         load_tokenizer(folder)
     except ModelFolderError as error:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
@@ -43,9 +44,10 @@ def bundle(settings: Settings) -> str:
             f"{IDENTITY}",
             _ANOTHER,
         )
+    weights = f"weights in {elsewhere}" if elsewhere else f"{size / _MIB:.0f} MiB of weights"
     return (
-        f"{description.name} {description.version} in {folder}, "
-        f"{weights_bytes / _MIB:.0f} MiB of weights, for {', '.join(description.label_spaces)}"
+        f"{description.name} {description.version} in {folder}, {weights}, "
+        f"for {', '.join(description.label_spaces)}"
     )
 
 
@@ -53,7 +55,9 @@ def engine(settings: Settings) -> str:
     """Start vLLM on the bundle, and stop it."""
     try:
         description = load_bundle(
-            settings.bundle, load_label_spaces(settings.data / "label_spaces")
+            settings.bundle,
+            load_label_spaces(settings.data / "label_spaces"),
+            weights=settings.engine.weights is None,
         )
     except (ValueError, OSError):
         raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None

@@ -1,5 +1,6 @@
 """Merges an adapter into its base: the model bundle that the service loads."""
 
+import logging
 import re
 import shutil
 from collections.abc import Iterable
@@ -17,6 +18,9 @@ from training.finetuning.model_inspection import (
     look_at_base,
     without_weights,
 )
+from training.finetuning.streamed_merge import can_stream, write_merged
+
+log = logging.getLogger(__name__)
 
 # What transformers writes of a model and its tokenizer.
 _MODEL_FILES = re.compile(
@@ -75,22 +79,47 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     if changes is not None:
         check_fits(adapter, changes, base, model)
     load_tokenizer(base)
-    import peft
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    changing = None if changes is None else adapter
+    with made_folder(out, _BUNDLE, force=force) as made:
+        if can_stream(folder, adapter, changes, model):
+            _stream(folder, changing, made)
+        else:
+            _load_and_merge(folder, changing, made)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
+        shutil.copyfile(adapter / FILE, made / FILE)
+
+
+def _stream(folder: Path, adapter: Path | None, out: Path) -> None:
+    """Write configuration and weights of a model with an adapter, tensor by tensor."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with loading(folder, AGAIN):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=torch.bfloat16, device_map="meta"
+        )
+    model.save_pretrained(out, state_dict={})  # all but the weights
+    with loading(adapter or folder, AGAIN):
+        write_merged(folder, adapter, model, out)
+
+
+def _load_and_merge(folder: Path, adapter: Path | None, out: Path) -> None:
+    """The same for a model that has to be loaded whole, in float32."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    log.info("%s: is loaded whole to be merged, four bytes a parameter", folder)
     with loading(folder, AGAIN):
         merged = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32
         )
-    if changes is not None:
+    if adapter is not None:
         with loading(adapter, AGAIN):
             adapted = peft.PeftModel.from_pretrained(merged, str(adapter))
         merged = adapted.merge_and_unload(safe_merge=True)
-    merged = merged.to(torch.bfloat16)
-    with made_folder(out, _BUNDLE, force=force) as made:
-        merged.save_pretrained(made)
-        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
-        shutil.copyfile(adapter / FILE, made / FILE)
+    merged.to(torch.bfloat16).save_pretrained(out)

@@ -77,6 +77,45 @@ capabilities:
 {{- end }}
 {{- end -}}
 
+{{/* Where what is compiled for a GPU lies; nothing where it would be lost with the pod. */}}
+{{- define "erc.cache" -}}
+{{- if .Values.cache.claim -}}
+/var/cache/instructerc
+{{- else if include "erc.keepsState" . -}}
+/var/lib/instructerc/cache
+{{- end -}}
+{{- end -}}
+
+{{/* What an engine on GPUs is told; takes where its cache lies, which may be nowhere. */}}
+{{- define "erc.engine" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.model.weights.uri }}
+- name: ERC_ENGINE__WEIGHTS
+  value: {{ . }}
+{{- end }}
+{{- if $root.Values.gpu.enabled }}
+- name: ERC_ENGINE__TENSOR_PARALLEL
+  value: {{ $root.Values.gpu.count | quote }}
+{{- with index . 1 }}
+- name: VLLM_CACHE_ROOT
+  value: {{ . }}/vllm
+- name: TORCHINDUCTOR_CACHE_DIR
+  value: {{ . }}/inductor
+- name: TRITON_CACHE_DIR
+  value: {{ . }}/triton
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Variables that open the object store of the weights. */}}
+{{- define "erc.weightsSecret" -}}
+{{- with .Values.model.weights.secret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{- define "erc.bundle" -}}
 {{- if eq .Values.model.source "image" -}}
 /opt/instructerc/bundle
@@ -147,6 +186,10 @@ volumeMounts:
   mountPath: /models
   readOnly: true
 {{- end }}
+{{- if .Values.cache.claim }}
+- name: cache
+  mountPath: /var/cache/instructerc
+{{- end }}
 {{- end -}}
 
 {{- define "erc.scratchVolumes" -}}
@@ -157,6 +200,11 @@ volumeMounts:
   emptyDir:
     medium: Memory
     sizeLimit: {{ .Values.scratch.sharedMemory }}
+{{- with .Values.cache.claim }}
+- name: cache
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "erc.modelVolume" -}}
@@ -172,9 +220,9 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* Cores, memory and, where there are GPUs, one of them. */}}
+{{/* Cores, memory and, where there are GPUs, some of them. */}}
 {{- define "erc.resources" -}}
-{{- $gpu := ternary (dict .Values.gpu.resource 1) dict .Values.gpu.enabled -}}
+{{- $gpu := ternary (dict .Values.gpu.resource .Values.gpu.count) dict .Values.gpu.enabled -}}
 {{- $resources := deepCopy .Values.resources -}}
 requests:
   {{- toYaml (merge $resources.requests $gpu) | nindent 2 }}
