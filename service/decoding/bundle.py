@@ -150,6 +150,20 @@ class TrainedLabels(Part):
         return self.model_validate(self.model_dump() | changes)
 
 
+class Fingerprint(Part):
+    """How the merged weights read one prompt, by which a server of them is known.
+
+    `service.decoding.fingerprint` says which prompt.
+
+    Attributes:
+        question: sha256 of the prompt and the candidates, as token ids.
+        log_probabilities: the candidates', computed in float32.
+    """
+
+    question: Sha256
+    log_probabilities: Annotated[tuple[Finite, ...], Field(min_length=1)]
+
+
 class Bundle(Part):
     """`bundle.json`.
 
@@ -161,6 +175,7 @@ class Bundle(Part):
         encoder: identity of the encoder that selected the demonstrations in training.
         corrections: how far corrections of similar utterances are trusted.
         data: sha256 of each training file, by its path in the data folder.
+        fingerprint: None before the merge.
     """
 
     format: Literal[1]
@@ -178,6 +193,7 @@ class Bundle(Part):
     corrections: TrustOfCorrections = TrustOfCorrections()
     data: dict[str, Sha256]
     code_version: str
+    fingerprint: Fingerprint | None = None
 
     @field_validator("tasks")
     @classmethod
@@ -234,8 +250,13 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         file.write(bundle.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+def load_bundle(
+    folder: Path, label_spaces: Mapping[str, LabelSpace], *, weights: bool = True
+) -> Bundle:
     """Read a bundle and check that this service can serve it, without reading its weights.
+
+    Args:
+        weights: whether they have to be there; a server may have them instead.
 
     Raises:
         BundleError: there is no bundle, its template or a label space is unknown, the template
@@ -261,7 +282,8 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
                 f"the service has {expected}"
             )
-    look_at_model(folder)
+    if weights:
+        look_at_model(folder)
     return bundle
 
 

@@ -1,13 +1,21 @@
 """Merges an adapter into its base: the model bundle that the service loads."""
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.decoding.bundle import FILE, BundleError, read_bundle
+from service.decoding.bundle import (
+    FILE,
+    Bundle,
+    BundleError,
+    Fingerprint,
+    read_bundle,
+    write_bundle,
+)
+from service.decoding.fingerprint import fingerprint_of, question_of
 from service.decoding.model_files import AGAIN
-from service.decoding.tokenizer import load_tokenizer
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
 from training.finetuning.model_inspection import (
@@ -17,6 +25,9 @@ from training.finetuning.model_inspection import (
     look_at_base,
     without_weights,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # What transformers writes of a model and its tokenizer.
 _MODEL_FILES = re.compile(
@@ -90,7 +101,21 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
             adapted = peft.PeftModel.from_pretrained(merged, str(adapter))
         merged = adapted.merge_and_unload(safe_merge=True)
     merged = merged.to(torch.bfloat16)
+    # vLLM reads it: near the labels' values, logits of half precision are too coarse.
+    merged.config.head_dtype = "float32"
     with made_folder(out, _BUNDLE, force=force) as made:
         merged.save_pretrained(made)
         AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
-        shutil.copyfile(adapter / FILE, made / FILE)
+        fingerprint = _fingerprint(merged, bundle, load_tokenizer(made))
+        write_bundle(bundle.model_copy(update={"fingerprint": fingerprint}), made)
+
+
+def _fingerprint(merged: "PreTrainedModel", bundle: Bundle, tokenizer: Tokenizer) -> Fingerprint:
+    """How the weights, which are rounded already, read the bundle's question in float32."""
+    import torch
+
+    question = question_of(bundle, tokenizer)
+    with torch.inference_mode():
+        logits = merged.float().eval()(input_ids=torch.tensor([question.prompt])).logits[0, -1]
+    log_probabilities = torch.log_softmax(logits, -1)[list(question.candidates)]
+    return fingerprint_of(question, log_probabilities.tolist())
