@@ -158,9 +158,49 @@ class Qdrant(Section):
         return value
 
 
-class Engine(Section):
-    """How vLLM runs."""
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(each.strip() for each in value.split(",") if each.strip())
 
+
+def _servers(given: tuple[str, ...]) -> tuple[str, ...]:
+    for number, each in enumerate(given, start=1):
+        if not _is_web_address(each) or urlsplit(each).query or urlsplit(each).username:
+            raise ValueError(
+                f"number {number} is no url of a server: write http://host:8000 or "
+                "https://host:8000, and keys into ERC_ENGINE__API_KEY"
+            )
+    servers = tuple(each.rstrip("/") for each in given)
+    if not servers or len(set(servers)) < len(servers):
+        raise ValueError("names no server, or one twice: name each once")
+    return servers
+
+
+Servers = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_servers)] | None, NoDecode, BeforeValidator(_listed)
+]
+
+
+class Engine(Section):
+    """How vLLM runs, or where its servers are."""
+
+    urls: Servers = Field(
+        None,
+        description="servers of vLLM that read the labels, such as "
+        "`http://gpu-1:8000,http://gpu-2:8000`, or a router before them; a name with several "
+        "addresses stands for a server at each; unset: vLLM runs in this process",
+    )
+    api_key: SecretStr | None = Field(None, description="key of the servers")
+    model: str | None = Field(
+        None, description="name that the servers know the model by; unset: the bundle's"
+    )
+    connect_timeout_s: PositiveFloat = Field(
+        1.0, description="seconds that a connection to a server may take"
+    )
+    answer_timeout_s: PositiveFloat = Field(
+        60.0, description="seconds that a server may take for a prompt, where no deadline is sooner"
+    )
     kv_cache_gib: PositiveInt = Field(1, description="GiB of prefix cache on a CPU")
     threads: PositiveInt | None = Field(
         None, description="cores that vLLM computes on where there is no GPU; unset: all but one"
@@ -175,13 +215,17 @@ class Engine(Section):
         "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`",
     )
     probe_after_s: PositiveFloat = Field(
-        4.0, description="seconds without an answer after which vLLM is probed"
+        4.0,
+        description="seconds without an answer after which vLLM is probed, and a server of it "
+        "that is away is tried again",
     )
     stalled_after_s: PositiveFloat = Field(
         8.0, description="seconds without an answer after which vLLM is taken for hanging"
     )
     exit_after_s: PositiveFloat = Field(
-        60.0, description="seconds without an answer after which the service ends, with status 1"
+        60.0,
+        description="seconds without an answer after which the service ends, with status 1, if "
+        "vLLM runs in it",
     )
 
 
@@ -220,7 +264,7 @@ class Admission(Section):
     utterances: PositiveInt | None = Field(
         None,
         description="utterances under way at most, half of them of batches; unset: twice "
-        "`ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
+        "`ERC_ENGINE__MAX_SEQUENCES` for each server of vLLM, so that its next step is ready",
     )
     queue_length: PositiveInt = Field(128, description="utterances that may wait to be under way")
     tenant_share: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -235,12 +279,6 @@ class Admission(Section):
     grace_s: PositiveFloat = Field(
         20.0, description="seconds that requests under way have to finish when the service ends"
     )
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(each.strip() for each in value.split(",") if each.strip())
 
 
 def as_prefix(value: str) -> str | None:
@@ -407,7 +445,8 @@ class Settings(_Given, BaseSettings):
 
     @property
     def utterance_places(self) -> int:
-        return self.admission.utterances or 2 * self.engine.max_sequences
+        servers = len(self.engine.urls or ("in process",))
+        return self.admission.utterances or 2 * self.engine.max_sequences * servers
 
     @property
     def demonstrations_file(self) -> Path:
