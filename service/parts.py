@@ -122,7 +122,7 @@ async def open_parts(
 
             if is_remote:
                 report(f"checking {', '.join(settings.engine.urls or ())}")
-                servers = await _open_servers(settings, bundle, tokenizer)
+                servers = await open_servers(settings, bundle, tokenizer)
                 stack.push_async_callback(servers.close)
                 return servers, "unknown", meanwhile()
             report(f"starting vLLM on {settings.bundle}")
@@ -166,7 +166,7 @@ async def open_parts(
         yield Parts(label_spaces, derived, bundle, encoder, store, engine, recognizer, dtype)
 
 
-async def _open_servers(settings: Settings, bundle: Bundle, tokenizer: Tokenizer) -> RemoteEngine:
+async def open_servers(settings: Settings, bundle: Bundle, tokenizer: Tokenizer) -> RemoteEngine:
     """Open the engine on the servers of the settings.
 
     Raises:
