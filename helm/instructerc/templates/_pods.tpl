@@ -69,12 +69,30 @@ capabilities:
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
-{{- if not (or .Values.gpu.enabled (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
+{{- if not (or .Values.gpu.enabled (ne .Values.engine.kind "process") (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
 - name: ERC_ENGINE__THREADS
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
 {{- end }}
+{{- end -}}
+
+{{/* How a process reaches vLLM's servers, where they are apart from it. */}}
+{{- define "erc.engine" -}}
+{{- if ne .Values.engine.kind "process" -}}
+- name: ERC_ENGINE__URLS
+  value: {{ include "erc.servers" . | quote }}
+{{- with include "erc.engineModel" . }}
+- name: ERC_ENGINE__MODEL
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.engine.secret.name }}
+- name: ERC_ENGINE__API_KEY
+  valueFrom:
+    secretKeyRef:
+      {{- toYaml .Values.engine.secret | nindent 6 }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "erc.bundle" -}}
@@ -87,13 +105,15 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{/* Fetches the bundle, where it is neither in the image nor on a volume. */}}
+{{/* Fetches the bundle, where it is neither in the image nor on a volume; takes (list . weights). */}}
 {{- define "erc.fetching" -}}
+{{- $weights := index . 1 -}}
+{{- with index . 0 -}}
 {{- if eq .Values.model.source "objectStore" }}
 - name: fetch-model
   image: {{ .Values.model.objectStore.image }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle]
+  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: RCLONE_CONFIG
       value: /tmp/rclone.conf
@@ -108,7 +128,7 @@ capabilities:
   image: {{ include "erc.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   command: [hf, download, {{ .Values.model.hub.repository | quote }}]
-  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle]
+  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: HF_HOME
       value: /tmp/huggingface
@@ -119,6 +139,7 @@ capabilities:
           {{- toYaml .Values.model.hub.secret | nindent 10 }}
     {{- end }}
   {{- include "erc.fetchingRest" . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -174,7 +195,7 @@ volumeMounts:
 
 {{/* Cores, memory and, where there are GPUs, one of them. */}}
 {{- define "erc.resources" -}}
-{{- $gpu := ternary (dict .Values.gpu.resource 1) dict .Values.gpu.enabled -}}
+{{- $gpu := ternary (dict .Values.gpu.resource 1) dict (eq (include "erc.hasGpu" .) "true") -}}
 {{- $resources := deepCopy .Values.resources -}}
 requests:
   {{- toYaml (merge $resources.requests $gpu) | nindent 2 }}
@@ -190,7 +211,7 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- if and .Values.gpu.enabled .Values.gpu.runtimeClass }}
+{{- if and (include "erc.hasGpu" .) .Values.gpu.runtimeClass }}
 runtimeClassName: {{ .Values.gpu.runtimeClass }}
 {{- end }}
 {{- with .Values.nodeSelector }}
