@@ -42,7 +42,7 @@ class Replica:
     watched: WatchedEngine
     open_reads: int = 0
     failures: int = 0
-    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    outcomes: dict[str, int] = field(default_factory=lambda: {str(each): 0 for each in Outcome})
 
     @property
     def name(self) -> str:
