@@ -423,7 +423,8 @@ class Settings(_Given, BaseSettings):
     )
     dialogue_key: SecretStr | None = Field(
         None,
-        description="key that dialogues are hashed with, for logs and traces; unset: a random one",
+        description="key that dialogues are hashed with, for logs, traces and servers of vLLM; "
+        "unset: a random one",
     )
     traces: bool = Field(
         False,

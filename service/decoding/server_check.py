@@ -18,8 +18,6 @@ from service.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
 
-_START = "start it as docs/engines.md says"
-
 
 class WrongServer(EngineUnavailable):
     """A server answers, but not as the bundle's model is to; the message names the remedy."""
@@ -50,10 +48,16 @@ class ServerCheck:
             WrongServer: it has another model or other options.
             ServerFailed: it does not answer.
         """
-        await self._check_model(server)
-        reading = await self._read(server, Priority.INTERACTIVE)
-        self._check_numbers(server, reading)
-        return (await self._read(server, Priority.BATCH)).cached_tokens
+        try:
+            await self._check_model(server)
+            reading = await self._read(server, Priority.INTERACTIVE)
+            self._check_numbers(server, reading)
+            return (await self._read(server, Priority.BATCH)).cached_tokens
+        except ServerFailed as error:
+            remedy = _remedy(error)
+            if remedy is None:
+                raise
+            raise WrongServer(f"{error}; {remedy}") from None
 
     async def _check_model(self, server: ModelServer) -> None:
         models = await server.models()
@@ -73,18 +77,7 @@ class ServerCheck:
             )
 
     async def _read(self, server: ModelServer, priority: Priority) -> Reading:
-        try:
-            return await server.read(self.question.prompt, self.question.candidates, priority)
-        except ServerFailed as error:
-            match error.status:
-                case 401 | 403:
-                    raise WrongServer(f"{error}; set ERC_ENGINE__API_KEY to its key") from None
-                case 400 if "priority" in str(error):
-                    remedy = "start it with --scheduling-policy priority"
-                    raise WrongServer(f"{error}; {remedy}") from None
-                case _ if error.outcome is Outcome.REFUSED or error.status == 404:
-                    raise WrongServer(f"{error}; {_START}") from None
-            raise
+        return await server.read(self.question.prompt, self.question.candidates, priority)
 
     def _check_numbers(self, server: ModelServer, reading: Reading) -> None:
         if is_coarse(reading.log_probabilities):
@@ -107,6 +100,18 @@ class ServerCheck:
                 f"{server.name} does not compute in {self.dtype}: start it with --dtype "
                 f"{self.dtype}, or unset ERC_ENGINE__DTYPE"
             )
+
+
+def _remedy(error: ServerFailed) -> str | None:
+    """What to do about a server's refusal; None where it does not refuse but fails."""
+    match error.status:
+        case 401 | 403:
+            return "set ERC_ENGINE__API_KEY to its key"
+        case 400 if "priority" in str(error).casefold():
+            return "start it with --scheduling-policy priority"
+        case _ if error.outcome is Outcome.REFUSED or error.status == 404:
+            return "start it as docs/engines.md says"
+    return None
 
 
 def check_question(bundle: Bundle, question: Question) -> None:

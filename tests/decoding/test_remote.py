@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -102,7 +104,7 @@ def reads_of(servers: list[ScriptedServer]) -> list[int]:
 
 async def test_a_read_is_one_completion_of_token_ids(known: Known) -> None:
     """Of one token, for the candidates alone; nobody's name is in it."""
-    script = {"log_probabilities": known.log_probabilities | {2: -0.5, 3: -math.inf}}
+    script = {"log_probabilities": {**known.log_probabilities, 2: -0.5, 3: -math.inf}}
     async with opened(known, cached_tokens=2, queue_time_ms=1.5, **script) as (engine, (server,)):
         reading = await read(engine, salt="a@me")
 
@@ -321,6 +323,17 @@ async def test_a_server_with_other_options_is_refused_with_the_remedy(
     ):
         with pytest.raises(WrongServer, match=remedy):
             await open_remote(replace(OPTIONS, urls=(right.url, wrong.url)), known.check)
+
+
+def test_a_service_on_servers_imports_no_vllm() -> None:
+    """It is not installed in its image; tests/e2e has such a service answer."""
+    forbidding = "import sys; sys.modules['vllm'] = None\n"  # an import of it is an error
+    modules = ("app", "cli", "parts", "offline", "api.application", "doctor.examination")
+    script = forbidding + "\n".join(f"import service.{name}" for name in modules)
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
 
 
 async def test_a_name_of_several_addresses_stands_for_a_server_at_each(

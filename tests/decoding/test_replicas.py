@@ -1,7 +1,7 @@
 """Which server reads a prompt."""
 
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -102,8 +102,10 @@ def test_nothing_is_chosen_where_none_is_available() -> None:
 def test_hashes_name_neither_tenant_nor_dialogue_and_depend_on_the_key() -> None:
     """Also where a tenant's name ends as a dialogue's begins."""
     hashed, other = KeyedHash("key"), KeyedHash("another")
-    pairs = [("acme", "call-1"), ("acm", "ecall-1"), (None, "acmecall-1"), ("acme", "call-2")]
-    hashes = {hashed.of_dialogue(cast(tuple[str | None, str], pair)) for pair in pairs}
+    pairs: list[tuple[str | None, str]] = [
+        *(("acme", "call-1"), ("acm", "ecall-1"), (None, "acmecall-1"), ("acme", "call-2"))
+    ]
+    hashes = {hashed.of_dialogue(pair) for pair in pairs}
 
     assert len(hashes) == len(pairs)
     assert hashed.of_dialogue(("acme", "call-1")) == KeyedHash("key").of_dialogue(
