@@ -104,8 +104,8 @@ def reads_of(servers: list[ScriptedServer]) -> list[int]:
 
 async def test_a_read_is_one_completion_of_token_ids(known: Known) -> None:
     """Of one token, for the candidates alone; nobody's name is in it."""
-    script = {"log_probabilities": {**known.log_probabilities, 2: -0.5, 3: -math.inf}}
-    async with opened(known, cached_tokens=2, queue_time_ms=1.5, **script) as (engine, (server,)):
+    async with opened(known, cached_tokens=2, queue_time_ms=1.5) as (engine, (server,)):
+        server.log_probabilities = {2: -0.5, 3: -math.inf}
         reading = await read(engine, salt="a@me")
 
     assert reading == Reading((-0.5, -math.inf), 2, 0.0015)
