@@ -102,10 +102,11 @@ class RemoteEngine:
 
         async def read_from(replica: Replica) -> Reading:
             replica.open_reads += 1
+            began = asyncio.get_running_loop().time()
             try:
                 reading = await replica.watched.read(prompt, candidates, priority, salt=salt)
             except ServerFailed as error:
-                replica.failed(error)
+                replica.failed(error, began)
                 raise
             finally:
                 replica.open_reads -= 1
@@ -182,8 +183,7 @@ class RemoteEngine:
         if isinstance(error, ServerFailed):
             if not error.may_be_read_elsewhere:
                 return None
-            # A new connection to the same server may do where the old one broke.
-            only = first if error.outcome is Outcome.BROKEN else None
+            only = first if error.is_of_connection and first.is_available else None
         else:
             # It hangs, and what it was asked is taken back.
             first.outcomes[Outcome.TIMED_OUT] += 1

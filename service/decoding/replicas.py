@@ -7,6 +7,7 @@ on what exceeds the bound (Mirrokni et al., "Consistent Hashing with Bounded Loa
 a prompt anew costs less than waiting for the others' turn.
 """
 
+import asyncio
 import hashlib
 import logging
 import math
@@ -34,7 +35,8 @@ class Replica:
     Attributes:
         watched: reads from it unless it hangs or is set aside, and probes whether it is back.
         open_reads: how many prompts it is reading for this process.
-        failures: those since it last answered.
+        failures: those since it last answered, each of a read that began after the one before it
+            had failed: those that were under way together count once.
         outcomes: how many reads came to what.
     """
 
@@ -42,6 +44,7 @@ class Replica:
     watched: WatchedEngine
     open_reads: int = 0
     failures: int = 0
+    _failed_at: float = -math.inf
     outcomes: dict[str, int] = field(default_factory=lambda: {str(each): 0 for each in Outcome})
 
     @property
@@ -58,13 +61,19 @@ class Replica:
         self.outcomes[Outcome.ANSWERED] += 1
         self.failures = 0
 
-    def failed(self, error: ServerFailed) -> None:
-        """Count a failure, and set the server aside if it is one too many."""
+    def failed(self, error: ServerFailed, began: float) -> None:
+        """Count a failure, and set the server aside if it is one too many.
+
+        Args:
+            began: the event loop's time when the read began.
+        """
         self.outcomes[error.outcome] += 1
         if error.outcome is Outcome.REFUSED:
             log.error("%s", error)
             return
-        self.failures += 1
+        if began >= self._failed_at:
+            self.failures += 1
+            self._failed_at = asyncio.get_running_loop().time()
         if error.is_for_every_read or self.failures >= _MOST_FAILURES:
             self.watched.set_aside(str(error))
 

@@ -48,23 +48,31 @@ class ServerFailed(EngineUnavailable):
     Attributes:
         outcome: never `ANSWERED`.
         status: of its answer; None if there is none.
+        is_for_every_read: whether the server would fail the next read too.
     """
 
-    def __init__(self, message: str, outcome: Outcome, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        outcome: Outcome,
+        status: int | None = None,
+        *,
+        is_for_every_read: bool = False,
+    ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.status = status
+        self.is_for_every_read = is_for_every_read or status in _EVERY_READ
+
+    @property
+    def is_of_connection(self) -> bool:
+        """Whether a new connection may mend it."""
+        return self.outcome in (Outcome.UNREACHABLE, Outcome.BROKEN)
 
     @property
     def may_be_read_elsewhere(self) -> bool:
         """Whether the read is worth a second try. It changes nothing, so it may be read twice."""
-        lost = self.outcome in (Outcome.UNREACHABLE, Outcome.BROKEN)
-        return lost or self.status in _ELSEWHERE
-
-    @property
-    def is_for_every_read(self) -> bool:
-        """Whether the server would fail the next read too."""
-        return self.outcome is Outcome.UNREACHABLE or self.status in _EVERY_READ
+        return self.is_of_connection or self.status in _ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +247,12 @@ class ModelServer:
                     raise ServerFailed(f"{self.name} answers too much", Outcome.FAILED)
                 content = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            unreachable = f"{self.name} cannot be reached"
-            raise ServerFailed(unreachable, Outcome.UNREACHABLE) from error
+            raise ServerFailed(
+                f"{self.name} cannot be reached",
+                Outcome.UNREACHABLE,
+                # A timeout may be this process's own, if it stood still meanwhile.
+                is_for_every_read=isinstance(error, aiohttp.ClientConnectorError),
+            ) from error
         except TimeoutError as error:
             raise ServerFailed(f"{self.name} does not answer", Outcome.TIMED_OUT) from error
         except (aiohttp.ClientError, OSError) as error:

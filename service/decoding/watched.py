@@ -132,8 +132,10 @@ class WatchedEngine:
             return
         if self._answered:
             self._answered = False
-            self._quiet_s = self.silent_s = 0.0
-            return
+            self.silent_s = 0.0
+            if self.trouble is None:
+                self._quiet_s = 0.0
+                return
         probing = self._probe is not None and not self._probe.done()
         self._quiet_s += elapsed_s
         self.silent_s = self.silent_s + elapsed_s if self._asked or probing else 0.0
@@ -161,10 +163,14 @@ class WatchedEngine:
             log.warning("%s answers again", self._name)
 
     def set_aside(self, why: str) -> None:
-        """Refuse further reads until a probe is answered; those under way go on."""
+        """Refuse further reads until a probe is answered, the first one at once.
+
+        Reads under way go on.
+        """
         if self.trouble is None:
             log.warning("%s is set aside: %s", self._name, why)
             self.trouble = why
+            self._quiet_s = self._options.probe_after_s
 
     async def _read_one_token(self) -> None:
         prompt, candidates = _PROBE

@@ -4,6 +4,7 @@ import asyncio
 import math
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -193,6 +194,21 @@ async def test_a_read_is_tried_twice_at_most(known: Known) -> None:
         assert sum(reads_of(servers)) == 2
         # Its client learns nothing of servers.
         assert str(failure.value) == "the label engine does not answer"
+
+
+async def test_a_process_that_stood_still_does_not_blame_its_only_server(known: Known) -> None:
+    """Its connections time out all together, as if the server were not there."""
+    async with opened(known, options=replace(OPTIONS, connect_s=0.2)) as (engine, (server,)):
+        await server.stop()  # so that nothing is connected
+        await server.start()
+        await eventually(lambda: engine.servers[0].is_available)
+        reads = [asyncio.create_task(read(engine, f"call-{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # noqa: ASYNC251, it is to stand still
+        await asyncio.gather(*reads)
+
+        assert engine.servers[0].outcomes["unreachable"] > 3
+        assert engine.servers[0].is_available
 
 
 async def test_what_a_server_refuses_no_other_is_asked(
