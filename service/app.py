@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts, proxies
 from service.access.keyring import is_loopback, open_keyring
-from service.access.proxies import proxies
 from service.admission.door import Door, DoorOptions
 from service.admission.places import Places
 from service.api.application import build_api
 from service.api.batches.results import job_scorer
+from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import Front
 from service.api.services import Services, State
+from service.concurrency import NamedLocks
 from service.conversation.labels import LabelSpaceError
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -28,7 +28,6 @@ from service.demonstrations.store import IndexMismatch
 from service.dialogues.corrections import Corrector
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
-from service.dialogues.locks import NamedLocks
 from service.dialogues.own_label_spaces import OwnLabelSpaces
 from service.dialogues.turns import TurnTaker
 from service.errors import ServiceError
@@ -37,11 +36,10 @@ from service.observability.engine import CountedEngine
 from service.observability.event_loop import LoopLag
 from service.observability.logging import log_lost_errors
 from service.observability.metrics import Metrics
-from service.parts import Parts, Report, open_parts
 from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
-from service.recognition.breaker import BreakerOptions, GuardedRetrieval
-from service.recognition.retrieval import Retrieval
+from service.recognition.retrieval import BreakerOptions, GuardedRetrieval, Retrieval
+from service.recognition_parts import Parts, Report, open_parts
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs

@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 app = typer.Typer(
     help="Emotion recognition in conversation.", no_args_is_help=True, add_completion=False
 )
-keys = typer.Typer(help="Keys that callers need.", no_args_is_help=True)
+keys = typer.Typer(help="Make and hash the keys that callers need.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
 
 @app.callback()
 def program(version: VersionOption = False) -> None:
-    """Options of the program itself."""
+    """Options of the whole program."""
 
 
 @app.command()
 def serve() -> None:
-    """Start the service; environment variables ERC_... set it up."""
+    """Start the service; environment variables `ERC_...` configure it."""
     settings = _settings()
     correlation = Correlation(settings.dialogue_key)
     say, end = _speaking(settings, correlation)
@@ -114,16 +114,18 @@ def serve() -> None:
 @app.command()
 def score(
     source: Annotated[
-        Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line; or a transcript.")
+        Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one per line, or a transcript.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The same, with emotions.")],
-    label_space: Annotated[str, typer.Option(help="unified, meld, ...")] = "unified",
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.jsonl", help="The same dialogues with emotions.")
+    ],
+    label_space: Annotated[
+        str, typer.Option(help="The labels to predict: unified, meld, ...")
+    ] = "unified",
     demonstrations: Annotated[
-        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+        bool, typer.Option(help="Include the shipped demonstrations in prompts.")
     ] = True,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT.jsonl if it is there already.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.jsonl if it exists.")] = False,
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
@@ -134,7 +136,7 @@ def score(
     from service.outputs import check_file
     from service.start_failures import why
 
-    # A separate index: the service may be using its own.
+    # A separate index, because a service may be using its own.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
             spaces = settings.data / "label_spaces"
@@ -148,7 +150,7 @@ def score(
     noun = "utterance" if scored.utterances == 1 else "utterances"
     say(f"{scored.utterances} {noun} scored into {target}")
     if scored.truncated:
-        say(f"longer than the model reads, so that it saw only their ends: {scored.truncated}")
+        say(f"too long for the model, which read only their ends: {scored.truncated}")
     for problem in scored.refused:
         print(f"not scored: {problem}", file=sys.stderr)
     if scored.refused:
@@ -157,7 +159,7 @@ def score(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's tables to the newest version; a start does so too."""
+    """Migrate the database's tables to the newest version, as a start does."""
     settings = _settings()
     say, end = _speaking(settings)
     from service.errors import ServiceError
@@ -170,12 +172,12 @@ def migrate() -> None:
         end(f"ERC_DATABASE__URL: {error}")
     except ServiceError as error:
         end(why(error, settings))
-    say("the tables are the newest")
+    say("the tables have the newest version")
 
 
 @app.command()
 def index() -> None:
-    """Index the shipped demonstrations where they are not yet; a start does so too."""
+    """Index the shipped demonstrations that are not yet indexed, as a start does."""
     settings = _settings()
     say, end = _speaking(settings)
     from service.demonstrations.encoder import WrongWeights
@@ -196,10 +198,13 @@ def doctor(
         bool, typer.Option("--json", help="Print one JSON document, for machines.")
     ] = False,
     engine: Annotated[
-        bool, typer.Option(help="Start vLLM on the bundle too; takes as long as a start.")
+        bool,
+        typer.Option(
+            help="Also start vLLM on the bundle, which takes as long as a start of the service."
+        ),
     ] = False,
 ) -> None:
-    """Check whether `serve` could use each part, and say what to do; changes nothing.
+    """Check whether `serve` could use each part, and suggest remedies; changes nothing.
 
     Exits with status 1 if a check fails; warnings do not count.
     """
@@ -227,7 +232,7 @@ def settings() -> None:
 
 @app.command()
 def openapi() -> None:
-    """Print the OpenAPI document, as `/openapi.json` has it."""
+    """Print the OpenAPI document that `/openapi.json` serves."""
     from service.app import create_app
 
     # With default settings; the document does not depend on them.
@@ -237,7 +242,7 @@ def openapi() -> None:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of a dialogue, as files, batches and jobs have it."""
+    """Print the JSON schema of a dialogue in files, batches and jobs."""
     from service.dialogue_format import dialogue_schema
 
     _say(json.dumps(dialogue_schema(), indent=2, ensure_ascii=False))
@@ -245,16 +250,19 @@ def schema() -> None:
 
 @keys.command("new")
 def new(
-    tenant: Annotated[str, typer.Option(help="Whose dialogues and demonstrations it is for.")],
-    scope: Annotated[list[Scope], typer.Option(help="A scope that it has; may be repeated.")],
+    tenant: Annotated[
+        str,
+        typer.Option(help="The tenant whose dialogues and demonstrations the key gives access to."),
+    ],
+    scope: Annotated[list[Scope], typer.Option(help="A scope of the key; repeatable.")],
     name: Annotated[
-        str | None, typer.Option("--id", help="Its public name; by default a random one.")
+        str | None, typer.Option("--id", help="The key's public name; random by default.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="Days until it expires; by default it never does.")
+        int | None, typer.Option(min=1, help="Days until the key expires; never by default.")
     ] = None,
 ) -> None:
-    """Make a key: it is shown once, on stderr, and its entry in the file of keys on stdout."""
+    """Make a key: print it, this once, on stderr, and its entry for the keys file on stdout."""
     key = new_key()
     not_after = None if days is None else datetime.now(UTC) + timedelta(days=days)
     try:
@@ -271,12 +279,12 @@ def new(
         faults = error.errors(include_input=False, include_url=False)
         _fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
     _say(f"{entered}\n")
-    print(f"The key, which is shown only now: {key}", file=sys.stderr)
+    print(f"The key, which is shown only this once: {key}", file=sys.stderr)
 
 
 @keys.command("hash")
 def hash_key() -> None:
-    """Print the hash of a key that was made elsewhere; the key is read from stdin."""
+    """Read a key that was made elsewhere from stdin and print its hash."""
     try:
         _say(hash_given(sys.stdin.readline().strip()))
     except KeysError as error:

@@ -16,7 +16,7 @@ _FAULTS = {
     "missing": "is missing",
     "string_type": "must be a string",
     "string_too_short": "must not be blank",
-    "string_unicode": "must not hold lone surrogates",
+    "string_unicode": "must not contain lone surrogates",
     "list_type": "must be a list",
     "model_type": "must be an object",
 }
@@ -96,7 +96,7 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
             raise DialogueFormatError(str(error)) from None
     if not value.keys() & {"id", "utterances"}:
         fields = ", ".join(list(value)[:5]) or "no field"
-        raise DialogueFormatError(f'is no dialogue: needs "id" and "utterances", has {fields}')
+        raise DialogueFormatError(f'is not a dialogue: needs "id" and "utterances", has {fields}')
     try:
         parsed = DialogueIn.model_validate(value)
     except ValidationError as error:
@@ -164,6 +164,6 @@ def _fault(where: tuple[str | int, ...], kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         known = DialogueIn if len(where) == 1 else UtteranceOfDialogue
         names = (name for name, info in known.model_fields.items() if not info.exclude)
-        message = f"no such field; there are {', '.join(sorted(names))}"
+        message = f"unknown field; known are {', '.join(sorted(names))}"
         return f"{field[1:]}: {message}"
     return f"{field[1:]} {_FAULTS.get(kind, message)}".strip()

@@ -19,12 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from service.conversation.words import (
-    NAME_PATTERN,
-    TEXT_PATTERN,
-    fault_of_name,
-    fault_of_text,
-)
+from service.conversation.dialogue import NAME_PATTERN, TEXT_PATTERN, fault_of_name, fault_of_text
 from service.settings import Limits
 
 _DEFAULT = Limits()
@@ -59,9 +54,9 @@ Text = Annotated[
     AfterValidator(_readable),
     Field(
         min_length=1,
-        description="What is said; comes back unchanged. No control characters but tab, newline "
-        f"and carriage return; {_DEFAULT.text_characters:,} characters unless the service is set "
-        "otherwise.",
+        description="What is said; returned unchanged. No control characters other than tab, "
+        f"newline and carriage return; at most {_DEFAULT.text_characters:,} characters, unless "
+        "configured otherwise.",
         examples=["We won!"],
     ),
     Patterned(TEXT_PATTERN),
@@ -71,8 +66,8 @@ Speaker = Annotated[
     AfterValidator(_naming),
     Field(
         min_length=1,
-        description="Who says it: any name on one line, always the same for the same person; "
-        f"{_DEFAULT.speaker_characters:,} characters unless the service is set otherwise.",
+        description="Who says it: any name on one line, always the same for the same person; at "
+        f"most {_DEFAULT.speaker_characters:,} characters, unless configured otherwise.",
         examples=["Ann"],
     ),
     Patterned(NAME_PATTERN),
@@ -82,8 +77,8 @@ Scene = Annotated[
     AfterValidator(_readable),
     Field(
         min_length=1,
-        description="What the scene looks like while it is said, in words; as long as a text may "
-        "be. Comes back unchanged. The model is shown it where its template has a place for it.",
+        description="What the scene looks like at this moment, in words; at most as long as a "
+        "text. Returned unchanged. The model reads it if its template has a place for it.",
         examples=["She jumps up and hugs him."],
     ),
     Patterned(TEXT_PATTERN),
@@ -95,22 +90,23 @@ Name = Annotated[
     Field(min_length=1),
     Patterned(NAME_PATTERN),
 ]
-_Answered = Annotated[Any, Field(description="As an answer has it; it is not read.", exclude=True)]
+_Answered = Annotated[
+    Any, Field(description="Ignored; accepted so that an answer can be sent again.", exclude=True)
+]
 
 
 class Input(BaseModel):
-    """Part of what is sent: no stray fields, and no type is turned into another.
+    """Part of a request or a file: unknown fields are refused, and types are not converted.
 
-    A field that is not known is refused rather than passed over: it may be a known one misspelt,
-    whose loss nobody would notice. Of a list only the first item that is not valid is told: a body
-    may hold thousands.
+    An unknown field may be a misspelt one, whose loss nobody would notice. Of a list only the first
+    invalid item is reported, because a body may contain thousands.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Said(Input):
-    """What somebody says."""
+    """An utterance, without its place in a dialogue."""
 
     speaker: Speaker
     text: Text
@@ -120,18 +116,18 @@ class Said(Input):
 class UtteranceOfDialogue(Said):
     """An utterance of a whole dialogue.
 
-    What an answer says of it may stand there too, so that what was scored can be sent again.
+    It may contain the fields of an answer, so that a scored dialogue can be sent again.
     """
 
     id: Name | None = Field(
         None,
-        description="Your own id of it, no other's in the dialogue; comes back.",
+        description="Your own id of the utterance, unique in the dialogue; returned unchanged.",
         examples=["dia0_utt0"],
     )
     label: Name | None = Field(
         None,
-        description="What emotion a person says that it carries. Training and evaluation go by it; "
-        "where emotions are asked for it is not read.",
+        description="The emotion that a person assigned. Training and evaluation use it; "
+        "predictions ignore it.",
         examples=["joy"],
     )
     index: _Answered = None
@@ -147,7 +143,7 @@ class DialogueIn(Input):
     """A whole dialogue, its utterances in the order they were spoken."""
 
     id: Name = Field(
-        description="Any name on one line, such as `clean/0`; comes back.", examples=["a"]
+        description="Any name on one line, such as `clean/0`; returned unchanged.", examples=["a"]
     )
     utterances: Annotated[list[UtteranceOfDialogue], FailFast()]
     line: _Answered = None
@@ -160,16 +156,16 @@ class DialogueIn(Input):
             if utterance.id is not None and seen.setdefault(utterance.id, index) != index:
                 raise PydanticCustomError(
                     "repeated_id",
-                    "utterances {index} and {first} have one id; each must have its own",
+                    "utterances {index} and {first} have the same id; each must have its own",
                     {"index": index, "first": seen[utterance.id]},
                 )
         return self
 
 
 def dialogue_schema() -> dict[str, Any]:
-    """The JSON schema of a dialogue, on a line or as an item of an array."""
+    """The JSON schema of a dialogue on a line or in an array."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **DialogueIn.model_json_schema(),
-        "title": "A dialogue, on a line of its own",
+        "title": "A dialogue on a line of its own",
     }

@@ -54,7 +54,9 @@ def written_whole(target: Path) -> Iterator[TextIO]:
         if _version(place) != older:  # some blocks take hours
             kept = place.with_name(f"{place.stem}.{token_hex(4)}{place.suffix}")
             unfinished.rename(kept)
-            raise OutputError(f"{target}: another process wrote it meanwhile; see {kept}")
+            raise OutputError(
+                f"{target}: another process has written it in the meantime; see {kept}"
+            )
         unfinished.replace(place)
 
 
@@ -100,7 +102,9 @@ def place_of_file(target: Path) -> Path:
     if place.is_dir():
         raise OutputError(f"{target}: is a folder; name a file")
     if place.exists() and not place.is_file():
-        raise OutputError(f"{target}: is no regular file, so it cannot be replaced; name another")
+        raise OutputError(
+            f"{target}: is not a regular file, so it cannot be replaced; name another path"
+        )
     return place
 
 
@@ -136,8 +140,8 @@ def is_unfinished(path: Path) -> bool:
 def _place(target: Path) -> Path:
     if target.is_symlink():
         raise OutputError(
-            f"{target}: is a link to {target.readlink()}, and nothing is written through a link; "
-            "name what it leads to, or another path"
+            f"{target}: is a link to {target.readlink()}, and nothing is written through links; "
+            "name the path that it points to, or another path"
         )
     # A path without a name of its own, such as "." or "folder/..", is resolved as a whole.
     folder, name = (target.parent, target.name) if target.name not in ("", "..") else (target, "")
@@ -146,14 +150,14 @@ def _place(target: Path) -> Path:
     while not nearest.exists():
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise OutputError(f"{target}: {nearest} is no folder")
+        raise OutputError(f"{target}: {nearest} is not a folder")
     _check_writable(nearest, target)
     return place
 
 
 def _check_writable(folder: Path, target: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{target}: nothing can be written in {folder}")
+        raise OutputError(f"{target}: the folder {folder} cannot be written to")
 
 
 def _take_place(unfinished: Path, place: Path, may_go: Callable[[Path], None]) -> None:

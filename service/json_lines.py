@@ -57,7 +57,7 @@ def read_each(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
         with path.open("rb") as file:
             yield from _values(_lines(file, path, refusal), path, refusal)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise refusal(f"{path}: cannot be unpacked with gzip: {error}") from None
+        raise refusal(f"{path}: cannot be decompressed with gzip: {error}") from None
     except UnicodeDecodeError as error:
         raise refusal(f"{path}: not {error.encoding.upper()}: {error.reason}") from None
     except OSError as error:
@@ -91,7 +91,9 @@ def _lines(file: io.BufferedReader, path: Path, refusal: type[Refusal]) -> Itera
         lines = iter(lambda: text.readline(_MOST_BYTES + 1).encode(), b"")
     for number, line in enumerate(lines, start=1):
         if len(line) > _MOST_BYTES:
-            raise refusal(f"{path}:{number}: a line of more than {_MOST}; write one value a line")
+            raise refusal(
+                f"{path}:{number}: the line has more than {_MOST}; write one value per line"
+            )
         yield line.removeprefix(BOM_UTF8).rstrip()
 
 
@@ -150,7 +152,7 @@ def _whole(lines: Iterable[bytes], path: Path, refusal: type[Refusal]) -> bytes:
     for line in lines:
         whole += line + b"\n"
         if len(whole) > _MOST_BYTES:
-            raise refusal(f"{path}: more than {_MOST} in one piece; write one value a line")
+            raise refusal(f"{path}: one value has more than {_MOST}; write one value per line")
     return bytes(whole)
 
 
@@ -212,4 +214,4 @@ def _why(error: ValueError | RecursionError) -> str:
             return f"not JSON: {error.msg} at column {error.colno}"
         case NameTwice():
             return str(error)
-    return f"not JSON that can be read: {error}"
+    return f"cannot be read as JSON: {error}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from service.concurrency import together
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
@@ -16,13 +17,12 @@ from service.decoding.bundle import load_bundle
 from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
 from service.files import written_whole
 from service.json_lines import line_of
-from service.parts import Report, open_parts
 from service.recognition.answering import Answerer, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
+from service.recognition_parts import Report, open_parts
 from service.settings import Settings
-from service.side_by_side import together
 
 # Dialogues in progress at once; their utterances share the engine's places.
 _DIALOGUES_AT_ONCE = 64

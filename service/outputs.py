@@ -62,7 +62,7 @@ def check_file(target: Path, reads: Iterable[Path] = (), *, force: bool | None =
     if not force:
         remedy = "move it away" if force is None else "replace it: --force"
         raise OutputError(f"{target}: already exists; name another file, or {remedy}")
-    log.warning("%s: will be replaced, as --force says", target)
+    log.warning("%s: will be replaced because of --force", target)
 
 
 def check_files(
@@ -98,19 +98,23 @@ def check_folder(
     reads = list(reads)
     _refuse_what_is_read(target, place, reads, within=False)
     if os.path.ismount(place):
-        raise OutputError(f"{target}: is mounted, so it cannot be replaced; name a folder in it")
+        raise OutputError(
+            f"{target}: is a mount point, so it cannot be replaced; name a folder in it"
+        )
     if Path.cwd().is_relative_to(place):
-        raise OutputError(f"{target}: is where this command was started; name another folder")
+        raise OutputError(
+            f"{target}: is the folder in which this command was started; name another folder"
+        )
     foreign = _foreign(place, made)
     if foreign is None:
         return
     if not force:
         raise OutputError(
-            f"{target}: {foreign}; name another folder, or replace it, with all that is in it: "
+            f"{target}: {foreign}; name another folder, or replace it with all its contents: "
             "--force"
         )
     _refuse_what_is_read(target, place, reads)
-    log.warning("%s: will be replaced, as --force says, with %s", target, _all_in(place))
+    log.warning("%s: will be replaced because of --force, with %s", target, _all_in(place))
 
 
 def check_begun(
@@ -130,7 +134,7 @@ def check_begun(
         return
     for input_path in reads:
         if input_path.exists() and target.samefile(input_path):
-            raise OutputError(f"{target}: is read by this command; name another folder to write")
+            raise OutputError(f"{target}: is read by this command; name another output folder")
     problem = foreign(target)
     if problem is not None:
         raise OutputError(f"{target}: {problem}; name another folder")
@@ -172,17 +176,17 @@ def _foreign(folder: Path, made: Made) -> str | None:
     else:
         by, files = contents
         if by != made.by:
-            return f"holds what `{by}` made"
+            return f"contains what `{by}` wrote"
         known = {CONTENTS, *files}
     other = f"which `{made.by}` did not write"
     for name in names:
         if name not in known or not _is_plain(folder / name):
-            return f"holds {name}, {other}"
+            return f"contains {name}, {other}"
     if contents is not None:
         unchanged = [name for name in files if name in names]
         changed = _hashes(folder, unchanged).items() - files.items()
         if changed:
-            return f"holds {min(changed)[0]}, which was changed since `{made.by}` wrote it"
+            return f"contains {min(changed)[0]}, which has changed since `{made.by}` wrote it"
     return None
 
 
@@ -240,14 +244,14 @@ def _refuse_what_is_read(
     for input_path in reads:
         resolved = Path(os.path.realpath(input_path))
         if place == resolved or (resolved.exists() and place.samefile(resolved)):
-            raise OutputError(f"{target}: is read by this command; name another path to write")
+            raise OutputError(f"{target}: is read by this command; name another output path")
         if resolved.is_relative_to(place):
             raise OutputError(
-                f"{target}: holds {input_path}, which this command reads; name another"
+                f"{target}: contains {input_path}, which this command reads; name another path"
             )
         if within and place.is_relative_to(resolved):
             raise OutputError(
-                f"{target}: is part of {input_path}, which this command reads; name another"
+                f"{target}: is part of {input_path}, which this command reads; name another path"
             )
 
 

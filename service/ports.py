@@ -15,5 +15,5 @@ def why_not_free(host: str, port: int) -> str | None:
         except OSError as error:
             return error.strerror or type(error).__name__
         except (UnicodeError, TypeError):  # a name that cannot be encoded
-            return "not the name of a host"
+            return "not a host name"
     return None

@@ -6,7 +6,7 @@ they are prepared in advance.
 
 from service.conversation.labels import load_label_spaces
 from service.demonstrations.encoder import load_encoder
-from service.parts import Report, open_index
+from service.recognition_parts import Report, open_index
 from service.sessions.database import open_database
 from service.sessions.migrate import migrate
 from service.settings import Settings

@@ -26,10 +26,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 _PREFIX = "ERC_"
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?"
 _HOST = re.compile(rf"\*|(?:\*\.)?{_NAME}")
-_SERVER = re.compile(rf"(?![0-9.]+$){_NAME}")  # digits alone are an address, or nothing
+_SERVER = re.compile(rf"(?![0-9.]+$){_NAME}")  # digits alone are an address, or invalid
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _MOST_CHARACTERS_OF_A_PREFIX = 200
-# What the service's own paths begin with: whether a prefix was taken away could not be told.
+# A prefix must not begin like these paths, or nobody could tell whether a proxy has stripped it.
 OWN = (
     *("batch", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez", "metrics"),
     *("openapi.json", "problems", "readyz"),
@@ -39,12 +39,12 @@ _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
 
 class _Given(BaseModel):
-    """What holds for every setting that is given."""
+    """Rules for the value of every setting."""
 
     @field_validator("*", mode="before")
     @classmethod
     def is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
-        """Empty is unset, where a setting may be unset; elsewhere it is an oversight."""
+        """Refuse an empty value, unless the setting may be unset: there empty means unset."""
         if not isinstance(value, str) or value.strip():
             return value
         if cls._may_be_empty(str(info.field_name)):
@@ -54,7 +54,7 @@ class _Given(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def has_no_tilde(cls, value: Any) -> Any:
-        """No shell has seen it: `~` is the home folder here too."""
+        """Expand `~` to the home folder, because no shell has done so."""
         return _at_home(value) if isinstance(value, Path) else value
 
     @classmethod
@@ -66,15 +66,15 @@ def _at_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("its ~ stands for no home folder: write the whole path") from None
+        raise ValueError("its ~ has no home folder to stand for: write the full path") from None
 
 
 def _is_web_address(url: str) -> bool:
     try:
-        found = urlsplit(url)
-        host, is_web = found.hostname or "", found.scheme in ("http", "https")
+        parts = urlsplit(url)
+        host, is_web = parts.hostname or "", parts.scheme in ("http", "https")
         is_host = bool(_SERVER.fullmatch(host)) or _is_address(host)
-        return is_web and is_host and found.port != 0 and url.isascii() and url.isprintable()
+        return is_web and is_host and parts.port != 0 and url.isascii() and url.isprintable()
     except ValueError:
         return False
 
@@ -96,43 +96,48 @@ class Database(Section):
     @field_validator("url")
     @classmethod
     def has_no_tilde_in_its_path(cls, value: SecretStr) -> SecretStr:
-        found = _SQLITE_HOME.fullmatch(value.get_secret_value())
-        return value if found is None else SecretStr(f"{found[1]}{_at_home(Path(found[2]))}")
+        match = _SQLITE_HOME.fullmatch(value.get_secret_value())
+        return value if match is None else SecretStr(f"{match[1]}{_at_home(Path(match[2]))}")
 
 
 class Sessions(Section):
-    """How long what the database holds is kept."""
+    """How long stored data is kept."""
 
     dialogue_retention_s: PositiveFloat | None = Field(
-        None, description="seconds after its last write that a dialogue is erased; unset: never"
+        None,
+        description="seconds from a dialogue's last write to its erasure; unset: never erased",
     )
     idempotency_retention_s: PositiveFloat = Field(
-        86_400, description="seconds that the answer to an `Idempotency-Key` is kept"
+        86_400, description="seconds for which the response to an `Idempotency-Key` is kept"
     )
     job_retention_s: PositiveFloat = Field(
-        86_400, description="seconds after its end that a job and its results are erased"
+        86_400, description="seconds after which a finished job and its results are erased"
     )
     housekeeping_interval_s: PositiveFloat = Field(
-        60, description="seconds between two looks for what is to be erased or delivered"
+        60, description="seconds between two checks for data to erase or deliver"
     )
 
 
 class Demonstrations(Section):
-    """Whether prompts show any, and the embedded index, used when no Qdrant server is set."""
+    """Whether prompts contain any, and the embedded index, used without a Qdrant server."""
 
     file: Path | None = Field(
-        None, description="demonstrations the index is built from; by default the data folder's"
+        None,
+        description="file of demonstrations to build the index from; unset: the one in the "
+        "data folder",
     )
     folder: Path = Field(Path("build/demonstrations"), description="folder of the embedded index")
-    shown: bool = Field(True, description="show demonstrations to the model")
+    shown: bool = Field(True, description="include demonstrations in prompts")
     timeout_s: PositiveFloat = Field(
-        10.0, description="seconds until an answer goes on without demonstrations"
+        10.0, description="seconds to wait for demonstrations before answering without them"
     )
     breaker_threshold: PositiveInt = Field(
-        5, description="failures in a row after which demonstrations are left alone"
+        5,
+        description="consecutive failures after which answers are given without trying to "
+        "retrieve demonstrations",
     )
     breaker_reset_s: PositiveFloat = Field(
-        10.0, description="seconds until one answer tries again whether they are back"
+        10.0, description="seconds until retrieval is tried again"
     )
 
     @property
@@ -144,17 +149,21 @@ class Demonstrations(Section):
 class Qdrant(Section):
     """A Qdrant server in place of the embedded index."""
 
-    url: str | None = Field(None, description="such as `http://qdrant:6333`; unset: embedded")
-    api_key: SecretStr | None = Field(None, description="key of the server")
-    collection: str = Field("demonstrations", description="prefix of the collection's name")
-    timeout_s: PositiveFloat = Field(2.0, description="seconds that one call may take")
-    prefer_grpc: bool = Field(False, description="gRPC rather than REST")
+    url: str | None = Field(
+        None, description="such as `http://qdrant:6333`; unset: the embedded index"
+    )
+    api_key: SecretStr | None = Field(None, description="the server's API key")
+    collection: str = Field("demonstrations", description="prefix of the collection name")
+    timeout_s: PositiveFloat = Field(2.0, description="seconds after which a call times out")
+    prefer_grpc: bool = Field(False, description="use gRPC instead of REST")
 
     @field_validator("url")
     @classmethod
     def is_of_a_server(cls, value: str | None) -> str | None:
         if value is not None and not _is_web_address(value):
-            raise ValueError("is no url of a server: write http://host:6333 or https://host:6333")
+            raise ValueError(
+                "is not the URL of a server: write http://host:6333 or https://host:6333"
+            )
         return value
 
 
@@ -203,16 +212,16 @@ class Engine(Section):
     )
     kv_cache_gib: PositiveInt = Field(1, description="GiB of prefix cache on a CPU")
     threads: PositiveInt | None = Field(
-        None, description="cores that vLLM computes on where there is no GPU; unset: all but one"
+        None, description="cores that vLLM uses on a machine without a GPU; unset: all but one"
     )
-    max_sequences: PositiveInt = Field(128, description="prompts in one step at most")
+    max_sequences: PositiveInt = Field(128, description="most prompts in one step")
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
-        description="what vLLM computes in; `auto`: `bfloat16` where the machine has instructions "
-        "for it, elsewhere `float32`, which is many times as fast there as emulated `bfloat16`",
+        description="type that vLLM computes in; `auto`: `bfloat16` if the machine has "
+        "instructions for it, else `float32`, which is many times as fast as emulated `bfloat16`",
     )
     probe_after_s: PositiveFloat = Field(
         4.0,
@@ -220,71 +229,72 @@ class Engine(Section):
         "that is away is tried again",
     )
     stalled_after_s: PositiveFloat = Field(
-        8.0, description="seconds without an answer after which vLLM is taken for hanging"
+        8.0, description="seconds without an answer after which vLLM is considered to hang"
     )
     exit_after_s: PositiveFloat = Field(
         60.0,
-        description="seconds without an answer after which the service ends, with status 1, if "
+        description="seconds without an answer after which the service exits with status 1, if "
         "vLLM runs in it",
     )
 
 
 class Limits(Section):
-    """What one request may hold."""
+    """What one request may contain, and what is stored for one tenant."""
 
     body_bytes: PositiveInt = Field(1_048_576, description="bytes of a request body")
     lines_bytes: PositiveInt = Field(
-        268_435_456, description="bytes of a body of NDJSON, each line of which is a body's size"
+        268_435_456,
+        description="bytes of an NDJSON body, in which each line may be as long as another body",
     )
     text_characters: PositiveInt = Field(2000, description="characters of an utterance")
     speaker_characters: PositiveInt = Field(100, description="characters of a speaker's name")
     batch_dialogues: PositiveInt = Field(100, description="dialogues of a batch")
-    batch_utterances: PositiveInt = Field(1000, description="utterances of a batch, in all")
+    batch_utterances: PositiveInt = Field(1000, description="utterances of a batch in total")
     dialogue_utterances: PositiveInt = Field(
-        10_000, description="utterances of a dialogue; ten times as many writes to it"
+        10_000, description="utterances of a dialogue; it may be written to ten times as often"
     )
     answers: PositiveInt = Field(
-        100_000, description="answers to an `Idempotency-Key` that are kept for one tenant"
+        100_000, description="responses stored for the idempotency keys of one tenant"
     )
     demonstrations: PositiveInt = Field(
-        100_000, description="demonstrations of one tenant's own, its corrections among them"
+        100_000, description="demonstrations of one tenant, including its corrections"
     )
-    jobs: PositiveInt = Field(20, description="jobs of one tenant that are kept")
-    job_dialogues: PositiveInt = Field(100_000, description="dialogues, or lines, of a job")
-    timeline_utterances: PositiveInt = Field(1000, description="utterances of a timeline's page")
+    jobs: PositiveInt = Field(20, description="jobs kept for one tenant")
+    job_dialogues: PositiveInt = Field(100_000, description="dialogues or lines of a job")
+    timeline_utterances: PositiveInt = Field(1000, description="utterances on a page of a timeline")
 
 
 class Admission(Section):
-    """How much is taken on at once, and how long it may take."""
+    """How much the service accepts at once, and how long it may take."""
 
-    connections: PositiveInt = Field(2048, description="connections that may be open")
-    requests: PositiveInt = Field(256, description="requests under way at most, batches aside")
-    batches: PositiveInt = Field(4, description="batches under way at most")
-    streams: PositiveInt = Field(256, description="streams of events that may be open")
+    connections: PositiveInt = Field(2048, description="open connections")
+    requests: PositiveInt = Field(256, description="concurrent requests, not counting batches")
+    batches: PositiveInt = Field(4, description="concurrent batches")
+    streams: PositiveInt = Field(256, description="open event streams")
     utterances: PositiveInt | None = Field(
         None,
-        description="utterances under way at most, half of them of batches; unset: twice "
-        "`ERC_ENGINE__MAX_SEQUENCES` for each server of vLLM, so that its next step is ready",
+        description="utterances processed at once, at most half of them from batches; unset: "
+        "twice `ERC_ENGINE__MAX_SEQUENCES` for each server of vLLM, so that its next step is ready",
     )
-    queue_length: PositiveInt = Field(128, description="utterances that may wait to be under way")
+    queue_length: PositiveInt = Field(128, description="utterances that may wait to be processed")
     tenant_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
         description="share of the requests, batches, streams and waiting utterances that one "
-        "tenant may have, where the service has keys; 1: all of them",
+        "tenant may use if the service has keys; 1: all of them",
     )
     deadline_s: PositiveFloat = Field(
-        20.0, description="seconds until a request is given up; `Prefer: wait=5` lowers it"
+        20.0, description="seconds until a request times out; `Prefer: wait=5` lowers it"
     )
     batch_deadline_s: PositiveFloat = Field(300.0, description="the same for a batch")
     grace_s: PositiveFloat = Field(
-        20.0, description="seconds that requests under way have to finish when the service ends"
+        20.0, description="seconds that requests have to finish when the service shuts down"
     )
 
 
 def as_prefix(value: str) -> str | None:
-    """A path that may stand before the service's own, without the slash at its end.
+    """A path to put before the service's own, without the slash at its end.
 
-    None: it is no such path; it may have been sent by anybody.
+    None if it is not valid; anybody may have sent it.
     """
     path = value.removesuffix("/")
     too_long = len(path) > _MOST_CHARACTERS_OF_A_PREFIX
@@ -297,8 +307,9 @@ def _prefix(value: str) -> str:
     path = as_prefix(value)
     if path is None:
         raise ValueError(
-            "is no prefix: write a path such as /emotions, of letters, digits and -._~, no part "
-            f"with a dot first, that does not begin as one of the service's own ({', '.join(OWN)})"
+            "is not a valid prefix: write a path such as /emotions that consists of letters, "
+            "digits and -._~, in which no segment begins with a dot, and which does not begin "
+            f"like one of the service's own paths ({', '.join(OWN)})"
         )
     return path
 
@@ -310,8 +321,8 @@ def _networks(given: tuple[str, ...]) -> tuple[str, ...]:
                 ip_network(each)
         except ValueError:
             raise ValueError(
-                f"number {number} is no address: give addresses such as 10.0.0.7, networks such as "
-                "10.0.0.0/8 without bits beyond their length, or * for anybody"
+                f"entry {number} is not an address: give addresses such as 10.0.0.7, networks "
+                "such as 10.0.0.0/8 without host bits, or * for any client"
             ) from None
     return given
 
@@ -320,9 +331,9 @@ def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
     for number, each in enumerate(given, start=1):
         if not _is_origin(each):
             raise ValueError(
-                f"number {number} is no origin as browsers send it: give each page's scheme, host "
-                "and port, such as https://app.example.org or http://localhost:3000, in lower "
-                "case, without a path, without *, and without the port that is the scheme's own"
+                f"entry {number} is not an origin as browsers send it: give the scheme, host and "
+                "port of each page, such as https://app.example.org or http://localhost:3000, in "
+                "lower case, without a path, without *, and without the scheme's default port"
             )
     return given
 
@@ -330,19 +341,19 @@ def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
 def _is_origin(value: str) -> bool:
     if not _is_web_address(value):
         return False
-    found = urlsplit(value)
-    host = f"[{found.hostname}]" if ":" in (found.hostname or "") else found.hostname
-    own = {"http": 80, "https": 443}[found.scheme]
-    port = "" if found.port in (None, own) else f":{found.port}"
-    return value == f"{found.scheme}://{host}{port}"
+    parts = urlsplit(value)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in (None, default) else f":{parts.port}"
+    return value == f"{parts.scheme}://{host}{port}"
 
 
 def _checked(hosts: tuple[str, ...]) -> tuple[str, ...]:
     for number, host in enumerate(hosts, start=1):
         if not (_HOST.fullmatch(host) or _is_address(host)):
             raise ValueError(
-                f"number {number} is no host: give names such as erc.example.org, *.example.org "
-                "for all below one, or addresses; without scheme, port or path"
+                f"entry {number} is not a host: give names such as erc.example.org, *.example.org "
+                "for all its subdomains, or addresses, without scheme, port or path"
             )
     return hosts
 
@@ -379,56 +390,63 @@ class Settings(_Given, BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0: any free one")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="port to listen on; 0: any free one"
+    )
     allowed_hosts: AllowedHosts = Field(
         None,
-        description="hosts that the service may be asked for as beside this machine, such as "
-        "`erc.example.org,*.example.com`; `*`: any; unset: none on a loopback address; elsewhere "
-        "any host if callers need keys, any IP address if they do not",
+        description="host names under which clients may reach the service, in addition to this "
+        "machine's, such as `erc.example.org,*.example.com`; `*`: any; unset: none on a loopback "
+        "address; on other addresses any host if callers need keys, any IP address if they do not",
     )
     root_path: RootPath | None = Field(
         None,
-        description="path that a proxy in front puts before the service's own, such as "
-        "`/emotions`, whether it takes it away again or not",
+        description="path under which a proxy serves this service, such as `/emotions`, whether "
+        "or not the proxy strips it",
     )
     forwarded_allow_ips: Networks = Field(
         None,
-        description="addresses and networks of proxies whose `X-Forwarded-For`, `-Host`, `-Proto` "
-        "and `-Prefix` are believed, such as `10.0.0.0/8,::1`; `*`: of anybody; unset: of nobody",
+        description="addresses and networks of proxies whose `X-Forwarded-For`, `-Host`, "
+        "`-Proto` and `-Prefix` are trusted, such as `10.0.0.0/8,::1`; `*`: any client; unset: "
+        "none",
     )
     cors_origins: Origins = Field(
         None,
-        description="origins of pages that may ask and read what is answered, such as "
-        "`https://app.example.org`; unset: none but the service's own",
+        description="origins of web pages that may send requests and read the responses, such as "
+        "`https://app.example.org`; unset: only the service's own",
     )
     keys_file: Path | None = Field(
-        None, description="file of the keys that callers need; unset: anybody may ask for anything"
+        None, description="file of the keys that callers need; unset: anybody may do anything"
     )
     allow_anonymous: bool = Field(
-        False, description="start without keys on an address that other machines can reach"
+        False, description="allow a start without keys on an address that other machines can reach"
     )
     open_operations: bool | None = Field(
         None,
-        description="`/metrics` and `/docs` need no key; unset: on a loopback address only, "
-        "elsewhere a key with the scope `admin`",
+        description="serve `/metrics` and `/docs` without a key; unset: only on a loopback "
+        "address, else with a key that has the scope `admin`",
     )
     bundle: Path = Field(Path("build/bundles/erc-mini"), description="folder of the model bundle")
-    data: Path = Field(_REPOSITORY / "data", description="folder of label spaces, demonstrations")
+    data: Path = Field(
+        _REPOSITORY / "data", description="folder of label spaces and demonstrations"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="least level that is logged; above `debug` neither utterance text nor keys are",
+        description="lowest level that is logged; neither utterance texts nor keys are logged "
+        "above `debug`",
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="`json`: an object a line, with the ids of request, dialogue and trace"
+        "text",
+        description="`json`: one object per line, with the ids of request, dialogue and trace",
     )
     dialogue_key: SecretStr | None = Field(
         None,
-        description="key that dialogues are hashed with, for logs, traces and servers of vLLM; "
-        "unset: a random one",
+        description="key with which the ids of dialogues are hashed for logs, traces and vLLM's "
+        "servers; unset: a random one",
     )
     traces: bool = Field(
         False,
-        description="send OpenTelemetry traces, by OTLP over HTTP; the variables `OTEL_...` say "
+        description="send OpenTelemetry traces by OTLP over HTTP; the `OTEL_...` variables say "
         "where and how many",
     )
     database: Database = Database()
@@ -441,7 +459,7 @@ class Settings(_Given, BaseSettings):
 
     @classmethod
     def _may_be_empty(cls, name: str) -> bool:
-        # Without keys anybody may ask for anything: nobody is to come to that by oversight.
+        # Without keys anybody may do anything: an empty variable must not cause that.
         return name != "keys_file" and super()._may_be_empty(name)
 
     @property
@@ -477,33 +495,35 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 class UnknownSetting(ValueError):
-    """A variable begins with the prefix but sets nothing: most likely misspelt."""
+    """A variable has the prefix but names no setting: most likely it is misspelt."""
 
 
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        UnknownSetting: a variable `ERC_...` that is no setting.
+        UnknownSetting: a variable `ERC_...` is not a setting.
         pydantic.ValidationError: a value of the wrong type; values are not printed.
     """
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     strays = [name for name in names_given() if name.split("__")[0] not in known]
     if strays:
-        raise UnknownSetting(f"no such setting: {', '.join(strays)}")
+        raise UnknownSetting(f"unknown settings: {', '.join(strays)}")
     try:
         return Settings()
-    except SettingsError as error:  # of a section as a whole, which is no JSON
+    except SettingsError as error:  # of a section as a whole, which is not JSON
         # The message names the field; what follows may hold the value.
-        found = re.match(r'error parsing value for field "(\w+)"', str(error))
-        if found is None or found[1].upper() not in _SECTIONS:
+        match = re.match(r'error parsing value for field "(\w+)"', str(error))
+        if match is None or match[1].upper() not in _SECTIONS:
             raise UnknownSetting("a setting cannot be read") from None
-        section = _PREFIX + found[1].upper()
-        raise UnknownSetting(f"{section} sets nothing: its settings are {section}__...") from None
+        section = _PREFIX + match[1].upper()
+        raise UnknownSetting(
+            f"{section} is not a setting by itself: the settings in it are {section}__..."
+        ) from None
 
 
 def names_given() -> list[str]:
-    """The variables that set something, or are meant to."""
+    """The variables with the prefix, whether or not they name a setting."""
     # Tests name their servers by variables of the same prefix.
     return sorted(
         name
@@ -513,7 +533,7 @@ def names_given() -> list[str]:
 
 
 def faults_of(error: ValidationError) -> list[str]:
-    """What is wrong with which variable; no value is shown."""
+    """One line per faulty variable: its name and what is wrong; never its value."""
     return [
         f"{_PREFIX}{'__'.join(str(part).upper() for part in fault['loc'])}: "
         + fault["msg"].removeprefix("Value error, ")

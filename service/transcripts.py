@@ -6,7 +6,7 @@ and other fields are ignored.
 
 from typing import Any
 
-from service.conversation.words import fault_of_name, fault_of_text
+from service.conversation.dialogue import fault_of_name, fault_of_text
 
 UNKNOWN_SPEAKER = "UNKNOWN"
 """The speaker of a segment without one."""

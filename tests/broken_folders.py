@@ -168,17 +168,17 @@ def _published(*, pickled: bool = False, **config: object) -> Callable[[Path], N
 
 
 AGAIN = "fetch or copy the file again"
-PLACE = "from one place"
+PLACE = "from the same source"
 
 # Of a base as of a bundle.
 MODELS = {
     "pointer-weights": Broken(
         put("model.safetensors", POINTER),
-        "model.safetensors: is a pointer of git-lfs",
+        "model.safetensors: is a git-lfs pointer",
         "`git lfs pull`",
     ),
     "half-weights": Broken(
-        half("model.safetensors"), "model.safetensors: has ", "broke off; " + AGAIN
+        half("model.safetensors"), "model.safetensors: has ", "was interrupted; " + AGAIN
     ),
     "half-a-header": Broken(
         put("model.safetensors", weights({"a.weight": (2, 2)})[:30]),
@@ -196,35 +196,37 @@ MODELS = {
     ),
     "message-weights": Broken(
         put("model.safetensors", "Entry not found"),
-        "model.safetensors: is no file of safetensors: it says 'Entry not found'",
+        "model.safetensors: is not a safetensors file: it says 'Entry not found'",
         AGAIN,
     ),
     "pickled-weights": Broken(
         put("model.safetensors", b"PK\x03\x04" + bytes(400)),
-        "model.safetensors: is no file of safetensors",
+        "model.safetensors: is not a safetensors file",
         AGAIN,
     ),
     "weights-of-wrong-measure": Broken(
         put("model.safetensors", weights({"a": (2, 2)}).replace(b"[2, 2]", b"[2, 9]")),
-        "model.safetensors: is no file of safetensors",
+        "model.safetensors: is not a safetensors file",
         AGAIN,
     ),
     "folder-in-place": Broken(_folder_in_place, "model.safetensors: is a folder", "remove it"),
     "lost-blob": Broken(
-        _lost_blob, "model.safetensors: is a link to ../../blobs/53aa51, which is not", "cp -L"
+        _lost_blob,
+        "model.safetensors: is a link to ../../blobs/53aa51, which does not exist",
+        "cp -L",
     ),
     "no-weights": Broken(
-        without("model.safetensors"), "holds no weights (*.safetensors)", "fetch or copy them"
+        without("model.safetensors"), "contains no weights (*.safetensors)", "fetch or copy them"
     ),
     "bin": Broken(
         _another_kind("pytorch_model.bin"),
-        "holds no weights (*.safetensors)",
-        "pytorch_model.bin is not read, for loading it may run code: take a revision with",
+        "contains no weights (*.safetensors)",
+        "pytorch_model.bin is not read, because loading it may run code: use a revision with",
     ),
     "gguf": Broken(
         _another_kind("minilm-q4.gguf"),
-        "holds no weights (*.safetensors)",
-        "minilm-q4.gguf is quantised: take the model that it was made from",
+        "contains no weights (*.safetensors)",
+        "minilm-q4.gguf is quantised: use the model that it was made from",
     ),
     "lost-shard": Broken(
         _sharded("model-00001-of-00002.safetensors", index={
@@ -242,68 +244,70 @@ MODELS = {
         _sharded("model-00001-of-00001.safetensors", index={
             "t1": "model-00001-of-00001.safetensors", "t7": "model-00001-of-00001.safetensors",
         }),
-        "model-00001-of-00001.safetensors: has no t7, which model.safetensors.index.json says",
+        "model-00001-of-00001.safetensors: has no t7, although model.safetensors.index.json lists",
         PLACE,
     ),
     "index-of-nothing": Broken(
         put("model.safetensors.index.json", '{"weight_map": ["a"]}'),
-        "model.safetensors.index.json: is no index of weights",
+        "model.safetensors.index.json: is not an index of weights",
         AGAIN,
     ),
     "pointer-config": Broken(
-        put("config.json", POINTER), "config.json: is a pointer of git-lfs", "`git lfs pull`"
+        put("config.json", POINTER), "config.json: is a git-lfs pointer", "`git lfs pull`"
     ),
     "half-config": Broken(half("config.json"), "config.json: is not JSON: line ", AGAIN),
-    "config-is-a-list": Broken(put("config.json", "[1]"), "config.json: holds no JSON obj", AGAIN),
+    "config-is-a-list": Broken(
+        put("config.json", "[1]"), "config.json: does not contain a JSON obj", AGAIN
+    ),
     "deep-config": Broken(
-        put("config.json", '{"a":' * 90_000), "config.json: is JSON that cannot be read", AGAIN
+        put("config.json", '{"a":' * 90_000), "config.json: cannot be read as JSON", AGAIN
     ),
     "utf-16-config": Broken(
         put("config.json", "{}".encode("utf-16")), "config.json: is not UTF-8: byte 0", AGAIN
     ),
     "empty-config": Broken(put("config.json", ""), "config.json: is empty", AGAIN),
     "no-config": Broken(without("config.json"), "config.json: No such file", AGAIN),
-    "circle": Broken(_circle, "config.json: ", "its links lead in a circle"),
-    "pipe": Broken(_pipe, "config.json: is no regular file", "fetch or copy the file"),
+    "circle": Broken(_circle, "config.json: ", "its links form a circle"),
+    "pipe": Broken(_pipe, "config.json: is not a regular file", "fetch or copy the file"),
     "encoder-decoder": Broken(
         changed("config.json", model_type="t5", is_encoder_decoder=True),
-        "config.json: t5 is an encoder with a decoder",
-        "take a causal language model",
+        "config.json: t5 is an encoder-decoder model",
+        "use a causal language model",
     ),
     "classifier": Broken(
         changed("config.json", architectures=["BertForSequenceClassification"]),
-        "config.json: BertForSequenceClassification is no causal language model",
-        "take a causal language model",
+        "config.json: BertForSequenceClassification is not a causal language model",
+        "use a causal language model",
     ),
     "another-vocabulary": Broken(
         changed("config.json", vocab_size=32000),
-        "config.json: vocab_size is 32000, but model.decoder.embed_tokens.weight of the weights "
+        "config.json: vocab_size is 32000, but model.decoder.embed_tokens.weight in the weights "
         "has 30522 rows",
         PLACE,
     ),
     "no-tokenizer": Broken(
         without("tokenizer.json", "tokenizer_config.json"),
-        "holds no tokenizer (tokenizer.json, or tokenizer.model)",
+        "contains no tokenizer (tokenizer.json or tokenizer.model)",
         "fetch or copy its files",
     ),
     "no-vocabulary": Broken(
         without("tokenizer.json"),
-        "holds no tokenizer (tokenizer.json, or tokenizer.model)",
+        "contains no tokenizer (tokenizer.json or tokenizer.model)",
         "fetch or copy its files",
     ),
     "pointer-tokenizer": Broken(
-        put("tokenizer.json", POINTER), "tokenizer.json: is a pointer of git-lfs", "git lfs pull"
+        put("tokenizer.json", POINTER), "tokenizer.json: is a git-lfs pointer", "git lfs pull"
     ),
     "half-tokenizer": Broken(half("tokenizer.json"), "tokenizer.json: is not JSON: line ", AGAIN),
     "page-tokenizer-config": Broken(
         put("tokenizer_config.json", PAGE), "tokenizer_config.json: is a web page", "hf download"
     ),
     "pointer-vocabulary": Broken(
-        put("tokenizer.model", POINTER), "tokenizer.model: is a pointer of git-lfs", "git lfs pull"
+        put("tokenizer.model", POINTER), "tokenizer.model: is a git-lfs pointer", "git lfs pull"
     ),
     "page-generation-config": Broken(
         put("generation_config.json", PAGE),
-        "generation_config.json: is a web page that was saved in place of the file",
+        "generation_config.json: is a web page that was saved instead of the file",
         "fetch the file itself",
     ),
     "strange-tokenizer": Broken(
@@ -313,8 +317,8 @@ MODELS = {
     ),
     "more-tokens": Broken(
         _more_tokens,
-        "tokenizer.json: the weights' word table has 30522 rows, and none for 2 of the tokens, "
-        "such as '<laugh>' (30522)",
+        "tokenizer.json: the embedding matrix of the weights has 30522 rows, and none for "
+        "2 of the tokens, such as '<laugh>' (30522)",
         "resize_token_embeddings",
     ),
     "longer-vocabulary": Broken(
@@ -327,86 +331,88 @@ BASES = {
     "quantised": Broken(
         changed("config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
         "config.json: the base is quantised (gptq)",
-        "take the model that it was made from",
+        "use the model that it was made from",
     ),
     "quantised-unsaid": Broken(
         put("model.safetensors", weights({"model.layers.0.q_proj.weight": (2, 2)}, "U8")),
         "config.json: the base is quantised (as its weights show)",
-        "take the model that it was made from",
+        "use the model that it was made from",
     ),
     "encoder": Broken(
         changed("config.json", model_type="bert", architectures=["BertModel"]),
         "config.json: bert is an encoder",
-        "take a causal language model",
+        "use a causal language model",
     ),
     "unknown-kind": Broken(
         changed("config.json", model_type="telepathy"),
-        "config.json: transformers knows no causal language model called telepathy",
-        "take a causal language model",
+        "config.json: transformers has no causal language model called telepathy",
+        "use a causal language model",
     ),
     "code-of-its-own": Broken(
         changed("config.json", model_type="telepathy", auto_map={"AutoConfig": "c.C"}),
-        "config.json: telepathy needs code that comes with the model",
-        "take a causal language model",
+        "config.json: telepathy needs code from the model's folder",
+        "use a causal language model",
     ),
     "chatglm-6b": Broken(
         _published(position_encoding_2d=True, inner_hidden_size=16384, max_sequence_length=2048),
         "config.json: is ChatGLM-6B or another of the first GLMs, which read a prompt in both "
         "directions and count positions in two dimensions",
-        "take ChatGLM2-6B",
+        "use ChatGLM2-6B",
     ),
     "chatglm-6b-of-no-word-on-positions": Broken(
         _published(inner_hidden_size=16384),
         "config.json: is ChatGLM-6B or another of the first GLMs",
-        "take ChatGLM2-6B",
+        "use ChatGLM2-6B",
     ),
     "glm-10b": Broken(
         changed("config.json", model_type="glm", block_position_encoding=True),
         "config.json: is ChatGLM-6B or another of the first GLMs",
-        "take ChatGLM2-6B",
+        "use ChatGLM2-6B",
     ),
     "chatglm2": Broken(
         _published(ffn_hidden_size=13696, multi_query_group_num=2, padded_vocab_size=65024),
-        "config.json: is a ChatGLM as it was published, which needs code that comes with the model",
-        "convert it, and name what is written: `instructerc-train base --from ",
+        "config.json: is a ChatGLM in its published format, which needs code from the model's "
+        "folder",
+        "convert it (`instructerc-train base --from ",
     ),
     "chatglm2-pickled": Broken(
         _published(ffn_hidden_size=13696, pickled=True),
-        "config.json: is a ChatGLM as it was published",
+        "config.json: is a ChatGLM in its published format",
         "convert it",
     ),
     "no-kind": Broken(
-        changed("config.json", model_type=None), "config.json: names no model_type", AGAIN
+        changed("config.json", model_type=None), "config.json: has no model_type", AGAIN
     ),
     "strange-type": Broken(
         changed("config.json", dtype="bf16"),
-        "config.json: dtype: 'bf16' is no type of torch's",
-        "write bfloat16",
+        "config.json: dtype: 'bf16' is not a torch type",
+        "write the type of the weights: bfloat16",
     ),
     "strange-width": Broken(
         changed("config.json", hidden_size="wide"),
-        "config.json: transformers cannot make a model of it: ",
+        "config.json: transformers cannot make a model from it: ",
         "fetch it again",
     ),
     "strange-heads": Broken(
         changed("config.json", num_attention_heads=5),
-        "config.json: transformers cannot make a model of it: ValueError: embed_dim must be",
+        "config.json: transformers cannot make a model from it: ValueError: embed_dim must be",
         PLACE,
     ),
     "more-layers": Broken(
         changed("config.json", num_hidden_layers=8),
-        "config.json: it makes model.decoder.layers.6.",
-        "which the weights do not have; fetch or copy configuration and weights from one place",
+        "config.json: it defines model.decoder.layers.6.",
+        "which the weights do not have; fetch or copy configuration and weights from the same "
+        "source",
     ),
     "another-width": Broken(
         changed("config.json", ffn_dim=768),
-        "config.json: it makes model.decoder.layers.0.fc1.weight of the shape [768, 384], the "
+        "config.json: it gives model.decoder.layers.0.fc1.weight the shape [768, 384], but the "
         "weights have [1536, 384]",
         PLACE,
     ),
     "no-head": Broken(
         changed("config.json", tie_word_embeddings=False),
-        "config.json: the weights have no lm_head.weight: they are of no language model",
+        "config.json: the weights have no lm_head.weight: they are not those of a language model",
         PLACE,
     ),
 }  # fmt: skip

@@ -24,8 +24,8 @@ def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def starts(*_: Any, **__: Any) -> Any:
         pytest.fail("something is started")
 
-    monkeypatch.setattr("service.parts.start_engine", starts)
-    monkeypatch.setattr("service.parts.load_encoder", starts)
+    monkeypatch.setattr("service.recognition_parts.start_engine", starts)
+    monkeypatch.setattr("service.recognition_parts.load_encoder", starts)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_bundle_that_cannot_be_served(
     assert str(folder) in line
     assert broken.problem in line
     assert broken.remedy in line.partition(broken.problem)[2]
-    found = check("bundle", lambda: look(load_settings()))
-    assert found.status == "failed"
-    assert broken.problem in f"{found.detail}; {found.remedy}"
-    assert found.remedy.endswith(", or have ERC_BUNDLE name another bundle")
+    finding = check("bundle", lambda: look(load_settings()))
+    assert finding.status == "failed"
+    assert broken.problem in f"{finding.detail}; {finding.remedy}"
+    assert finding.remedy.endswith(", or set ERC_BUNDLE to another bundle")
 
 
 def test_description_in_place_of_which_something_else_stands(
@@ -75,7 +75,7 @@ def test_description_in_place_of_which_something_else_stands(
     folder = linked(BUNDLE, tmp_path / "bundle")
 
     put("bundle.json", "version https://git-lfs.github.com/spec/v1\n")(folder)
-    assert "bundle/bundle.json: is a pointer of git-lfs" in scoring(folder)
+    assert "bundle/bundle.json: is a git-lfs pointer" in scoring(folder)
     put("bundle.json", "")(folder)
     assert "bundle/bundle.json: is empty" in scoring(folder)
     put("bundle.json", '{\n"format": 1,\n')(folder)
@@ -100,17 +100,22 @@ def test_what_goes_into_a_bundle_is_none(scoring: Callable[[Path], str], tmp_pat
     merge = "merge it (`instructerc-train merge {} --base BASE --out BUNDLE`) and name the bundle"
 
     line = scoring(ADAPTER)
-    assert f"{ADAPTER}: is an adapter that has yet to be merged into its base" in line
+    assert f"{ADAPTER}: is an adapter that is not yet merged into its base" in line
     assert merge.format(ADAPTER) in line
     assert "ERC_BUNDLE" in line
     line = scoring(trained)
-    assert f"{trained}: is a trained model that has yet to be merged into its base" in line
+    assert f"{trained}: is a trained model that is not yet merged into its base" in line
     assert merge.format(trained) in line
-    assert f"{BASE}: is a model without bundle.json, so no bundle; train it" in scoring(BASE)
-    assert "nowhere: there is no such folder; name the folder of a bundle, which this writes: " in (
-        scoring(tmp_path / "nowhere")
+    assert f"{BASE}: is a model without bundle.json, so it is not a bundle; train it" in scoring(
+        BASE
     )
-    assert "bundle.json: is no folder; name the folder it is in" in scoring(BUNDLE / "bundle.json")
+    assert (
+        "nowhere: there is no such folder; name the folder of a bundle, which this command writes: "
+        in (scoring(tmp_path / "nowhere"))
+    )
+    assert "bundle.json: is not a folder; name the folder that contains it" in scoring(
+        BUNDLE / "bundle.json"
+    )
 
 
 def test_sound_bundle_is_not_refused() -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.conversation.dialogue import Dialogue, Utterance
-from service.conversation.words import fault_of_name, fault_of_text
+from service.conversation.dialogue import Dialogue, Utterance, fault_of_name, fault_of_text
 from service.dialogue_files import (
     DialogueFormatError,
     dialogue_to_json,
@@ -125,13 +124,13 @@ def _one(utterance: object) -> bytes:
     [
         (b'{"id": "d",', "not JSON: .* at column 12"),
         (b'["d"]', "a dialogue must be an object"),
-        (b"{}", 'is no dialogue: needs "id" and "utterances", has no field'),
-        (b'{"results": [], "language": "en"}', "is no dialogue: .*, has results, language$"),
+        (b"{}", 'is not a dialogue: needs "id" and "utterances", has no field'),
+        (b'{"results": [], "language": "en"}', "is not a dialogue: .*, has results, language$"),
         (b'{"utterances": []}', "id is missing"),
         (b'{"id": null, "utterances": []}', "id must be a string"),
         (
             b'{"id": "d", "utterances": [], "split": "dev"}',
-            "split: no such field; there are id, ut",
+            "split: unknown field; known are id, ut",
         ),
         (b'{"id": "d\\n", "utterances": []}', "id must be on one line"),
         (b'{"id": "d"}', "utterances is missing"),
@@ -155,18 +154,18 @@ def _one(utterance: object) -> bytes:
         ),
         (
             _one({"id": "u1", "speaker": "A", "text": "x"}),
-            "utterances 1 and 0 have one id; each must have its own",
+            "utterances 1 and 0 have the same id; each must have its own",
         ),
         (
             _one({"speeker": "A", "text": "x"}),
-            r"utterances\[1\]\.speaker is missing; utterances\[1\]\.speeker: no such field; there "
+            r"utterances\[1\]\.speaker is missing; utterances\[1\]\.speeker: unknown field; known "
             "are description, id, label, speaker, text$",
         ),
         (
             _one({"speaker": "A", "text": "ab\ud83d"}),
-            r"utterances\[1\]\.text must not hold lone surrogates",
+            r"utterances\[1\]\.text must not contain lone surrogates",
         ),
-        (b'{"id": "\\udc00", "utterances": []}', "id must not hold lone surrogates"),
+        (b'{"id": "\\udc00", "utterances": []}', "id must not contain lone surrogates"),
     ],
 )
 def test_error_names_file_line_and_field(line: bytes, problem: str, tmp_path: Path) -> None:
@@ -186,11 +185,11 @@ def test_each_dialogue_is_read_whatever_is_wrong_with_others(tmp_path: Path) -> 
         + b'\n{"id": "a", "utterances": []}\n{"id": "c", "utterances": []}'
     )
 
-    found = [
+    rows = [
         str(each) if isinstance(each, ValueError) else each for each in read_each_dialogue(path)
     ]
 
-    assert found == [
+    assert rows == [
         Dialogue("a", ()),
         f"{path}:2: not JSON: Expecting ',' delimiter at column 11",
         f"{path}:3: utterances[1].text must not be blank",

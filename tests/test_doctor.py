@@ -24,8 +24,8 @@ from sqlalchemy import Connection, make_url, text
 from service.access.keys import Key, Scope, entry, hash_given, new_key
 from service.conversation.labels import load_label_spaces
 from service.demonstrations.corpus import edition_of, read_demonstrations
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import IDENTITY
+from service.demonstrations.qdrant_edge import open_edge
 from service.doctor import machine as machine_module
 from service.doctor.access import keys, port
 from service.doctor.database import database
@@ -101,10 +101,10 @@ def test_where_nothing_is_wrong_it_ends_with_status_0_and_leaves_nothing(tmp_pat
     """One document on stdout, each part in its order; no table, index or folder is made."""
     done = run(tmp_path, "--json")
 
-    found = json.loads(done.stdout)
-    assert [each["name"] for each in found["checks"]] == PARTS
-    assert [each["name"] for each in found["checks"] if each["status"] == "failed"] == []
-    assert found["ok"] is True
+    rows = json.loads(done.stdout)
+    assert [each["name"] for each in rows["checks"]] == PARTS
+    assert [each["name"] for each in rows["checks"] if each["status"] == "failed"] == []
+    assert rows["ok"] is True
     assert done.returncode == 0, done.stderr
     assert everything_in(tmp_path) == {}
 
@@ -136,7 +136,7 @@ def test_every_fault_is_told_and_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"ERC_MOOD": "good"}, "no such setting: ERC_MOOD"),
+        ({"ERC_MOOD": "good"}, "unknown settings: ERC_MOOD"),
         ({"ERC_PORT": "hunter2"}, "ERC_PORT: Input should be a valid integer"),
         ({"ERC_DATABASE__URL": ""}, "ERC_DATABASE__URL: is empty: give it a value, or unset it"),
         ({"ERC_LIMITS__JOBS": "0", "ERC_TRACES": "so"}, "; ERC_LIMITS__JOBS: Input should be gr"),
@@ -150,13 +150,13 @@ def test_a_wrong_setting(
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
 
-    found = list(examine())
+    findings = list(examine())
 
-    assert [each.name for each in found] == PARTS[:3]
-    assert found[0].status == "failed"
-    assert told in found[0].detail
-    assert "hunter2" not in as_json(found)
-    assert found[0].remedy.endswith("What depends on settings was not looked at")
+    assert [each.name for each in findings] == PARTS[:3]
+    assert findings[0].status == "failed"
+    assert told in findings[0].detail
+    assert "hunter2" not in as_json(findings)
+    assert findings[0].remedy.endswith("Checks that depend on settings were skipped")
 
 
 def test_the_log_is_as_the_settings_have_it(tmp_path: Path) -> None:
@@ -200,47 +200,47 @@ def test_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a warning: somebody may have a smaller model."""
     monkeypatch.setattr(machine_module, "_memory_bytes", lambda: 2**30)
 
-    found = check("machine", machine)
+    finding = check("machine", machine)
 
-    assert found.status == "warning"
-    assert found.detail.endswith("1.0 GiB of memory")
-    assert found.remedy.startswith("give it 3 GiB or more")
+    assert finding.status == "warning"
+    assert finding.detail.endswith("1.0 GiB of memory")
+    assert finding.remedy.startswith("give it 3 GiB or more")
 
 
 @pytest.mark.parametrize(
     ("processor", "but"),
     [
-        ("riscv64", "nothing else was tried"),
-        ("aarch64", "there are packages for this, but it was not tried"),
+        ("riscv64", "nobody has tried another machine"),
+        ("aarch64", "packages for this machine exist, but nobody has tried it"),
     ],
 )
 def test_another_kind_of_machine(monkeypatch: pytest.MonkeyPatch, processor: str, but: str) -> None:
     monkeypatch.setattr("platform.machine", lambda: processor)
 
-    found = check("machine", machine)
+    finding = check("machine", machine)
 
-    assert (found.status, found.remedy) == ("warning", f"run it on Linux (x86-64): {but}")
+    assert (finding.status, finding.remedy) == ("warning", f"run it on Linux (x86-64): {but}")
 
 
 def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Computes in float32; told to compute in bfloat16 it emulates that."""
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "Old One"})
 
-    found = check("precision", precision)
+    finding = check("precision", precision)
     told = check("precision", lambda: precision("bfloat16"))
 
-    assert found.status == "ok"
-    assert found.detail.endswith("on the CPU (Old One), float32, as there is no native bfloat16")
+    assert finding.status == "ok"
+    assert finding.detail.endswith("on the CPU (Old One), float32, because bfloat16 is not native")
     assert (told.status, told.remedy) == ("warning", "unset ERC_ENGINE__DTYPE")
-    assert told.detail.endswith("(Old One), bfloat16, which is emulated here, and slow")
+    assert told.detail.endswith("(Old One), bfloat16, which is emulated and slow")
 
 
 def test_the_precision_is_the_settings(given: Set) -> None:
     given(ERC_ENGINE__DTYPE="float32")
 
-    found = {check.name: check for check in examine()}["precision"]
+    finding = {check.name: check for check in examine()}["precision"]
 
-    assert (found.status, found.detail.endswith(", float32")) == ("ok", True)
+    assert (finding.status, finding.detail.endswith(", float32")) == ("ok", True)
 
 
 def test_no_vllm(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, given: Set) -> None:
     """Each place is looked at, and each variable named."""
     (tmp_path / "file").touch()
 
-    found = looked_at(
+    finding = looked_at(
         disk,
         given(
             ERC_DATABASE__URL=f"sqlite:///{tmp_path}/file/erc.sqlite3",
@@ -275,36 +275,36 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, given: Set) -> None:
         ),
     )
 
-    assert found.status == "failed"
-    assert found.detail == f"{tmp_path}/file is not a folder"
-    assert "have ERC_DATABASE__URL name another place" in found.remedy
-    assert "have ERC_DEMONSTRATIONS__FOLDER name another place" in found.remedy
+    assert finding.status == "failed"
+    assert finding.detail == f"{tmp_path}/file is not a folder"
+    assert "set ERC_DATABASE__URL to another path" in finding.remedy
+    assert "set ERC_DEMONSTRATIONS__FOLDER to another path" in finding.remedy
 
 
 def test_a_disk_with_little_room(tmp_path: Path, given: Set) -> None:
     given()
 
-    found = on_a_file_system(tmp_path, "size=1m")
+    finding = on_a_file_system(tmp_path, "size=1m")
 
-    assert found["status"] == "failed"
-    assert f"0.0 GiB free in {tmp_path}" in found["detail"]
-    assert found["remedy"].startswith("make room")
+    assert finding["status"] == "failed"
+    assert f"0.0 GiB free in {tmp_path}" in finding["detail"]
+    assert finding["remedy"].startswith("make room")
 
 
 def test_a_disk_with_no_inode(tmp_path: Path, given: Set) -> None:
     given()
 
-    found = on_a_file_system(tmp_path, "nr_inodes=1")
+    finding = on_a_file_system(tmp_path, "nr_inodes=1")
 
-    assert f"no file can be added in {tmp_path}: it has no inode left" in found["detail"]
+    assert f"no file can be added in {tmp_path}: no inode is free" in finding["detail"]
 
 
 def test_a_disk_that_is_read_only(tmp_path: Path, given: Set) -> None:
     given()
 
-    found = on_a_file_system(tmp_path, "ro")
+    finding = on_a_file_system(tmp_path, "ro")
 
-    assert f"{tmp_path} is on a read-only file system" in found["detail"]
+    assert f"{tmp_path} is on a read-only file system" in finding["detail"]
 
 
 def on_a_file_system(folder: Path, options: str) -> Any:
@@ -355,8 +355,8 @@ async def to_version(opened: Database, version: str) -> None:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/erc.sqlite3"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
+    server_url: str = request.getfixturevalue("postgres_url")
+    return server_url
 
 
 def newest() -> str:
@@ -366,20 +366,20 @@ def newest() -> str:
 
 def test_a_new_database(given: Set, url: str, tmp_path: Path) -> None:
     """No fault, and nothing is made."""
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "ok"
-    assert "yet: a start makes" in found.detail
+    assert finding.status == "ok"
+    assert "yet: a start makes" in finding.detail
     assert everything_in(tmp_path) == {}
 
 
 def test_a_database_with_the_newest_tables(given: Set, url: str) -> None:
     asyncio.run(prepared(url))
 
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "ok"
-    assert found.detail.endswith(f" has the newest tables ({newest()}) and can be written to")
+    assert finding.status == "ok"
+    assert finding.detail.endswith(f" has the newest tables ({newest()}) and can be written to")
 
 
 def test_an_older_database(given: Set, url: str, tmp_path: Path) -> None:
@@ -387,31 +387,31 @@ def test_an_older_database(given: Set, url: str, tmp_path: Path) -> None:
     asyncio.run(prepared(url, version="0006"))
     before = everything_in(tmp_path)
 
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "warning"
-    assert found.detail.endswith(f" has tables of an older version (0006, not {newest()})")
-    assert found.remedy == "make a backup, then run `instructerc migrate`; a start does so too"
+    assert finding.status == "warning"
+    assert finding.detail.endswith(f" has tables of an older version (0006, not {newest()})")
+    assert finding.remedy == "make a backup, then run `instructerc migrate` or start the service"
     assert everything_in(tmp_path) == before
 
 
 def test_a_newer_database(given: Set, url: str) -> None:
     asyncio.run(prepared(url, "UPDATE sessions_version SET version_num = '9999'"))
 
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "failed"
-    assert f"of a newer version of this program (9999, not {newest()})" in found.detail
-    assert found.remedy.startswith("start that version, or restore a backup")
+    assert finding.status == "failed"
+    assert f"of a newer version of this program (9999, not {newest()})" in finding.detail
+    assert finding.remedy.startswith("start that version, or restore a backup")
 
 
 def test_a_database_that_lacks_a_table(given: Set, url: str) -> None:
     asyncio.run(prepared(url, "DROP TABLE job_results"))
 
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert (found.status, found.remedy) == ("failed", "restore a backup")
-    assert found.detail.endswith("lacks the tables job_results")
+    assert (finding.status, finding.remedy) == ("failed", "restore a backup")
+    assert finding.detail.endswith("lacks the tables job_results")
 
 
 def test_a_database_of_another_program(given: Set, url: str) -> None:
@@ -424,10 +424,10 @@ def test_a_database_of_another_program(given: Set, url: str) -> None:
 
     asyncio.run(make())
 
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "failed"
-    assert found.detail.endswith("has tables of another program: jobs")
+    assert finding.status == "failed"
+    assert finding.detail.endswith("has tables of another program: jobs")
 
 
 def test_a_sqlite_file_that_is_locked(given: Set, tmp_path: Path) -> None:
@@ -436,11 +436,11 @@ def test_a_sqlite_file_that_is_locked(given: Set, tmp_path: Path) -> None:
     asyncio.run(prepared(url))
     with closing(sqlite3.connect(tmp_path / "erc.sqlite3")) as other:
         other.execute("BEGIN IMMEDIATE")
-        found = looked_at(database, given())
+        finding = looked_at(database, given())
 
-    assert found.status == "failed"
-    assert "erc.sqlite3 is locked by another process or a long transaction" in found.detail
-    assert found.remedy == "see who has it open (`fuser FILE`)"
+    assert finding.status == "failed"
+    assert "erc.sqlite3 is locked by another process or a long transaction" in finding.detail
+    assert finding.remedy == "see who has it open (`fuser FILE`)"
 
 
 @pytest.mark.parametrize(
@@ -456,11 +456,11 @@ def test_a_sqlite_file_that_is_none(
 ) -> None:
     make(tmp_path / "erc.sqlite3")
 
-    found = looked_at(database, given())
+    finding = looked_at(database, given())
 
-    assert found.status == "failed"
-    assert found.detail.startswith(f"the SQLite file {tmp_path}/erc.sqlite3 {told}")
-    assert "ERC_DATABASE__URL" in found.remedy
+    assert finding.status == "failed"
+    assert finding.detail.startswith(f"the SQLite file {tmp_path}/erc.sqlite3 {told}")
+    assert "ERC_DATABASE__URL" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -469,12 +469,12 @@ def test_a_sqlite_file_that_is_none(
      "sqlite:///a/b.sqlite3?mode=hunter2", "postgresql://ann:hunter2@db:hunter2/erc"],
 )  # fmt: skip
 def test_a_url_of_no_database(given: Set, url: str) -> None:
-    found = looked_at(database, given(ERC_DATABASE__URL=url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
-    assert found.status == "failed"
-    assert found.detail.startswith("ERC_DATABASE__URL: ")
-    assert "ERC_DATABASE__URL" in found.remedy or found.remedy.startswith("write it as ")
-    assert "hunter2" not in as_text(found)
+    assert finding.status == "failed"
+    assert finding.detail.startswith("ERC_DATABASE__URL: ")
+    assert "ERC_DATABASE__URL" in finding.remedy or finding.remedy.startswith("write it as ")
+    assert "hunter2" not in as_text(finding)
 
 
 def test_a_role_that_may_not_write(postgres: Any, postgres_url: str, given: Set) -> None:
@@ -484,12 +484,15 @@ def test_a_role_that_may_not_write(postgres: Any, postgres_url: str, given: Set)
     try:
         url = postgres_url.replace("//postgres:@", "//reader:@")
         assert "reader" in url
-        found = looked_at(database, given(ERC_DATABASE__URL=url))
+        finding = looked_at(database, given(ERC_DATABASE__URL=url))
     finally:
         postgres.psql("DROP ROLE reader")
 
-    assert found.status == "failed"
-    assert 'denies role "reader" what it needs (permission denied for table' in found.detail
+    assert finding.status == "failed"
+    assert (
+        'denies role "reader" a privilege that it needs (permission denied for table'
+        in finding.detail
+    )
 
 
 def test_a_role_that_may_not_make_tables(postgres: Any, postgres_url: str, given: Set) -> None:
@@ -497,13 +500,13 @@ def test_a_role_that_may_not_make_tables(postgres: Any, postgres_url: str, given
     postgres.psql("CREATE ROLE reader LOGIN")
     try:
         url = postgres_url.replace("//postgres:@", "//reader:@")
-        found = looked_at(database, given(ERC_DATABASE__URL=url))
+        finding = looked_at(database, given(ERC_DATABASE__URL=url))
     finally:
         postgres.psql("DROP ROLE reader")
 
-    assert found.status == "failed"
-    assert found.detail.endswith('this role may not make tables, in the schema "public"')
-    assert found.remedy.startswith("GRANT CREATE on it")
+    assert finding.status == "failed"
+    assert finding.detail.endswith('this role may not create tables in the schema "public"')
+    assert finding.remedy.startswith("GRANT CREATE on it")
 
 
 def test_a_database_that_is_read_only(postgres: Any, postgres_url: str, given: Set) -> None:
@@ -512,10 +515,10 @@ def test_a_database_that_is_read_only(postgres: Any, postgres_url: str, given: S
     name = make_url(postgres_url).database
     postgres.psql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
 
-    found = looked_at(database, given(ERC_DATABASE__URL=postgres_url))
+    finding = looked_at(database, given(ERC_DATABASE__URL=postgres_url))
 
-    assert found.detail.endswith("cannot be written to, as on a standby")
-    assert found.remedy == "have ERC_DATABASE__URL name the primary"
+    assert finding.detail.endswith("cannot be written to, as on a standby")
+    assert finding.remedy == "set ERC_DATABASE__URL to the primary"
 
 
 def test_tables_that_are_locked(postgres_url: str, given: Set) -> None:
@@ -526,14 +529,14 @@ def test_tables_that_are_locked(postgres_url: str, given: Set) -> None:
         opened = open_database(postgres_url)
         async with transactional(opened.engine).begin() as connection:
             await connection.execute(text("LOCK TABLE dialogues IN EXCLUSIVE MODE"))
-            found = await asyncio.to_thread(looked_at, database, settings)
+            finding = await asyncio.to_thread(looked_at, database, settings)
         await opened.close()
-        return found
+        return finding
 
-    found = asyncio.run(hold())
+    finding = asyncio.run(hold())
 
-    assert found.status == "failed"
-    assert "could not lock what a statement needs in time" in found.detail
+    assert finding.status == "failed"
+    assert "could not lock what a statement needs in time" in finding.detail
 
 
 def shipped_edition() -> str:
@@ -551,9 +554,9 @@ async def index_in(
     store = await open_edge(folder, encoder)
     if edition is not None:
         await store.finish_edition(edition)
-    found = None if meanwhile is None else await asyncio.to_thread(meanwhile)
+    finding = None if meanwhile is None else await asyncio.to_thread(meanwhile)
     await store.close()
-    return found
+    return finding
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -563,10 +566,10 @@ def test_no_index_yet(given: Set, tmp_path: Path, exists: bool) -> None:
         (tmp_path / "index").mkdir()
     before = everything_in(tmp_path)
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert found.status == "ok"
-    assert "holds no index yet: a start builds it" in found.detail
+    assert finding.status == "ok"
+    assert "holds no index yet: a start builds it" in finding.detail
     assert everything_in(tmp_path) == before
 
 
@@ -578,9 +581,9 @@ def test_a_folder_with_files_of_similar_names_is_no_index(
     (tmp_path / "index" / name).mkdir(parents=True)
     before = everything_in(tmp_path)
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert (found.status, "holds no index yet" in found.detail) == ("ok", True), found
+    assert (finding.status, "holds no index yet" in finding.detail) == ("ok", True), finding
     assert everything_in(tmp_path) == before
 
 
@@ -588,41 +591,41 @@ def test_an_index_of_what_ships(given: Set, tmp_path: Path) -> None:
     asyncio.run(index_in(tmp_path / "index", edition=shipped_edition()))
     before = everything_in(tmp_path)
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert found.status == "ok"
-    assert found.detail.startswith(f"{tmp_path}/index holds the index of ")
+    assert finding.status == "ok"
+    assert finding.detail.startswith(f"{tmp_path}/index has the index of ")
     assert everything_in(tmp_path) == before
 
 
 def test_an_index_of_another_edition(given: Set, tmp_path: Path) -> None:
     asyncio.run(index_in(tmp_path / "index", edition="another"))
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert (found.status, "holds another edition: a start" in found.detail) == ("ok", True)
+    assert (finding.status, "holds another edition: a start" in finding.detail) == ("ok", True)
 
 
 def test_an_index_that_another_process_has_open(given: Set, tmp_path: Path) -> None:
     settings = given()
 
-    found = asyncio.run(
+    finding = asyncio.run(
         index_in(tmp_path / "index", meanwhile=lambda: looked_at(demonstrations, settings))
     )
 
-    assert found is not None
-    assert found.status == "failed"
-    assert f"{tmp_path}/index is open in another process" in found.detail
+    assert finding is not None
+    assert finding.status == "failed"
+    assert f"{tmp_path}/index is open in another process" in finding.detail
 
 
 def test_an_index_of_another_encoder(given: Set, tmp_path: Path) -> None:
     asyncio.run(index_in(tmp_path / "index", encoder="another@0"))
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert found.status == "failed"
-    assert f"was built with another@0, the encoder is {IDENTITY}" in found.detail
-    assert found.remedy == f"delete {tmp_path}/index to build it again"
+    assert finding.status == "failed"
+    assert f"was built with another@0, but the encoder is {IDENTITY}" in finding.detail
+    assert finding.remedy == f"delete {tmp_path}/index to build it again"
 
 
 @pytest.mark.parametrize("spoil", ["card", "lost card", "shard", "lost shard", "file"])
@@ -642,33 +645,33 @@ def test_an_index_that_is_broken(given: Set, tmp_path: Path, spoil: str) -> None
             shutil.rmtree(index)
             index.touch()
 
-    found = looked_at(demonstrations, given())
+    finding = looked_at(demonstrations, given())
 
-    assert found.status == "failed"
-    assert str(index) in found.detail
-    assert found.remedy
+    assert finding.status == "failed"
+    assert str(index) in finding.detail
+    assert finding.remedy
 
 
 def test_demonstrations_that_cannot_be_read(given: Set, tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text('{"id": 1}\n')
 
-    found = looked_at(demonstrations, given(ERC_DEMONSTRATIONS__FILE=tmp_path / "own.jsonl"))
+    finding = looked_at(demonstrations, given(ERC_DEMONSTRATIONS__FILE=tmp_path / "own.jsonl"))
 
-    assert found.detail.startswith(f"{tmp_path}/own.jsonl:1: id: must be text")
-    assert found.remedy == "correct the file, or ERC_DEMONSTRATIONS__FILE"
+    assert finding.detail.startswith(f"{tmp_path}/own.jsonl:1: id: must be text")
+    assert finding.remedy == "correct the file, or ERC_DEMONSTRATIONS__FILE"
 
 
 def test_a_file_of_demonstrations_that_is_a_folder(given: Set, tmp_path: Path) -> None:
-    found = looked_at(demonstrations, given(ERC_DEMONSTRATIONS__FILE=tmp_path))
+    finding = looked_at(demonstrations, given(ERC_DEMONSTRATIONS__FILE=tmp_path))
 
-    assert found.detail == f"{tmp_path}: Is a directory"
+    assert finding.detail == f"{tmp_path}: Is a directory"
 
 
 def test_no_label_spaces(given: Set, tmp_path: Path) -> None:
-    found = looked_at(demonstrations, given(ERC_DATA=tmp_path))
+    finding = looked_at(demonstrations, given(ERC_DATA=tmp_path))
 
-    assert found.detail == f"{tmp_path}/label_spaces has no unified.toml"
-    assert found.remedy == "have ERC_DATA name the data folder"
+    assert finding.detail == f"{tmp_path}/label_spaces has no unified.toml"
+    assert finding.remedy == "set ERC_DATA to the data folder"
 
 
 @contextmanager
@@ -697,8 +700,8 @@ def qdrant(status: int, *answers: object) -> Iterator[str]:
         server.server_close()
 
 
-def held(found: object) -> dict[str, object]:
-    return {"result": found, "status": "ok", "time": 0.0}
+def held(payload: object) -> dict[str, object]:
+    return {"result": payload, "status": "ok", "time": 0.0}
 
 
 def collection(**metadata: str) -> dict[str, object]:
@@ -745,19 +748,24 @@ def collection(**metadata: str) -> dict[str, object]:
         (
             200,
             [held({"exists": True}), collection(encoder="another@0")],
-            f"was built with another@0, the encoder is {IDENTITY}",
-            "have ERC_QDRANT__COLLECTION name another collection",
+            f"was built with another@0, but the encoder is {IDENTITY}",
+            "set ERC_QDRANT__COLLECTION to another collection",
         ),
         (
             200,
             [held({"exists": True}), collection()],
             "was built with an unknown encoder",
-            "have ERC_QDRANT__COLLECTION name another collection",
+            "set ERC_QDRANT__COLLECTION to another collection",
         ),
         (401, [], "refuses the key", "check ERC_QDRANT__API_KEY"),
         (403, [], "refuses the key", "check ERC_QDRANT__API_KEY"),
         (500, [], "answers with status 500", "see its log; check ERC_QDRANT__URL"),
-        (200, [{"a": "web page"}], "is not reached: ", "see that it runs; check ERC_QDRANT__URL"),
+        (
+            200,
+            [{"a": "web page"}],
+            "cannot be reached: ",
+            "check that it is running; check ERC_QDRANT__URL",
+        ),
     ],
 )
 def test_a_qdrant_server(
@@ -766,24 +774,24 @@ def test_a_qdrant_server(
     """Where the collection is not there, a start makes it."""
     written = json.dumps(answers).replace("{edition}", shipped_edition())
     with qdrant(status, *json.loads(written)) as url:
-        found = looked_at(demonstrations, given(ERC_QDRANT__URL=url))
+        finding = looked_at(demonstrations, given(ERC_QDRANT__URL=url))
 
-    assert told in found.detail
-    assert url.removeprefix("http://") in found.detail
-    assert found.status == ("failed" if remedy else "ok")
-    assert found.remedy.startswith(remedy)
+    assert told in finding.detail
+    assert url.removeprefix("http://") in finding.detail
+    assert finding.status == ("failed" if remedy else "ok")
+    assert finding.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize("grpc", ["true", "false"])
 def test_a_qdrant_server_that_is_away(given: Set, grpc: str) -> None:
-    found = looked_at(
+    finding = looked_at(
         demonstrations,
         given(ERC_QDRANT__URL="http://ann:hunter2@127.0.0.1:1", ERC_QDRANT__PREFER_GRPC=grpc),
     )
 
-    assert found.status == "failed"
-    assert found.detail.startswith("Qdrant at 127.0.0.1:1 is not reached: ")
-    assert "hunter2" not in as_text(found)
+    assert finding.status == "failed"
+    assert finding.detail.startswith("Qdrant at 127.0.0.1:1 cannot be reached: ")
+    assert "hunter2" not in as_text(finding)
 
 
 def test_what_a_client_says_of_a_qdrant_server_holds_no_secret(
@@ -796,9 +804,9 @@ def test_what_a_client_says_of_a_qdrant_server_holds_no_secret(
 
     monkeypatch.setattr("qdrant_client.AsyncQdrantClient.collection_exists", fails)
 
-    found = looked_at(demonstrations, given(ERC_QDRANT__URL="http://127.0.0.1:1"))
+    finding = looked_at(demonstrations, given(ERC_QDRANT__URL="http://127.0.0.1:1"))
 
-    assert "is not reached: http://***@db:1 with api-key: ***" in found.detail
+    assert "cannot be reached: http://***@db:1 with api-key: ***" in finding.detail
 
 
 @pytest.fixture
@@ -808,10 +816,10 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_a_bundle_that_is_whole(given: Set) -> None:
-    found = looked_at(bundle, given())
+    finding = looked_at(bundle, given())
 
-    assert found.status == "ok"
-    assert found.detail.startswith(f"erc-mini 4 in {BUNDLE}, ")
+    assert finding.status == "ok"
+    assert finding.detail.startswith(f"erc-mini 4 in {BUNDLE}, ")
 
 
 def test_a_bundle_whose_weights_servers_have(given: Set, copied: Path) -> None:
@@ -843,14 +851,14 @@ def test_servers_that_are_away(given: Set) -> None:
     [
         (lambda folder: shutil.rmtree(folder), "bundle: there is no such folder"),
         (lambda folder: (folder / "bundle.json").write_text("{}"), "bundle.json: format: Field re"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "bundle: holds no weights"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "bundle: contains no weights"),
         (
             lambda folder: os.truncate(folder / "model.safetensors", 1_000_000),
             "bundle/model.safetensors: has 1000000 bytes of ",
         ),
         (
             lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs"),
-            "bundle/model.safetensors: is a pointer of git-lfs",
+            "bundle/model.safetensors: is a git-lfs pointer",
         ),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text(
@@ -865,7 +873,7 @@ def test_servers_that_are_away(given: Set) -> None:
             lambda folder: (folder / "bundle.json").write_text(
                 (folder / "bundle.json").read_text().replace(IDENTITY, "another@0")
             ),
-            f"was trained with encoder another@0, the service has {IDENTITY}",
+            f"was trained with encoder another@0, but the service has {IDENTITY}",
         ),
         (
             lambda folder: (folder / "bundle.json").write_text(
@@ -880,11 +888,11 @@ def test_a_bundle_that_is_broken(
 ) -> None:
     spoil(copied)
 
-    found = looked_at(bundle, given(ERC_BUNDLE=copied))
+    finding = looked_at(bundle, given(ERC_BUNDLE=copied))
 
-    assert found.status == "failed"
-    assert told in found.detail
-    assert found.remedy.endswith("have ERC_BUNDLE name another bundle")
+    assert finding.status == "failed"
+    assert told in finding.detail
+    assert finding.remedy.endswith("set ERC_BUNDLE to another bundle")
 
 
 def a_key(**changes: Any) -> str:
@@ -906,12 +914,12 @@ def a_key(**changes: Any) -> str:
 def test_a_file_of_keys(given: Set, tmp_path: Path, content: str, status: str, told: str) -> None:
     (tmp_path / "keys.toml").write_text(content)
 
-    found = looked_at(keys, given(ERC_KEYS_FILE=tmp_path / "keys.toml"))
+    finding = looked_at(keys, given(ERC_KEYS_FILE=tmp_path / "keys.toml"))
 
-    assert found.status == status
-    assert told in found.detail
-    assert bool(found.remedy) == (status != "ok")
-    assert "hunter2" not in as_text(found)
+    assert finding.status == status
+    assert told in finding.detail
+    assert bool(finding.remedy) == (status != "ok")
+    assert "hunter2" not in as_text(finding)
 
 
 @pytest.mark.parametrize(
@@ -933,10 +941,10 @@ def test_a_file_of_keys_that_anybody_may_write(
     (folder / "keys.toml").chmod(mode)
     folder.chmod(folder_mode)
 
-    found = looked_at(keys, given(ERC_KEYS_FILE=folder / "keys.toml"))
+    finding = looked_at(keys, given(ERC_KEYS_FILE=folder / "keys.toml"))
 
-    assert found.status == ("warning" if remedy else "ok")
-    assert found.remedy == remedy.format(folder=folder)
+    assert finding.status == ("warning" if remedy else "ok")
+    assert finding.remedy == remedy.format(folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -947,17 +955,17 @@ def test_a_file_of_keys_that_anybody_may_write(
         (
             {"ERC_HOST": "0.0.0.0", "ERC_ALLOW_ANONYMOUS": "true"},
             "warning",
-            "anybody who reaches 0.0.0.0 may ask for anything",
+            "anybody who can reach 0.0.0.0 may do anything",
             "set ERC_KEYS_FILE in place of",
         ),
         ({"ERC_KEYS_FILE": "away.toml"}, "failed", "cannot read away.toml: No such f", "correct"),
     ],
 )
 def test_no_keys(given: Set, changes: dict[str, str], status: str, told: str, remedy: str) -> None:
-    found = looked_at(keys, given(**changes))
+    finding = looked_at(keys, given(**changes))
 
-    assert (found.status, told in found.detail) == (status, True), found
-    assert found.remedy.startswith(remedy)
+    assert (finding.status, told in finding.detail) == (status, True), finding
+    assert finding.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(
@@ -966,17 +974,17 @@ def test_no_keys(given: Set, changes: dict[str, str], status: str, told: str, re
         ("127.0.0.1", "Address already in use"),
         ("203.0.113.1", "Cannot assign requested address"),
         ("away.invalid", "cannot listen on away.invalid:"),
-        ("ä" * 70, "not the name of a host"),
+        ("ä" * 70, "not a host name"),
     ],
 )
 def test_a_port_that_cannot_be_had(given: Set, host: str, told: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         number = taken.getsockname()[1]
-        found = looked_at(port, given(ERC_HOST=host, ERC_PORT=number))
+        finding = looked_at(port, given(ERC_HOST=host, ERC_PORT=number))
 
-    assert found.status == "failed"
-    assert told in found.detail
-    assert f"cannot listen on {host}:{number}: " in found.detail
+    assert finding.status == "failed"
+    assert told in finding.detail
+    assert f"cannot listen on {host}:{number}: " in finding.detail
 
 
 def test_a_part_that_nobody_foresaw_to_fail_so() -> None:
@@ -985,10 +993,10 @@ def test_a_part_that_nobody_foresaw_to_fail_so() -> None:
     def look() -> str:
         raise TypeError("hunter2")
 
-    found = check("it", look)
+    finding = check("it", look)
 
-    assert found.detail == "the check itself failed (builtins.TypeError)"
-    assert found.remedy == "see the whole error in the log at ERC_LOG_LEVEL=debug"
+    assert finding.detail == "the check itself failed (builtins.TypeError)"
+    assert finding.remedy == "set ERC_LOG_LEVEL=debug and see the whole error in the log"
 
 
 def test_warnings_keep_nothing_from_starting() -> None:

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = {"instructerc": service, "instructerc-train": training}
 FOLDERS = (
     *("", "docs", "training", "helm/instructerc"),
-    *("data", "data/results", "data/adapters/erc-mini"),
+    *("data", "data/results", "data/adapters/erc-mini", "data/adapters/erc-small"),
 )
 DOCUMENTS = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.md"))]
 
@@ -47,14 +47,14 @@ def test_command_has_the_options_that_it_is_shown_with(
     document: str, program: str, words: list[str]
 ) -> None:
     """In every document of the repository."""
-    found: Any = typer.main.get_command(PROGRAMS[program])
+    command: Any = typer.main.get_command(PROGRAMS[program])
     left = [*words]
-    while commands := getattr(found, "commands", None):
+    while commands := getattr(command, "commands", None):
         name = left.pop(0)
         assert name in commands, f"{document}: {program} has no {name}"
-        found = commands[name]
-    options = {name for parameter in found.params for name in parameter.opts}
-    options |= {name for parameter in found.params for name in parameter.secondary_opts}
+        command = commands[name]
+    options = {name for parameter in command.params for name in parameter.opts}
+    options |= {name for parameter in command.params for name in parameter.secondary_opts}
     given = {word.partition("=")[0] for word in left if word.startswith("--")}
     assert given <= options, document
 

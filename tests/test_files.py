@@ -171,7 +171,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     with (
-        pytest.raises(OutputError, match="pipe: is no regular file"),
+        pytest.raises(OutputError, match="pipe: is not a regular file"),
         written_whole(tmp_path / "pipe"),
     ):
         pytest.fail("is written")
@@ -183,7 +183,7 @@ def test_file_is_no_folder_to_write_in(written: Written, tmp_path: Path) -> None
     (tmp_path / "notes.txt").touch()
 
     with (
-        pytest.raises(OutputError, match=r"notes\.txt is no folder"),
+        pytest.raises(OutputError, match=r"notes\.txt is not a folder"),
         written(tmp_path / "notes.txt" / "made"),
     ):
         pytest.fail("is written")
@@ -259,7 +259,10 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert target.read_text() == "theirs"
     (kept,) = (path for path in tmp_path.iterdir() if path != target)
     assert kept.read_text() == "ours"
-    assert str(refused.value) == f"{target}: another process wrote it meanwhile; see {kept}"
+    assert (
+        str(refused.value)
+        == f"{target}: another process has written it in the meantime; see {kept}"
+    )
 
 
 @BOTH

@@ -31,8 +31,8 @@ def test_values_come_with_their_lines(tmp_path: Path) -> None:
         pytest.param(b'{"a": 1,', "not JSON: .* at column 9$", id="cut"),
         pytest.param(b"1 2", "not JSON: Extra data at column 3$", id="two"),
         pytest.param(b'"\xff"', "not UTF-8: invalid start byte$", id="bytes"),
-        pytest.param(b"1" * 5000, "not JSON that can be read: ", id="huge"),
-        pytest.param(b"[" * 100_000, "not JSON that can be read: ", id="deep"),
+        pytest.param(b"1" * 5000, "cannot be read as JSON: ", id="huge"),
+        pytest.param(b"[" * 100_000, "cannot be read as JSON: ", id="deep"),
     ],
 )
 def test_line_that_is_no_value_is_named(line: bytes, problem: str, tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_a_file_that_can_be_read_but_once_is_read(tmp_path: Path) -> None:
     writing = threading.Thread(target=path.write_text, args=(SPREAD,))
     writing.start()
 
-    found = [value for _, value in read_json_lines(path, Refusal)]
+    values = [value for _, value in read_json_lines(path, Refusal)]
 
     writing.join()
-    assert found == VALUES
+    assert values == VALUES
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", b"[\n]\n", "\ufeff".encode()])
@@ -118,16 +118,20 @@ def test_a_file_may_hold_nothing(content: bytes, tmp_path: Path) -> None:
         pytest.param(SPREAD.encode()[:-3], r"some\.jsonl:13: not JSON: ", id="cut"),
         pytest.param(b'[\n{"a": 1},\n]', r"some\.jsonl:3: not JSON: .* at column 1$", id="comma"),
         pytest.param(b'[\n{"a": 1}\n{"a": 2}]', r"some\.jsonl:3: not JSON: Expecting ','", id="no"),
-        pytest.param(b"[\n" * 100_000, "not JSON that can be read", id="deep"),
+        pytest.param(b"[\n" * 100_000, "cannot be read as JSON", id="deep"),
         pytest.param(LINES.encode("utf-16")[:-1], "not UTF-16.*: truncated data$", id="utf-16"),
-        pytest.param(gzip.compress(b"{}")[:-3], "cannot be unpacked with gzip: ", id="gzip"),
-        pytest.param(gzip.compress(b"{}") + b"x", "cannot be unpacked with gzip: ", id="behind"),
+        pytest.param(gzip.compress(b"{}")[:-3], "cannot be decompressed with gzip: ", id="gzip"),
         pytest.param(
-            b"{\n" + b"1\n" * 2000, "more than 64 MiB in one piece; write one", id="whole"
+            gzip.compress(b"{}") + b"x", "cannot be decompressed with gzip: ", id="behind"
         ),
-        pytest.param(b'"' + b"x" * 2000, "jsonl:1: a line of more than 64 MiB; write", id="line"),
         pytest.param(
-            gzip.compress(b"x" * 9_000_000), "jsonl:1: a line of more than 64 MiB", id="bomb"
+            b"{\n" + b"1\n" * 2000, "one value has more than 64 MiB; write one", id="whole"
+        ),
+        pytest.param(
+            b'"' + b"x" * 2000, "jsonl:1: the line has more than 64 MiB; write", id="line"
+        ),
+        pytest.param(
+            gzip.compress(b"x" * 9_000_000), "jsonl:1: the line has more than 64 MiB", id="bomb"
         ),
     ],
 )
@@ -151,10 +155,10 @@ def test_a_broken_line_concerns_no_other(before: bytes, broken: bytes, tmp_path:
     path = tmp_path / "some.jsonl"
     path.write_bytes(before + broken + b'\n{"n": 2}\n{"n": 3}\n')
 
-    found = [value for _, value in read_each(path, Refusal)]
+    values = [value for _, value in read_each(path, Refusal)]
 
-    assert [value["n"] for value in found if isinstance(value, dict)][-2:] == [2, 3]
-    assert any(isinstance(value, Refusal) for value in found)
+    assert [value["n"] for value in values if isinstance(value, dict)][-2:] == [2, 3]
+    assert any(isinstance(value, Refusal) for value in values)
 
 
 def test_lines_with_a_name_twice_cost_those_lines_only(tmp_path: Path) -> None:

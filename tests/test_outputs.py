@@ -82,8 +82,8 @@ def test_users_folder_is_refused(notes: Path) -> None:
         check_folder(notes, MADE)
 
     assert str(refused.value) == (
-        f"{notes}: holds drafts/one.txt, which `program make` did not write; name another folder, "
-        "or replace it, with all that is in it: --force"
+        f"{notes}: contains drafts/one.txt, which `program make` did not write; name another "
+        "folder, or replace it with all its contents: --force"
     )
     assert tree(notes) == before
 
@@ -99,7 +99,7 @@ def test_anything_added_to_what_the_command_made_is_a_users(name: str, made: Pat
     else:
         path.write_text("mine")
 
-    with pytest.raises(OutputError, match=f"holds {name.rstrip('/')}, which `program make` did"):
+    with pytest.raises(OutputError, match=f"contains {name.rstrip('/')}, which `program make` did"):
         check_folder(made, MADE)
 
 
@@ -107,16 +107,18 @@ def test_anything_changed_in_what_the_command_made_is_a_users(made: Path) -> Non
     """Even where its length is the same."""
     (made / "weights").write_text("3 2 1")
 
-    with pytest.raises(OutputError, match="holds weights, which was changed since `program make`"):
+    with pytest.raises(
+        OutputError, match="contains weights, which has changed since `program make`"
+    ):
         check_folder(made, MADE)
 
 
 def test_file_that_a_user_linked_to_is_a_users(made: Path) -> None:
-    """Though it holds what the command wrote, as where it was moved to another disk."""
+    """Though it contains what the command wrote, as where it was moved to another disk."""
     (made / "weights").rename(made.parent / "weights")
     (made / "weights").symlink_to(made.parent / "weights")
 
-    with pytest.raises(OutputError, match="holds weights, which"):
+    with pytest.raises(OutputError, match="contains weights, which"):
         check_folder(made, MADE)
 
 
@@ -142,7 +144,8 @@ def test_file_that_a_user_removed_is_not_missed(made: Path) -> None:
 
 
 def test_what_another_command_made_is_refused(made: Path) -> None:
-    with pytest.raises(OutputError, match="holds what `program make` made; name another folder"):
+    problem = "contains what `program make` wrote; name another folder"
+    with pytest.raises(OutputError, match=problem):
         check_folder(made, Made("program bake", unlisted))
 
 
@@ -161,7 +164,7 @@ def test_list_of_contents_is_read_as_data(notes: Path) -> None:
     files = {"todo.txt": 1, "drafts/one.txt": None, "../made/weights": "x"}
     (notes / CONTENTS).write_text(json.dumps({"by": "program make", "files": files}))
 
-    with pytest.raises(OutputError, match="was changed since"):
+    with pytest.raises(OutputError, match="has changed since"):
         check_folder(notes, MADE)
 
 
@@ -175,7 +178,7 @@ def test_folder_without_a_list_is_known_by_its_files(tmp_path: Path) -> None:
     check_folder(folder, MADE)
     (folder / "notes.txt").touch()
 
-    with pytest.raises(OutputError, match=r"holds notes\.txt"):
+    with pytest.raises(OutputError, match=r"contains notes\.txt"):
         check_folder(folder, MADE)
 
 
@@ -184,7 +187,7 @@ def test_force_replaces_and_says_what(notes: Path, caplog: pytest.LogCaptureFixt
     with made_folder(notes, MADE, force=True) as folder:
         (folder / "weights").touch()
 
-    assert f"{notes}: will be replaced, as --force says, with drafts/, todo.txt" in caplog.text
+    assert f"{notes}: will be replaced because of --force, with drafts/, todo.txt" in caplog.text
     assert tree(notes).keys() == {"weights", CONTENTS}
 
 
@@ -194,11 +197,11 @@ def test_force_replaces_and_says_what(notes: Path, caplog: pytest.LogCaptureFixt
     [
         ("made", "made", "is read by this command"),
         ("made", "made/../made", "is read by this command"),
-        ("notes/..", "made", "holds .*made, which"),
-        ("made", "made/weights", "holds .*weights, which"),
-        ("made", "made/inner", "holds .*inner, which"),
+        ("notes/..", "made", "contains .*made, which"),
+        ("made", "made/weights", "contains .*weights, which"),
+        ("made", "made/inner", "contains .*inner, which"),
         ("made", "linked", "is read by this command"),
-        ("made", "linked/inner", "holds .*linked/inner, which"),
+        ("made", "linked/inner", "contains .*linked/inner, which"),
     ],
 )
 def test_what_is_read_is_never_replaced(
@@ -228,12 +231,12 @@ def test_folder_that_somebody_stands_in_is_not_replaced(
     monkeypatch.chdir(made)
 
     for target in (Path(), Path("../made"), made):
-        with pytest.raises(OutputError, match="is where this command was started"):
+        with pytest.raises(OutputError, match="is the folder in which this command was started"):
             check_folder(target, MADE, force=True)
 
 
 def test_what_is_mounted_is_not_replaced() -> None:
-    with pytest.raises(OutputError, match="/proc: is mounted"):
+    with pytest.raises(OutputError, match="/proc: is a mount point"):
         check_folder(Path("/proc"), MADE, force=True)
 
 
@@ -242,7 +245,7 @@ def test_what_a_user_adds_meanwhile_stays(made: Path) -> None:
     check_folder(made, MADE)
 
     with (  # noqa: PT012, the block is what fails
-        pytest.raises(OutputError, match=r"holds notes\.txt, .*; nothing is replaced"),
+        pytest.raises(OutputError, match=r"contains notes\.txt, .*; nothing is replaced"),
         made_folder(made, MADE) as folder,
     ):
         (folder / "weights").touch()
@@ -263,15 +266,15 @@ def test_file_that_is_there_is_refused(notes: Path) -> None:
     with pytest.raises(OutputError) as never:
         check_file(notes / "todo.txt", force=None)
 
-    said = f"{notes / 'todo.txt'}: already exists; name another file, or"
-    assert str(refused.value) == f"{said} replace it: --force"
-    assert str(never.value) == f"{said} move it away"
+    message = f"{notes / 'todo.txt'}: already exists; name another file, or"
+    assert str(refused.value) == f"{message} replace it: --force"
+    assert str(never.value) == f"{message} move it away"
 
 
 def test_force_replaces_a_file_and_says_so(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_file(notes / "todo.txt", force=True)
 
-    assert f"{notes / 'todo.txt'}: will be replaced, as --force says" in caplog.text
+    assert f"{notes / 'todo.txt'}: will be replaced because of --force" in caplog.text
 
 
 @pytest.mark.parametrize(

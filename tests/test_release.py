@@ -123,7 +123,7 @@ def test_workflows_can_write_nothing_unless_a_job_publishes() -> None:
         content = yaml.safe_load(workflow.read_text("utf-8"))
         assert content["permissions"] == {"contents": "read"}
         permissions = {name: job.get("permissions") for name, job in content["jobs"].items()}
-        writing = {name for name, found in permissions.items() if found is not None}
+        writing = {name for name, result in permissions.items() if result is not None}
         assert writing == ({"image", "chart"} if workflow.stem == "release" else set())
         for name in writing:
             assert permissions[name] == {"contents": "read", "packages": "write"}

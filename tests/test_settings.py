@@ -118,7 +118,7 @@ def test_a_tilde_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
         load_settings()
 
     (fault,) = faults_of(refused.value)
-    assert fault == f"{name}: its ~ stands for no home folder: write the whole path"
+    assert fault == f"{name}: its ~ has no home folder to stand for: write the full path"
 
 
 @pytest.mark.parametrize("value", ["", "hunter2", "[]"])
@@ -179,7 +179,10 @@ def test_a_section_as_a_whole_is_named_alone(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UnknownSetting) as refused:
         load_settings()
 
-    assert str(refused.value) == "ERC_LIMITS sets nothing: its settings are ERC_LIMITS__..."
+    assert (
+        str(refused.value)
+        == "ERC_LIMITS is not a setting by itself: the settings in it are ERC_LIMITS__..."
+    )
 
 
 def test_another_setting_that_cannot_be_read_is_told_of_too(
@@ -211,7 +214,7 @@ def test_a_url_of_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str
         load_settings()
 
     (fault,) = faults_of(refused.value)
-    assert fault.startswith("ERC_QDRANT__URL: is no url of a server: write http://host:6333")
+    assert fault.startswith("ERC_QDRANT__URL: is not the URL of a server: write http://host:6333")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_proxies_are_addresses_and_networks() -> None:
 @pytest.mark.parametrize("given", ["proxy", "10.0.0.1/8", "10.0.0", "**", "10.0.0.0/33", "::1,a"])
 def test_what_is_no_address_of_a_proxy_is_refused(given: str) -> None:
     """A name could lead anywhere; a network with bits beyond its length is a slip."""
-    with pytest.raises(ValidationError, match="is no address"):
+    with pytest.raises(ValidationError, match="is not an address"):
         Settings(forwarded_allow_ips=given)
 
 
@@ -290,5 +293,5 @@ def test_origins_are_as_browsers_send_them() -> None:
 )
 def test_what_no_browser_sends_as_an_origin_is_refused(given: str) -> None:
     """It would allow nobody, or everybody."""
-    with pytest.raises(ValidationError, match="is no origin as browsers send it"):
+    with pytest.raises(ValidationError, match="is not an origin as browsers send it"):
         Settings(cors_origins=given)

@@ -69,7 +69,7 @@ def test_training_reads_it_too(tmp_path: Path) -> None:
         ({"speaker": "A", "text": 3}, "segments[1].text must be a string"),
         ({"speaker": 0, "text": "x"}, "segments[1].speaker must be a string"),
         ({"speaker": " ", "text": "x"}, "segments[1].speaker must not be blank"),
-        ({"speaker": "A", "text": "\x00"}, "segments[1].text must not hold control characters"),
+        ({"speaker": "A", "text": "\x00"}, "segments[1].text must not contain control characters"),
     ],
 )
 def test_a_segment_that_is_none_is_named(tmp_path: Path, segment: object, problem: str) -> None:

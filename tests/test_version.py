@@ -25,13 +25,15 @@ def test_each_command_says_its_version(module: str) -> None:
 
 def test_the_version_needs_no_heavy_library() -> None:
     """So it is told at once."""
-    asked = (
+    commands = (
         "import sys, runpy\n"
         "sys.argv = ['instructerc', '--version']\n"
         "try:\n    runpy.run_module('service.cli', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "print(*sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", commands], capture_output=True, text=True, check=True
+    )
 
     assert not HEAVY & set(told.stdout.split())

@@ -10,7 +10,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-data_app = typer.Typer(help="Download and convert corpora.", no_args_is_help=True)
+data_app = typer.Typer(help="Download, check and convert corpora.", no_args_is_help=True)
 data_app.command()(corpora.fetch)
 data_app.command()(corpora.convert)
 data_app.command()(corpora.check)
@@ -34,7 +34,7 @@ for command in (
 
 @app.callback()
 def program(version: VersionOption = False) -> None:
-    """Options of the program itself."""
+    """Options of the whole program."""
 
 
 def main() -> None:

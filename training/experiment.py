@@ -114,10 +114,10 @@ def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str,
                 run.result()
         finally:  # after a failure, those that have not begun are left
             pool.shutdown(wait=True, cancel_futures=True)
-    found = results(recipes, options)
+    scores = results(recipes, options)
     with written_whole(options.out / RESULTS) as file:
-        file.write(json.dumps(found, indent=1) + "\n")
-    return found
+        file.write(json.dumps(scores, indent=1) + "\n")
+    return scores
 
 
 def _check_corpora(recipes: Collection[Recipe], options: Options) -> None:
@@ -155,22 +155,22 @@ def _foreign(recipe: Recipe, folder: Path) -> str | None:
     others = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
     if not others:
         return None
-    described = folder / _RECIPE
+    recipe_file = folder / _RECIPE
     try:
-        found = load_recipe(described)
+        other = load_recipe(recipe_file)
     except RecipeError:
-        return f"holds {others[0]}, and no recipe of the run that wrote it"
-    if is_one_run(found, recipe):
+        return f"contains {others[0]}, but not the recipe of the run that wrote it"
+    if is_one_run(other, recipe):
         return None
     if (folder / _TRAINED / RECORD).exists():
-        return "holds a run of another recipe"
-    ours = described.read_text(encoding="utf-8") == _described(found)
-    return None if ours else f"holds {_RECIPE}, which no run wrote"
+        return "contains a run of another recipe"
+    ours = recipe_file.read_text(encoding="utf-8") == _as_yaml(other)
+    return None if ours else f"contains {_RECIPE}, which no run wrote"
 
 
-def _described(recipe: Recipe) -> str:
-    described: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    return described
+def _as_yaml(recipe: Recipe) -> str:
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return text
 
 
 def _is_results(path: Path) -> bool:
@@ -178,22 +178,22 @@ def _is_results(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
     splits = {Path(split).stem for split in (DEVELOPMENT, TEST)}
-    return isinstance(found, dict) and all(what.partition(", ")[0] in splits for what in found)
+    return isinstance(content, dict) and all(what.partition(", ")[0] in splits for what in content)
 
 
 def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     """Train, merge, and score on the development split, and on the test split if that is asked."""
     folder.mkdir(parents=True, exist_ok=True)
-    described = folder / _RECIPE
-    if not described.exists() or load_recipe(described) != recipe:
-        with written_whole(described) as file:
-            file.write(_described(recipe))
+    recipe_file = folder / _RECIPE
+    if not recipe_file.exists() or load_recipe(recipe_file) != recipe:
+        with written_whole(recipe_file) as file:
+            file.write(_as_yaml(recipe))
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
-    arguments = ["train", str(described), "--data", str(options.data), "--base", str(base)]
+    arguments = ["train", str(recipe_file), "--data", str(options.data), "--base", str(base)]
     shared = ["--shared", str(options.out / _STAGES)]
     own = str(folder / _DEMONSTRATIONS)
     pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []
@@ -227,8 +227,8 @@ def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
 def _runs(recipes: Mapping[str, Recipe], out: Path) -> list[tuple[str, int, Path]]:
     """The name, the seed and the folder of each run that there is."""
     order = {name: place for place, name in enumerate(recipes)}
-    found = [(*model_and_seed(path.name), path) for path in out.glob("*@*")]
-    runs = [(name, int(seed), path) for name, seed, path in found if seed and seed.isdecimal()]
+    folders = [(*model_and_seed(path.name), path) for path in out.glob("*@*")]
+    runs = [(name, int(seed), path) for name, seed, path in folders if seed and seed.isdecimal()]
     return sorted(runs, key=lambda run: (order.get(run[0], len(order)), run[0], run[1]))
 
 
@@ -237,11 +237,11 @@ def _summed_up(by_seed: Mapping[str, Metrics]) -> dict[str, Any]:
     for name in _HEADINGS:
         unit = 100 if name in TITLES else 1
         scores = {seed: getattr(metrics, name) * unit for seed, metrics in by_seed.items()}
-        found = spread([*scores.values()])
+        over_seeds = spread([*scores.values()])
         summary[name] = {
             "seeds": {seed: round(score, 4) for seed, score in scores.items()},
-            "mean": round(found.mean, 4),
-            "deviation": None if found.deviation is None else round(found.deviation, 4),
+            "mean": round(over_seeds.mean, 4),
+            "deviation": None if over_seeds.deviation is None else round(over_seeds.deviation, 4),
         }
     return summary
 
@@ -258,11 +258,11 @@ def shares_of_cores(jobs: int) -> "SimpleQueue[Sequence[int]]":
     return shares
 
 
-def described(found: Mapping[str, Any]) -> str:
+def results_tables(scores_by_split: Mapping[str, Any]) -> str:
     """The results as tables in Markdown: means of the seeds, and their standard deviations."""
     head = f"| run | {' | '.join(_HEADINGS.values())} | seeds |\n|{'---|' * (len(_HEADINGS) + 2)}"
     parts = []
-    for what, runs in found.items():
+    for what, runs in scores_by_split.items():
         lines = [what, "", head]
         for run, one in runs.items():
             cells = [_cell(one[name], 2 if name in TITLES else 3) for name in _HEADINGS]
@@ -287,7 +287,7 @@ def _base(recipe: Recipe, options: Options) -> Path:
         return options.base
     if recipe.base not in BUILT_HERE:
         raise ValueError(
-            f"recipe {recipe.name}: download its base {recipe.base} and name the folder (--base)"
+            f"recipe {recipe.name}: download its base {recipe.base} and name the folder with --base"
         )
     folder = options.out / "bases" / recipe.base
     if not folder.is_dir():
@@ -360,5 +360,5 @@ def _step(
     if ended.returncode:
         where = "" if alone else f", see {folder / _LOG}"
         raise ExperimentError(
-            f"{folder}: {arguments[0]} ended with status {ended.returncode}{where}"
+            f"{folder}: {arguments[0]} exited with status {ended.returncode}{where}"
         )

@@ -171,13 +171,15 @@ class Stage(Section):
     @model_validator(mode="after")
     def a_floor_is_a_cosines(self) -> Self:
         if self.floor and self.schedule != "cosine":
-            raise ValueError("floor: schedule: linear ends at 0")
+            raise ValueError("floor: has no effect with schedule: linear, which ends at 0")
         return self
 
     @model_validator(mode="after")
     def the_mean_is_of_the_last_steps(self) -> Self:
         if self.average and self.keep == "best":
-            raise ValueError("average: the mean is of the last steps, keep: best is another choice")
+            raise ValueError(
+                "average: averages the last steps, so it cannot be combined with keep: best"
+            )
         return self
 
 
@@ -220,7 +222,7 @@ class Recipe(Section):
     def stages_have_names_of_their_own(self) -> Self:
         names = [stage.name for stage in self.stages]
         if repeated := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"stages: {', '.join(sorted(repeated))} is there twice")
+            raise ValueError(f"stages: {', '.join(sorted(repeated))} appears twice")
         return self
 
     @model_validator(mode="after")
@@ -242,7 +244,9 @@ class Recipe(Section):
             before = [earlier.name for earlier in self.stages[:place]]
             if stage.pseudo_labels and stage.pseudo_labels.teacher not in before:
                 teacher = stage.pseudo_labels.teacher
-                raise ValueError(f"stage {stage.name}: pseudo_labels: {teacher} is no stage before")
+                raise ValueError(
+                    f"stage {stage.name}: pseudo_labels: {teacher} is not an earlier stage"
+                )
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,9 @@ def load_recipe(path: Path, only: str | None = None) -> Recipe:
         check_runs([only], runs, path)
         return runs[only]
     if len(runs) > 1:
-        raise RecipeError(f"{path}: holds {len(runs)} runs, choose one (--only): {', '.join(runs)}")
+        raise RecipeError(
+            f"{path}: has {len(runs)} runs; choose one with --only: {', '.join(runs)}"
+        )
     return next(iter(runs.values()))
 
 
@@ -53,7 +55,7 @@ def check_runs(names: Sequence[str], runs: Mapping[str, Recipe], file: Path | st
     """
     if unknown := set(names) - runs.keys():
         known = ", ".join(runs)
-        raise RecipeError(f"{file}: has no run {', '.join(sorted(unknown))}: {known}")
+        raise RecipeError(f"{file}: has no run {', '.join(sorted(unknown))}; its runs are {known}")
 
 
 def load_runs(path: Path) -> dict[str, Recipe]:
@@ -65,7 +67,7 @@ def load_runs(path: Path) -> dict[str, Recipe]:
     described = _extended(path, ())
     axes = described.pop("vary", {})
     if not _is_axes(axes):
-        raise RecipeError(f"{path}: vary: not axes with named changes")
+        raise RecipeError(f"{path}: vary: must contain axes with named changes")
     runs = {}
     for combination in product(*(axis.items() for axis in axes.values())):
         varied = described
@@ -116,7 +118,7 @@ def _are_named(things: list[Any]) -> bool:
 
 def _by_name(things: list[Any], changes: Mapping[str, Any], path: Path) -> list[Any]:
     if unknown := set(changes) - {thing["name"] for thing in things}:
-        raise RecipeError(f"{path}: there is nothing called {', '.join(sorted(unknown))} to change")
+        raise RecipeError(f"{path}: has nothing called {', '.join(sorted(unknown))} to change")
     return [
         _changed(thing, changes.get(thing["name"], {}), path)
         for thing in things

@@ -108,7 +108,7 @@ class Dashboard:
 
 
 _JOB = Variable(
-    "job", "Job", "What Prometheus calls the service.", "label_values(erc_build_info, job)"
+    "job", "Job", "Name of the service in Prometheus.", "label_values(erc_build_info, job)"
 )
 _INSTANCE = Variable(
     "instance",

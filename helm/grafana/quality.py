@@ -64,8 +64,8 @@ _PREDICTIONS = Row(
         ),
         Panel(
             "Drift in 6 h",
-            "Share of the labels that would have to be others for the shares that the bundle "
-            "expects, of all processes; from 200 predictions on. At 0.25 there is an alert.",
+            "Total variation distance between the labels of all processes and the shares that "
+            "the bundle expects, from 200 predictions on. An alert fires at 0.25.",
             "percentunit",
             (
                 Query(
@@ -77,7 +77,7 @@ _PREDICTIONS = Row(
             most=1,
         ),
         Panel(
-            "Drift of late",
+            "Recent drift",
             "The same for the last 1000 predictions of each process.",
             "percentunit",
             (Query(f"max by (instance) (erc_label_drift{_SPACE})", "{{instance}}"),),
@@ -85,7 +85,7 @@ _PREDICTIONS = Row(
         ),
         Panel(
             "Utterances by label space",
-            "Utterances answered in a second.",
+            "Utterances answered per second.",
             "suffix:/s",
             (
                 Query(
@@ -97,7 +97,7 @@ _PREDICTIONS = Row(
         ),
         Panel(
             "Forecasts by label",
-            "Forecasts answered in a second, where the bundle was trained to make them.",
+            "Forecasts answered per second, if the bundle was trained to forecast.",
             "suffix:/s",
             (Query(f"sum by (label) (rate(erc_forecasts_total{_SPACE}{EACH}))", "{{label}}"),),
             stacked=True,
@@ -117,8 +117,8 @@ _CERTAINTY = Row(
             most=1,
         ),
         Panel(
-            "Confidence, all of it",
-            "How many predictions had which confidence.",
+            "Distribution of confidence",
+            "Number of predictions by confidence.",
             "percentunit",
             (
                 Query(
@@ -137,8 +137,8 @@ _CERTAINTY = Row(
         ),
         Panel(
             "Label mass",
-            "Share of the predictions for which the labels have less than so much of the "
-            "vocabulary's probability. At 5 % below a half there is an alert.",
+            "Share of the predictions in which the labels together have less than this "
+            "probability over the vocabulary. An alert fires at 5 % below one half.",
             "percentunit",
             tuple(
                 Query(_share_below(bound, "erc_prediction_label_mass"), f"below {bound}")
@@ -155,8 +155,8 @@ _DEGRADATION = Row(
     (
         Panel(
             "Degraded",
-            "Share of the utterances, of all label spaces, that are answered without a part, or "
-            "that are in a language that the bundle was not trained on.",
+            "Share of the utterances of all label spaces that are answered without an "
+            "unavailable part, or that are in a language that the bundle was not trained on.",
             "percentunit",
             (
                 Query(
@@ -174,8 +174,8 @@ _DEGRADATION = Row(
             width=12,
         ),
         Panel(
-            "Corrections to be delivered",
-            "Corrections in the database that the index of demonstrations was not told yet.",
+            "Undelivered corrections",
+            "Corrections in the database that are not yet in the index of demonstrations.",
             "short",
             (Query(f"max(erc_deliveries_pending{OURS})", "pending"),),
             width=12,
@@ -188,8 +188,9 @@ _PEOPLE = Row(
     (
         Panel(
             "Agreement in 6 h",
-            "Share of the predictions corrected or confirmed by people that they agree with. "
-            "People correct what they notice: how it changes tells more than how high it is.",
+            "Share of the predictions that people confirmed, among those that they confirmed or "
+            "corrected. People correct what they notice, so changes are more meaningful than the "
+            "level.",
             "percentunit",
             (
                 Query(
@@ -216,7 +217,7 @@ _PEOPLE = Row(
         ),
         Panel(
             "Corrections",
-            "Predictions in a second that people agree or disagree with.",
+            "Predictions per second that people agree or disagree with.",
             "suffix:/s",
             (
                 Query(
@@ -227,8 +228,8 @@ _PEOPLE = Row(
         ),
         Panel(
             "Votes of corrections",
-            "Share of the predictions in which corrections of like utterances have a say, and "
-            "whether they confirm or change the model's label.",
+            "Share of the predictions in which corrections of similar utterances have a weight, "
+            "by whether they confirm or change the model's label.",
             "percentunit",
             (
                 Query(
@@ -267,12 +268,12 @@ _SERVED = Row(
 QUALITY = Dashboard(
     "instructerc-quality",
     "InstructERC: Conversation quality",
-    "Labels over time, certainty, drift, degradation and agreement with what people say.",
+    "Labels over time, certainty, drift, degradation and agreement with people.",
     (
         Variable(
             "label_space",
             "Label space",
-            "Whose labels are shown.",
+            "The label space whose labels are shown.",
             'label_values(erc_predictions_total{job=~"$job"}, label_space)',
             value="unified",
         ),

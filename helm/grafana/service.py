@@ -20,7 +20,7 @@ _OBJECTIVES = Row(
     (
         Panel(
             "Answered, 30 days",
-            "Share of the requests answered without a status of 5xx; 99.9 % is the objective.",
+            "Share of the requests answered without a 5xx status; the objective is 99.9 %.",
             "percentunit",
             (Query(f"1 - namespace_job:erc_request_errors:ratio_rate30d{_RECORDED}", "{{job}}"),),
             kind="stat",
@@ -28,7 +28,7 @@ _OBJECTIVES = Row(
         ),
         Panel(
             "Turns in time, 30 days",
-            "Share of the turns answered within 0.5 s; 99 % is the objective.",
+            "Share of the turns answered within 0.5 s; the objective is 99 %.",
             "percentunit",
             (Query(f"1 - namespace_job:erc_slow_turns:ratio_rate30d{_RECORDED}", "{{job}}"),),
             kind="stat",
@@ -37,7 +37,7 @@ _OBJECTIVES = Row(
         Panel(
             "Budgets burn",
             "How many times faster than allowed the month's budgets of failed requests and slow "
-            "turns were used in the hour before; at 14.4 somebody is paged.",
+            "turns were used in the last hour; somebody is paged at 14.4.",
             "suffix:×",
             (
                 Query(
@@ -60,22 +60,22 @@ _REQUESTS = Row(
     (
         Panel(
             "Requests by route",
-            "HTTP requests answered in a second; `unmatched` are unknown paths "
-            "and what is refused at the door.",
+            "HTTP requests answered per second; `unmatched` are unknown paths and requests that "
+            "are refused on arrival.",
             "reqps",
             (Query(f"sum by (route) (rate(erc_requests_total{OURS}{EACH}))", "{{route}}"),),
             stacked=True,
         ),
         Panel(
             "Answers by status",
-            "HTTP requests answered in a second; 499: the client left.",
+            "HTTP requests answered per second; 499: the client closed the connection.",
             "reqps",
             (Query(f"sum by (status) (rate(erc_requests_total{OURS}{EACH}))", "{{status}}"),),
             stacked=True,
         ),
         Panel(
             "Utterances",
-            "Utterances answered in a second: turns, and those of batches and jobs.",
+            "Utterances answered per second: turns, and those of batches and jobs.",
             "suffix:/s",
             (Query(f"sum(rate(erc_predictions_total{OURS}{EACH}))", "utterances"),),
         ),
@@ -90,20 +90,21 @@ _REQUESTS = Row(
         ),
         Panel(
             "Duration by route",
-            "Within how many seconds 95 % of the requests are answered, streams of events aside.",
+            "Seconds within which 95 % of the requests are answered, without event streams.",
             "s",
             (Query(_quantile(0.95, "erc_request_seconds", _ANSWERS, "route"), "{{route}}"),),
         ),
         Panel(
             "Rejections by reason",
-            "Requests in a second that are refused for lack of room, time or rights, or given up.",
+            "Requests per second that are refused for lack of capacity, time or rights, or "
+            "abandoned.",
             "reqps",
             (Query(f"sum by (reason) (rate(erc_rejections_total{OURS}{EACH})) > 0", "{{reason}}"),),
             stacked=True,
         ),
         Panel(
             "Problems by type",
-            "Requests, and dialogues of batches and jobs, answered with a problem document in a "
+            "Requests, and dialogues of batches and jobs, answered with a problem document per "
             "second.",
             "suffix:/s",
             (
@@ -117,8 +118,8 @@ _REQUESTS = Row(
         ),
         Panel(
             "Dialogues, streams and jobs",
-            "Dialogues written to within 5 minutes, and jobs that are not done, in the database; "
-            "streams of events that somebody reads.",
+            "In the database, dialogues written to in the last 5 minutes and unfinished jobs; "
+            "open event streams.",
             "short",
             (
                 Query(f"max(erc_dialogues_open{OURS})", "dialogues"),
@@ -138,7 +139,7 @@ _STAGES = Row(
     (
         Panel(
             "Time by stage",
-            "Mean seconds that an utterance spends in each stage, on top of each other.",
+            "Mean seconds that an utterance spends in each stage, stacked.",
             "s",
             (
                 Query(
@@ -152,7 +153,7 @@ _STAGES = Row(
         ),
         Panel(
             "Slowest by stage",
-            "Within how many seconds 99 % of the utterances leave a stage.",
+            "Seconds within which 99 % of the utterances complete a stage.",
             "s",
             (Query(_quantile(0.99, "erc_stage_seconds", OURS, "stage"), "{{stage}}"),),
             width=12,
@@ -165,8 +166,8 @@ _SATURATION = Row(
     (
         Panel(
             "Requests in flight",
-            "Share of the requests that may be in flight in a process, the fullest one; further "
-            "ones are refused.",
+            "Requests in flight as a share of the limit, in the fullest process; beyond the "
+            "limit they are refused.",
             "percentunit",
             (
                 Query(
@@ -178,8 +179,8 @@ _SATURATION = Row(
         ),
         Panel(
             "Places of utterances",
-            "Share of the places in encoder and engine that are taken, in the fullest process; "
-            "further utterances wait.",
+            "Utterances in encoder and engine as a share of the limit, in the fullest process; "
+            "beyond the limit they wait.",
             "percentunit",
             (
                 Query(
@@ -192,23 +193,24 @@ _SATURATION = Row(
         ),
         Panel(
             "Queue",
-            "Utterances that wait for a place, and how many of conversations may.",
+            "Utterances that wait for the encoder and the engine, and the limit for conversations.",
             "short",
             (
                 Query(f"sum by (priority) (erc_queue_length{OURS})", "{{priority}}"),
-                Query(f"sum(erc_queue_limit{OURS})", "most of conversations"),
+                Query(f"sum(erc_queue_limit{OURS})", "limit for conversations"),
             ),
         ),
         Panel(
             "Engine silent",
-            "Seconds that vLLM was asked and answered nobody; from 8 on requests are refused.",
+            "Seconds for which vLLM has had requests and answered none; requests are refused "
+            "from 8 on.",
             "s",
             (Query(f"max by (instance) (erc_engine_silent_seconds{OURS})", "{{instance}}"),),
             lines=(8,),
         ),
         Panel(
             "Event loop lag",
-            "How much later than planned a process goes on, at worst in 99 of 100 times.",
+            "99th percentile of the delay of a process's event loop.",
             "s",
             (
                 Query(
@@ -218,7 +220,8 @@ _SATURATION = Row(
         ),
         Panel(
             "Demonstrations breaker",
-            "Whether demonstrations are asked for; while they are not, answers go on without.",
+            "Whether retrieval is tried; while the breaker is open, answers do without "
+            "demonstrations.",
             "none",
             (Query(f"max by (instance) (erc_demonstrations_breaker{OURS})", "{{instance}}"),),
             kind="stat",
@@ -226,7 +229,7 @@ _SATURATION = Row(
         ),
         Panel(
             "Processor",
-            "Cores that a process computes on, with its encoder; vLLM's own process is not in it.",
+            "Cores that a process uses, including its encoder but not vLLM's own process.",
             "suffix: cores",
             (
                 Query(
@@ -238,7 +241,7 @@ _SATURATION = Row(
         ),
         Panel(
             "Memory",
-            "Memory of a process; vLLM's own process is not in it.",
+            "Memory of a process, without vLLM's own process.",
             "bytes",
             (Query(f"sum by (instance) (process_resident_memory_bytes{OURS})", "{{instance}}"),),
             width=12,
@@ -251,7 +254,7 @@ _ENGINE = Row(
     (
         Panel(
             "GPU",
-            "Share of the time that a GPU computes, as NVIDIA's DCGM exporter says.",
+            "Share of the time that a GPU computes, from NVIDIA's DCGM exporter.",
             "percent",
             (
                 Query(
@@ -263,7 +266,7 @@ _ENGINE = Row(
         ),
         Panel(
             "Memory of the GPU",
-            "Share of a GPU's memory that is taken; vLLM takes its own at its start.",
+            "Used share of a GPU's memory; vLLM reserves its part at its start.",
             "percentunit",
             (
                 Query(
@@ -276,13 +279,13 @@ _ENGINE = Row(
         ),
         Panel(
             "KV cache",
-            "Share of vLLM's KV cache that prompts under way take; the rest keeps prefixes.",
+            "Share of vLLM's KV cache that current prompts use; the rest keeps prefixes.",
             "percentunit",
             (Query(f"max by (instance) (vllm:kv_cache_usage_perc{OURS})", "{{instance}}"),),
         ),
         Panel(
             "Prompts in vLLM",
-            "Prompts that vLLM computes on, and that wait in its own queue.",
+            "Prompts that vLLM processes, and those in its own queue.",
             "short",
             (
                 Query(f"sum(vllm:num_requests_running{OURS})", "running"),
@@ -291,7 +294,8 @@ _ENGINE = Row(
         ),
         Panel(
             "Prefix hits",
-            "Share of the prompt tokens that come from the prefix cache, not computed again.",
+            "Share of the prompt tokens that come from the prefix cache and are not computed "
+            "again.",
             "percentunit",
             (
                 Query(
@@ -304,7 +308,7 @@ _ENGINE = Row(
         ),
         Panel(
             "Prompt tokens",
-            "Tokens in a second that are computed, and that come from the prefix cache.",
+            "Tokens per second that are computed, and that come from the prefix cache.",
             "suffix:/s",
             (
                 Query(
@@ -324,8 +328,8 @@ _COST = Row(
     (
         Panel(
             "Cost of a thousand utterances",
-            "What the processes cost in the time that a thousand utterances take, idle time "
-            "included; choose above what one costs an hour.",
+            "Cost of the processes in the time that a thousand utterances take, including idle "
+            "time; choose the hourly cost of a process above.",
             "currencyUSD",
             (
                 Query(
@@ -338,7 +342,7 @@ _COST = Row(
         ),
         Panel(
             "Processes",
-            "Processes that Prometheus has numbers of, by version and what vLLM computes in.",
+            "Processes that Prometheus scrapes, by version and vLLM's compute type.",
             "short",
             (Query(f"count by (version, dtype) (erc_build_info{OURS})", "{{version}}, {{dtype}}"),),
             stacked=True,
@@ -353,7 +357,9 @@ SERVICE = Dashboard(
     "Rate, errors, duration and saturation of the service, of its stages and of vLLM, and costs.",
     (
         Variable("gpu", "GPU", "GPUs of the service.", "label_values(DCGM_FI_DEV_GPU_UTIL, UUID)"),
-        Variable("cost_per_hour", "Cost an hour", "USD that a process costs an hour.", value="3"),
+        Variable(
+            "cost_per_hour", "Cost per hour", "Cost of a process per hour, in USD.", value="3"
+        ),
     ),
     (_OBJECTIVES, _REQUESTS, _STAGES, _SATURATION, _ENGINE, _COST),
 )

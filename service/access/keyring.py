@@ -89,7 +89,7 @@ class Keyring:
         try:
             keys = await asyncio.to_thread(read_keys, self._file)
         except KeysError as error:
-            log.error("the keys stay as they were: %s", error)
+            log.error("the keys are not reloaded: %s", error)
             return
         self._held = _take_up(keys, self._held)
         log.info("%d keys read from %s", len(keys), self._file)
@@ -111,8 +111,9 @@ def open_keyring(file: Path | None, host: str, *, allow_anonymous: bool) -> Keyr
     if is_loopback(host) or allow_anonymous:
         return None
     raise KeysError(
-        f"ERC_HOST={host} is open to other machines, and there are no keys: set ERC_KEYS_FILE "
-        "(`instructerc keys new` makes a key), or ERC_ALLOW_ANONYMOUS=true if anybody may ask"
+        f"other machines can reach ERC_HOST={host}, and there are no keys: set ERC_KEYS_FILE "
+        "(`instructerc keys new` makes a key), or ERC_ALLOW_ANONYMOUS=true if anybody may use "
+        "the service"
     )
 
 
@@ -147,9 +148,9 @@ def writers_of(file: Path) -> str | None:
         file_mode, folder = file.stat().st_mode, file.resolve().parent
         folder_mode = folder.stat().st_mode
         if file_mode & stat.S_IWOTH:
-            return f"any user may write {file}, and so make keys: chmod o-w {file}"
+            return f"any user can write {file}, and so add keys: chmod o-w {file}"
         if folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX:
-            return f"any user may replace {file}, and so make keys: chmod o-w {folder}"
+            return f"any user can replace {file}, and so add keys: chmod o-w {folder}"
     return None
 
 

@@ -70,7 +70,7 @@ class Quota(_Entry):
     @model_validator(mode="after")
     def a_burst_is_of_requests(self) -> Self:
         if self.burst is not None and self.requests_per_s is None:
-            raise ValueError("burst says nothing without requests_per_s")
+            raise ValueError("burst has no effect without requests_per_s")
         return self
 
 
@@ -154,9 +154,9 @@ def hash_given(key: str) -> str:
         KeysError: the key is too short to be random, or cannot be sent in a header.
     """
     if len(key) < _LEAST_CHARACTERS:
-        raise KeysError(f"a key has {_LEAST_CHARACTERS} random characters at least")
+        raise KeysError(f"a key has at least {_LEAST_CHARACTERS} random characters")
     if not _KEY.fullmatch(key):
-        raise KeysError("a key has visible ASCII characters only")
+        raise KeysError("a key contains only visible ASCII characters")
     return digest(key).hex()
 
 

@@ -49,7 +49,7 @@ class Door:
         self._count = count
         self._shares = {
             priority: Share(
-                most, options.share, "such requests are under way", Rejection.REQUESTS, count
+                most, options.share, "such requests are in progress", Rejection.REQUESTS, count
             )
             for priority, most in options.most.items()
         }

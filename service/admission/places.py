@@ -9,7 +9,7 @@ from types import TracebackType
 from service.admission.rejections import CountRejection, Rejection
 from service.admission.shares import Share
 from service.priority import Priority
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 
 class Places:
@@ -38,11 +38,9 @@ class Places:
             share: the share of `most_waiting` that one tenant may take.
         """
         if not 0 <= kept < count:
-            raise ValueError(f"of {count} places, {kept} cannot be kept")
+            raise ValueError(f"{kept} of {count} places cannot be reserved")
         self._most = {Priority.INTERACTIVE: count, Priority.BATCH: count - kept}
-        self._share = Share(
-            most_waiting, share, "utterances wait to be read", Rejection.QUEUE, reject
-        )
+        self._share = Share(most_waiting, share, "utterances are waiting", Rejection.QUEUE, reject)
         self._taken = 0
         self._taken_by_batches = 0
         self._waiting: Mapping[Priority, _Queue] = {priority: _Queue() for priority in Priority}

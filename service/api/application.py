@@ -9,17 +9,12 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from service.admission.door import Door
-from service.api.head_method import HeadAsGet
+from service.api.middleware.addressing import DIRECT, AddressedRequests, ForwardedRequests, Front
 from service.api.middleware.admission import AdmittedRequests
 from service.api.middleware.auth import BEARER, Access, KnownCallers
-from service.api.middleware.body_limits import LimitedBody
 from service.api.middleware.cross_origin import SharedWithOrigins
-from service.api.middleware.failures import AnsweredFailures
-from service.api.middleware.forwarded import DIRECT, ForwardedRequests, Front
-from service.api.middleware.heads import BoundedHeads
-from service.api.middleware.hosts import AddressedRequests
-from service.api.middleware.request_ids import RequestIds
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.responses import AnsweredFailures, CommonHeaders, HeadAsGet
+from service.api.middleware.sizes import BoundedHeads, LimitedBody
 from service.api.middleware.telemetry import CountedRequests, TracedRequests
 from service.api.openapi_document import DocumentedApi
 from service.api.policies import Policies, RoutePolicies
@@ -35,6 +30,7 @@ from service.api.routers import (
     label_spaces,
     operations,
     problems,
+    utterances,
 )
 from service.api.services import State
 from service.observability.metrics import Metrics
@@ -70,7 +66,7 @@ _TAGS = [
     {"name": "batch", "description": "Whole dialogues at once; nothing is stored."},
     {"name": "jobs", "description": "Batches that are scored in the background."},
     {"name": "demonstrations", "description": "Labelled utterances that the model is shown."},
-    {"name": "label spaces", "description": "The labels that there are."},
+    {"name": "label spaces", "description": "The labels that predictions can use."},
     {"name": "problems", "description": "What each problem means and what to do about it."},
     {"name": "operations", "description": "For operators of the service."},
 ]
@@ -119,7 +115,7 @@ def build_api(
         redirect_slashes=False,
         exception_handlers=HANDLERS,
     )
-    for part in (dialogues, events, batch, jobs, demonstrations, label_spaces):
+    for part in (utterances, dialogues, events, batch, jobs, demonstrations, label_spaces):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
     app.include_router(docs_page.router)
@@ -127,8 +123,7 @@ def build_api(
     app.user_middleware = [  # from the outside in
         Middleware(ForwardedRequests, front=front),
         Middleware(RoutePolicies, policies=Policies(app.routes)),
-        Middleware(RequestIds),
-        Middleware(SecurityHeaders),
+        Middleware(CommonHeaders),
         *tracing,
         Middleware(CountedRequests, metrics=metrics),
         *sharing,  # around every layer that responds

@@ -23,12 +23,12 @@ import orjson
 from fastapi import Depends, Header, Request, Response
 
 from service.api.bodies.json_bodies import json_response
-from service.api.headers.prefer import prefers_async
 from service.api.links import located, prefix, with_prefix, without_prefix
+from service.api.request_headers import prefers_async
 from service.api.response_headers import LOCATION, REPLAYED
 from service.api.services import Services, ServicesDep, TenantDep
 from service.recognition.document import without_texts
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 
 Written = TypeVar("Written")
 
@@ -54,23 +54,33 @@ class Repeatable:
     services: Services
     key: Key | None
 
-    def once(self, respond: Callable[[Written], Response]) -> Once[Written] | None:
-        """Have a write store its own response, which `respond` makes of what is written."""
+    async def write(
+        self,
+        do: Callable[[Once[Written] | None], Awaitable[Response]],
+        respond: Callable[[Written], Response],
+    ) -> Response:
+        """Do a write that stores its own response, or replay the stored one.
+
+        Args:
+            do: takes the key and what is stored for it, for the transaction that writes.
+            respond: makes the stored response of what is written.
+
+        Raises: as `answer`.
+        """
         if self.key is None:
-            return None
-        return Once(self.key, lambda written: _stored(respond(written)))
+            return await do(None)
+        once: Once[Written] = Once(self.key, lambda written: _stored(respond(written)))
+        return await self._done_or_replayed(self.key, lambda: do(once))
 
     async def answer(
         self,
         do: Callable[[], Awaitable[Response]],
         *,
-        keeps: bool = False,
         again: Callable[[], Response] | None = None,
     ) -> Response:
-        """Do the work of the request, or replay its stored response.
+        """Do the work of the request and store its response, or replay the stored one.
 
         Args:
-            keeps: `do` stores its response itself, through `once`.
             again: makes the response from the request alone, so that only its status is stored.
 
         Raises:
@@ -79,28 +89,40 @@ class Repeatable:
             TooManyAnswers: the tenant has reached its limit of stored responses.
             DatabaseUnavailable: the response cannot be looked up or stored.
         """
-        if self.key is None:
+        key = self.key
+        if key is None:
             return await do()
-        answers = self.services.sessions.answers
-        async with self.services.keys.of(self.key.tenant, self.key.value):
-            stored = await answers.find(self.key)
-            if stored is not None:
-                return await self._replayed(stored, again)
-            try:
-                async with answers.room(self.key.tenant, self.services.limits.answers):
-                    response = await do()
-                    if not keeps:
-                        status_alone = Answer(response.status_code)
-                        stored = status_alone if again is not None else _stored(response)
-                        await answers.keep(self.key, stored)
-            except AlreadyAnswered as already:
-                return await self._replayed(already.answer, again)
+
+        async def do_and_keep() -> Response:
+            response = await do()
+            status_alone = Answer(response.status_code)
+            stored = status_alone if again is not None else _stored(response)
+            await self.services.sessions.answers.keep(key, stored)
             return response
+
+        return await self._done_or_replayed(key, do_and_keep, again)
 
     async def amend(self, response: Response) -> None:
         """Replace the stored response; does nothing without a key, or where none is stored."""
         if self.key is not None:
             await self.services.sessions.answers.amend(self.key, _stored(response))
+
+    async def _done_or_replayed(
+        self,
+        key: Key,
+        do: Callable[[], Awaitable[Response]],
+        again: Callable[[], Response] | None = None,
+    ) -> Response:
+        answers = self.services.sessions.answers
+        async with self.services.keys.of(key.tenant, key.value):
+            stored = await answers.find(key)
+            if stored is not None:
+                return await self._replayed(stored, again)
+            try:
+                async with answers.room(key.tenant, self.services.limits.answers):
+                    return await do()
+            except AlreadyAnswered as already:
+                return await self._replayed(already.answer, again)
 
     async def _replayed(self, stored: Answer, again: Callable[[], Response] | None) -> Response:
         if again is not None:
@@ -115,6 +137,11 @@ class Repeatable:
         if stored.location is not None:
             response.headers[LOCATION] = located(stored.location)
         return response
+
+
+def no_content(_: object = None) -> Response:
+    """The response to a write that leaves nothing to show."""
+    return Response(status_code=204)
 
 
 async def _repeatable(

@@ -75,10 +75,13 @@ def check_label_space(label_space: LabelSpaceIn, limits: Limits, most: int | Non
         names.add(label.name)
         if label_space.derived_from is not None:
             required, stray = ("of",), ("sentence", "examples")
-            why = "is needed where `derived_from` is there", "is not for a derived label space"
+            why = "is required with `derived_from`", "is not for a derived label space"
         else:
             required, stray = ("sentence", "examples"), ("of",)
-            why = "is needed, unless `derived_from` is there", "is for `derived_from`"
+            why = (
+                "is required, unless there is `derived_from`",
+                "is only for label spaces with `derived_from`",
+            )
         for member in required:
             if getattr(label, member) is None:
                 raise invalid(*where, member, detail=why[0])

@@ -60,11 +60,13 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
     RETRY_AFTER: _count("Seconds to wait before a retry.", least=1),
     AUTHENTICATE: _text("How to authenticate, and the scope that is missing (RFC 6750)."),
     CONNECTION: _text("`close`: this is the connection's last response."),
-    ACCEPT_ENCODING: _text("The supported encodings of a body, where yours is not among them."),
-    "RateLimit-Limit": _count("Requests at once that the key's quota allows, if it has one."),
+    ACCEPT_ENCODING: _text("The supported encodings of a body, if yours is not one of them."),
+    "RateLimit-Limit": _count("Requests that the key's quota allows at once, if it has a quota."),
     "RateLimit-Remaining": _count("How many of them remain."),
     "RateLimit-Reset": _count("Seconds until all of them are available again."),
-    "X-Content-Type-Options": _text("The body is what `Content-Type` says.", "^nosniff$"),
+    "X-Content-Type-Options": _text(
+        "Browsers must use `Content-Type` and not guess the type.", "^nosniff$"
+    ),
     CACHE_CONTROL: _text(
         "`no-store`: do not cache it. `private, no-cache`: you may cache it, and revalidate it "
         "with `If-None-Match` before each use.",

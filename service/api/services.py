@@ -11,12 +11,12 @@ from fastapi import Depends, Request
 from service.access.callers import Caller
 from service.admission.door import Door
 from service.admission.places import Places
+from service.concurrency import NamedLocks
 from service.conversation.labels import LabelSpace
 from service.decoding.engine import WatchableEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
 from service.dialogues.corrections import Corrector
-from service.dialogues.locks import NamedLocks
 from service.dialogues.own_label_spaces import OwnLabelSpaces
 from service.dialogues.turns import TurnTaker
 from service.errors import DemonstrationsUnavailable

@@ -72,11 +72,11 @@ def derive(
             source label do not add up to 1.
     """
     if len(sums) < 2 or not all(word.strip() and word == word.casefold() for word in sums):
-        raise LabelSpaceError("needs two labels or more, their names in lower case")
+        raise LabelSpaceError("needs two or more labels, with names in lower case")
     counted = dict.fromkeys(source.names, 0.0)
     for label, of in sums.items():
         if not of:
-            raise LabelSpaceError(f"label {label!r}: sums nothing")
+            raise LabelSpaceError(f"label {label!r}: has nothing to sum")
         for part, share in of.items():
             if part not in counted:
                 known = ", ".join(counted)
@@ -91,8 +91,7 @@ def derive(
     for part, share in counted.items():
         if abs(share - 1) > _ROUNDING:
             raise LabelSpaceError(
-                f"{source.name}'s label {part!r} must be in the sums as a whole: its shares add up "
-                f"to {share:g}"
+                f"the shares of {source.name}'s label {part!r} must add up to 1, got {share:g}"
             )
     labels = tuple(
         DerivedLabel(label, MappingProxyType(dict(of)), _unified(source, of))
@@ -130,9 +129,11 @@ def _derived(
             raise LabelSpaceError(f"{path}: {key} is missing")
     name, title, labels = values["name"], values["title"], values["labels"]
     if strays := values.keys() - {"name", "title", "labels", DERIVED_FROM}:
-        raise LabelSpaceError(f"{path}: unknown: {', '.join(sorted(strays))}")
+        raise LabelSpaceError(f"{path}: unknown keys: {', '.join(sorted(strays))}")
     if name != path.stem:
-        raise LabelSpaceError(f"{path}: name is {name!r}, the file says {path.stem!r}")
+        raise LabelSpaceError(
+            f"{path}: name is {name!r} but must be that of the file, {path.stem!r}"
+        )
     if not isinstance(title, str) or not title.strip():
         raise LabelSpaceError(f"{path}: title must be text, got {title!r}")
     source = values[DERIVED_FROM]
@@ -143,9 +144,11 @@ def _derived(
     try:
         for label in labels:
             if not isinstance(label, dict) or label.keys() != {"name", "of"}:
-                raise LabelSpaceError(f"each label needs a name and `of`, no more, got {label}")
+                raise LabelSpaceError(
+                    f"each label must have a name and `of`, and nothing else, got {label}"
+                )
             if not isinstance(label["name"], str) or label["name"] in sums:
-                raise LabelSpaceError(f"each label needs a name of its own, got {label['name']!r}")
+                raise LabelSpaceError(f"each label must have its own name, got {label['name']!r}")
             sums[label["name"]] = _shares(label["name"], label["of"])
         return derive(path.stem, title, label_spaces[source], sums)
     except (LabelSpaceError, TypeError) as error:
@@ -159,7 +162,7 @@ def _shares(label: str, of: object) -> Mapping[str, float]:
     if isinstance(of, dict) and all(type(share) in (int, float) for share in of.values()):
         return {source_label: float(share) for source_label, share in of.items()}
     raise LabelSpaceError(
-        f"label {label!r}: `of` must be a list of labels, or a table of their shares, got {of!r}"
+        f"label {label!r}: `of` must be a list of labels or a table of their shares, got {of!r}"
     )
 
 

@@ -1,9 +1,10 @@
-"""Labels from a few examples: ridge regression with exact leave-one-out predictions.
+"""Label spaces of a tenant's own, and the classifier that learns one from a few examples.
 
-The features of a line are its sentence vector and the model's distribution over the labels that it
-was trained on. For ridge regression the prediction of each example as if it had been left out has a
-closed form and costs nothing. These predictions select the ridge's strength and the scale that
-turns scores into probabilities, and show whether the labels can be told apart at all.
+The classifier is a ridge regression with exact leave-one-out predictions. The features of a line
+are its sentence vector and the model's distribution over the labels that it was trained on. For
+ridge regression the prediction of each example as if it had been left out has a closed form and
+costs nothing. These predictions select the ridge's strength and the scale that turns scores into
+probabilities, and show whether the labels can be told apart at all.
 
 Source: leave-one-out residuals of a linear smoother, Hastie et al. 2009, "The Elements of
 Statistical Learning", section 7.10.1.
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from service.conversation.labels import Labels, LabelSpace
+from service.conversation.prediction import Prediction
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -182,18 +186,19 @@ def why_not_apart(probabilities: Floats, gold: Places, names: Sequence[str]) -> 
         for second in range(first + 1, len(names))
     )
     pair = f"{names[first]!r} and {names[second]!r}"
-    remedy = "give more and clearer examples of both, or make one label of them"
+    remedy = "give more and clearer examples of both, or merge them into one label"
     if (by_chance > _BY_CHANCE and count - correct > 1) or correct / count < chance + _BETTER * (
         1 - chance
     ):
         return (
-            f"the examples do not tell the labels apart: left out, {correct} of {count} are taken "
-            f"for their own label, which chance alone might do; least apart are {pair}: {remedy}"
+            f"the examples do not tell the labels apart: when each is left out in turn, {correct} "
+            f"of {count} are recognized as their own label, which may be chance; hardest to tell "
+            f"apart are {pair}: {remedy}"
         )
     if apart < _PAIR:
         return (
-            f"the examples do not tell {pair} apart: left out, {apart:.0%} of them are taken for "
-            f"the right one of the two: {remedy}"
+            f"the examples do not tell {pair} apart: when each is left out in turn, {apart:.0%} "
+            f"of them are recognized as the right one of the two: {remedy}"
         )
     return None
 
@@ -203,3 +208,46 @@ def _apart(probabilities: Floats, gold: Places, first: int, second: int) -> floa
     both = (gold == first) | (gold == second)
     predicts_first = probabilities[both, first] > probabilities[both, second]
     return float((predicts_first == (gold[both] == first)).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLabel:
+    """A label of a tenant's own.
+
+    Attributes:
+        sentence: its description.
+        examples: texts that carry it.
+        unified: always None: it maps to no label of the Feeling Wheel.
+    """
+
+    name: str
+    sentence: str
+    examples: tuple[str, ...]
+    unified: None = None
+
+
+@dataclass(frozen=True)
+class OwnLabels(Labels[OwnLabel]):
+    """A tenant's own labels, as stored.
+
+    Attributes:
+        source: the label space that the model reads in.
+    """
+
+    source: LabelSpace
+
+
+@dataclass(frozen=True)
+class OwnLabelSpace(OwnLabels):
+    """A tenant's own labels, with the classifier learned from their examples.
+
+    Attributes:
+        classifier: predicts the label from a line's vector and the model's prediction in `source`.
+    """
+
+    classifier: FewShot
+
+    def predict(self, vector: npt.NDArray[np.float32], prediction: Prediction) -> Prediction:
+        """Predict from a line's sentence vector and the model's prediction in `source`."""
+        probabilities = self.classifier(features(vector, prediction.probabilities))
+        return Prediction(self, tuple(probabilities.tolist()), prediction.label_mass)

@@ -146,13 +146,15 @@ def _label_space(path: Path, values: Mapping[str, Any]) -> LabelSpace:
     except TypeError as error:
         raise LabelSpaceError(f"{path}: {error}") from None
     if space.name != path.stem:
-        raise LabelSpaceError(f"{path}: name is {space.name!r}, the file says {path.stem!r}")
+        raise LabelSpaceError(
+            f"{path}: name is {space.name!r} but must be that of the file, {path.stem!r}"
+        )
     for field in ("name", "verbalizer", "unified"):
         words = [getattr(label, field) for label in space.labels]
         if not all(isinstance(word, str) and word.strip() for word in words):
             raise LabelSpaceError(f"{path}: each label needs a {field}, got {words}")
         if field != "unified" and len(set(words)) != len(words):
-            raise LabelSpaceError(f"{path}: each label needs a {field} of its own, got {words}")
+            raise LabelSpaceError(f"{path}: each label must have its own {field}, got {words}")
     if len(space.labels) < 2 or any(name != name.casefold() for name in space.names):
-        raise LabelSpaceError(f"{path}: needs two labels or more, their names in lower case")
+        raise LabelSpaceError(f"{path}: needs two or more labels, with names in lower case")
     return space

@@ -19,10 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from service.conversation.calibration import Calibration, Isotonic, Temperature, check_curve
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
 from service.conversation.neighbours import Trust
+from service.conversation.prediction import (
+    BiasCorrected,
+    Calibration,
+    Isotonic,
+    Temperature,
+    check_curve,
+)
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 from service.decoding.model_files import ModelFolderError, check_file
 from service.decoding.model_folder import (
@@ -101,52 +107,70 @@ class TrustOfCorrections(Part):
 class TrainedLabels(Part):
     """A label space as the model was trained on it.
 
-    Its calibration, fitted on the development split, is a temperature or a curve for each label.
+    Its calibration, fitted on the development split, is a temperature, one with a bias for each
+    label, or a curve for each label.
 
     Attributes:
         verbalizers: by label name, in the order prompts list them.
-        temperature, isotonic: see `service.conversation.calibration`; curves by label name.
+        temperature, biases, isotonic: see `service.conversation.prediction`; biases (nats) and
+            curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
+        trained: each label's share of the utterances that trained the label space; empty if
+            unknown.
         predicted: each label's share of the predictions on that split, the reference for live
             ones; empty if not measured.
     """
 
     verbalizers: dict[str, str]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    biases: dict[str, Finite] | None = None
     isotonic: dict[str, Curve] | None = None
     development: dict[str, float] = {}
+    trained: dict[str, Share] = {}
     predicted: dict[str, Share] = {}
 
     @model_validator(mode="after")
     def is_calibrated_in_one_way(self) -> Self:
         if self.isotonic is not None:
-            if self.temperature != 1:
-                raise ValueError("holds a temperature and isotonic curves; it may have one of them")
+            if self.temperature != 1 or self.biases is not None:
+                raise ValueError(
+                    "has a temperature or biases and isotonic curves; keep one of the two"
+                )
             if self.isotonic.keys() != self.verbalizers.keys():
-                raise ValueError("needs an isotonic curve for each label, and no other")
+                raise ValueError("needs an isotonic curve for each label, and for nothing else")
+        if self.biases is not None and self.biases.keys() != self.verbalizers.keys():
+            raise ValueError("needs a bias for each label, and for nothing else")
         return self
 
     @model_validator(mode="after")
     def expects_each_label(self) -> Self:
-        if self.predicted and self.predicted.keys() != self.verbalizers.keys():
-            raise ValueError("needs the predicted share of each label, and of no other")
-        if self.predicted and not isclose(sum(self.predicted.values()), 1, abs_tol=0.001):
-            raise ValueError("needs predicted shares that sum to 1")
+        for kind, shares in (("predicted", self.predicted), ("trained", self.trained)):
+            if shares and shares.keys() != self.verbalizers.keys():
+                raise ValueError(f"needs the {kind} share of each label, and of nothing else")
+            if shares and not isclose(sum(shares.values()), 1, abs_tol=0.001):
+                raise ValueError(f"needs {kind} shares that sum to 1")
         return self
 
     @property
     def calibration(self) -> Calibration:
-        if self.isotonic is None:
-            return Temperature(self.temperature)
-        return Isotonic(tuple(self.isotonic[name] for name in self.verbalizers))
+        if self.isotonic is not None:
+            return Isotonic(tuple(self.isotonic[name] for name in self.verbalizers))
+        temperature = Temperature(self.temperature)
+        if self.biases is None:
+            return temperature
+        return BiasCorrected(temperature, tuple(self.biases[name] for name in self.verbalizers))
 
     def calibrated(self, calibration: Calibration) -> Self:
         """Return a copy with another calibration."""
-        changes: dict[str, object] = {"temperature": 1.0, "isotonic": None}
-        if isinstance(calibration, Temperature):
-            changes["temperature"] = calibration.value
-        else:
-            changes["isotonic"] = dict(zip(self.verbalizers, calibration.curves, strict=True))
+        changes: dict[str, object] = {"temperature": 1.0, "biases": None, "isotonic": None}
+        match calibration:
+            case Temperature():
+                changes["temperature"] = calibration.value
+            case BiasCorrected():
+                changes["temperature"] = calibration.temperature.value
+                changes["biases"] = dict(zip(self.verbalizers, calibration.biases, strict=True))
+            case Isotonic():
+                changes["isotonic"] = dict(zip(self.verbalizers, calibration.curves, strict=True))
         return self.model_validate(self.model_dump() | changes)
 
 
@@ -205,7 +229,7 @@ class Bundle(Part):
     @model_validator(mode="after")
     def a_prediction_has_history(self) -> Self:
         if "prediction" in self.tasks and not self.window.lowest:
-            raise ValueError("the task prediction needs window.lowest of 1 line or more")
+            raise ValueError("the task prediction needs a window.lowest of at least 1")
         return self
 
     @property
@@ -279,8 +303,8 @@ def load_bundle(
         expected = trained_labels(space).verbalizers
         if list(trained.verbalizers.items()) != list(expected.items()):
             raise BundleError(
-                f"{path}: label space {name!r} was trained with {trained.verbalizers}, "
-                f"the service has {expected}"
+                f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
+                f"service has {expected}"
             )
     if weights:
         look_at_model(folder)
@@ -296,7 +320,7 @@ def look_at_model(folder: Path) -> ModelFolder:
     model = look_at(folder)
     if not model.config.get("architectures"):
         raise BundleError(
-            f"{folder / CONFIG}: names no architectures, by which vLLM knows the model",
+            f"{folder / CONFIG}: has no architectures, from which vLLM recognizes the model",
             f"merge it again: {_MERGE}",
         )
     return model
@@ -308,18 +332,19 @@ def _check_merged(folder: Path) -> None:
     Raises:
         BundleError: it is an adapter or a base.
     """
-    check_folder(folder, f"name the folder of a bundle, which this writes: {_MERGE}")
+    check_folder(folder, f"name the folder of a bundle, which this command writes: {_MERGE}")
     names = {path.name for path in folder.iterdir()}
     of_training = ADAPTER_CONFIG in names and CONFIG not in names
     if of_training or (TRAINING in names and not has_tokenizer(folder)):
         kind = "an adapter" if ADAPTER_CONFIG in names else "a trained model"
         raise BundleError(
-            f"{folder}: is {kind} that has yet to be merged into its base",
+            f"{folder}: is {kind} that is not yet merged into its base",
             f"merge it (`instructerc-train merge {folder} --base BASE --out BUNDLE`) and name the "
-            "bundle in its place (ERC_BUNDLE)",
+            "bundle instead (ERC_BUNDLE)",
         )
     if CONFIG in names and FILE not in names:
         raise BundleError(
-            f"{folder}: is a model without {FILE}, so no bundle",
-            f"train it (`instructerc-train train`) and name what this writes: {_MERGE}",
+            f"{folder}: is a model without {FILE}, so it is not a bundle",
+            "train it (`instructerc-train train`) and name the folder that this command writes: "
+            f"{_MERGE}",
         )

@@ -15,7 +15,7 @@ from service.decoding.precision import Choice, ComputeType, compute_type
 from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -111,7 +111,7 @@ class InProcessEngine:
             raise EngineUnavailable("the label engine failed") from error
         logprobs = outputs[-1].outputs[0].logprobs if outputs else None
         if logprobs is None:
-            raise EngineUnavailable("the label engine gave no answer")
+            raise EngineUnavailable("the label engine returned no answer")
         self._failures.worked()
         return Reading(
             tuple(logprobs[0][token].logprob for token in token_ids),

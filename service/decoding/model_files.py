@@ -20,7 +20,7 @@ _REMEDIES = {
     errno.ENOENT: AGAIN,
     errno.EACCES: "let whoever runs this read it",
     errno.EPERM: "let whoever runs this read it",
-    errno.ELOOP: "its links lead in a circle: copy what they were made for in their place",
+    errno.ELOOP: "its links form a circle: replace them by the file that they were made for",
     errno.EISDIR: "remove it, and fetch or copy the file",
 }
 _BEGINNING_BYTES = 512  # of a file, for the check of its kind
@@ -84,9 +84,9 @@ def read_json(path: Path) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise ModelFolderError(f"{path}: is not UTF-8: byte {error.start}", AGAIN) from None
     except (ValueError, RecursionError):  # numbers of too many digits, too many brackets
-        raise ModelFolderError(f"{path}: is JSON that cannot be read", AGAIN) from None
+        raise ModelFolderError(f"{path}: cannot be read as JSON", AGAIN) from None
     if not isinstance(content, dict):
-        raise ModelFolderError(f"{path}: holds no JSON object", AGAIN)
+        raise ModelFolderError(f"{path}: does not contain a JSON object", AGAIN)
     return content
 
 
@@ -101,7 +101,7 @@ def read_header(path: Path) -> tuple[Mapping[str, Tensor], int]:
     """
     beginning = _beginning(path)
     not_safetensors = ModelFolderError(
-        f"{path}: is no file of safetensors{_quoted(beginning)}", AGAIN
+        f"{path}: is not a safetensors file{_quoted(beginning)}", AGAIN
     )
     try:
         size = path.stat().st_size
@@ -136,25 +136,26 @@ def _beginning(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder, and no file")
+            raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
         if not stat.S_ISREG(mode):  # to open a pipe is to wait
-            raise ModelFolderError(f"{path}: is no regular file", "fetch or copy the file")
+            raise ModelFolderError(f"{path}: is not a regular file", "fetch or copy the file")
         with path.open("rb") as file:
             beginning = file.read(_BEGINNING_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
     text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not beginning:
-        raise ModelFolderError(f"{path}: is empty: its download or copy broke off", AGAIN)
+        raise ModelFolderError(f"{path}: is empty: its download or copy was interrupted", AGAIN)
     if text.startswith(b"version https://git-lfs"):
         raise ModelFolderError(
-            f"{path}: is a pointer of git-lfs, and not the file itself",
+            f"{path}: is a git-lfs pointer, not the file itself",
             "fetch the file: `git lfs pull` in that repository, or `hf download`",
         )
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
         raise ModelFolderError(
-            f"{path}: is a web page that was saved in place of the file",
-            "fetch the file itself, with `hf download`; a page asks for a login or a licence",
+            f"{path}: is a web page that was saved instead of the file",
+            "fetch the file itself with `hf download`; the page may ask for a login or for "
+            "consent to a licence",
         )
     return beginning
 
@@ -162,16 +163,17 @@ def _beginning(path: Path) -> bytes:
 def _unreadable(path: Path, error: OSError) -> ModelFolderError:
     if path.is_symlink() and isinstance(error, FileNotFoundError):
         return ModelFolderError(
-            f"{path}: is a link to {path.readlink()}, which is not there",
-            "fetch the model again, or copy it with what its links lead to (cp -L)",
+            f"{path}: is a link to {path.readlink()}, which does not exist",
+            "fetch the model again, or copy it together with the files that its links point to "
+            "(cp -L)",
         )
-    remedy = _REMEDIES.get(error.errno or 0, "mend what the operating system says")
+    remedy = _REMEDIES.get(error.errno or 0, "correct what the operating system reports")
     return ModelFolderError(f"{path}: {error.strerror or error}", remedy)
 
 
 def _cut_short(path: Path, size: int, whole: str) -> ModelFolderError:
     return ModelFolderError(
-        f"{path}: has {size} bytes of {whole}: its download or copy broke off", AGAIN
+        f"{path}: has {size} bytes of {whole}: its download or copy was interrupted", AGAIN
     )
 
 

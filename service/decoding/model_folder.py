@@ -45,7 +45,7 @@ _OTHER_ARCHITECTURES = re.compile(
     r"|MultipleChoice|NextSentencePrediction|SpeechSeq2Seq|ImageClassification)$"
 )
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-CAUSAL = "take a causal language model, such as Qwen3, Llama or OPT"
+CAUSAL = "use a causal language model, such as Qwen3, Llama or OPT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,13 @@ def check_folder(folder: Path, remedy: str) -> None:
     try:
         names = {path.name for path in folder.iterdir()}
     except NotADirectoryError:
-        raise ModelFolderError(f"{folder}: is no folder", "name the folder it is in") from None
+        raise ModelFolderError(
+            f"{folder}: is not a folder", "name the folder that contains it"
+        ) from None
     except FileNotFoundError:
         if folder.is_symlink():
             raise ModelFolderError(
-                f"{folder}: is a link to {folder.readlink()}, which is not there", remedy
+                f"{folder}: is a link to {folder.readlink()}, which does not exist", remedy
             ) from None
         raise ModelFolderError(f"{folder}: there is no such folder", remedy) from None
     except OSError as error:
@@ -110,7 +112,7 @@ def check_folder(folder: Path, remedy: str) -> None:
         ) from None
     if {"snapshots", "blobs"} <= names:
         snapshot = next(iter(sorted(folder.glob("snapshots/*"))), folder / "snapshots" / "COMMIT")
-        raise ModelFolderError(f"{folder}: is a hub's cache of a model", f"name {snapshot}")
+        raise ModelFolderError(f"{folder}: is a hub cache of a model", f"name {snapshot}")
 
 
 def download_of(folder: Path) -> str:
@@ -118,8 +120,8 @@ def download_of(folder: Path) -> str:
     named = re.sub(r"^https?:/+[\w.]+/", "", str(folder))
     name = named if _HUB_NAME.fullmatch(named) else "NAME"
     return (
-        f"no hub is asked for it here: download the model (`hf download {name} --local-dir BASE`) "
-        "and name its folder BASE"
+        f"nothing is downloaded from a hub here: download the model (`hf download {name} "
+        "--local-dir BASE`) and name its folder BASE"
     )
 
 
@@ -135,13 +137,13 @@ def look_at(folder: Path) -> ModelFolder:
         adapter_config = read_json(folder / ADAPTER_CONFIG)
         name = adapter_config.get("base_model_name_or_path") or "its base"
         raise ModelFolderError(
-            f"{folder}: is an adapter, for it holds {ADAPTER_CONFIG}",
+            f"{folder}: is an adapter, because it contains {ADAPTER_CONFIG}",
             f"name the folder of the whole model that it was trained on ({name})",
         )
     if not _is_there(folder / CONFIG) and not holds_weights(folder):
         nested = [path.parent for path in folder.glob(f"*/{CONFIG}")]
         if len(nested) == 1:
-            raise ModelFolderError(f"{folder}: holds no model", f"name {nested[0]}")
+            raise ModelFolderError(f"{folder}: contains no model", f"name {nested[0]}")
     tensors, size = look_at_weights(folder)
     config = read_json(folder / CONFIG)
     model = ModelFolder(folder, config, tensors, size)
@@ -163,7 +165,9 @@ def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
         return read_header(folder / _WHOLE)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelFolderError(f"{folder}: holds no weights (*.safetensors)", _weights_for(folder))
+        raise ModelFolderError(
+            f"{folder}: contains no weights (*.safetensors)", _weights_for(folder)
+        )
     _check_all_shards(files)
     headers = [read_header(path) for path in files]
     return _together(tensors for tensors, _ in headers), sum(size for _, size in headers)
@@ -177,8 +181,8 @@ def check_tokenizer_files(folder: Path) -> None:
     """
     if not has_tokenizer(folder):
         raise ModelFolderError(
-            f"{folder}: holds no tokenizer (tokenizer.json, or tokenizer.model)",
-            "fetch or copy its files from where the model comes from",
+            f"{folder}: contains no tokenizer (tokenizer.json or tokenizer.model)",
+            "fetch or copy its files from the source of the model",
         )
     for name in _JSON:
         if _is_there(folder / name):
@@ -209,13 +213,13 @@ def _indexed(folder: Path) -> tuple[Mapping[str, Tensor], int]:
     if not isinstance(weight_map, dict) or not all(
         isinstance(name, str) and name for name in weight_map.values()
     ):
-        raise ModelFolderError(f"{index}: is no index of weights (weight_map)", AGAIN)
+        raise ModelFolderError(f"{index}: is not an index of weights (weight_map)", AGAIN)
     shards = {name: read_header(folder / name) for name in sorted(set(weight_map.values()))}
     for tensor, shard in weight_map.items():
         if tensor not in shards[shard][0]:
             raise ModelFolderError(
-                f"{folder / shard}: has no {tensor}, which {INDEX} says is there",
-                "fetch or copy all files of the weights again, from one place",
+                f"{folder / shard}: has no {tensor}, although {INDEX} lists it",
+                "fetch or copy all weight files again, from the same source",
             )
     return (
         _together(tensors for tensors, _ in shards.values()),
@@ -244,11 +248,11 @@ def _weights_for(folder: Path) -> str:
     if other is None:
         return "fetch or copy them"
     if other.suffix == ".gguf":
-        return f"{other.name} is quantised: take the model that it was made from"
+        return f"{other.name} is quantised: use the model that it was made from"
     return (
-        f"{other.name} is not read, for loading it may run code: take a revision with safetensors, "
-        "or load it with transformers where you trust it, and save_pretrained it into another "
-        "folder"
+        f"{other.name} is not read, because loading it may run code: use a revision with "
+        "safetensors or, if you trust it, load it with transformers and save it into another "
+        "folder with save_pretrained"
     )
 
 
@@ -257,9 +261,9 @@ def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
     names = config.get("architectures")
     architectures = [str(name) for name in names] if isinstance(names, list) else []
     if config.get("is_encoder_decoder") is True:
-        raise ModelFolderError(f"{path}: {_kind(config)} is an encoder with a decoder", CAUSAL)
+        raise ModelFolderError(f"{path}: {_kind(config)} is an encoder-decoder model", CAUSAL)
     if architectures and all(map(_OTHER_ARCHITECTURES.search, architectures)):
-        raise ModelFolderError(f"{path}: {architectures[0]} is no causal language model", CAUSAL)
+        raise ModelFolderError(f"{path}: {architectures[0]} is not a causal language model", CAUSAL)
 
 
 def _kind(config: Mapping[str, Any]) -> str:
@@ -273,9 +277,9 @@ def _check_words(model: ModelFolder) -> None:
     if sizes and tables and not model.is_quantised and not sizes & {*tables.values()}:
         name, rows = next(iter(tables.items()))
         raise ModelFolderError(
-            f"{model.folder / CONFIG}: vocab_size is {min(sizes)}, but {name} of the weights has "
+            f"{model.folder / CONFIG}: vocab_size is {min(sizes)}, but {name} in the weights has "
             f"{rows} rows",
-            "fetch or copy configuration and weights from one place",
+            "fetch or copy configuration and weights from the same source",
         )
 
 

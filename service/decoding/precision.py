@@ -59,5 +59,5 @@ def in_words(computed: ComputeType, device: str) -> str:
     """Describe a compute type, and the device's support of bfloat16, for people."""
     native = multiplies_bfloat16(device)
     if computed == "bfloat16":
-        return "native bfloat16" if native else "bfloat16, which is emulated here, and slow"
-    return "float32" if native else "float32, as there is no native bfloat16"
+        return "native bfloat16" if native else "bfloat16, which is emulated and slow"
+    return "float32" if native else "float32, because bfloat16 is not native"

@@ -72,8 +72,8 @@ def plan_reading(
             for m, other in enumerate(targets):
                 if n != m and other[: len(tokens)] == tokens:
                     raise ValueError(
-                        f"{label_space.name}: the tokens of {label_space.verbalizers[n]!r} begin "
-                        f"those of {label_space.verbalizers[m]!r}"
+                        f"{label_space.name}: the tokens of {label_space.verbalizers[m]!r} begin "
+                        f"with all those of {label_space.verbalizers[n]!r}"
                     )
     paths = tuple(
         tuple((tokens[:position], token) for position, token in enumerate(tokens))

@@ -19,7 +19,7 @@ import orjson
 from service.decoding.engine import Priority, Reading, current_dialogue
 from service.errors import EngineUnavailable
 from service.failures import plain_line
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 
 _MINUS_INFINITY = -9999.0  # what the server writes in its place, as JSON has no infinity
 _LARGEST_ANSWER = 2**20  # bytes; an answer has about three thousand

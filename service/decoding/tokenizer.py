@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from service.conversation.prompts.endings import Starts, word_starts
-from service.conversation.prompts.tokens import Encode
+from service.conversation.prompts.tokens import Encode, Starts, word_starts
 from service.decoding.model_files import ModelFolderError, read_json
 from service.decoding.model_folder import (
     CONFIG,
@@ -110,7 +109,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         subject = folder / CONFIG if not _is_read(folder) else f"{folder}: its tokenizer"
         raise ModelFolderError(
             f"{subject} cannot be loaded: {reason}",
-            "fetch or copy its files again, from where the model comes from",
+            "fetch or copy its files again from the source of the model",
         ) from error
     _check_rows(folder, vocabulary)
     # Not verbose: it would warn of texts longer than the model reads, which prompts truncate.
@@ -176,9 +175,10 @@ def _check_rows(folder: Path, vocabulary: Mapping[str, int]) -> None:
     if rowless:
         first, file = min(rowless), folder / "tokenizer.json"
         raise ModelFolderError(
-            f"{file if file.exists() else folder}: the weights' word table has {rows} rows, and "
-            f"none for {len(rowless)} of the tokens, such as {rowless[first]!r} ({first})",
-            "take the tokenizer that came with the weights, or save both again after "
+            f"{file if file.exists() else folder}: the embedding matrix of the weights has {rows} "
+            f"rows, and none for {len(rowless)} of the tokens, such as {rowless[first]!r} "
+            f"({first})",
+            "use the tokenizer that came with the weights, or save both again after "
             "resize_token_embeddings",
         )
 

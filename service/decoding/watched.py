@@ -41,7 +41,7 @@ class WatchedEngine:
     Attributes:
         lost: why it will not answer again; None while it may.
         silent_s: seconds of open requests without an answer to any of them.
-        trouble: why reads are refused; None while they are not.
+        trouble: why prompts are refused; None while they are not.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class WatchedEngine:
         Args:
             name: the engine in log messages.
             probe: tries the engine, and raises EngineUnavailable; None: reads one token.
-            trouble: why reads are refused until a probe is answered.
+            trouble: why prompts are refused until a probe is answered.
         """
         self._engine = engine
         self._options = options
@@ -148,7 +148,7 @@ class WatchedEngine:
             self._probe = asyncio.create_task(self.probe())
 
     async def probe(self) -> None:
-        """Try the engine now; reads are refused from then on or no longer, as it answers."""
+        """Try the engine now; prompts are refused from then on or no longer, as it answers."""
         try:
             await self._try_engine()
         except EngineUnavailable as error:
@@ -182,7 +182,7 @@ class WatchedEngine:
 
     def _refuse_all(self, why: str) -> None:
         if self.trouble is None:
-            log.error("%s: %d reads are refused", why, len(self._asked))
+            log.error("%s: %d prompts are refused", why, len(self._asked))
         self.trouble = why
         now = asyncio.get_running_loop().time()
         for patience in self._asked:

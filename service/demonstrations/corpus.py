@@ -1,20 +1,29 @@
-"""The shipped demonstrations: their file, and the index built from it."""
+"""The shipped demonstrations: their file, and the index built from it.
+
+A disk cache keeps their vectors, so that commands encode them once. Its file is named after the
+edition, which identifies demonstrations and encoder. Any number of processes may read and write it
+at once; nothing depends on it.
+"""
 
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
+from numpy.lib.format import read_array
 
-from service.conversation.dialogue import Demonstration
+from service.conversation.dialogue import Demonstration, fault_of_name, fault_of_text
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.words import fault_of_name, fault_of_text
-from service.demonstrations.encoder import LARGEST_BATCH, Encoder
-from service.demonstrations.kept_vectors import keep_vectors, read_vectors
+from service.demonstrations.encoder import DIMENSIONS, LARGEST_BATCH, Encoder, Vectors
 from service.demonstrations.store import DemonstrationStore
 from service.json_lines import read_json_lines
+
+log = logging.getLogger(__name__)
 
 _FIELDS = ("id", "label_space", "label", "text")
 
@@ -111,12 +120,12 @@ def _demonstration(value: object, label_spaces: Mapping[str, LabelSpace]) -> Dem
     if not isinstance(value, dict):
         raise DemonstrationFormatError("a demonstration must be an object")
     for stray in value.keys() - set(_FIELDS):
-        raise DemonstrationFormatError(f"{stray}: no such field; there are {', '.join(_FIELDS)}")
+        raise DemonstrationFormatError(f"{stray}: unknown field; known are {', '.join(_FIELDS)}")
     demonstration = Demonstration(**{field: _text(value, field) for field in _FIELDS})
     space = label_spaces.get(demonstration.label_space)
     if space is None:
         raise DemonstrationFormatError(
-            f"label_space: {demonstration.label_space!r} is none of {', '.join(label_spaces)}"
+            f"label_space: {demonstration.label_space!r} is not one of {', '.join(label_spaces)}"
         )
     try:
         label = space.label(demonstration.label)
@@ -135,3 +144,41 @@ def _text(value: Mapping[str, object], field: str) -> str:
     if fault is not None:
         raise DemonstrationFormatError(f"{field}: {fault}")
     return text
+
+
+def read_vectors(folder: Path, edition: str, count: int) -> Vectors | None:
+    """The vectors of an edition's demonstrations, shape (count, 384); None if not cached."""
+    try:
+        with _file(folder, edition).open("rb") as file:
+            vectors: Vectors = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):  # missing, or not an array
+        return None
+    if vectors.shape != (count, DIMENSIONS) or vectors.dtype != np.float32:
+        return None
+    if not np.isfinite(vectors).all():
+        return None
+    return vectors
+
+
+def keep_vectors(folder: Path, edition: str, vectors: Vectors) -> None:
+    """Cache an edition's vectors in place of other editions'; on failure nothing is cached."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, suffix=".unfinished", delete=False) as file:
+            try:
+                np.save(file, vectors)
+                file.flush()
+                Path(file.name).replace(_file(folder, edition))
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        for other in folder.glob("*.npy"):
+            if other != _file(folder, edition):
+                with suppress(FileNotFoundError):  # deleted by another process
+                    other.unlink()
+    except OSError as error:
+        log.debug("the demonstrations' vectors are not cached: %s", error)
+
+
+def _file(folder: Path, edition: str) -> Path:
+    return folder / f"{edition}.npy"

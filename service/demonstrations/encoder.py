@@ -146,7 +146,7 @@ class Encoder:
             raise DemonstrationsUnavailable("the encoder is closed")
         waiting = self._waiting[priority]
         if len(waiting) >= MOST_WAITING:
-            raise DemonstrationsUnavailable("too many texts wait for the encoder")
+            raise DemonstrationsUnavailable("too many texts are waiting for the encoder")
         loop = asyncio.get_running_loop()
         answer: _Answer = loop.create_future()
         waiting.append((text, answer))
@@ -251,4 +251,4 @@ def _check_weights(path: Path) -> None:
     except OSError as error:
         raise WrongWeights(f"cannot read the encoder's weights: {error}") from None
     if sha256 != WEIGHTS_SHA256:
-        raise WrongWeights(f"{path} has SHA-256 {sha256}, {IDENTITY} has {WEIGHTS_SHA256}")
+        raise WrongWeights(f"{path} has SHA-256 {sha256}, but {IDENTITY} has {WEIGHTS_SHA256}")

@@ -56,7 +56,7 @@ class PackedBert:
         if kind != ("bert", "gelu", "absolute"):
             raise ValueError(f"not a BERT with GELU: {', '.join(kind)}")
         if not _json(folder / "1_Pooling" / "config.json")["pooling_mode_mean_tokens"]:
-            raise ValueError("its vectors are not means")
+            raise ValueError("its vectors are not mean-pooled")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         longest = _json(folder / "sentence_bert_config.json")["max_seq_length"]

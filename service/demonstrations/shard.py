@@ -79,13 +79,16 @@ def card_of(folder: Path, encoder_identity: str) -> Card | None:
         card = Card(**{"stale": True, **json.loads(path.read_text(encoding="utf-8"))})
     except FileNotFoundError:
         if shards(folder):
-            raise IndexMismatch(f"{path} is missing: no telling what built it; {again}") from None
+            raise IndexMismatch(
+                f"{path} is missing, so that it is unknown what built the index; {again}"
+            ) from None
         return None
     except (ValueError, TypeError) as error:
         raise IndexMismatch(f"{path} is not an index card: {error}; {again}") from None
     if card.encoder != encoder_identity:
         raise IndexMismatch(
-            f"{folder} was built with {card.encoder}, the encoder is {encoder_identity}; {again}"
+            f"{folder} was built with {card.encoder}, but the encoder is {encoder_identity}; "
+            f"{again}"
         )
     return card
 
@@ -100,8 +103,8 @@ def check_shard(folder: Path, card: Card) -> None:
     if folder / card.shard not in existing and (existing or card.edition is not None):
         others = f"only {', '.join(path.name for path in existing)}" if existing else "no shard"
         raise IndexMismatch(
-            f"{folder / _CARD} names {card.shard}, but {others} is there; put it back, or "
-            f"{_again(folder)}"
+            f"{folder / _CARD} names {card.shard}, but the folder contains {others}; put it back, "
+            f"or {_again(folder)}"
         )
 
 
@@ -209,7 +212,7 @@ def check_room(folder: Path) -> None:
         DemonstrationsUnavailable: there is too little disk space.
     """
     if shutil.disk_usage(folder).free < ROOM_BYTES:
-        raise DemonstrationsUnavailable("the disk has no room for more demonstrations")
+        raise DemonstrationsUnavailable("the disk is too full for more demonstrations")
 
 
 def new_path(folder: Path) -> Path:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from service.admission.patience import to_the_end
 from service.admission.shares import counted
+from service.concurrency import NamedLocks
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import Correction, DemonstrationStore
-from service.dialogues.locks import NamedLocks
 from service.errors import (
     DemonstrationNotFound,
     DemonstrationsUnavailable,
@@ -29,11 +29,11 @@ from service.priority import Priority
 from service.recognition.answering import Owned
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.recognition.retrieval import context_of
-from service.sessions.answers import Once
 from service.sessions.corrections import Corrected, TakenBack
 from service.sessions.deliveries import Pending
+from service.sessions.idempotency import Once
+from service.sessions.records import Expected
 from service.sessions.store import SessionStore
-from service.sessions.versions import Expected
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,8 @@ class Corrector:
         room = await self._room(tenant)
         if count > room:
             raise TooManyDemonstrations(
-                f"there is room for {room} more demonstrations of yours, not for {count} "
-                f"(limit {self.most_demonstrations})"
+                f"you can add {room} more demonstrations, not {count} (limit "
+                f"{self.most_demonstrations})"
             )
         with counted(self.under_way, tenant, count):
             yield

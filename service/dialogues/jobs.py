@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from service.concurrency import first_failure
 from service.errors import ServiceError, Unavailable
 from service.sessions.jobs import Jobs, Work
-from service.side_by_side import first_failure
 
 log = logging.getLogger(__name__)
 

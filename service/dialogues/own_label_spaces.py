@@ -16,23 +16,21 @@ import orjson
 from cachetools import LRUCache
 
 from service.admission.places import Places
+from service.concurrency import NamedLocks, together
 from service.conversation import few_shot
 from service.conversation.derived import DerivedLabelSpace, derive
 from service.conversation.dialogue import Line
-from service.conversation.few_shot import FewShot, LeftOut
+from service.conversation.few_shot import FewShot, LeftOut, OwnLabel, OwnLabels, OwnLabelSpace
 from service.conversation.labels import UNIFIED, LabelSpace, LabelSpaceError
 from service.demonstrations.encoder import Encoder
-from service.dialogues.locks import NamedLocks
 from service.errors import InvalidLabelSpace, LabelsNotApart, LabelSpaceShipped
 from service.priority import Priority
-from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognizer, supported_label_space
 from service.sessions.label_spaces import (
     StoredLabelSpace,
     StoredLabelSpaces,
     too_many_label_spaces,
 )
-from service.side_by_side import together
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 """The names that a tenant's own label space may have."""
@@ -329,7 +327,7 @@ def _check_examples(labels: Sequence[OwnLabel]) -> None:
             normalized = " ".join(text.casefold().split())
             if (other := labels_of.get(normalized)) is not None:
                 raise InvalidLabelSpace(
-                    f"example {number} of {label.name!r} says the same as one of {other!r}"
+                    f"example {number} of {label.name!r} is the same as one of {other!r}"
                 )
             labels_of[normalized] = label.name
 

@@ -9,19 +9,18 @@ from typing import Any, cast
 
 from service.admission.patience import to_the_end
 from service.admission.places import Places
+from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line
 from service.decoding.engine import reading_dialogue
-from service.dialogues.locks import NamedLocks
 from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
 from service.recognition.answering import Answerer
 from service.recognition.document import RecognitionDocument, document, without_texts
 from service.recognition.pipeline import Recognition
-from service.sessions.answers import Once
-from service.sessions.records import Appended, StoredUtterance
+from service.sessions.idempotency import Once
+from service.sessions.records import Appended, Expected, StoredUtterance
 from service.sessions.store import Conflict, SessionStore
-from service.sessions.versions import Expected
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 # Within a process turns wait for each other; only another process can interfere. Each attempt
 # labels the utterance again; ten lost in a row mean that others write to the dialogue faster than

@@ -25,18 +25,18 @@ def keys(settings: Settings) -> str:
         ) from None
     if file is None:
         if is_loopback(settings.host):
-            return f"none, and none needed: only this machine reaches {settings.host}"
+            return f"none, and none needed: only this machine can reach {settings.host}"
         raise Fault(
-            f"none: anybody who reaches {settings.host} may ask for anything",
-            "set ERC_KEYS_FILE in place of ERC_ALLOW_ANONYMOUS, unless it is meant so",
+            f"none: anybody who can reach {settings.host} may do anything",
+            "set ERC_KEYS_FILE instead of ERC_ALLOW_ANONYMOUS, unless this is intended",
             "warning",
         )
     now = datetime.now(UTC)
     valid = [key for key in entries if key.not_after is None or key.not_after > now]
     if not valid:
         raise Fault(
-            f"none of the {len(entries)} keys in {file} is valid any more",
-            "add one that `instructerc keys new` makes",
+            f"all of the {len(entries)} keys in {file} have expired",
+            "add a key with `instructerc keys new`",
             "warning",
         )
     if (warning := writers_of(file)) is not None:
@@ -51,6 +51,6 @@ def port(settings: Settings) -> str:
     if (why := why_not_free(settings.host, settings.port)) is not None:
         raise Fault(
             f"cannot listen on {at}: {why}",
-            "end what listens there, such as a service that runs, or set ERC_HOST or ERC_PORT",
+            "stop what listens there, such as a running service, or set ERC_HOST or ERC_PORT",
         )
     return "any free one" if settings.port == 0 else f"{at} is free"

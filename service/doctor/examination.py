@@ -50,9 +50,9 @@ def _settings(loaded: list[Settings]) -> str:
         loaded.append(load_settings())
     except UnknownSetting as error:
         detail = str(error)
-        remedy = "correct the name or unset it; `instructerc settings` lists all"
+        remedy = "correct the name, or unset it; `instructerc settings` lists all settings"
     except ValidationError as error:
         detail, remedy = "; ".join(faults_of(error)), "correct the value, or unset it"
     else:
         return ", ".join(names_given()) or "none is set"
-    raise Fault(detail, f"{remedy}. What depends on settings was not looked at")
+    raise Fault(detail, f"{remedy}. Checks that depend on settings were skipped")

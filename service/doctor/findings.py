@@ -51,7 +51,7 @@ def check(name: str, look: Callable[[], str]) -> Check:
             name,
             "failed",
             f"the check itself failed ({kind})",
-            "see the whole error in the log at ERC_LOG_LEVEL=debug",
+            "set ERC_LOG_LEVEL=debug and see the whole error in the log",
         )
 
 

@@ -26,18 +26,18 @@ def machine() -> str:
     if (system, architecture) != ("Linux", "x86_64"):
         has_packages = system == "Linux" and architecture == "aarch64"
         reason = (
-            "there are packages for this, but it was not tried"
+            "packages for this machine exist, but nobody has tried it"
             if has_packages
-            else "nothing else was tried"
+            else "nobody has tried another machine"
         )
         raise Fault(detail, f"run it on Linux (x86-64): {reason}", "warning")
     if library != "glibc":
-        raise Fault(detail, "run it where libraries are built for glibc, not on Alpine", "warning")
+        raise Fault(detail, "run it on a system with glibc, so not on Alpine", "warning")
     if memory < _LEAST_MEMORY_BYTES:
         raise Fault(
             detail,
-            f"give it {_LEAST_MEMORY_BYTES / GIB:.0f} GiB or more: the smallest model with "
-            "ERC_ENGINE__KV_CACHE_GIB=1 takes as much",
+            f"give it at least {_LEAST_MEMORY_BYTES / GIB:.0f} GiB: the smallest model with "
+            "ERC_ENGINE__KV_CACHE_GIB=1 needs that much",
             "warning",
         )
     return detail
@@ -75,7 +75,7 @@ def precision(choice: Choice = "auto") -> str:
         where = str(current_platform.get_device_name())
     elif torch.cuda.is_available():
         raise Fault(
-            f"{version} is for CPUs, and there is a GPU, {torch.cuda.get_device_name()}",
+            f"{version} is for CPUs, but the machine has a GPU, {torch.cuda.get_device_name()}",
             "install requirements/gpu.txt to use it",
             "warning",
         )

@@ -14,11 +14,11 @@ from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
 from service.files import in_words
-from service.parts import engine_options, open_servers
+from service.recognition_parts import engine_options, open_servers
 from service.settings import Settings
 
 _MIB = 2**20
-_ANOTHER = "have ERC_BUNDLE name another bundle"
+_ANOTHER = "set ERC_BUNDLE to another bundle"
 
 
 def bundle(settings: Settings) -> str:
@@ -28,7 +28,7 @@ def bundle(settings: Settings) -> str:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     except (ValueError, OSError) as error:
-        raise Fault(in_words(error), "have ERC_DATA name the data folder") from None
+        raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
     try:
         is_remote = settings.engine.urls is not None
         description = load_bundle(folder, label_spaces, weights=not is_remote)
@@ -44,7 +44,8 @@ def bundle(settings: Settings) -> str:
         raise Fault(in_words(error), _ANOTHER) from None
     if description.encoder != IDENTITY:
         raise Fault(
-            f"{folder} was trained with encoder {description.encoder}, the service has {IDENTITY}",
+            f"{folder} was trained with encoder {description.encoder}, but the service has "
+            f"{IDENTITY}",
             _ANOTHER,
         )
     return (
@@ -87,11 +88,11 @@ def engine(settings: Settings) -> str:
             settings.bundle, load_label_spaces(settings.data / "label_spaces")
         )
     except (ValueError, OSError):
-        raise Fault("there is no bundle to start vLLM on", "correct the bundle") from None
+        raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None
     try:
         asyncio.run(_start(settings, description.max_tokens))
     except EngineUnavailable as error:
-        raise Fault(str(error), "see what vLLM says above") from error
+        raise Fault(str(error), "see the output of vLLM above") from error
     return f"vLLM starts on {settings.bundle}"
 
 

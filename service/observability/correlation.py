@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 
 _DIGITS = 16  # hexadecimal digits of a dialogue's hash
 

@@ -110,7 +110,11 @@ def log_lost_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _log_lost_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    log.error("nobody waited for this: %s", context["message"], exc_info=context.get("exception"))
+    log.error(
+        "unhandled exception in a background task: %s",
+        context["message"],
+        exc_info=context.get("exception"),
+    )
 
 
 def _trace_of(error: BaseException, seen: set[int]) -> Iterator[str]:
@@ -120,7 +124,7 @@ def _trace_of(error: BaseException, seen: set[int]) -> Iterator[str]:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         yield from _trace_of(cause, seen)
-        yield "\nthen, because of it or meanwhile:\n\n"
+        yield "\nthen, as its consequence or while it was handled:\n\n"
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
         yield from StackSummary.extract(walk_tb(error.__traceback__)).format()

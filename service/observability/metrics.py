@@ -29,8 +29,7 @@ from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.document import ForecastDocument, RecognitionDocument
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
-from service.tracing.context import current_exemplar
-from service.tracing.stages import Stage
+from service.tracing import Stage, current_exemplar
 
 # A turn takes milliseconds, a batch minutes.
 _REQUEST_BUCKETS = (
@@ -82,21 +81,23 @@ class Metrics:
         )
         self.utterances_in_flight = gauge(
             "erc_utterances_in_flight",
-            "Utterances that hold a place in the encoder and the engine.",
+            "Utterances being processed by the encoder and the engine.",
             ("priority",),
         )
         self.utterances_limit = gauge(
             "erc_utterances_limit",
-            "Limit of utterances in flight; batches' places are among the interactive ones.",
+            "Limit of utterances in flight; the limit for interactive ones includes that for "
+            "batches.",
             ("priority",),
         )
         self.queue_length = gauge(
             "erc_queue_length",
-            "Utterances waiting for a place in the encoder and the engine.",
+            "Utterances waiting for the encoder and the engine.",
             ("priority",),
         )
         self.queue_limit = gauge(
-            "erc_queue_limit", "Limit of conversations' utterances waiting for a place."
+            "erc_queue_limit",
+            "Limit of interactive utterances waiting for the encoder and the engine.",
         )
         self.open_streams = gauge("erc_open_streams", "Open event streams.")
         self.rejections = counter(
@@ -126,22 +127,22 @@ class Metrics:
         )
         self.engine_silent_seconds = gauge(
             "erc_engine_silent_seconds",
-            "Seconds that the label engine has had requests without answering any.",
+            "Seconds for which the label engine has had requests and answered none of them.",
         )
         self.demonstrations_breaker = gauge(
             "erc_demonstrations_breaker",
-            "State of the circuit breaker around retrieval: 0 closed, 1 trying, 2 open.",
+            "State of the circuit breaker around retrieval: 0 closed, 1 half-open, 2 open.",
         )
         self.jobs = gauge(
-            "erc_jobs", "Jobs in the database, of all processes, by state.", ("state",)
+            "erc_jobs", "Jobs in the database, across all processes, by state.", ("state",)
         )
         self.dialogues_open = gauge(
             "erc_dialogues_open",
-            "Dialogues in the database, of all processes, written to in the last 5 minutes.",
+            "Dialogues in the database, across all processes, written to in the last 5 minutes.",
         )
         self.deliveries_pending = gauge(
             "erc_deliveries_pending",
-            "Corrections not yet delivered to the demonstration store, of all processes.",
+            "Corrections not yet delivered to the demonstration store, across all processes.",
         )
 
         self.prompt_tokens = counter(
@@ -181,29 +182,31 @@ class Metrics:
         )
         self.votes = counter(
             "erc_votes",
-            "Utterances whose answer was mixed with corrections of similar ones, by whether that "
-            "confirmed or changed the model's label.",
+            "Utterances whose answer includes corrections of similar utterances, by whether "
+            "these confirmed or changed the model's label.",
             ("label_space", "outcome"),
         )
         self.degraded = counter(
             "erc_degraded",
-            "Utterances answered without an unavailable part, or (part: language) in a language "
-            "that the bundle was not trained on.",
+            "Utterances answered without an unavailable part or, with part `language`, in a "
+            "language that the bundle was not trained on.",
             ("part",),
         )
         self.truncated = counter(
             "erc_truncated",
-            "Utterances, and last utterances of forecasts, of which the model read only the end.",
+            "Utterances, or last utterances before a forecast, of which the model read only the "
+            "end.",
         )
         self.corrections = counter(
             "erc_corrections",
-            "People's labels of predicted utterances, by predicted label and whether they agree.",
+            "Labels that people gave to predicted utterances, by predicted label and whether the "
+            "two agree.",
             ("label_space", "label", "verdict"),
         )
         self.label_drift = gauge(
             "erc_label_drift",
-            f"Total variation distance of this process's last {WINDOW} predicted labels from the "
-            f"bundle's expected shares; from the {LEAST}th prediction on.",
+            f"Total variation distance between this process's last {WINDOW} predicted labels and "
+            f"the bundle's expected shares, from the {LEAST}th prediction on.",
             ("label_space",),
         )
         self.expected_label_share = gauge(
@@ -273,7 +276,7 @@ class Metrics:
         self.corrections.labels(space, label, _VERDICTS[agreed]).inc()
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
-        """Observe an utterance's time in a stage; a listener of `service.tracing.stages`."""
+        """Observe an utterance's time in a stage; a listener of `service.tracing`."""
         self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
 
     def count_problem(self, problem_type: str) -> None:

@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 )
 
 from service.observability.correlation import Correlation
-from service.tracing.context import NoteBeginning, Trace, traced
+from service.tracing import NoteBeginning, Trace, traced
 
 _NAME = "instructerc"
 _CLOSE_S = 5.0

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from service.concurrency import together
 from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import Line
+from service.conversation.few_shot import OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority
 from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
-from service.recognition.own import OwnLabels, OwnLabelSpace
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
-from service.side_by_side import together
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 
@@ -109,7 +109,7 @@ class Answerer:
             )
             return _in_labels_of(label_space, recognition)
         if self.encoder is None:
-            raise ValueError("label spaces of tenants' own need an encoder")
+            raise ValueError("tenants' own label spaces need an encoder")
         # Corrections are in other labels than these.
         reading = self.recognizer.recognize(
             lines,
@@ -145,8 +145,8 @@ class Answerer:
         """
         if isinstance(label_space, OwnLabelSpace):
             raise ForecastNotSupported(
-                f"label space {label_space.name!r} is your own, made of examples: there is no "
-                "forecast in it"
+                f"label space {label_space.name!r} is your own, made from examples: forecasts do "
+                "not support it"
             )
         recognition = await self.recognizer.forecast(
             history, speaker, _source_of(label_space), first=first, tenant=tenant, priority=priority
@@ -176,7 +176,8 @@ def answered_label_space(
     if not is_available(bundle, space):
         raise UnsupportedLabelSpace(
             f"label_space: {space.name!r} is derived from {space.source.name!r}, which bundle "
-            f"{bundle.name} was not trained on; it answers in {', '.join(bundle.label_spaces)}"
+            f"{bundle.name} was not trained on; the bundle supports "
+            f"{', '.join(bundle.label_spaces)}"
         )
     return space
 

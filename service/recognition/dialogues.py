@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 from uuid import uuid4
 
+from service.concurrency import first_failure
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
 from service.decoding.engine import Priority, reading_dialogue
 from service.recognition.pipeline import Recognition
-from service.side_by_side import first_failure
 
 # Starting a thousand tasks at once would block the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32

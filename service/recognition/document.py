@@ -2,8 +2,8 @@
 
 The API documentation is generated from these types.
 
-A stored answer names its demonstrations without their texts: these are people's words, and are
-erased with the demonstration. Readers of stored answers look the texts up.
+A stored answer contains the ids of its demonstrations but not their texts, which are people's words
+and are erased with the demonstration. Readers of stored answers look the texts up.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,67 +12,71 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from service.conversation.few_shot import OwnLabelSpace
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
-from service.recognition.own import OwnLabelSpace
 from service.recognition.pipeline import Recognition
 
 
 class Emotion(TypedDict):
-    """What emotion an utterance carries."""
+    """The emotion of an utterance."""
 
     label_space: str
     trained: NotRequired[
         Annotated[
             Literal[False],
             Field(
-                description="There, and false, where no model was trained on the labels: they are "
-                "a tenant's own, from examples."
+                description="Only present, and false, if no model was trained on the labels: "
+                "they are a tenant's own, from examples."
             ),
         ]
     ]
-    label: Annotated[str, Field(description="the most probable label, in the corpus's own word")]
+    label: Annotated[str, Field(description="the most probable label, as the corpus names it")]
     unified: Annotated[
         str | None,
-        Field(description="the label of `unified` that it maps to; null where it maps to several"),
+        Field(description="the label of `unified` that it maps to; null if it maps to several"),
     ]
     confidence: Annotated[float, Field(description="its probability")]
     probabilities: Annotated[
         dict[str, float],
-        Field(description="of each label, calibrated unless forecast; they sum to 1"),
+        Field(
+            description="the probability of each label, calibrated unless it is a forecast; "
+            "they sum to 1"
+        ),
     ]
     label_mass: Annotated[
         float,
         Field(
-            description="The share of the model's whole vocabulary that went to the labels; low "
-            "when it would rather have said something else."
+            description="The share of the probability over the model's whole vocabulary that the "
+            "labels get; low if the model would rather say something else."
         ),
     ]
 
 
 class Shown(TypedDict):
-    """A demonstration that had a part in the answer."""
+    """A demonstration that was used for the answer."""
 
     id: str
     text: Annotated[
         str | None,
         Field(
-            description="As it is now; null, in what was stored, once the demonstration is gone or "
-            "while the demonstrations do not answer."
+            description="The current text; null in a stored answer if the demonstration was "
+            "deleted, or while the demonstrations are unavailable."
         ),
     ]
     label: Annotated[
-        str, Field(description="of the label space that was read: of a derived one, its source")
+        str,
+        Field(description="in the label space of the answer, or in its source if it is derived"),
     ]
-    similarity: Annotated[float, Field(description="cosine, -1 to 1")]
+    similarity: Annotated[float, Field(description="cosine similarity, -1 to 1")]
     weight: Annotated[
         float,
         Field(
-            description="The share of the answer that is its own word, beside the model's: 0 to 1. "
-            "Corrections of like utterances have one."
+            description="Its share in the answer, next to the model's: 0 to 1. Only corrections "
+            "of similar utterances have a share above 0."
         ),
     ]
-    shown: Annotated[bool, Field(description="Whether the prompt shows it to the model.")]
+    shown: Annotated[bool, Field(description="Whether it is in the prompt.")]
 
 
 class Model(TypedDict):
@@ -84,14 +88,14 @@ class Model(TypedDict):
 
 
 class RecognitionDocument(TypedDict):
-    """Everything an answer says of one utterance but the utterance itself."""
+    """Everything in an answer about one utterance, without the utterance itself."""
 
     emotion: Emotion
     model_alone: Annotated[
         Emotion | None,
         Field(
-            description="What the model says without the corrections that have a weight in "
-            "`emotion`; null where none has."
+            description="What the model predicts without the corrections that have a weight in "
+            "`emotion`; null if none has."
         ),
     ]
     demonstrations: Annotated[list[Shown], Field(description="nearest first")]
@@ -99,32 +103,32 @@ class RecognitionDocument(TypedDict):
     degraded: Annotated[
         list[str],
         Field(
-            description="Why the answer may be worse: `demonstrations` did not answer and were "
-            "done without; the text is in a `language` that the model was not trained on."
+            description="Why the answer may be worse: `demonstrations` were unavailable and are "
+            "not used; the text is in a `language` that the model was not trained on."
         ),
     ]
     truncated: Annotated[
         bool,
         Field(
-            description="Whether the utterance is longer than the model reads, which then read its "
-            "end."
+            description="Whether the utterance is too long for the model, which then reads only "
+            "its end."
         ),
     ]
 
 
 class ForecastDocument(TypedDict):
-    """Everything an answer says of an utterance that is not spoken yet but whose it would be."""
+    """Everything in a forecast of an unspoken utterance, without its speaker."""
 
     emotion: Emotion
     model: Model
     degraded: Annotated[
-        list[str], Field(description="Parts that did not answer and were done without.")
+        list[str], Field(description="Unavailable parts that the answer does without.")
     ]
     truncated: Annotated[
         bool,
         Field(
-            description="Whether the last utterance is longer than the model reads, which then "
-            "read its end."
+            description="Whether the last utterance is too long for the model, which then reads "
+            "only its end."
         ),
     ]
 
@@ -202,7 +206,7 @@ _PARTS = ("utterances", "results")
 
 
 def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []  # a job's `results` says where they are
+    return value if isinstance(value, list) else []  # a job's `results` is a path
 
 
 def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument:

@@ -15,11 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from service.conversation.calibration import Calibration, Temperature
+from service.concurrency import together
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
-from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prediction import (
+    Calibration,
+    Prediction,
+    Temperature,
+    prediction_from_scores,
+)
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError
@@ -36,8 +41,7 @@ from service.errors import (
 from service.failures import cause_of
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
-from service.side_by_side import together
-from service.tracing.stages import Stage, stage
+from service.tracing import Stage, stage
 
 log = logging.getLogger(__name__)
 
@@ -250,15 +254,17 @@ class Recognizer:
 
     def _votes(self, retrieved: Retrieved, label_space: LabelSpace, text: str) -> list["_Vote"]:
         """The corrections that have a vote on a text, with their weights."""
+        if not retrieved.corrections:
+            return []
         corrections = [
             near
             for near in retrieved.corrections
-            if near.found.correction.demonstration.label in label_space.names
+            if near.corrected.correction.demonstration.label in label_space.names
         ]
         neighbours = [_neighbour(near, label_space) for near in corrections]
         shares = weights(neighbours, len(text.split()), self._trust)
         return [
-            _Vote(near.found.match, neighbour, weight)
+            _Vote(near.corrected.match, neighbour, weight)
             for near, neighbour, weight in zip(corrections, neighbours, shares, strict=True)
             if weight > 0
         ]
@@ -307,7 +313,7 @@ class Recognizer:
         try:
             return prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:
-            raise EngineUnavailable("the label engine answered no probabilities") from error
+            raise EngineUnavailable("the label engine returned no probabilities") from error
 
     def _prompt(
         self,
@@ -357,7 +363,7 @@ def supported_label_space(
     else:
         problem = f"there is no {name!r}"
     known = ", ".join([*bundle.label_spaces, *others])
-    raise UnsupportedLabelSpace(f"label_space: {problem}; it answers in {known}")
+    raise UnsupportedLabelSpace(f"label_space: {problem}; the bundle supports {known}")
 
 
 def check_forecasts(bundle: Bundle) -> None:
@@ -368,7 +374,7 @@ def check_forecasts(bundle: Bundle) -> None:
     """
     if "prediction" not in bundle.tasks:
         raise ForecastNotSupported(
-            f"bundle {bundle.name} was not trained to forecast; its tasks: "
+            f"bundle {bundle.name} was not trained to forecast; its tasks are "
             f"{', '.join(bundle.tasks)}"
         )
 
@@ -382,7 +388,7 @@ def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
     label_space = label_spaces.get(name.casefold())
     if label_space is None:
         known = ", ".join(label_spaces)
-        raise UnsupportedLabelSpace(f"there is no such label space; there are {known}")
+        raise UnsupportedLabelSpace(f"unknown label space; known are {known}")
     return label_space
 
 
@@ -453,10 +459,10 @@ class _Vote:
 
 
 def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
-    correction = near.found.correction
+    correction = near.corrected.correction
     return Neighbour(
         label_space.names.index(correction.demonstration.label),
-        near.found.similarity,
+        near.corrected.similarity,
         near.context_similarity,
         correction.said_at,
     )

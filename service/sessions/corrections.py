@@ -20,14 +20,13 @@ from service.errors import (
     TooManyDemonstrations,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.database import Database, Work
 from service.sessions.deliveries import Pending, note
 from service.sessions.followers import Followers
+from service.sessions.idempotency import AlreadyAnswered, Answers, KeyTaken, Once, keep
 from service.sessions.queries import IS_WHOLE
-from service.sessions.records import Correction
+from service.sessions.records import Correction, Expected, Version
 from service.sessions.schema import changes, corrections, dialogues, utterances
-from service.sessions.versions import Expected, Version
 
 
 def is_of_correction(demonstration_id: str) -> bool:
@@ -111,7 +110,7 @@ class Corrections:
             _check_room(dialogue_id, version, most_changes)
             if stored is None and not may_begin:
                 raise TooManyDemonstrations(
-                    "you have as many demonstrations, corrections among them, as you may"
+                    "you have reached the limit of demonstrations, corrections included"
                 )
             now = datetime.now(UTC)
             correction = Correction(label_space, label, now)
@@ -226,7 +225,8 @@ async def _lock(connection: AsyncConnection, place: _Place, expected: Expected |
         expected.check(version)
     if not 0 <= place.index < row.length:
         raise UtteranceNotFound(
-            f"dialogue {place.dialogue_id!r} has {row.length} utterances, no {place.index}"
+            f"dialogue {place.dialogue_id!r} has {row.length} utterances, but none with index "
+            f"{place.index}"
         )
     return version
 

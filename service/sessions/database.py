@@ -190,7 +190,7 @@ class Database:
         except BaseException as error:
             work.close()
             if isinstance(error, TimeoutError):
-                raise DatabaseUnavailable("the database has no connection free") from error
+                raise DatabaseUnavailable("all database connections are in use") from error
             raise
 
         async def answered() -> T:
@@ -217,14 +217,16 @@ class Database:
                     self._log_holds_erased |= not emptied
                 if emptied:
                     return
-        log.warning("erased text is still in the database's write-ahead log; emptying is retried")
+        log.warning(
+            "erased text is still in the database's write-ahead log; emptying it is retried"
+        )
 
 
 def _log_unheard(task: asyncio.Task[Any]) -> None:
     """Log a fault of this program that the task's caller is no longer there to raise."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ServiceError):
-        log.error("a database task failed after its caller had left", exc_info=error)
+        log.error("a database task failed after its caller was cancelled", exc_info=error)
 
 
 async def _checkpoint(connection: AsyncConnection) -> bool:
@@ -273,5 +275,5 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
     elif isinstance(error, sqlite3.Error):
         lost = getattr(error, "sqlite_errorcode", None) in _SQLITE_LOST
     return DatabaseUnavailable(
-        f"the database {'does not answer' if lost else 'cannot carry this out'}"
+        f"the database {'does not answer' if lost else 'cannot carry out the statement'}"
     )

@@ -77,8 +77,8 @@ def _cause_of_either(error: BaseException, names: Mapping[str, str]) -> str | No
         )
     if isinstance(error, PoolTimeout):
         return (
-            f"all connections of this process to {names['where']} are in use: there is more to do "
-            "than the database keeps up with, or it hangs"
+            f"all connections of this process to {names['where']} are in use: the database is "
+            "overloaded, or it hangs"
         )
     return None
 
@@ -93,8 +93,8 @@ def _unknown(error: BaseException, names: Mapping[str, str]) -> str:
     is_alembic = isinstance(error, CommandError)
     message = first_line(error) if is_alembic else postgresql_failures.message_of(error)
     return (
-        f"{names['where']} fails with {named} ({message}): see the whole error in the log at "
-        "ERC_LOG_LEVEL=debug"
+        f"{names['where']} fails with {named} ({message}): set ERC_LOG_LEVEL=debug and see the "
+        "whole error in the log"
     )
 
 

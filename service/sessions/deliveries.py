@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.conversation.dialogue import Demonstration
 from service.conversation.neighbours import CONTEXT_LINES
 from service.sessions.database import Database
-from service.sessions.dialects import Insert, insert_into
-from service.sessions.schema import corrections, deliveries, utterances
+from service.sessions.schema import Insert, corrections, deliveries, insert_into, utterances
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,18 +35,20 @@ def sqlite_file(url: str | URL) -> Path | None:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # whose messages may hold the password
-        raise ValueError(f"the database url cannot be read: write {_SHAPES}") from None
+        raise ValueError(f"the database URL cannot be read: write {_SHAPES}") from None
     match parsed.get_backend_name():
         case "sqlite":
             if not parsed.database or parsed.database == ":memory:" or parsed.host or parsed.query:
                 raise ValueError(
-                    "a SQLite url needs a file and nothing else: write sqlite:///folder/file.sqlite3"
+                    "a SQLite URL has a file and nothing else: write sqlite:///folder/file.sqlite3"
                 )
             return Path(parsed.database).absolute()
         case "postgresql" | "postgres":
             return None
         case _:
-            raise ValueError(f"the database url names neither database: write {_SHAPES}")
+            raise ValueError(
+                f"the database URL is neither SQLite's nor PostgreSQL's: write {_SHAPES}"
+            )
 
 
 def make_sqlite_file(path: Path) -> None:
@@ -120,12 +122,12 @@ def postgresql_engine(url: URL, command_timeout_s: float) -> AsyncEngine:
         ValueError: the url names no database, or has an unknown parameter.
     """
     if not url.database:
-        raise ValueError(f"the database url names no database: write {_SHAPES}")
+        raise ValueError(f"the database URL names no database: write {_SHAPES}")
     query = dict(url.query)
     if "sslmode" in query:  # libpq's name; asyncpg's takes the same values
         query["ssl"] = query.pop("sslmode")
     if unknown := query.keys() - {"host", "port", "ssl"}:
-        raise ValueError(f"the database url has unknown parameters: {', '.join(sorted(unknown))}")
+        raise ValueError(f"the database URL has unknown parameters: {', '.join(sorted(unknown))}")
     return create_async_engine(
         url.set(drivername="postgresql+asyncpg", query=query),
         connect_args={

@@ -29,10 +29,18 @@ from sqlalchemy import (
     update,
 )
 
-from service.sessions.answers import FORGET
 from service.sessions.deliveries import Pending, noting
-from service.sessions.dialects import CompiledStatement, compile_once, insert_into
-from service.sessions.schema import changes, corrections, deliveries, dialogues, utterances
+from service.sessions.idempotency import FORGET
+from service.sessions.schema import (
+    CompiledStatement,
+    changes,
+    compile_once,
+    corrections,
+    deliveries,
+    dialogues,
+    insert_into,
+    utterances,
+)
 
 # Utterances, changes and answers that go in one transaction: some 15 ms on SQLite.
 PORTION = 1000

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.sessions.database import Database, Rows
 from service.sessions.queries import CORRECTIONS_CHANGED, UTTERANCES_WRITTEN, VERSION
-from service.sessions.records import Correction, StoredUtterance, utterance_of
-from service.sessions.versions import Version
+from service.sessions.records import Correction, StoredUtterance, Version, utterance_of
 
 
 @dataclass(frozen=True, slots=True)

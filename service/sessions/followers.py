@@ -18,9 +18,8 @@ from sqlalchemy import select, tuple_
 from service.errors import DatabaseUnavailable
 from service.sessions.database import Database
 from service.sessions.queries import IS_WHOLE
-from service.sessions.records import Name
+from service.sessions.records import Name, Version
 from service.sessions.schema import dialogues
-from service.sessions.versions import Version
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +83,11 @@ class Followers:
                 while portion := list(islice(names, _PORTION)):
                     self._compare(portion, await self._versions(portion))
             except DatabaseUnavailable as error:
-                log.warning("followed dialogues were not polled; the next poll comes: %s", error)
+                log.warning(
+                    "followed dialogues were not polled; polling will be retried: %s", error
+                )
             except Exception:
-                log.exception("polling the followed dialogues failed; the next poll comes")
+                log.exception("polling the followed dialogues failed and will be retried")
 
     def _compare(self, names: Sequence[Name], versions: dict[Name, Version]) -> None:
         for name in names:

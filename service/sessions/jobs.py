@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.admission.patience import to_the_end
 from service.errors import JobNotFound, TooManyJobs
-from service.sessions.answers import KeyTaken, Once, keep
 from service.sessions.database import Database
+from service.sessions.idempotency import KeyTaken, Once, keep
 from service.sessions.schema import job_results, job_work, jobs
 
 

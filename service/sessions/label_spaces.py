@@ -126,7 +126,7 @@ class StoredLabelSpaces:
         with to_the_end():
             erased = await self._database.whole(erase())
         if not erased:
-            raise LabelSpaceNotFound(f"you have no label space {name!r} of your own")
+            raise LabelSpaceNotFound(f"you have no label space of your own with the name {name!r}")
 
 
 def too_many_label_spaces(most: int) -> TooManyLabelSpaces:

@@ -17,11 +17,11 @@ from service.sessions.remedies import CHECK_URL, URL_SETTING, user, who
 
 _OTHERS = (
     '{server} has tables of another program in database "{database}" ({message}): '
-    f"have {URL_SETTING} name a database of the service's own"
+    f"set {URL_SETTING} to a database of the service's own"
 )
 _POOLED = (
     "{server} is behind a pooler that mixes up prepared statements ({message}): connect to "
-    "PostgreSQL itself, or have the pooler pool sessions"
+    "PostgreSQL itself, or set the pooler to session pooling"
 )
 
 # By SQLSTATE (PostgreSQL's manual, appendix A), or its first two characters, the class.
@@ -29,46 +29,46 @@ _POOLED = (
 _SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "28P01": f'{{server}} refuses the password of role "{{role}}": {CHECK_URL}, or PGPASSWORD',
-        "28": '{server} does not let role "{role}" in ({message}): '
+        "28": '{server} does not admit role "{role}" ({message}): '
         f"{CHECK_URL}, and pg_hba.conf there",
         "3D000": '{server} has no database "{database}": '
-        f'{CHECK_URL}, or make it (CREATE DATABASE "{{database}}")',
-        "53300": "{server} has no connection left ({message}): raise max_connections there, or run "
-        "fewer processes",
-        "53100": "the disk of {server} is full ({message}): make room there",
-        "53": "{server} lacks resources ({message}): look at its memory, its disk and its log",
-        "57P01": "{server} ended the connection, or shuts down ({message}): try again when it is "
-        "up",
-        "57P02": "{server} has crashed and ends its connections ({message}): look at its log",
-        "57P03": "{server} takes no connections now ({message}): try again when it is up",
-        "57P05": "{server} has ended the connection, which was idle ({message}): try again",
-        "57014": "{server} gave up a statement that took too long or was cancelled ({message}): "
-        "look for locks and load there (pg_stat_activity)",
-        "55P03": "{server} could not lock what a statement needs in time ({message}): look for who "
-        "holds it (pg_locks)",
-        "40": "{server} gave up a transaction that met another one ({message}): try again",
-        "25006": '{server} lets nobody write to database "{database}", as a standby does '
-        f"({{message}}): have {URL_SETTING} name the primary",
-        "25P03": "{server} ended a transaction that stood still ({message}): look for load on this "
-        "machine",
-        "42501": '{server} denies role "{role}" what it needs ({message}): GRANT it, or have the '
-        "owner of the tables run `instructerc migrate`",
-        "42P01": '{server} lacks tables in database "{database}" ({message}): run '
-        "`instructerc migrate`, and see that the role's search_path is the one it ran with",
+        f'{CHECK_URL}, or create it (CREATE DATABASE "{{database}}")',
+        "53300": "{server} has no free connection ({message}): raise max_connections there, or "
+        "run fewer processes",
+        "53100": "the disk of {server} is full ({message}): free some space there",
+        "53": "{server} lacks resources ({message}): check its memory, its disk and its log",
+        "57P01": "{server} closed the connection or is shutting down ({message}): try again when "
+        "it is up",
+        "57P02": "{server} has crashed and closes its connections ({message}): see its log",
+        "57P03": "{server} accepts no connections now ({message}): try again when it is up",
+        "57P05": "{server} has closed the idle connection ({message}): try again",
+        "57014": "{server} aborted a statement that took too long or was cancelled ({message}): "
+        "check locks and load there (pg_stat_activity)",
+        "55P03": "{server} could not get a statement's locks in time ({message}): find out who "
+        "holds them (pg_locks)",
+        "40": "{server} aborted a transaction that conflicted with another one ({message}): try "
+        "again",
+        "25006": '{server} has database "{database}" read-only, like a standby '
+        f"({{message}}): set {URL_SETTING} to the primary",
+        "25P03": "{server} aborted an idle transaction ({message}): check the load of this machine",
+        "42501": '{server} denies role "{role}" a privilege that it needs ({message}): GRANT it, '
+        "or let the owner of the tables run `instructerc migrate`",
+        "42P01": '{server} lacks tables in database "{database}" ({message}): run `instructerc '
+        "migrate`, and check that the role's search_path is the one it ran with",
         "3F000": '{server} has no schema for the tables in database "{database}" ({message}): '
-        'make it, or set the search_path of role "{role}"',
+        'create it, or set the search_path of role "{role}"',
         "42P07": _OTHERS,
         "42710": _OTHERS,
         "42P05": _POOLED,
         "26000": _POOLED,
-        "22P05": 'database "{database}" of {server} cannot store every character: make it anew '
-        "with ENCODING 'UTF8'",
-        "08": "{server} broke the connection off ({message}): look at its log",
-        "58": "{server} has trouble with its files ({message}): look at its disk and its log",
-        "XX001": "{server} finds its data damaged ({message}): restore a backup",
-        "XX002": "{server} finds an index damaged ({message}): REINDEX it, or restore a backup",
-        "0A000": "{server} has had its tables changed, or does not know what is asked ({message}): "
-        "try again; if it goes on, start the service anew",
+        "22P05": 'database "{database}" of {server} cannot store every character: create it '
+        "again with ENCODING 'UTF8'",
+        "08": "{server} dropped the connection ({message}): see its log",
+        "58": "{server} cannot read or write its files ({message}): check its disk and its log",
+        "XX001": "{server} reports damaged data ({message}): restore a backup",
+        "XX002": "{server} reports a damaged index ({message}): REINDEX it, or restore a backup",
+        "0A000": "{server} has changed tables or does not understand a statement ({message}): "
+        "try again; if the error persists, restart the service",
     }
 )
 # A class whose errors are of the statement, so of this program, and those of it that are not.
@@ -114,41 +114,42 @@ def cause_of(error: BaseException, url: URL, names: Mapping[str, str]) -> str | 
         sentence = _SENTENCES.get(sqlstate) or _SENTENCES.get(sqlstate[:2])
         if sqlstate == "28P01" and not (url.password or os.environ.get("PGPASSWORD")):
             sentence = (
-                '{server} asks for a password for role "{role}": '
-                f"put it into {URL_SETTING}, or PGPASSWORD"
+                '{server} requires a password for role "{role}": '
+                f"put it into {URL_SETTING} or PGPASSWORD"
             )
         message = message_of(error)
         if _PLAIN.search(message):
             sentence = (
-                '{server} does not let role "{role}" in without TLS, or not from this address '
+                '{server} does not admit role "{role}" without TLS, or not from this address '
                 f"({{message}}): add ?sslmode=require to {URL_SETTING}, or a line to pg_hba.conf "
                 "there"
             )
         return sentence and sentence.format(**names, message=message)
     match error:
         case _ if isinstance(error, CONFIGURATION):
-            return f"the way to {server} is set up wrongly ({message_of(error)}): {CHECK_URL}"
+            return f"the connection to {server} is misconfigured ({message_of(error)}): {CHECK_URL}"
         case _ if _is_lost(error):
-            return f"{server} broke the connection off ({message_of(error)}): look at its log"
+            return f"{server} dropped the connection ({message_of(error)}): see its log"
         case socket.gaierror():
-            return f"the host of {server} is not found ({error.strerror}): {CHECK_URL}, and the DNS"
+            return f"the host of {server} cannot be resolved ({error.strerror}): {CHECK_URL}, and "
+            "DNS"
         case ssl.SSLCertVerificationError():
             return (
-                f"the certificate of {server} is not trusted ({error.verify_message}): have "
-                "PGSSLROOTCERT name the file of the authority that signed it, and see that the "
-                "host's name is in it"
+                f"the certificate of {server} is not trusted ({error.verify_message}): set "
+                "PGSSLROOTCERT to the certificate of the authority that signed it, and check "
+                "that it names the host"
             )
         case ssl.SSLError():
             return f"TLS with {server} fails ({error.reason or message_of(error)}): {CHECK_URL}"
         case ConnectionError() if _TLS_REFUSED in str(error):
             return (
-                f"{server} has no TLS, and {URL_SETTING} asks for it: switch it on there, or take "
-                f"sslmode out of {URL_SETTING}"
+                f"{server} has no TLS, but {URL_SETTING} requires it: enable it there, or remove "
+                f"sslmode from {URL_SETTING}"
             )
         case TimeoutError() if _is_of_connecting(error):
             return (
-                f"{server} does not answer in time: see that it runs, and that no firewall is in "
-                f"between; {CHECK_URL}"
+                f"{server} does not answer in time: check that it is running, and that no "
+                f"firewall is in between; {CHECK_URL}"
             )
         case OSError():
             return _of_connection(error, server)
@@ -160,40 +161,42 @@ def cause_of(error: BaseException, url: URL, names: Mapping[str, str]) -> str | 
 def _of_connection(error: OSError, server: str) -> str | None:
     match _errno(error):
         case errno.ECONNREFUSED:
-            return f"nothing listens at {server}: see that it runs; {CHECK_URL}"
+            return f"nothing listens at {server}: check that it is running; {CHECK_URL}"
         case number if number in _UNREACHABLE:
             return (
-                f"no network leads to {server} ({os.strerror(number)}): {CHECK_URL}, and the routes"
+                f"{server} is on no reachable network ({os.strerror(number)}): {CHECK_URL}, and "
+                "the routes"
             )
         case errno.ETIMEDOUT:
             return (
-                f"{server} does not answer in time: see that it runs, and that no firewall is in "
-                f"between; {CHECK_URL}"
+                f"{server} does not answer in time: check that it is running, and that no "
+                f"firewall is in between; {CHECK_URL}"
             )
         case errno.ENOENT | errno.ENOTDIR if "at /" in server:
-            return f"there is no socket of {server}: see that it runs; {CHECK_URL}"
+            return f"the socket of {server} does not exist: check that it is running; {CHECK_URL}"
         case errno.ENOENT | errno.ENOTDIR:
-            return f"a file for TLS with {server} is not there: see PGSSLROOTCERT and {URL_SETTING}"
+            return f"a file for TLS with {server} does not exist: check PGSSLROOTCERT and "
+            f"{URL_SETTING}"
         case errno.EACCES | errno.EPERM:
             return f"{who()} may not connect to {server}: {CHECK_URL}, or the socket's permissions"
         case errno.ECONNRESET | errno.EPIPE | errno.ECONNABORTED:
             return (
-                f"{server} broke the connection off: see that it is PostgreSQL that listens there, "
-                "and look at its log"
+                f"{server} dropped the connection: check that PostgreSQL listens there, and see "
+                "its log"
             )
         case None if isinstance(error, TimeoutError):
             return _slow(server)
         case None if isinstance(error, ConnectionError):
-            return f"{server} broke the connection off: look at its log"
+            return f"{server} dropped the connection: see its log"
         case None:
             return None
         case number:
-            return f"{server} is not reached ({os.strerror(number)}): {CHECK_URL}"
+            return f"{server} cannot be reached ({os.strerror(number)}): {CHECK_URL}"
 
 
 def _slow(server: str) -> str:
     return (
-        f"{server} did not carry a statement out in time: look for locks and load there "
+        f"{server} did not finish a statement in time: check locks and load there "
         "(pg_stat_activity)"
     )
 

@@ -10,29 +10,23 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from service.sessions.answers import AnswerRow, KeyTaken, keep_row
 from service.sessions.database import Database
-from service.sessions.dialects import (
+from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
+from service.sessions.idempotency import AnswerRow, KeyTaken, keep_row
+from service.sessions.schema import (
     POSTGRESQL,
     CompiledStatement,
+    answers,
     compile_once,
     parameters_of,
+    utterances,
 )
-from service.sessions.erasure import (
-    Erased,
-    ErasureStatements,
-    Portion,
-    portion,
-    portions,
-    to_find,
-)
-from service.sessions.schema import answers, utterances
-from service.sessions.turn_statements import (
+from service.sessions.writer import (
     GROW_DIALOGUE,
+    UtteranceRow,
     create_dialogue,
     utterance_parameters,
 )
-from service.sessions.writer import UtteranceRow
 
 
 class PostgresqlWriter:

@@ -1,4 +1,7 @@
-"""What is read of a stored dialogue."""
+"""What is read of a stored dialogue, and its versions.
+
+A writer that expects a version does not write over changes unseen.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +9,48 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from service.sessions.versions import Version
+from service.errors import DialogueChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A state of a dialogue; every write makes another one.
+
+    Attributes:
+        generation: tells the dialogue from others under the same id, before or after it.
+        number: grows with every write.
+    """
+
+    generation: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.generation:x}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a writer takes a dialogue to be.
+
+    Attributes:
+        versions: those that it may be, as text; None: any, so long as there is the dialogue.
+    """
+
+    versions: frozenset[str] | None
+
+    def allows(self, version: Version) -> bool:
+        """Whether a dialogue of this version is as expected."""
+        return self.versions is None or str(version) in self.versions
+
+    def check(self, version: Version | None) -> None:
+        """Refuse a dialogue of another version, or none.
+
+        Raises:
+            DialogueChanged: the version is not as expected, or there is no dialogue.
+        """
+        if version is None or not self.allows(version):
+            raise DialogueChanged("the dialogue has changed: read it again")
+
 
 Name = tuple[str, str]
 """A dialogue's tenant and its id."""

@@ -18,20 +18,20 @@ from service.sessions.remedies import CHECK_URL, URL_SETTING, who
 _SENTENCES: Mapping[int, str] = MappingProxyType(
     {
         sqlite3.SQLITE_NOTADB: f"{{file}} is not a SQLite database: {CHECK_URL}",
-        sqlite3.SQLITE_CORRUPT: "{file} is damaged ({message}): restore a backup, or save what "
-        "can be saved with `sqlite3 FILE .recover`",
-        sqlite3.SQLITE_FULL: "the disk of {file} is full: make room",
+        sqlite3.SQLITE_CORRUPT: "{file} is damaged ({message}): restore a backup, or recover "
+        "what is left with `sqlite3 FILE .recover`",
+        sqlite3.SQLITE_FULL: "the disk of {file} is full: free some space",
         sqlite3.SQLITE_BUSY: "{file} is locked by another process or a long transaction "
-        "({message}): see who has it open (`fuser FILE`)",
-        sqlite3.SQLITE_LOCKED: "{file} is locked by another connection ({message}): see who has "
-        "it open (`fuser FILE`)",
-        sqlite3.SQLITE_PROTOCOL: "{file} cannot be locked ({message}): it must not lie on a "
+        "({message}): find out who has it open (`fuser FILE`)",
+        sqlite3.SQLITE_LOCKED: "{file} is locked by another connection ({message}): find out who "
+        "has it open (`fuser FILE`)",
+        sqlite3.SQLITE_PROTOCOL: "{file} cannot be locked ({message}): it must not be on a "
         "network file system",
         sqlite3.SQLITE_READONLY_DBMOVED: "{file} was moved or deleted while it was open: put it "
-        "back and start the service anew",
-        sqlite3.SQLITE_IOERR: "reading or writing {file} fails ({message}, {code}): look at the "
-        "disk; it must not lie on a network file system",
-        sqlite3.SQLITE_NOMEM: "there is no memory left to use {file}: give the process more",
+        "back and restart the service",
+        sqlite3.SQLITE_IOERR: "reading or writing {file} fails ({message}, {code}): check the "
+        "disk; the file must not be on a network file system",
+        sqlite3.SQLITE_NOMEM: "there is too little memory to use {file}: give the process more",
         sqlite3.SQLITE_INTERRUPT: "a statement on {file} was interrupted: try again",
     }
 )
@@ -84,10 +84,10 @@ def cause_of(error: BaseException, url: URL, names: Mapping[str, str]) -> str | 
             )
         return None
     if isinstance(error, TimeoutError):
-        return f"{names['file']} did not answer in time: look at the load of this machine's disk"
+        return f"{names['file']} did not answer in time: check the load of this machine's disk"
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
-            return f"the disk of {names['file']} is full: make room"
+            return f"the disk of {names['file']} is full: free some space"
         return _obstacle_to(path, names["file"]) or (
             f"{names['file']} cannot be used ({error.strerror or type(error).__name__}): "
             f"{CHECK_URL}"
@@ -99,30 +99,29 @@ def _obstacle_to(path: Path, file: str) -> str | None:
     """What stands in the way of opening a file for reading and writing, as it is now."""
     try:
         if path.is_dir():
-            return f"{file} is a folder: have {URL_SETTING} name a file"
+            return f"{file} is a folder: set {URL_SETTING} to a file"
         above = next(each for each in path.parents if os.path.lexists(each))
         if not above.is_dir():
-            return f"{file} cannot be made, because {above} is not a folder: {CHECK_URL}"
+            return f"{file} cannot be created, because {above} is not a folder: {CHECK_URL}"
         if path.exists() and not path.is_file():
             return f"{file} is not a regular file: {CHECK_URL}"
         place = path if path.exists() else above
         if os.statvfs(place).f_flag & os.ST_RDONLY:
-            return (
-                f"{file} lies on a file system that is read-only: {CHECK_URL}, or mount it writable"
-            )
+            return f"{file} is on a read-only file system: {CHECK_URL}, or mount it writable"
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             return (
                 f"{who()} may not read and write {file}: change its owner or mode, or {URL_SETTING}"
             )
         if not os.access(above, os.W_OK | os.X_OK):
             return (
-                f"{who()} may not write to the folder {above}, where {file} and its journal go: "
-                f"change its owner or mode, or {URL_SETTING}"
+                f"{who()} may not write to the folder {above} of {file} and its journal: change "
+                f"its owner or mode, or {URL_SETTING}"
             )
         if not path.parent.is_dir():
-            return f"there is no folder {path.parent} for {file}, and none can be made: {CHECK_URL}"
+            return f"the folder {path.parent} of {file} does not exist and cannot be created: "
+            f"{CHECK_URL}"
     except OSError as refused:
-        return f"{file} cannot be looked at ({refused.strerror}): {CHECK_URL}"
+        return f"{file} cannot be examined ({refused.strerror}): {CHECK_URL}"
     return None
 
 

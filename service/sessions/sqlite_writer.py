@@ -13,25 +13,24 @@ from typing import Any, TypeVar
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.sessions.answers import AnswerRow
 from service.sessions.database import Database
-from service.sessions.dialects import SQLITE, CompiledStatement, compile_once, parameters_of
 from service.sessions.engines import connect_to_sqlite
-from service.sessions.erasure import (
-    Erased,
-    ErasureStatements,
-    Portion,
-    portion,
-    portions,
-    to_find,
+from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
+from service.sessions.idempotency import AnswerRow
+from service.sessions.schema import (
+    SQLITE,
+    CompiledStatement,
+    answers,
+    compile_once,
+    parameters_of,
+    utterances,
 )
-from service.sessions.schema import answers, utterances
-from service.sessions.turn_statements import (
+from service.sessions.writer import (
     GROW_DIALOGUE,
+    UtteranceRow,
     create_dialogue,
     utterance_parameters,
 )
-from service.sessions.writer import UtteranceRow
 
 _CREATE = compile_once(create_dialogue(SQLITE), SQLITE)
 _GROW = compile_once(GROW_DIALOGUE, SQLITE)

@@ -12,7 +12,12 @@ from service.admission.patience import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import queries
-from service.sessions.answers import (
+from service.sessions.corrections import Corrections
+from service.sessions.database import Database
+from service.sessions.deliveries import Deliveries, Pending
+from service.sessions.erasure import Erased
+from service.sessions.followers import Followers
+from service.sessions.idempotency import (
     AlreadyAnswered,
     AnswerRow,
     Answers,
@@ -20,23 +25,18 @@ from service.sessions.answers import (
     Written,
     answer_row,
 )
-from service.sessions.corrections import Corrections
-from service.sessions.database import Database
-from service.sessions.deliveries import Deliveries, Pending
-from service.sessions.erasure import Erased
-from service.sessions.followers import Followers
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
     Appended,
     Correction,
+    Expected,
     StoredUtterance,
     Timeline,
+    Version,
     utterance_of,
 )
 from service.sessions.sqlite_writer import SqliteWriter
-from service.sessions.tail_cache import TailCache
-from service.sessions.tails import Tail, read_end
-from service.sessions.versions import Expected, Version
+from service.sessions.tails import Tail, TailCache, read_end
 from service.sessions.writer import UtteranceRow, Writer
 
 _ALL = 2**62  # lines; a statement needs a number
@@ -174,13 +174,13 @@ class SessionStore:
         # Whatever goes wrong from here on, no end is cached that may be stale.
         end = self._tails.take(name, tail.generation, tail.length)
         if expected is not None and expected.generation != tail.generation:
-            raise Conflict(f"dialogue {tail.dialogue_id!r} is another one by now")
+            raise Conflict(f"dialogue {tail.dialogue_id!r} was erased and created anew")
         with self._database.answering():
             number = await self._writer.append(row, answer)
         if number is None:
             if end is not None and erasures == self._tails.erasures:
                 self._tails.distrust()
-            raise Conflict(f"dialogue {tail.dialogue_id!r} does not end before {tail.length}")
+            raise Conflict(f"dialogue {tail.dialogue_id!r} no longer ends before {tail.length}")
         if end is not None:
             line = Line(tail.speaker_index, row["text"])
             self._tails.keep(name, end.grown(tail.speaker, line), erasures)

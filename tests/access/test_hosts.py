@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.access.hosts import Hosts, allowed_hosts, host_of
+from service.access.addresses import Hosts, allowed_hosts, host_of
 
 LOOPBACK = ["localhost", "erc.localhost", "127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"]
 OTHER_ADDRESSES = ["0.0.0.0", "10.0.0.5", "8.8.8.8", "2001:db8::5", "::ffff:8.8.8.8"]

@@ -99,7 +99,7 @@ async def test_a_broken_file_changes_nothing_and_is_told_of_once(
 
     assert is_known(ring, OLD)
     (record,) = (each for each in caplog.records if each.levelno == logging.ERROR)
-    assert "the keys stay as they were" in record.getMessage()
+    assert "the keys are not reloaded" in record.getMessage()
 
     write(file, key(NEW))
     await ring.look()
@@ -218,12 +218,12 @@ async def test_a_file_that_anybody_may_write_is_told_of(
     open_to(file, file_mode, folder_mode)
 
     ring = Keyring(file)
-    found = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     caplog.clear()
     open_to(write(file, key(NEW)), file_mode, folder_mode)
     await ring.look()
     again = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
 
-    assert found == again
-    assert len(found) == (told is not None)
-    assert all(f"any user may {told} {file}" in each for each in found)
+    assert warnings == again
+    assert len(warnings) == (told is not None)
+    assert all(f"any user can {told} {file}" in each for each in warnings)

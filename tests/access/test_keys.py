@@ -81,11 +81,11 @@ batch_utterances = 100
 """
     )
 
-    (found,) = read_keys(file)
+    (key_read,) = read_keys(file)
 
-    assert found.scopes == {Scope.READ}
-    assert found.not_after == datetime(2030, 1, 1, tzinfo=UTC)
-    assert found.quota == Quota(
+    assert key_read.scopes == {Scope.READ}
+    assert key_read.not_after == datetime(2030, 1, 1, tzinfo=UTC)
+    assert key_read.quota == Quota(
         requests_per_s=0.5, burst=10, utterances_per_min=600, batch_utterances=100
     )
 
@@ -101,7 +101,7 @@ batch_utterances = 100
         ([key(scopes=[])], "keys.0.scopes: "),
         ([key(tenant=f"a b {SECRET}")], "keys.0.tenant: String should match"),
         ([key(not_after="2030-01-01T00:00:00")], "keys.0.not_after: Input should have timezone"),
-        ([key(quota={"burst": 5})], "burst says nothing without requests_per_s"),
+        ([key(quota={"burst": 5})], "burst has no effect without requests_per_s"),
         ([key(quota={"requests_per_s": 0})], "keys.0.quota.requests_per_s: "),
         ([key(), key(sha256="cd" * 32)], "two keys have the same id"),
         ([key(), key("two")], "two keys have the same sha256"),
@@ -163,15 +163,15 @@ def test_the_command_makes_a_key_whose_entry_goes_into_the_file(tmp_path: Path) 
     file.write_text(made.stdout)
     shown = made.stderr.split()[-1]
 
-    (found,) = read_keys(file)
+    (key_read,) = read_keys(file)
 
-    assert found.tenant == "acme"
-    assert found.scopes == {Scope.READ, Scope.WRITE}
-    assert found.sha256 == digest(shown).hex()
-    assert found.not_after is not None
-    assert (found.not_after - datetime.now(UTC)).days == 8
+    assert key_read.tenant == "acme"
+    assert key_read.scopes == {Scope.READ, Scope.WRITE}
+    assert key_read.sha256 == digest(shown).hex()
+    assert key_read.not_after is not None
+    assert (key_read.not_after - datetime.now(UTC)).days == 8
     assert shown not in made.stdout
-    assert command("hash", given=f"{shown}\n").stdout.strip() == found.sha256
+    assert command("hash", given=f"{shown}\n").stdout.strip() == key_read.sha256
 
 
 def test_the_command_refuses_a_name_that_a_file_would_not_take() -> None:

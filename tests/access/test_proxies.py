@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.access.proxies import Proxies, proxies
+from service.access.addresses import Proxies, proxies
 
 INNER = proxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
 

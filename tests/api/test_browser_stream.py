@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 PROGRAM = """
 const [module, origin, service, dialogue, key] = process.argv.slice(1);
 const plain = globalThis.fetch;
-const need = (found, what) => { if (!found) throw new Error(`blocked: ${what}`); };
+const need = (value, what) => { if (!value) throw new Error(`blocked: ${what}`); };
 const lower = (text) => (text ?? "").toLowerCase().split(",").map((each) => each.trim());
 globalThis.fetch = async (address, options) => {
   const names = Object.keys(options.headers).filter((name) => name.toLowerCase() !== "accept");
@@ -52,7 +52,7 @@ globalThis.fetch = async (address, options) => {
 };
 const { follow } = await import(module);
 try {
-  for await (const found of follow(service, dialogue, { key })) console.log(JSON.stringify(found));
+  for await (const event of follow(service, dialogue, { key })) console.log(JSON.stringify(event));
 } catch (error) {
   console.log(JSON.stringify({ error: error.message, cause: error.cause }));
 }
@@ -114,18 +114,18 @@ async def test_every_event_comes_once_whatever_breaks(service: "Service", key: s
     async with serving(service) as served:
         await service.say("call-42", "Ann", words[0])
         async with following(served.port, "call-42", key) as read:
-            found = [await read()]
+            events = [await read()]
             for text in words[1:]:
                 for stream in service.door.streams._open:
                     stream.end()
                 await service.say("call-42", "Bob", text)
-                found.append(await read())
+                events.append(await read())
             await service.client.delete("/dialogues/call-42")
             last, end = await read(), await read()
 
-    assert [each["data"]["text"] for each in found] == words
-    assert [each["event"] for each in found] == 3 * ["prediction"]
-    assert len({each["id"] for each in found}) == 3
+    assert [each["data"]["text"] for each in events] == words
+    assert [each["event"] for each in events] == 3 * ["prediction"]
+    assert len({each["id"] for each in events}) == 3
     assert last["event"] == "erased"
     assert end is None
 

@@ -21,12 +21,12 @@ async def test_a_dialogue_has_so_many_utterances(
     """One that is full can be read, corrected and erased; a repeated request is answered."""
     async with start_service(tmp_path, FEW) as service:
         await service.say("call-42", "Ann", "One.")
-        path, said = "/dialogues/call-42/utterances", {"speaker": "Ann", "text": "Two."}
+        path, turn = "/dialogues/call-42/utterances", {"speaker": "Ann", "text": "Two."}
         headers = {"Idempotency-Key": "k-1"}
-        second = await service.client.post(path, json=said, headers=headers)
+        second = await service.client.post(path, json=turn, headers=headers)
 
         assert problem(await service.say("call-42", "Ann", "Three.")) == (409, "dialogue-full")
-        again = await service.client.post(path, json=said, headers=headers)
+        again = await service.client.post(path, json=turn, headers=headers)
         assert (again.status_code, again.json()) == (201, second.json())
         assert len((await service.timeline("call-42"))["utterances"]) == 2
         assert (await service.client.delete("/dialogues/call-42")).status_code == 204
@@ -81,9 +81,9 @@ async def test_requests_that_come_together_do_not_pass_the_ceilings(
     async with start_service(tmp_path, FEW, admission=Admission(batches=50)) as service:
 
         def keyed(n: int) -> Awaitable[httpx.Response]:
-            said = {"speaker": "Ann", "text": "Hi."}
+            turn = {"speaker": "Ann", "text": "Hi."}
             key = {"Idempotency-Key": f"k-{n}"}
-            return service.client.post(f"/dialogues/d-{n}/utterances", json=said, headers=key)
+            return service.client.post(f"/dialogues/d-{n}/utterances", json=turn, headers=key)
 
         def added(n: int) -> Awaitable[httpx.Response]:
             one = {"label_space": "meld", "label": "joy", "text": f"Number {n}!"}

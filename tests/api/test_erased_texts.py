@@ -36,12 +36,12 @@ async def erase(service: "Service") -> None:
 
 
 async def post(service: "Service") -> httpx.Response:
-    said = {"speaker": "Bo", "text": "The door code?", "label_space": "meld"}
-    return await service.client.post("/dialogues/other/utterances", json=said, headers=KEYED)
+    turn = {"speaker": "Bo", "text": "The door code?", "label_space": "meld"}
+    return await service.client.post("/dialogues/other/utterances", json=turn, headers=KEYED)
 
 
 def texts(utterances: list[Any]) -> list[str | None]:
-    return [each["text"] for said in utterances for each in said["demonstrations"]]
+    return [each["text"] for utterance in utterances for each in utterance["demonstrations"]]
 
 
 async def test_a_timeline_shows_what_is_left(shown: "Service") -> None:

@@ -89,10 +89,12 @@ async def test_no_step_of_the_event_loop_is_long_while_a_batch_and_conversations
     service: "Service",
 ) -> None:
     """The largest batch there may be, and eight dialogues beside it."""
-    said = [{"speaker": f"S{n % 3}", "text": f"Remark {n}: I am so happy."} for n in range(1000)]
+    utterances = [
+        {"speaker": f"S{n % 3}", "text": f"Remark {n}: I am so happy."} for n in range(1000)
+    ]
     batch = {
         "dialogues": [
-            {"id": str(start), "utterances": said[start : start + 20]}
+            {"id": str(start), "utterances": utterances[start : start + 20]}
             for start in range(0, 1000, 20)
         ]
     }

@@ -28,14 +28,16 @@ async def test_an_utterance_in_another_language_is_answered_and_marked(
     marks = [[], ["language"], []]
     assert [answer.status_code for answer in posted] == [201] * 3
     assert [answer.json()["degraded"] for answer in posted] == marks
-    assert [said["degraded"] for said in timeline.json()["utterances"]] == marks
+    assert [utterance["degraded"] for utterance in timeline.json()["utterances"]] == marks
 
 
 async def test_utterances_of_batches_are_marked_and_counted(service: "Service") -> None:
     """Each by itself."""
-    said = [{"speaker": "Ann", "text": text} for text in (GERMAN, "Я так ждала тебя", ENGLISH)]
+    utterances = [
+        {"speaker": "Ann", "text": text} for text in (GERMAN, "Я так ждала тебя", ENGLISH)
+    ]
     answer = await service.client.post(
-        "/batch", json={"dialogues": [{"id": "a", "utterances": said}]}
+        "/batch", json={"dialogues": [{"id": "a", "utterances": utterances}]}
     )
 
     (result,) = answer.json()["results"]

@@ -108,13 +108,13 @@ def references(value: Any) -> Iterator[str]:
 
 def test_every_call_documents_its_answers_and_no_others(document: Any) -> None:
     """A status that a route can answer with is to be found at /docs."""
-    assert {call: set(found["responses"]) for call, found in calls(document)} == CALLS
+    assert {call: set(operation["responses"]) for call, operation in calls(document)} == CALLS
 
 
 def test_every_problem_is_documented_as_one(document: Any) -> None:
     """With the media type, the members and an example of each kind."""
-    for call, found in calls(document):
-        for status, answer in found["responses"].items():
+    for call, operation in calls(document):
+        for status, answer in operation["responses"].items():
             if status >= "400":
                 content = answer["content"]["application/problem+json"]
                 assert list(answer["content"]) == ["application/problem+json"], call
@@ -128,8 +128,8 @@ def test_every_kind_of_problem_is_documented_somewhere(document: Any) -> None:
     """But those that any request may meet, whatever its call."""
     named = {
         name
-        for _, found in calls(document)
-        for status, answer in found["responses"].items()
+        for _, operation in calls(document)
+        for status, answer in operation["responses"].items()
         if status >= "400"
         for name in answer["content"]["application/problem+json"]["examples"]
     }
@@ -149,12 +149,12 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
 def test_every_call_has_words_a_tag_and_a_name_of_its_own(document: Any) -> None:
     """Clients are generated from it."""
-    found = [call for _, call in calls(document)]
+    operations = [call for _, call in calls(document)]
     tags = {tag["name"] for tag in document["tags"]}
 
-    assert all(call["description"] for call in found)
-    assert {tag for call in found for tag in call["tags"]} == tags
-    assert len({call["operationId"] for call in found}) == len(found)
+    assert all(call["description"] for call in operations)
+    assert {tag for call in operations for tag in call["tags"]} == tags
+    assert len({call["operationId"] for call in operations}) == len(operations)
 
 
 def test_every_call_but_those_of_probes_says_that_it_takes_a_key(document: Any) -> None:

@@ -47,44 +47,44 @@ TOO_LONG = "a" * 10_001
 Way = Callable[["Service", Path, Mapping[str, str]], Awaitable[bool]]
 
 
-async def as_utterance(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
-    answer = await sent(service, "/dialogues/ways/utterances", said)
+async def as_utterance(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/dialogues/ways/utterances", turn)
     return bool(answer.status_code == 201)
 
 
-async def as_batch(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
-    answer = await sent(service, "/batch", {"dialogues": [{"id": "a", "utterances": [said]}]})
+async def as_batch(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/batch", {"dialogues": [{"id": "a", "utterances": [turn]}]})
     return bool(answer.status_code == 200)
 
 
-async def as_line(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
-    answer = await sent(service, "/batch", {"id": "a", "utterances": [said]}, **HEADERS)
+async def as_line(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+    answer = await sent(service, "/batch", {"id": "a", "utterances": [turn]}, **HEADERS)
     return "error" not in answer.json()
 
 
-async def as_job(service: "Service", _: Path, said: Mapping[str, str]) -> bool:
+async def as_job(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
     later = HEADERS | {"Prefer": "respond-async"}
-    job = await sent(service, "/batch", {"id": "a", "utterances": [said]}, **later)
+    job = await sent(service, "/batch", {"id": "a", "utterances": [turn]}, **later)
     await service.work()
     results = await service.client.get(job.json()["results"])
     await service.client.delete(job.headers["location"])
     return "error" not in results.json()
 
 
-async def in_file(_: "Service", folder: Path, said: Mapping[str, str]) -> bool:
+async def in_file(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
     """As `score`, `evaluate`, `train` and the others read it."""
     path = folder / "dialogues.jsonl"
-    path.write_text(json.dumps({"id": "a", "utterances": [said]}))
+    path.write_text(json.dumps({"id": "a", "utterances": [turn]}))
     try:
         return len(list(read_dialogues(path))) == 1
     except DialogueFormatError:
         return False
 
 
-async def written(_: "Service", folder: Path, said: Mapping[str, str]) -> bool:
+async def written(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
     """As `data convert` and `data describe` write it."""
     try:
-        write_dialogues([Dialogue("a", (Utterance(**said),))], folder / "dialogues.jsonl")
+        write_dialogues([Dialogue("a", (Utterance(**turn),))], folder / "dialogues.jsonl")
     except DialogueFormatError:
         return False
     return True
@@ -120,9 +120,9 @@ async def test_every_way_in_takes_the_same(
 async def test_lengths_are_bounded_in_requests_alone(
     standing_service: "Service", tmp_path: Path, way: Way
 ) -> None:
-    said = {"speaker": "Ann", "text": TOO_LONG}
+    turn = {"speaker": "Ann", "text": TOO_LONG}
 
-    assert await way(standing_service, tmp_path, said) == (way in FILES)
+    assert await way(standing_service, tmp_path, turn) == (way in FILES)
 
 
 async def test_demonstrations_are_taken_by_the_same_rule(

@@ -81,22 +81,27 @@ def bench(
             quick=quick,
         )
         try:
-            found = running.run(setup, chosen, _say)
+            measurements = running.run(setup, chosen, _say)
             floors = []
             if "c" in chosen:
-                floors = find_floors(setup, found, running.matrix_rate(setup, _say))
+                floors = find_floors(setup, measurements, running.matrix_rate(setup, _say))
         except running.RowFailed as error:
             _say(str(error))
             raise typer.Exit(1) from None
-    judged = verdicts(found)
+    judged = verdicts(measurements)
     print(json.dumps(described["hardware"]), json.dumps(described["versions"]), sep="\n")
-    for part in (table(found), stages_table(found), floors_table(floors), targets_table(judged)):
+    for part in (
+        table(measurements),
+        stages_table(measurements),
+        floors_table(floors),
+        targets_table(judged),
+    ):
         if part:
             print("", part, sep="\n")
     if out is None and not quick and chosen == list(running.ROWS):
         out = REPOSITORY / "data" / "results" / f"bench-{slug(described)}.json"
     if out is not None:
-        write_results(out, described, found, floors, judged)
+        write_results(out, described, measurements, floors, judged)
         _say(f"written to {out}")
 
 
@@ -111,7 +116,7 @@ def agreement(
     ] = None,
     bundle: Annotated[Path, typer.Option(help="Folder of the model bundle.")] = BUNDLE,
     demonstrations: Annotated[
-        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+        bool, typer.Option(help="Include the shipped demonstrations in prompts.")
     ] = True,
 ) -> None:
     """Compare the labels of the fast path with the plain one's; exit 1 below 99.5% equal ones."""
@@ -131,10 +136,10 @@ def agreement(
             spoken.append((read.dialogues, read.label_space))
         if not spoken:
             spoken.append((setup.passes(1), setup.load_bundle()[1]))
-        found = agreeing.measure(setup, spoken, demonstrations=demonstrations, report=_say)
-    for each in found:
+        agreements = agreeing.measure(setup, spoken, demonstrations=demonstrations, report=_say)
+    for each in agreements:
         print(agreeing.described(each))
-    share = agreeing.equal_share(found)
+    share = agreeing.equal_share(agreements)
     print(f"all: {share:.2%} equal")
     if share < agreeing.ENOUGH:
         raise typer.Exit(1)
@@ -168,9 +173,11 @@ def shape(
     """Write meld_shape.json anew: speakers and word counts of MELD's dialogues, no text."""
     from training.datasets.reading import read_corpus
 
-    said = read_corpus("meld", corpus, load_label_spaces(REPOSITORY / "data" / "label_spaces"))
+    corpus_read = read_corpus(
+        "meld", corpus, load_label_spaces(REPOSITORY / "data" / "label_spaces")
+    )
     source = f"declare-lab/MELD, data/MELD/{corpus.name}, the first {dialogues} dialogues"
-    write_shape(shape_of(said.dialogues[:dialogues]), source, MELD_SHAPE)
+    write_shape(shape_of(corpus_read.dialogues[:dialogues]), source, MELD_SHAPE)
 
 
 def _say(message: str) -> None:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import uvloop
 
-from service.conversation.calibration import Calibration
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prediction import Calibration, Prediction, prediction_from_scores
 from service.decoding.engine import LabelEngine, Priority, Reading
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer
@@ -82,9 +81,9 @@ def compare(fast: Sequence[Prediction], plain: Sequence[Prediction]) -> Agreemen
     differences = []
     for one, other in zip(fast, plain, strict=True):
         if one.label.name != other.label.name:
-            said = other.probabilities[list(space.labels).index(one.label)]
+            probability = other.probabilities[list(space.labels).index(one.label)]
             differences.append(
-                Difference(one.label.name, other.label.name, other.confidence - said)
+                Difference(one.label.name, other.label.name, other.confidence - probability)
             )
     gaps = np.abs(
         np.asarray([p.probabilities for p in fast]) - np.asarray([p.probabilities for p in plain])
@@ -131,20 +130,20 @@ def measure(
         recorded = asyncio.run(
             record_prompts(Path(setup.bundle), spoken, Path(index), demonstrations=demonstrations)
         )
-    asked = [(in_waves(turns), space) for turns, (_, space) in zip(recorded, spoken, strict=True)]
+    batches = [(in_waves(turns), space) for turns, (_, space) in zip(recorded, spoken, strict=True)]
     report("reading them on the fast path")
-    fast = uvloop.run(_fast(setup, asked))
+    fast = uvloop.run(_fast(setup, batches))
     report("reading them on the plain path")
-    plain = asyncio.run(_predictions(setup, _plain_engine(Path(setup.bundle)), asked, places=1))
+    plain = asyncio.run(_predictions(setup, _plain_engine(Path(setup.bundle)), batches, places=1))
     return [compare(one, other) for one, other in zip(fast, plain, strict=True)]
 
 
 async def _fast(
-    setup: Setup, asked: Sequence[tuple[Sequence[Turn], LabelSpace]]
+    setup: Setup, batches: Sequence[tuple[Sequence[Turn], LabelSpace]]
 ) -> list[list[Prediction]]:
     engine = await start_like_the_service(setup)
     try:
-        return await _predictions(setup, engine, asked, _PLACES)
+        return await _predictions(setup, engine, batches, _PLACES)
     finally:
         await engine.close()
 
@@ -152,14 +151,14 @@ async def _fast(
 async def _predictions(
     setup: Setup,
     engine: LabelEngine,
-    asked: Sequence[tuple[Sequence[Turn], LabelSpace]],
+    batches: Sequence[tuple[Sequence[Turn], LabelSpace]],
     places: int,
 ) -> list[list[Prediction]]:
     bundle, _ = setup.load_bundle()
     tokenizer = load_tokenizer(Path(setup.bundle))
     room = asyncio.Semaphore(places)
-    found = []
-    for turns, space in asked:
+    predictions = []
+    for turns, space in batches:
         reading = plan_reading(space, bundle.prompt_template, tokenizer.encode, tokenizer.end)
         calibration = bundle.label_spaces[space.name].calibration
 
@@ -174,8 +173,8 @@ async def _predictions(
                 scores = await score_labels(engine, reading, turn[0].prompt, Priority.BATCH)
             return prediction_from_scores(space, scores.log_probabilities, calibration)
 
-        found.append(list(await asyncio.gather(*map(predict, turns))))
-    return found
+        predictions.append(list(await asyncio.gather(*map(predict, turns))))
+    return predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +196,8 @@ class _PlainEngine:
         ids = torch.tensor([list(prompt)], device=self.model.device)
         with torch.inference_mode():
             logits = self.model(ids, use_cache=False, logits_to_keep=1).logits[0, -1]
-        said = torch.log_softmax(logits.double(), dim=-1)
-        return Reading(tuple(said[list(candidates)].tolist()), 0)
+        log_probabilities = torch.log_softmax(logits.double(), dim=-1)
+        return Reading(tuple(log_probabilities[list(candidates)].tolist()), 0)
 
     async def check(self) -> None: ...
 

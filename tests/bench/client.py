@@ -32,8 +32,8 @@ class Answer:
     def header(self, name: str) -> str | None:
         """A header's value, the first one where there are several."""
         for line in self.head.split(b"\r\n")[1:]:
-            found, _, value = line.partition(b":")
-            if found.strip().lower() == name.lower().encode():
+            header, _, value = line.partition(b":")
+            if header.strip().lower() == name.lower().encode():
                 return value.strip().decode("latin-1")
         return None
 

@@ -47,8 +47,8 @@ class Figure:
 
 def percent(flags: Iterable[bool]) -> float:
     """How many of all, in percent; of nothing, 0."""
-    found = list(flags)
-    return 100 * sum(found) / len(found) if found else 0.0
+    draws_of = list(flags)
+    return 100 * sum(draws_of) / len(draws_of) if draws_of else 0.0
 
 
 def differing(before: Sequence[object], after: Sequence[object]) -> list[bool]:
@@ -83,8 +83,8 @@ def _drawn_error(predictions: Predictions, draws: Floats) -> Floats:
     gaps = np.zeros((draws.shape[1], _BINS))
     np.add.at(gaps, (predictions.dialogues, bins), right - confidence)
     sizes = np.bincount(predictions.dialogues, minlength=draws.shape[1])
-    found: Floats = np.abs(draws @ gaps).sum(1) / (draws @ sizes)
-    return found
+    errors: Floats = np.abs(draws @ gaps).sum(1) / (draws @ sizes)
+    return errors
 
 
 def figures_table(figures: Iterable[Figure]) -> str:

@@ -79,18 +79,18 @@ class Rewording:
 
 def in_context(label_space: str, dialogue: Dialogue, index: int) -> Asked:
     """One line of a dialogue with the lines before it, as many as are corrected with it."""
-    said = dialogue.utterances[max(0, index - CONTEXT) : index + 1]
-    return Asked(label_space, said, (dialogue.id, index))
+    lines = dialogue.utterances[max(0, index - CONTEXT) : index + 1]
+    return Asked(label_space, lines, (dialogue.id, index))
 
 
 def lines_of(label_space: str, dialogues: Iterable[Dialogue], lengths: range) -> list[Asked]:
     """All lines of so many words that have their whole context and a label."""
     return [
-        asked
+        question
         for dialogue in dialogues
         for index in range(CONTEXT, len(dialogue.utterances))
-        if (asked := in_context(label_space, dialogue, index)).length in lengths
-        and asked.line.label is not None
+        if (question := in_context(label_space, dialogue, index)).length in lengths
+        and question.line.label is not None
     ]
 
 
@@ -99,11 +99,11 @@ def candidates(
 ) -> list[Asked]:
     """Lines that may be corrected, at most `each` of a dialogue, those of a dialogue together."""
     rng = random.Random(seed)
-    found: list[Asked] = []
+    results: list[Asked] = []
     for dialogue in rng.sample(dialogues, len(dialogues)):
         lines = lines_of(label_space, [dialogue], LENGTHS)
-        found += rng.sample(lines, min(each, len(lines)))
-    return found
+        results += rng.sample(lines, min(each, len(lines)))
+    return results
 
 
 def apart_from(dialogues: Iterable[Dialogue], corrected: Sequence[Dialogue]) -> list[Dialogue]:
@@ -111,7 +111,7 @@ def apart_from(dialogues: Iterable[Dialogue], corrected: Sequence[Dialogue]) -> 
 
     MELD and EmoryNLP are of one television series: a scene of the one may be in the other.
     """
-    known = {said for dialogue in corrected for said in _telling(dialogue)}
+    known = {telling for dialogue in corrected for telling in _telling(dialogue)}
     return [dialogue for dialogue in dialogues if known.isdisjoint(_telling(dialogue))]
 
 
@@ -120,19 +120,19 @@ def beside(
 ) -> list[Asked]:
     """The lines right before and after the corrected ones, of the same dialogues."""
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    taken = {asked.place for asked in corrected}
-    found = []
-    for asked in corrected:
-        name, index = asked.place
+    taken = {question.place for question in corrected}
+    results = []
+    for question in corrected:
+        name, index = question.place
         for near in (index - 1, index + 1):
             if near < len(by_id[name].utterances) and (name, near) not in taken:
-                found.append(in_context(label_space, by_id[name], near))
-    return found
+                results.append(in_context(label_space, by_id[name], near))
+    return results
 
 
-def kind_of(asked: Asked) -> Words:
+def kind_of(question: Asked) -> Words:
     """What is said, word by word: "Okay!" and "okay" are of one kind."""
-    return words(asked.line.text)
+    return words(question.line.text)
 
 
 def short_kinds(
@@ -142,26 +142,28 @@ def short_kinds(
     rng = random.Random(seed)
     lines = lines_of(label_space, dialogues, SHORT)
     kinds: dict[Words, dict[str, Asked]] = {}
-    for asked in rng.sample(lines, len(lines)):
-        if kind_of(asked):
-            kinds.setdefault(kind_of(asked), {}).setdefault(asked.place[0], asked)
-    return {kind: list(found.values()) for kind, found in kinds.items() if len(found) > 1}
+    for question in rng.sample(lines, len(lines)):
+        if kind_of(question):
+            kinds.setdefault(kind_of(question), {}).setdefault(question.place[0], question)
+    return {kind: list(result.values()) for kind, result in kinds.items() if len(result) > 1}
 
 
 def read_rewordings(path: Path = REWORDINGS) -> list[Rewording]:
     """The pairs of our own writing, in MELD's labels."""
-    found = []
+    results = []
     with path.open(encoding="utf-8") as file:
         for row in map(json.loads, file):
-            before = [Utterance(said["speaker"], said["text"]) for said in row["before"]]
+            before = [
+                Utterance(utterance["speaker"], utterance["text"]) for utterance in row["before"]
+            ]
             line = Utterance(row["speaker"], row["text"])
             first, second = row["labels"]
-            asked = Asked("meld", (*before, line), (row["id"], len(before)))
-            found.append(Rewording(row["degree"], asked, row["reworded"], (first, second)))
-    return found
+            question = Asked("meld", (*before, line), (row["id"], len(before)))
+            results.append(Rewording(row["degree"], question, row["reworded"], (first, second)))
+    return results
 
 
 def _telling(dialogue: Dialogue) -> Iterator[Words]:
     for utterance in dialogue.utterances:
-        if len(said := words(utterance.text)) >= _TELLING:
-            yield said
+        if len(spoken := words(utterance.text)) >= _TELLING:
+            yield spoken

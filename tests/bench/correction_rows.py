@@ -59,13 +59,13 @@ async def wrongly_labelled(tenant: Tenant, dev: Spoken, count: int, seed: int) -
 
     As few of one dialogue as there can be, and no two that say the same.
     """
-    found: list[Wrong] = []
+    results: list[Wrong] = []
     for space, dialogues in dev.items():
-        asked = candidates(space, dialogues, _EACH, seed)
-        answers = await tenant.ask(asked)
+        questions = candidates(space, dialogues, _EACH, seed)
+        answers = await tenant.ask(questions)
         wrong = [
             Wrong(one, answer)
-            for one, answer in zip(asked, answers, strict=True)
+            for one, answer in zip(questions, answers, strict=True)
             if answer.label != one.gold
         ]
         by_kind = {kind_of(one.asked): one for one in wrong}
@@ -75,15 +75,15 @@ async def wrongly_labelled(tenant: Tenant, dev: Spoken, count: int, seed: int) -
             ranked.append((of_dialogue[one.asked.place[0]], len(ranked), one))
             of_dialogue[one.asked.place[0]] += 1
         ranked.sort(key=lambda each: each[:2])
-        found += [one for _, _, one in ranked[: count // len(dev)]]
-    return found
+        results += [one for _, _, one in ranked[: count // len(dev)]]
+    return results
 
 
 async def learn(tenant: Tenant, pairs: Sequence[tuple[Asked, str]]) -> list[Stored]:
     """Say lines in new dialogues and correct them, one after the other."""
-    stored = await tenant.say([asked for asked, _ in pairs])
-    for one, (asked, label) in zip(stored, pairs, strict=True):
-        await tenant.correct(one, asked.label_space, label)
+    stored = await tenant.say([question for question, _ in pairs])
+    for one, (question, label) in zip(stored, pairs, strict=True):
+        await tenant.correct(one, question.label_space, label)
     return stored
 
 
@@ -136,12 +136,12 @@ def figure_of(probe: Probe, before: Sequence[Answer], after: Sequence[Answer]) -
 
 async def ask_probes(tenant: Tenant, probes: Sequence[Probe], report: Report) -> list[list[Answer]]:
     """What is said of each probe's lines."""
-    found = []
+    results = []
     for probe in probes:
         report(f"  asking: {probe.name} ({len(probe.asked)})")
         ask = partial(_one_by_one, tenant) if probe.alone else tenant.ask
-        found.append(await ask(probe.asked))
-    return found
+        results.append(await ask(probe.asked))
+    return results
 
 
 async def lines(
@@ -173,7 +173,7 @@ async def lines(
     others = await _one_by_one(bystander, same)
     report("correcting")
     stored = await learn(learner, [(one.asked, one.label) for one in wrong])
-    said = await _one_by_one(learner, same)
+    answers_again = await _one_by_one(learner, same)
     after = await ask_probes(learner, probes, report)
     unmoved = await _one_by_one(bystander, same)
     report("taking back")
@@ -181,7 +181,7 @@ async def lines(
         await learner.take_back(one)
     restored = await _one_by_one(learner, same)
     bound = Probe("1", "the same line in the same context", same, labels, 98)
-    bars = [figure_of(bound, former, said)]
+    bars = [figure_of(bound, former, answers_again)]
     bars += [figure_of(*each) for each in zip(probes, before, after, strict=True)]
     bars.insert(1, _together("paraphrase: all kinds", bars[1 : 1 + len(KINDS)]))
     noise = Probe(
@@ -235,15 +235,15 @@ def _paraphrased(wrong: Sequence[Wrong]) -> list[Probe]:
 
 def _together(name: str, figures: Sequence[Figure]) -> Figure:
     """Several figures as one."""
-    asked = sum(figure.asked for figure in figures)
+    count = sum(figure.asked for figure in figures)
     before, value = (
-        sum(figure.asked * share for figure, share in zip(figures, shares, strict=True)) / asked
+        sum(figure.asked * share for figure, share in zip(figures, shares, strict=True)) / count
         for shares in (
             [figure.before or 0.0 for figure in figures],
             [figure.value for figure in figures],
         )
     )
-    return replace(figures[0], name=name, asked=asked, before=before, value=value)
+    return replace(figures[0], name=name, asked=count, before=before, value=value)
 
 
 _UNRELATED = len(KINDS)  # the place of that probe
@@ -252,7 +252,7 @@ _UNRELATED = len(KINDS)  # the place of that probe
 def _elsewhere(dev: Spoken, wrong: Sequence[Wrong], seed: int, count: int = 120) -> list[Probe]:
     """Lines of dialogues that have nothing to do with the corrected ones, and those beside them."""
     rng = random.Random(seed)
-    every = {dialogue.id: dialogue for said in dev.values() for dialogue in said}
+    every = {dialogue.id: dialogue for split in dev.values() for dialogue in split}
     corrected = [every[name] for name in {one.asked.place[0] for one in wrong}]
     unrelated: list[Asked] = []
     near: list[Asked] = []
@@ -280,7 +280,7 @@ def _elsewhere(dev: Spoken, wrong: Sequence[Wrong], seed: int, count: int = 120)
 def _in_other_contexts(dev: Spoken, wrong: Sequence[Wrong], seed: int) -> list[Probe]:
     """The corrected lines after ten lines of another dialogue."""
     rng = random.Random(seed)
-    found = []
+    results = []
     for name, wordy in (("up to 12 words", False), ("13 words or more", True)):
         chosen = [one for one in wrong if (one.asked.length >= _WORDY) == wordy]
         other, long = [], []
@@ -294,30 +294,30 @@ def _in_other_contexts(dev: Spoken, wrong: Sequence[Wrong], seed: int) -> list[P
             other.append(one.asked.after(before))
             long.append(one.asked.later(before))
         labels = [one.label for one in chosen]
-        found += [
+        results += [
             Probe("+", f"the same line ({name}) in another context of ten lines", other, labels),
             Probe("+", f"its two lines and the line ({name}) after ten others", long, labels),
         ]
-    return found
+    return results
 
 
 def _in_other_spaces(
     wrong: Sequence[Wrong], spaces: Mapping[str, LabelSpace], available: Sequence[str]
 ) -> list[Probe]:
     """The corrected lines in each label space that they were not corrected in."""
-    found = []
+    results = []
     for name in available:
         chosen = [one for one in wrong if one.asked.label_space != name]
-        asked = [one.asked.seen_as(name) for one in chosen]
+        questions = [one.asked.seen_as(name) for one in chosen]
         unified = [spaces[one.asked.label_space].label(one.label).unified for one in chosen]
         labels = unified if name == UNIFIED else [""] * len(chosen)
         # What a label says in the unified space follows from it: there it may bind.
         bar = 0.0 if name in spaces and name != UNIFIED else None
         probe = Probe(
-            "+", f"in {name}, corrected elsewhere: changed", asked, labels, bar, changes=True
+            "+", f"in {name}, corrected elsewhere: changed", questions, labels, bar, changes=True
         )
-        found.append(probe)
-    return found
+        results.append(probe)
+    return results
 
 
 async def rewordings(tenant: Tenant, pairs: Sequence[Rewording], report: Report) -> list[Figure]:
@@ -328,16 +328,20 @@ async def rewordings(tenant: Tenant, pairs: Sequence[Rewording], report: Report)
         next(label for label in pair.labels if label != answer.label)
         for pair, answer in zip(pairs, model, strict=True)
     ]
-    asked = [pair.asked.said_as(pair.reworded) for pair in pairs]
-    before = await tenant.ask(asked)
+    questions = [pair.asked.said_as(pair.reworded) for pair in pairs]
+    before = await tenant.ask(questions)
     await learn(tenant, [(pair.asked, label) for pair, label in zip(pairs, labels, strict=True)])
-    after = await tenant.ask(asked)
-    found = [figure_of(Probe("3", "rewording, the same context", asked, labels, 60), before, after)]
+    after = await tenant.ask(questions)
+    results = [
+        figure_of(Probe("3", "rewording, the same context", questions, labels, 60), before, after)
+    ]
     for degree in dict.fromkeys(pair.degree for pair in pairs):
         of = [n for n, pair in enumerate(pairs) if pair.degree == degree]
-        probe = Probe("3", f"rewording: {degree}", [asked[n] for n in of], [labels[n] for n in of])
-        found.append(figure_of(probe, [before[n] for n in of], [after[n] for n in of]))
-    return found
+        probe = Probe(
+            "3", f"rewording: {degree}", [questions[n] for n in of], [labels[n] for n in of]
+        )
+        results.append(figure_of(probe, [before[n] for n in of], [after[n] for n in of]))
+    return results
 
 
 async def short_lines(tenant: Tenant, dev: Spoken, seed: int, report: Report) -> list[Figure]:
@@ -346,13 +350,13 @@ async def short_lines(tenant: Tenant, dev: Spoken, seed: int, report: Report) ->
     there: list[Asked] = []
     labels: list[str] = []
     for space, dialogues in dev.items():
-        for asked in short_kinds(space, dialogues, seed).values():
-            answers = await tenant.ask(asked)
-            wrong = [n for n, each in enumerate(asked) if each.gold != answers[n].label]
+        for questions in short_kinds(space, dialogues, seed).values():
+            answers = await tenant.ask(questions)
+            wrong = [n for n, each in enumerate(questions) if each.gold != answers[n].label]
             place = wrong[0] if wrong else 0
-            label = asked[place].gold if wrong else answers[place].second
-            elsewhere = [each for n, each in enumerate(asked) if n != place][:_ELSEWHERE]
-            here.append((asked[place], label))
+            label = questions[place].gold if wrong else answers[place].second
+            elsewhere = [each for n, each in enumerate(questions) if n != place][:_ELSEWHERE]
+            here.append((questions[place], label))
             there += elsewhere
             labels += [label] * len(elsewhere)
     report(f"short lines: {len(here)} kinds")
@@ -361,7 +365,7 @@ async def short_lines(tenant: Tenant, dev: Spoken, seed: int, report: Report) ->
         Probe(
             "+",
             "the corrected short line itself, in its context",
-            [asked for asked, _ in here],
+            [questions for questions, _ in here],
             [label for _, label in here],
         ),
     ]
@@ -386,8 +390,8 @@ async def contradictions(
     stored = await learn(twice, list(zip(same, first, strict=True)))
     await learn(twice, list(zip(same, second, strict=True)))
     later = [each.label for each in await twice.ask(same)]
-    for one, asked, label in zip(stored, same, first, strict=True):
-        await twice.correct(one, asked.label_space, label)
+    for one, question, label in zip(stored, same, first, strict=True):
+        await twice.correct(one, question.label_space, label)
     put_again = [each.label for each in await twice.ask(same)]
     near = [
         one.asked.said_as(list(paraphrases(one.asked.line.text, n))[-1].text)
@@ -452,7 +456,7 @@ async def splits(
     """Row 6: the development splits, with training lines added as corrections and without."""
     rng = random.Random(seed)
     report("development splits without corrections")
-    before = {name: await _predicted(tenant, spaces[name], said) for name, said in dev.items()}
+    before = {name: await _predicted(tenant, spaces[name], split) for name, split in dev.items()}
     for name, dialogues in train.items():
         wanted = count // len(train)
         chosen: list[Dialogue] = []
@@ -474,16 +478,16 @@ async def splits(
 
         await each_of(pairs, put)
     report("development splits with corrections")
-    found = []
-    for name, said in dev.items():
-        after = await _predicted(tenant, spaces[name], said)
+    results = []
+    for name, split in dev.items():
+        after = await _predicted(tenant, spaces[name], split)
         f1 = difference(after, before[name], weighted_f1)
         error = calibration_difference(after, before[name])
         changed = differing(
             before[name].probabilities.argmax(1).tolist(), after.probabilities.argmax(1).tolist()
         )
         answers = len(changed)
-        found += [
+        results += [
             Figure(
                 row="6",
                 name=f"{name}: weighted F1, difference in points",
@@ -503,7 +507,7 @@ async def splits(
                 note=f"{100 * error.low:.2f} to {100 * error.high:.2f}",
             ),
         ]
-    return found
+    return results
 
 
 async def _predicted(
@@ -514,11 +518,11 @@ async def _predicted(
         predicted.Answer(
             dialogue.id,
             index,
-            space.names.index(said.label),
+            space.names.index(utterance.label),
             tuple(answer.probabilities[name] for name in space.names),
         )
-        for dialogue, found in zip(dialogues, answers, strict=True)
-        for index, (said, answer) in enumerate(zip(dialogue.utterances, found, strict=True))
-        if said.label is not None
+        for dialogue, result in zip(dialogues, answers, strict=True)
+        for index, (utterance, answer) in enumerate(zip(dialogue.utterances, result, strict=True))
+        if utterance.label is not None
     ]
     return Predictions(space.name, space.names, tuple(rows))

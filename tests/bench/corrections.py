@@ -73,7 +73,7 @@ async def measure(
     setup: Setup, material: Material, parts: Sequence[str], seed: int
 ) -> list[Figure]:
     """The parts that ask a service, in their order."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
     dev, train, spaces = material.dev, material.train, material.spaces
     _say("starting the service")
     with served(setup, _TENANTS) as (server, keys):
@@ -88,20 +88,22 @@ async def measure(
                 wrong = await rows.wrongly_labelled(tenants["bystander"], dev, _WRONG, seed)
             if "lines" in parts:
                 learner, bystander = tenants["lines"], tenants["bystander"]
-                found += _told(await rows.lines(learner, bystander, dev, spaces, wrong, seed, _say))
+                figures += _told(
+                    await rows.lines(learner, bystander, dev, spaces, wrong, seed, _say)
+                )
             if "rewordings" in parts:
                 pairs = read_rewordings()
-                found += _told(await rows.rewordings(tenants["rewordings"], pairs, _say))
+                figures += _told(await rows.rewordings(tenants["rewordings"], pairs, _say))
             if "short" in parts:
-                found += _told(await rows.short_lines(tenants["short"], dev, seed, _say))
+                figures += _told(await rows.short_lines(tenants["short"], dev, seed, _say))
             if "contradictions" in parts:
                 few = wrong[:: -(-len(wrong) // _CONTRADICTED)]
                 twice, nearly = tenants["twice"], tenants["nearly"]
-                found += _told(await rows.contradictions(twice, nearly, spaces, few, _say))
+                figures += _told(await rows.contradictions(twice, nearly, spaces, few, _say))
             if "splits" in parts:
                 splits = tenants["splits"]
-                found += _told(await rows.splits(splits, dev, train, spaces, _ADDED, seed, _say))
-    return found
+                figures += _told(await rows.splits(splits, dev, train, spaces, _ADDED, seed, _say))
+    return figures
 
 
 def speed(setup: Setup) -> Figure:
@@ -111,8 +113,8 @@ def speed(setup: Setup) -> Figure:
         RowFailed: one of them could not be measured.
     """
     measured = running.run(setup, ["c", "e"], _say, variants=(True,))
-    found = {each.key: each.latency_ms.p50 for each in measured}
-    turn, alone = found["e", closed_name(1), True], found["c", ONE_BY_ONE, True]
+    medians = {each.key: each.latency_ms.p50 for each in measured}
+    turn, alone = medians["e", closed_name(1), True], medians["c", ONE_BY_ONE, True]
     return Figure(
         row="8",
         name="median turn with demonstrations over the engine alone, a ratio",
@@ -141,17 +143,17 @@ def main(
         "date": datetime.now(UTC).date().isoformat(),
         "options": {"bundle": bundle.name, "parts": chosen, "seed": seed},
     }
-    found: list[Figure] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         setup = Setup(bundle=str(bundle.resolve()), folder=folder, quick=True)
         if set(chosen) - {"speed"}:
-            found += uvloop.run(measure(setup, read_material(data), chosen, seed))
+            figures += uvloop.run(measure(setup, read_material(data), chosen, seed))
         if "speed" in chosen:
-            found.append(speed(setup))
-    found.sort(key=lambda figure: (figure.row == "+", figure.row))
-    print(figures_table(found))
+            figures.append(speed(setup))
+    figures.sort(key=lambda figure: (figure.row == "+", figure.row))
+    print(figures_table(figures))
     if out is not None:
-        lines = [asdict(figure) | {"met": figure.met} for figure in found]
+        lines = [asdict(figure) | {"met": figure.met} for figure in figures]
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(described | {"figures": lines}, indent=1) + "\n")
 

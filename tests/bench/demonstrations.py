@@ -24,10 +24,10 @@ import qdrant_edge as qdrant
 import typer
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import edge
-from service.demonstrations.edge import open_edge
+from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_encoder
 from service.demonstrations.points import EXACT_UP_TO
+from service.demonstrations.qdrant_edge import open_edge
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import Percentiles, percentiles_ms
 from tests.bench.table import markdown
@@ -155,9 +155,9 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
             nearest_s.append(time.perf_counter() - began)
             similarities.append([match.similarity for match in matches])
         # The library's own calls, without the store's hop to its thread and back.
-        asked = [qdrant.Query.Nearest(query.tolist()) for query in queries]
-        among = edge._examples(None, SEARCHED)
-        search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in asked]
+        searches = [qdrant.Query.Nearest(query.tolist()) for query in queries]
+        among = qdrant_edge._examples(None, SEARCHED)
+        search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in searches]
         grown = psutil.Process().memory_info().rss - before
         requests = [
             qdrant.QueryRequest(
@@ -167,7 +167,7 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
                 params=qdrant.SearchParams(exact=True),
                 with_payload=True,
             )
-            for query in asked[:EXHAUSTIVE]
+            for query in searches[:EXHAUSTIVE]
         ]
         exhaustive_s = [timed(store._shard.query, request) for request in requests]
         await store.close()
@@ -227,11 +227,11 @@ def shipped_vectors() -> Vectors:
 
 def measure(base: Vectors, size: int, queries: int, folder: Path, exact_up_to: int) -> Sized:
     """Everything about one size."""
-    asked = made_up(base, queries, seed=2**32)
+    vectors = made_up(base, queries, seed=2**32)
     with tempfile.TemporaryDirectory(dir=folder) as index:
         written = apart(write, Path(index), base, size, exact_up_to)
-        answered = apart(ask, Path(index), asked, exact_up_to)
-    recall = found(answered.similarities, exhaustive(base, size, asked))
+        answered = apart(ask, Path(index), vectors, exact_up_to)
+    recall = found(answered.similarities, exhaustive(base, size, vectors))
     measured = asdict(answered)
     del measured["similarities"]
     searched = sum(row(number).label_space == SEARCHED for number in range(size))

@@ -79,10 +79,10 @@ async def fill(
     async def writer() -> None:
         for name, turns in waiting:
             for _ in range(turns):
-                said = next(utterances)
-                tail = await store.tail("default", name, f"{said.speaker}", 0)
+                utterance = next(utterances)
+                tail = await store.tail("default", name, f"{utterance.speaker}", 0)
                 await store.append(
-                    tail, text=said.text, label_space=_LABEL_SPACE, prediction=_PREDICTION
+                    tail, text=utterance.text, label_space=_LABEL_SPACE, prediction=_PREDICTION
                 )
 
     async with asyncio.TaskGroup() as group:
@@ -98,7 +98,7 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
     passes = setup.passes
     utterances = cycle([u for dialogue in passes(WARM_UP) for u in dialogue.utterances])
     lengths = {length: f"long-{length}" for length in sizes.lengths}
-    found: list[Growth] = []
+    rows: list[Growth] = []
     stored = 0
     for number, wanted in enumerate(sizes.stored):
         last = wanted == sizes.stored[-1]
@@ -113,29 +113,29 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
         with service(setup, demonstrations, file) as server:
             async with Client(HOST, server.port) as client:
 
-                def said(pass_number: int, prefix: str) -> list[list[bytes]]:
+                def requests_of(pass_number: int, prefix: str) -> list[list[bytes]]:
                     return [
                         _requests(f"{prefix}-{dialogue.id}", dialogue.utterances)
                         for dialogue in passes(pass_number)
                     ]
 
-                await closed_loop(client.send, said(WARM_UP, f"warm-up-{number}"), 1)
-                conversations = closed_loop(client.send, said(2 * number, "new"), 1)
-                found.append(_growth("conversations", stored, 0, await conversations))
+                await closed_loop(client.send, requests_of(WARM_UP, f"warm-up-{number}"), 1)
+                conversations = closed_loop(client.send, requests_of(2 * number, "new"), 1)
+                rows.append(_growth("conversations", stored, 0, await conversations))
                 later = list(chain.from_iterable(d.utterances for d in passes(2 * number + 1)))
                 again = [
                     _requests(f"stored-{n}", [utterance])
                     for n, utterance in zip(resumed, cycle(later), strict=False)
                 ]
                 load = closed_loop(client.send, again, 1)
-                found.append(_growth("a stored one again", stored, _TURNS, await load))
+                rows.append(_growth("stored, not cached", stored, _TURNS, await load))
                 if last:
                     for length, name in lengths.items():
                         print(f"{length:,} utterances", file=sys.stderr, flush=True)
                         on = [next(utterances) for _ in range(_GOES_ON)]
                         load = closed_loop(client.send, [_requests(name, on)], 1)
-                        found.append(_growth("one goes on", stored, length, await load))
-    return found
+                        rows.append(_growth("continued", stored, length, await load))
+    return rows
 
 
 def _requests(dialogue_id: str, utterances: Sequence[Utterance]) -> list[bytes]:
@@ -144,10 +144,10 @@ def _requests(dialogue_id: str, utterances: Sequence[Utterance]) -> list[bytes]:
             "POST",
             f"/dialogues/{quote(dialogue_id, safe='')}/utterances",
             json.dumps(
-                {"speaker": said.speaker, "text": said.text, "label_space": _LABEL_SPACE}
+                {"speaker": utterance.speaker, "text": utterance.text, "label_space": _LABEL_SPACE}
             ).encode(),
         )
-        for said in utterances
+        for utterance in utterances
     ]
 
 
@@ -160,7 +160,7 @@ def _growth(what: str, stored: int, before: int, samples: Sequence[Sample]) -> G
     return Growth(what, stored, before, turns, stages["store"])
 
 
-def table(found: Sequence[Growth]) -> str:
+def table(growths: Sequence[Growth]) -> str:
     """One line a kind of turns, in Markdown."""
     heads = ("turns", "stored dialogues", "utterances before", "turn ms p50/95", "store ms p50/95")
     rows = (
@@ -168,7 +168,7 @@ def table(found: Sequence[Growth]) -> str:
             *(one.what, f"{one.stored:,}", f"{one.before:,}"),
             *(f"{ms.p50:.2f}/{ms.p95:.2f}" for ms in (one.turn_ms, one.store_ms)),
         )
-        for one in found
+        for one in growths
     )
     return markdown(heads, rows)
 
@@ -189,10 +189,10 @@ def main(
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         setup = Setup(bundle=str(bundle.resolve()), folder=folder)
-        found = uvloop.run(measure(setup, sizes, demonstrations))
-    print(table(found))
+        measured = uvloop.run(measure(setup, sizes, demonstrations))
+    print(table(measured))
     if out is not None:
-        rows = [asdict(one) for one in found]
+        rows = [asdict(one) for one in measured]
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(described | {"turns": rows}, indent=1) + "\n")
 

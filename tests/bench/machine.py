@@ -40,7 +40,7 @@ def describe() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "kernel": platform.release(),
-            **{name: found for name in _PACKAGES if (found := _version(name))},
+            **{name: version for name in _PACKAGES if (version := _version(name))},
         },
         "commit": _commit(),
     }
@@ -71,13 +71,13 @@ def gpus() -> list[str]:
     """Names of the GPUs, as NVIDIA's driver has them."""
     if shutil.which("nvidia-smi") is None:
         return []
-    found = subprocess.run(
+    completed = subprocess.run(
         ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return found.stdout.split("\n")[:-1] if found.returncode == 0 else []
+    return completed.stdout.split("\n")[:-1] if completed.returncode == 0 else []
 
 
 def _version(package: str) -> str | None:

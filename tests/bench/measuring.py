@@ -126,14 +126,14 @@ class ProcessorTime:
         )
 
     def _now(self) -> dict[tuple[int, float], float]:
-        found = {}
+        seconds_of = {}
         for process in self._processes():
             try:
                 times = process.cpu_times()
-                found[process.pid, process.create_time()] = times.user + times.system
+                seconds_of[process.pid, process.create_time()] = times.user + times.system
             except psutil.NoSuchProcess:
                 continue
-        return found
+        return seconds_of
 
 
 def this_process_and_below() -> list[psutil.Process]:

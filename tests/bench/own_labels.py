@@ -93,7 +93,7 @@ def trial(url: str, data: Path, draws: int, sentences: Mapping[str, str]) -> lis
     encoder = load_encoder()
     vectors = encoder.encode_now(texts)
     asyncio.run(encoder.close())
-    found = []
+    draws_scored = []
     with httpx.Client(base_url=url, timeout=300) as client:
         for seed in range(draws):
             rng = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def trial(url: str, data: Path, draws: int, sentences: Mapping[str, str]) -> lis
                 macro_f1(vote(vectors[rest] @ vectors[chosen].T, gold[chosen], k), gold[rest])
                 for k in NEIGHBOURS
             )
-            found.append(
+            draws_scored.append(
                 Draw(
                     macro_f1(shares.argmax(1), gold[rest]),
                     calibration_error(shares, gold[rest]),
@@ -131,7 +131,7 @@ def trial(url: str, data: Path, draws: int, sentences: Mapping[str, str]) -> lis
                 )
             )
         client.delete("/label-spaces/bench-own-labels")
-    return found
+    return draws_scored
 
 
 def vote(similarities: npt.NDArray[np.float32], gold: Places, k: int) -> Places:
@@ -141,8 +141,8 @@ def vote(similarities: npt.NDArray[np.float32], gold: Places, k: int) -> Places:
     counted = np.zeros((len(similarities), int(gold.max()) + 1))
     for place in range(k):
         counted[rows, gold[nearest[:, place]]] += similarities[rows, nearest[:, place]]
-    found: Places = counted.argmax(1)
-    return found
+    votes: Places = counted.argmax(1)
+    return votes
 
 
 def _answers(
@@ -164,13 +164,13 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--labels", choices=LABELS, default="unseen")
-    asked = parser.parse_args()
-    found = trial(asked.url, asked.data, asked.draws, LABELS[asked.labels])
-    ours = np.asarray([each.macro_f1 for each in found])
-    votes = np.asarray([each.votes for each in found])
-    errors = np.asarray([each.calibration_error for each in found])
+    options = parser.parse_args()
+    scores = trial(options.url, options.data, options.draws, LABELS[options.labels])
+    ours = np.asarray([each.macro_f1 for each in scores])
+    votes = np.asarray([each.votes for each in scores])
+    errors = np.asarray([each.calibration_error for each in scores])
     best = int(votes.mean(0).argmax())
-    print(f"draws: {len(found)} of {asked.draws}")
+    print(f"draws: {len(scores)} of {options.draws}")
     print(f"macro F1: {ours.mean():.1f} (deviation {ours.std():.1f})")
     print(f"vote of {NEIGHBOURS[best]}: {votes[:, best].mean():.1f}")
     above = ours - votes[:, best]

@@ -40,12 +40,12 @@ def passes_of_file(path: Path) -> Passes:
         DialogueFormatError: the file is not in the interchange format.
         ValueError: it holds no utterance.
     """
-    said = tuple(dialogue for dialogue in read_dialogues(path) if dialogue.utterances)
-    if not said:
+    readable = tuple(dialogue for dialogue in read_dialogues(path) if dialogue.utterances)
+    if not readable:
         raise ValueError(f"{path}: holds no utterance")
 
     def dialogues(number: int) -> tuple[Dialogue, ...]:
-        return said if number == 0 else tuple(_disordered(said, number))
+        return readable if number == 0 else tuple(_disordered(readable, number))
 
     return dialogues
 

@@ -120,8 +120,8 @@ def service(
     with _process(command, ours, folder) as (process, log):
 
         def port() -> int | None:
-            found = re.search(r"ready at http://\S+:(\d+),", log.read_text())
-            return None if found is None else int(found[1])
+            match = re.search(r"ready at http://\S+:(\d+),", log.read_text())
+            return None if match is None else int(match[1])
 
         yield Server(process.pid, _awaited(process, log, port))
 
@@ -221,8 +221,8 @@ def _awaited(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], in
     """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
-        found = ready()
-        if found is not None:
-            return found
+        port = ready()
+        if port is not None:
+            return port
         time.sleep(0.2)
     raise DidNotStart(f"{process.args!r}:\n{log.read_text()}")

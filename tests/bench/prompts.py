@@ -18,8 +18,8 @@ from service.decoding.bundle import load_bundle
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.corpus import build_index, read_demonstrations
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import Vector, load_encoder
+from service.demonstrations.qdrant_edge import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import Retrieved, Wanted
@@ -97,8 +97,8 @@ class _EncodedBefore:
         priority: Priority,
     ) -> Retrieved:
         vector = self.vectors[texts[-1]]
-        found = await self.store.nearest(vector, label_space, wanted.examples, tenant)
-        return Retrieved(tuple(found))
+        matches = await self.store.nearest(vector, label_space, wanted.examples, tenant)
+        return Retrieved(tuple(matches))
 
 
 @asynccontextmanager

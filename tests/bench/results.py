@@ -47,8 +47,8 @@ def write_results(
         for m in measurements
     ]
     judged = [asdict(verdict) | {"met": verdict.met} for verdict in verdicts]
-    found = {"measurements": rows, "floors": [asdict(floor) for floor in floors]}
-    whole = _rounded(described | found | {"targets": judged})
+    document = {"measurements": rows, "floors": [asdict(floor) for floor in floors]}
+    whole = _rounded(described | document | {"targets": judged})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

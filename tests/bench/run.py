@@ -67,7 +67,7 @@ def run(
     if any(ROWS[name].prompts for name in rows):
         report("recording the service's prompts")
         _process(["prepare", setup.folder], whole=True)
-    found = []
+    measurements = []
     for name in rows:
         row = ROWS[name]
         for demonstrations in (each for each in row.variants if each in variants):
@@ -80,8 +80,8 @@ def run(
             )
             for measured in read_measurements(out):
                 report(f"  {measured.load}: {measured.per_second:.1f} utterances/s")
-                found.append(replace(measured, peak_memory_mib=peak))
-    return found
+                measurements.append(replace(measured, peak_memory_mib=peak))
+    return measurements
 
 
 def matrix_rate(setup: Setup, report: Report) -> float:

@@ -29,12 +29,12 @@ def tokens_of(exposition: str) -> Tokens:
 
 
 def _counter(exposition: str, name: str) -> int:
-    found = [
+    values = [
         sample.value
         for family in text_string_to_metric_families(exposition)
         for sample in family.samples
         if sample.name == name
     ]
-    if not found:
+    if not values:
         raise ValueError(f"/metrics has no {name}")
-    return round(sum(found))
+    return round(sum(values))

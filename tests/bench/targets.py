@@ -42,11 +42,11 @@ class _Target:
 
 def verdicts(measurements: Iterable[Measurement]) -> list[Verdict]:
     """Those targets whose rows were measured."""
-    found = {measurement.key: measurement for measurement in measurements}
+    by_key = {measurement.key: measurement for measurement in measurements}
     judged = []
     for target in _TARGETS:
         try:
-            value = target.value(found)
+            value = target.value(by_key)
         except KeyError:
             continue
         judged.append(Verdict(target.name, value, target.wanted, target.at_least))
@@ -54,15 +54,15 @@ def verdicts(measurements: Iterable[Measurement]) -> list[Verdict]:
 
 
 def _rates(over: Key, under: Key) -> Callable[[Found], float]:
-    return lambda found: found[over].per_second / found[under].per_second
+    return lambda by_key: by_key[over].per_second / by_key[under].per_second
 
 
 def _medians(over: Key, under: Key) -> Callable[[Found], float]:
-    return lambda found: found[over].latency_ms.p50 / found[under].latency_ms.p50
+    return lambda by_key: by_key[over].latency_ms.p50 / by_key[under].latency_ms.p50
 
 
 def _computed(key: Key) -> Callable[[Found], float]:
-    return lambda found: found[key].computed_share
+    return lambda by_key: by_key[key].computed_share
 
 
 _GENERATE: Key = ("a", GENERATE, None)

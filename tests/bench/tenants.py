@@ -106,49 +106,51 @@ class Tenant:
 
     async def label_spaces(self) -> list[str]:
         """Those that can be asked for."""
-        found = (await self._send("GET", "/label-spaces"))["label_spaces"]
-        return [space["name"] for space in found if space["available"]]
+        spaces_listed = (await self._send("GET", "/label-spaces"))["label_spaces"]
+        return [space["name"] for space in spaces_listed if space["available"]]
 
-    async def ask(self, asked: Sequence[Asked]) -> list[Answer]:
+    async def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """What is said of each line, in new dialogues that are not kept."""
-        spaces = dict.fromkeys(each.label_space for each in asked)
+        spaces = dict.fromkeys(each.label_space for each in questions)
         answers: dict[int, Answer] = {}
         for space in spaces:
-            places = [n for n, each in enumerate(asked) if each.label_space == space]
-            found = await self.score(space, [asked[n].utterances for n in places])
-            answers |= {n: said[-1] for n, said in zip(places, found, strict=True)}
-        return [answers[n] for n in range(len(asked))]
+            places = [n for n, each in enumerate(questions) if each.label_space == space]
+            answer_lists = await self.score(space, [questions[n].utterances for n in places])
+            answers |= {
+                n: answers_in[-1] for n, answers_in in zip(places, answer_lists, strict=True)
+            }
+        return [answers[n] for n in range(len(questions))]
 
     async def score(
         self, label_space: str, dialogues: Sequence[Sequence[Utterance]]
     ) -> list[list[Answer]]:
         """What is said of each utterance of whole dialogues."""
-        found: list[list[Answer]] = []
+        answer_lists: list[list[Answer]] = []
         for portion in _portions(dialogues):
             body = {
                 "label_space": label_space,
                 "dialogues": [
                     {
                         "id": _new_id(),
-                        "utterances": [{"speaker": u.speaker, "text": u.text} for u in said],
+                        "utterances": [{"speaker": u.speaker, "text": u.text} for u in batch],
                     }
-                    for said in portion
+                    for batch in portion
                 ],
             }
             for result in (await self._send("POST", "/batch", body))["results"]:
                 if "error" in result:
                     raise ValueError(f"a dialogue was not scored: {result['error']}")
-                found.append([Answer.of(each) for each in result["utterances"]])
-        return found
+                answer_lists.append([Answer.of(each) for each in result["utterances"]])
+        return answer_lists
 
-    async def say(self, asked: Sequence[Asked], callers: int = _CALLERS) -> list[Stored]:
+    async def say(self, questions: Sequence[Asked], callers: int = _CALLERS) -> list[Stored]:
         """Post each line with those before it in a new dialogue, one utterance after the other."""
 
         async def one(each: Asked) -> Stored:
             dialogue = Dialogue(_new_id(), each.utterances)
             return (await self._post(dialogue, each.label_space))[-1]
 
-        return await each_of(asked, one, callers)
+        return await each_of(questions, one, callers)
 
     async def say_all(self, label_space: str, dialogues: Sequence[Dialogue]) -> list[list[Stored]]:
         """Post whole dialogues, under new ids."""
@@ -174,12 +176,16 @@ class Tenant:
 
     async def _post(self, dialogue: Dialogue, label_space: str) -> list[Stored]:
         path = f"/dialogues/{quote(dialogue.id, safe='')}/utterances"
-        found = []
-        for said in dialogue.utterances:
-            body = {"speaker": said.speaker, "text": said.text, "label_space": label_space}
+        stored = []
+        for utterance in dialogue.utterances:
+            body = {
+                "speaker": utterance.speaker,
+                "text": utterance.text,
+                "label_space": label_space,
+            }
             answer = await self._send("POST", path, body)
-            found.append(Stored(dialogue.id, answer["index"], Answer.of(answer)))
-        return found
+            stored.append(Stored(dialogue.id, answer["index"], Answer.of(answer)))
+        return stored
 
     async def _send(self, method: str, path: str, body: object = None) -> Any:
         answer = await self._client.request(method, path, json=body)
@@ -206,12 +212,12 @@ async def each_of(
 def _portions(dialogues: Sequence[Sequence[Utterance]]) -> Iterator[list[Sequence[Utterance]]]:
     portion: list[Sequence[Utterance]] = []
     held = 0
-    for said in dialogues:
-        if portion and held + len(said) > _PORTION:
+    for one in dialogues:
+        if portion and held + len(one) > _PORTION:
             yield portion
             portion, held = [], 0
-        portion.append(said)
-        held += len(said)
+        portion.append(one)
+        held += len(one)
     if portion:
         yield portion
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.conversation.calibration import Temperature
 from service.conversation.labels import load_label_spaces
-from service.conversation.prediction import Prediction, prediction_from_scores
+from service.conversation.prediction import Prediction, Temperature, prediction_from_scores
 from tests.bench.agreement import compare, described, equal_share
 from tests.bench.machine import REPOSITORY
 
@@ -23,14 +22,14 @@ def predicted(**probabilities: float) -> Prediction:
 
 def test_paths_that_say_the_same_agree_wholly() -> None:
     """Whatever their probabilities."""
-    found = compare(
+    agreement = compare(
         [predicted(joy=0.6), predicted(anger=0.5)], [predicted(joy=0.7), predicted(anger=0.5)]
     )
 
-    assert found.equal_share == 1
-    assert found.differences == ()
-    assert found.worst == pytest.approx(0.1)
-    assert found.mean == pytest.approx((0.1 + 6 * 0.1 / 6) / 14)
+    assert agreement.equal_share == 1
+    assert agreement.differences == ()
+    assert agreement.worst == pytest.approx(0.1)
+    assert agreement.mean == pytest.approx((0.1 + 6 * 0.1 / 6) / 14)
 
 
 def test_a_difference_says_how_near_a_tie_it_is() -> None:
@@ -38,18 +37,21 @@ def test_a_difference_says_how_near_a_tie_it_is() -> None:
     fast = [predicted(joy=0.50, anger=0.48), predicted(fear=0.6), predicted(joy=0.9)]
     plain = [predicted(joy=0.48, anger=0.49), predicted(fear=0.1, sadness=0.6), predicted(joy=0.9)]
 
-    found = compare(fast, plain)
+    agreement = compare(fast, plain)
 
-    assert found.equal_share == pytest.approx(1 / 3)
-    assert [(d.fast, d.plain) for d in found.differences] == [("fear", "sadness"), ("joy", "anger")]
-    assert [d.margin for d in found.differences] == pytest.approx([0.5, 0.01])
+    assert agreement.equal_share == pytest.approx(1 / 3)
+    assert [(d.fast, d.plain) for d in agreement.differences] == [
+        ("fear", "sadness"),
+        ("joy", "anger"),
+    ]
+    assert [d.margin for d in agreement.differences] == pytest.approx([0.5, 0.01])
 
 
 def test_each_difference_is_told() -> None:
     """Below the share of equal labels."""
-    found = compare([predicted(joy=0.5, anger=0.48)], [predicted(joy=0.48, anger=0.49)])
+    agreement = compare([predicted(joy=0.5, anger=0.48)], [predicted(joy=0.48, anger=0.49)])
 
-    first, second = described(found).splitlines()
+    first, second = described(agreement).splitlines()
     assert first.startswith("meld: 0.00% of 1 labels equal")
     assert second.strip() == "anger on the plain path, joy on the fast one: 0.0100 apart"
 

@@ -53,22 +53,22 @@ def test_shares_are_of_all_pairs() -> None:
 
 def test_equal_answers_differ_in_no_draw() -> None:
     """The interval is empty."""
-    found = calibration_difference(SURE, SURE)
+    lead = calibration_difference(SURE, SURE)
 
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert (lead.value, lead.low, lead.high) == (0, 0, 0)
 
 
 def test_a_difference_of_calibration_errors_lies_in_its_interval() -> None:
     """It is that of the two errors."""
     other = predictions(("a", 0, 0.6), ("a", 1, 0.6), ("b", 0, 0.9), ("c", 1, 0.4), ("d", 0, 0.8))
 
-    found = calibration_difference(SURE, other)
+    lead = calibration_difference(SURE, other)
 
     wanted = calibration_error(SURE.probabilities, SURE.gold) - calibration_error(
         other.probabilities, other.gold
     )
-    assert found.value == pytest.approx(wanted)
-    assert found.low <= found.value <= found.high
+    assert lead.value == pytest.approx(wanted)
+    assert lead.low <= lead.value <= lead.high
 
 
 def test_draws_of_one_dialogue_have_its_error() -> None:
@@ -76,15 +76,15 @@ def test_draws_of_one_dialogue_have_its_error() -> None:
     one = predictions(("a", 0, 0.9), ("a", 1, 0.9), ("a", 0, 0.7))
     other = predictions(("a", 0, 0.6), ("a", 1, 0.4), ("a", 0, 0.8))
 
-    found = calibration_difference(one, other)
+    lead = calibration_difference(one, other)
 
-    assert found.low == pytest.approx(found.value)
-    assert found.high == pytest.approx(found.value)
+    assert lead.low == pytest.approx(lead.value)
+    assert lead.high == pytest.approx(lead.value)
 
 
 def test_the_table_has_each_figure_beside_its_bar() -> None:
     """One line each; without a bar there is no verdict."""
-    said = figures_table(
+    lines = figures_table(
         [
             Figure(row="1", name="same", asked=80, before=0, value=99, wanted=98),
             Figure(row="4", name="changed", asked=120, value=2.5, wanted=1, at_least=False),
@@ -92,7 +92,7 @@ def test_the_table_has_each_figure_beside_its_bar() -> None:
         ]
     ).splitlines()
 
-    assert said[2:] == [
+    assert lines[2:] == [
         "| 1 | same | 80 | 0.00 | 99.00 | >= 98 | met |  |",
         "| 4 | changed | 120 |  | 2.50 | <= 1 | missed |  |",
         "| + | told | 7 |  | 12.00 |  |  | why |",

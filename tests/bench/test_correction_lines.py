@@ -15,8 +15,8 @@ from training.mixture.paraphrases import paraphrases
 
 def dialogue(name: str, *texts: str) -> Dialogue:
     speakers = ("Ann", "Bob")
-    said = (Utterance(speakers[n % 2], text, "joy") for n, text in enumerate(texts))
-    return Dialogue(name, tuple(said))
+    utterances = (Utterance(speakers[n % 2], text, "joy") for n, text in enumerate(texts))
+    return Dialogue(name, tuple(utterances))
 
 
 CALL = dialogue(
@@ -26,26 +26,26 @@ CALL = dialogue(
 
 def test_a_line_is_asked_for_with_two_lines_before_it() -> None:
     """It is the last one, and knows its place."""
-    asked = in_context("meld", CALL, 2)
+    question = in_context("meld", CALL, 2)
 
-    assert [said.text for said in asked.utterances] == [
+    assert [utterance.text for utterance in question.utterances] == [
         "Hello?",
         "Hi.",
         "I am so glad to hear you.",
     ]
-    assert asked.line is CALL.utterances[2]
-    assert asked.place == ("call", 2)
-    assert (asked.gold, asked.length) == ("joy", 7)
+    assert question.line is CALL.utterances[2]
+    assert question.place == ("call", 2)
+    assert (question.gold, question.length) == ("joy", 7)
 
 
 def test_lines_without_their_whole_context_are_no_candidates() -> None:
     """Nor are short ones; of a dialogue there are as many as asked for."""
     early = dialogue("early", "I am the first one here today.", "Okay.", "What?")
 
-    found = candidates("meld", [CALL, early], 3, seed=1)
+    lines = candidates("meld", [CALL, early], 3, seed=1)
 
-    assert {asked.place for asked in found} == {("call", 2), ("call", 4)}
-    assert all(asked.length in LENGTHS for asked in found)
+    assert {question.place for question in lines} == {("call", 2), ("call", 4)}
+    assert all(question.length in LENGTHS for question in lines)
     assert len(candidates("meld", [CALL, early], 1, seed=1)) == 1
 
 
@@ -61,37 +61,37 @@ def test_the_lines_beside_a_corrected_one_are_not_corrected_themselves() -> None
     """The one before and the one after, as far as the dialogue goes."""
     corrected = [in_context("meld", CALL, 2), in_context("meld", CALL, 4)]
 
-    found = beside("meld", [CALL], corrected)
+    neighbours = beside("meld", [CALL], corrected)
 
-    assert {asked.place for asked in found} == {("call", 1), ("call", 3)}
+    assert {question.place for question in neighbours} == {("call", 1), ("call", 3)}
 
 
 def test_short_lines_are_of_one_kind_whatever_their_punctuation() -> None:
     """A kind has one line of each dialogue, and two dialogues at least."""
     texts = ("Hello there you.", "Well then.")
-    said = [
+    dialogues = [
         dialogue("a", *texts, "Okay.", "What?"),
         dialogue("b", *texts, "okay!", "Okay."),
         dialogue("c", *texts, "Never."),
     ]
 
-    kinds = short_kinds("meld", said, seed=0)
+    kinds = short_kinds("meld", dialogues, seed=0)
 
     assert set(kinds) == {("okay",)}
-    assert {asked.place[0] for asked in kinds["okay",]} == {"a", "b"}
+    assert {question.place[0] for question in kinds["okay",]} == {"a", "b"}
 
 
 def test_a_line_keeps_its_context_or_takes_another() -> None:
     """The speaker stays."""
-    asked = in_context("meld", CALL, 2)
+    question = in_context("meld", CALL, 2)
     strange = (Utterance("Cy", "It rains."),)
 
-    assert asked.said_as("Great!").utterances == (
+    assert question.said_as("Great!").utterances == (
         *CALL.utterances[:2],
         Utterance("Ann", "Great!", "joy"),
     )
-    assert asked.after(strange).utterances == (*strange, asked.line)
-    assert asked.later(strange).utterances == (*strange, *asked.utterances)
+    assert question.after(strange).utterances == (*strange, question.line)
+    assert question.later(strange).utterances == (*strange, *question.utterances)
 
 
 def test_the_rewordings_are_what_the_bar_asks_for() -> None:

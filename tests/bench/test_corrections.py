@@ -17,25 +17,25 @@ def test_a_bound_line_is_answered_as_corrected() -> None:
     """Whatever it was before, which is told too."""
     probe = Probe("1", "same", LINES, ["joy", "anger", "joy", "sadness"], 98)
 
-    found = figure_of(
+    figure = figure_of(
         probe,
         answers("joy", "joy", "neutral", "neutral"),
         answers("joy", "anger", "joy", "neutral"),
     )
 
-    assert found == Figure(row="1", name="same", asked=4, before=25, value=75, wanted=98)
+    assert figure == Figure(row="1", name="same", asked=4, before=25, value=75, wanted=98)
 
 
 def test_a_changed_line_is_one_with_another_label_than_before() -> None:
     """Less is better; the note says how many changed to the label of the correction."""
     probe = Probe("4", "unrelated", LINES, ["joy"] * 4, 1, changes=True)
 
-    found = figure_of(
+    figure = figure_of(
         probe, answers("joy", "fear", "anger", "anger"), answers("joy", "joy", "fear", "anger")
     )
 
-    assert (found.value, found.at_least, found.met) == (50, False, False)
-    assert found.note == "1 of 2 to the label of a correction"
+    assert (figure.value, figure.at_least, figure.met) == (50, False, False)
+    assert figure.note == "1 of 2 to the label of a correction"
 
 
 def test_the_second_label_is_the_next_in_probability() -> None:

@@ -64,8 +64,8 @@ async def test_turns_of_a_conversation_are_sent_in_order_whatever_the_server_doe
 
     assert len(samples) == 18
     assert server.most_at_once == 3
-    for said in dialogues.values():
-        assert [request for request in server.ended if request in said] == said
+    for utterances in dialogues.values():
+        assert [request for request in server.ended if request in utterances] == utterances
 
 
 async def test_a_conversation_goes_on_with_the_next_dialogue() -> None:

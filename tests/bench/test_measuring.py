@@ -18,9 +18,9 @@ def test_percentiles_are_measured_values_in_milliseconds() -> None:
     """By nearest rank, whatever the order: of 1 to 200 ms the 100th, the 190th and the 198th."""
     seconds = [n / 1000 for n in range(200, 0, -1)]
 
-    found = percentiles_ms(seconds)
+    percentiles = percentiles_ms(seconds)
 
-    assert (found.p50, found.p95, found.p99) == pytest.approx((100, 190, 198))
+    assert (percentiles.p50, percentiles.p95, percentiles.p99) == pytest.approx((100, 190, 198))
 
 
 def test_percentiles_of_one_value_are_that_value() -> None:
@@ -51,10 +51,10 @@ def test_each_stage_has_percentiles_over_the_answers_that_name_it() -> None:
     """Answers without the header, or without the stage, are left out."""
     headers = ["store;dur=1", "store;dur=3, encode;dur=8", None, "store;dur=2"]
 
-    found = stage_percentiles_ms(headers)
+    percentiles = stage_percentiles_ms(headers)
 
-    assert found["store"].p50 == pytest.approx(2)
-    assert found["encode"].p99 == pytest.approx(8)
+    assert percentiles["store"].p50 == pytest.approx(2)
+    assert percentiles["encode"].p99 == pytest.approx(8)
 
 
 def test_tokens_are_read_from_the_metrics_of_the_service() -> None:

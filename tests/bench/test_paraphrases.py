@@ -13,7 +13,7 @@ from training.mixture.paraphrases import (
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("I'm sure you don't know.", "I am sure you do not know."),
         ("We won't, we can't!", "We will not, we cannot!"),
@@ -22,9 +22,9 @@ from training.mixture.paraphrases import (
         ("I'M LATE", "I AM LATE"),
     ],
 )
-def test_contractions_are_written_out(line: str, said: str) -> None:
+def test_contractions_are_written_out(line: str, expected: str) -> None:
     """Case stays at a line's start."""
-    assert undone(line).casefold() == said.casefold()
+    assert undone(line).casefold() == expected.casefold()
 
 
 @pytest.mark.parametrize("line", ["Peter's car is here.", "He'd gone.", "Is this the boss's?"])
@@ -34,16 +34,16 @@ def test_what_has_two_readings_is_left_alone(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("You do not know.", "You don't know."),
         ("I am sure they are here.", "I'm sure they're here."),
         ("You cannot say that.", "You can't say that."),
     ],
 )
-def test_words_are_contracted_as_people_do(line: str, said: str) -> None:
+def test_words_are_contracted_as_people_do(line: str, expected: str) -> None:
     """The other way round."""
-    assert done(line) == said
+    assert done(line) == expected
 
 
 def test_a_verb_that_ends_the_line_is_not_contracted() -> None:
@@ -68,14 +68,14 @@ def test_a_filler_takes_the_capital_of_a_common_word_only() -> None:
 
 def test_each_kind_changes_a_line_that_it_fits() -> None:
     """Each once, in the order of the kinds."""
-    found = list(paraphrases("Oh, I'm so glad that you came to see us!"))
+    variants = list(paraphrases("Oh, I'm so glad that you came to see us!"))
 
-    assert [each.kind for each in found] == list(KINDS)
-    assert len({each.text for each in found}) == len(KINDS)
+    assert [each.kind for each in variants] == list(KINDS)
+    assert len({each.text for each in variants}) == len(KINDS)
 
 
 def test_a_kind_that_changes_nothing_is_left_out() -> None:
     """There is no contraction to do or undo."""
-    found = {each.kind for each in paraphrases("Stop the car right now please.")}
+    kinds = {each.kind for each in paraphrases("Stop the car right now please.")}
 
-    assert found == set(KINDS) - {"contractions"}
+    assert kinds == set(KINDS) - {"contractions"}

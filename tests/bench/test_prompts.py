@@ -48,9 +48,9 @@ async def test_what_is_recorded_is_what_the_template_says(setup: Setup, tmp_path
     """Each utterance in the light of those before it; the tokens are those of its segments."""
     bundle, space = setup.load_bundle()
     tokenizer = load_tokenizer(BUNDLE)
-    said = Dialogue("d", (Utterance("Ann", "We won!"), Utterance("Bo", "No way.")))
+    dialogue = Dialogue("d", (Utterance("Ann", "We won!"), Utterance("Bo", "No way.")))
 
-    (turns,) = await record_prompts(BUNDLE, [((said,), space)], tmp_path, demonstrations=False)
+    (turns,) = await record_prompts(BUNDLE, [((dialogue,), space)], tmp_path, demonstrations=False)
 
     lines = [Line(0, "We won!"), Line(1, "No way.")]
     for target, ((read,),) in enumerate(zip(turns[0], strict=True)):

@@ -48,13 +48,13 @@ def test_the_same_seed_gives_the_same_dialogues() -> None:
 
 def test_an_utterance_begins_as_one_of_the_texts() -> None:
     """Shorter ones are cut off, longer ones go on with another text."""
-    said = dialogues_of_shape((((0, 2), (1, 30)),), TEXTS, "seed")[0].utterances
+    utterances = dialogues_of_shape((((0, 2), (1, 30)),), TEXTS, "seed")[0].utterances
 
-    for utterance in said:
+    for utterance in utterances:
         assert any(
             utterance.text.startswith(text) or text.startswith(utterance.text) for text in TEXTS
         )
-    assert len(said[1].text.split()) == 30
+    assert len(utterances[1].text.split()) == 30
 
 
 def test_a_shape_that_was_written_is_read_again(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_frozen_weights_need_no_gradient_of_their_own() -> None:
     """
     work = Work(frozen=1_000, trained=50, head=700, attention=8)
 
-    assert operations(work, rows=2, length=10, asked=3) == 20 * 5_260 + 3 * 4 * 700
+    assert operations(work, rows=2, length=10, predicted=3) == 20 * 5_260 + 3 * 4 * 700
 
 
 def test_all_that_the_steps_take_is_counted() -> None:
@@ -45,15 +45,15 @@ def test_all_that_the_steps_take_is_counted() -> None:
     )
     lora = Lora(rank=4, alpha=4, targets=("q_proj", "k_proj", "v_proj"))
 
-    found = measure(config, lora, 2, 2, checkpointing=True, matrix_rate=lambda _: 1e9)
+    utilisation = measure(config, lora, 2, 2, checkpointing=True, matrix_rate=lambda _: 1e9)
 
     frozen = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64)
     trained = 2 * 4 * ((64 + 64) + 2 * (64 + 32))
-    expected = operations(Work(frozen, trained, 100 * 64, 2 * 64), 2, LENGTH, asked=2 * 4)
-    assert found.operations_a_step == expected
-    assert found.rate == pytest.approx(2 * expected / found.seconds)
-    assert found.tokens_per_second == pytest.approx(2 * 2 * LENGTH / found.seconds)
-    assert found.peak_memory_mib > 100
+    expected = operations(Work(frozen, trained, 100 * 64, 2 * 64), 2, LENGTH, predicted=2 * 4)
+    assert utilisation.operations_a_step == expected
+    assert utilisation.rate == pytest.approx(2 * expected / utilisation.seconds)
+    assert utilisation.tokens_per_second == pytest.approx(2 * 2 * LENGTH / utilisation.seconds)
+    assert utilisation.peak_memory_mib > 100
 
 
 def test_the_shape_is_llama_2_7bs() -> None:
@@ -69,9 +69,9 @@ def test_the_shape_is_llama_2_7bs() -> None:
 
 def test_the_table_says_the_share() -> None:
     """Of the rate that was measured, and of the one that is stated."""
-    found = Utilisation(8, 512, True, "bfloat16", 10, 4.0, 10**14, 5e14, 30_000.0)
+    utilisation = Utilisation(8, 512, True, "bfloat16", 10, 4.0, 10**14, 5e14, 30_000.0)
 
-    line = table(found, stated_tflops=1000.0).splitlines()[-1]
+    line = table(utilisation, stated_tflops=1000.0).splitlines()[-1]
 
     assert line == "| 8 | yes | bfloat16 | 10240 | 250.0 | 50.0% of 500 | 25.0% of 1000 | 30000 |"
 

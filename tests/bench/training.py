@@ -221,10 +221,10 @@ def runtime(printed: str) -> float:
     Raises:
         ValueError: it printed none.
     """
-    found = re.search(r"'train_runtime': '?([0-9.]+)", printed)
-    if found is None:
+    match = re.search(r"'train_runtime': '?([0-9.]+)", printed)
+    if match is None:
         raise ValueError(f"no train_runtime in:\n{printed[-3000:]}")
-    return float(found[1])
+    return float(match[1])
 
 
 def peak_memory_mib() -> float:
@@ -247,10 +247,10 @@ def heard(printed: str) -> tuple[int, float]:
     Raises:
         ValueError: it told nothing.
     """
-    found = re.search(rf"^{_TOLD}(.*)$", printed, re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{_TOLD}(.*)$", printed, re.MULTILINE)
+    if match is None:
         raise ValueError(f"no {_TOLD!r} in:\n{printed[-3000:]}")
-    computed, peak = json.loads(found[1])
+    computed, peak = json.loads(match[1])
     return computed, peak
 
 
@@ -260,14 +260,14 @@ def compare(folder: Path, passes: int) -> list[Epoch]:
     recipe = load_recipe(folder / RECIPE_COPY)
     examples = examples_of(recipe, sources_of(folder))
     tokens = sum(map(length, examples))
-    found = []
+    epochs = []
     for what, command in (("a plain Trainer loop", "plain"), ("instructerc-train", "packed")):
         print(what, file=sys.stderr, flush=True)
         arguments = [sys.executable, "-m", "tests.bench.training", command, str(folder)]
         printed = run_watched(arguments).printed
         seconds, (computed, peak) = runtime(printed), heard(printed)
-        found.append(Epoch(what, seconds, len(examples), tokens, computed, peak))
-    return found
+        epochs.append(Epoch(what, seconds, len(examples), tokens, computed, peak))
+    return epochs
 
 
 def table(epochs: Sequence[Epoch]) -> str:

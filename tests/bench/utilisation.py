@@ -54,7 +54,7 @@ class Work:
     attention: int
 
 
-def operations(work: Work, rows: int, length: int, asked: int) -> int:
+def operations(work: Work, rows: int, length: int, predicted: int) -> int:
     """Floating-point operations of a training step that the model cannot do without.
 
     A matrix takes 2 for each of its numbers and tokens in the forward pass, and as many in the
@@ -69,7 +69,7 @@ def operations(work: Work, rows: int, length: int, asked: int) -> int:
         asked: tokens in all that go through the head, which is frozen.
     """
     each = 4 * work.frozen + 6 * work.trained + 12 * work.attention * length
-    return rows * length * each + asked * 4 * work.head
+    return rows * length * each + predicted * 4 * work.head
 
 
 def work_of(model: "nn.Module", config: "LlamaConfig") -> Work:
@@ -187,8 +187,8 @@ def measure(
     for batch in made[_WARM_UP:]:
         step(batch)
     seconds = finished() - begun
-    asked = len(made[0].predicting)
-    needed = operations(work_of(model, config), rows, LENGTH, asked)
+    predicted = len(made[0].predicting)
+    needed = operations(work_of(model, config), rows, LENGTH, predicted)
     return Utilisation(
         rows, LENGTH, checkpointing, compute, steps, seconds, needed, rate, peak_memory_mib()
     )
@@ -203,19 +203,19 @@ def batch_of(random: Random, rows: int, vocabulary: int) -> Batch:
     return collate(list(pack(examples, LENGTH)))
 
 
-def table(found: Utilisation, stated_tflops: float | None) -> str:
+def table(utilisation: Utilisation, stated_tflops: float | None) -> str:
     """One line in Markdown."""
     cells = {
-        "rows a step": str(found.rows),
-        "checkpointing": "yes" if found.checkpointing else "no",
-        "in": found.compute,
-        "tokens/s": f"{found.tokens_per_second:.0f}",
-        "TFLOP/s": f"{found.rate / 1e12:.1f}",
-        "of the measured matrix rate": _share(found.rate, found.matrix_rate),
+        "rows a step": str(utilisation.rows),
+        "checkpointing": "yes" if utilisation.checkpointing else "no",
+        "in": utilisation.compute,
+        "tokens/s": f"{utilisation.tokens_per_second:.0f}",
+        "TFLOP/s": f"{utilisation.rate / 1e12:.1f}",
+        "of the measured matrix rate": _share(utilisation.rate, utilisation.matrix_rate),
     }
     if stated_tflops is not None:
-        cells["of the stated peak"] = _share(found.rate, stated_tflops * 1e12)
-    cells["peak MiB"] = f"{found.peak_memory_mib:.0f}"
+        cells["of the stated peak"] = _share(utilisation.rate, stated_tflops * 1e12)
+    cells["peak MiB"] = f"{utilisation.peak_memory_mib:.0f}"
     return markdown(tuple(cells), [tuple(cells.values())])
 
 
@@ -246,12 +246,12 @@ def main(
         typer.echo(f"utilisation: {why}", err=True)
         raise typer.Exit(2)
     described: dict[str, Any] = describe() | {"date": datetime.now(UTC).date().isoformat()}
-    found = measure(llama_2_7b(), adapter(), rows, steps, checkpointing=checkpointing)
-    print(table(found, stated_tflops))
+    utilisation = measure(llama_2_7b(), adapter(), rows, steps, checkpointing=checkpointing)
+    print(table(utilisation, stated_tflops))
     if out is not None:
-        numbers = asdict(found) | {
-            "tokens_per_second": found.tokens_per_second,
-            "utilisation": found.rate / found.matrix_rate,
+        numbers = asdict(utilisation) | {
+            "tokens_per_second": utilisation.tokens_per_second,
+            "utilisation": utilisation.rate / utilisation.matrix_rate,
             "stated_tflops": stated_tflops,
         }
         out.parent.mkdir(parents=True, exist_ok=True)

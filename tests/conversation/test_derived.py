@@ -52,9 +52,9 @@ def test_every_shipped_label_space_has_sentiments(spaces: Mapping[str, LabelSpac
 
 def test_melds_sentiments_are_those_of_its_column(spaces: Mapping[str, LabelSpace]) -> None:
     """Surprise, which the column has as either, is divided; all others count as a whole."""
-    found = load_derived_label_spaces(DATA, spaces)["meld-sentiment"]
+    space = load_derived_label_spaces(DATA, spaces)["meld-sentiment"]
 
-    assert {label.name: dict(label.of) for label in found.labels} == {
+    assert {label.name: dict(label.of) for label in space.labels} == {
         "positive": {"joy": 1, "surprise": 0.49},
         "neutral": {"neutral": 1},
         "negative": {"fear": 1, "sadness": 1, "disgust": 1, "anger": 1, "surprise": 0.51},
@@ -71,17 +71,19 @@ def test_probabilities_are_sums(folder: Path) -> None:
     spaces = load_label_spaces(folder)
     sums = load_derived_label_spaces(folder, spaces)["sums"]
 
-    found = sums.summed(Prediction(spaces["unified"], (0.25, 0.5, 0.25), 0.9))
+    prediction = sums.summed(Prediction(spaces["unified"], (0.25, 0.5, 0.25), 0.9))
 
-    assert found.probabilities == pytest.approx((0.25 + 0.49 * 0.5, 0.25 + 0.51 * 0.5), abs=1e-15)
-    assert (found.label.name, found.label_mass) == ("down", 0.9)
+    assert prediction.probabilities == pytest.approx(
+        (0.25 + 0.49 * 0.5, 0.25 + 0.51 * 0.5), abs=1e-15
+    )
+    assert (prediction.label.name, prediction.label_mass) == ("down", 0.9)
 
 
 def test_unified_label_is_that_of_all_that_is_summed(spaces: Mapping[str, LabelSpace]) -> None:
     """Where a sum's labels map to several, it maps to none."""
-    found = load_derived_label_spaces(DATA, spaces)["sentiment"]
+    space = load_derived_label_spaces(DATA, spaces)["sentiment"]
 
-    assert [label.unified for label in found.labels] == [None, "neutral", None]
+    assert [label.unified for label in space.labels] == [None, "neutral", None]
 
 
 def test_labels_are_found_without_regard_to_case(folder: Path) -> None:
@@ -98,28 +100,28 @@ def test_labels_are_found_without_regard_to_case(folder: Path) -> None:
         ('title = "Sums"', "title = ", "Invalid value"),
         ('title = "Sums"', "", "title is missing"),
         ('title = "Sums"', "title = 3", "title must be text"),
-        ('title = "Sums"', 'title = "Sums"\ncolour = "blue"', "unknown: colour"),
-        ('name = "sums"', 'name = "other"', "name is 'other', the file says 'sums'"),
+        ('title = "Sums"', 'title = "Sums"\ncolour = "blue"', "unknown keys: colour"),
+        ('name = "sums"', 'name = "other"', "name is 'other' but must be that of the file, 'sums'"),
         ('"unified"', '"meld"', "derived_from: 'meld' is not one of unified"),
         ('"unified"', "['unified']", "derived_from: .* is not one of unified"),
         ('"unified"', '"sums"', "derived_from: 'sums' is not one of unified"),
-        ("mixed = 0.51", "mixed = 0.5", r"'mixed' must be .* its shares add up to 0\.99"),
-        (", mixed = 0.51", "", r"'mixed' must be .* its shares add up to 0\.49"),
-        ("{ good = 1, mixed = 0.49 }", "['good', 'mixed']", r"'mixed' .* add up to 1\.51"),
+        ("mixed = 0.51", "mixed = 0.5", r"shares of .*'mixed' must add up to 1, got 0\.99"),
+        (", mixed = 0.51", "", r"shares of .*'mixed' must add up to 1, got 0\.49"),
+        ("{ good = 1, mixed = 0.49 }", "['good', 'mixed']", r"'mixed' must add up to 1, got 1\.51"),
         ("good = 1,", "good = 1, joy = 1,", "'up': 'joy' is not a label of unified: good, mixed"),
         ("good = 1", "good = 1.5", "'up': good: a share must be above 0 and up to 1, got 1.5"),
         ("good = 1", "good = 0", "above 0 and up to 1, got 0.0"),
         ("good = 1", "good = nan", "above 0 and up to 1, got nan"),
-        ("good = 1", "good = true", "`of` must be a list of labels, or a table of their shares"),
+        ("good = 1", "good = true", "`of` must be a list of labels or a table of their shares"),
         ("{ good = 1, mixed = 0.49 }", "'good'", "`of` must be a list"),
-        ("{ good = 1, mixed = 0.49 }", "[]", "'up': sums nothing"),
-        ('name = "down"', 'name = "up"', "name of its own"),
+        ("{ good = 1, mixed = 0.49 }", "[]", "'up': has nothing to sum"),
+        ('name = "down"', 'name = "up"', "must have its own name"),
         ('name = "down"', 'name = "Down"', "lower case"),
         ('name = "down"', 'name = " "', "lower case"),
-        ('name = "down"', "name = 1", "name of its own"),
-        ('name = "down", of', "of", "needs a name and `of`"),
+        ('name = "down"', "name = 1", "must have its own name"),
+        ('name = "down", of', "of", "must have a name and `of`"),
         (SUMS[SUMS.index("labels") :], "labels = 3", "not iterable"),
-        (SUMS[SUMS.index("labels") :], "labels = ['up']", "needs a name and `of`"),
+        (SUMS[SUMS.index("labels") :], "labels = ['up']", "must have a name and `of`"),
         (SUMS[SUMS.index("labels") :], "", "labels is missing"),
     ],
 )
@@ -135,5 +137,5 @@ def test_malformed_sums_are_refused(changed: str, to: str, message: str, folder:
 def test_sums_of_fewer_than_two_labels_are_refused(spaces: Mapping[str, LabelSpace]) -> None:
     whole = dict.fromkeys(spaces["meld"].names, 1.0)
 
-    with pytest.raises(LabelSpaceError, match="two labels or more"):
+    with pytest.raises(LabelSpaceError, match="two or more labels"):
         derive("all", "All", spaces["meld"], {"all": whole})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.conversation.prompts.endings import (
+from service.conversation.prompts.tokens import (
     CHARACTERS_PER_TOKEN,
     ending,
     has_more,
@@ -68,9 +68,9 @@ def test_no_character_is_cut_in_two(character: str) -> None:
     """It is shown whole, or not at all."""
     text = "ab" + 3 * character + "yz"
 
-    found = {ending(text, most, characters) for most in range(1, len(text))}
+    endings = {ending(text, most, characters) for most in range(1, len(text))}
 
-    assert found == {"b" + 3 * character + "yz", *(n * character + "yz" for n in range(4)), "z"}
+    assert endings == {"b" + 3 * character + "yz", *(n * character + "yz" for n in range(4)), "z"}
 
 
 def test_what_goes_on_and_on_is_no_character() -> None:
@@ -92,12 +92,12 @@ def test_an_ending_is_the_texts_and_about_so_long(text: str, most: int, minilm: 
     """It is short by its own tokens' starts; what a cut word becomes is for its user to count."""
     whole = " ".join(text.split())
 
-    found = ending(text, most, minilm.starts)
+    end = ending(text, most, minilm.starts)
 
-    assert whole.endswith(found)
-    assert ending(text, most, minilm.starts) == found
+    assert whole.endswith(end)
+    assert ending(text, most, minilm.starts) == end
     if len(minilm.encode(whole)) <= most and len(whole) <= most * CHARACTERS_PER_TOKEN:
-        assert found == whole
+        assert end == whole
 
 
 def test_words_stand_for_tokens_that_are_not_told() -> None:

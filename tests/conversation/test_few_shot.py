@@ -13,15 +13,15 @@ def examples(each: int, apart: float, seed: int = 7) -> tuple[few_shot.Floats, f
     """Three clouds of unit vectors, `apart` times as far from each other as they are wide."""
     rng = np.random.default_rng(seed)
     gold = np.repeat(np.arange(3), each)
-    found = apart * np.eye(3, 20)[gold] + rng.normal(size=(3 * each, 20)) / np.sqrt(20)
-    return found / np.linalg.norm(found, axis=1, keepdims=True), gold
+    features = apart * np.eye(3, 20)[gold] + rng.normal(size=(3 * each, 20)) / np.sqrt(20)
+    return features / np.linalg.norm(features, axis=1, keepdims=True), gold
 
 
 def test_left_out_is_as_if_it_had_not_been_there() -> None:
     """The exact shortcut agrees with learning anew without it and one of every other label."""
     known, gold = examples(4, apart=2)
     sentences = np.eye(3, 20)
-    _, found = fit(known, gold, sentences)
+    _, fitted = fit(known, gold, sentences)
 
     ratios = []
     for n in range(len(known)):
@@ -32,7 +32,7 @@ def test_left_out_is_as_if_it_had_not_been_there() -> None:
             known[n] @ np.linalg.solve(rows.T @ rows + ridge * np.eye(20), rows.T @ wanted)
             for ridge in few_shot._RIDGES
         ]
-        logs = np.log(found[n])
+        logs = np.log(fitted[n])
         # The logarithms of the probabilities are a scale times the scores, up to a constant.
         ratios.append([np.ptp(logs) / np.ptp(each) for each in scores])
 
@@ -42,15 +42,15 @@ def test_left_out_is_as_if_it_had_not_been_there() -> None:
 
 def test_clear_examples_are_learnt() -> None:
     """New lines of the same kind are told, with probabilities that sum to 1."""
-    learnt, found = fit(*examples(8, apart=3), np.eye(3, 20))
+    learnt, fitted = fit(*examples(8, apart=3), np.eye(3, 20))
     lines, gold = examples(100, apart=3, seed=8)
 
-    said = learnt(lines)
+    probabilities = learnt(lines)
 
-    assert (said.argmax(1) == gold).mean() > 0.95
-    assert said.sum(1) == pytest.approx(1)
-    assert why_not_apart(found, examples(8, apart=3)[1], NAMES) is None
-    assert left_out(found, gold[::13][:24] * 0 + examples(8, apart=3)[1]).accuracy > 0.9
+    assert (probabilities.argmax(1) == gold).mean() > 0.95
+    assert probabilities.sum(1) == pytest.approx(1)
+    assert why_not_apart(fitted, examples(8, apart=3)[1], NAMES) is None
+    assert left_out(fitted, gold[::13][:24] * 0 + examples(8, apart=3)[1]).accuracy > 0.9
 
 
 def test_the_same_examples_are_learnt_alike() -> None:
@@ -66,30 +66,30 @@ def test_labels_drawn_at_random_are_not_apart() -> None:
     faults = []
     for seed in range(40):
         known, gold = examples(12, apart=0, seed=seed)
-        _, found = fit(known, gold, np.zeros((3, 20)))
-        faults.append(why_not_apart(found, gold, NAMES))
+        _, fitted = fit(known, gold, np.zeros((3, 20)))
+        faults.append(why_not_apart(fitted, gold, NAMES))
 
     assert sum(fault is None for fault in faults) <= 2
 
 
 def test_two_labels_that_are_taken_for_each_other_are_named() -> None:
     gold = np.repeat([0, 1, 2], 6)
-    found = np.full((18, 3), 0.1)
-    found[np.arange(18), np.where(gold == 0, 0, 3 - gold)] = 0.8
-    found[[6, 12], :] = 0.1, 0.45, 0.45
-    found[6, 1] = found[12, 2] = 0.46
+    left_out = np.full((18, 3), 0.1)
+    left_out[np.arange(18), np.where(gold == 0, 0, 3 - gold)] = 0.8
+    left_out[[6, 12], :] = 0.1, 0.45, 0.45
+    left_out[6, 1] = left_out[12, 2] = 0.46
 
     assert why_not_apart(np.eye(3)[gold], gold, NAMES) is None
-    fault = why_not_apart(found, gold, NAMES)
+    fault = why_not_apart(left_out, gold, NAMES)
     assert fault is not None
     assert "'two' and 'three'" in fault
-    assert "make one label of them" in fault
+    assert "merge them into one label" in fault
 
 
 def test_sums_up_what_was_recognized() -> None:
-    found = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
 
-    summed = left_out(found, np.array([0, 0, 1, 1]))
+    summed = left_out(probabilities, np.array([0, 0, 1, 1]))
 
     assert summed.recognized == (1, 2)
     assert summed.accuracy == 0.75
@@ -100,7 +100,7 @@ def test_features_of_undecided_models_are_the_vector_alone() -> None:
     """A model that finds all labels as likely says nothing."""
     vector = np.full(4, 0.5, np.float32)
 
-    found = few_shot.features(vector, (0.25,) * 4)
+    features = few_shot.features(vector, (0.25,) * 4)
 
-    assert found == pytest.approx([0.5] * 4 + [0] * 4, abs=1e-12)
-    assert few_shot.of_sentence(vector, 4) == pytest.approx(found, abs=1e-12)
+    assert features == pytest.approx([0.5] * 4 + [0] * 4, abs=1e-12)
+    assert few_shot.of_sentence(vector, 4) == pytest.approx(features, abs=1e-12)

@@ -88,12 +88,12 @@ def test_shipped_label_spaces_are_the_published_ones_and_ours(
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """Names, verbalizers, unified labels and their order; another order is another prompt."""
-    found = {
+    labels_of = {
         space.name: [(label.name, label.verbalizer, label.unified) for label in space.labels]
         for space in spaces.values()
     }
 
-    assert found == SHIPPED
+    assert labels_of == SHIPPED
 
 
 def test_label_space_is_found_by_its_own_name(spaces: Mapping[str, LabelSpace]) -> None:
@@ -133,22 +133,22 @@ def test_own_label_space_is_a_file_in_the_folder(folder: Path) -> None:
     [
         ('title = "Mine"', "title = ", "Invalid value"),
         ('title = "Mine"', "", "title is missing"),
-        ('name = "mine"', 'name = "yours"', "name is 'yours', the file says 'mine'"),
+        ('name = "mine"', 'name = "yours"', "name is 'yours' but must be that of the file, 'mine'"),
         ('unified = "bad"', 'unified = "worse"', "down: 'worse' is not a label of unified"),
         ('unified = "bad"', "unified = 3", "needs a unified, got"),
         (', unified = "bad"', "", "unified"),
         ('unified = "bad"', 'unified = "bad", colour = "blue"', "colour"),
-        ('name = "down"', 'name = "up"', "name of its own"),
+        ('name = "down"', 'name = "up"', "must have its own name"),
         ('name = "down"', 'name = ""', "needs a name, got"),
         ('name = "down"', "name = 1", "needs a name, got"),
         ('name = "down"', 'name = "Down"', "lower case"),
-        ('verbalizer = "down"', 'verbalizer = "up"', "verbalizer of its own"),
+        ('verbalizer = "down"', 'verbalizer = "up"', "must have its own verbalizer"),
         ('verbalizer = "down"', 'verbalizer = " "', "needs a verbalizer, got"),
         ('verbalizer = "down"', "verbalizer = ['d']", "needs a verbalizer, got"),
         (
             '    { name = "down", verbalizer = "down", unified = "bad" },\n',
             "",
-            "two labels or more",
+            "two or more labels",
         ),
         (MINE[MINE.index("labels") :], 'labels = ["up", "down"]', "must be a mapping"),
         (MINE[MINE.index("labels") :], "labels = 3", "not iterable"),

@@ -24,7 +24,7 @@ TRUST = Trust(bias=-15, line=10, context=10, verbatim=40)
 SAME = Neighbour(JOY, 1.0, 1.0)
 
 
-def said(**shares: float) -> Prediction:
+def prediction_of(**shares: float) -> Prediction:
     return Prediction(MELD, tuple(shares.get(name, 0.0) for name in MELD.names), 1.0)
 
 
@@ -38,14 +38,14 @@ def test_a_neighbour_has_the_share_that_its_odds_give_it() -> None:
 def test_model_and_neighbours_together_are_a_distribution() -> None:
     """What is not the neighbours' is the model's."""
     neighbours = [SAME, replace(SAME, label=ANGER, similarity=0.9)]
-    found = weights(neighbours, 6, TRUST)
+    shares = weights(neighbours, 6, TRUST)
 
-    prediction = mixed(said(neutral=0.75, joy=0.25), neighbours, found)
+    prediction = mixed(prediction_of(neutral=0.75, joy=0.25), neighbours, shares)
 
-    left = 1 - sum(found)
+    left = 1 - sum(shares)
     assert sum(prediction.probabilities) == pytest.approx(1)
-    assert prediction.probabilities[JOY] == pytest.approx(0.25 * left + found[0])
-    assert prediction.probabilities[ANGER] == pytest.approx(found[1])
+    assert prediction.probabilities[JOY] == pytest.approx(0.25 * left + shares[0])
+    assert prediction.probabilities[ANGER] == pytest.approx(shares[1])
     assert prediction.label_mass == 1.0
 
 

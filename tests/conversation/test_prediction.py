@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.conversation.calibration import Isotonic, Temperature
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import prediction_from_scores
+from service.conversation.prediction import Isotonic, Temperature, prediction_from_scores
 
 AS_SAID = Temperature(1.0)
 SEVEN = [math.log(p) for p in (0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05)]
@@ -112,7 +111,7 @@ def test_rounding_above_certainty_counts_as_certainty(spaces: Mapping[str, Label
         ([*SEVEN[:6], math.nan], "need 7 log-probabilities"),
         ([*SEVEN[:6], 0.3], "need 7 log-probabilities"),
         ([*SEVEN[:6], math.inf], "need 7 log-probabilities"),
-        (7 * [-math.inf], "every label probability zero"),
+        (7 * [-math.inf], "every label a probability of zero"),
     ],
 )
 def test_what_is_no_distribution_is_refused(
@@ -135,5 +134,5 @@ def test_calibration_leaves_the_label_mass_alone(spaces: Mapping[str, LabelSpace
     curve = ((0.0, 0.1), (1.0, 0.9))
 
     for calibration in (Temperature(3.0), Isotonic((curve,) * 7)):
-        found = prediction_from_scores(spaces["meld"], SEVEN, calibration)
-        assert found.label_mass == pytest.approx(0.95)
+        prediction = prediction_from_scores(spaces["meld"], SEVEN, calibration)
+        assert prediction.label_mass == pytest.approx(0.95)

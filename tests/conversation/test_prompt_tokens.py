@@ -20,11 +20,11 @@ from service.conversation.prompts import (
     Template,
 )
 from service.conversation.prompts.default_v2 import V2
-from service.conversation.prompts.endings import Starts
 from service.conversation.prompts.tokens import (
     AnyTask,
     Encode,
     PromptTooLong,
+    Starts,
     TokenizedPrompt,
     check_fits,
     fit,
@@ -140,7 +140,7 @@ def test_a_prompt_without_any_utterance_has_to_fit(spaces: Mapping[str, LabelSpa
     bare = len(V2().main(spaces["meld"], [], Line(1, "")).text)
 
     assert text_of(fitted(spaces, bare)).endswith("\n1: \nEmotion:")
-    with pytest.raises(PromptTooLong, match=f"has {bare} tokens, and {bare - 1} may be read"):
+    with pytest.raises(PromptTooLong, match=f"has {bare} tokens, but the limit is {bare - 1}"):
         fitted(spaces, bare - 1)
     with pytest.raises(PromptTooLong, match="without any utterance"):
         check_fits(V2(), spaces["meld"], "main", encode=characters, begin=(), limit=bare)
@@ -367,7 +367,7 @@ def test_prompt_of_any_text_fits_in_every_template(
     minilm: Tokenizer,
 ) -> None:
     """Whatever is said, in tokens of words or of bytes, and always alike."""
-    lines = [Line(*said) for said in texts]
+    lines = [Line(*words) for words in texts]
     encode = _bytes if by_bytes else minilm.encode
     starts = _starts_of_bytes if by_bytes else minilm.starts
     tasks: list[AnyTask] = ["main"]

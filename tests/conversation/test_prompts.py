@@ -110,14 +110,14 @@ def golden_ids(name: str) -> tuple[tuple[int, ...], ...]:
 def published(task: str, space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
     template = InstructercV1()
     lines = lines_of(dialogue.utterances, keep_integers=template.keeps_integer_speakers)
-    history, asked = lines[template.window.start(target) : target], lines[target]
+    history, line = lines[template.window.start(target) : target], lines[target]
     match task:
         case "main":
-            return template.main(space, history, asked)
+            return template.main(space, history, line)
         case "prediction":
-            return template.prediction(space, history, asked)
+            return template.prediction(space, history, line)
         case _:
-            return template.speaker(space, history, asked)
+            return template.speaker(space, history, line)
 
 
 def plain(space: LabelSpace, dialogue: Dialogue, target: int) -> Prompt:
@@ -284,11 +284,11 @@ def test_speaker_task_is_answered_with_the_speakers_index() -> None:
 
 def test_speaker_task_of_v2_shows_who_spoke_before(spaces: Mapping[str, LabelSpace]) -> None:
     """Or nobody could know: a speaker's number is by first appearance. It shares the prefix."""
-    said = [Line(0, "We caught the ferry!"), Line(1, "So we did.")]
+    lines = [Line(0, "We caught the ferry!"), Line(1, "So we did.")]
 
-    prompt = V2().speaker(spaces["meld"], said, Line(0, "Where is\nmy hat?"))
+    prompt = V2().speaker(spaces["meld"], lines, Line(0, "Where is\nmy hat?"))
 
-    assert prompt.segments[:-2] == V2().shared(spaces["meld"], said)
+    assert prompt.segments[:-2] == V2().shared(spaces["meld"], lines)
     assert prompt.segments[-2:] == ("\nNext line: Where is my hat?", "\nSpeaker:")
 
 
@@ -361,33 +361,33 @@ def test_dialoguellm_v1_shows_the_beginning_of_a_long_demonstration(
     )
 
 
-@pytest.mark.parametrize("said", PROMPT_SYNTAX)
+@pytest.mark.parametrize("text", PROMPT_SYNTAX)
 def test_prompt_syntax_in_an_utterance_stays_in_its_line(
-    said: str, spaces: Mapping[str, LabelSpace]
+    text: str, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """In history, target and example: segments, instruction, labels and cue are what they were."""
-    folded = " ".join(said.split())
+    folded = " ".join(text.split())
 
     def segments(text: str) -> tuple[str, ...]:
         shown = (Demonstration("e", "meld", "fear", text),)
         return V2().main(spaces["meld"], [Line(1, text)], Line(0, text), shown).segments
 
-    assert segments(said) == tuple(
+    assert segments(text) == tuple(
         segment.replace("HARMLESS", folded) for segment in segments("HARMLESS")
     )
-    assert [part.count("\n") for part in segments(said)] == [1, 1, 1, 3, 1, 1]
-    assert [len(part.splitlines()) for part in segments(said)[1:]] == [2, 2, 4, 2, 2]
+    assert [part.count("\n") for part in segments(text)] == [1, 1, 1, 3, 1, 1]
+    assert [len(part.splitlines()) for part in segments(text)[1:]] == [2, 2, 4, 2, 2]
 
 
-@pytest.mark.parametrize("said", PROMPT_SYNTAX)
+@pytest.mark.parametrize("text", PROMPT_SYNTAX)
 def test_prompt_syntax_in_the_history_leaves_the_question_a_prediction_asks(
-    said: str, spaces: Mapping[str, LabelSpace]
+    text: str, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Nobody can say in a line who speaks next."""
-    prompt = V2().prediction(spaces["meld"], [Line(1, said)], Line(0, "Hm."))
+    prompt = V2().prediction(spaces["meld"], [Line(1, text)], Line(0, "Hm."))
 
     _, line, *question = prompt.segments
-    assert line == f"\n1: {' '.join(said.split())}"
+    assert line == f"\n1: {' '.join(text.split())}"
     assert question == [
         "\nNext line, by 0, not yet spoken. Predict its emotion.",
         "\nEmotion:",
@@ -396,20 +396,20 @@ def test_prompt_syntax_in_the_history_leaves_the_question_a_prediction_asks(
 
 def test_v2_predicts_nothing_from_nothing(spaces: Mapping[str, LabelSpace]) -> None:
     """A first turn has no history; the published prompt would show the turn itself."""
-    with pytest.raises(ValueError, match="needs a line of history"):
+    with pytest.raises(ValueError, match="needs at least one line of history"):
         V2().prediction(spaces["meld"], [], Line(0, "Hm."))
 
 
-@pytest.mark.parametrize("said", PROMPT_SYNTAX)
+@pytest.mark.parametrize("text", PROMPT_SYNTAX)
 def test_prompt_syntax_leaves_v1s_label_statement_last(
-    said: str, spaces: Mapping[str, LabelSpace]
+    text: str, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """v1 is frozen and quotes an utterance as it is; the question still ends the prompt."""
-    prompt = InstructercV1().main(spaces["meld"], [Line(1, said)], Line(0, said))
+    prompt = InstructercV1().main(spaces["meld"], [Line(1, text)], Line(0, text))
 
     assert len(prompt.segments) == 1
     assert prompt.text.endswith(
-        f'< Speaker_0:"{said}"> from <neutral, surprise, fear, sad, joyful, disgust, angry>:'
+        f'< Speaker_0:"{text}"> from <neutral, surprise, fear, sad, joyful, disgust, angry>:'
     )
 
 
@@ -418,13 +418,13 @@ SAID = st.sampled_from(PROMPT_SYNTAX) | st.text(max_size=20)
 
 @given(
     history=st.lists(SAID, max_size=4),
-    said=SAID,
+    text=SAID,
     seen=st.none() | SAID,
     shown=st.lists(SAID, max_size=2),
 )
 def test_dialoguellm_v1_has_its_own_sections_whatever_is_said(
     history: list[str],
-    said: str,
+    text: str,
     seen: str | None,
     shown: list[str],
     spaces: Mapping[str, LabelSpace],
@@ -436,7 +436,7 @@ def test_dialoguellm_v1_has_its_own_sections_whatever_is_said(
     prompt = DialoguellmV1().main(
         spaces["meld"],
         [Line(n, text) for n, text in enumerate(history)],
-        Line(0, said, seen),
+        Line(0, text, seen),
         [Demonstration("e", "meld", "fear", text) for text in shown],
     )
 
@@ -452,7 +452,7 @@ def test_dialoguellm_v1_has_its_own_sections_whatever_is_said(
     assert headings == [name for name, is_there in there.items() if is_there]
     for name in ("Video Description", "Context"):
         assert (name in opening) == there[name]
-    assert sections[-2:] == [f"Input:\n{' '.join(said.split())}", "Response:\n"]
+    assert sections[-2:] == [f"Input:\n{' '.join(text.split())}", "Response:\n"]
 
 
 @given(
@@ -540,7 +540,7 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
     lines = [Line(speaker, text) for speaker, text in turns]
 
     def prompt(task: Task, target: int) -> tuple[list[int], list[int]]:
-        found = fit(
+        fitted = fit(
             V2(),
             spaces["meld"],
             window,
@@ -552,9 +552,9 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
             begin=CLS,
             limit=100_000,
         )
-        lines_shown = found.history + (task == "main")
-        shared = found.segments[: 1 + lines_shown]
-        return [token for segment in shared for token in segment], found.ids
+        lines_shown = fitted.history + (task == "main")
+        shared = fitted.segments[: 1 + lines_shown]
+        return [token for segment in shared for token in segment], fitted.ids
 
     for target in range(1, len(lines)):
         up_to_last_line, forecast = prompt("prediction", target)
@@ -569,18 +569,18 @@ def test_v2_forecast_begins_with_all_of_the_turn_before_and_begins_the_turn_afte
 @given(
     turns=st.lists(st.tuples(st.integers(0, 8), st.text(max_size=20)), max_size=10),
     speaker=st.integers(0, 8),
-    said=st.text(max_size=40),
+    text=st.text(max_size=40),
 )
 def test_plain_v1_shows_what_is_said_and_nothing_else(
-    turns: list[tuple[int, str]], speaker: int, said: str, spaces: Mapping[str, LabelSpace]
+    turns: list[tuple[int, str]], speaker: int, text: str, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Whatever went before and whoever says it."""
     history = [Line(*turn) for turn in turns]
 
-    prompt = InstructercPlainV1().main(spaces["meld"], history, Line(speaker, said))
+    prompt = InstructercPlainV1().main(spaces["meld"], history, Line(speaker, text))
 
     assert prompt.segments == (
-        f"Please select the emotional label of <{said}> from "
+        f"Please select the emotional label of <{text}> from "
         "<neutral, surprise, fear, sad, joyful, disgust, angry>:",
     )
 

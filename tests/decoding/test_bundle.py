@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.conversation.calibration import Isotonic, Knot, Temperature
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
+from service.conversation.prediction import BiasCorrected, Isotonic, Knot, Temperature
 from service.conversation.prompts.default_v2 import V2
 from service.decoding.bundle import (
     FILE,
@@ -76,10 +76,10 @@ def test_bundle_is_read_as_it_was_written(
     bundle: Bundle, folder: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """The order of verbalizers too: it is the order prompts list them in."""
-    found = load_bundle(folder, spaces)
+    loaded = load_bundle(folder, spaces)
 
-    assert found == bundle
-    assert list(found.label_spaces["meld"].verbalizers.items()) == [
+    assert loaded == bundle
+    assert list(loaded.label_spaces["meld"].verbalizers.items()) == [
         ("neutral", "neutral"),
         ("surprise", "surprise"),
         ("fear", "fear"),
@@ -110,11 +110,11 @@ def test_bundle_may_name_the_languages_it_was_trained_on(
     """Those that were made before name none."""
     assert load_bundle(folder, spaces).languages == ()
     described(folder, languages=["en", "de"])
-    found = load_bundle(folder, spaces)
+    bundle = load_bundle(folder, spaces)
 
-    write_bundle(found, folder)
+    write_bundle(bundle, folder)
 
-    assert load_bundle(folder, spaces).languages == found.languages == ("en", "de")
+    assert load_bundle(folder, spaces).languages == bundle.languages == ("en", "de")
 
 
 def test_bundle_names_the_tasks_it_was_trained_on(
@@ -122,11 +122,11 @@ def test_bundle_names_the_tasks_it_was_trained_on(
 ) -> None:
     """Written and read again, too."""
     described(folder, tasks=["main", "prediction"])
-    found = load_bundle(folder, spaces)
+    bundle = load_bundle(folder, spaces)
 
-    write_bundle(found, folder)
+    write_bundle(bundle, folder)
 
-    assert load_bundle(folder, spaces).tasks == found.tasks == ("main", "prediction")
+    assert load_bundle(folder, spaces).tasks == bundle.tasks == ("main", "prediction")
 
 
 def test_label_space_that_was_not_calibrated_has_temperature_1(bundle: Bundle) -> None:
@@ -150,18 +150,19 @@ def test_shares_of_the_labels_are_read_as_they_were_written(bundle: Bundle, fold
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"joy": 1.0}, "share of each label, and of no other"),
-        (SHARES | {"joyful": 0.0}, "share of each label, and of no other"),
+        ({"joy": 1.0}, "share of each label, and of nothing else"),
+        (SHARES | {"joyful": 0.0}, "share of each label, and of nothing else"),
         (SHARES | {"joy": 0.2}, "shares that sum to 1"),
         (SHARES | {"joy": -0.15}, "greater than or equal to 0"),
     ],
 )
+@pytest.mark.parametrize("kind", ["predicted", "trained"])
 def test_shares_that_are_no_distribution_are_refused(
-    shares: dict[str, float], message: str, bundle: Bundle, folder: Path
+    kind: str, shares: dict[str, float], message: str, bundle: Bundle, folder: Path
 ) -> None:
-    """Answers could not be compared with them."""
+    """Answers could not be compared with them, nor calibrations fitted to them."""
     spaces = bundle.model_dump(mode="json")["label_spaces"]
-    spaces["meld"]["predicted"] = shares
+    spaces["meld"][kind] = shares
     described(folder, label_spaces=spaces)
 
     with pytest.raises(BundleError, match=message):
@@ -190,7 +191,7 @@ def test_shares_that_are_no_distribution_are_refused(
         ({"languages": ["English"]}, "languages.0: .*pattern"),
         (
             {"tasks": ["main", "prediction"], "window": {"lowest": 0, "highest": 4}},
-            "file: .*the task prediction needs window.lowest of 1 line",
+            "file: .*the task prediction needs a window.lowest of at least 1",
         ),
         ({"max_tokens": 0}, "max_tokens: .*greater than 0"),
         ({"window": {"lowest": 1}}, "window.highest: Field required"),
@@ -222,14 +223,18 @@ def curves(bundle: Bundle, *knots: Knot) -> dict[str, tuple[Knot, ...]]:
     return dict.fromkeys(bundle.label_spaces["meld"].verbalizers, knots)
 
 
-def test_label_space_is_calibrated_by_temperature_or_by_curves(bundle: Bundle) -> None:
+def test_label_space_is_calibrated_by_temperature_biases_or_curves(bundle: Bundle) -> None:
     """In the order of its labels, and by one of them at a time."""
     meld = bundle.label_spaces["meld"]
     isotonic = Isotonic(tuple(((0.0, 0.1 * (n + 1)), (1.0, 1.0)) for n in range(7)))
 
+    biased = BiasCorrected(Temperature(0.8), tuple(0.1 * n for n in range(7)))
+
     changed = meld.calibrated(isotonic)
 
     assert meld.calibration == Temperature(1.25)
+    assert meld.calibrated(biased).calibration == biased
+    assert meld.calibrated(biased).calibrated(isotonic) == changed
     assert changed.calibration == isotonic
     assert changed.temperature == 1.0
     assert changed.calibrated(Temperature(1.25)) == meld
@@ -247,17 +252,51 @@ def test_curves_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> N
     assert meld.calibration == Isotonic((((0.1, 1 / 3), (2 / 3, 0.9)),) * 7)
 
 
-def test_bundle_without_curves_says_nothing_of_them(folder: Path) -> None:
-    """It is the file that it was before there were any."""
-    assert "isotonic" not in (folder / FILE).read_text()
+def test_biases_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
+    """To the last bit, also where the labels stand in another order."""
+    verbalizers = bundle.label_spaces["meld"].verbalizers
+    biases = {name: place / 3 for place, name in reversed(list(enumerate(verbalizers)))}
+    meld = TrainedLabels(verbalizers=verbalizers, temperature=0.8, biases=biases)
+    write_bundle(bundle.model_copy(update={"label_spaces": {"meld": meld}}), folder)
+
+    assert read_bundle(folder).label_spaces["meld"] == meld
+    assert meld.calibration == BiasCorrected(Temperature(0.8), tuple(n / 3 for n in range(7)))
+
+
+def test_bundle_without_curves_or_biases_says_nothing_of_them(folder: Path) -> None:
+    """Only the calibration that there is stands in the file."""
+    text = (folder / FILE).read_text()
+    assert "isotonic" not in text
+    assert "biases" not in text
+
+
+@pytest.mark.parametrize(
+    ("biases", "message"),
+    [
+        ({"joy": 0.5}, "a bias for each label, and for nothing else"),
+        ({}, "a bias for each label, and for nothing else"),
+        ({"joy": math.nan}, r"biases\.joy: .*finite number"),
+        ({"joy": "0.5"}, r"biases\.joy: .*valid number"),
+    ],
+)
+def test_biases_that_are_none_are_refused(
+    biases: dict[str, Any], message: str, bundle: Bundle, folder: Path
+) -> None:
+    """The error names the label."""
+    meld = {"verbalizers": bundle.label_spaces["meld"].verbalizers, "biases": biases}
+    described(folder, label_spaces={"meld": meld})
+
+    with pytest.raises(BundleError, match=rf"label_spaces\.meld.*{message}"):
+        read_bundle(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": 1.5}, "a temperature and isotonic curves"),
-        ({"verbalizers": {"joy": "joyful"}}, "curve for each label, and no other"),
-        ({"isotonic": {}}, "curve for each label, and no other"),
+        ({"temperature": 1.5}, "a temperature or biases and isotonic curves"),
+        ({"biases": {"joy": 0.5}}, "a temperature or biases and isotonic curves"),
+        ({"verbalizers": {"joy": "joyful"}}, "curve for each label, and for nothing else"),
+        ({"isotonic": {}}, "curve for each label, and for nothing else"),
         ({"isotonic": {"joy": []}}, r"isotonic\.joy: .*needs a knot"),
         ({"isotonic": {"joy": [[0.5, 0.5], [0.4, 0.6]]}}, r"isotonic\.joy: .*shares must rise"),
         ({"isotonic": {"joy": [[0.4, 0.6], [0.5, 0.5]]}}, r"isotonic\.joy: .*must not fall"),
@@ -332,7 +371,9 @@ def test_weights_must_be_safetensors(folder: Path, spaces: Mapping[str, LabelSpa
     """A pickle runs code when it is loaded."""
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    with pytest.raises(ModelFolderError, match=rf"{folder}: holds no weights \(\*\.safetensors\)"):
+    with pytest.raises(
+        ModelFolderError, match=rf"{folder}: contains no weights \(\*\.safetensors\)"
+    ):
         load_bundle(folder, spaces)
 
 

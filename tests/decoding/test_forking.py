@@ -75,12 +75,12 @@ def test_nothing_that_is_loaded_before_vllm_keeps_it_from_being_a_copy() -> None
     program = """
 import asyncio, os, sys, tempfile, threading
 from pathlib import Path
-import service.parts
+from service import recognition_parts
 from service.settings import Settings
 
 class Seen(Exception): ...
 
-def look(folder, load=service.parts.load_tokenizer):
+def look(folder, load=recognition_parts.load_tokenizer):
     print("torch" in sys.modules, os.environ["TORCH_CPP_LOG_LEVEL"])
     return load(folder)
 
@@ -89,10 +89,10 @@ async def start_engine(*_, options, **__):
     raise Seen
 
 async def opened(folder):
-    async with service.parts.open_parts(Settings(), lambda _: None, index=folder, alone=True):
+    async with recognition_parts.open_parts(Settings(), lambda _: None, index=folder, alone=True):
         pass
 
-service.parts.load_tokenizer, service.parts.start_engine = look, start_engine
+recognition_parts.load_tokenizer, recognition_parts.start_engine = look, start_engine
 with tempfile.TemporaryDirectory() as folder:
     try:
         asyncio.run(opened(Path(folder)))

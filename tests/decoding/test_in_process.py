@@ -94,18 +94,18 @@ def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tenso
 
 
 async def distributions(
-    engine: InProcessEngine, asked: Sequence[tuple[LabelSpace, list[int]]]
+    engine: InProcessEngine, questions: Sequence[tuple[LabelSpace, list[int]]]
 ) -> list[NDArray[np.float64]]:
     """Over the labels of each prompt, without calibration."""
     template = load_bundle(BUNDLE, LABEL_SPACES).prompt_template
     plans = {
         space.name: plan_reading(space, template, TOKENIZER.encode, TOKENIZER.end)
-        for space, _ in asked
+        for space, _ in questions
     }
-    found = await asyncio.gather(
-        *(score_labels(engine, plans[s.name], ids, Priority.INTERACTIVE) for s, ids in asked)
+    answers = await asyncio.gather(
+        *(score_labels(engine, plans[s.name], ids, Priority.INTERACTIVE) for s, ids in questions)
     )
-    likely = [np.exp(scores.log_probabilities) for scores in found]
+    likely = [np.exp(scores.log_probabilities) for scores in answers]
     return [one / one.sum() for one in likely]
 
 
@@ -115,9 +115,9 @@ async def test_vllm_and_transformers_give_the_same_distribution(
 ) -> None:
     """200 prompts, vLLM in what the machine multiplies, but for its head, against float32."""
     bundle = load_bundle(BUNDLE, LABEL_SPACES)
-    asked = prompts(200)
+    questions = prompts(200)
     same, differences = [], []
-    for (space, ids), ours in zip(asked, await distributions(engine, asked), strict=True):
+    for (space, ids), ours in zip(questions, await distributions(engine, questions), strict=True):
         reading = plan_reading(space, bundle.prompt_template, TOKENIZER.encode, TOKENIZER.end)
         first = [path[0][1] for path in reading.paths]
         theirs = log_probabilities(reference, ids)[first].exp().numpy()
@@ -134,7 +134,7 @@ async def test_labels_are_the_same_in_bfloat16_and_in_float32(
     engine: InProcessEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At least 99.5% of 400: a machine decides how fast an answer is, not which one."""
-    asked = prompts(400)
+    questions = prompts(400)
     # Where it has AMX and oneDNN may not use it, vLLM's engine dies of bfloat16.
     for limit in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(limit, raising=False)
@@ -142,10 +142,10 @@ async def test_labels_are_the_same_in_bfloat16_and_in_float32(
     longest = load_bundle(BUNDLE, LABEL_SPACES).max_tokens
     other = await start_engine(BUNDLE, max_tokens=longest, options=EngineOptions(dtype=dtype))
     try:
-        theirs = await distributions(other, asked)
+        theirs = await distributions(other, questions)
     finally:
         await other.close()
-    ours = await distributions(engine, asked)
+    ours = await distributions(engine, questions)
 
     same = [one.argmax() == two.argmax() for one, two in zip(ours, theirs, strict=True)]
     gaps = [np.abs(one - two).max() for one, two in zip(ours, theirs, strict=True)]
@@ -225,8 +225,8 @@ class Scripted:
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        found = {token: SimpleNamespace(logprob=value) for token, value in answer.items()}
-        output = SimpleNamespace(logprobs=[found])
+        logprobs = {token: SimpleNamespace(logprob=value) for token, value in answer.items()}
+        output = SimpleNamespace(logprobs=[logprobs])
         yield SimpleNamespace(outputs=[output], num_cached_tokens=None, metrics=None)
 
 

@@ -71,14 +71,14 @@ def test_a_gpu_is_asked_itself(native: bool, monkeypatch: pytest.MonkeyPatch) ->
     assert compute_type() == ("bfloat16" if native else "float32")
 
 
-@pytest.mark.parametrize("asked", ["bfloat16", "float32"])
+@pytest.mark.parametrize("requested", ["bfloat16", "float32"])
 @pytest.mark.parametrize("able", [ZEN_3, SAPPHIRE_RAPIDS], ids=["AVX2", "AMX"])
 def test_what_is_asked_for_is_computed_in(
-    asked: Any, able: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    requested: Any, able: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(able, monkeypatch)
 
-    assert compute_type(asked, "cpu") == asked
+    assert compute_type(requested, "cpu") == requested
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,6 @@ def test_people_are_told_of_emulation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [
         "native bfloat16",
         "float32",
-        "bfloat16, which is emulated here, and slow",
-        "float32, as there is no native bfloat16",
+        "bfloat16, which is emulated and slow",
+        "float32, because bfloat16 is not native",
     ]

@@ -77,10 +77,10 @@ async def test_another_question_or_another_tenants_is_asked(other: dict[str, obj
     engine = RememberedEngine(drifting)
 
     first = await ask(engine)
-    found = await ask(engine, **other)  # type: ignore[arg-type]
+    scores = await ask(engine, **other)  # type: ignore[arg-type]
 
     assert len(drifting.asked) == 2
-    assert found.log_probabilities[0] != first.log_probabilities[0]
+    assert scores.log_probabilities[0] != first.log_probabilities[0]
 
 
 async def test_what_was_asked_last_is_kept() -> None:

@@ -21,7 +21,7 @@ from service.decoding.server_check import ServerCheck, WrongServer
 from service.decoding.tokenizer import Tokenizer
 from service.decoding.watched import WatchOptions
 from service.errors import EngineUnavailable
-from service.tracing.context import Trace, traced
+from service.tracing import Trace, traced
 from tests.clock import PATIENT_S
 from tests.decoding.scripted_server import ScriptedServer, scripted_server
 
@@ -344,7 +344,7 @@ async def test_a_server_with_other_options_is_refused_with_the_remedy(
 def test_a_service_on_servers_imports_no_vllm() -> None:
     """It is not installed in its image; tests/e2e has such a service answer."""
     forbidding = "import sys; sys.modules['vllm'] = None\n"  # an import of it is an error
-    modules = ("app", "cli", "parts", "offline", "api.application", "doctor.examination")
+    modules = ("app", "cli", "recognition_parts", "offline", "doctor.examination")
     script = forbidding + "\n".join(f"import service.{name}" for name in modules)
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -117,13 +117,15 @@ def test_without_an_end_token_a_verbalizer_that_begins_another_is_refused(
     tokenizer: Tokenizer,
 ) -> None:
     """ "joy" would get all that "joyful" gets; the error names both."""
-    with pytest.raises(ValueError, match="gladness: the tokens of 'joy' begin those of 'joyful'"):
+    with pytest.raises(
+        ValueError, match="gladness: the tokens of 'joyful' begin with all those of 'joy'"
+    ):
         plan_reading(space_of("joyful", "joy"), V2(), tokenizer.encode, None)
 
 
 def test_verbalizers_with_the_same_tokens_are_refused(tokenizer: Tokenizer) -> None:
     """A lower-casing tokenizer cannot tell "Joy" from "joy", end token or not."""
-    with pytest.raises(ValueError, match="the tokens of 'Joy' begin those of 'joy'"):
+    with pytest.raises(ValueError, match="the tokens of 'joy' begin with all those of 'Joy'"):
         plan_reading(space_of("Joy", "joy"), V2(), tokenizer.encode, tokenizer.end)
 
 
@@ -136,9 +138,9 @@ async def test_score_of_a_whole_verbalizer_is_the_product_along_it(tokenizer: To
     scores = await score_labels(engine, reading, PROMPT, Priority.BATCH)
 
     expected = [0.5 * 0.4 * 0.9, 0.5 * 0.1 * 0.5, 0.5 * 0.3, 0.3 * 0.6]
-    found = [math.exp(score) for score in scores.log_probabilities]
-    assert found == pytest.approx(expected)
-    assert sum(found) <= 1
+    probabilities = [math.exp(score) for score in scores.log_probabilities]
+    assert probabilities == pytest.approx(expected)
+    assert sum(probabilities) <= 1
     assert {priority for _, _, priority in engine.asked} == {Priority.BATCH}
 
 

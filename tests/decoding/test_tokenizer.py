@@ -62,52 +62,52 @@ class Asked:
 
 def test_a_text_that_comes_again_is_not_encoded_again() -> None:
     """The tokens are the same."""
-    asked = Asked()
-    encode = kept(asked.encode)
+    calls = Asked()
+    encode = kept(calls.encode)
 
     first, again = encode("one", "x" * 3_000), encode("one", "x" * 3_000)
 
     assert list(first) == list(again) == [7, 7, 7]
-    assert len(asked.texts) == 1
+    assert len(calls.texts) == 1
 
 
 def test_a_text_is_found_again_by_its_owner_alone() -> None:
     """Nobody can tell from the time what somebody else has said."""
-    asked = Asked()
-    encode = kept(asked.encode)
+    calls = Asked()
+    encode = kept(calls.encode)
 
     for owner in ("one", "two", None, "one", "two", None):
         encode(owner, "We won!")
 
-    assert asked.texts == ["We won!"] * 3
+    assert calls.texts == ["We won!"] * 3
 
 
 def test_tokens_are_kept_in_so_many_bytes() -> None:
     """However long the texts are: those used last."""
-    asked = Asked()
-    encode = kept(asked.encode, 100_000)
+    calls = Asked()
+    encode = kept(calls.encode, 100_000)
     long = [str(number) * 20_000 for number in range(5)]
 
     for text in (*long, long[0], long[4]):
         encode("one", text)
-    assert asked.texts == [*long, long[0]]
+    assert calls.texts == [*long, long[0]]
 
-    asked.texts.clear()
+    calls.texts.clear()
     short = [f"{number}" for number in range(10_000)]
     for text in (*short, short[-1], short[-100], short[-1_000]):
         encode("one", text)
-    assert asked.texts == [*short, short[-1_000]]
+    assert calls.texts == [*short, short[-1_000]]
 
 
 def test_a_text_larger_than_all_that_is_kept_pushes_nothing_out() -> None:
     """It is encoded each time."""
-    asked = Asked()
-    encode = kept(asked.encode, 10_000)
+    calls = Asked()
+    encode = kept(calls.encode, 10_000)
 
     for text in ("short", "x" * 20_000, "x" * 20_000, "short"):
         encode("one", text)
 
-    assert asked.texts == ["short", "x" * 20_000, "x" * 20_000]
+    assert calls.texts == ["short", "x" * 20_000, "x" * 20_000]
 
 
 def test_without_a_cache_every_owners_text_is_encoded_alike(tokenizer: Tokenizer) -> None:

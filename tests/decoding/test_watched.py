@@ -55,11 +55,11 @@ async def watched(
 ) -> AsyncIterator[tuple[WatchedEngine, list[str]]]:
     """An engine under watch, and why it was lost."""
     losses: list[str] = []
-    found = WatchedEngine(engine, options)
-    watch = asyncio.create_task(found.watch(losses.append))
-    yield found, losses
+    watched_engine = WatchedEngine(engine, options)
+    watch = asyncio.create_task(watched_engine.watch(losses.append))
+    yield watched_engine, losses
     watch.cancel()
-    await found.close()
+    await watched_engine.close()
 
 
 async def pass_by(clock: Clock, seconds: float) -> None:
@@ -74,11 +74,11 @@ async def read(engine: WatchedEngine) -> Reading:
 async def test_an_engine_that_answers_is_left_alone(clock: Clock) -> None:
     """Where others ask often enough, no probe does."""
     engine = Hanging()
-    async with watched(engine) as (found, losses):
+    async with watched(engine) as (watched_engine, losses):
         for _ in range(8):
-            await read(found)
+            await read(watched_engine)
             await pass_by(clock, 4)
-        await found.check()
+        await watched_engine.check()
 
     assert engine.asked == 8
     assert losses == []
@@ -87,9 +87,9 @@ async def test_an_engine_that_answers_is_left_alone(clock: Clock) -> None:
 async def test_an_engine_that_nobody_asks_is_probed_and_found_well(clock: Clock) -> None:
     """A read of one token, now and then."""
     engine = Hanging()
-    async with watched(engine) as (found, losses):
+    async with watched(engine) as (watched_engine, losses):
         await pass_by(clock, 45)
-        await found.check()
+        await watched_engine.check()
 
     assert 4 <= engine.asked <= 9
     assert losses == []
@@ -101,53 +101,53 @@ async def test_a_hung_engine_fails_what_waits_refuses_what_comes_and_may_come_ba
     """What was asked of it is cancelled; once a probe is answered it is asked again."""
     engine = Hanging()
     options = WatchOptions(probe_after_s=10, stalled_after_s=20, exit_after_s=1000)
-    async with watched(engine, options) as (found, losses):
+    async with watched(engine, options) as (watched_engine, losses):
         engine.goes_on.clear()
-        waiting = asyncio.create_task(read(found))
+        waiting = asyncio.create_task(read(watched_engine))
         await pass_by(clock, 25)
         assert waiting.done()
         with pytest.raises(EngineUnavailable, match="hangs"):
             await waiting
         with pytest.raises(EngineUnavailable, match="hangs"):
-            await read(found)
+            await read(watched_engine)
         with pytest.raises(EngineUnavailable, match="hangs"):
-            await found.check()
+            await watched_engine.check()
         assert engine.cancelled == 1
 
         engine.goes_on.set()
         await pass_by(clock, 1)
 
-        await found.check()
-        await read(found)
+        await watched_engine.check()
+        await read(watched_engine)
     assert losses == []
 
 
 async def test_an_idle_engine_that_hangs_is_noticed_by_its_probe(clock: Clock) -> None:
     """Nobody has to wait in vain first."""
     engine = Hanging()
-    async with watched(engine) as (found, _):
+    async with watched(engine) as (watched_engine, _):
         engine.goes_on.clear()
         await pass_by(clock, 35)
         with pytest.raises(EngineUnavailable):
-            await found.check()
+            await watched_engine.check()
 
 
 async def test_an_engine_that_hangs_for_long_is_lost(clock: Clock) -> None:
     """Which is told once."""
     engine = Hanging()
-    async with watched(engine) as (found, losses):
+    async with watched(engine) as (watched_engine, losses):
         engine.goes_on.clear()
         await pass_by(clock, 70)
-        assert found.lost is not None
-        assert losses == [found.lost]
+        assert watched_engine.lost is not None
+        assert losses == [watched_engine.lost]
 
 
 async def test_an_engine_that_has_died_is_lost_at_once() -> None:
     """What waits for it fails."""
     engine = Hanging()
-    async with watched(engine) as (found, losses):
+    async with watched(engine) as (watched_engine, losses):
         engine.goes_on.clear()
-        waiting = asyncio.create_task(read(found))
+        waiting = asyncio.create_task(read(watched_engine))
         await asyncio.sleep(0)
         engine.dead = True
 
@@ -161,8 +161,8 @@ async def test_time_in_which_this_process_stood_still_is_not_held_against_the_en
 ) -> None:
     """As when all of it was stopped and goes on."""
     engine = Hanging()
-    async with watched(engine) as (found, losses):
-        waiting = asyncio.create_task(found.read([1], [2], Priority.BATCH))
+    async with watched(engine) as (watched_engine, losses):
+        waiting = asyncio.create_task(watched_engine.read([1], [2], Priority.BATCH))
         engine.goes_on.clear()
         await pass_by(clock, 2)
         await clock.skip(1000)

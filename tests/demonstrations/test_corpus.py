@@ -17,8 +17,8 @@ from service.demonstrations.corpus import (
     edition_of,
     read_demonstrations,
 )
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import Encoder, Vectors
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
 DATA = Path(__file__).parents[2] / "data"
@@ -116,10 +116,10 @@ def test_rows_are_read_in_order(tmp_path: Path, spaces: Mapping[str, LabelSpace]
         ('{"id": "b"}', "label_space: is missing"),
         (row(id=7), "id: must be text, not 7"),
         (row(id="b", text=" "), "text: must not be blank"),
-        (row(id="b", text="\ud800"), "text: must not hold lone surrogates"),
+        (row(id="b", text="\ud800"), "text: must not contain lone surrogates"),
         (row(id="b", label_space="mood"), "label_space: 'mood' is none of"),
         (row(id="b", label="joyful"), "label: 'joyful' is not a label of meld"),
-        (row(id="b", lable="joy"), "lable: no such field"),
+        (row(id="b", lable="joy"), "lable: unknown field"),
         (row(), "id: 'a' is also on line 1"),
     ],
 )
@@ -232,16 +232,16 @@ async def test_vectors_that_are_kept_are_not_encoded_again(
     counting: Counting, tmp_path: Path
 ) -> None:
     """Another index of the same demonstrations finds the same in them."""
-    kept, found = tmp_path / "kept", []
+    kept, matches = tmp_path / "kept", []
     for name in ("one", "two"):
         store = await open_edge(tmp_path / name, counting.encoder.identity)
         assert await build_index(store, counting.encoder, ROWS, kept=kept) == len(ROWS)
         (vector,) = counting.encoder.encode_now(["They gave us the flat!"])
-        found.append(await store.nearest(vector, "meld", 3))
+        matches.append(await store.nearest(vector, "meld", 3))
         await store.close()
 
     assert [counting.texts.count(row.text) for row in ROWS] == [1, 1, 1]
-    assert found[0] == found[1]
+    assert matches[0] == matches[1]
 
 
 async def test_vectors_of_other_demonstrations_are_not_taken(

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.demonstrations.corpus import keep_vectors, read_vectors
 from service.demonstrations.encoder import DIMENSIONS, Vectors
-from service.demonstrations.kept_vectors import keep_vectors, read_vectors
 
 EDITION, OTHER = "a" * 64, "b" * 64
 
@@ -20,10 +20,10 @@ def test_vectors_are_read_as_they_were_kept(tmp_path: Path) -> None:
     """Bit by bit, of their edition alone."""
     keep_vectors(tmp_path / "kept", EDITION, vectors())
 
-    found = read_vectors(tmp_path / "kept", EDITION, 3)
+    vectors_kept = read_vectors(tmp_path / "kept", EDITION, 3)
 
-    assert found is not None
-    assert np.array_equal(found, vectors())
+    assert vectors_kept is not None
+    assert np.array_equal(vectors_kept, vectors())
     assert read_vectors(tmp_path / "kept", OTHER, 3) is None
 
 
@@ -89,7 +89,7 @@ def test_many_may_keep_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        found = read_vectors(tmp_path, EDITION, 3)
-        assert found is None or np.array_equal(found, vectors())
+        vectors_kept = read_vectors(tmp_path, EDITION, 3)
+        assert vectors_kept is None or np.array_equal(vectors_kept, vectors())
 
     assert {path.name for path in tmp_path.iterdir()} <= {f"{EDITION}.npy", f"{OTHER}.npy"}

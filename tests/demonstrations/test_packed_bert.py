@@ -33,10 +33,10 @@ def test_vectors_are_those_of_sentence_transformers(model: SentenceTransformer) 
     """Short, empty and cut-off texts in one batch: to 1e-6, which is float32's rounding."""
     expected = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
 
-    found = PackedBert(get_model_path())(TEXTS).numpy()
+    vectors = PackedBert(get_model_path())(TEXTS).numpy()
 
-    assert found.dtype == np.float32
-    assert np.abs(found - expected).max() < 1e-6
+    assert vectors.dtype == np.float32
+    assert np.abs(vectors - expected).max() < 1e-6
 
 
 def test_one_text_has_the_same_vector_alone_and_in_a_batch() -> None:
@@ -69,11 +69,11 @@ def test_a_model_of_another_kind_is_refused(
 
 def test_sentence_transformers_is_not_needed_to_encode() -> None:
     """Its import takes longer than all else that a start does for the encoder."""
-    asked = (
+    kinds = (
         "import sys\n"
         "from service.demonstrations.encoder import load_encoder\n"
         "load_encoder().encode_now(['We won!'])\n"
         "assert not {'sentence_transformers', 'transformers'} & set(sys.modules)"
     )
 
-    subprocess.run([sys.executable, "-c", asked], check=True)
+    subprocess.run([sys.executable, "-c", kinds], check=True)

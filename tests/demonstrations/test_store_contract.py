@@ -15,9 +15,9 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.edge import open_edge
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
-from service.demonstrations.server import Limits, open_collection, open_server
+from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_server import Limits, open_collection, open_server
 from service.demonstrations.store import Correction, DemonstrationStore, IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
@@ -92,14 +92,14 @@ async def store(open_store: Open) -> AsyncIterator[DemonstrationStore]:
 async def listed(
     store: DemonstrationStore, label_space: str | None, limit: int, tenant: str | None = None
 ) -> list[str]:
-    found: list[str] = []
+    ids: list[str] = []
     after: str | None = None
     while True:
         page = await store.list(label_space, limit, after, tenant)
         assert 0 < len(page.demonstrations) <= limit
-        found += [d.id for d in page.demonstrations]
+        ids += [d.id for d in page.demonstrations]
         if page.next is None:
-            return found
+            return ids
         after = page.next
 
 
@@ -111,11 +111,11 @@ async def test_nearest_agrees_with_exhaustive_search(
     await store.add(rows, vectors)
 
     for query in unit_vectors(5, 8):
-        found = await store.nearest(query, "iemocap", k=8)
+        matches = await store.nearest(query, "iemocap", k=8)
 
         expected = exhaustive(rows, vectors, query, "iemocap", k=8)
-        assert [m.demonstration.id for m in found] == [name for name, _ in expected]
-        assert [m.similarity for m in found] == pytest.approx([c for _, c in expected], abs=1e-5)
+        assert [m.demonstration.id for m in matches] == [name for name, _ in expected]
+        assert [m.similarity for m in matches] == pytest.approx([c for _, c in expected], abs=1e-5)
 
 
 async def test_length_of_a_vector_does_not_matter(
@@ -159,8 +159,8 @@ async def test_corrections_are_found_apart_with_where_they_were_said(
     assert await store.corrections(vectors[0], "meld", 5, "two") == []
     assert await store.count_corrections("meld", "one") == 2
     assert await store.count_corrections("meld", "two") == 0
-    found = await store.nearest(vectors[0], "meld", 40, "one")
-    assert {match.demonstration.id for match in found} == {row.id for row in rows[::3]}
+    matches = await store.nearest(vectors[0], "meld", 40, "one")
+    assert {match.demonstration.id for match in matches} == {row.id for row in rows[::3]}
     assert await store.get("c1", "one") == corrections[0].demonstration
     assert sorted(await listed(store, "meld", 4, "one"))[:2] == ["c1", "c2"]
 
@@ -226,8 +226,8 @@ async def test_deleted_is_gone_everywhere(
 
     await store.delete("row-3")
 
-    found = await store.nearest(vectors[3], "meld", k=9)
-    assert {m.demonstration.id for m in found} == {"row-0", "row-6"}
+    matches = await store.nearest(vectors[3], "meld", k=9)
+    assert {m.demonstration.id for m in matches} == {"row-0", "row-6"}
     assert "row-3" not in await listed(store, None, limit=100)
     assert await store.count() == 8
     with pytest.raises(DemonstrationNotFound):
@@ -250,9 +250,9 @@ async def test_a_tenant_finds_its_own_demonstrations_and_the_shared_ones(
         seen = [number for number in range(60) if owners[number] in (None, tenant)]
         assert sorted(await listed(store, None, 7, tenant)) == sorted(rows[n].id for n in seen)
         for query in unit_vectors(3, 12):
-            found = await store.nearest(query, "meld", 8, tenant)
+            matches = await store.nearest(query, "meld", 8, tenant)
             expected = exhaustive([rows[n] for n in seen], vectors[seen], query, "meld", k=8)
-            assert [m.demonstration.id for m in found] == [name for name, _ in expected]
+            assert [m.demonstration.id for m in matches] == [name for name, _ in expected]
 
 
 async def test_an_id_is_a_tenants_own(store: DemonstrationStore, unit_vectors: Vectorise) -> None:
@@ -287,10 +287,10 @@ async def test_texts_are_looked_up_by_id_the_tenants_own_before_the_shared(
     await store.add([Demonstration("row-9", "meld", "joy", "theirs")], vectors[:1], tenant="two")
     await store.add([Demonstration("own", "meld", "joy", "own")], vectors[:1], tenant="one")
     shared = {row.id: row.text for row in rows}
-    asked = [*shared, "own", "row-3", *(f"nowhere-{n}" for n in range(3_000))]
+    ids = [*shared, "own", "row-3", *(f"nowhere-{n}" for n in range(3_000))]
 
-    assert await store.texts(asked, "one") == shared | {"row-3": "ours", "own": "own"}
-    assert await store.texts(asked) == shared
+    assert await store.texts(ids, "one") == shared | {"row-3": "ours", "own": "own"}
+    assert await store.texts(ids) == shared
     assert await store.texts({"own"}, "two") == {}
     assert await store.texts([], "one") == {}
 
@@ -328,12 +328,12 @@ async def test_listing_pages_through_everything_once(
     rows = demonstrations(30)
     await store.add(rows, unit_vectors(30, 5))
 
-    found = await listed(store, label_space, limit)
+    page = await listed(store, label_space, limit)
 
     expected = {row.id for row in rows if label_space in (None, row.label_space)}
-    assert len(found) == len(expected)
-    assert set(found) == expected
-    assert found == await listed(store, label_space, limit=len(expected))
+    assert len(page) == len(expected)
+    assert set(page) == expected
+    assert page == await listed(store, label_space, limit=len(expected))
 
 
 async def test_listing_goes_on_after_a_row_deleted_meanwhile(

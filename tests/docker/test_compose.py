@@ -24,10 +24,10 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
 def prometheus() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(
+    compose: dict[str, Any] = yaml.safe_load(
         (DOCKER / "prometheus/prometheus.yaml").read_text("utf-8")
     )
-    return found
+    return compose
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
@@ -63,11 +63,11 @@ def test_the_service_knows_every_variable(monkeypatch: pytest.MonkeyPatch) -> No
 def test_secrets_have_no_default() -> None:
     """Compose refuses to start without them, and the example names each and fills in none."""
     text = (DOCKER / "compose.yaml").read_text("utf-8")
-    asked = re.findall(r"\$\{(\w+)(.*?)\}", text)
+    variables = re.findall(r"\$\{(\w+)(.*?)\}", text)
     example = dict(re.findall(r"^(\w+)=(.*)$", (DOCKER / "example.env").read_text("utf-8"), re.M))
 
-    assert all(rest.startswith(":?") for _, rest in asked)
-    assert {name for name, _ in asked} == example.keys()
+    assert all(rest.startswith(":?") for _, rest in variables)
+    assert {name for name, _ in variables} == example.keys()
     assert not any(example.values())
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():

@@ -138,5 +138,5 @@ def test_the_images_have_the_version_of_the_project() -> None:
     ]
 
     for file in (DOCKER / "Dockerfile", DOCKER / "compose.yaml", DOCKER / "compose.gpu.yaml"):
-        found = set(re.findall(r"instructerc:(\d+\.\d+\.\d+)", file.read_text("utf-8")))
-        assert found == {version}, file.name
+        versions = set(re.findall(r"instructerc:(\d+\.\d+\.\d+)", file.read_text("utf-8")))
+        assert versions == {version}, file.name

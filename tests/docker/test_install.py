@@ -82,10 +82,10 @@ def test_an_unknown_step_or_flavour_is_refused() -> None:
     """Before anything is installed."""
     script = REPOSITORY / "docker" / "install.sh"
 
-    for arguments, said in ((["everything", "cpu"], "everything"), (["packages", "tpu"], "tpu")):
+    for arguments, message in ((["everything", "cpu"], "everything"), (["packages", "tpu"], "tpu")):
         done = subprocess.run([script, *arguments], capture_output=True, text=True, timeout=120)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
 
 
 @pytest.mark.parametrize(("flavour", "left_out"), [("cpu", set()), ("api", {"model.safetensors"})])

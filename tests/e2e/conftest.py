@@ -52,9 +52,9 @@ class Service:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
                 pytest.fail("the service did not start:\n" + "".join(self.output))
-        found = re.search(r"ready at (\S+),", "".join(self.output))
-        assert found is not None
-        self.url = found[1]
+        match = re.search(r"ready at (\S+),", "".join(self.output))
+        assert match is not None
+        self.url = match[1]
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def _follow(self, ready: threading.Event) -> None:

@@ -104,7 +104,7 @@ def test_score_looks_at_what_it_reads_and_writes_before_it_loads_anything(tmp_pa
     there.write_text("mine")
     faults = {
         (str(tmp_path / "none.jsonl"), "out.jsonl"): "No such file",
-        (str(source), "none/out.jsonl"): "there is no folder",
+        (str(source), "none/out.jsonl"): "there is not a folder",
         (str(source), str(there)): "already exists",
         (str(source), str(source)): "is read by this command",
     }
@@ -138,9 +138,9 @@ def test_the_engine_of_a_score_that_is_killed_ends_with_it(tmp_path: Path) -> No
 def test_score_reads_an_utterance_longer_than_the_model_reads_by_its_end(tmp_path: Path) -> None:
     """No other turn is concerned, and nothing is printed of its tokens."""
     texts = ["Hello there.", "and then I said " * 300, "Why would you say that?", "I am so sorry."]
-    said = [{"speaker": "AB"[n % 2], "text": text} for n, text in enumerate(texts)]
+    utterances = [{"speaker": "AB"[n % 2], "text": text} for n, text in enumerate(texts)]
     short = [{"speaker": "A", "text": "We won, I am so happy!"}]
-    dialogues = [{"id": "long", "utterances": said}, {"id": "short", "utterances": short}]
+    dialogues = [{"id": "long", "utterances": utterances}, {"id": "short", "utterances": short}]
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(d) + "\n" for d in dialogues))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.conversation.calibration import Isotonic, Temperature
+from service.conversation.prediction import Isotonic, Temperature
 from service.decoding.bundle import read_bundle, write_bundle
 from tests.e2e.conftest import BUNDLE, environment
 from training.evaluation.calibration import calibrated, fit_isotonic, fitted
@@ -62,12 +62,12 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
     assert 0 <= scores["label_order_flip_rate"] < 0.5
     assert scores["invalid_rate"] < 0.2
     assert scores["free_decode_agreement"] > 0.8
-    said = read_predictions(tmp_path / "said.jsonl")["meld"]
-    assert said.reordered.shape == (11, 1, 7)
-    assert measure(said).invalid_rate == pytest.approx(scores["invalid_rate"], abs=1e-4)
+    predictions = read_predictions(tmp_path / "said.jsonl")["meld"]
+    assert predictions.reordered.shape == (11, 1, 7)
+    assert measure(predictions).invalid_rate == pytest.approx(scores["invalid_rate"], abs=1e-4)
     recorded = read_bundle(bundle).label_spaces
     assert isinstance(recorded["meld"].calibration, Isotonic)
-    assert calibrated(said, recorded["meld"].calibration).probabilities == pytest.approx(
-        calibrated(said, fitted(said, fit_isotonic)).probabilities
+    assert calibrated(predictions, recorded["meld"].calibration).probabilities == pytest.approx(
+        calibrated(predictions, fitted(predictions, fit_isotonic)).probabilities
     )
     assert recorded["unified"].calibration == Temperature(1.0)

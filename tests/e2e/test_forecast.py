@@ -37,26 +37,26 @@ def test_a_forecast_is_a_distribution_and_leaves_the_dialogue_as_it_was(
     forecasting: Service, dialogue: str
 ) -> None:
     """For somebody who spoke and for somebody new; asked twice, the same."""
-    said = forecasting.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
+    posted = forecasting.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
     path = f"/dialogues/{dialogue}/forecast"
 
     for speaker in ("Ann", "Bob"):
-        asked = {"speaker": speaker, "label_space": "meld"}
-        answer, again = (forecasting.client.get(path, params=asked) for _ in range(2))
+        query = {"speaker": speaker, "label_space": "meld"}
+        answer, again = (forecasting.client.get(path, params=query) for _ in range(2))
         assert answer.status_code == 200, answer.text
-        found = answer.json()
-        assert (found["dialogue_id"], found["index"], found["speaker"]) == (dialogue, 1, speaker)
-        assert found["emotion"].keys() == said["emotion"].keys()
-        probabilities = found["emotion"]["probabilities"]
-        assert list(probabilities) == list(said["emotion"]["probabilities"])
+        body = answer.json()
+        assert (body["dialogue_id"], body["index"], body["speaker"]) == (dialogue, 1, speaker)
+        assert body["emotion"].keys() == posted["emotion"].keys()
+        probabilities = body["emotion"]["probabilities"]
+        assert list(probabilities) == list(posted["emotion"]["probabilities"])
         assert sum(probabilities.values()) == pytest.approx(1)
-        assert 0 < found["emotion"]["label_mass"] <= 1
+        assert 0 < body["emotion"]["label_mass"] <= 1
         # A prompt that comes from the cache is computed in other steps, which round differently.
         assert again.json()["emotion"]["probabilities"] == pytest.approx(probabilities, abs=0.02)
-        assert (found["model"], found["degraded"]) == (said["model"], [])
+        assert (body["model"], body["degraded"]) == (posted["model"], [])
 
     timeline = forecasting.client.get(f"/dialogues/{dialogue}").json()
-    assert [utterance["text"] for utterance in timeline["utterances"]] == [said["text"]]
+    assert [utterance["text"] for utterance in timeline["utterances"]] == [posted["text"]]
 
 
 def test_a_forecast_finds_the_turns_before_it_in_the_prefix_cache(

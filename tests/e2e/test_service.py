@@ -40,11 +40,11 @@ def test_each_utterance_of_a_conversation_comes_back_with_its_emotion(
 
 def test_the_timeline_holds_what_was_answered(service: Service, dialogue: str) -> None:
     """Reading a dialogue gives the answers again, in order; erasing it leaves nothing."""
-    said = [service.say(dialogue, "Ann", text) for text in ("Hello.", "Oh no, the dog died.")]
+    responses = [service.say(dialogue, "Ann", text) for text in ("Hello.", "Oh no, the dog died.")]
 
     timeline = service.client.get(f"/dialogues/{dialogue}").json()
 
-    assert [u["emotion"] for u in timeline["utterances"]] == [u["emotion"] for u in said]
+    assert [u["emotion"] for u in timeline["utterances"]] == [u["emotion"] for u in responses]
     assert service.client.delete(f"/dialogues/{dialogue}").status_code == 204
     assert service.client.get(f"/dialogues/{dialogue}").status_code == 404
 

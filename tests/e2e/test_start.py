@@ -33,9 +33,13 @@ def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize(
     ("variable", "value", "cause"),
     [
-        ("ERC_MOOD", "good", "no such setting: ERC_MOOD"),
+        ("ERC_MOOD", "good", "unknown settings: ERC_MOOD"),
         ("ERC_PORT", "eighty", "ERC_PORT: "),
-        ("ERC_DATABASE", "hunter2", "ERC_DATABASE sets nothing: its settings are ERC_DATABASE__"),
+        (
+            "ERC_DATABASE",
+            "hunter2",
+            "ERC_DATABASE is not a setting by itself: the settings in it are ERC_DATABASE__",
+        ),
         ("ERC_DATABASE__URL", "", "ERC_DATABASE__URL: is empty: give it a value, or unset it"),
         ("ERC_DATABASE__URL", "sqlite:////dev", "the SQLite file /dev is a folder"),
         ("ERC_DATABASE__URL", "sqlite:////dev/null/x", "because /dev/null is not a folder"),
@@ -66,7 +70,7 @@ def test_a_bundle_without_weights_is_refused(tmp_path: Path) -> None:
     done = serve(tmp_path, ERC_BUNDLE=str(tmp_path))
 
     assert done.returncode == 2
-    assert "holds no weights" in done.stderr
+    assert "contains no weights" in done.stderr
 
 
 @pytest.mark.parametrize("level", ["debug", "error"])
@@ -84,7 +88,10 @@ def test_why_the_database_is_not_reached_is_the_last_line(
         ERC_LOG_LEVEL=level,
     )
 
-    told = "nothing listens at PostgreSQL at 127.0.0.1:1: see that it runs; check ERC_DATABASE__URL"
+    told = (
+        "nothing listens at PostgreSQL at 127.0.0.1:1: check that it is running; "
+        "check ERC_DATABASE__URL"
+    )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2
     if form == "json":

@@ -62,11 +62,11 @@ class Collector:
 @pytest.fixture(scope="module")
 def collector() -> Iterator[tuple[Collector, str]]:
     """A collector and its address."""
-    found = Collector()
+    spans_received = Collector()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            found.take(self.path, self.rfile.read(int(self.headers["content-length"])))
+            spans_received.take(self.path, self.rfile.read(int(self.headers["content-length"])))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -75,7 +75,7 @@ def collector() -> Iterator[tuple[Collector, str]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield found, f"http://127.0.0.1:{server.server_port}"
+    yield spans_received, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
@@ -113,23 +113,23 @@ def test_a_trace_goes_from_the_caller_through_the_stages_into_vllm(
     watched: Service, collector: tuple[Collector, str]
 ) -> None:
     """One tree, which the caller's span is the root of, and nobody's words are in it."""
-    found, _ = collector
+    spans_received, _ = collector
     say(watched, f"We won! Said {MARK}.", traceparent=f"00-{TRACE}-{PARENT}-01")
-    found.wait("llm_request")
-    found.wait("POST /dialogues/{dialogue_id}/utterances")
+    spans_received.wait("llm_request")
+    spans_received.wait("POST /dialogues/{dialogue_id}/utterances")
 
-    request = found.spans["POST /dialogues/{dialogue_id}/utterances"]
+    request = spans_received.spans["POST /dialogues/{dialogue_id}/utterances"]
     assert request.parent_span_id.hex() == PARENT
     stages = {"admit", "store", "encode", "retrieve", "render", "decode"}
     for name in stages:
-        assert found.spans[name].parent_span_id == request.span_id, name
-    decode = found.spans["decode"]
-    assert found.spans["queue"].parent_span_id == decode.span_id
-    assert found.spans["llm_request"].parent_span_id == decode.span_id
-    assert set(found.spans) == {request.name, "queue", "llm_request"} | stages
-    assert found.services == {"instructerc"}
-    assert found.paths == {"/v1/traces"}
-    assert MARK.encode() not in found.whole
+        assert spans_received.spans[name].parent_span_id == request.span_id, name
+    decode = spans_received.spans["decode"]
+    assert spans_received.spans["queue"].parent_span_id == decode.span_id
+    assert spans_received.spans["llm_request"].parent_span_id == decode.span_id
+    assert set(spans_received.spans) == {request.name, "queue", "llm_request"} | stages
+    assert spans_received.services == {"instructerc"}
+    assert spans_received.paths == {"/v1/traces"}
+    assert MARK.encode() not in spans_received.whole
 
 
 def test_every_line_of_the_log_is_json(watched: Service) -> None:

@@ -65,13 +65,13 @@ def is_refused(service: Service, path: str = "/readyz") -> bool:
 
 def whole_batch(utterances: int = 500) -> dict[str, Any]:
     """A batch of dialogues of fifty utterances that were never read before."""
-    said = [
+    log_lines = [
         {"speaker": f"S{n % 3}", "text": f"{REMARKS[n % 4]} {next(_numbers)}"}
         for n in range(utterances)
     ]
     return {
         "dialogues": [
-            {"id": str(start), "utterances": said[start : start + 50]}
+            {"id": str(start), "utterances": log_lines[start : start + 50]}
             for start in range(0, utterances, 50)
         ]
     }

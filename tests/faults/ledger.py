@@ -42,15 +42,18 @@ class Asked:
         """Its answer; None: the service was killed."""
         key = {} if self.key is None else {"Idempotency-Key": self.key}
         try:
-            found = await client.request(
+            response = await client.request(
                 self.method, self.path, json=self.body, headers=self.headers | key
             )
         except httpx.TransportError:
             return None
-        assert found.is_success, f"{self.method} {self.path}: {found.text}"
+        assert response.is_success, f"{self.method} {self.path}: {response.text}"
         if self.status is None:
-            self.status, self.answer = found.status_code, found.json() if found.content else None
-        return found
+            self.status, self.answer = (
+                response.status_code,
+                response.json() if response.content else None,
+            )
+        return response
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Ledger:
 
     def asked(self) -> list[Asked]:
         """All of it, without order."""
-        talk = [each for said in self.said.values() for each in said]
+        talk = [each for turns in self.said.values() for each in turns]
         corrections = [each for several in self.corrected.values() for each in several]
         return [*talk, *corrections, *self.erased.values(), *self.jobs, *self.shown]
 
@@ -90,24 +93,24 @@ class Ledger:
     async def talk(self, client: httpx.AsyncClient, dialogue: str, killed: asyncio.Event) -> None:
         """Say something under a key, twice of three times, and hear what it carries."""
         while not killed.is_set():
-            asked = utterance(dialogue, next(_numbers))
-            self.said[dialogue].append(asked)
-            await asked.send(client)
+            request = utterance(dialogue, next(_numbers))
+            self.said[dialogue].append(request)
+            await request.send(client)
 
     async def correct(self, client: httpx.AsyncClient, killed: asyncio.Event) -> None:
         """Say of utterances what they carry, of some again and again."""
         while not killed.is_set():
             await asyncio.sleep(0.02)
-            heard = [each for said in self.said.values() for each in said if each.answer]
+            heard = [each for turns in self.said.values() for each in turns if each.answer]
             if not heard:
                 continue
-            found = random.choice(heard[-20:]).answer
-            where = (found["dialogue_id"], found["index"])
+            answer = random.choice(heard[-20:]).answer
+            where = (answer["dialogue_id"], answer["index"])
             body = {"label": random.choice(LABELS), "label_space": "meld"}
             path = f"/dialogues/{where[0]}/utterances/{where[1]}/label"
-            asked = Asked("PUT", path, body, f"correct-{next(_numbers)}")
-            self.corrected[where].append(asked)
-            await asked.send(client)
+            request = Asked("PUT", path, body, f"correct-{next(_numbers)}")
+            self.corrected[where].append(request)
+            await request.send(client)
 
     async def erase(self, client: httpx.AsyncClient, killed: asyncio.Event) -> None:
         """Begin dialogues and erase them."""
@@ -115,17 +118,17 @@ class Ledger:
             number = next(_numbers)
             dialogue = f"gone-{number}"
             if await utterance(dialogue, number).send(client) is not None:
-                asked = Asked("DELETE", f"/dialogues/{dialogue}", key=f"erase-{number}")
-                self.erased[dialogue] = asked
-                await asked.send(client)
+                request = Asked("DELETE", f"/dialogues/{dialogue}", key=f"erase-{number}")
+                self.erased[dialogue] = request
+                await request.send(client)
             await asyncio.sleep(0.1)
 
     async def ask_for_jobs(self, client: httpx.AsyncClient, killed: asyncio.Event) -> None:
         """Have dialogues scored while nobody waits: some seconds' work, in portions."""
         body = {"dialogues": [{"id": str(n), "utterances": remarks(n)} for n in range(90)]}
-        asked = Asked("POST", "/batch", body, f"job-{next(_numbers)}", LATER)
-        self.jobs.append(asked)
-        await asked.send(client)
+        request = Asked("POST", "/batch", body, f"job-{next(_numbers)}", LATER)
+        self.jobs.append(request)
+        await request.send(client)
 
     async def show(self, client: httpx.AsyncClient, killed: asyncio.Event) -> None:
         """Add demonstrations."""
@@ -133,9 +136,9 @@ class Ledger:
             number = next(_numbers)
             shown = {"label_space": "meld", "label": "joy", "text": f"Hip hip! {number}"}
             body = {"demonstrations": [shown]}
-            asked = Asked("POST", "/demonstrations", body, f"show-{number}")
-            self.shown.append(asked)
-            await asked.send(client)
+            request = Asked("POST", "/demonstrations", body, f"show-{number}")
+            self.shown.append(request)
+            await request.send(client)
             await asyncio.sleep(0.2)
 
     async def follow(self, client: httpx.AsyncClient, last: str | None = None) -> None:

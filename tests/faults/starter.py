@@ -60,8 +60,8 @@ def main() -> None:
 def tell_statuses(*_: object) -> None:
     """Write the status of each that has ended, as `subprocess` gives it."""
     with suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            process, status = found
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            process, status = ended
             told = files.pop(process)
             unfinished = told.with_suffix(".unfinished")
             unfinished.write_text(str(os.waitstatus_to_exitcode(status)))

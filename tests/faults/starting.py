@@ -33,8 +33,8 @@ class Starter:
         )
 
     def start(self, settings: dict[str, str], folder: Path) -> "Started":
-        asked, told = self.process.stdin, self.process.stdout
-        assert asked is not None
+        stdin, told = self.process.stdin, self.process.stdout
+        assert stdin is not None
         assert told is not None
         output = self.folder / f"output-{next(_numbers)}"
         status = output.with_suffix(".status")
@@ -45,7 +45,7 @@ class Starter:
             "output": str(output),
             "status": str(status),
         }
-        print(json.dumps(start), file=asked, flush=True)
+        print(json.dumps(start), file=stdin, flush=True)
         return Started(int(told.readline()), output.open(), status)
 
     def close(self) -> None:

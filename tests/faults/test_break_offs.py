@@ -62,8 +62,8 @@ ROUTES: dict[str, Draw] = {
 
 
 def _batch(rng: random.Random) -> object:
-    said = [{"speaker": "Ann", "text": f"line {rng.random()}"} for _ in range(3)]
-    return {"label_space": "meld", "dialogues": [{"id": "a", "utterances": said}]}
+    utterances = [{"speaker": "Ann", "text": f"line {rng.random()}"} for _ in range(3)]
+    return {"label_space": "meld", "dialogues": [{"id": "a", "utterances": utterances}]}
 
 
 def _demonstration(rng: random.Random) -> dict[str, str]:
@@ -110,29 +110,29 @@ def _keys(folder: Path) -> tuple[Path, dict[str, str]]:
 
 async def _work(client: httpx.AsyncClient, ended: asyncio.Event) -> list[tuple[str, int, float]]:
     """Every kind of write, again and again; what each was answered, and after how long."""
-    found = []
+    answers = []
     number = 0
     while not ended.is_set():
         number += 1
         at = f"/dialogues/mine-{number}"
-        said = {"speaker": "Bo", "text": f"mine {number}", "label_space": "meld"}
+        turn = {"speaker": "Bo", "text": f"mine {number}", "label_space": "meld"}
         correction = {"label": "joy", "label_space": "meld"}
-        for name, asked in (
-            ("post", client.build_request("POST", f"{at}/utterances", json=said)),
+        for name, request in (
+            ("post", client.build_request("POST", f"{at}/utterances", json=turn)),
             ("correct", client.build_request("PUT", f"{at}/utterances/0/label", json=correction)),
             ("erase", client.build_request("DELETE", at)),
         ):
             begun = time.monotonic()
-            answer = await client.send(asked)
-            found.append((name, answer.status_code, time.monotonic() - begun))
-    return found
+            answer = await client.send(request)
+            answers.append((name, answer.status_code, time.monotonic() - begun))
+    return answers
 
 
 def begin_jobs(service: Service, key: str) -> list[str]:
     headers = {"Authorization": f"Bearer {key}", "Prefer": "respond-async"}
     body = _batch(random.Random(1))
-    found = [service.client.post("/batch", json=body, headers=headers) for _ in range(JOBS)]
-    return [each.json()["id"] for each in found]
+    responses = [service.client.post("/batch", json=body, headers=headers) for _ in range(JOBS)]
+    return [each.json()["id"] for each in responses]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -163,19 +163,19 @@ def test_whoever_hangs_up_keeps_nobody_waiting(
 
             async def leave() -> None:
                 while names:
-                    asked = _request(names.pop(), rng, keys["leaving"])
-                    await _break_off(service, asked, rng)
+                    request = _request(names.pop(), rng, keys["leaving"])
+                    await _break_off(service, request, rng)
 
             await asyncio.gather(*(leave() for _ in range(AT_ONCE)))
             ended.set()
             return await working
 
-    found = asyncio.run(attack())
-    refused = [each for each in found if each[1] >= 500]
-    longest = max(found, key=lambda each: each[2])
-    print(f"{len(found)} writes beside {BREAK_OFFS} break-offs, the longest {longest}")
+    answers = asyncio.run(attack())
+    refused = [each for each in answers if each[1] >= 500]
+    longest = max(answers, key=lambda each: each[2])
+    print(f"{len(answers)} writes beside {BREAK_OFFS} break-offs, the longest {longest}")
 
-    assert len(found) > 10
+    assert len(answers) > 10
     assert number(service, "erc_rejections_total", reason="client_left") > BREAK_OFFS / 10
     assert refused == []
     assert longest[2] < LONGEST_WAIT_S

@@ -59,16 +59,16 @@ def test_a_clock_that_is_set_costs_no_request_and_no_result(
     goes on, no deadline passes, and a job that was under way has each result once.
     """
     service, step = stepped
-    said: list[Any] = []
+    responses: list[Any] = []
 
     def say() -> None:
-        key = {"Idempotency-Key": f"say-{len(said)}"}
-        body = {"speaker": "Ann", "text": f"line {len(said)}", "label_space": "meld"}
+        key = {"Idempotency-Key": f"say-{len(responses)}"}
+        body = {"speaker": "Ann", "text": f"line {len(responses)}", "label_space": "meld"}
         answer = service.client.post("/dialogues/call/utterances", json=body, headers=key)
         assert answer.status_code == 201, answer.text
         again = service.client.post("/dialogues/call/utterances", json=body, headers=key)
         assert again.content == answer.content
-        said.append(answer.json())
+        responses.append(answer.json())
 
     say()
     thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
@@ -80,14 +80,14 @@ def test_a_clock_that_is_set_costs_no_request_and_no_result(
         say()
         for probe in ("readyz", "livez"):
             assert service.client.get(f"/{probe}").status_code == 200
-        last = service.client.get("/dialogues/call", params={"after": len(said) - 2}).json()
+        last = service.client.get("/dialogues/call", params={"after": len(responses) - 2}).json()
         moment = datetime.fromisoformat(last["utterances"][0]["created_at"])
         assert abs(moment.timestamp() - said_at) < 60
 
     timeline = service.client.get("/dialogues/call").json()["utterances"]
     assert [each["index"] for each in timeline] == [0, 1, 2, 3]
-    assert [each["emotion"] for each in timeline] == [each["emotion"] for each in said]
-    assert following.result(60) == [each["text"] for each in said]
+    assert [each["emotion"] for each in timeline] == [each["emotion"] for each in responses]
+    assert following.result(60) == [each["text"] for each in responses]
     where = job.headers["location"]
     eventually(lambda: service.client.get(where).json()["state"] == "done", 60)
     results = service.client.get(f"{where}/results").text.splitlines()
@@ -95,13 +95,13 @@ def test_a_clock_that_is_set_costs_no_request_and_no_result(
 
 
 async def texts_of_events(service: Service, count: int) -> list[str]:
-    found: list[str] = []
+    received: list[str] = []
     async with (
         httpx.AsyncClient(base_url=service.url, timeout=60) as client,
         client.stream("GET", "/dialogues/call/events") as stream,
     ):
         async for _, _, data in events_of(stream):
-            found.append(data["text"])
-            if len(found) == count:
+            received.append(data["text"])
+            if len(received) == count:
                 break
-    return found
+    return received

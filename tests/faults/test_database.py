@@ -46,11 +46,11 @@ class Insistence:
 
     async def talk(self, client: httpx.AsyncClient, over: asyncio.Event) -> None:
         dialogue = f"insistent-{next(_numbers)}"
-        said = self.said.setdefault(dialogue, [])
+        texts = self.said.setdefault(dialogue, [])
         while not over.is_set():
-            said.append(f"{REMARKS[len(said) % 4]} {len(said)}")
+            texts.append(f"{REMARKS[len(texts) % 4]} {len(texts)}")
             while True:
-                if await self._is_acknowledged(client, dialogue, len(said) - 1, said[-1]):
+                if await self._is_acknowledged(client, dialogue, len(texts) - 1, texts[-1]):
                     break
                 await asyncio.sleep(0.2)
 
@@ -97,9 +97,9 @@ def talk_during(service: Service, fault: Callable[[Insistence], None]) -> Insist
 def check_said(service: Service, insistence: Insistence) -> None:
     """All of it is stored, once, in order."""
     assert len(insistence.said) == TALKERS
-    for dialogue, said in insistence.said.items():
+    for dialogue, texts in insistence.said.items():
         stored = service.client.get(f"/dialogues/{dialogue}").json()["utterances"]
-        assert [each["text"] for each in stored] == said
+        assert [each["text"] for each in stored] == texts
     assert insistence.unfair == []
 
 
@@ -138,13 +138,13 @@ def processes(server: Any) -> list[psutil.Process]:
 
 @contextmanager
 def frozen(server: Any) -> Iterator[None]:
-    found = processes(server)
-    for each in found:
+    pids = processes(server)
+    for each in pids:
         each.suspend()
     try:
         yield
     finally:
-        for each in found:
+        for each in pids:
             each.resume()
 
 

@@ -18,7 +18,7 @@ from service.conversation.labels import load_label_spaces
 from service.demonstrations.corpus import edition_of, read_demonstrations
 from service.demonstrations.encoder import IDENTITY
 from service.demonstrations.points import EDITION
-from tests.demonstrations.test_server import Script
+from tests.demonstrations.test_qdrant_server import Script
 from tests.e2e.conftest import REPOSITORY, Service
 from tests.faults.conftest import number
 from tests.faults.proxy import Proxy, to_port
@@ -163,11 +163,11 @@ def check_correction(service: Service, qdrant: Qdrant) -> None:
 def check_slow(service: Service, qdrant: Qdrant) -> None:
     """Within its time it is waited for: answers come later, with demonstrations."""
     qdrant.proxy.delay_s = SLOW_S
-    found = [timed(service) for _ in range(5)]
+    times = [timed(service) for _ in range(5)]
     qdrant.mend()
 
-    assert [degraded for degraded, _ in found] == [[]] * 5
-    assert min(seconds for _, seconds in found) > 2 * SLOW_S
+    assert [degraded for degraded, _ in times] == [[]] * 5
+    assert min(seconds for _, seconds in times) > 2 * SLOW_S
 
 
 def test_answers_go_on_without_a_server_that_does_not_answer(

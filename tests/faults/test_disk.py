@@ -107,7 +107,7 @@ def test_a_full_disk_refuses_what_is_to_be_kept_and_costs_nothing(small: Service
     scored = small.client.post("/batch", json=whole_batch(50))
     alive = small.client.get("/livez")
 
-    assert [(status, found.get("type")) for status, found in refused] == [
+    assert [(status, body.get("type")) for status, body in refused] == [
         (503, "/problems/database-unavailable")
     ] * 5
     assert (corrected.status_code, erased.status_code, job.status_code) == (503, 503, 503)

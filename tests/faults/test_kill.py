@@ -40,8 +40,8 @@ def test_what_was_acknowledged_is_there_after_each_kill(
         print(f"killed after {after_s:.2f} s, {len(unanswered)} requests unanswered")
         service.start()
         asyncio.run(repeat(service, unanswered))
-        for dialogue, said in ledger.said.items():
-            check_dialogue(service, dialogue, said)
+        for dialogue, turns in ledger.said.items():
+            check_dialogue(service, dialogue, turns)
     answered = sum(each.status is not None for each in ledger.asked())
     print(f"{answered} requests acknowledged, {len(ledger.events)} events before the last kill")
 
@@ -80,55 +80,55 @@ async def repeat(service: Service, unanswered: list[Asked]) -> None:
 
 
 def timeline(service: Service, dialogue: str) -> list[Any]:
-    found: list[Any] = []
+    utterances: list[Any] = []
     following = f"/dialogues/{dialogue}"
     while following:
         page = service.client.get(following).json()
-        found += page["utterances"]
+        utterances += page["utterances"]
         following = page["next"]
-    return found
+    return utterances
 
 
-def check_dialogue(service: Service, dialogue: str, said: list[Asked]) -> None:
+def check_dialogue(service: Service, dialogue: str, turns: list[Asked]) -> None:
     stored = timeline(service, dialogue)
     assert [each["index"] for each in stored] == [*range(len(stored))]
-    for each in said:
+    for each in turns:
         if each.answer is not None:
             kept = stored[each.answer["index"]]
             assert {name: kept[name] for name in each.answer} == each.answer
     there = Counter(each["text"] for each in stored)
     assert set(there.values()) <= {1}
-    assert {a.body["text"] for a in said if a.answer} <= set(there)
-    assert set(there) <= {a.body["text"] for a in said}
+    assert {a.body["text"] for a in turns if a.answer} <= set(there)
+    assert set(there) <= {a.body["text"] for a in turns}
 
 
 def check_corrections(service: Service, ledger: Ledger) -> None:
     """The last one holds."""
     stored = {dialogue: timeline(service, dialogue) for dialogue in ledger.said}
     assert ledger.corrected
-    for (dialogue, index), asked in ledger.corrected.items():
-        assert stored[dialogue][index]["correction"]["label"] == asked[-1].body["label"]
+    for (dialogue, index), request in ledger.corrected.items():
+        assert stored[dialogue][index]["correction"]["label"] == request[-1].body["label"]
 
 
 def demonstrations(service: Service) -> dict[str, list[str]]:
     """The labels that each text is shown with."""
-    found: dict[str, list[str]] = {}
-    asked: dict[str, Any] = {"label_space": "meld", "limit": PAGE}
+    texts_of: dict[str, list[str]] = {}
+    query: dict[str, Any] = {"label_space": "meld", "limit": PAGE}
     while True:
-        page = service.client.get("/demonstrations", params=asked).json()
+        page = service.client.get("/demonstrations", params=query).json()
         for each in page["demonstrations"]:
-            found.setdefault(each["text"], []).append(each["label"])
+            texts_of.setdefault(each["text"], []).append(each["label"])
         if page["next"] is None:
-            return found
-        asked["after"] = page["next"]
+            return texts_of
+        query["after"] = page["next"]
 
 
 def check_demonstrations(service: Service, ledger: Ledger) -> None:
     """One for each correction, as the last one says, and those that were added, once."""
     wanted = {each.body["demonstrations"][0]["text"]: ["joy"] for each in ledger.shown}
     stored = {dialogue: timeline(service, dialogue) for dialogue in ledger.said}
-    for (dialogue, index), asked in ledger.corrected.items():
-        wanted[stored[dialogue][index]["text"]] = [asked[-1].body["label"]]
+    for (dialogue, index), request in ledger.corrected.items():
+        wanted[stored[dialogue][index]["text"]] = [request[-1].body["label"]]
     eventually(lambda: wanted.items() <= demonstrations(service).items(), 60)
 
 
@@ -160,15 +160,15 @@ async def read_to(service: Service, ledger: Ledger, last: str) -> None:
 
 def check_jobs(service: Service, ledger: Ledger) -> None:
     """Each is done, those that were accepted and no others, with one result for each dialogue."""
-    jobs = [asked.answer["id"] for asked in ledger.jobs]
+    jobs = [request.answer["id"] for request in ledger.jobs]
     eventually(lambda: number(service, "erc_jobs", state="done") == len(jobs), 120)
     assert number(service, "erc_jobs", state="queued") == 0
     assert number(service, "erc_jobs", state="running") == 0
     assert len(set(jobs)) == len(jobs)
-    for job, asked in zip(jobs, ledger.jobs, strict=True):
-        found = service.client.get(f"/jobs/{job}/results").text.splitlines()
-        results = [json.loads(line) for line in found]
-        given = asked.body["dialogues"]
+    for job, request in zip(jobs, ledger.jobs, strict=True):
+        rows = service.client.get(f"/jobs/{job}/results").text.splitlines()
+        results = [json.loads(line) for line in rows]
+        given = request.body["dialogues"]
         assert [each["line"] for each in results] == [*range(1, len(given) + 1)]
         assert [each["id"] for each in results] == [each["id"] for each in given]
         assert all(len(each["utterances"]) == 6 for each in results)

@@ -39,9 +39,9 @@ def test_ten_times_the_rate_that_can_be_kept_up(service: Service) -> None:
             break
 
     slowest = max(load.seconds)
-    asked = sum(load.answers.values()) / SECONDS
+    offered = sum(load.answers.values()) / SECONDS
     print(
-        f"usual {usual:.0f}/s, asked {asked:.0f}/s for {SECONDS:g} s: "
+        f"usual {usual:.0f}/s, asked {offered:.0f}/s for {SECONDS:g} s: "
         f"{dict(load.answers)}; slowest {slowest:.1f} s; "
         f"{before / 2**20:.0f} MiB, at most {most / 2**20:.0f}; then {after:.0f}/s"
     )
@@ -71,7 +71,7 @@ async def overload(service: Service, load: Load, per_second: float, process: psu
     """Ask at a steady rate, whatever is answered; the most memory that the service took."""
     headers = {"Prefer": f"wait={DEADLINE_S}"}
     most = 0
-    asked: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
     async with httpx.AsyncClient(base_url=service.url, transport=Connections()) as client:
         start = time.monotonic()
         sent = 0
@@ -79,11 +79,11 @@ async def overload(service: Service, load: Load, per_second: float, process: psu
             while sent < elapsed * per_second:
                 sent += 1
                 task = asyncio.create_task(load.say(client, headers))
-                asked.add(task)
-                task.add_done_callback(asked.discard)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
             most = max(most, memory(process))
             await asyncio.sleep(0.02)
-        await asyncio.gather(*asked)
+        await asyncio.gather(*tasks)
     return max(most, memory(process))
 
 

@@ -234,10 +234,10 @@ def containers(pod: Manifest) -> list[Manifest]:
 
 def variables(container: Manifest) -> dict[str, str]:
     """Environment of a container; what a secret holds is shown as the secret's name."""
-    found = {}
+    environment = {}
     for variable in container.get("env", []):
         source = variable.get("valueFrom", {})
         secret = source.get("secretKeyRef")
         shown = variable.get("value") if secret is None else secret["name"]
-        found[variable["name"]] = "1" if shown is None else shown  # a number of cores
-    return found
+        environment[variable["name"]] = "1" if shown is None else shown  # a number of cores
+    return environment

@@ -53,13 +53,13 @@ def test_probes_ask_routes_that_there_are(manifests: tuple[Manifest, ...]) -> No
     _, container = serving(manifests)
     routes = {route.path for route in operations.router.routes}  # type: ignore[attr-defined]
 
-    asked = {
+    seconds = {
         name: container[name]["httpGet"]["path"]
         for name in ("startupProbe", "livenessProbe", "readinessProbe")
     }
 
-    assert set(asked.values()) <= routes
-    assert asked == {
+    assert set(seconds.values()) <= routes
+    assert seconds == {
         "startupProbe": "/livez",
         "livenessProbe": "/livez",
         "readinessProbe": "/readyz",

@@ -45,19 +45,19 @@ def with_files(folder: Path) -> Path:
 
 def test_a_dashboard_arrives_unchanged(tmp_path: Path) -> None:
     """Grafana's own braces are not taken for Helm's."""
-    found = the(tuple(render(PRODUCTION, with_files(tmp_path))), "ConfigMap")
+    config_map = the(tuple(render(PRODUCTION, with_files(tmp_path))), "ConfigMap")
 
-    assert json.loads(found["data"]["service.json"]) == DASHBOARD
-    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(config_map["data"]["service.json"]) == DASHBOARD
+    assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 def test_rules_arrive_unchanged(tmp_path: Path) -> None:
     """Prometheus' braces neither; labels lead Prometheus to them."""
-    found = the(tuple(render(PRODUCTION, with_files(tmp_path))), "PrometheusRule")
+    rule = the(tuple(render(PRODUCTION, with_files(tmp_path))), "PrometheusRule")
 
-    assert found["spec"] == yaml.safe_load(RULES)
-    assert found["metadata"]["labels"]["release"] == "prometheus"
-    jsonschema.validate(found, OPERATORS["PrometheusRule"])
+    assert rule["spec"] == yaml.safe_load(RULES)
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    jsonschema.validate(rule, OPERATORS["PrometheusRule"])
 
 
 def test_alerts_lead_to_the_runbook_where_the_operator_keeps_it() -> None:
@@ -94,10 +94,10 @@ def test_every_file_of_the_chart_is_an_object() -> None:
     """What lies in the folders is what is installed."""
 
     def contents(kind: str) -> list[Any]:
-        found = of_kind(installation("production"), kind)
+        monitors = of_kind(installation("production"), kind)
         if kind == "PrometheusRule":
-            return [manifest["spec"] for manifest in found]
-        return [json.loads(text) for manifest in found for text in manifest["data"].values()]
+            return [manifest["spec"] for manifest in monitors]
+        return [json.loads(text) for manifest in monitors for text in manifest["data"].values()]
 
     rules = [yaml.safe_load(p.read_text("utf-8")) for p in sorted(CHART.glob("rules/*.yaml"))]
     boards = [json.loads(p.read_text("utf-8")) for p in sorted(CHART.glob("dashboards/*.json"))]

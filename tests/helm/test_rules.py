@@ -41,10 +41,10 @@ ALERTS = {rule["alert"]: rule for rule in rules("alert")}
 
 @pytest.fixture
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
+    path = shutil.which("promtool")
+    if path is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
-    return found
+    return path
 
 
 def output_of(*command: str) -> str:
@@ -105,17 +105,17 @@ def test_the_runbook_names_problems_that_there_are() -> None:
 def test_an_alert_of_an_objective_has_the_windows_and_factors_of_the_workbook(name: str) -> None:
     """Table 5-8 of the SRE workbook, for the budget that the runbook has."""
     alert = ALERTS[name]
-    found = re.findall(r":(\w+):ratio_rate(\w+) > ([\d.]+) \* ([\d.]+)", alert["expr"])
-    ratios = {ratio for ratio, *_ in found}
+    burns = re.findall(r":(\w+):ratio_rate(\w+) > ([\d.]+) \* ([\d.]+)", alert["expr"])
+    ratios = {ratio for ratio, *_ in burns}
     (ratio,) = ratios
-    assert {float(budget) for *_, budget in found} == {BUDGETS[ratio]}
+    assert {float(budget) for *_, budget in burns} == {BUDGETS[ratio]}
     assert f"| {BUDGETS[ratio]:g} |" in RUNBOOK
     pairs = {
         (long[1], short[1]): float(long[2])
-        for long, short in zip(found[::2], found[1::2], strict=True)
+        for long, short in zip(burns[::2], burns[1::2], strict=True)
     }
     assert pairs == FACTORS[alert["labels"]["severity"]]
-    assert [long[2] for long in found[::2]] == [short[2] for short in found[1::2]]
+    assert [long[2] for long in burns[::2]] == [short[2] for short in burns[1::2]]
 
 
 @pytest.mark.parametrize("ratio", BUDGETS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts
 from service.access.keyring import is_loopback
 from service.settings import Settings, load_settings
 from tests.helm.rendering import (
@@ -128,9 +128,9 @@ def test_jobs_use_the_servers_of_the_service() -> None:
 
     assert jobs.keys() == {"erc-instructerc-migrate", "erc-instructerc-index"}
     for job in jobs.values():
-        found = variables(job["spec"]["template"]["spec"]["containers"][0])
-        assert found.items() <= service.items()
-        assert {"ERC_DATABASE__URL", "ERC_QDRANT__URL", "ERC_QDRANT__API_KEY"} <= found.keys()
+        environment = variables(job["spec"]["template"]["spec"]["containers"][0])
+        assert environment.items() <= service.items()
+        assert {"ERC_DATABASE__URL", "ERC_QDRANT__URL", "ERC_QDRANT__API_KEY"} <= environment.keys()
 
 
 def test_commands_are_those_there_are(manifests: tuple[Manifest, ...]) -> None:
@@ -152,14 +152,16 @@ def test_commands_are_those_there_are(manifests: tuple[Manifest, ...]) -> None:
 def test_trial_servers_are_the_ones_that_are_asked() -> None:
     """Address, port and password of each."""
     manifests = installation("trial of several processes")
-    found = variables(the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0])
+    environment = variables(
+        the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    )
     services = {s["metadata"]["name"]: s["spec"]["ports"] for s in of_kind(manifests, "Service")}
 
-    assert "@erc-instructerc-postgresql:5432/" in found["ERC_DATABASE__URL"]
+    assert "@erc-instructerc-postgresql:5432/" in environment["ERC_DATABASE__URL"]
     assert services["erc-instructerc-postgresql"][0]["port"] == 5432
-    assert found["ERC_QDRANT__URL"] == "http://erc-instructerc-qdrant:6333"
+    assert environment["ERC_QDRANT__URL"] == "http://erc-instructerc-qdrant:6333"
     assert services["erc-instructerc-qdrant"][0]["port"] == 6333
-    assert found["PGPASSWORD"] == found["ERC_QDRANT__API_KEY"] == "erc-trial"
+    assert environment["PGPASSWORD"] == environment["ERC_QDRANT__API_KEY"] == "erc-trial"
 
 
 def test_without_a_gpu_a_process_computes_on_its_own_cores() -> None:
@@ -167,8 +169,8 @@ def test_without_a_gpu_a_process_computes_on_its_own_cores() -> None:
     without = {"keys": {"anonymous": True}, "gpu": {"enabled": False}}
 
     (own,) = the(tuple(render(without)), "Deployment")["spec"]["template"]["spec"]["containers"]
-    said = without | {"settings": {"ERC_ENGINE__THREADS": 3}}
-    (other,) = the(tuple(render(said)), "Deployment")["spec"]["template"]["spec"]["containers"]
+    values = without | {"settings": {"ERC_ENGINE__THREADS": 3}}
+    (other,) = the(tuple(render(values)), "Deployment")["spec"]["template"]["spec"]["containers"]
 
     (threads,) = [v for v in own["env"] if v["name"] == "ERC_ENGINE__THREADS"]
     assert threads["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}

@@ -231,6 +231,6 @@ def test_a_setting_becomes_a_variable() -> None:
     )
 
     (pod,) = [pod for _, pod in pods(tuple(rendered))]
-    found = variables(pod["containers"][0])
-    assert found["ERC_SESSIONS__DIALOGUE_RETENTION_S"] == "2592000"
-    assert found["ERC_DEMONSTRATIONS__SHOWN"] == "false"
+    environment = variables(pod["containers"][0])
+    assert environment["ERC_SESSIONS__DIALOGUE_RETENTION_S"] == "2592000"
+    assert environment["ERC_DEMONSTRATIONS__SHOWN"] == "false"

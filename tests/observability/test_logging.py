@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from service.access.callers import ANYBODY, Caller
 from service.observability.correlation import Correlation, about
 from service.observability.logging import log_to
-from service.tracing.context import Trace, traced
+from service.tracing import Trace, traced
 
 log = logging.getLogger("service.test")
 
@@ -105,11 +105,11 @@ def test_a_dialogue_has_the_same_hash_wherever_the_key_is_the_same() -> None:
     one, same, other = (Correlation(SecretStr(key)) for key in ("a key", "a key", "another"))
     nobody, nobody_s = Correlation(None), Correlation(None)
 
-    found = [dialogue_of(each, "call-42") for each in (one, same, other, nobody, nobody_s)]
+    hashes = [dialogue_of(each, "call-42") for each in (one, same, other, nobody, nobody_s)]
 
-    assert found[0] == found[1]
-    assert len(set(found)) == 4
-    assert all(len(each) == 16 and int(each, 16) >= 0 for each in found)
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 4
+    assert all(len(each) == 16 and int(each, 16) >= 0 for each in hashes)
 
 
 def test_two_tenants_dialogues_of_one_name_are_two() -> None:
@@ -117,9 +117,9 @@ def test_two_tenants_dialogues_of_one_name_are_two() -> None:
     correlation = Correlation(SecretStr("a key"))
     acme, emca = (Caller(name, frozenset()) for name in ("acme", "emca"))
 
-    found = {dialogue_of(correlation, "call-42", caller) for caller in (ANYBODY, acme, emca)}
+    hashes = {dialogue_of(correlation, "call-42", caller) for caller in (ANYBODY, acme, emca)}
 
-    assert len(found) == 3
+    assert len(hashes) == 3
 
 
 @pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])

@@ -163,9 +163,9 @@ def test_people_agree_or_do_not() -> None:
     metrics.count_correction("meld", "joy", agreed=False)
     metrics.count_correction("meld", "joy", agreed=False)
 
-    said = {"label_space": "meld", "label": "joy"}
-    assert value(metrics, "erc_corrections_total", **said, verdict="agreed") == 1
-    assert value(metrics, "erc_corrections_total", **said, verdict="disagreed") == 2
+    labels = {"label_space": "meld", "label": "joy"}
+    assert value(metrics, "erc_corrections_total", **labels, verdict="agreed") == 1
+    assert value(metrics, "erc_corrections_total", **labels, verdict="disagreed") == 2
 
 
 def test_what_a_bundle_can_answer_is_there_at_zero() -> None:

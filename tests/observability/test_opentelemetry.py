@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.observability import opentelemetry as tracing
 from service.observability.correlation import Correlation
 from service.observability.opentelemetry import Traces
-from service.tracing.context import current_exemplar, current_trace
+from service.tracing import current_exemplar, current_trace
 from tests.clock import Clock
 
 
@@ -83,10 +83,10 @@ def test_the_service_has_a_name_unless_it_is_given_one(
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
 
-    found = new_traces(exporter).provider.resource.attributes
+    attributes = new_traces(exporter).provider.resource.attributes
 
-    assert found["service.name"] == name
-    assert found["service.version"] == "1.2.3"
+    assert attributes["service.name"] == name
+    assert attributes["service.version"] == "1.2.3"
 
 
 def test_how_many_are_sampled_is_a_variable_too(

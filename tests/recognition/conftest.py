@@ -96,7 +96,7 @@ class ScriptedEngine:
 class ScriptedRetrieval:
     """Retrieval that finds what it is told, and keeps what it was asked."""
 
-    found: list[Match] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
     corrections: list[NearCorrection] = field(default_factory=list)
     failure: Exception | None = None
     asked: list[tuple[list[str], str, int, str | None]] = field(default_factory=list)
@@ -114,7 +114,7 @@ class ScriptedRetrieval:
         if self.failure is not None:
             raise self.failure
         return Retrieved(
-            tuple(m for m in self.found if m.demonstration.label_space == label_space),
+            tuple(m for m in self.matches if m.demonstration.label_space == label_space),
             tuple(self.corrections),
         )
 

@@ -7,8 +7,13 @@ import pytest
 
 from service.errors import DemonstrationsUnavailable
 from service.priority import Priority
-from service.recognition.breaker import Breaker, BreakerOptions, GuardedRetrieval
-from service.recognition.retrieval import Retrieved, Wanted
+from service.recognition.retrieval import (
+    Breaker,
+    BreakerOptions,
+    GuardedRetrieval,
+    Retrieved,
+    Wanted,
+)
 from tests.clock import Clock
 
 OPTIONS = BreakerOptions(timeout_s=500, threshold=3, reset_s=1000)
@@ -141,6 +146,6 @@ async def test_why_it_opened_is_logged_once(caplog: pytest.LogCaptureFixture) ->
 
     (warning,) = caplog.records
     assert warning.message == (
-        "demonstrations are unavailable: answers go on without them: "
+        "demonstrations are unavailable: answers continue without them: "
         "DemonstrationsUnavailable: away, from ConnectionRefusedError: nobody listens"
     )

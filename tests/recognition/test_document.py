@@ -22,9 +22,9 @@ async def test_document_says_what_the_interface_promises(
     engine.believes = {"joyful": 0.5, "sad": 0.25}
     recognition = await recognizer.recognize([Line(0, "We won!")], recognizer.label_space("meld"))
 
-    found = document(recognition, recognizer.bundle)
+    answer = document(recognition, recognizer.bundle)
 
-    assert list(found["emotion"]["probabilities"].items()) == [
+    assert list(answer["emotion"]["probabilities"].items()) == [
         ("neutral", 0.0),
         ("surprise", 0.0),
         ("fear", 0.0),
@@ -33,13 +33,13 @@ async def test_document_says_what_the_interface_promises(
         ("disgust", 0.0),
         ("anger", 0.0),
     ]
-    assert found == {
+    assert answer == {
         "emotion": {
             "label_space": "meld",
             "label": "joy",
             "unified": "joyful",
             "confidence": 2 / 3,
-            "probabilities": found["emotion"]["probabilities"],
+            "probabilities": answer["emotion"]["probabilities"],
             "label_mass": 0.75,
         },
         "model_alone": None,
@@ -59,13 +59,13 @@ async def test_forecasts_document_is_that_of_an_utterance_without_demonstrations
     """Emotion and model look the same; there were none to show."""
     recognizer = open_with(tasks=("main", "prediction"))
     meld = recognizer.label_space("meld")
-    said = document(await recognizer.recognize([Line(0, "We won!")], meld), recognizer.bundle)
+    recognized = document(await recognizer.recognize([Line(0, "We won!")], meld), recognizer.bundle)
 
     forecast = await recognizer.forecast([Line(0, "We won!")], 1, meld)
 
-    found = forecast_document(forecast, recognizer.bundle)
-    heard = {"demonstrations": said["demonstrations"], "model_alone": None}
-    assert {**found, **heard} == said
+    answer = forecast_document(forecast, recognizer.bundle)
+    heard = {"demonstrations": recognized["demonstrations"], "model_alone": None}
+    assert {**answer, **heard} == recognized
 
 
 async def test_document_says_what_a_correction_changed(
@@ -76,16 +76,16 @@ async def test_document_says_what_a_correction_changed(
     retrieval.corrections = [corrected("c1", "sadness", 1.0, 1.0)]
     recognition = await recognizer.recognize([Line(0, "We won!")], recognizer.label_space("meld"))
 
-    found = document(recognition, recognizer.bundle)
+    answer = document(recognition, recognizer.bundle)
 
-    assert found["emotion"]["label"] == "sadness"
-    assert found["model_alone"] is not None
-    assert found["model_alone"]["label"] == "joy"
-    first, *others = found["demonstrations"]
+    assert answer["emotion"]["label"] == "sadness"
+    assert answer["model_alone"] is not None
+    assert answer["model_alone"]["label"] == "joy"
+    first, *others = answer["demonstrations"]
     assert (first["id"], first["shown"], first["weight"] > 0.8) == ("c1", True, True)
     assert [(each["id"], each["weight"]) for each in others] == [("e1", 0.0)]
-    stored = without_texts(cast(dict[str, Any], found))
-    assert with_texts(stored, {"c1": "We won!", "e1": "Who took it?"}) == found
+    stored = without_texts(cast(dict[str, Any], answer))
+    assert with_texts(stored, {"c1": "We won!", "e1": "Who took it?"}) == answer
     old = {"demonstrations": [{"id": "e1", "label": "anger", "similarity": 0.75}]}
     assert with_texts(old, {})["demonstrations"] == [
         {"id": "e1", "text": None, "label": "anger", "similarity": 0.75} | SHOWN

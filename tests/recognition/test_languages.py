@@ -7,18 +7,18 @@ from tests.recognition.sentences import OTHER_SCRIPTS, SENTENCES
 
 
 def is_other(text: str, *languages: str) -> bool:
-    found = other_languages(languages)
-    assert found is not None
-    return found(text)
+    scripts = other_languages(languages)
+    assert scripts is not None
+    return scripts(text)
 
 
 @pytest.mark.parametrize("language", SENTENCES)
 def test_sentences_in_another_language_are_found(language: str) -> None:
     """Of five words and more, at least 95 in a hundred."""
-    found = [text for text in SENTENCES[language] if is_other(text, "en")]
+    others = [text for text in SENTENCES[language] if is_other(text, "en")]
 
     assert len(SENTENCES[language]) >= 20
-    assert len(found) >= 0.95 * len(SENTENCES[language])
+    assert len(others) >= 0.95 * len(SENTENCES[language])
 
 
 @pytest.mark.parametrize("language", SENTENCES)

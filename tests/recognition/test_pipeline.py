@@ -138,11 +138,11 @@ async def test_bundles_curves_calibrate_its_label_space(
 
     recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
 
-    found = dict(zip(space.names, recognition.prediction.probabilities, strict=True))
+    probabilities = dict(zip(space.names, recognition.prediction.probabilities, strict=True))
     assert recognition.prediction.label.name == "fear"
-    assert found["fear"] == pytest.approx(1.0 / 1.6)
-    assert found["joy"] == pytest.approx(0.5 / 1.6)
-    assert found["anger"] == pytest.approx(0.02 / 1.6)
+    assert probabilities["fear"] == pytest.approx(1.0 / 1.6)
+    assert probabilities["joy"] == pytest.approx(0.5 / 1.6)
+    assert probabilities["anger"] == pytest.approx(0.02 / 1.6)
 
 
 async def test_lost_retrieval_degrades_the_answer_and_does_not_fail_it(
@@ -249,7 +249,7 @@ async def test_no_example_found_is_no_degradation(
     recognizer: Recognizer, retrieval: ScriptedRetrieval
 ) -> None:
     """An empty label space answers, too."""
-    retrieval.found = []
+    retrieval.matches = []
 
     recognition = await recognizer.recognize(HELLO, recognizer.label_space("meld"))
 
@@ -277,7 +277,7 @@ async def test_utterance_that_does_not_fit_is_read_by_its_end(
     meld = recognizer.label_space("meld")
     words = [f"word{n}" for n in range(400)]
 
-    found = await recognizer.recognize([Line(0, " ".join(words))], meld)
+    recognition = await recognizer.recognize([Line(0, " ".join(words))], meld)
 
     (prompt,) = engine.prompts
     end = prompt.removeprefix(INSTRUCTION + "\n0: ").removesuffix("\nEmotion:")
@@ -285,9 +285,9 @@ async def test_utterance_that_does_not_fit_is_read_by_its_end(
     assert words[-len(end.split()) :] == end.split()
     alone = await recognizer.recognize([Line(0, end)], meld)
     assert engine.prompts == [prompt, prompt]
-    assert (found.truncated, alone.truncated) == (True, False)
-    assert found.prediction == alone.prediction
-    assert found.demonstrations == alone.demonstrations == ()
+    assert (recognition.truncated, alone.truncated) == (True, False)
+    assert recognition.prediction == alone.prediction
+    assert recognition.demonstrations == alone.demonstrations == ()
 
 
 def test_bundle_that_leaves_utterances_no_room_is_refused(open_with: OpenRecognizer) -> None:
@@ -369,10 +369,12 @@ def test_label_space_the_model_was_not_trained_on_is_refused(recognizer: Recogni
 
 def test_unknown_label_space_is_refused(recognizer: Recognizer) -> None:
     """Most likely misspelt; nothing is said of training."""
-    with pytest.raises(UnsupportedLabelSpace, match=r"answers in meld, unified") as found:
+    with pytest.raises(
+        UnsupportedLabelSpace, match=r"the bundle supports meld, unified"
+    ) as refused:
         recognizer.label_space("melt")
 
-    assert "trained" not in str(found.value)
+    assert "trained" not in str(refused.value)
 
 
 async def test_warm_up_reads_every_label_space(
@@ -396,8 +398,8 @@ async def test_answer_to_text_in_another_language_is_marked(
     assert (await recognizer.recognize([english, german], space)).degraded == ("language",)
     assert (await recognizer.recognize([german, english], space)).degraded == ()
     retrieval.failure = DemonstrationsUnavailable("scripted")
-    found = await recognizer.recognize([german], space)
-    assert found.degraded == ("demonstrations", "language")
+    recognition = await recognizer.recognize([german], space)
+    assert recognition.degraded == ("demonstrations", "language")
 
 
 async def test_nothing_is_marked_where_a_bundle_names_no_language(
@@ -406,9 +408,9 @@ async def test_nothing_is_marked_where_a_bundle_names_no_language(
     """Nobody knows what it reads."""
     german = Line(0, "Das ist doch nicht dein Ernst, oder?")
 
-    found = await recognizer.recognize([german], recognizer.label_space("meld"))
+    recognition = await recognizer.recognize([german], recognizer.label_space("meld"))
 
-    assert found.degraded == ()
+    assert recognition.degraded == ()
 
 
 async def test_forecast_is_not_marked(open_with: OpenRecognizer) -> None:
@@ -447,7 +449,10 @@ def test_bundle_whose_labels_the_tokenizer_confuses_is_refused(
         update={"label_spaces": {"moods": TrainedLabels(verbalizers={"up": "very up"})}}
     )
 
-    with pytest.raises(BundleError, match="bundle mini: moods: the tokens of 'very' begin"):
+    with pytest.raises(
+        BundleError,
+        match="bundle mini: moods: the tokens of 'very up' begin with all those of 'very'",
+    ):
         open_recognizer(changed, Tokenizer(words.encode, (), None), {"moods": space}, engine, None)
 
 
@@ -549,7 +554,9 @@ async def test_model_that_was_not_trained_to_forecast_is_not_asked_to(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:
     """It would answer all the same; the error names the bundle."""
-    with pytest.raises(ForecastNotSupported, match=r"bundle mini was not trained .*: main$"):
+    with pytest.raises(
+        ForecastNotSupported, match=r"bundle mini was not trained .* tasks are main$"
+    ):
         await recognizer.forecast(HELLO, 0, recognizer.label_space("meld"))
 
     assert engine.prompts == []

@@ -21,10 +21,10 @@ async def test_dialogues_are_answered_in_their_order(recognizer: Recognizer) -> 
     """Every one of them, every utterance."""
     space = recognizer.label_space("meld")
 
-    found = [pair async for pair in recognize_all(recognizer, MANY, space, asyncio.Semaphore(4))]
+    pairs = [pair async for pair in recognize_all(recognizer, MANY, space, asyncio.Semaphore(4))]
 
-    assert [dialogue for dialogue, _ in found] == MANY
-    for dialogue, answers in found:
+    assert [dialogue for dialogue, _ in pairs] == MANY
+    for dialogue, answers in pairs:
         assert len(answers) == len(dialogue.utterances)
 
 
@@ -37,15 +37,15 @@ async def test_utterance_longer_than_the_model_reads_concerns_no_other(
     )
     space = recognizer.label_space("meld")
 
-    found = [
+    pairs = [
         pair
         async for pair in recognize_all(
             recognizer, [*MANY[:3], long, *MANY[3:]], space, asyncio.Semaphore(4)
         )
     ]
 
-    assert [dialogue.id for dialogue, _ in found[2:5]] == ["d2", "call-7", "d3"]
-    truncated = {d.id: [answer.truncated for answer in read] for d, read in found}
+    assert [dialogue.id for dialogue, _ in pairs[2:5]] == ["d2", "call-7", "d3"]
+    truncated = {d.id: [answer.truncated for answer in read] for d, read in pairs}
     assert truncated.pop("call-7") == [False, True, False]
     assert not any(map(any, truncated.values()))
 

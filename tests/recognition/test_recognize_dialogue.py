@@ -65,11 +65,11 @@ async def test_answers_come_in_the_order_of_the_utterances(
 ) -> None:
     """Each is what was read after its own prompt."""
     engine.certainty = lambda length: 1 / length
-    found = await recognize_dialogue(
+    recognitions = await recognize_dialogue(
         recognizer, TALK, recognizer.label_space("meld"), asyncio.Semaphore(100)
     )
 
-    masses = [recognition.prediction.label_mass for recognition in found]
+    masses = [recognition.prediction.label_mass for recognition in recognitions]
     assert masses == pytest.approx([0.5 / length for length in engine.lengths])
     assert len(set(engine.lengths)) > 1
 
@@ -104,12 +104,12 @@ async def test_published_speaker_indexes_are_kept_for_the_published_prompt(
     open_with: OpenRecognizer, engine: ScriptedEngine
 ) -> None:
     """v1 takes speaker "4" for Speaker_4, v2 for the first that speaks."""
-    said = [Utterance("4", "Hello there.")]
+    utterances = [Utterance("4", "Hello there.")]
 
     for template in ("instructerc-v1", "v2"):
         recognizer = open_with(template=template)
         space = recognizer.label_space("meld")
-        await recognize_dialogue(recognizer, said, space, asyncio.Semaphore(1))
+        await recognize_dialogue(recognizer, utterances, space, asyncio.Semaphore(1))
 
     assert ' Speaker_4:"Hello there."' in engine.prompts[0]
     assert "\n0: Hello there." in engine.prompts[1]
@@ -125,13 +125,17 @@ async def test_long_utterance_is_seen_by_those_after_it(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:
     """By its end, a quarter of what the model reads: what was said before has room beside it."""
-    said = [Utterance("a", "Hello."), Utterance("b", "so word " * 200), Utterance("a", "Well.")]
+    utterances = [
+        Utterance("a", "Hello."),
+        Utterance("b", "so word " * 200),
+        Utterance("a", "Well."),
+    ]
 
-    found = await recognize_dialogue(
-        recognizer, said, recognizer.label_space("meld"), asyncio.Semaphore(1)
+    recognitions = await recognize_dialogue(
+        recognizer, utterances, recognizer.label_space("meld"), asyncio.Semaphore(1)
     )
 
-    assert [each.truncated for each in found] == [False, True, False]
+    assert [each.truncated for each in recognitions] == [False, True, False]
     assert "Hello." not in engine.prompts[1]
     assert "\n0: Hello.\n1:" in engine.prompts[2]
     assert engine.prompts[2].count("word") == 299 // 4 // 2

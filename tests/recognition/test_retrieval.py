@@ -8,8 +8,8 @@ import pytest
 
 from service.conversation.dialogue import Demonstration
 from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
-from service.demonstrations.edge import EdgeStore, open_edge
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors, load_encoder
+from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.demonstrations.store import Correction
 from service.priority import Priority
 from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of
@@ -79,10 +79,10 @@ async def test_a_correction_is_found_by_its_line_and_compared_by_its_context(
     (half,) = (await ask(retrieval, "a", "dddd", "ccc")).corrections
     (other,) = (await ask(retrieval, "dddd", "eeeee", "ccc")).corrections
 
-    assert same.found.similarity == pytest.approx(1)
-    found = [each.context_similarity for each in (same, half, other)]
-    assert found == pytest.approx([1, 0.5, 0], abs=1e-3)
-    assert same.found.correction.demonstration.text == "ccc"
+    assert same.corrected.similarity == pytest.approx(1)
+    similarities = [each.context_similarity for each in (same, half, other)]
+    assert similarities == pytest.approx([1, 0.5, 0], abs=1e-3)
+    assert same.corrected.correction.demonstration.text == "ccc"
 
 
 async def test_where_dialogues_begin_there_is_no_context_to_compare(
@@ -106,10 +106,10 @@ async def test_corrections_are_no_examples_and_nobody_elses(
     await correct(encoder, store, "ccc")
 
     for tenant, corrections in (("one", 1), ("two", 0), (None, 0)):
-        found = await ask(retrieval, "ccc", tenant=tenant)
+        retrieved = await ask(retrieval, "ccc", tenant=tenant)
 
-        assert [match.demonstration for match in found.examples] == [shared]
-        assert len(found.corrections) == corrections
+        assert [match.demonstration for match in retrieved.examples] == [shared]
+        assert len(retrieved.corrections) == corrections
 
 
 async def test_a_far_correction_is_not_found(
@@ -146,8 +146,8 @@ async def test_where_no_examples_are_wanted_and_there_are_no_corrections_nothing
     assert embed.texts == []
 
     await correct(encoder, store, "ccc")
-    found = await ask(retrieval, "ccc", wanted=none)
-    assert (found.examples, len(found.corrections)) == ((), 1)
+    retrieved = await ask(retrieval, "ccc", wanted=none)
+    assert (retrieved.examples, len(retrieved.corrections)) == ((), 1)
 
     without = Wanted(examples=0, least_similarity=None)
     embed.texts.clear()
@@ -164,16 +164,18 @@ async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
         await correct(encoder, store, *place, "c" * 20, name=f"c{number}")
 
     for number, place in enumerate(places):
-        found = (await ask(retrieval, *place, "c" * 20)).corrections
+        corrections = (await ask(retrieval, *place, "c" * 20)).corrections
 
         same = [
-            near.found.match.demonstration.id for near in found if near.context_similarity > 0.99
+            near.corrected.match.demonstration.id
+            for near in corrections
+            if near.context_similarity > 0.99
         ]
         assert f"c{number}" in same
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "applies"),
     [
         ("\N{THUMBS UP SIGN}", True),
         ("\N{THUMBS UP SIGN}\N{THUMBS UP SIGN}", True),
@@ -183,7 +185,7 @@ async def test_of_many_like_lines_the_one_in_the_same_place_is_found(
     ],
 )
 async def test_what_the_encoder_does_not_know_is_compared_as_it_is_written(
-    line: str, store: EdgeStore, *, found: bool
+    line: str, store: EdgeStore, *, applies: bool
 ) -> None:
     """To the encoder all of it is one unknown word, as near to any other as can be."""
     encoder = load_encoder()
@@ -191,6 +193,6 @@ async def test_what_the_encoder_does_not_know_is_compared_as_it_is_written(
         await correct(encoder, store, "Did you get the money?", "\N{THUMBS UP SIGN}")
 
         retrieved = await ask(NearestDemonstrations(encoder, store), "Did you get the money?", line)
-        assert bool(retrieved.corrections) is found
+        assert bool(retrieved.corrections) is applies
     finally:
         await encoder.close()

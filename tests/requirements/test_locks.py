@@ -43,11 +43,11 @@ def environment(python: str, processor: str) -> dict[str, str]:
 def entries(lock: str) -> list[tuple[Requirement, list[str]]]:
     """Each requirement of a lock with its hashes."""
     text = re.sub(r"^#.*\n", "", (FOLDER / f"{lock}.txt").read_text("utf-8"), flags=re.MULTILINE)
-    found = []
+    requirements = []
     for line in text.replace("\\\n", " ").splitlines():
         requirement, *hashes = line.split(" --hash=")
-        found.append((Requirement(requirement), [each.strip() for each in hashes]))
-    return found
+        requirements.append((Requirement(requirement), [each.strip() for each in hashes]))
+    return requirements
 
 
 def locked(lock: str, python: str, processor: str) -> list[tuple[str, str]]:
@@ -63,10 +63,10 @@ def locked(lock: str, python: str, processor: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_package_has_a_version_and_hashes(lock: str) -> None:
     """So that pip takes nothing else, wherever it is."""
-    found = entries(lock)
+    requirements = entries(lock)
 
-    assert found
-    for requirement, hashes in found:
+    assert requirements
+    for requirement, hashes in requirements:
         assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
         assert hashes, requirement
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", each) for each in hashes), requirement
@@ -105,14 +105,16 @@ def test_markers_say_only_where_a_package_is_left_out() -> None:
 def test_the_lock_has_what_the_project_asks_for(python: str, processor: str) -> None:
     """Every dependency, of the extras that it installs too, in a version that is allowed."""
     extras = PROJECT["optional-dependencies"]
-    found = dict(locked("locked", python, processor)) | dict(locked("torch-cpu", python, processor))
-    asked = [PROJECT["dependencies"], *(extras[name] for name in ("cpu", "training", "dev"))]
+    versions = dict(locked("locked", python, processor)) | dict(
+        locked("torch-cpu", python, processor)
+    )
+    groups = [PROJECT["dependencies"], *(extras[name] for name in ("cpu", "training", "dev"))]
 
-    for requirement in (Requirement(text) for group in asked for text in group):
+    for requirement in (Requirement(text) for group in groups for text in group):
         if requirement.marker is None or requirement.marker.evaluate(
             environment(python, processor)
         ):
-            assert requirement.specifier.contains(found[requirement.name]), requirement
+            assert requirement.specifier.contains(versions[requirement.name]), requirement
 
 
 @pytest.mark.parametrize(("python", "processor"), EVERYWHERE)
@@ -140,7 +142,7 @@ def test_torch_has_a_wheel_for_each() -> None:
 
 def test_one_list_of_pythons() -> None:
     """That of the Makefile, of the project's metadata, of the checks and of the locks."""
-    asked = SpecifierSet(PROJECT["requires-python"])
+    range_ = SpecifierSet(PROJECT["requires-python"])
     (check,) = [
         job["strategy"]["matrix"]["python"]
         for job in yaml.safe_load((REPOSITORY / ".github/workflows/check.yaml").read_text("utf-8"))[
@@ -155,7 +157,7 @@ def test_one_list_of_pythons() -> None:
     ]
     minor = int(PYTHONS[-1].partition(".")[2])
 
-    assert list(PYTHONS) == [f"3.{n}" for n in range(30) if f"3.{n}.5" in asked]
+    assert list(PYTHONS) == [f"3.{n}" for n in range(30) if f"3.{n}.5" in range_]
     assert list(PYTHONS) == classified == check
     assert PYPROJECT["tool"]["mypy"]["python_version"] == PYTHONS[0]
     assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py{PYTHONS[0].replace('.', '')}"

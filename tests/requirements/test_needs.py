@@ -27,7 +27,7 @@ def no_name(_name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "value", "said"),
+    ("place", "name", "value", "message"),
     [
         (platform, "system", lambda: "Darwin", "Linux is needed, this is Darwin"),
         (platform, "machine", lambda: "riscv64", "x86_64 or aarch64 is needed, this is riscv64"),
@@ -44,14 +44,14 @@ def no_name(_name: str) -> str:
     ],
 )
 def test_what_is_missing_is_named(
-    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Callable[..., Any], said: str
+    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Callable[..., Any], message: str
 ) -> None:
     """With what to do about it, one line each."""
     monkeypatch.setattr(place, name, value)
 
     (line,) = needs.missing()
 
-    assert said in line
+    assert message in line
     assert "\n" not in line
 
 

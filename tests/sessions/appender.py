@@ -13,20 +13,20 @@ from service.sessions.store import Conflict, SessionStore
 
 
 async def say(store: SessionStore, number: int, speaker: str, count: int) -> None:
-    said = 0
-    while said < count:
+    appended = 0
+    while appended < count:
         tail = await store.tail("default", f"call-{number}", speaker, lines=3)
         try:
             stored = await store.append(
                 tail,
-                text=f"line {said} of {speaker}",
+                text=f"line {appended} of {speaker}",
                 label_space="meld",
                 prediction={"label": "neutral"},
             )
         except Conflict:
             continue
         print(number, stored.utterance.index, flush=True)
-        said += 1
+        appended += 1
 
 
 async def main(url: str, speaker: str, count: int, dialogues: int) -> None:

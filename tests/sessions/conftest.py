@@ -20,8 +20,8 @@ def sqlite_url(tmp_path: Path) -> str:
 def url(request: pytest.FixtureRequest) -> str:
     """An empty database of either kind."""
     name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
-    found: str = request.getfixturevalue(name)
-    return found
+    server_url: str = request.getfixturevalue(name)
+    return server_url
 
 
 @pytest.fixture

@@ -16,14 +16,13 @@ from service.errors import (
     DialogueNotFound,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.corrections import Corrected
 from service.sessions.database import Database, open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.migrate import migrate
-from service.sessions.records import StoredUtterance
+from service.sessions.records import Expected, StoredUtterance
 from service.sessions.schema import answers, corrections, dialogues, metadata
 from service.sessions.store import SessionStore
-from service.sessions.versions import Expected
 
 
 async def say(store: SessionStore, text: str, name: str = "call-42", tenant: str = "one") -> None:
@@ -95,7 +94,7 @@ async def test_of_corrections_and_turns_at_once_all_are_stored(
     for n in range(4):
         await say(store, f"line {n}")
 
-    found = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(
             s.corrections.put("one", "call-42", n, "meld", "joy")
             for s in (store,)
@@ -106,7 +105,7 @@ async def test_of_corrections_and_turns_at_once_all_are_stored(
     )
     await other.close()
 
-    assert {corrected.version.number for corrected in found} <= set(range(5, 10))
+    assert {corrected.version.number for corrected in outcomes} <= set(range(5, 10))
     timeline = await store.timeline("one", "call-42")
     assert timeline.version.number == 9
     assert all(u.correction is not None for u in timeline.utterances)
@@ -234,16 +233,16 @@ async def test_a_correction_keeps_its_answer_with_itself(
         await store.corrections.put("one", "call-42", 0, "meld", "joy", once=once("second"))
 
     assert told.value.answer == Answer(200, "first 2")
-    [said] = (await store.timeline("one", "call-42")).utterances
-    assert said.correction is not None
-    assert said.correction.label == "fear"
+    [utterance] = (await store.timeline("one", "call-42")).utterances
+    assert utterance.correction is not None
+    assert utterance.correction.label == "fear"
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE answers RENAME TO away")
     with pytest.raises(DatabaseUnavailable):
         await store.corrections.put("one", "call-42", 0, "meld", "anger", once=once("third"))
-    [said] = (await store.timeline("one", "call-42")).utterances
-    assert said.correction is not None
-    assert said.correction.label == "fear"
+    [utterance] = (await store.timeline("one", "call-42")).utterances
+    assert utterance.correction is not None
+    assert utterance.correction.label == "fear"
 
 
 async def test_a_dialogue_is_corrected_only_so_often(store: SessionStore) -> None:

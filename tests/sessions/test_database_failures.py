@@ -182,8 +182,10 @@ async def test_a_database_that_there_is_not(server: Server) -> None:
 async def test_a_host_that_there_is_not(server: Server) -> None:
     told = await cause(server.url.set(host="db.invalid"))
 
-    assert told.startswith(f"the host of PostgreSQL at db.invalid:{server.port} is not found (")
-    assert told.endswith("check ERC_DATABASE__URL, and the DNS")
+    assert told.startswith(
+        f"the host of PostgreSQL at db.invalid:{server.port} cannot be resolved ("
+    )
+    assert told.endswith("check ERC_DATABASE__URL, and DNS")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -192,14 +194,17 @@ async def test_a_closed_port(host: str) -> None:
     told = await cause(make_url(f"postgresql://ann:s3cret@{host}:1/db"))
 
     assert told == (
-        f"nothing listens at PostgreSQL at {host}:1: see that it runs; check ERC_DATABASE__URL"
+        f"nothing listens at PostgreSQL at {host}:1: check that it is running; "
+        "check ERC_DATABASE__URL"
     )
 
 
 async def test_a_socket_that_there_is_not(tmp_path: Path) -> None:
     told = await cause(make_url(f"postgresql://ann@/db?host={tmp_path}"))
 
-    assert told.startswith(f"there is no socket of PostgreSQL at {tmp_path}: see that it runs")
+    assert told.startswith(
+        f"the socket of PostgreSQL at {tmp_path} does not exist: check that it is running"
+    )
 
 
 async def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +218,7 @@ async def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> N
     async with listening(say_nothing) as port:
         told = await cause(make_url(f"postgresql://ann@127.0.0.1:{port}/db?sslmode=disable"))
 
-    assert told.startswith(f"PostgreSQL at 127.0.0.1:{port} does not answer in time: see that it")
+    assert told.startswith(f"PostgreSQL at 127.0.0.1:{port} does not answer in time: check that it")
 
 
 async def test_something_else_listens() -> None:
@@ -225,15 +230,15 @@ async def test_something_else_listens() -> None:
     async with listening(hang_up) as port:
         told = await cause(make_url(f"postgresql://ann@127.0.0.1:{port}/db?sslmode=disable"))
 
-    assert told.startswith(f"PostgreSQL at 127.0.0.1:{port} broke the connection off")
+    assert told.startswith(f"PostgreSQL at 127.0.0.1:{port} dropped the connection")
 
 
 async def test_tls_is_asked_of_a_server_without(server: Server) -> None:
     told = await cause(server.url.set(query={"sslmode": "require"}))
 
     assert told == (
-        f"{server.at} has no TLS, and ERC_DATABASE__URL asks for it: switch it on there, or take "
-        "sslmode out of ERC_DATABASE__URL"
+        f"{server.at} has no TLS, but ERC_DATABASE__URL requires it: enable it there, or remove "
+        "sslmode from ERC_DATABASE__URL"
     )
 
 
@@ -241,7 +246,7 @@ async def test_a_server_that_demands_tls(server: Server) -> None:
     """A rule for encrypted connections alone."""
     told = await cause(server.url.set(username="encrypted", query={"sslmode": "disable"}))
 
-    assert told.startswith(f'{server.at} does not let role "encrypted" in without TLS')
+    assert told.startswith(f'{server.at} does not admit role "encrypted" without TLS')
     assert "add ?sslmode=require to ERC_DATABASE__URL" in told
 
 
@@ -255,7 +260,7 @@ async def test_a_certificate_that_nobody_known_signed(
         told = await cause(make_url(f"postgresql://ann@127.0.0.1:{port}/db?sslmode=verify-full"))
 
     assert told.startswith(f"the certificate of PostgreSQL at 127.0.0.1:{port} is not trusted (")
-    assert "have PGSSLROOTCERT name the file of the authority" in told
+    assert "set PGSSLROOTCERT to the certificate of the authority" in told
 
 
 async def test_a_certificate_of_another_host(
@@ -278,26 +283,28 @@ async def test_no_file_of_authorities(
     monkeypatch.setenv("HOME", str(tmp_path))
     told = await cause(server.url.set(query={"sslmode": mode}))
 
-    assert told.startswith(f"the way to {server.at} is set up wrongly (root certificate file ")
+    assert told.startswith(
+        f"the connection to {server.at} is misconfigured (root certificate file "
+    )
 
     monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "away.crt"))
 
     told = await cause(server.url.set(query={"sslmode": mode}))
 
-    assert told.startswith(f"a file for TLS with {server.at} is not there: see PGSSLROOTCERT")
+    assert told.startswith(f"a file for TLS with {server.at} does not exist: check PGSSLROOTCERT")
 
 
 async def test_a_mode_of_tls_that_there_is_not(server: Server) -> None:
     told = await cause(server.url.set(query={"sslmode": "always"}))
 
-    assert "is set up wrongly (`sslmode` parameter must be one of: disable, allow, " in told
+    assert "is misconfigured (`sslmode` parameter must be one of: disable, allow, " in told
 
 
 async def test_too_many_connections(server: Server) -> None:
     """Of a role, or of the server."""
     told = await cause(server.url.set(username="full"))
 
-    assert told.startswith(f'{server.at} has no connection left (too many connections for role "fu')
+    assert told.startswith(f'{server.at} has no free connection (too many connections for role "fu')
 
 
 async def test_no_connection_of_the_server_is_free(server: Server) -> None:
@@ -314,7 +321,7 @@ async def test_no_connection_of_the_server_is_free(server: Server) -> None:
         server.stop()
         server.start()
 
-    assert told.startswith(f"{server.at} has no connection left (sorry, too many clients already)")
+    assert told.startswith(f"{server.at} has no free connection (sorry, too many clients already)")
 
 
 async def test_a_server_that_is_shutting_down(server: Server) -> None:
@@ -329,7 +336,7 @@ async def test_a_server_that_is_shutting_down(server: Server) -> None:
     server.start()
 
     assert told == (
-        f"{server.at} takes no connections now (the database system is shutting down): "
+        f"{server.at} accepts no connections now (the database system is shutting down): "
         "try again when it is up"
     )
 
@@ -347,7 +354,7 @@ async def test_a_connection_that_the_server_ends(server: Server) -> None:
 
     told = await cause(server.url, use)
 
-    assert told.startswith(f"{server.at} ended the connection, or shuts down (")
+    assert told.startswith(f"{server.at} closed the connection or is shutting down (")
 
 
 async def test_a_connection_that_was_ended_meanwhile(server: Server) -> None:
@@ -360,7 +367,7 @@ async def test_a_connection_that_was_ended_meanwhile(server: Server) -> None:
     told = await cause(server.url, use)
 
     assert told.startswith(f"{server.at} ")
-    assert "broke the connection off" in told or "ended the connection" in told
+    assert "dropped the connection" in told or "ended the connection" in told
 
 
 async def test_a_standby(server: Server) -> None:
@@ -377,7 +384,7 @@ async def test_a_standby(server: Server) -> None:
         standby.unlink()
         server.start()
 
-    assert told.startswith(f'{server.at} lets nobody write to database "postgres", as a standby')
+    assert told.startswith(f'{server.at} has database "postgres" read-only, like a standby')
 
 
 async def test_a_read_only_transaction(tables: URL) -> None:
@@ -393,7 +400,10 @@ async def test_a_read_only_transaction(tables: URL) -> None:
 async def test_a_role_that_may_not_make_tables(tables: URL) -> None:
     told = await cause(tables.set(username="plain"), migrate)
 
-    assert 'denies role "plain" what it needs (permission denied for schema public): GRANT' in told
+    assert (
+        'denies role "plain" a privilege that it needs (permission denied for schema public): GRANT'
+        in told
+    )
 
 
 async def test_a_role_that_may_not_read_the_tables(tables: URL) -> None:
@@ -457,7 +467,7 @@ async def test_a_statement_that_takes_too_long(server: Server, clock: Clock) -> 
 
     told = await cause(server.url, use, command_timeout_s=500)
 
-    assert told.startswith(f"{server.at} did not carry a statement out in time: look for locks")
+    assert told.startswith(f"{server.at} did not finish a statement in time: check locks")
 
 
 async def test_two_transactions_in_each_others_way(tables: URL) -> None:
@@ -475,7 +485,10 @@ async def test_two_transactions_in_each_others_way(tables: URL) -> None:
     assert isinstance(error, ExceptionGroup)
     told = cause_of(error.exceptions[0], tables)
 
-    assert "gave up a transaction that met another one (deadlock detected): try again" in told
+    assert (
+        "aborted a transaction that conflicted with another one (deadlock detected): try again"
+        in told
+    )
 
 
 async def test_a_database_that_cannot_store_every_character(server: Server) -> None:
@@ -484,7 +497,7 @@ async def test_a_database_that_cannot_store_every_character(server: Server) -> N
     told = await cause(server.url.set(database="latin"), use)
 
     assert 'database "latin" of' in told
-    assert told.endswith("make it anew with ENCODING 'UTF8'")
+    assert told.endswith("create it again with ENCODING 'UTF8'")
 
 
 async def test_every_connection_of_the_pool_is_in_use(
@@ -524,7 +537,7 @@ def test_a_place_has_a_host_and_a_port(scheme: str) -> None:
         "ann@/erc?host=one&port=7": "one:7",
     }.items():
         told = cause_of(ConnectionRefusedError(111, "refused"), make_url(f"{scheme}://{rest}"))
-        assert f"PostgreSQL at {place}: see" in told
+        assert f"PostgreSQL at {place}: check" in told
 
 
 def nothing(_: Path) -> None:
@@ -546,17 +559,17 @@ def other_tables(here: Path) -> None:
         (
             lambda here: (here / "folder").mkdir(),
             "folder",
-            "{} is a folder: have ERC_DATABASE__URL",
+            "{} is a folder: set ERC_DATABASE__URL to",
         ),
         (
             lambda here: (here / "file").touch(),
             "file/erc.sqlite3",
-            "{} cannot be made, because {here}/file is not a folder",
+            "{} cannot be created, because {here}/file is not a folder",
         ),
         (lambda here: os.mkfifo(here / "pipe"), "pipe", "{} is not a regular file"),
         (text_file, "notes.txt", "{} is not a SQLite database: check ERC_DATABASE__URL"),
         (other_tables, "other.sqlite3", "{} has tables of another program (table dialogues alre"),
-        (nothing, "x" * 300, "{} cannot be looked at (File name too long): check ERC_DATABASE"),
+        (nothing, "x" * 300, "{} cannot be examined (File name too long): check ERC_DATABASE"),
     ],
 )
 async def test_a_file_that_is_none_of_ours(
@@ -566,9 +579,9 @@ async def test_a_file_that_is_none_of_ours(
     prepare(tmp_path)
     file = tmp_path / name
 
-    found = await cause(make_url(f"sqlite:///{file}"), migrate)
+    message = await cause(make_url(f"sqlite:///{file}"), migrate)
 
-    assert found.startswith(told.format(f"the SQLite file {file}", here=tmp_path))
+    assert message.startswith(told.format(f"the SQLite file {file}", here=tmp_path))
 
 
 async def test_a_relative_path_is_told_in_full(
@@ -605,7 +618,7 @@ async def test_a_file_that_another_process_locks(sqlite_url: str) -> None:
         other.execute("BEGIN IMMEDIATE")
         told = await cause(make_url(sqlite_url), statement("SELECT 1"), command_timeout_s=0.1)
 
-    assert "is locked by another process or a long transaction (database is locked): see" in told
+    assert "is locked by another process or a long transaction (database is locked): find" in told
 
 
 async def test_a_file_that_was_never_migrated(sqlite_url: str) -> None:
@@ -618,7 +631,7 @@ async def test_a_full_disk() -> None:
     """Linux has a device that is always full; SQLite's own error comes first."""
     told = await cause(make_url("sqlite:////dev/full"), migrate)
 
-    assert told == "the disk of the SQLite file /dev/full is full: make room"
+    assert told == "the disk of the SQLite file /dev/full is full: free some space"
 
 
 async def test_a_file_that_has_grown_as_large_as_it_may(sqlite_url: str) -> None:
@@ -629,7 +642,7 @@ async def test_a_file_that_has_grown_as_large_as_it_may(sqlite_url: str) -> None
         "INSERT INTO large VALUES (zeroblob(100000))",
     )
 
-    assert (await cause(make_url(sqlite_url), use)).endswith(" is full: make room")
+    assert (await cause(make_url(sqlite_url), use)).endswith(" is full: free some space")
 
 
 # All it needs is imported before it gives its rights up: the sources may be root's alone.
@@ -684,7 +697,7 @@ def test_a_folder_that_may_not_be_written_to(others: Path, name: str) -> None:
 
     assert "may not write to the folder " in told
     assert told.startswith("False user ")
-    assert f"{others}, where the SQLite file {others / name} and its journal go" in told
+    assert f"{others} of the SQLite file {others / name} and its journal: change its owner" in told
 
 
 def test_a_file_that_may_not_be_written(others: Path) -> None:
@@ -707,9 +720,7 @@ def test_a_folder_that_may_not_be_entered(others: Path) -> None:
 
     told = without_rights(others / "shut" / "erc.sqlite3")
 
-    assert (
-        f"False the SQLite file {others}/shut/erc.sqlite3 cannot be looked at (Permission" in told
-    )
+    assert f"False the SQLite file {others}/shut/erc.sqlite3 cannot be examined (Permission" in told
 
 
 @pytest.mark.parametrize("name", ["there.sqlite3", "new.sqlite3", "new/new.sqlite3"])
@@ -726,7 +737,7 @@ def test_a_file_system_that_is_read_only(others: Path, name: str) -> None:
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
 
-    assert f"the SQLite file {others / name} lies on a file system that is read-only" in ran.stdout
+    assert f"the SQLite file {others / name} is on a read-only file system" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -753,11 +764,11 @@ async def test_a_statement_of_our_own_that_is_wrong_is_ours(url: str, wrong: str
 
 async def test_a_value_of_the_wrong_kind_is_ours_and_stays_untold(url: str) -> None:
     """Drivers repeat the value in their message."""
-    said = {"given": "my door code"}
+    values = {"given": "my door code"}
 
     async def use(database: Database) -> None:
         async with database.engine.connect() as connection:
-            await connection.execute(text("SELECT CAST(:given AS integer) + abs(:given)"), said)
+            await connection.execute(text("SELECT CAST(:given AS integer) + abs(:given)"), values)
             await connection.execute(
                 text("SELECT * FROM dialogues WHERE id = :given"), {"given": b""}
             )
@@ -775,7 +786,7 @@ def test_what_no_database_raises_is_ours_and_stays_untold(error: Exception) -> N
     assert is_ours(error)
     assert told == (
         f'database "erc" of PostgreSQL at db:5432 fails with {type(error).__name__}: '
-        "see the whole error in the log at ERC_LOG_LEVEL=debug"
+        "set ERC_LOG_LEVEL=debug and see the whole error in the log"
     )
 
 
@@ -787,7 +798,7 @@ def test_a_password_in_an_outside_message_is_left_out(monkeypatch: pytest.Monkey
 
     told = cause_of(error, url)
 
-    assert "(cannot parse postgresql://***@db: *** or ***): see the whole error in" in told
+    assert "(cannot parse postgresql://***@db: *** or ***): set ERC_LOG_LEVEL=debug" in told
 
 
 async def test_one_of_our_errors_has_its_causes_cause(tmp_path: Path) -> None:

@@ -5,9 +5,16 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import Dialect, bindparam, insert, select, update
 
-from service.sessions.answers import AnswerRow
-from service.sessions.dialects import POSTGRESQL, SQLITE, compile_once, parameters_of
-from service.sessions.schema import answers, dialogues, utterances
+from service.sessions.idempotency import AnswerRow
+from service.sessions.schema import (
+    POSTGRESQL,
+    SQLITE,
+    answers,
+    compile_once,
+    dialogues,
+    parameters_of,
+    utterances,
+)
 from service.sessions.writer import UtteranceRow
 
 BOTH = pytest.mark.parametrize("dialect", [SQLITE, POSTGRESQL], ids=lambda dialect: dialect.name)

@@ -68,6 +68,6 @@ async def test_two_processes_share_dialogues_without_gap_or_double(
         indexes = sorted(int(index) for n, index in printed if int(n) == number)
         assert indexes == [u.index for u in timeline] == list(range(30))
         for speaker in ("Ann", "Ben"):
-            said = [u for u in timeline if u.speaker == speaker]
-            assert [u.text for u in said] == [f"line {n} of {speaker}" for n in range(15)]
-            assert len({u.speaker_index for u in said}) == 1
+            own = [u for u in timeline if u.speaker == speaker]
+            assert [u.text for u in own] == [f"line {n} of {speaker}" for n in range(15)]
+            assert len({u.speaker_index for u in own}) == 1

@@ -17,9 +17,9 @@ async def say(store: SessionStore, dialogue_id: str, text: str) -> None:
 
 
 async def beginning(events: Events, dialogue_id: str = "d") -> Position:
-    found = await events.begin("one", dialogue_id)
-    assert found is not None
-    return found
+    position = await events.begin("one", dialogue_id)
+    assert position is not None
+    return position
 
 
 async def test_events_come_in_the_order_of_the_writes(
@@ -33,19 +33,21 @@ async def test_events_come_in_the_order_of_the_writes(
     await store.corrections.put("one", "d", 0, "meld", "anger")
     await store.corrections.remove("one", "d", 0)
     for limit in (1, 2, 10):
-        position, found = await beginning(events), []
+        position, events_read = await beginning(events), []
         while page := await events.after("one", "d", position, limit):
             assert len(page) <= limit
-            found += page
+            events_read += page
             position = position.past(page[-1])
 
-        assert [each.version.number for each in found] == [1, 2, 3, 4, 5]
-        assert [each.what.text for each in found if isinstance(each.what, StoredUtterance)] == [
+        assert [each.version.number for each in events_read] == [1, 2, 3, 4, 5]
+        assert [
+            each.what.text for each in events_read if isinstance(each.what, StoredUtterance)
+        ] == [
             "a",
             "b",
         ]
         corrections = [
-            each.what.correction for each in found if isinstance(each.what, CorrectionChange)
+            each.what.correction for each in events_read if isinstance(each.what, CorrectionChange)
         ]
         assert [each and each.label for each in corrections] == ["joy", "anger", None]
         assert isinstance(corrections[0], Correction)

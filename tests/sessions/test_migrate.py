@@ -16,10 +16,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, select, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from service.sessions.answers import Key
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
+from service.sessions.idempotency import Key
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
 from service.sessions.schema import (
@@ -47,18 +47,18 @@ asyncio.run(migrate(open_database(sys.argv[1])))
 
 def differences(connection: Connection) -> list[Any]:
     options = {"version_table": VERSION_TABLE, "compare_server_default": True}
-    found: list[Any] = compare_metadata(
+    changes: list[Any] = compare_metadata(
         MigrationContext.configure(connection, opts=options), metadata
     )
-    return found
+    return changes
 
 
 def statements(connection: Connection) -> list[str]:
     """The database's own tables and indexes, as SQL."""
-    found = MetaData()
-    found.reflect(connection, only=list(metadata.tables))
+    reflected = MetaData()
+    reflected.reflect(connection, only=list(metadata.tables))
     made: list[CreateTable | CreateIndex] = []
-    for table in found.sorted_tables:
+    for table in reflected.sorted_tables:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         made += [CreateTable(table), *map(CreateIndex, indexes)]
     return [str(statement.compile(dialect=connection.dialect)) for statement in made]
@@ -118,8 +118,8 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
     store = SessionStore(database)
     before = await store.tail("default", "old", "Ann", lines=2)
     await store.append(before, text="Still me.", label_space="meld", prediction={})
-    said = (await store.timeline("default", "old")).utterances
-    assert [(u.text, u.description) for u in said] == [("Hi.", None), ("Still me.", None)]
+    utterances = (await store.timeline("default", "old")).utterances
+    assert [(u.text, u.description) for u in utterances] == [("Hi.", None), ("Still me.", None)]
     await store.delete("default", "old")
     anew = await store.tail("default", "old", "Ann", lines=2)
     await store.append(anew, text="Anew.", label_space="meld", prediction={})
@@ -152,9 +152,13 @@ async def test_what_was_written_before_versions_were_noted_has_an_order(url: str
     )
     start = await events.begin("one", "d")
     assert start is not None
-    found = await events.after("one", "d", start, 10)
-    assert found is not None
-    assert [(each.version.number, each.what.index) for each in found] == [(1, 0), (2, 0), (3, 1)]
+    events_read = await events.after("one", "d", start, 10)
+    assert events_read is not None
+    assert [(each.version.number, each.what.index) for each in events_read] == [
+        (1, 0),
+        (2, 0),
+        (3, 1),
+    ]
     await store.close()
 
 
@@ -179,8 +183,8 @@ async def test_of_many_predictions_each_loses_the_texts(url: str) -> None:
 
     await migrate(database)
 
-    found = await database.fetch(select(utterances.c.prediction))
-    assert [row.prediction for row in found] == [{"demonstrations": [UNSHOWN]}] * 1100
+    rows = await database.fetch(select(utterances.c.prediction))
+    assert [row.prediction for row in rows] == [{"demonstrations": [UNSHOWN]}] * 1100
     await database.close()
 
 
@@ -239,11 +243,11 @@ async def test_demonstrations_lose_their_texts_wherever_they_were_stored(
 ) -> None:
     """In predictions, results and kept answers; whatever Unicode takes for the end of a line."""
 
-    def stored(found: Any) -> str:
-        return json.dumps(found, ensure_ascii=escaped)
+    def stored(answer: Any) -> str:
+        return json.dumps(answer, ensure_ascii=escaped)
 
-    found = {"emotion": {"label": "joy", "confidence": 1e-07}, "demonstrations": [SHOWN]}
-    line = {"line": 1, "id": "a", "utterances": [{"index": 0, **found}]}
+    answer = {"emotion": {"label": "joy", "confidence": 1e-07}, "demonstrations": [SHOWN]}
+    line = {"line": 1, "id": "a", "utterances": [{"index": 0, **answer}]}
     broken = {"line": 2, "error": {"detail": "in \u2028 two"}}
     database = open_database(url)
     async with transactional(database.engine).begin() as connection:
@@ -266,7 +270,7 @@ async def test_demonstrations_lose_their_texts_wherever_they_were_stored(
                 " text, label_space, prediction, created_at, version) VALUES"
                 " ('one', 'd', 0, 'Ann', 0, 'Hi.', 'meld', :found, '2026-01-02 03:04:05', 1)"
             ),
-            {"found": stored(found)},
+            {"found": stored(answer)},
         )
         await connection.execute(
             jobs.insert().values(
@@ -282,19 +286,19 @@ async def test_demonstrations_lose_their_texts_wherever_they_were_stored(
         await connection.execute(
             answers.insert().values(
                 tenant="one", key="k", request="r", status=200, created_at=now,
-                body=stored({"results": [{"id": "a", "utterances": [found]}]}),
+                body=stored({"results": [{"id": "a", "utterances": [answer]}]}),
             )
         )  # fmt: skip
 
     await migrate(database)
 
     store = SessionStore(database)
-    (said,) = (await store.timeline("one", "d")).utterances
-    assert said.prediction == found | {"demonstrations": [UNSHOWN]}
+    (utterance,) = (await store.timeline("one", "d")).utterances
+    assert utterance.prediction == answer | {"demonstrations": [UNSHOWN]}
     results = await Jobs(database).results("j", -1)
     assert results is not None
     lines = [json.loads(each) for each in results[1].split("\n")[:-1]]
-    shown = {"index": 0, **found, "demonstrations": [UNSHOWN]}
+    shown = {"index": 0, **answer, "demonstrations": [UNSHOWN]}
     assert lines == [line | {"utterances": [shown]}, broken]
     kept = await store.answers.find(Key("one", "k", "r"))
     assert kept is not None

@@ -14,10 +14,10 @@ from service.admission.patience import Patience
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import erasure
-from service.sessions.answers import Answer, Key, Once
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
+from service.sessions.idempotency import Answer, Key, Once
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance
 from service.sessions.schema import answers, changes, corrections, dialogues, utterances
@@ -137,8 +137,8 @@ async def test_what_the_scene_looked_like_is_kept_where_it_was_said(store: Sessi
     assert unseen.description is None
     assert timeline.utterances == (seen, unseen)
     for lines in (1, 2):
-        found = await store.tail("default", "call-42", "Ann", lines)
-        assert {line.description for line in found.lines} == {None}
+        tail_read = await store.tail("default", "call-42", "Ann", lines)
+        assert {line.description for line in tail_read.lines} == {None}
 
 
 async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) -> None:
@@ -149,9 +149,9 @@ async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) ->
     }
     await append_at(store, 0, prediction=prediction)
 
-    found = (await store.timeline("default", "call-42")).utterances[0].prediction
+    stored = (await store.timeline("default", "call-42")).utterances[0].prediction
 
-    assert repr(found) == repr(prediction)
+    assert repr(stored) == repr(prediction)
 
 
 async def test_a_prediction_with_nan_is_refused(store: SessionStore) -> None:
@@ -417,20 +417,20 @@ async def test_a_long_dialogue_is_erased_in_portions(
         await store.append(tail, text=line, label_space="meld", prediction={}, once=once)
         await store.corrections.put("default", "call-42", n, "meld", "joy")
     other = SessionStore(open_database(url))
-    said = 0
+    appended = 0
 
     async def say_meanwhile() -> None:
-        nonlocal said
+        nonlocal appended
         while True:
             await say(other, "Bo", "Hello.", "call-43")
-            said += 1
+            appended += 1
 
     writing = asyncio.create_task(say_meanwhile())
-    while not said:  # noqa: ASYNC110
+    while not appended:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    before = said
+    before = appended
     pending = await store.delete("default", "call-42")
-    assert said > before
+    assert appended > before
     writing.cancel()
     await asyncio.wait([writing])
 
@@ -496,8 +496,8 @@ async def test_an_erasure_that_was_broken_off_goes_on_however_long_dialogues_are
         pass
 
     assert (await store.timeline("default", "call-43")).length == 1
-    found = await database.fetch(select(dialogues.c.id))
-    assert [row.id for row in found] == ["call-43"]
+    rows = await database.fetch(select(dialogues.c.id))
+    assert [row.id for row in rows] == ["call-43"]
 
 
 async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
@@ -561,7 +561,7 @@ async def test_long_dialogues_that_are_too_old_go_one_after_the_other(
     now = datetime.now(UTC)
 
     steps = []
-    while found := await store.erase_before(now, 20):
-        steps.append([(each.dialogue_id, each.whole) for each in found])
+    while erased := await store.erase_before(now, 20):
+        steps.append([(each.dialogue_id, each.whole) for each in erased])
 
     assert steps == [[("a", True), ("b", True)], [("c", False)], [("c", True)], [("d", True)]]

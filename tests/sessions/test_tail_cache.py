@@ -12,13 +12,20 @@ from sqlalchemy import event
 
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
-from service.sessions import tail_cache
-from service.sessions.answers import AnswerRow
+from service.sessions import tails
 from service.sessions.database import Database, open_database
+from service.sessions.idempotency import AnswerRow
 from service.sessions.records import StoredUtterance
 from service.sessions.store import Conflict, SessionStore
-from service.sessions.tail_cache import DISTRUST_S, IDLE_S, TailCache
-from service.sessions.tails import SPEAKERS, DialogueEnd, Tail, read_end
+from service.sessions.tails import (
+    DISTRUST_S,
+    IDLE_S,
+    SPEAKERS,
+    DialogueEnd,
+    Tail,
+    TailCache,
+    read_end,
+)
 from service.sessions.writer import UtteranceRow
 
 
@@ -216,11 +223,15 @@ async def test_two_stores_that_write_at_once_leave_no_gap_and_no_double(
     )
 
     for call in range(10):
-        said = (await store.timeline("default", f"call-{call}")).utterances
-        assert [u.index for u in said] == list(range(16))
-        assert {u.text for u in said} == {f"{n} {k}" for n in ("here", "there") for k in range(8)}
-        by_appearance = list(dict.fromkeys(u.speaker for u in said))
-        assert [u.speaker_index for u in said] == [by_appearance.index(u.speaker) for u in said]
+        utterances = (await store.timeline("default", f"call-{call}")).utterances
+        assert [u.index for u in utterances] == list(range(16))
+        assert {u.text for u in utterances} == {
+            f"{n} {k}" for n in ("here", "there") for k in range(8)
+        }
+        by_appearance = list(dict.fromkeys(u.speaker for u in utterances))
+        assert [u.speaker_index for u in utterances] == [
+            by_appearance.index(u.speaker) for u in utterances
+        ]
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -325,7 +336,7 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
     await say(store, "One.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE utterances RENAME TO away")
-    with pytest.raises(Exception, match="cannot carry this out"):
+    with pytest.raises(Exception, match="cannot carry out the statement"):
         await say(store, "Two.")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ALTER TABLE away RENAME TO utterances")
@@ -339,8 +350,8 @@ async def test_an_append_that_fails_is_forgotten(store: SessionStore, database: 
 
 def an_end(text: str = "Hello.", lines: int = 1, **speakers: int) -> DialogueEnd:
     speakers = speakers or {"Ann": 0}
-    said = tuple(Line(0, text) for _ in range(lines))
-    return DialogueEnd(7, lines, said, 20, speakers, len(speakers))
+    tail = tuple(Line(0, text) for _ in range(lines))
+    return DialogueEnd(7, lines, tail, 20, speakers, len(speakers))
 
 
 @pytest.mark.parametrize(("text", "lines"), [("Hm.", 20), ("x" * 2_000, 20), ("", 0)])
@@ -372,7 +383,7 @@ def test_a_dialogue_that_speaks_is_not_idle() -> None:
 def test_nothing_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Text that another process erased is gone some minutes later."""
     now = 1_000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     dialogues = TailCache()
     dialogues.keep(("default", "old"), an_end(), 0)
     now += IDLE_S - 1
@@ -391,7 +402,7 @@ def test_nothing_is_remembered_for_long_where_nothing_is_said(
 ) -> None:
     """Text that another process has erased goes from one that has nothing to do."""
     now = 1000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     memory = TailCache()
     memory.keep(("default", "a"), an_end(), 0)
     now += IDLE_S - 1
@@ -416,7 +427,7 @@ def test_what_was_read_before_an_erasure_is_not_kept_after_it() -> None:
 def test_once_distrusted_nothing_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it is stale as likely as the one that was."""
     now = 1_000.0
-    monkeypatch.setattr(tail_cache, "monotonic", lambda: now)
+    monkeypatch.setattr(tails, "monotonic", lambda: now)
     dialogues = TailCache()
     dialogues.keep(("default", "one"), an_end(), 0)
     dialogues.distrust()

@@ -114,13 +114,13 @@ def random_weights(config: Mapping[str, Any], seed: int = 1) -> dict[str, Tensor
             f"{layer}mlp.dense_4h_to_h.weight": (width, inner),
         }
     generator = torch.Generator().manual_seed(seed)
-    found = {n: torch.randn(s, generator=generator) * 0.15 for n, s in shapes.items()}
-    for name in found:
+    tensors = {n: torch.randn(s, generator=generator) * 0.15 for n, s in shapes.items()}
+    for name in tensors:
         if name.endswith("layernorm.weight"):
-            found[name] += 1
+            tensors[name] += 1
     # A table that is computed, and that the published files hold all the same.
-    found["transformer.rotary_pos_emb.inv_freq"] = torch.ones(config["kv_channels"] // 4)
-    return found
+    tensors["transformer.rotary_pos_emb.inv_freq"] = torch.ones(config["kv_channels"] // 4)
+    return tensors
 
 
 def computed(
@@ -231,8 +231,8 @@ def write_chatglm(
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "ChatGLMTokenizer", "auto_map": auto_map})
     )
-    found = random_weights(config) if weights is None else dict(weights)
-    _write_weights(folder, found, shards, pickled)
+    tensors = random_weights(config) if weights is None else dict(weights)
+    _write_weights(folder, tensors, shards, pickled)
     return folder
 
 

@@ -210,7 +210,7 @@ def write_corpora(folder: Path, spaces: Mapping[str, LabelSpace]) -> None:
     recipes = [run.shipped for run in miniatures().values()]
     trained = dict.fromkeys(f for r in recipes for s in r.stages for f in s.corpora)
     held_out = dict.fromkeys(f for r in recipes for f in (*r.development, *r.test))
-    said = sentences()
+    texts = sentences()
     for files_of, lengths in ((trained, (16, 16)), (held_out, (14,))):
         for file in files_of:
             write, own = _FORMATS[file.format]
@@ -219,7 +219,7 @@ def write_corpora(folder: Path, spaces: Mapping[str, LabelSpace]) -> None:
                 [
                     (speaker, text, label)
                     for speaker, text, label in zip(
-                        cycle(("Ann", "Bo")), islice(said, length), names, strict=False
+                        cycle(("Ann", "Bo")), islice(texts, length), names, strict=False
                     )
                 ]
                 for length in lengths

@@ -20,8 +20,8 @@ def encode(texts: Sequence[str]) -> Vectors:
     return vectors
 
 
-def dialogue(name: str, *said: tuple[str, str | None]) -> Dialogue:
+def dialogue(name: str, *lines: tuple[str, str | None]) -> Dialogue:
     return Dialogue(
         name,
-        tuple(Utterance("Ann", text, label, id=f"{name}-{text}") for text, label in said),
+        tuple(Utterance("Ann", text, label, id=f"{name}-{text}") for text, label in lines),
     )

@@ -17,9 +17,9 @@ from training.evaluation.predictions import Answer, Predictions, read_prediction
 from training.experiment import (
     Options,
     demonstrations_shown,
-    described,
     launcher,
     results,
+    results_tables,
     shares_of_cores,
 )
 from training.finetuning.minilm import MINILM_CAUSAL
@@ -92,8 +92,8 @@ def test_run_is_trained_merged_and_scored_once(
     answers = read_predictions(folder / "development.jsonl")["meld"].answers
     assert [len(answer.demonstrations) for answer in answers] == [1, 1, 1]
     assert "demonstrations: 7 indexed" in ended.stderr
-    found = json.loads((out / "results.json").read_text())
-    score = found["development, meld"]["trial-fast"]["weighted_f1"]
+    scores = json.loads((out / "results.json").read_text())
+    score = scores["development, meld"]["trial-fast"]["weighted_f1"]
     assert score["seeds"].keys() == {"3"}
     assert f"| trial-fast | {score['mean']:.2f} |" in ended.stdout
     # Test is read when it is asked for, and no other step is done again.
@@ -148,9 +148,9 @@ def test_processes_that_train_together_are_started_as_asked(
     options: dict[str, Any], expected: list[str]
 ) -> None:
     """By torch, or by accelerate, whose configuration may say how many."""
-    found = launcher(Options(Path("data"), None, Path("out"), **options))
+    command = launcher(Options(Path("data"), None, Path("out"), **options))
 
-    assert found == (["-m", *expected] if expected else [])
+    assert command == (["-m", *expected] if expected else [])
 
 
 def test_runs_at_the_same_time_have_cores_of_their_own() -> None:
@@ -179,7 +179,7 @@ def test_failing_run_among_several_is_named_with_its_log(
 
     assert ended.returncode == 2
     log = out / "trial-slow@7" / "log.txt"
-    assert f"train ended with status 2, see {log}" in ended.stderr.replace("fast", "slow")
+    assert f"train exited with status 2, see {log}" in ended.stderr.replace("fast", "slow")
     assert f"{base}/config.json: transformers knows no causal language model" in log.read_text()
 
 
@@ -241,10 +241,10 @@ def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None
     (tmp_path / "another@9").mkdir()
     shutil.copy(tmp_path / "tiny@1" / "development.jsonl", tmp_path / "another@9")
 
-    found = results({"tiny": recipe}, options)
+    scores = results({"tiny": recipe}, options)
 
-    assert list(found["development, meld"]) == ["tiny", "another"]
-    one = found["development, meld"]["tiny"]
+    assert list(scores["development, meld"]) == ["tiny", "another"]
+    one = scores["development, meld"]["tiny"]
     # By hand: F1 of neutral, joy, anger is 2/5, 0, 0, then 2/3, 2/3, 1, of 1, 2, 1 utterances; the
     # squared distance of a wrong answer is 2, then 0.8**2 + 0.9**2 + 0.1**2, of a right one 0.06.
     assert one["weighted_f1"] == summary(10.0, 75.0)
@@ -252,8 +252,8 @@ def test_seeds_of_a_run_are_summed_up(recipe_file: Path, tmp_path: Path) -> None
     assert one["micro_f1"] == summary(0.0, 80.0)
     assert one["accuracy"] == summary(25.0, 75.0)
     assert one["brier"] == summary(1.5, (3 * 0.06 + 1.46) / 4)
-    said = "| tiny | 42.50 ± 45.96 | 45.56 ± 45.57 | 40.00 ± 56.57 | 50.00 ± 35.36 |"
-    assert f"{said} 0.955 ± 0.771 | 1, 2 |" in described(found)
+    row = "| tiny | 42.50 ± 45.96 | 45.56 ± 45.57 | 40.00 ± 56.57 | 50.00 ± 35.36 |"
+    assert f"{row} 0.955 ± 0.771 | 1, 2 |" in results_tables(scores)
 
 
 def _certain(place: int, certainty: float) -> tuple[float, ...]:

@@ -21,10 +21,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from service.conversation.calibration import Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import UNIFIED, LabelSpace
-from service.conversation.prediction import prediction_from_scores
+from service.conversation.prediction import Temperature, prediction_from_scores
 from service.conversation.prompts.tokens import fit, verbalizer_ids
 from service.decoding.bundle import load_bundle, read_bundle
 from service.decoding.engine import Priority
@@ -66,14 +65,14 @@ def features(run: Miniature) -> set[str]:
         kept = "all parameters"
     else:
         kept = f"an adapter of {run.family}"
-    found = {recipe.template, kept, *recipe.label_spaces}
+    names = {recipe.template, kept, *recipe.label_spaces}
     if recipe.template == "v2":  # its prompts begin alike, and each family has a cache of its own
-        found.add(f"v2 on {run.family}")
+        names.add(f"v2 on {run.family}")
     for stage in recipe.stages:
-        found |= {f"{task} task" for task, weight in stage.tasks if weight}
-        found |= {"demonstrations"} if stage.demonstrations.count else set()
-        found |= {"mean of runs"} if stage.runs > 1 else set()
-    return found
+        names |= {f"{task} task" for task, weight in stage.tasks if weight}
+        names |= {"demonstrations"} if stage.demonstrations.count else set()
+        names |= {"mean of runs"} if stage.runs > 1 else set()
+    return names
 
 
 def enough_to_serve(runs: Mapping[str, Miniature]) -> list[str]:
@@ -172,8 +171,8 @@ def asked(trained: Trained, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpac
     """
     bundle = read_bundle(trained.bundle)
     template = bundle.prompt_template
-    said = islice(sentences(), 16)
-    lines = [Line(n, text, "A harbour.") for n, text in zip(cycle((0, 1)), said, strict=False)]
+    texts = islice(sentences(), 16)
+    lines = [Line(n, text, "A harbour.") for n, text in zip(cycle((0, 1)), texts, strict=False)]
     made = []
     for name in bundle.label_spaces:
         space = spaces[name]
@@ -201,18 +200,20 @@ def load(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def answered(model: Any, asked: Sequence[Asked]) -> torch.Tensor:
+def answered(model: Any, questions: Sequence[Asked]) -> torch.Tensor:
     """The logits after each prompt, shape (prompts, vocabulary)."""
     with torch.no_grad():
         return torch.stack(
-            [model(torch.tensor([a.ids]), logits_to_keep=1).logits[0, 0] for a in asked]
+            [model(torch.tensor([a.ids]), logits_to_keep=1).logits[0, 0] for a in questions]
         )
 
 
-def probabilities(model: Any, asked: Sequence[Asked]) -> list[np.ndarray]:
+def probabilities(model: Any, questions: Sequence[Asked]) -> list[np.ndarray]:
     """Over each prompt's labels, by their first tokens."""
-    logits = answered(model, asked)
-    return [torch.softmax(row[a.first], -1).numpy() for row, a in zip(logits, asked, strict=True)]
+    logits = answered(model, questions)
+    return [
+        torch.softmax(row[a.first], -1).numpy() for row, a in zip(logits, questions, strict=True)
+    ]
 
 
 def runs_of(stage: Stage) -> list[str]:
@@ -272,7 +273,7 @@ def test_run_leaves_what_its_recipe_promises(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("trained", miniatures(), indirect=True)
-def test_bundle_answers_as_what_was_trained(trained: Trained, asked: list[Asked]) -> None:
+def test_bundle_answers_as_what_was_trained(trained: Trained, questions: list[Asked]) -> None:
     """Base and adapter in single precision, or the weights that were trained whole."""
     if not trained.recipe.stages:
         base, kept = (
@@ -281,15 +282,15 @@ def test_bundle_answers_as_what_was_trained(trained: Trained, asked: list[Asked]
         assert base.keys() == kept.keys()
         assert all(torch.equal(base[name], kept[name]) for name in base)
         return
-    asked = asked[::4]  # a merge is right everywhere or nowhere
-    before = answered(load(trained.base), asked)
+    questions = questions[::4]  # a merge is right everywhere or nowhere
+    before = answered(load(trained.base), questions)
     if trained.recipe.lora is not None:
         model = peft.PeftModel.from_pretrained(load(trained.base), str(trained.run)).eval()
     else:
         model = load(trained.run)
-    after = answered(model, asked)
+    after = answered(model, questions)
 
-    merged = answered(load(trained.bundle), asked)
+    merged = answered(load(trained.bundle), questions)
 
     assert (merged - after).abs().mean() < ROUNDED
     # And that is little beside what training changed; of a sample it may be a step or none.
@@ -300,30 +301,30 @@ def test_bundle_answers_as_what_was_trained(trained: Trained, asked: list[Asked]
 @pytest.mark.parametrize("trained", enough_to_serve(miniatures()), indirect=True)
 async def test_vllm_reads_the_bundle_as_transformers_does(
     trained: Trained,
-    asked: list[Asked],
+    questions: list[Asked],
     tokenizer: Tokenizer,
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """Every label's probability, the beginnings of prompts from vLLM's cache; and so the label."""
     bundle = load_bundle(trained.bundle, spaces)
-    expected = probabilities(load(trained.bundle), asked)
-    before = probabilities(load(trained.base), asked)
-    found, cached = [], []
+    expected = probabilities(load(trained.bundle), questions)
+    before = probabilities(load(trained.base), questions)
+    counts, cached = [], []
     engine = await start_engine(
         trained.bundle, max_tokens=bundle.max_tokens, options=EngineOptions()
     )
     try:
-        for a in asked:
+        for a in questions:
             reading = plan_reading(a.space, bundle.prompt_template, tokenizer.encode, tokenizer.end)
             scores = await score_labels(engine, reading, a.ids, Priority.INTERACTIVE)
             prediction = prediction_from_scores(a.space, scores.log_probabilities, Temperature())
-            found.append(np.asarray(prediction.probabilities))
+            counts.append(np.asarray(prediction.probabilities))
             cached.append(scores.cached_tokens or 0)
     finally:
         await engine.close()
 
     apart = SERVED[engine.dtype]
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(counts, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=apart)
         second, best = np.sort(theirs)[-2:]
         assert ours.argmax() == theirs.argmax() or best - second <= apart

@@ -92,8 +92,8 @@ class _Load:
 
     async def talk(self, number: int) -> None:
         rng = random.Random(number)
-        said = chain.from_iterable(dialogues(f"{number}-{n}") for n in range(100))
-        for round_number, (dialogue, space) in enumerate(zip(said, cycle(_SPACES), strict=False)):
+        spoken = chain.from_iterable(dialogues(f"{number}-{n}") for n in range(100))
+        for round_number, (dialogue, space) in enumerate(zip(spoken, cycle(_SPACES), strict=False)):
             path = f"/dialogues/talk-{number}-{round_number}/utterances"
             for index, utterance in enumerate(dialogue.utterances):
                 if not self.goes_on:

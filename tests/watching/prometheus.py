@@ -41,8 +41,8 @@ class Prometheus:
         Raises:
             Refused: the expression is none.
         """
-        asked = {"query": expression} | ({} if at is None else {"time": str(at)})
-        answer = self._answer("/api/v1/query", asked)
+        query = {"query": expression} | ({} if at is None else {"time": str(at)})
+        answer = self._answer("/api/v1/query", query)
         if answer["resultType"] == "scalar":
             return [({}, float(answer["result"][1]))]
         return [(series["metric"], float(series["value"][1])) for series in answer["result"]]
@@ -55,10 +55,10 @@ class Prometheus:
         Raises:
             Refused: the expression is none.
         """
-        asked = {"query": expression, "start": str(start), "end": str(end), "step": str(step_s)}
+        query = {"query": expression, "start": str(start), "end": str(end), "step": str(step_s)}
         return [
             (series["metric"], [(float(at), float(value)) for at, value in series["values"]])
-            for series in self._answer("/api/v1/query_range", asked)["result"]
+            for series in self._answer("/api/v1/query_range", query)["result"]
         ]
 
     def wait(self, expression: str) -> None:
@@ -73,11 +73,11 @@ class Prometheus:
                 raise TimeoutError(f"nothing for {expression}")
             time.sleep(0.2)
 
-    def _answer(self, path: str, asked: Mapping[str, str]) -> Any:
-        answer = self.client.post(path, data=asked)
+    def _answer(self, path: str, parameters: Mapping[str, str]) -> Any:
+        answer = self.client.post(path, data=parameters)
         body = answer.json()
         if body["status"] != "success":
-            raise Refused(f"{body['error']}: {asked['query']}")
+            raise Refused(f"{body['error']}: {parameters['query']}")
         return body["data"]
 
 

@@ -55,13 +55,13 @@ def record(folder: Path, seconds: float) -> dict[str, Answers]:
 
 
 def _answer(server: Prometheus, panel: Panel, start: float, end: float) -> list[Drawn]:
-    found = []
+    series = []
     for query in panel.queries:
         expression = as_asked(query.expression, chosen(4 * _INTERVAL_S))
         for labels, points in server.ask_range(expression, start, end, _INTERVAL_S):
             numbers = tuple(point for point in points if not math.isnan(point[1]))
-            found.append(Drawn(_named(query.legend, labels), labels, numbers))
-    return found
+            series.append(Drawn(_named(query.legend, labels), labels, numbers))
+    return series
 
 
 def _named(legend: str, labels: Labels) -> str:

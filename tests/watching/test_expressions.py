@@ -46,8 +46,8 @@ class Watched:
 
     def ask(self, expression: str) -> list[float]:
         """What an expression came to, as far as it is a number."""
-        found = self.server.ask(expression, self.at)
-        return [value for _, value in found if not math.isnan(value)]
+        series = self.server.ask(expression, self.at)
+        return [value for _, value in series if not math.isnan(value)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 def every_query() -> list[Any]:
     """Of the dashboards: what panels show, and what readers choose from."""
-    asked = [
+    expressions = [
         (f"{dashboard.name}: {panel.title} {number}", query.expression)
         for dashboard in DASHBOARDS
         for panel in dashboard.panels
@@ -80,8 +80,10 @@ def every_query() -> list[Any]:
                 values = re.fullmatch(r"label_values\((.+), (\w+)\)", variable.query)
                 assert values is not None
                 query = f"count by ({values[2]}) ({values[1]})"
-                asked.append((f"{dashboard.name}: ${variable.name}", query))
-    return [pytest.param(as_asked(expression, chosen(15)), id=name) for name, expression in asked]
+                expressions.append((f"{dashboard.name}: ${variable.name}", query))
+    return [
+        pytest.param(as_asked(expression, chosen(15)), id=name) for name, expression in expressions
+    ]
 
 
 def known_to_be_silent(expression: str) -> bool:

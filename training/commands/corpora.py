@@ -12,10 +12,12 @@ from training.commands.terminal import DATA, Force, LabelData, errors, say
 
 def fetch(
     corpora: Annotated[list[str], typer.Argument(help="meld, emorynlp, goemotions, ...")],
-    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder to which the corpus paths of recipes are relative.")
+    ],
     label_data: LabelData = DATA,
 ) -> None:
-    """Download corpora from their public homes, with checked hashes; goes on where it ended."""
+    """Download corpora from their public sources, verified by hash; resumes where it stopped."""
     from training.datasets import download
 
     with errors():
@@ -27,7 +29,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A shared pickle of IEMOCAP, MELD or EmoryNLP, or the folder of IEMOCAP's release."
+            help="A shared pickle of IEMOCAP, MELD or EmoryNLP, or the folder of the IEMOCAP "
+            "release."
         ),
     ],
     label_space: Annotated[str, typer.Option(help="iemocap, meld or emorynlp.")],
@@ -35,10 +38,10 @@ def convert(
     force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Write train, dev and test of a corpus as JSONL, without running what is in a pickle.
+    """Write the train, dev and test splits of a corpus as JSONL; code in a pickle is not run.
 
-    Of IEMOCAP's release Session 5 is the test split, and every tenth dialogue of the others, by
-    name, the development split.
+    In the IEMOCAP release, Session 5 is the test split, and every tenth dialogue of the other
+    sessions, by name, is the development split.
     """
     from service.dialogue_files import write_dialogues
     from service.outputs import check_files
@@ -47,9 +50,9 @@ def convert(
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
         if label_space not in spaces:
-            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+            raise ValueError(f"unknown label space {label_space!r}; known are {', '.join(spaces)}")
         if source.is_dir() and label_space != iemocap.LABEL_SPACE:
-            raise ValueError(f"{source}: is a folder; for {label_space} name a shared pickle")
+            raise ValueError(f"{source}: is a folder; name a shared pickle for {label_space}")
         parts = [source / name for name in iemocap.SESSIONS] if source.is_dir() else [source]
         files = (f"{split}.jsonl" for split in pickles.SPLITS)
         check_files(out, files, (*parts, label_data / "label_spaces"), force=force)
@@ -64,23 +67,23 @@ def convert(
 
 
 def describe(
-    corpus: Annotated[str, typer.Argument(help="FORMAT:PATH, as of `evaluate --corpus`.")],
+    corpus: Annotated[str, typer.Argument(help="FORMAT:PATH, as in `evaluate --corpus`.")],
     descriptions: Annotated[
         Path,
         typer.Argument(
             metavar="DESCRIPTIONS.jsonl",
-            help='Rows of {"utterance": "dia0_utt3", "description": "..."}, or with "dialogue" and '
-            '"index" for "utterance".',
+            help='Rows such as {"utterance": "dia0_utt3", "description": "..."}, or with '
+            '"dialogue" and "index" instead of "utterance".',
         ),
     ],
     out: Annotated[Path, typer.Option(help="File for the dialogues, as JSONL.")],
     force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Write a corpus as JSONL with what its scenes look like, for the template dialoguellm-v1."""
+    """Write a corpus with descriptions of its scenes as JSONL, for the template dialoguellm-v1."""
     from service.dialogue_files import write_dialogues
     from service.outputs import check_files
-    from training.datasets.descriptions import described
+    from training.datasets.descriptions import with_descriptions
     from training.datasets.reading import read_all_named
 
     with errors():
@@ -92,7 +95,7 @@ def describe(
             (read.path, descriptions, label_data / "label_spaces"),
             force=force,
         )
-        dialogues = described(read.dialogues, descriptions)
+        dialogues = with_descriptions(read.dialogues, descriptions)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_dialogues(dialogues, out)
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
@@ -112,24 +115,22 @@ def check(
         str | None,
         typer.Option(
             "--format",
-            help="meld, emorynlp, goemotions, iemocap, dailydialog or jsonl; told by what a file "
-            "holds if not given.",
+            help="meld, emorynlp, goemotions, iemocap, dailydialog or jsonl; by default detected "
+            "from the contents.",
         ),
     ] = None,
     label_space: Annotated[
         str | None,
-        typer.Option(help="Of jsonl files: what their labels are to be checked against."),
+        typer.Option(help="The label space to check the labels of jsonl files against."),
     ] = None,
-    in_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, for machines.")
-    ] = False,
+    in_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Report what corpora hold and every fault in them; loads no model.
+    """Report the contents of corpora and every fault in them; loads no model.
 
-    Ends with status 1 where something is wrong; missing numbers of utterances, say, are no fault.
+    Exits with status 1 if there is a fault; gaps in the numbering of utterances are not faults.
     """
-    from training.datasets.checking import check_all, described
+    from training.datasets.checking import as_markdown, check_all
 
     with errors():
         spaces = load_label_spaces(label_data / "label_spaces")
@@ -137,31 +138,33 @@ def check(
     if in_json:
         say(json.dumps([one.to_json() for one in checked], ensure_ascii=False, indent=2))
     else:
-        say("\n\n".join(map(described, checked)))
+        say("\n\n".join(map(as_markdown, checked)))
     if any(one.reading.faults for one in checked):
         raise typer.Exit(1)
 
 
 def demonstrations(
     corpora: Annotated[
-        list[str], typer.Argument(help="FORMAT:PATH, as of `evaluate --corpus`: training splits.")
+        list[str], typer.Argument(help="Training splits as FORMAT:PATH, as in `evaluate --corpus`.")
     ],
     out: Annotated[Path, typer.Option(help="File for the demonstrations, as JSONL.")],
     balanced: Annotated[
-        bool, typer.Option(help="As many of each label as the rarest has, drawn at random.")
+        bool, typer.Option(help="Draw as many of each label as the rarest label has.")
     ] = True,
-    unified: Annotated[bool, typer.Option(help="All of them with unified labels too.")] = False,
+    unified: Annotated[
+        bool, typer.Option(help="Also add all of them with unified labels.")
+    ] = False,
     held_out: Annotated[
         list[str] | None,
-        typer.Option(help="FORMAT:PATH of a split whose dialogues are left out; repeatable."),
+        typer.Option(help="FORMAT:PATH of a split whose dialogues are excluded; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws which are left out.")] = 42,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 42,
     force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Make demonstrations of corpora, for `evaluate` or the service; under the corpora's licences.
+    """Make demonstrations from corpora, for `evaluate` or the service; the corpus licences apply.
 
-    The service shows their text to whoever it answers.
+    The service includes their text in its responses.
     """
     from service.outputs import check_file
     from training.datasets.leakage import without_held_out
@@ -185,17 +188,17 @@ def demonstrations(
 
 
 def prompts(
-    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one a line.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt an utterance.")],
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one per line.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="One prompt per utterance.")],
     template: Annotated[
         str, typer.Option(help="v2, instructerc-v1, instructerc-plain-v1 or dialoguellm-v1.")
     ] = "v2",
     task: Annotated[str, typer.Option(help="main, speaker or prediction.")] = "main",
     label_space: Annotated[
-        str, typer.Option(help="meld, emorynlp, iemocap, dailydialog, unified.")
+        str, typer.Option(help="meld, emorynlp, iemocap, dailydialog or unified.")
     ] = UNIFIED,
     window: Annotated[
-        int | None, typer.Option(min=0, help="History lines; by default the template's own.")
+        int | None, typer.Option(min=0, help="Lines of history; by default those of the template.")
     ] = None,
     force: Force = False,
     label_data: LabelData = DATA,
@@ -211,10 +214,10 @@ def prompts(
     with errors():
         check_file(target, (source, label_data / "label_spaces"), force=force)
         if task not in get_args(AnyTask):
-            raise ValueError(f"no task {task!r}: {', '.join(get_args(AnyTask))}")
+            raise ValueError(f"unknown task {task!r}; known are {', '.join(get_args(AnyTask))}")
         spaces = load_label_spaces(label_data / "label_spaces")
         if label_space.casefold() not in spaces:
-            raise ValueError(f"no label space {label_space!r}: {', '.join(spaces)}")
+            raise ValueError(f"unknown label space {label_space!r}; known are {', '.join(spaces)}")
         chosen = known_template(template)
         shown = chosen.window if window is None else HistoryWindow(window, window)
         space = spaces[label_space.casefold()]

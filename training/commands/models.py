@@ -1,4 +1,4 @@
-"""Commands that make a model: base, adapter, merged bundle."""
+"""Commands that make a base, an adapter or a merged bundle."""
 
 from functools import cache
 from pathlib import Path
@@ -17,25 +17,26 @@ def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
     name: Annotated[
         str | None,
-        typer.Option(help="Which base, if not the one that the folder is named for."),
+        typer.Option(help="Name of the base, if it differs from that of the folder."),
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Folder of a ChatGLM2, ChatGLM3 or GLM-4-9B to convert; its code is not run.",
+            help="Folder of a ChatGLM2, ChatGLM3 or GLM-4-9B model to convert; its code is not "
+            "run.",
         ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Build a base model from packaged weights, without a model hub, or convert a ChatGLM.
+    """Build a base model from packaged weights, without a model hub, or convert a ChatGLM model.
 
-    It is the base that the folder is named for, and else minilm-causal: `base smollm2-135m`.
+    The folder's name selects the base, as in `base smollm2-135m`; other names give minilm-causal.
     """
     with errors():
         if source is not None:
             if name is not None:
-                raise ValueError("--name is of a base that is built here, --from of one to convert")
+                raise ValueError("use either --name, to build a base, or --from, to convert one")
             convert_base(source, out, force=force)
             what = str(source)
         else:
@@ -45,30 +46,33 @@ def base(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's corpus paths begin at.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder to which the recipe's corpus paths are relative.")
+    ],
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     only: Annotated[
-        str | None, typer.Option(help="Run to do, where the recipe file has several.")
+        str | None, typer.Option(help="Run to train, if the recipe file has several.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed in place of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed to use instead of the recipe's.")] = None,
     save_every: Annotated[
-        int, typer.Option(min=1, help="Steps between two checkpoints: what a kill can lose.")
+        int,
+        typer.Option(min=1, help="Steps between two checkpoints: the most that a kill can lose."),
     ] = 200,
     shared: Annotated[
-        Path | None, typer.Option(help="Folder of first stages that several runs have in common.")
+        Path | None, typer.Option(help="Folder of first stages that several runs share.")
     ] = None,
     demonstrations: Annotated[
         Path | None,
         typer.Option(
-            help="File for those that the last stage draws from its corpora, for `evaluate "
-            "--demonstrations-file`; it holds text of the corpora."
+            help="File for the demonstrations that the last stage draws from its corpora, for "
+            "`evaluate --demonstrations-file`; it contains text of the corpora."
         ),
     ] = None,
     label_data: LabelData = DATA,
 ) -> None:
-    """Fine-tune as a recipe says; started again after a kill, it goes on from its checkpoint."""
+    """Fine-tune according to a recipe; after a kill, the same command resumes from a checkpoint."""
     set_up_training()
     from training.recipe_files import load_recipe, recipe_path
 
@@ -82,7 +86,7 @@ def train(
         from training.finetuning import finetune
         from training.mixture.sources import Sources
 
-        encoder = cache(load_encoder)  # when all else has been looked at: it takes seconds
+        encoder = cache(load_encoder)  # only after all other checks: it takes seconds
         sources = Sources(
             data=data,
             label_spaces=spaces,
@@ -103,39 +107,43 @@ def train(
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder that gets one for each run.")],
-    data: Annotated[Path, typer.Option(help="Folder that recipes' corpus paths begin at.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, each in its own subfolder.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder to which the corpus paths of recipes are relative.")
+    ],
     base: Annotated[
-        Path | None, typer.Option(help="Folder of the base model, if it cannot be built here.")
+        Path | None, typer.Option(help="Folder of the base model, if `base` cannot build it.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Run of the recipe to do; repeatable.")
+        list[str] | None, typer.Option(help="Run of the recipe to train; repeatable.")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed to use; repeatable.")] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="That train one run together; of GPUs, one on each.")
+        int | None,
+        typer.Option(min=1, help="Processes that train one run together, one on each GPU."),
     ] = None,
     launch: Annotated[
         Path | None,
         typer.Option(
-            help="Configuration of `accelerate launch`, such as training/launch/fsdp.yaml; it also "
-            "says how many processes, if --processes does not."
+            help="Configuration of `accelerate launch`, such as training/launch/fsdp.yaml; "
+            "without --processes it also sets the number of processes."
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Runs at the same time, each on its share of the cores.")
+        int,
+        typer.Option(min=1, help="Runs to train at the same time, each on its share of the cores."),
     ] = 1,
     test: Annotated[
-        bool, typer.Option("--test", help="Read the test splits, when everything is chosen.")
+        bool, typer.Option("--test", help="Score the test splits, once all choices are made.")
     ] = False,
 ) -> None:
-    """Train, merge and score every run of a recipe; started again, it goes on where it was.
+    """Train, merge and score every run of a recipe; the same command resumes where it stopped.
 
-    A run of its own is made of each change that the recipe varies, and of each seed.
+    Each change that the recipe varies, and each seed, is a run.
     """
     set_up_training()
-    from training.experiment import Options, described, run_experiment
+    from training.experiment import Options, results_tables, run_experiment
     from training.recipe_files import check_runs, load_runs, recipe_path
     from training.yaml_files import read_yaml
 
@@ -146,22 +154,24 @@ def run(
         bases = {run.base for run in chosen.values()}
         if base is not None and len(bases) > 1:
             named = ", ".join(sorted(bases))
-            raise ValueError(f"--base is one folder, the runs are of {named}: choose with --only")
+            raise ValueError(
+                f"--base names one folder, but the runs have the bases {named}: choose with --only"
+            )
         if launch is not None and not launch.is_file():
-            raise ValueError(f"--launch {launch}: there is no such file")
+            raise ValueError(f"--launch {launch}: does not exist")
         if launch is not None:
-            read_yaml(launch, ValueError)  # accelerate would take the last of two keys
+            read_yaml(launch, ValueError)  # accelerate would use the last of two equal keys
         options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
-        say(described(run_experiment(chosen, options)))
+        say(results_tables(run_experiment(chosen, options)))
 
 
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder that `train` wrote.")],
-    base: Annotated[Path, typer.Option(help="Folder of the base it was trained on.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base that it was trained on.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
     force: Force = False,
 ) -> None:
-    """Merge what was trained into its base: the bundle that the service loads."""
+    """Merge an adapter into its base: the result is the bundle that the service loads."""
     from training.finetuning.merge import merge as merge_adapter
 
     with errors():

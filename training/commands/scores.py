@@ -1,4 +1,4 @@
-"""Commands that say what a model is worth."""
+"""Commands that evaluate models."""
 
 import asyncio
 import json
@@ -19,50 +19,53 @@ def evaluate(
         list[str],
         typer.Option(
             help="meld:PATH, emorynlp:PATH, iemocap:FOLDER, dailydialog:FOLDER or "
-            "jsonl/LABEL_SPACE:PATH; repeatable, those of one label space are scored together."
+            "jsonl/LABEL_SPACE:PATH; repeatable, corpora of one label space are scored together."
         ),
     ],
     unified: Annotated[
-        bool, typer.Option(help="Score all corpora in the unified label space too.")
+        bool, typer.Option(help="Also score all corpora in the unified label space.")
     ] = False,
     demonstrations: Annotated[
-        bool, typer.Option(help="Show the shipped demonstrations to the model.")
+        bool, typer.Option(help="Include the shipped demonstrations in prompts.")
     ] = True,
     demonstrations_file: Annotated[
-        Path | None, typer.Option(help="Show these in place of the shipped ones.")
+        Path | None, typer.Option(help="Use these demonstrations instead of the shipped ones.")
     ] = None,
     record: Annotated[
         list[Path] | None,
         typer.Option(help="Bundle or adapter to write calibration and scores into; repeatable."),
     ] = None,
     calibration: Annotated[
-        Literal["temperature", "isotonic"],
-        typer.Option(help="What to fit: one temperature, or a curve for each label."),
-    ] = "temperature",
+        Literal["best", "temperature", "bias-corrected", "isotonic"],
+        typer.Option(
+            help="The calibration to fit: a temperature, a temperature with a bias for each label, "
+            "a curve for each label, or the best of them on other dialogues."
+        ),
+    ] = "best",
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            help="File for what the model said of each utterance, without any calibration, as "
-            "JSONL; written last, when all else is done."
-        ),
+        typer.Option(help="File for the model's uncalibrated predictions, as JSONL; written last."),
     ] = None,
     task: Annotated[
         Literal["main", "prediction"],
-        typer.Option(help="main, or prediction: turns are forecast, not shown."),
+        typer.Option(help="main, or prediction: turns are forecast and not in the prompt."),
     ] = "main",
     label_orders: Annotated[
         int,
-        typer.Option(min=0, help="Ask again in so many random orders of the prompt's labels."),
+        typer.Option(
+            min=0, help="Number of random orders of the prompt's labels in which to ask again."
+        ),
     ] = 0,
     free_decode: Annotated[
         bool,
         typer.Option(
-            "--free-decode", help="Let the model speak too: is what it says a label, and the same?"
+            "--free-decode",
+            help="Also let the model generate text: is it a label, and the predicted one?",
         ),
     ] = False,
     force: Force = False,
 ) -> None:
-    """Score a bundle through the parts that serve; one JSON line a label space."""
+    """Score a bundle with the code that serves it; prints one JSON line per label space."""
     with errors(), tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         from service.decoding.bundle import load_bundle
         from service.demonstrations.corpus import read_demonstrations
@@ -77,11 +80,14 @@ def evaluate(
         from training.evaluation.questions import by_label_space, check_labelled
         from training.evaluation.scores import keep, recordable, score
 
-        # What cannot be scored or recorded is said before anything is started.
+        # Check what can be scored and recorded before anything is started.
         if task == "prediction" and (record or label_orders or free_decode):
-            raise ValueError("a forecast has no calibration, order or speech of its own to score")
+            raise ValueError(
+                "--task prediction cannot be combined with --record, --label-orders "
+                "or --free-decode"
+            )
         if demonstrations_file is not None and not demonstrations:
-            raise ValueError("--no-demonstrations shows none of --demonstrations-file")
+            raise ValueError("--demonstrations-file has no effect with --no-demonstrations")
         settings = load_settings().model_copy(update={"bundle": bundle})
         if demonstrations_file is not None:
             shown = settings.demonstrations.model_copy(update={"file": demonstrations_file})
@@ -109,8 +115,9 @@ def evaluate(
             texts = [d.text for d in held if d.label_space in asked]
             if among := lines_among(texts, corpora):
                 say_aside(
-                    f"{among} of {len(texts)} demonstrations are lines of what is scored, and show "
-                    "their labels (`data demonstrations --held-out` leaves such dialogues out)"
+                    f"{among} of {len(texts)} demonstrations are utterances of the scored corpora "
+                    "and give their labels away (`data demonstrations --held-out` excludes such "
+                    "dialogues)"
                 )
         for folder in record or ():
             recordable(folder, [space.name for space, _ in labelled])
@@ -130,11 +137,11 @@ def evaluate(
         for one in raw:
             if truncated := sum(answer.truncated for answer in one.answers):
                 say_aside(
-                    f"{one.label_space}: {truncated} of {len(one.answers)} utterances are longer "
-                    "than the model reads, which read their ends"
+                    f"{one.label_space}: {truncated} of {len(one.answers)} utterances are too "
+                    "long for the model, which reads only their ends"
                 )
         if free_decode:
-            say_aside("letting the model speak")
+            say_aside("letting the model generate")
             speak = open_speaker(bundle, settings.engine.dtype)
             words = [trained[one.label_space].verbalizers for one in raw]
             raw = [
@@ -148,13 +155,15 @@ def evaluate(
 
 
 def baselines(
-    train: Annotated[str, typer.Option(help="What they may know, as FORMAT:PATH.")],
-    corpus: Annotated[str, typer.Option(help="What they are asked, as FORMAT:PATH.")],
-    out: Annotated[Path, typer.Option(help="Folder for each one's predictions, as JSONL.")],
+    train: Annotated[str, typer.Option(help="Corpus to learn from, as FORMAT:PATH.")],
+    corpus: Annotated[str, typer.Option(help="Corpus to predict, as FORMAT:PATH.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the predictions of each baseline, as JSONL.")
+    ],
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baseline to ask: majority, copied, neighbours, classifier, speaker-states or "
+            help="Baseline to run: majority, copied, neighbours, classifier, speaker-states or "
             "turn-graph; repeatable."
         ),
     ] = None,
@@ -162,23 +171,25 @@ def baselines(
         list[int] | None,
         typer.Option(
             min=0,
-            help="Seed of speaker-states and turn-graph; repeatable. Without: 1, 2 and 3.",
+            help="Seed of speaker-states and turn-graph; repeatable. By default 1, 2 and 3.",
         ),
     ] = None,
     out_of_fold: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for what speaker-states and turn-graph say of the training split too, "
-            "each dialogue by a model fitted on others; five times as long."
+            help="Folder for the predictions of speaker-states and turn-graph on the training "
+            "split as well, each dialogue by a model fitted on other dialogues; takes five times "
+            "as long."
         ),
     ] = None,
     force: Force = False,
     label_data: LabelData = DATA,
 ) -> None:
-    """Answer with what needs no language model, from the majority to small discriminative models.
+    """Predict without a language model, from the majority label to small discriminative models.
 
-    speaker-states and turn-graph learn from the sentence encoder's vectors, a minute or two each
-    and seed, and leave NAME@SEED.jsonl: `report` takes the seeds of one together.
+    emotion-neighbours, speaker-states and turn-graph learn from the sentence encoder's vectors,
+    which takes a minute or two for each seed, and write NAME@SEED.jsonl; `report` combines the
+    seeds of one baseline.
     """
     from service.outputs import check_files
     from training.datasets.reading import read_all_named
@@ -195,56 +206,58 @@ def baselines(
         named = runs(chosen, seeds)
         learnt = [name for name in chosen if name in KINDS]
         if out_of_fold is not None and not learnt:
-            raise ValueError(f"--out-of-fold is of {' and '.join(KINDS)}; --only names neither")
+            raise ValueError(f"--out-of-fold needs {' or '.join(KINDS)} in --only")
         spaces = load_label_spaces(label_data / "label_spaces")
         known, asked = read_all_named([train, corpus], spaces)
         space = known.label_space
         for read in (known, asked):
             check_labelled(read)
         if known.path.resolve() == asked.path.resolve():
-            raise ValueError(
-                f"{corpus}: is what the baselines are trained on, too; name another split"
-            )
+            raise ValueError(f"{corpus}: is also what the baselines learn from; name another split")
         if asked.label_space.name != space.name:
-            raise ValueError(f"{train} is in {space.name}, {corpus} in {asked.label_space.name}")
+            raise ValueError(
+                f"{train} has labels of {space.name}, but {corpus} of {asked.label_space.name}"
+            )
         reads = (known.path, asked.path, label_data / "label_spaces")
         folders = [(out, named)]
         if out_of_fold is not None:
             if out_of_fold.resolve() == out.resolve():
-                raise ValueError("--out-of-fold: is --out, whose files have the same names")
+                raise ValueError(
+                    "--out-of-fold: is the folder of --out, in which the files have the same names"
+                )
             folders.append((out_of_fold, runs(learnt, seeds)))
         for folder, names in folders:
             check_files(folder, (f"{name}.jsonl" for name in names), reads, force=force)
         from service.demonstrations.encoder import load_encoder
 
         encode = load_encoder().encode_now
-        say_aside("encoding; fitting takes a minute or two for each of those that learn, and seed")
+        say_aside("encoding; fitting takes a minute or two for each learned baseline and seed")
         splits = [encode_split(c.dialogues, space, encode) for c in (known, asked)]
         answers = [(out, baseline_answers(splits[0], splits[1], space, chosen, seeds))]
         if out_of_fold is not None:
             answers.append((out_of_fold, answers_out_of_fold(splits[0], space, learnt, seeds)))
-        for folder, found in answers:
+        for folder, by_name in answers:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, predictions in found:
+            for name, predictions in by_name:
                 write_predictions([predictions], folder / f"{name}.jsonl")
                 say(f"{folder / name}.jsonl: {len(predictions.answers)} utterances")
 
 
 def trust(
     corpus: Annotated[
-        list[str], typer.Option(help="Dialogues to fit it on, as FORMAT:PATH; repeatable.")
+        list[str], typer.Option(help="Dialogues to fit on, as FORMAT:PATH; repeatable.")
     ],
     record: Annotated[
         list[Path] | None,
-        typer.Option(help="Bundle or adapter to write it into; repeatable."),
+        typer.Option(help="Bundle or adapter to write the fit into; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the utterances.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of utterances.")] = 0,
     label_data: LabelData = DATA,
 ) -> None:
-    """Fit how much a person's correction weighs on an utterance like the corrected one.
+    """Fit how much a person's correction weighs for utterances similar to the corrected one.
 
-    Prints what was fitted and, as shares of pairs in dialogues that were held out, how often an
-    utterance said again is missed and another one is mistaken for it.
+    Prints the fit and, as shares of pairs in held-out dialogues, how often a repeated utterance is
+    missed and how often another one is mistaken for it.
     """
     from training.datasets.reading import read_all_named
     from training.evaluation.scores import recordable
@@ -258,24 +271,27 @@ def trust(
 
         say_aside("encoding takes a minute or two")
         dialogues = [dialogue for one in read for dialogue in one.dialogues]
-        found = fit_trust(dialogues, load_encoder().encode_now, seed)
+        fit = fit_trust(dialogues, load_encoder().encode_now, seed)
         for folder in record or ():
-            record_trust(found.trust, folder)
-        shares = {"missed": round(found.missed, 4), "mistaken": round(found.mistaken, 4)}
-        say(json.dumps(asdict(found.trust) | shares))
+            record_trust(fit.trust, folder)
+        shares = {"missed": round(fit.missed, 4), "mistaken": round(fit.mistaken, 4)}
+        say(json.dumps(asdict(fit.trust) | shares))
 
 
 def compare(
     predictions: Annotated[
-        list[Path], typer.Argument(help="Files of `evaluate --predictions`; the first is compared.")
+        list[Path],
+        typer.Argument(
+            help="Files from `evaluate --predictions`; the first is compared with each other one."
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="File for every measure, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for all measures, as JSON.")] = None,
     force: Force = False,
 ) -> None:
     """Measure predictions, with 95% intervals, and the first file's lead over each other one.
 
-    All is of what the models said, which no calibration has changed. Intervals and leads are of
-    the measure by which the corpus is compared, in percent, by drawing dialogues with replacement.
+    All measures are of uncalibrated predictions. Intervals and leads are of the measure by which
+    the corpus is compared, in percent, from drawing dialogues with replacement.
     """
     from service.files import written_whole
     from service.outputs import check_file
@@ -297,23 +313,26 @@ def report(
     predictions: Annotated[
         list[Path],
         typer.Argument(
-            help="Files of `evaluate --predictions` or `baselines`; NAME@SEED.jsonl, or "
-            "NAME@SEED/test.jsonl as `run` leaves it, are runs of one model."
+            help="Files from `evaluate --predictions` or `baselines`; NAME@SEED.jsonl, or "
+            "NAME@SEED/test.jsonl as `run` writes it, are runs of one model."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="HTML file; every measure is in a .json beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="HTML file; all measures go into a .json file next to it.")
+    ],
     fit: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Predictions of other utterances, as of a development split, under the same name, "
-            "to fit calibrations on; repeatable. Without: cross-fitted by dialogue."
+            help="Predictions of other utterances, such as a development split, under the same "
+            "name, to fit calibrations on; repeatable. By default calibrations are cross-fitted "
+            "by dialogue."
         ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write a page of tables and plots about models, and everything measured as JSON.
+    """Write a page of tables and plots about models, and all measures as JSON.
 
-    All is of what the models said, and beside it what calibrations would make of that.
+    Measures are of uncalibrated predictions, next to what calibrations would make of them.
     """
     from service.files import written_whole
     from service.outputs import check_file
@@ -322,7 +341,7 @@ def report(
 
     with errors():
         if out.suffix == ".json":
-            raise ValueError(f"{out}: is where the measures go; name the page .html")
+            raise ValueError(f"{out}: is the file of the measures; give the page the suffix .html")
         measures = out.with_suffix(".json")
         for target in (out, measures):
             check_file(target, (*predictions, *(fit or ())), force=force)

@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout, all else on stderr, an error as one line."""
+"""Output of commands: results on stdout, all else on stderr, an error as one line."""
 
 import logging
 import sys
@@ -14,21 +14,24 @@ from training.finetuning.processes import is_first_process
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 LabelData = Annotated[
-    Path, typer.Option(help="Folder of label spaces, demonstrations and corpora's homes.")
+    Path, typer.Option(help="Folder of label spaces, demonstrations and the sources of corpora.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace what is there, whoever made it; says what.")
+    bool,
+    typer.Option(
+        "--force", help="Replace an existing target, whoever wrote it; prints what it replaces."
+    ),
 ]
 
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit status 2."""
+    """Turn errors that a user can correct into one line and exit status 2."""
     from safetensors import SafetensorError
 
     from service.errors import ServiceError
 
-    # Of several processes that train together, the first speaks.
+    # Of several processes that train together, only the first logs progress.
     level = logging.INFO if is_first_process() else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
     for name in ("httpx", "sentence_transformers", "vllm"):

@@ -9,7 +9,7 @@ from typing import Any
 from service.conversation.labels import LabelSpace
 from training.datasets.figures import Figures, figures
 from training.datasets.formats import format_of
-from training.datasets.found import FoundDialogue
+from training.datasets.located import LocatedDialogue
 from training.datasets.reading import FORMATS, JSONL, check_there, look, space_of
 from training.datasets.soundness import Reading
 from training.datasets.text import Words, words
@@ -97,7 +97,7 @@ def _checked(
     before: Sequence[Checked],
 ) -> Checked:
     reading = look(format_, path, label_space)
-    of = figures(reading.found, label_space)
+    of = figures(reading.located, label_space)
     # A row that comes again is out of order too, and a fault.
     remarks = [*([] if reading.faults else _of_numbers(of)), *_shared(reading, before)]
     if label_space is None and of.labels:
@@ -108,35 +108,35 @@ def _checked(
 def _of_numbers(of: Figures) -> Iterator[str]:
     if of.scattered:
         yield (
-            f"the rows of {_so_many(of.scattered, 'dialogue')} stand apart or out of order; they "
-            "are put together by their ids"
+            f"the rows of {_so_many(of.scattered, 'dialogue')} are separated or out of order; "
+            "they are joined by their ids"
         )
     if of.gaps:
         yield (
-            f"{_so_many(of.missing, 'number')} of utterances missing between the first and the "
-            f"last, in {_so_many(of.gaps, 'dialogue')}"
+            f"{_so_many(of.missing, 'utterance number')} missing between the first and the last, "
+            f"in {_so_many(of.gaps, 'dialogue')}"
         )
 
 
 def _shared(reading: Reading, before: Sequence[Checked]) -> Iterator[str]:
     """What a corpus has in common with others: ids, and dialogues of two utterances or more."""
     for other in before:
-        known = {one.id for one in other.reading.found}
-        said = {_said(one) for one in other.reading.found}
-        if ids := [one.id for one in reading.found if one.id in known]:
-            yield f"ids of dialogues that {other.path} has too: {_named(ids)}"
-        if same := [d.id for d in reading.found if len(d.utterances) > 1 and _said(d) in said]:
-            yield f"dialogues that say the same as some in {other.path}: {_named(same)}"
+        known = {one.id for one in other.reading.located}
+        said = {_said(one) for one in other.reading.located}
+        if ids := [one.id for one in reading.located if one.id in known]:
+            yield f"ids of dialogues that are also in {other.path}: {_named(ids)}"
+        if same := [d.id for d in reading.located if len(d.utterances) > 1 and _said(d) in said]:
+            yield f"dialogues with the same text as one in {other.path}: {_named(same)}"
 
 
-def _said(dialogue: FoundDialogue) -> tuple[Words, ...]:
+def _said(dialogue: LocatedDialogue) -> tuple[Words, ...]:
     return tuple(words(one.utterance.text) for one in dialogue.utterances)
 
 
 def _known_to(labels: Mapping[str, int], label_spaces: Mapping[str, LabelSpace]) -> str:
     spaces = [name for name, space in label_spaces.items() if _knows(space, labels)]
     known = f"; all are labels of {', '.join(spaces)}" if spaces else ""
-    return f"labels are not checked: --label-space names what they are of{known}"
+    return f"labels are not checked: name their label space with --label-space{known}"
 
 
 def _knows(space: LabelSpace, labels: Iterable[str]) -> bool:
@@ -152,7 +152,7 @@ def _named(ids: Sequence[str]) -> str:
     return f"{len(ids):,} ({', '.join(map(repr, ids[:_NAMED]))}{more})"
 
 
-def described(checked: Checked) -> str:
+def as_markdown(checked: Checked) -> str:
     """What was found, as tables in Markdown and lines."""
     of = checked.figures
     space = checked.label_space.name if checked.label_space else "any labels"
@@ -196,7 +196,7 @@ def described(checked: Checked) -> str:
             )
         )
     else:
-        parts.append("Nothing is wrong with it.")
+        parts.append("No faults.")
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Utterance
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.located import DialogueOrFault, LocatedDialogue, LocatedUtterance, Place
 from training.datasets.tables import read_text
 from training.datasets.text import close_up, mend
 
@@ -25,7 +25,7 @@ _NAMES = tuple(f"{_TEXTS}{split}.txt" for split in ("train", "validation", "test
 _END = "__eou__"
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Dialogues in the order of the file; their ids are the file's stem and the line's number.
 
     An utterance's id is the line's number and its own in the line, from 1: `12/3`. Speakers are not
@@ -53,8 +53,8 @@ def read(path: Path) -> Iterator[Found]:
         elif unknown:
             yield of_labels.error(f"emotion is {unknown[0]!r}, not 0 to 6")
         elif any(said):
-            found = tuple(
-                FoundUtterance(
+            utterances = tuple(
+                LocatedUtterance(
                     Utterance(
                         str((turn - 1) % 2),
                         close_up(text),
@@ -67,7 +67,7 @@ def read(path: Path) -> Iterator[Found]:
                 for turn, (text, label) in enumerate(zip(said, labels, strict=True), start=1)
                 if text
             )
-            yield FoundDialogue(f"{texts.stem}/{number}", place, found)
+            yield LocatedDialogue(f"{texts.stem}/{number}", place, utterances)
 
 
 def _texts(path: Path) -> Path:
@@ -75,10 +75,12 @@ def _texts(path: Path) -> Path:
         if not path.name.startswith(_TEXTS):
             raise DatasetError(f"{path}: neither a folder nor one of {', '.join(_NAMES)}", path)
         return path
-    found = [path / name for name in _NAMES if (path / name).is_file()]
-    if len(found) != 1:
-        raise DatasetError(f"{path}: holds {len(found)} of {', '.join(_NAMES)}, not one", path)
-    return found[0]
+    paths = [path / name for name in _NAMES if (path / name).is_file()]
+    if len(paths) != 1:
+        raise DatasetError(
+            f"{path}: contains {len(paths)} of {', '.join(_NAMES)} instead of one", path
+        )
+    return paths[0]
 
 
 def _lines(path: Path) -> list[str]:

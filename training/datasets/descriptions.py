@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue
-from service.conversation.words import fault_of_text
+from service.conversation.dialogue import Dialogue, fault_of_text
 from service.json_lines import read_json_lines
 from training.datasets.errors import DatasetError
 
@@ -32,7 +31,7 @@ class _Row:
     description: str
 
 
-def described(dialogues: Sequence[Dialogue], path: Path) -> tuple[Dialogue, ...]:
+def with_descriptions(dialogues: Sequence[Dialogue], path: Path) -> tuple[Dialogue, ...]:
     """The dialogues with the descriptions of a file; those that it does not have stay as they are.
 
     Raises:
@@ -46,7 +45,7 @@ def described(dialogues: Sequence[Dialogue], path: Path) -> tuple[Dialogue, ...]
             places.add((dialogue.id, index))
             if utterance.id is not None:
                 by_id[utterance.id].append((dialogue.id, index))
-    found: dict[Place, _Row] = {}
+    row_of: dict[Place, _Row] = {}
     for row in _rows(path):
         named = by_id.get(row.utterance, []) if isinstance(row.utterance, str) else [row.utterance]
         known = [place for place in named if place in places]
@@ -55,17 +54,17 @@ def described(dialogues: Sequence[Dialogue], path: Path) -> tuple[Dialogue, ...]
             raise DatasetError(
                 f"{path}:{row.line}: the corpus has {how_many} utterance {row.utterance!r}"
             )
-        if found.setdefault(known[0], row) is not row:
+        if row_of.setdefault(known[0], row) is not row:
             raise DatasetError(
                 f"{path}:{row.line}: {row.utterance!r} is also described on line "
-                f"{found[known[0]].line}"
+                f"{row_of[known[0]].line}"
             )
     return tuple(
         replace(
             dialogue,
             utterances=tuple(
-                replace(u, description=found[dialogue.id, index].description)
-                if (dialogue.id, index) in found
+                replace(u, description=row_of[dialogue.id, index].description)
+                if (dialogue.id, index) in row_of
                 else u
                 for index, u in enumerate(dialogue.utterances)
             ),

@@ -70,7 +70,7 @@ class CorpusFile(_Section):
     @classmethod
     def stays_in_the_folder(cls, path: Path) -> Path:
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError("leaves the data folder")
+            raise ValueError("is outside the data folder")
         return path
 
 
@@ -107,7 +107,7 @@ def load_manifest(folder: Path, name: str) -> Manifest:
     """
     known = corpora(folder)
     if name not in known:
-        raise FetchError(f"no corpus {name!r}: {', '.join(known)}")
+        raise FetchError(f"unknown corpus {name!r}; known are {', '.join(known)}")
     path = folder / f"{name}.toml"
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -148,13 +148,13 @@ def fetch(manifest: Manifest, data: Path, report: Report) -> None:
         for file in manifest.files:
             target = data / file.path
             if target.exists():
-                found = fingerprint(target)
-                if found != file.sha256:
+                sha256 = fingerprint(target)
+                if sha256 != file.sha256:
                     raise FetchError(
-                        f"{target} is there with other contents (sha256 {found}, expected "
+                        f"{target} exists with other contents (sha256 {sha256}, expected "
                         f"{file.sha256}); move it away, or name another folder"
                     )
-                report(f"{target}: is there")
+                report(f"{target}: exists")
                 continue
             place_of_file(target).parent.mkdir(parents=True, exist_ok=True)
             _fetch_file(client, file, target)
@@ -166,7 +166,7 @@ def _by_hand(manifest: Manifest, data: Path) -> str | None:
     if manifest.by_hand is None:
         return None
     steps = manifest.by_hand.strip().replace("{data}", str(data))
-    return f"{manifest.title} is not fetched.\n{steps}"
+    return f"{manifest.title} cannot be downloaded automatically.\n{steps}"
 
 
 def _fetch_file(client: httpx.Client, file: CorpusFile, target: Path) -> None:
@@ -179,15 +179,17 @@ def _fetch_file(client: httpx.Client, file: CorpusFile, target: Path) -> None:
         except (httpx.TransportError, _NoAnswer) as error:
             if attempt == _ATTEMPTS:
                 raise FetchError(
-                    f"{file.url}: {error or type(error).__name__}; the same command goes on "
-                    "where this one ended"
+                    f"{file.url}: {error or type(error).__name__}; the same command resumes the "
+                    "download"
                 ) from None
             time.sleep(pause)
             pause *= 2
-    found = fingerprint(part)
-    if found != file.sha256:
+    sha256 = fingerprint(part)
+    if sha256 != file.sha256:
         part.unlink()
-        raise FetchError(f"{file.url}: sha256 is {found}, expected {file.sha256}; nothing is kept")
+        raise FetchError(
+            f"{file.url}: sha256 is {sha256}, expected {file.sha256}; the file was discarded"
+        )
     part.replace(target)
 
 
@@ -200,13 +202,13 @@ def _go_on(client: httpx.Client, url: str, part: Path) -> None:
         if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is missing; the hash tells whether that is so
         if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            raise _NoAnswer(f"the server answers {answer.status_code}")
+            raise _NoAnswer(f"the server responds with {answer.status_code}")
         if not answer.is_success:
-            raise FetchError(f"{url}: the server answers {answer.status_code}")
+            raise FetchError(f"{url}: the server responds with {answer.status_code}")
         goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
         before = have if goes_on else 0
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise FetchError(f"{url}: the server answers another range than it was asked for")
+            raise FetchError(f"{url}: the server returned another range than requested")
         length = answer.headers.get("Content-Length")
         with (
             place_of_file(part).open("ab" if goes_on else "wb") as out,

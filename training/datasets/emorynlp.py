@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.conversation.dialogue import Utterance
 from training.datasets import emorynlp_json
-from training.datasets.found import Found, FoundUtterance
+from training.datasets.located import DialogueOrFault, LocatedUtterance
 from training.datasets.tables import Row, dialogues_of
 from training.datasets.text import mend
 
@@ -14,7 +14,7 @@ LABEL_SPACE = "emorynlp"
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Scene_ID", "Utterance_ID", "Season", "Episode")
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Scenes in the order in which they begin; ids: the file's stem, season, episode and scene.
 
     Rows belong together by these and follow each other by Utterance_ID, wherever they stand.
@@ -26,10 +26,10 @@ def read(path: Path) -> Iterator[Found]:
     """
     if path.suffix.lower() == ".json":
         return emorynlp_json.read(path)
-    return dialogues_of(path, COLUMNS, _found)
+    return dialogues_of(path, COLUMNS, _located)
 
 
-def _found(row: Row) -> tuple[str, FoundUtterance]:
+def _located(row: Row) -> tuple[str, LocatedUtterance]:
     season, episode, scene = (row.number(name) for name in ("Season", "Episode", "Scene_ID"))
     number = row.number("Utterance_ID")
     utterance = Utterance(
@@ -38,8 +38,8 @@ def _found(row: Row) -> tuple[str, FoundUtterance]:
         label=row.values["Emotion"].strip(),
         id=f"s{season:02}_e{episode:02}_c{scene:02}_u{number:03}",
     )
-    found = FoundUtterance(utterance, row.place, number, "Emotion")
-    return f"{row.place.path.stem}/{season}_{episode}_{scene}", found
+    located = LocatedUtterance(utterance, row.place, number, "Emotion")
+    return f"{row.place.path.stem}/{season}_{episode}_{scene}", located
 
 
 def _speaker(row: Row) -> str:

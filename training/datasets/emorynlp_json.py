@@ -15,7 +15,7 @@ from typing import Any, Self
 from service.conversation.dialogue import Utterance
 from service.unique_names import unique_names
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundUtterance, Place, in_own_order
+from training.datasets.located import DialogueOrFault, LocatedUtterance, Place, in_own_order
 from training.datasets.tables import read_text, shown
 from training.datasets.text import mend
 
@@ -24,7 +24,7 @@ _UNNAMED = "?"
 _NUMBER = re.compile(r"_u([0-9]{1,9})")
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Scenes in the order of the file; their ids are the file's stem and `scene_id`.
 
     Utterances have their `utterance_id`, and follow each other by the numbers in these, where all
@@ -42,7 +42,7 @@ def read(path: Path) -> Iterator[Found]:
     except json.JSONDecodeError as error:
         raise Place(path, error.lineno).error(f"not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:  # a name twice, a huge number, nested too deep
-        raise Place(path).error(f"not JSON that can be read: {error}") from None
+        raise Place(path).error(f"cannot be read as JSON: {error}") from None
     if not isinstance(release, dict):
         raise Place(path).error("not an object with episodes")
     for episode in _Part(Place(path), release, _lines(text)).parts("episodes", "episode_id"):
@@ -61,12 +61,12 @@ def read(path: Path) -> Iterator[Found]:
 
 def _lines(text: str) -> Mapping[tuple[str, str], list[int]]:
     """The lines that each id stands on, in order, which JSON's values do not tell."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    lines_of: dict[tuple[str, str], list[int]] = defaultdict(list)
     line, before = 1, 0
     for match in _IDS.finditer(text):
         line, before = line + text.count("\n", before, match.start()), match.start()
-        found[match[1], match[2]].append(line)
-    return found
+        lines_of[match[1], match[2]].append(line)
+    return lines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class _Part:
 
     def parts(self, key: str, id_key: str) -> Iterator[Self]:
         """The objects in the list `key`, each known by its `id_key`."""
-        found = self.values.get(key)
-        if not isinstance(found, list):
-            raise self.place.error(f"{key} is {shown(found)}, not a list")
-        for number, values in enumerate(found):
+        items = self.values.get(key)
+        if not isinstance(items, list):
+            raise self.place.error(f"{key} is {shown(items)}, not a list")
+        for number, values in enumerate(items):
             identifier = values.get(id_key) if isinstance(values, dict) else None
             if not isinstance(identifier, str) or not identifier:
                 raise self.place.error(f"{key}[{number}] is not an object with {id_key}")
@@ -90,10 +90,10 @@ class _Part:
             yield type(self)(place, values, self.lines)
 
     def text(self, key: str) -> str:
-        found = self.values.get(key)
-        if not isinstance(found, str):
-            raise self.place.error(f"{key} is {shown(found)}, not text")
-        return found
+        text = self.values.get(key)
+        if not isinstance(text, str):
+            raise self.place.error(f"{key} is {shown(text)}, not text")
+        return text
 
     def _line(self, id_key: str, identifier: str) -> int:
         """Of an id that comes again, the next line: parts are asked for in the file's order."""
@@ -104,28 +104,28 @@ class _Part:
         return 0
 
 
-def _utterance(part: _Part) -> FoundUtterance:
+def _utterance(part: _Part) -> LocatedUtterance:
     utterance = Utterance(
         _speaker(part), mend(part.text("transcript")), _label(part), id=part.place.part
     )
     number = _NUMBER.search(part.place.part)
-    return FoundUtterance(utterance, part.place, int(number[1]) if number else None, "emotion")
+    return LocatedUtterance(utterance, part.place, int(number[1]) if number else None, "emotion")
 
 
 def _speaker(part: _Part) -> str:
     names = part.values.get("speakers")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise part.place.error(f"speakers is {shown(names)}, not a list of names")
-    found = " & ".join(names)
-    return found if found.strip() else _UNNAMED
+    speaker = " & ".join(names)
+    return speaker if speaker.strip() else _UNNAMED
 
 
 def _label(part: _Part) -> str | None:
     """In a season's file the label comes first and then what each rater said."""
-    found = part.values.get("emotion")
-    if found is None:
+    emotion = part.values.get("emotion")
+    if emotion is None:
         return None
-    name = found[0] if isinstance(found, list) and found else found
+    name = emotion[0] if isinstance(emotion, list) and emotion else emotion
     if not isinstance(name, str):
-        raise part.place.error(f"emotion is {shown(found)}, not a label")
+        raise part.place.error(f"emotion is {shown(emotion)}, not a label")
     return name.strip()

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from service.conversation.labels import LabelSpace
-from training.datasets.found import FoundDialogue
+from training.datasets.located import LocatedDialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +45,32 @@ class Figures:
     scattered: int
 
 
-def figures(found: Sequence[FoundDialogue], label_space: LabelSpace | None) -> Figures:
+def figures(dialogues: Sequence[LocatedDialogue], label_space: LabelSpace | None) -> Figures:
     """The numbers of the dialogues that a corpus holds."""
-    said = [one.utterance for dialogue in found for one in dialogue.utterances]
-    labels = Counter(utterance.label for utterance in said)
+    utterances = [one.utterance for dialogue in dialogues for one in dialogue.utterances]
+    labels = Counter(utterance.label for utterance in utterances)
     unlabelled = labels.pop(None, 0)
     order = [name for name, _ in labels.most_common() if name is not None]
-    missing = [_missing(dialogue) for dialogue in found]
+    missing = [_missing(dialogue) for dialogue in dialogues]
     lengths = {
-        "utterances a dialogue": [len(dialogue.utterances) for dialogue in found],
-        "words an utterance": [len(utterance.text.split()) for utterance in said],
-        "characters an utterance": [len(utterance.text) for utterance in said],
+        "utterances a dialogue": [len(dialogue.utterances) for dialogue in dialogues],
+        "words an utterance": [len(utterance.text.split()) for utterance in utterances],
+        "characters an utterance": [len(utterance.text) for utterance in utterances],
     }
     return Figures(
-        dialogues=len(found),
-        utterances=len(said),
+        dialogues=len(dialogues),
+        utterances=len(utterances),
         labels={name: labels[name] for name in (label_space.names if label_space else order)},
         unlabelled=unlabelled,
-        speakers=dict(Counter(utterance.speaker for utterance in said).most_common()),
+        speakers=dict(Counter(utterance.speaker for utterance in utterances).most_common()),
         lengths={what: _spread(numbers) for what, numbers in lengths.items() if numbers},
         gaps=sum(number > 0 for number in missing),
         missing=sum(missing),
-        scattered=sum(dialogue.scattered for dialogue in found),
+        scattered=sum(dialogue.scattered for dialogue in dialogues),
     )
 
 
-def _missing(dialogue: FoundDialogue) -> int:
+def _missing(dialogue: LocatedDialogue) -> int:
     """How many numbers are missing between utterances, where the corpus numbers them."""
     numbers = [one.number for one in dialogue.utterances if one.number is not None]
     return sum(max(after - before - 1, 0) for before, after in pairwise(numbers))

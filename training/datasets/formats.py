@@ -39,7 +39,7 @@ def format_of(path: Path) -> str:
             # A file in UTF-16 is told too, and then refused by the reader that knows why.
             head = raw.decode(json.detect_encoding(raw), errors="replace").lstrip()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path}: cannot be unpacked with gzip: {error}", path) from None
+        raise DatasetError(f"{path}: cannot be decompressed with gzip: {error}", path) from None
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}", path) from None
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
@@ -61,4 +61,6 @@ def format_of(path: Path) -> str:
     if not head and not path.is_dir():
         raise DatasetError(f"{path}: is empty", path)
     known = ", ".join((*FORMATS, JSONL))
-    raise DatasetError(f"{path}: its format cannot be told; name it with --format: {known}", path)
+    raise DatasetError(
+        f"{path}: its format cannot be detected; name it with --format: {known}", path
+    )

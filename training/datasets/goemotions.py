@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.conversation.dialogue import Utterance
-from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.located import DialogueOrFault, LocatedDialogue, LocatedUtterance, Place
 from training.datasets.tables import read_lines
 from training.datasets.text import mend
 
@@ -36,7 +36,7 @@ _EKMAN = {
 _LABEL = {emotion: label for label, group in _EKMAN.items() for emotion in group.split()}
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Each comment with one label, as a dialogue of one utterance, both under the comment's id.
 
     A line without three fields, or with a label number outside 0 to 27, is none.
@@ -57,4 +57,4 @@ def read(path: Path) -> Iterator[Found]:
         elif len(emotions) == 1 and text.strip():
             label = _LABEL[_BY_NUMBER[labels]]
             utterance = Utterance("0", mend(text), label, id=identifier)
-            yield FoundDialogue(identifier, place, (FoundUtterance(utterance, place),))
+            yield LocatedDialogue(identifier, place, (LocatedUtterance(utterance, place),))

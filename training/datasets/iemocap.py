@@ -11,7 +11,7 @@ from pathlib import Path
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.located import DialogueOrFault, LocatedDialogue, LocatedUtterance, Place
 from training.datasets.soundness import look_at
 from training.datasets.tables import read_lines
 from training.datasets.text import mend
@@ -40,7 +40,7 @@ _LINE = re.compile(r"(?P<turn>\w+_(?P<who>[FM])\d+) \[(?P<start>\d+\.\d+)-\d+\.\
 _RATING = re.compile(r"\[[\d. -]+\]\t(?P<turn>\w+)\t(?P<code>\w+)\t\[")
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Dialogues of a session's folder, or of all in the release, by name.
 
     Utterances stand in the order in which they begin, their ids are the names of the turns; the
@@ -58,13 +58,13 @@ def read(path: Path) -> Iterator[Found]:
     sessions = [path] if (path / "dialog").is_dir() else sorted(path.glob("Session[1-5]"))
     if not sessions:
         raise DatasetError(
-            f"{path}: holds neither Session1 to Session5 nor dialog/transcriptions", path
+            f"{path}: contains neither Session1 to Session5 nor dialog/transcriptions", path
         )
     for session in sessions:
         folder = session / "dialog" / "transcriptions"
         transcripts = sorted(folder.glob("Ses*.txt"))
         if not transcripts:
-            raise DatasetError(f"{folder}: holds no transcript", folder)
+            raise DatasetError(f"{folder}: contains no transcript", folder)
         for transcript in transcripts:
             yield from _dialogue(transcript, session / "dialog" / "EmoEvaluation" / transcript.name)
 
@@ -84,9 +84,9 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     """
     if missing := [name for name in SESSIONS if not (path / name).is_dir()]:
         raise DatasetError(f"{path}: has no {', '.join(missing)}; splits need the whole release")
-    found = [(name, each) for name in SESSIONS for each in read(path / name)]
-    dialogues = look_at((each for _, each in found), label_space).dialogues
-    names = [name for name, _ in found]
+    by_session = [(name, each) for name in SESSIONS for each in read(path / name)]
+    dialogues = look_at((each for _, each in by_session), label_space).dialogues
+    names = [name for name, _ in by_session]
     test = tuple(d for name, d in zip(names, dialogues, strict=True) if name == _TEST)
     others = [d for name, d in zip(names, dialogues, strict=True) if name != _TEST]
     return {
@@ -96,7 +96,7 @@ def read_splits(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue
     }
 
 
-def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[Found]:
+def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[DialogueOrFault]:
     ratings: dict[str, tuple[Place, str | None]] = {}
     for rating in _ratings(ratings_file):
         if isinstance(rating, DatasetError):
@@ -109,35 +109,35 @@ def _dialogue(transcript: Path, ratings_file: Path) -> Iterator[Found]:
             ratings[turn] = place, label
     said = []
     for number, line in enumerate(read_lines(transcript), start=1):
-        found = _LINE.fullmatch(line.strip())
+        match = _LINE.fullmatch(line.strip())
         # What is overheard or uncertain has no turn's name, or one that ends in XX: MXX0, FXX1.
-        if found is None or not found["text"].strip():
+        if match is None or not match["text"].strip():
             continue
-        _, label = ratings.get(found["turn"], (None, None))
-        text = mend(found["text"].strip())
-        utterance = Utterance(SPEAKERS[found["who"]], text, label, id=found["turn"])
-        said.append((float(found["start"]), FoundUtterance(utterance, Place(transcript, number))))
+        _, label = ratings.get(match["turn"], (None, None))
+        text = mend(match["text"].strip())
+        utterance = Utterance(SPEAKERS[match["who"]], text, label, id=match["turn"])
+        said.append((float(match["start"]), LocatedUtterance(utterance, Place(transcript, number))))
     spoken = {one.utterance.id for _, one in said}
     for turn, (place, label) in ratings.items():
         if label is not None and turn not in spoken:
             yield place.error(f"the transcript has no {turn}, which was rated")
     ordered = sorted(said, key=lambda one: one[0])  # those that begin together as they stand
-    yield FoundDialogue(transcript.stem, Place(transcript, 1), tuple(one for _, one in ordered))
+    yield LocatedDialogue(transcript.stem, Place(transcript, 1), tuple(one for _, one in ordered))
 
 
 def _ratings(path: Path) -> Iterator[tuple[str, Place, str | None] | DatasetError]:
     """Turns, with the line and the label of each; None: none of the six labels."""
     empty = True
     for number, line in enumerate(read_lines(path), start=1):
-        found = _RATING.match(line)
-        if found is None:  # the head, and each rater's own opinion below a turn
+        match = _RATING.match(line)
+        if match is None:  # the head, and each rater's own opinion below a turn
             continue
         empty = False
         place = Place(path, number)
-        code = found["code"]
+        code = match["code"]
         if code in _LABELS or code in _OTHERS:
-            yield found["turn"], place, _LABELS.get(code)
+            yield match["turn"], place, _LABELS.get(code)
         else:
-            yield place.error(f"emotion is {code!r}, which IEMOCAP has not")
+            yield place.error(f"emotion is {code!r}, which IEMOCAP does not have")
     if empty:
-        raise DatasetError(f"{path}: holds no rating", path)
+        raise DatasetError(f"{path}: contains no rating", path)

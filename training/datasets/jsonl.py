@@ -6,10 +6,10 @@ from pathlib import Path
 from service.dialogue_files import DialogueFormatError, dialogue_from_json, name_at
 from service.json_lines import read_each
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.located import DialogueOrFault, LocatedDialogue, LocatedUtterance, Place
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Dialogues in the order of the file, their utterances in the order of their lists.
 
     Raises:
@@ -27,11 +27,11 @@ def read(path: Path) -> Iterator[Found]:
             yield place.error(str(error))
             continue
         within = f"{item}, " if item else ""
-        yield FoundDialogue(
+        yield LocatedDialogue(
             dialogue.id,
             place,
             tuple(
-                FoundUtterance(
+                LocatedUtterance(
                     utterance,
                     Place(
                         path,

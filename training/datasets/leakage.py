@@ -42,13 +42,13 @@ def without_held_out(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> l
     kept = []
     for corpus in corpora:
         if corpus.path.resolve() in paths:
-            raise DatasetError(f"{corpus.path}: is a training corpus, and held out")
+            raise DatasetError(f"{corpus.path}: is both a training corpus and held out")
         apart = tuple(d for d in corpus.dialogues if not is_held_out(corpus, d))
         if corpus.dialogues and not apart:
-            raise DatasetError(f"{corpus.path}: every dialogue of it is held out")
+            raise DatasetError(f"{corpus.path}: all of its dialogues are held out")
         if left_out := len(corpus.dialogues) - len(apart):
             log.info(
-                "%s: %d of %d dialogues are left out: a held-out split has them too",
+                "%s: %d of %d dialogues are excluded because they are also in a held-out split",
                 *(corpus.path, left_out, len(corpus.dialogues)),
             )
         kept.append(replace(corpus, dialogues=apart))
@@ -65,11 +65,13 @@ def check_apart(corpora: Sequence[Corpus], held_out: Sequence[Corpus]) -> None:
     paths = {corpus.path.resolve() for corpus in held_out}
     for corpus in corpora:
         same_file = corpus.path.resolve() in paths
-        found = [d.id for d in corpus.dialogues if same_file or is_held_out(corpus, d)]
-        if found:
-            named = ", ".join(map(repr, found[:_NAMED]))
-            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-            raise DatasetError(f"{corpus.path}: held-out dialogues would be shown: {named}{more}")
+        leaked = [d.id for d in corpus.dialogues if same_file or is_held_out(corpus, d)]
+        if leaked:
+            named = ", ".join(map(repr, leaked[:_NAMED]))
+            more = f" and {len(leaked) - _NAMED} more" if len(leaked) > _NAMED else ""
+            raise DatasetError(
+                f"{corpus.path}: held-out dialogues would be in prompts: {named}{more}"
+            )
 
 
 def lines_among(texts: Iterable[str], corpora: Sequence[Corpus]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.conversation.dialogue import Utterance
-from training.datasets.found import Found, FoundUtterance
+from training.datasets.located import DialogueOrFault, LocatedUtterance
 from training.datasets.tables import Row, dialogues_of
 from training.datasets.text import mend
 
@@ -12,7 +12,7 @@ LABEL_SPACE = "meld"
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
 
-def read(path: Path) -> Iterator[Found]:
+def read(path: Path) -> Iterator[DialogueOrFault]:
     """Dialogues in the order in which they begin; their ids are the file's stem and Dialogue_ID.
 
     Rows belong together by Dialogue_ID and follow each other by Utterance_ID, wherever they stand.
@@ -21,10 +21,10 @@ def read(path: Path) -> Iterator[Found]:
     Raises:
         DatasetError: no such file, or a missing column.
     """
-    return dialogues_of(path, COLUMNS, _found)
+    return dialogues_of(path, COLUMNS, _located)
 
 
-def _found(row: Row) -> tuple[str, FoundUtterance]:
+def _located(row: Row) -> tuple[str, LocatedUtterance]:
     dialogue, number = row.number("Dialogue_ID"), row.number("Utterance_ID")
     utterance = Utterance(
         speaker=row.text("Speaker"),
@@ -32,5 +32,5 @@ def _found(row: Row) -> tuple[str, FoundUtterance]:
         label=row.values["Emotion"].strip(),
         id=f"dia{dialogue}_utt{number}",
     )
-    found = FoundUtterance(utterance, row.place, number, "Emotion")
-    return f"{row.place.path.stem}/{dialogue}", found
+    located = LocatedUtterance(utterance, row.place, number, "Emotion")
+    return f"{row.place.path.stem}/{dialogue}", located

@@ -14,8 +14,8 @@ from typing import Any
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from training.datasets.errors import DatasetError
-from training.datasets.found import FoundDialogue, FoundUtterance, Place
 from training.datasets.iemocap import SPEAKERS
+from training.datasets.located import LocatedDialogue, LocatedUtterance, Place
 from training.datasets.soundness import look_at
 from training.datasets.text import mend
 
@@ -48,10 +48,10 @@ def read(path: Path, label_space: LabelSpace) -> dict[str, tuple[Dialogue, ...]]
     except Exception as error:  # the errors of a broken pickle are of many kinds
         detail = f"{type(error).__name__}: {error}"
         raise DatasetError(
-            f"{path}: not one of the shared pickles, and no folder of a release: {detail}"
+            f"{path}: neither one of the shared pickles nor the folder of a release: {detail}"
         ) from None
     dialogues = iter(look_at(chain.from_iterable(splits.values()), label_space).dialogues)
-    return {name: tuple(islice(dialogues, len(found))) for name, found in splits.items()}
+    return {name: tuple(islice(dialogues, len(split))) for name, split in splits.items()}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -62,7 +62,7 @@ class _PlainUnpickler(pickle.Unpickler):
             return _IntegerType
         if (module, name) in _SCALARS:
             return _integer
-        raise DatasetError(f"the pickle wants {module}.{name}; it is not loaded")
+        raise DatasetError(f"the pickle refers to {module}.{name}, which is not loaded")
 
 
 class _IntegerType:
@@ -70,7 +70,7 @@ class _IntegerType:
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in ("i4", "i8"):
-            raise DatasetError(f"the pickle holds numbers of type {code!r}")
+            raise DatasetError(f"the pickle contains numbers of type {code!r}")
 
     def __setstate__(self, state: object) -> None:
         """Byte order and the like; the files are little-endian."""
@@ -85,11 +85,11 @@ _SCALARS = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "sca
 
 def _splits(
     path: Path, parts: Sequence[Any], label_space: LabelSpace
-) -> dict[str, tuple[FoundDialogue, ...]]:
+) -> dict[str, tuple[LocatedDialogue, ...]]:
     speakers, emotions, *_ = parts
-    found = _label_space(parts, next(who for said in speakers.values() for who in said))
-    if found != label_space.name:
-        raise DatasetError(f"its labels are of {found}, not of {label_space.name}")
+    labels_of = _label_space(parts, next(who for said in speakers.values() for who in said))
+    if labels_of != label_space.name:
+        raise DatasetError(f"its labels are of {labels_of}, not of {label_space.name}")
     texts, *splits = parts[3:] if len(parts) == _WITH_SENTIMENT else parts[2:]
     return {
         name: tuple(_dialogues(path, name, ids, (speakers, emotions, texts), label_space))
@@ -110,21 +110,21 @@ def _dialogues(
     ids: Sequence[Any],
     of_dialogues: Sequence[Mapping[Any, Sequence[object]]],
     label_space: LabelSpace,
-) -> Iterator[FoundDialogue]:
+) -> Iterator[LocatedDialogue]:
     """
     Args:
         of_dialogues: speakers, emotions and texts, by dialogue id.
     """
     speakers, emotions, texts = of_dialogues
     for number, one in enumerate(ids):
-        found = []
+        utterances = []
         rows = zip(speakers[one], emotions[one], texts[one], strict=True)
         for index, (who, emotion, text) in enumerate(rows):
             where = f"dialogue {str(one)!r}, utterances[{index}]"
             utterance = _utterance(who, emotion, text, label_space, where)
-            found.append(FoundUtterance(utterance, Place(path, part=where)))
+            utterances.append(LocatedUtterance(utterance, Place(path, part=where)))
         place = Place(path, part=f"ids of {split}[{number}]")
-        yield FoundDialogue(str(one), place, tuple(found))
+        yield LocatedDialogue(str(one), place, tuple(utterances))
 
 
 def _utterance(

@@ -10,10 +10,10 @@ from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from training.datasets import dailydialog, emorynlp, goemotions, iemocap, jsonl, meld
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found
+from training.datasets.located import DialogueOrFault
 from training.datasets.soundness import Reading, look_at
 
-Reader = Callable[[Path], Iterator[Found]]
+Reader = Callable[[Path], Iterator[DialogueOrFault]]
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,10 @@ def read_corpus(
     space = space_of(format_, path, label_spaces, label_space)
     reading = look(format_, path, space)
     dialogues = reading.dialogues
-    if scattered := sum(one.scattered for one in reading.found):
+    if scattered := sum(one.scattered for one in reading.located):
         log.info(
-            "%s: the rows of %d dialogues stand apart or out of order: put together by their ids",
+            "%s: the rows of %d dialogues are separated or out of order; they are joined by "
+            "their ids",
             *(path, scattered),
         )
     return Corpus(path, space, dialogues)
@@ -77,12 +78,12 @@ def space_of(
     if format_ == JSONL:
         known = ", ".join(label_spaces)
         if label_space is None:
-            raise DatasetError(f"{path}: a jsonl corpus needs its label space named, of {known}")
+            raise DatasetError(f"{path}: a jsonl corpus needs a label space: one of {known}")
         if label_space not in label_spaces:
-            raise DatasetError(f"{path}: no label space {label_space!r}: {known}")
+            raise DatasetError(f"{path}: unknown label space {label_space!r}; known are {known}")
         return label_spaces[label_space]
     if format_ not in FORMATS:
-        raise DatasetError(f"unknown format {format_!r}: {', '.join((*FORMATS, JSONL))}")
+        raise DatasetError(f"unknown format {format_!r}; known are {', '.join((*FORMATS, JSONL))}")
     return label_spaces[FORMATS[format_][1]]
 
 
@@ -95,9 +96,9 @@ def look(format_: str, path: Path, label_space: LabelSpace | None) -> Reading:
     """
     reader = jsonl.read if format_ == JSONL else FORMATS[format_][0]
     reading = look_at(reader(path), label_space, ids_of_file=format_ != JSONL)
-    if reading.found or reading.faults:
+    if reading.located or reading.faults:
         return reading
-    return Reading((), (DatasetError(f"{path}: holds no dialogue", path),))
+    return Reading((), (DatasetError(f"{path}: contains no dialogue", path),))
 
 
 def check_there(paths: Iterable[Path]) -> None:
@@ -111,7 +112,7 @@ def check_there(paths: Iterable[Path]) -> None:
         try:
             path.stat()
             if not os.access(path, os.R_OK):
-                problems.append(f"{path}: may not be read")
+                problems.append(f"{path}: cannot be read: permission denied")
         except OSError as error:
             problems.append(f"{path}: {error.strerror}")
     if problems:

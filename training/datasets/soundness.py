@@ -8,26 +8,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.conversation.dialogue import Dialogue
+from service.conversation.dialogue import Dialogue, fault_of_name, fault_of_text
 from service.conversation.labels import LabelSpace, UnknownLabel
-from service.conversation.words import fault_of_name, fault_of_text
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundDialogue, FoundUtterance, Place
+from training.datasets.located import DialogueOrFault, LocatedDialogue, LocatedUtterance, Place
 
-_REMEDY = "; keep one of them, or tell them apart by their ids"
+_REMEDY = "; keep one of them, or give them different ids"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was found in a corpus.
+    """The contents of a corpus.
 
     Attributes:
-        found: the dialogues, their labels as the label space spells them; without the utterances
+        located: the dialogues, their labels as the label space spells them; without the utterances
             that something is wrong with.
         faults: in the order of the files' lines.
     """
 
-    found: tuple[FoundDialogue, ...]
+    located: tuple[LocatedDialogue, ...]
     faults: tuple[DatasetError, ...]
 
     @property
@@ -45,27 +44,28 @@ class Reading:
                 raise DatasetError(f"{first}{more}", first.path, first.line)
             raise first
         return tuple(
-            Dialogue(one.id, tuple(each.utterance for each in one.utterances)) for one in self.found
+            Dialogue(one.id, tuple(each.utterance for each in one.utterances))
+            for one in self.located
         )
 
 
 def look_at(
-    found: Iterable[Found], label_space: LabelSpace | None, *, ids_of_file: bool = True
+    items: Iterable[DialogueOrFault], label_space: LabelSpace | None, *, ids_of_file: bool = True
 ) -> Reading:
     """Look at everything that a reader gives.
 
     Args:
-        found: what a reader gives; what it raises at the end is a fault like the others.
+        items: what a reader gives; what it raises at the end is a fault like the others.
         label_space: that the labels are of; None: any label is one.
         ids_of_file: whether utterances have ids of their own in the whole corpus, not in their
             dialogue alone.
     """
     faults: list[DatasetError] = []
-    dialogues: list[FoundDialogue] = []
+    dialogues: list[LocatedDialogue] = []
     known_dialogues: dict[str, Place] = {}
     known: dict[tuple[str, str], Place] = {}
     try:
-        for each in found:
+        for each in items:
             if isinstance(each, DatasetError):
                 faults.append(each)
                 continue
@@ -87,7 +87,7 @@ def look_at(
     return Reading(tuple(dialogues), _in_order(faults))
 
 
-def _check_id(one: FoundUtterance, where: str, known: dict[tuple[str, str], Place]) -> None:
+def _check_id(one: LocatedUtterance, where: str, known: dict[tuple[str, str], Place]) -> None:
     identifier = one.utterance.id
     if identifier is None:
         return
@@ -97,7 +97,7 @@ def _check_id(one: FoundUtterance, where: str, known: dict[tuple[str, str], Plac
         raise one.place.error(f"utterance {identifier!r} is also {also}{_REMEDY}")
 
 
-def _checked(one: FoundUtterance, label_space: LabelSpace | None) -> FoundUtterance:
+def _checked(one: LocatedUtterance, label_space: LabelSpace | None) -> LocatedUtterance:
     """The utterance, its label by its name in the label space."""
     said = one.utterance
     for name, value, fault_of in (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets.errors import DatasetError
-from training.datasets.found import Found, FoundUtterance, Place, by_dialogue
+from training.datasets.located import DialogueOrFault, LocatedUtterance, Place, by_dialogue
 
 _DIGITS = re.compile(r"[0-9]{1,100}")
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -77,27 +77,27 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row | DatasetError]
             header = values
             _check_header(header, columns, place)
         elif values == header:
-            yield place.error("the header again, as where files were joined; leave this line out")
+            yield place.error("the header again, as in joined files; remove this line")
         elif any(value.strip() for value in values):  # Excel writes rows of commas
             yield _row(header, values, columns, place)
 
 
 def dialogues_of(
-    path: Path, columns: Sequence[str], found: Callable[[Row], tuple[str, FoundUtterance]]
-) -> Iterator[Found]:
+    path: Path, columns: Sequence[str], locate: Callable[[Row], tuple[str, LocatedUtterance]]
+) -> Iterator[DialogueOrFault]:
     """The dialogues of a table of utterances, in the order in which they begin.
 
     Args:
-        found: the dialogue's id and the utterance of a row, or DatasetError for what is wrong.
+        locate: the dialogue's id and the utterance of a row, or DatasetError for what is wrong.
 
     Raises:
         DatasetError: as `read_csv`.
     """
 
-    def rows() -> Iterator[tuple[str, FoundUtterance] | DatasetError]:
+    def rows() -> Iterator[tuple[str, LocatedUtterance] | DatasetError]:
         for row in read_csv(path, columns):
             try:
-                yield row if isinstance(row, DatasetError) else found(row)
+                yield row if isinstance(row, DatasetError) else locate(row)
             except DatasetError as error:
                 yield error
 
@@ -111,20 +111,20 @@ def _check_header(header: Sequence[str], columns: Sequence[str], place: Place) -
         hint = f"; columns are separated by commas, not {marks[0]}" if marks else ""
         raise place.error(f"missing column {', '.join(missing)}{hint}")
     if twice := [column for column in columns if header.count(column) > 1]:
-        raise place.error(f"column {', '.join(twice)} is there twice")
+        raise place.error(f"column {', '.join(twice)} appears twice")
 
 
 def _row(
     header: Sequence[str], values: Sequence[str], columns: Sequence[str], place: Place
 ) -> Row | DatasetError:
-    found = dict(zip(header, values, strict=False))
-    if short := [column for column in columns if column not in found]:
+    by_column = dict(zip(header, values, strict=False))
+    if short := [column for column in columns if column not in by_column]:
         return place.error(f"no value for {', '.join(short)}")
     if any(value.strip() for value in values[len(header) :]):
         return place.error(
             f"{len(values)} values for {len(header)} columns; a text with a comma needs quotes"
         )
-    return Row(place, found)
+    return Row(place, by_column)
 
 
 def read_text(path: Path) -> str:
@@ -138,7 +138,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}", path) from None
     if raw.startswith(_GZIP):
-        raise DatasetError(f"{path}: is packed with gzip; unpack it (gunzip)", path)
+        raise DatasetError(f"{path}: is compressed with gzip; decompress it (gunzip)", path)
     encoding = json.detect_encoding(raw)
     if raw and not encoding.startswith("utf-8"):
         name = encoding.upper().removesuffix("-LE").removesuffix("-BE")

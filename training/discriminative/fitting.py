@@ -60,7 +60,7 @@ def fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> nn.
     held_out, known = known[:kept] or known, known[kept:]
     material = _in_pieces(known)
     started = time.monotonic()
-    with _on_one_thread(), torch.random.fork_rng(devices=[]):
+    with on_one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _MODELS[name](known[0].vectors.shape[1], labels)
         optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY, fused=True)
@@ -81,18 +81,20 @@ def fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> nn.
 def answered(model: nn.Module, dialogues: Sequence[Turns], labels: int) -> Floats:
     """How likely each label is, of each turn that has one; shape (labelled turns, labels)."""
     asked = _in_pieces(dialogues)
-    found: list[Floats] = [np.empty((0, labels))] * len(asked)
+    probabilities: list[Floats] = [np.empty((0, labels))] * len(asked)
     model.eval()
-    with _on_one_thread(), torch.no_grad():
+    with on_one_thread(), torch.no_grad():
         for places in places_by_length(asked, _AT_ONCE, Random(0)):
             rows = model(batch_of([asked[place] for place in places])).double().softmax(-1).numpy()
             for place, row in zip(places, rows, strict=True):
                 gold = asked[place].gold
-                found[place] = row[: len(gold)][gold != UNLABELLED]
-    return np.concatenate([np.empty((0, labels)), *found])
+                probabilities[place] = row[: len(gold)][gold != UNLABELLED]
+    return np.concatenate([np.empty((0, labels)), *probabilities])
 
 
-def cross_fitted(name: str, dialogues: Sequence[Turns], labels: int, seed: int) -> Floats:
+def out_of_fold_probabilities(
+    name: str, dialogues: Sequence[Turns], labels: int, seed: int
+) -> Floats:
     """The same of the dialogues themselves, each by a model that was fitted on others.
 
     Where no other has a label, nothing is known, and all are equally likely.
@@ -120,7 +122,7 @@ def _in_pieces(dialogues: Sequence[Turns]) -> list[Turns]:
 
 
 @contextmanager
-def _on_one_thread() -> Iterator[None]:
+def on_one_thread() -> Iterator[None]:
     """Sums come out the same on every machine, and there is too little to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -40,8 +40,8 @@ class SpeakerStates(nn.Module):
         read = self.read(batch.vectors)
         heard = self.hear(read, same)
         felt = self._states(torch.cat([read, heard], dim=-1), batch.speakers, same)
-        found: torch.Tensor = self.say(torch.cat([read, heard, felt], dim=-1))
-        return found
+        logits: torch.Tensor = self.say(torch.cat([read, heard, felt], dim=-1))
+        return logits
 
     def _states(
         self, turns: torch.Tensor, speakers: torch.Tensor, same: torch.Tensor
@@ -56,8 +56,8 @@ class SpeakerStates(nn.Module):
         where = torch.arange(dialogues).unsqueeze(1).expand(-1, length), speakers, earlier
         own = own.index_put(where, turns)
         states, _ = self.feel(own.flatten(0, 1))
-        found: torch.Tensor = states.unflatten(0, own.shape[:2])[where]
-        return found
+        state_after: torch.Tensor = states.unflatten(0, own.shape[:2])[where]
+        return state_after
 
 
 class _SpeakerAttention(nn.Module):
@@ -79,5 +79,5 @@ class _SpeakerAttention(nn.Module):
         scores = asked @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
         scores = scores + self.ago[:, ago(length).clamp(0, _WINDOW)]
         shares = scores.masked_fill(~by_head, -torch.inf).softmax(-1)
-        found: torch.Tensor = (shares @ values).transpose(1, 2).flatten(2)
-        return found
+        attended: torch.Tensor = (shares @ values).transpose(1, 2).flatten(2)
+        return attended

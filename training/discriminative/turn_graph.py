@@ -47,8 +47,8 @@ class TurnGraph(nn.Module):
         nodes = [self.read(batch.vectors)]
         for layer in self.layers:
             nodes.append(layer(nodes[-1], whose))
-        found: torch.Tensor = self.say(torch.cat(nodes, dim=-1))
-        return found
+        logits: torch.Tensor = self.say(torch.cat(nodes, dim=-1))
+        return logits
 
 
 class _RelationalAttention(nn.Module):
@@ -80,8 +80,8 @@ class _RelationalAttention(nn.Module):
         got = torch.zeros_like(asked)
         for relation, sent in enumerate(values):
             got = got + (shares * (whose == relation).unsqueeze(1)) @ sent
-        found: torch.Tensor = self.norm(nodes + gelu(got.transpose(1, 2).flatten(2)))
-        return found
+        updated: torch.Tensor = self.norm(nodes + gelu(got.transpose(1, 2).flatten(2)))
+        return updated
 
 
 def _by_head(features: torch.Tensor) -> torch.Tensor:

@@ -36,12 +36,12 @@ def turns_of(
     Args:
         encoded: a vector for every utterance, in order; what is returned are views of it.
     """
-    found = []
+    turns = []
     start = 0
     for dialogue in dialogues:
         indexes = SpeakerIndexes()
         end = start + len(dialogue.utterances)
-        found.append(
+        turns.append(
             Turns(
                 encoded[start:end],
                 np.asarray([indexes.of(u.speaker) for u in dialogue.utterances], np.int64),
@@ -57,7 +57,7 @@ def turns_of(
             )
         )
         start = end
-    return tuple(found)
+    return tuple(turns)
 
 
 def pieces(dialogue: Turns, most: int, before: int) -> list[Turns]:
@@ -65,11 +65,11 @@ def pieces(dialogue: Turns, most: int, before: int) -> list[Turns]:
 
     Those are there as context, without their labels: each label is in one piece.
     """
-    found = []
+    parts = []
     for start in range(0, len(dialogue.gold), most):
         part = slice(max(0, start - before), start + most)
         gold = dialogue.gold[part].copy()
         gold[: start - part.start] = UNLABELLED
         speakers = np.unique(dialogue.speakers[part], return_inverse=True)[1]
-        found.append(Turns(dialogue.vectors[part], speakers.astype(np.int64), gold))
-    return found
+        parts.append(Turns(dialogue.vectors[part], speakers.astype(np.int64), gold))
+    return parts

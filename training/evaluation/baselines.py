@@ -16,7 +16,9 @@ from training.evaluation.predictions import Answer, Predictions
 from training.mixture.classifier import Split, classified
 from training.mixture.pairing import nearest_places
 
-NAMES = ("majority", "copied", "neighbours", "classifier", *KINDS)
+EMOTION_NEIGHBOURS = "emotion-neighbours"
+NAMES = ("majority", "copied", "neighbours", "classifier", EMOTION_NEIGHBOURS, *KINDS)
+LEARNT = (EMOTION_NEIGHBOURS, *KINDS)  # anew for each seed
 SEEDS = (1, 2, 3)
 
 # Tried for the vote, by how well each labels the training split from its other dialogues.
@@ -33,10 +35,10 @@ def runs(only: Sequence[str] = NAMES, seeds: Sequence[int] = SEEDS) -> list[str]
         ValueError: there is no such baseline, or one is named twice, or a seed.
     """
     if unknown := [name for name in only if name not in NAMES]:
-        raise ValueError(f"{unknown[0]!r} is no baseline: {', '.join(NAMES)}")
+        raise ValueError(f"unknown baseline {unknown[0]!r}; known are {', '.join(NAMES)}")
     names = [run for name in only for run in _runs(name, seeds)]
     if twice := [run for place, run in enumerate(names) if run in names[:place]]:
-        raise ValueError(f"{twice[0]} is asked for twice")
+        raise ValueError(f"{twice[0]} is given twice")
     return names
 
 
@@ -51,9 +53,10 @@ def baselines(
 
     majority: the shares of labels in the training split. copied: the label of the most similar
     training utterance. neighbours: the vote of the k most similar. classifier: logistic regression
-    on the sentence encoder's vectors of the utterance and the three before it. Of each seed:
-    speaker-states, attention over the past with a recurrent state for each speaker, and turn-graph,
-    attention over a relational graph of earlier turns, both on these vectors.
+    on the sentence encoder's vectors of the utterance and the three before it. Of each seed, all on
+    these vectors: emotion-neighbours, the vote of the nearest in a space of emotions;
+    speaker-states, attention over the past with a recurrent state for each speaker; and turn-graph,
+    attention over a relational graph of earlier turns.
     """
     labels = len(label_space.names)
     for name in only:
@@ -63,6 +66,13 @@ def baselines(
             for seed, run in zip(seeds, _runs(name, seeds), strict=True):
                 model = fitted(name, train.turns, labels, seed)
                 yield run, _predictions(asked, label_space, answered(model, asked.turns, labels))
+        elif name == EMOTION_NEIGHBOURS:
+            from training.discriminative.emotion_space import voted
+
+            shares = _shares(train, label_space)
+            for seed, run in zip(seeds, _runs(name, seeds), strict=True):
+                rows = voted(train.contexts, train.gold, asked.contexts, shares, seed)
+                yield run, _predictions(asked, label_space, rows)
         else:
             yield name, _predictions(asked, label_space, _plain(name, train, asked, label_space))
 
@@ -74,16 +84,16 @@ def out_of_fold(
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[tuple[str, Predictions]]:
     """Predictions of the training split by baselines with seeds, each fitted on other dialogues."""
-    from training.discriminative.fitting import cross_fitted
+    from training.discriminative.fitting import out_of_fold_probabilities
 
     for name in only:
         for seed, run in zip(seeds, _runs(name, seeds), strict=True):
-            rows = cross_fitted(name, train.turns, len(label_space.names), seed)
+            rows = out_of_fold_probabilities(name, train.turns, len(label_space.names), seed)
             yield run, _predictions(train, label_space, rows)
 
 
 def _runs(name: str, seeds: Sequence[int]) -> list[str]:
-    return [f"{name}@{seed}" for seed in seeds] if name in KINDS else [name]
+    return [f"{name}@{seed}" for seed in seeds] if name in LEARNT else [name]
 
 
 def _plain(name: str, train: Split, asked: Split, label_space: LabelSpace) -> Floats:

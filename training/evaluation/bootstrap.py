@@ -143,6 +143,6 @@ def _check_same(one: Predictions, other: Predictions) -> None:
     for left, right in zip(one.answers, other.answers, strict=True):
         if (left.dialogue, left.index, left.gold) != (right.dialogue, right.index, right.gold):
             raise NotTheSameUtterances(
-                f"{one.label_space}: utterance {left.index} of dialogue {left.dialogue!r} stands "
-                f"where {right.index} of {right.dialogue!r} stands, or its gold label is another"
+                f"{one.label_space}: utterance {left.index} of dialogue {left.dialogue!r} "
+                f"corresponds to {right.index} of {right.dialogue!r}, or their gold labels differ"
             )

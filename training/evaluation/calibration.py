@@ -6,18 +6,21 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.conversation.calibration import Calibration, Isotonic, Knot, Temperature
+from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Knot, Temperature
 from service.decoding.bundle import MOST_KNOTS
 from training.arrays import Floats, Ints
 from training.evaluation.predictions import Predictions
 
-# From log-probabilities, shape (utterances, labels), and gold labels, shape (utterances,).
-Fit = Callable[[Floats, Ints], Calibration]
+# From log-probabilities, shape (utterances, labels), gold labels and weights, shape (utterances,).
+Fit = Callable[[Floats, Ints, Floats], Calibration]
 
 # Fine enough that a step changes no probability by a percent.
 _TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 400))
 _CONFIDENCE_BINS = 15
 _PARTS = 5  # of cross-fitting
+# Weight of the squared biases beside the mean log loss: a label that twenty of a thousand
+# utterances have follows the data, one that two have hardly moves.
+_SHRINKAGE = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +37,59 @@ class Bin:
     accuracy: float
 
 
-def fit_temperature(log_probabilities: Floats, gold: Ints) -> float:
+def fit_temperature(log_probabilities: Floats, gold: Ints, weights: Floats | None = None) -> float:
     """The temperature under which the gold labels are most likely.
 
     Args:
         log_probabilities: shape (utterances, labels), at temperature 1 up to a constant a row.
         gold: shape (utterances,), indexes of labels.
+        weights: shape (utterances,), how much each utterance counts; None: all alike.
     """
     right = np.arange(len(gold)), gold
+    counted = np.ones(len(gold)) if weights is None else weights
     losses = [
-        -np.log(np.clip(Temperature(t)(log_probabilities)[right], 1e-12, 1)).mean()
+        -counted @ np.log(np.clip(Temperature(t)(log_probabilities)[right], 1e-12, 1))
         for t in _TEMPERATURES
     ]
     return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
 
 
-def fit_isotonic(log_probabilities: Floats, gold: Ints) -> Isotonic:
+def fit_bias_corrected(
+    log_probabilities: Floats, gold: Ints, weights: Floats | None = None
+) -> BiasCorrected:
+    """The temperature and the biases under which the gold labels are most likely.
+
+    Biases are shrunk towards 0, or a label that no utterance has would become impossible. Arguments
+    as of `fit_temperature`.
+    """
+    from scipy.optimize import minimize
+
+    labels = log_probabilities.shape[1]
+    truths = np.eye(labels)[gold]
+    counted = np.ones(len(gold)) if weights is None else weights
+    counted = (counted / counted.sum())[:, np.newaxis]
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        """Mean log loss with the penalty, and its gradient."""
+        sharpness, biases = np.exp(-values[0]), values[1:]
+        scores = log_probabilities * sharpness + biases
+        scores = scores - scores.max(1, keepdims=True)
+        log_shares = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+        surplus = counted * (np.exp(log_shares) - truths)
+        by_temperature = -sharpness * (surplus * log_probabilities).sum()
+        return (
+            float(-(counted * truths * log_shares).sum() + _SHRINKAGE * (biases**2).sum()),
+            np.concatenate([[by_temperature], surplus.sum(0) + 2 * _SHRINKAGE * biases]),
+        )
+
+    bounds = [tuple(np.log(_TEMPERATURES[[0, -1]])), *[(None, None)] * labels]
+    best = minimize(loss, np.zeros(1 + labels), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return BiasCorrected(
+        Temperature(round(float(np.exp(best[0])), 4)), tuple(best[1:].round(4).tolist())
+    )
+
+
+def fit_isotonic(log_probabilities: Floats, gold: Ints, weights: Floats | None = None) -> Isotonic:
     """For each label, the curve that never falls and comes nearest to how often it is true.
 
     By least squares, each label against all others; arguments as of `fit_temperature`. Truths stay
@@ -61,7 +101,9 @@ def fit_isotonic(log_probabilities: Floats, gold: Ints) -> Isotonic:
     least = 1 / (len(gold) + 2)
     curves = []
     for label, column in enumerate(shares.T):
-        curve = IsotonicRegression(y_min=least, y_max=1 - least).fit(column, gold == label)
+        curve = IsotonicRegression(y_min=least, y_max=1 - least).fit(
+            column, gold == label, sample_weight=weights
+        )
         knots = list(zip(curve.X_thresholds_.tolist(), curve.y_thresholds_.tolist(), strict=True))
         curves.append(_thinned(knots))
     return Isotonic(tuple(curves))
@@ -70,15 +112,41 @@ def fit_isotonic(log_probabilities: Floats, gold: Ints) -> Isotonic:
 # By the names that the command line has for them.
 FITS: Mapping[str, Fit] = MappingProxyType(
     {
-        "temperature": lambda scores, gold: Temperature(fit_temperature(scores, gold)),
+        "temperature": lambda *known: Temperature(fit_temperature(*known)),
+        "bias-corrected": fit_bias_corrected,
         "isotonic": fit_isotonic,
     }
 )
 
 
-def fitted(predictions: Predictions, fit: Fit) -> Calibration:
-    """The calibration that fits predictions best."""
-    return fit(_logarithms(predictions.probabilities), predictions.gold)
+def label_weights(gold: Ints, shares: Floats | None) -> Floats:
+    """How much each utterance counts, so that labels have other shares than among these.
+
+    A development split is a small sample; where its labels' shares are not those of the utterances
+    that trained the model, these know them better.
+
+    Args:
+        gold: shape (utterances,), indexes of labels.
+        shares: shape (labels,), those that labels should have; None: the ones that they have.
+
+    Returns:
+        Shape (utterances,), 1 in the mean; all 1 where no label here has a share.
+    """
+    if shares is None or not shares[gold].any():
+        return np.ones(len(gold))
+    weights: Floats = shares[gold] / np.bincount(gold, minlength=len(shares))[gold]
+    weights /= weights.mean()
+    return weights
+
+
+def fitted(predictions: Predictions, fit: Fit, shares: Floats | None = None) -> Calibration:
+    """The calibration that fits predictions best.
+
+    Args:
+        shares: of labels, where they are to be others (`label_weights`).
+    """
+    gold = predictions.gold
+    return fit(_logarithms(predictions.probabilities), gold, label_weights(gold, shares))
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> Predictions:
@@ -86,12 +154,14 @@ def calibrated(predictions: Predictions, calibration: Calibration) -> Prediction
     return _with(predictions, calibration(_logarithms(_in_all_orders(predictions))))
 
 
-def cross_calibrated(predictions: Predictions, fit: Fit) -> Predictions:
+def cross_calibrated(
+    predictions: Predictions, fit: Fit, shares: Floats | None = None
+) -> Predictions:
     """The same answers, each calibrated by what fits other dialogues (cross-fitting).
 
     The dialogues are dealt into five parts, and each part is calibrated by the other four: what is
     measured is what a calibration is worth on utterances that it was not fitted on. Where there is
-    one dialogue only, it stays as it is.
+    one dialogue only, it stays as it is. Arguments as of `fitted`.
     """
     scores, gold = _logarithms(predictions.probabilities), predictions.gold
     probabilities = _in_all_orders(predictions)
@@ -100,8 +170,33 @@ def cross_calibrated(predictions: Predictions, fit: Fit) -> Predictions:
     for part in np.unique(parts):
         judged = parts == part
         if not judged.all():
-            probabilities[judged] = fit(scores[~judged], gold[~judged])(asked[judged])
+            known = gold[~judged]
+            calibration = fit(scores[~judged], known, label_weights(known, shares))
+            probabilities[judged] = calibration(asked[judged])
     return _with(predictions, probabilities)
+
+
+def best_fit(predictions: Predictions, shares: Floats | None = None) -> Fit:
+    """The kind of calibration that does best on other dialogues than it is fitted on.
+
+    A temperature, unless another kind lowers the mean log loss by more than one standard error of
+    the difference (the one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section
+    7.10.1). Arguments as of `fitted`.
+    """
+    gold = np.arange(len(predictions.gold)), predictions.gold
+    weights = label_weights(predictions.gold, shares)
+
+    def log_losses(fit: Fit) -> Floats:
+        calibrated_elsewhere = cross_calibrated(predictions, fit, shares)
+        losses: Floats = -weights * _logarithms(calibrated_elsewhere.probabilities)[gold]
+        return losses
+
+    simplest = log_losses(FITS["temperature"])
+    gains = {name: simplest - log_losses(fit) for name, fit in FITS.items()}
+    best = max(gains, key=lambda name: gains[name].mean())
+    gain = gains[best]
+    certain = gain.mean() > gain.std() / np.sqrt(len(gain))
+    return FITS[best if certain else "temperature"]
 
 
 def reliability(probabilities: Floats, gold: Ints) -> list[Bin]:

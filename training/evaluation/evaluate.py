@@ -8,18 +8,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from service.conversation.calibration import Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
+from service.conversation.prediction import Temperature
 from service.conversation.prompts import Task
 from service.decoding.bundle import Bundle
 from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.offline import recognize_all
-from service.parts import Report, open_parts
 from service.recognition.dialogues import forecast_dialogue
 from service.recognition.pipeline import Recognition, Recognizer, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
+from service.recognition_parts import Report, open_parts
 from service.settings import Qdrant, Settings
 from training.evaluation.free_decoding import Prompt, prompts_of
 from training.evaluation.label_orders import in_order, other_orders, with_other_orders

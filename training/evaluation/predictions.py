@@ -126,7 +126,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     if len({*short}) == len(paths):
         return short
     if twice := [path for place, path in enumerate(paths) if path in paths[:place]]:
-        raise ValueError(f"{twice[0]}: is named twice")
+        raise ValueError(f"{twice[0]}: is given twice")
     return [str(path) for path in paths]
 
 
@@ -159,7 +159,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
             space, probabilities = row["label_space"], row["probabilities"]
             names = labels.setdefault(space, tuple(probabilities))
             if tuple(probabilities) != names:
-                raise ValueError(f"the labels of {space} are others than above")
+                raise ValueError(f"the labels of {space} differ from those above")
             answer = Answer(
                 dialogue=row["dialogue"],
                 index=row["index"],
@@ -180,7 +180,7 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
             ) from None
         above.append(answer)
     if not answers:
-        raise PredictionsError(f"{path}: holds no prediction")
+        raise PredictionsError(f"{path}: contains no prediction")
     return {
         space: Predictions(space, labels[space], tuple(of_space))
         for space, of_space in answers.items()
@@ -189,8 +189,8 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
 
 def _check_other_ways(answer: Answer, first: Answer, labels: tuple[str, ...]) -> None:
     if len(answer.reordered) != len(first.reordered):
-        raise ValueError("reordered: asked in more or fewer orders than above")
+        raise ValueError("reordered: another number of orders than above")
     if any(len(row) != len(labels) for row in answer.reordered):
         raise ValueError(f"reordered: not {len(labels)} probabilities in each order")
     if answer.spoken is not None and answer.spoken.label not in (None, *labels):
-        raise ValueError(f"spoken: {answer.spoken.label!r} is no label")
+        raise ValueError(f"spoken: {answer.spoken.label!r} is not a label")

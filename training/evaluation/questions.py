@@ -46,8 +46,9 @@ def by_label_space(
         for dialogue in dialogues:
             if dialogue.id in together:
                 raise DatasetError(
-                    f"{path}: dialogue {dialogue.id!r} is in {sources[space.name, dialogue.id]} "
-                    f"too: predictions in {space.name} could not tell them apart"
+                    f"{path}: dialogue {dialogue.id!r} is also in "
+                    f"{sources[space.name, dialogue.id]}: predictions in {space.name} could not "
+                    "tell them apart"
                 )
             together[dialogue.id] = dialogue
             sources[space.name, dialogue.id] = path
@@ -62,5 +63,5 @@ def check_labelled(corpus: Corpus, task: Task = "main") -> None:
     """
     first = 1 if task == "prediction" else 0  # a dialogue's first turn is not forecast
     if all(u.label is None for d in corpus.dialogues for u in d.utterances[first:]):
-        what = "utterance but the first of a dialogue" if first else "utterance"
+        what = "utterance after the first of a dialogue" if first else "utterance"
         raise DatasetError(f"{corpus.path}: no {what} has a label")

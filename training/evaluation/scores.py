@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.conversation.calibration import Calibration, Temperature
+from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
 from service.decoding.bundle import (
     FILE,
     Bundle,
@@ -18,11 +18,17 @@ from service.decoding.bundle import (
 )
 from service.files import place_of_file
 from service.outputs import rewritten
-from training.evaluation.calibration import FITS, calibrated, cross_calibrated, fitted
+from training.evaluation.calibration import (
+    FITS,
+    best_fit,
+    calibrated,
+    cross_calibrated,
+    fitted,
+)
 from training.evaluation.metrics import TITLES, Metrics, measure
 from training.evaluation.predictions import Predictions, write_predictions
 
-Kind = Literal["temperature", "isotonic"]
+Kind = Literal["best", "temperature", "bias-corrected", "isotonic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,8 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """A line of figures: F1, accuracy and agreement of demonstrations in percent.
 
-        Of curves, only that there are some: `bundle.json` has them, and the labels' shares.
+        Of biases and curves, only that there are some: `bundle.json` has them, and the labels'
+        shares.
         """
         served, mended = self.served, self.mended
         figures = {
@@ -65,25 +72,34 @@ class Scores:
             "invalid_rate": _rounded(served.invalid_rate),
             "free_decode_agreement": _rounded(served.free_decode_agreement),
         }
-        if isinstance(self.fitted, Temperature):
-            return figures | {"calibration": "temperature", "temperature": self.fitted.value}
-        return figures | {"calibration": "isotonic"}
+        match self.fitted:
+            case Temperature(value):
+                return figures | {"calibration": "temperature", "temperature": value}
+            case BiasCorrected(Temperature(value)):
+                return figures | {"calibration": "bias-corrected", "temperature": value}
+            case Isotonic():
+                return figures | {"calibration": "isotonic"}
 
 
-def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "temperature") -> Scores:
+def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "best") -> Scores:
     """The scores of a bundle's predictions.
 
     Args:
         predictions: without the bundle's calibration.
-        trained: the label space as the bundle has it.
-        kind: which calibration to fit.
+        trained: the label space as the bundle has it; calibrations are fitted to the labels' shares
+            in training, where it knows them.
+        kind: which calibration to fit; "best" see `best_fit`.
     """
-    fit = fitted(predictions, FITS[kind])
+    shares = None
+    if trained.trained:
+        shares = np.asarray([trained.trained[name] for name in predictions.labels])
+    chosen = best_fit(predictions, shares) if kind == "best" else FITS[kind]
+    fit = fitted(predictions, chosen, shares)
     return Scores(
         predictions.label_space,
         measure(calibrated(predictions, trained.calibration)),
         fit,
-        measure(cross_calibrated(predictions, FITS[kind])),
+        measure(cross_calibrated(predictions, chosen, shares)),
         _shares(calibrated(predictions, fit)),
     )
 

@@ -90,14 +90,14 @@ def fit_trust(dialogues: Sequence[Dialogue], encode: EncodeTexts, seed: int = 0)
         ValueError: there are too few dialogues to learn from.
     """
     if len(dialogues) < 4:
-        raise ValueError(f"need 4 dialogues at least to fit trust on, got {len(dialogues)}")
+        raise ValueError(f"need at least 4 dialogues to fit trust on, got {len(dialogues)}")
     halves = [pairs(dialogues[start::2], encode, seed) for start in (0, 1)]
     judged = _fitted(halves[0])
     held = halves[1]
     taken = np.asarray([_log_odds(judged, pair) > 0 for pair in held])
     same = np.asarray([pair.same for pair in held])
     if same.all() or not same.any():
-        raise ValueError("these dialogues hold no two utterances to compare: give more")
+        raise ValueError("these dialogues have no two utterances to compare: give more")
     put_there = np.asarray([pair.put_there for pair in held])
     return FittedTrust(
         _fitted(halves[0] + halves[1]),
@@ -185,7 +185,7 @@ def _fitted(sample: Sequence[Pair]) -> Trust:
     from sklearn.linear_model import LogisticRegression
 
     if len({pair.same for pair in sample}) < 2:
-        raise ValueError("these dialogues hold no two utterances to compare: give more")
+        raise ValueError("these dialogues have no two utterances to compare: give more")
     # What `Trust.log_odds` multiplies each coefficient with.
     model = LogisticRegression(C=100.0, max_iter=1000)
     model.fit(
@@ -194,7 +194,7 @@ def _fitted(sample: Sequence[Pair]) -> Trust:
     )
     line, context, verbatim = (round(float(value), 2) for value in model.coef_[0])
     if line <= 0 or context < 0:
-        raise ValueError("these dialogues do not tell how far to trust corrections: give more")
+        raise ValueError("these dialogues do not show how far to trust corrections: give more")
     return Trust(round(float(model.intercept_[0]), 2), line, context, max(0.0, verbatim))
 
 

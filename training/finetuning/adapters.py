@@ -56,12 +56,13 @@ def check_base(recipe: Recipe, base: Path) -> None:
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and recipe.max_tokens > positions:
         raise RecipeError(
-            f"recipe {recipe.name}: max_tokens: {recipe.max_tokens}, {base} reads {positions}"
+            f"recipe {recipe.name}: max_tokens: is {recipe.max_tokens}, but {base} reads at most "
+            f"{positions}"
         )
     for stage in recipe.stages:
         if stage.dropout is not None and dropout_key(config) is None:
             raise RecipeError(
-                f"recipe {recipe.name}: stage {stage.name}: dropout: {base} has none to set"
+                f"recipe {recipe.name}: stage {stage.name}: dropout: {base} does not support it"
             )
     model = without_weights(base, config)
     if recipe.lora is None:
@@ -88,11 +89,11 @@ def _problem(model: "PreTrainedModel", name: str, linear: bool) -> str | None:
     matches = [m for path, m in modules.items() if path == name or path.endswith(f".{name}")]
     if not matches:
         last = {path.rpartition(".")[2] for path, m in modules.items() if isinstance(m, nn.Linear)}
-        return f"is no module of the base; its linear ones are {', '.join(sorted(last))}"
+        return f"is not a module of the base; its linear modules are {', '.join(sorted(last))}"
     if any(_is_tied(model, module) for module in matches):
-        return "is tied to another module's weights: merged, it would change that module too"
+        return "shares its weights with another module, which a merge would change too"
     if linear and not all(isinstance(module, nn.Linear | Conv1D) for module in matches):
-        return "is not linear: vLLM and a merge have no low-rank change of it"
+        return "is not linear: neither vLLM nor a merge supports a low-rank change of it"
     return None
 
 

@@ -39,7 +39,7 @@ def build_base(name: str, folder: Path, *, force: bool = False) -> None:
         SMOLLM2: (write_smollm2, GGUF_SHA256),
     }
     if name not in builders:
-        raise ValueError(f"unknown base {name!r}: {', '.join(builders)}")
+        raise ValueError(f"unknown base {name!r}; known are {', '.join(builders)}")
     check_folder(folder, _BASE, force=force)
     write, sha256 = builders[name]
     with made_folder(folder, _BASE, force=force) as unfinished:
@@ -107,5 +107,5 @@ def _weights_of(folder: Path) -> list[Path]:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{folder}: holds no weights (*.safetensors)")
+        raise FileNotFoundError(f"{folder}: contains no weights (*.safetensors)")
     return files

@@ -54,9 +54,9 @@ def check_converted(base: Path) -> None:
     _refuse_the_first(base, config)
     if _is_chatglm(config):
         raise ModelFolderError(
-            f"{base / CONFIG}: is a ChatGLM as it was published, which needs code that comes with "
-            "the model and is not run",
-            f"convert it, and name what is written: `{COMMAND} {base} OUT`",
+            f"{base / CONFIG}: is a ChatGLM in its published format, which needs code from the "
+            "model's folder; that code is not run",
+            f"convert it (`{COMMAND} {base} OUT`) and name the folder OUT",
         )
 
 
@@ -73,17 +73,17 @@ def check_source(source: Path) -> Shape:
     if not _is_chatglm(config):
         kind = config.get("model_type") or "of an unnamed kind"
         raise ModelFolderError(
-            f"{path}: is {kind}, and only ChatGLM2, ChatGLM3 and GLM-4-9B are converted",
+            f"{path}: is {kind}, but only ChatGLM2, ChatGLM3 and GLM-4-9B are converted",
             "name the folder itself as the base (--base)",
         )
     if config.get("quantization_bit") or config.get("quantization_config"):
         raise ModelFolderError(
-            f"{path}: the model is quantised", "take the model that it was made from"
+            f"{path}: the model is quantised", "use the model that it was made from"
         )
     for key, (needed, absent) in _SHAPED_AS.items():
         if (value := config.get(key, absent)) != needed:
             raise ModelFolderError(
-                f"{path}: {key} is {json.dumps(value)}, and transformers' GLM has no such block",
+                f"{path}: {key} is {json.dumps(value)}, which transformers' GLM does not support",
                 CAUSAL,
             )
     return _shape(path, config)
@@ -132,7 +132,7 @@ def _refuse_the_first(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder / CONFIG}: is ChatGLM-6B or another of the first GLMs, which read a prompt "
             "in both directions and count positions in two dimensions: neither transformers nor "
             "vLLM has such a model, and no conversion makes another compute that",
-            f"take ChatGLM2-6B (`{COMMAND} FOLDER OUT`) or another causal language model",
+            f"use ChatGLM2-6B (`{COMMAND} FOLDER OUT`) or another causal language model",
         )
 
 
@@ -140,7 +140,9 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
     def size(key: str) -> int:
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelFolderError(f"{path}: {key} is {json.dumps(value)}, and no size", AGAIN)
+            raise ModelFolderError(
+                f"{path}: {key} is {json.dumps(value)}, which is not a size", AGAIN
+            )
         return value
 
     epsilon = config.get("layernorm_epsilon", 1e-5)
@@ -161,8 +163,8 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
     )
     if shape.heads % shape.groups or shape.head % 4:
         raise ModelFolderError(
-            f"{path}: {shape.heads} heads of {shape.head} numbers in {shape.groups} groups do not "
-            "make a model",
+            f"{path}: {shape.heads} heads of size {shape.head} in {shape.groups} groups do not "
+            "fit together",
             AGAIN,
         )
     return shape
@@ -215,7 +217,7 @@ def _rope(source: Path, published: Mapping[str, Any]) -> dict[str, Any]:
     if "/self.rope_ratio" in plain:
         return rope | {"rope_type": "linear", "factor": float(ratio)}
     raise ModelFolderError(
-        f"{source / CONFIG}: rope_ratio is {ratio}, and {_CODE} does not say whether positions are "
-        "divided by it or their base is multiplied",
-        f"fetch {_CODE} from where the model comes from: it is read, and not run",
+        f"{source / CONFIG}: rope_ratio is {ratio}, but {_CODE} does not show whether it divides "
+        "positions or multiplies their base",
+        f"fetch {_CODE} from the source of the model: it is read but not run",
     )

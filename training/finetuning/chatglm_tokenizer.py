@@ -63,8 +63,8 @@ def write_tokenizer(source: Path, folder: Path, rows: int) -> None:
     _check_same(path, made, ids)
     if (count := made.get_vocab_size()) > rows:
         raise ModelFolderError(
-            f"{path}: has {count} tokens, and the word table {rows} rows",
-            "take the tokenizer that came with the weights",
+            f"{path}: has {count} tokens, but the embedding matrix has {rows} rows",
+            "use the tokenizer that came with the weights",
         )
     PreTrainedTokenizerFast(
         tokenizer_object=made, clean_up_tokenization_spaces=False, **special
@@ -80,8 +80,8 @@ def _check_same(path: Path, made: "Tokenizer", ids: Ids) -> None:
         ours, theirs = made.encode(text, add_special_tokens=False).ids, [*ids(text)]
         if ours != theirs:
             raise ModelFolderError(
-                f"{path}: becomes a tokenizer that makes {ours} of {text!r} instead of {theirs}",
-                "take a base of which the tokenizer needs no conversion",
+                f"{path}: the converted tokenizer turns {text!r} into {ours} instead of {theirs}",
+                "use a base whose tokenizer needs no conversion",
             )
 
 
@@ -94,14 +94,14 @@ def _of_pieces(path: Path, data: bytes) -> tuple["Tokenizer", Ids, dict[str, Any
     try:
         pieces = SentencePieceProcessor(model_proto=data)
     except RuntimeError:
-        raise ModelFolderError(f"{path}: is no model of sentencepiece's", AGAIN) from None
+        raise ModelFolderError(f"{path}: is not a sentencepiece model", AGAIN) from None
     proto = import_protobuf().ModelProto()
     proto.ParseFromString(data)
     trainer = proto.trainer_spec
     if trainer.model_type != _BPE or trainer.treat_whitespace_as_suffix:
         raise ModelFolderError(
-            f"{path}: is a model of sentencepiece's, but not a BPE as ChatGLM2's and ChatGLM3's is",
-            "fetch it again from where the model comes from",
+            f"{path}: is a sentencepiece model, but not a BPE like those of ChatGLM2 and ChatGLM3",
+            "fetch it again from the source of the model",
         )
     vocabulary = {piece.piece: number for number, piece in enumerate(proto.pieces)}
     scores = [(p.piece, p.score) for p in proto.pieces if p.type == _NORMAL]
@@ -176,7 +176,7 @@ def _of_ranks(path: Path, data: bytes, source: Path) -> tuple["Tokenizer", Ids, 
         lines = (line.split() for line in data.splitlines() if line)
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
     except (ValueError, binascii.Error):
-        raise ModelFolderError(f"{path}: is no list of tokens and their ranks", AGAIN) from None
+        raise ModelFolderError(f"{path}: is not a list of tokens and their ranks", AGAIN) from None
 
     class Converter(TikTokenConverter):  # type: ignore[misc]
         @staticmethod
@@ -192,9 +192,9 @@ def _of_ranks(path: Path, data: bytes, source: Path) -> tuple["Tokenizer", Ids, 
         made.add_special_tokens([AddedToken(token, normalized=False, special=True)])
         if made.token_to_id(token) != number:
             raise ModelFolderError(
-                f"{config}: added_tokens_decoder has {token!r} as {number}, {path.name} leaves it "
-                f"{made.token_to_id(token)}",
-                "fetch both again, from one place",
+                f"{config}: added_tokens_decoder gives {token!r} the id {number}, but with "
+                f"{path.name} it gets {made.token_to_id(token)}",
+                "fetch both again from the same source",
             )
     begin = [token for token in ("[gMASK]", "<sop>") if token in added.values()]
     if len(begin) < 2:

@@ -117,7 +117,7 @@ def weight_files(source: Path) -> list[Path]:
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise ModelFolderError(f"{index}: is no index of weights (weight_map)", AGAIN)
+            raise ModelFolderError(f"{index}: is not an index of weights (weight_map)", AGAIN)
         pickled = [source / str(name) for name in sorted({*weight_map.values()})]
     elif (source / _PICKLED).exists():
         pickled = [source / _PICKLED]
@@ -150,41 +150,41 @@ def _unpickled(path: Path) -> dict[str, "Tensor"]:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ModelFolderError(
-            f"{path}: holds more than tensors, and what else it says to load is not run",
-            "take a revision with safetensors",
+            f"{path}: contains more than tensors, and nothing else in it is loaded",
+            "use a revision with safetensors",
         ) from None
     except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
         raise ModelFolderError(
-            f"{path}: is no file of weights that torch reads ({type(error).__name__})", AGAIN
+            f"{path}: is not a file of weights that torch can read ({type(error).__name__})", AGAIN
         ) from None
     if not isinstance(tensors, dict) or not all(
         isinstance(t, torch.Tensor) for t in tensors.values()
     ):
-        raise ModelFolderError(f"{path}: holds more than tensors by name", AGAIN)
+        raise ModelFolderError(f"{path}: contains more than named tensors", AGAIN)
     return tensors
 
 
 def check_tensors(source: Path, shape: Shape, files: Iterable[Path]) -> None:
     """Check that the weights are exactly the model's tensors, in the published shapes."""
     expected, there = shape.tensors(), set()
-    again = "fetch or copy configuration and weights from one place"
+    again = "fetch or copy configuration and weights from the same source"
     for path in files:
         for name, size, is_float in _measured(path):
             if name in _NOT_LEARNT or (shape.tied and name == "transformer.output_layer.weight"):
                 continue
             if name not in expected:
                 raise ModelFolderError(
-                    f"{path}: holds {name}, which is no part of the model", again
+                    f"{path}: contains {name}, which is not part of the model", again
                 )
             if size != expected[name]:
                 raise ModelFolderError(
-                    f"{source / CONFIG}: it makes {name} of the shape {[*expected[name]]}, the "
+                    f"{source / CONFIG}: gives {name} the shape {[*expected[name]]}, but the "
                     f"weights have {[*size]}",
                     again,
                 )
             if not is_float:
                 raise ModelFolderError(
-                    f"{path}: {name} is quantised", "take the model that it was made from"
+                    f"{path}: {name} is quantised", "use the model that it was made from"
                 )
             there.add(name)
     for name in expected:

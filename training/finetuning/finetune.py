@@ -15,8 +15,8 @@ from service.decoding.precision import in_words
 from training.arrays import Floats
 from training.datasets.reading import Corpus
 from training.finetuning.adapters import name_base, round_adapter
-from training.finetuning.asking import development_scores, probabilities
 from training.finetuning.averaging import write_mean
+from training.finetuning.label_probabilities import development_scores, probabilities
 from training.finetuning.loading import load_model
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.preflight import CheckedRun, check_run
@@ -81,7 +81,7 @@ def train(
             scored, has no labels to score by, or is another one than `out` was begun with, or from
             something else, or would be computed in another type.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
-            is there with other contents.
+            exists with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
         OSError: the base or the output folder cannot be used.
     """
@@ -90,7 +90,7 @@ def train(
     if demonstrations is not None and run.stages and is_first_process():
         _write_pool(run, demonstrations)
     if record.complete:
-        log.info("%s: is trained already", out)
+        log.info("%s: is already trained", out)
         return
     log.info("computes in %s", in_words(run.compute, device().type))
     _begin(run, record, out)
@@ -369,7 +369,7 @@ def _agreement(what: str, examples: Sequence[LabelledExample]) -> dict[str, floa
             agrees[example.label_space.name].append(nearest.label == example.label)
     shares = {space: round(sum(same) / len(same), 4) for space, same in agrees.items()}
     if shares:
-        log.info("%s: share of nearest demonstrations with the label itself: %s", what, shares)
+        log.info("%s: share of nearest demonstrations with the same label: %s", what, shares)
     return shares
 
 

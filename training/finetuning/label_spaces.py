@@ -45,8 +45,8 @@ def check_scored(recipe: Recipe, held_out: Sequence[Corpus]) -> None:
     for corpus in held_out:
         if not {corpus.label_space.name, UNIFIED} & {*recipe.label_spaces}:
             raise RecipeError(
-                f"recipe {recipe.name}: label_spaces: {corpus.path} is to be scored, and none of "
-                f"its labels, {corpus.label_space.name} and {UNIFIED}, is among them"
+                f"recipe {recipe.name}: label_spaces: has neither {corpus.label_space.name} nor "
+                f"{UNIFIED}, one of which {corpus.path} needs to be scored"
             )
 
 
@@ -71,7 +71,7 @@ def _check_choice(recipe: Recipe, stage: Stage, corpus: Corpus) -> None:
     space = asked_space(corpus, last)
     if space not in recipe.label_spaces:
         raise RecipeError(
-            f"{where}: {corpus.path} is scored in {space}, which is none of label_spaces: "
+            f"{where}: {corpus.path} is scored in {space}, which is not one of label_spaces: "
             f"{', '.join(recipe.label_spaces)}"
         )
     if last.tasks.prediction and counted(stage) == {FORECAST}:
@@ -82,4 +82,4 @@ def _check_has_labels(corpus: Corpus, task: Task, where: str) -> None:
     try:
         check_labelled(corpus, task)
     except DatasetError as error:
-        raise RecipeError(f"{where}: nothing to score by: {error}") from None
+        raise RecipeError(f"{where}: cannot be scored: {error}") from None

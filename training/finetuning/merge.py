@@ -78,8 +78,8 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     revision = base_revision(base)
     if revision != bundle.base.revision:
         raise BundleError(
-            f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, "
-            f"{base} is {revision}"
+            f"{adapter}: was trained on {bundle.base.name} at {bundle.base.revision}, but {base} "
+            f"is {revision}"
         )
     folder = adapter if changes is None else base
     model = without_weights(folder)

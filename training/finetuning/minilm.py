@@ -43,7 +43,7 @@ def write_minilm_causal(folder: Path) -> None:
     source = get_model_path()
     weights_file = source / "model.safetensors"
     if fingerprint(weights_file) != WEIGHTS_SHA256:
-        raise ValueError(f"{weights_file} is not the all-MiniLM-L6-v2 this was made for")
+        raise ValueError(f"{weights_file} is not the expected version of all-MiniLM-L6-v2")
     bert = json.loads((source / "config.json").read_text())
     weights = {k.removeprefix("bert."): v.float() for k, v in load_file(weights_file).items()}
 

@@ -47,8 +47,8 @@ def look_at_base(base: Path) -> ModelFolder:
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
         raise ModelFolderError(
             f"{base / CONFIG}: the base is quantised ({method or 'as its weights show'}), and an "
-            "adapter cannot be merged into such weights",
-            "take the model that it was made from",
+            "adapter cannot be merged into quantised weights",
+            "use the model that it was made from",
         )
     return folder
 
@@ -69,19 +69,19 @@ def config_of(base: Path) -> "PretrainedConfig":
     raw_config = read_json(path)
     kind = raw_config.get("model_type")
     if kind is None:
-        raise ModelFolderError(f"{path}: names no model_type", AGAIN)
+        raise ModelFolderError(f"{path}: has no model_type", AGAIN)
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not raw_config.get("is_decoder"):
         raise ModelFolderError(f"{path}: {kind} is an encoder", CAUSAL)
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         if raw_config.get("auto_map"):
             raise ModelFolderError(
-                f"{path}: {kind} needs code that comes with the model, which is not run", CAUSAL
+                f"{path}: {kind} needs code from the model's folder, which is not run", CAUSAL
             )
         raise ModelFolderError(
-            f"{path}: transformers knows no causal language model called {kind}", CAUSAL
+            f"{path}: transformers has no causal language model called {kind}", CAUSAL
         )
     _check_dtype(path, raw_config)
-    with loading(path, "fetch it again from where the base comes from"):
+    with loading(path, "fetch it again from the source of the base"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             base, local_files_only=True, trust_remote_code=False
         )
@@ -99,7 +99,7 @@ def without_weights(base: Path, config: "PretrainedConfig | None" = None) -> "Pr
 
     if config is None:
         config = config_of(base)
-    again = "fetch or copy configuration and weights from one place"
+    again = "fetch or copy configuration and weights from the same source"
     with loading(base / CONFIG, again), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     tensors, _ = look_at_weights(base)
@@ -125,14 +125,15 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
         raise BundleError(
             f"{adapter / FILE}: No such file or directory: the adapter does not say what it was "
             "trained on",
-            f"`instructerc-train train` writes it; beside an adapter from elsewhere put a {FILE} "
-            "such as data/adapters/erc-mini has, with its own base, template, window and labels",
+            f"`instructerc-train train` writes it; for an adapter from elsewhere write a {FILE} "
+            "like that of data/adapters/erc-mini, with the adapter's base, template, window and "
+            "labels",
         )
     if FILE not in there and CONFIG in there:
-        raise BundleError(f"{adapter}: is a model, and no adapter of one", write)
+        raise BundleError(f"{adapter}: is a model, not an adapter", write)
     if RECORD in there and not is_complete(adapter):
         raise BundleError(
-            f"{adapter}: its training has not ended", "start the same `train` again: it goes on"
+            f"{adapter}: its training is not finished", "run the same `train` again: it resumes"
         )
     if ADAPTER_WEIGHTS in there:
         _check_mergeable(adapter / ADAPTER_CONFIG)
@@ -140,9 +141,9 @@ def look_at_adapter(adapter: Path) -> Mapping[str, Tensor] | None:
     if FILE in there and not any(adapter.glob("model*.safetensors")):
         bin_ = "adapter_model.bin"
         raise BundleError(
-            f"{adapter}: holds no {ADAPTER_WEIGHTS}, nor a whole model's weights",
-            f"{bin_} is not read, for loading it may run code: save it as safetensors where you "
-            "trust it"
+            f"{adapter}: contains neither {ADAPTER_WEIGHTS} nor the weights of a whole model",
+            f"{bin_} is not read, because loading it may run code: if you trust it, save it as "
+            "safetensors"
             if bin_ in there
             else "fetch or copy its files again",
         )
@@ -175,7 +176,7 @@ def check_fits(
     absent = sorted(name for name in changed if name not in modules)
     # Of names that are all others, libraries may have changed them, and know.
     of_fewer = [name for name in absent if _pattern(name) in patterns]
-    another = f"name the base that it was trained on, which {ADAPTER_CONFIG} or {FILE} says"
+    another = f"name the base that it was trained on, which is in {ADAPTER_CONFIG} or {FILE}"
     if absent and (of_fewer or len(absent) == len(changed)):
         raise BundleError(
             f"{adapter}: changes {(of_fewer or absent)[0]}, which {base} does not have", another
@@ -188,8 +189,8 @@ def check_fits(
         ours = {"A.weight": (1, module.in_features), "B.weight": (0, module.out_features)}
         if kind in ours and tensor.shape[ours[kind][0]] != ours[kind][1]:
             raise BundleError(
-                f"{adapter / ADAPTER_WEIGHTS}: {name} is of "
-                f"{tensor.shape[ours[kind][0]]} numbers, the module in {base} of {ours[kind][1]}",
+                f"{adapter / ADAPTER_WEIGHTS}: {name} has size {tensor.shape[ours[kind][0]]}, but "
+                f"the module in {base} has {ours[kind][1]}",
                 another,
             )
 
@@ -209,7 +210,7 @@ def loading(path: Path, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:  # its errors have no common root
         raise ModelFolderError(
-            f"{path}: transformers cannot make a model of it: {type(error).__name__}: "
+            f"{path}: transformers cannot make a model from it: {type(error).__name__}: "
             f"{first_line(error).rstrip('.')}",
             remedy,
         ) from error
@@ -224,8 +225,8 @@ def _check_dtype(path: Path, raw_config: Mapping[str, Any]) -> None:
             kind = getattr(torch, name.removeprefix("torch."), None)
             if not isinstance(kind, torch.dtype):
                 raise ModelFolderError(
-                    f"{path}: {key}: {name!r} is no type of torch's",
-                    "write bfloat16, float16 or float32, as the weights have it",
+                    f"{path}: {key}: {name!r} is not a torch type",
+                    "write the type of the weights: bfloat16, float16 or float32",
                 )
 
 
@@ -234,11 +235,12 @@ def _check_mergeable(path: Path) -> None:
     kind, task = str(config.get("peft_type", "LORA")), config.get("task_type")
     if _OF_PROMPTS.search(kind):
         raise BundleError(
-            f"{path}: peft_type {kind} adds to prompts, and cannot be merged", "train with LoRA"
+            f"{path}: peft_type {kind} adds to prompts and cannot be merged", "train with LoRA"
         )
     if task not in (None, "CAUSAL_LM"):
         raise BundleError(
-            f"{path}: task_type {task} is none of a causal language model", "train with CAUSAL_LM"
+            f"{path}: task_type {task} is not that of a causal language model",
+            "train with CAUSAL_LM",
         )
 
 
@@ -253,7 +255,7 @@ def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | No
         tensor = tensors.get(name)
         if tensor is not None and tensor.shape != tuple(parameter.shape):
             ours, theirs = list(parameter.shape), list(tensor.shape)
-            return f"it makes {name} of the shape {ours}, the weights have {theirs}"
+            return f"it gives {name} the shape {ours}, but the weights have {theirs}"
     ignored = [re.compile(each) for each in model._keys_to_ignore_on_load_missing or ()]
     head = getattr(model.get_output_embeddings(), "weight", None)
     words = getattr(model.get_input_embeddings(), "weight", None)
@@ -264,10 +266,10 @@ def _misfit(model: "PreTrainedModel", tensors: Mapping[str, Tensor]) -> str | No
     for name, parameter in parameters.items():
         if name not in tensors and not any(each.search(name) for each in ignored):
             if _NUMBER.search(name) and _pattern(name) in patterns:
-                return f"it makes {name}, which the weights do not have"
+                return f"it defines {name}, which the weights do not have"
             shape = tuple(parameter.shape)
             if parameter is head and has_words and shape not in others:
-                return f"the weights have no {name}: they are of no language model"
+                return f"the weights have no {name}: they are not those of a language model"
     return None
 
 

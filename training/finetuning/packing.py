@@ -154,7 +154,7 @@ def pack(examples: Iterable[Example], row_tokens: int) -> Iterator[Row]:
     tree = _Tree()
     for example in examples:
         if not example.segments or not example.segments[-1] or not example.target:
-            raise ValueError("an example needs a last segment and a target of a token or more")
+            raise ValueError("an example needs a last segment and a target of at least one token")
         if tree.leaves and tree.size + tree.cost(example) > row_tokens:
             yield tree.row()
             tree = _Tree()

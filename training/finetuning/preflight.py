@@ -1,9 +1,10 @@
 """Checks everything that a training run depends on, before anything is trained or written.
 
 What costs least comes first: corpora and their labels are checked in seconds, before transformers
-is imported.
+is imported. A run goes on only where the fingerprints of its inputs are the same.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from service.decoding.bundle import Bundle
 from service.decoding.precision import ComputeType, compute_type
+from service.demonstrations.corpus import edition_of
 from service.outputs import check_file
+from training.datasets.fingerprint import fingerprint
 from training.datasets.leakage import without_held_out
 from training.datasets.reading import Corpus
 from training.finetuning.adapters import check_base
@@ -22,12 +25,12 @@ from training.finetuning.label_spaces import (
     check_label_spaces,
     check_scored,
 )
-from training.finetuning.material import material_of
 from training.finetuning.model_inspection import look_at_base
 from training.finetuning.processes import device
 from training.finetuning.run_record import check_out
 from training.finetuning.sharding import check_sharding
 from training.mixture.mixing import check_prompts
+from training.mixture.pools import SHIPPED_POOL
 from training.mixture.pseudo_labels import check_pseudo_labels
 from training.mixture.sampling import sampled
 from training.mixture.sources import Sources
@@ -106,7 +109,7 @@ def check_run(
         development=development,
         held_out=held_out,
         settings=settings,
-        bundle=bundle_of(recipe, base_revision(base), sources),
+        bundle=bundle_of(recipe, base_revision(base), sources, stages),
         compute=compute_type(recipe.compute, device().type),
     )
 
@@ -118,7 +121,7 @@ def _test_corpora(recipe: Recipe, sources: Sources) -> list[Corpus]:
         if (sources.data / file.path).exists():
             present.append(file)
         else:
-            log.info("%s: is not there, so its dialogues are not left out", file.path)
+            log.info("%s: does not exist, so its dialogues are not excluded", file.path)
     return sources.corpora(present)
 
 
@@ -128,3 +131,34 @@ def _stage_corpora(
     """A stage's corpora, without held-out dialogues, with the labels of its sample."""
     corpora = without_held_out(sources.corpora(stage.corpora), held_out)
     return sampled(corpora, stage.sample, recipe.seed)
+
+
+def material_of(
+    recipe: Recipe,
+    bundle: Bundle,
+    stages: Sequence[tuple[Stage, Sequence[Corpus]]],
+    sources: Sources,
+) -> dict[str, str | int]:
+    """Fingerprints, by name, of the inputs that decide what stages learn.
+
+    Args:
+        bundle: says which base, encoder and corpus files.
+        stages: with the corpora that they train on.
+    """
+    labels = repr([sources.label_spaces[name] for name in recipe.label_spaces])
+    material: dict[str, str | int] = {
+        "base": bundle.base.revision,
+        "encoder": bundle.encoder,
+        "labels": hashlib.sha256(labels.encode()).hexdigest(),
+    }
+    for file in recipe.development:
+        material[f"contents of {file.path.as_posix()}"] = fingerprint(sources.data / file.path)
+    for stage, corpora in stages:
+        if stage.demonstrations.shown and SHIPPED_POOL in stage.demonstrations.pools:
+            material["shipped demonstrations"] = edition_of(sources.shipped, bundle.encoder)
+        for file, corpus in zip(stage.corpora, corpora, strict=True):
+            name = file.path.as_posix()
+            material[f"contents of {name}"] = bundle.data[name]
+            # Which are left out depends on the splits that are held out.
+            material[f"number of training dialogues in {name}"] = len(corpus.dialogues)
+    return material

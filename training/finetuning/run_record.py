@@ -76,7 +76,7 @@ class RunRecord(BaseModel):
     @model_validator(mode="after")
     def what_goes_on_has_material(self) -> Self:
         if self.material is None and not self.complete:
-            raise ValueError("material: is missing from the record of a run that is not complete")
+            raise ValueError("material: is missing from the record of an unfinished run")
         return self
 
     def put_scores(self, name: str, epoch: int, scores: Mapping[str, float], stage: Stage) -> bool:
@@ -146,7 +146,7 @@ def _foreign(folder: Path) -> str | None:
             pass
         else:
             return None
-    return f"holds {others[0]}, which no run wrote" if others else None
+    return f"contains {others[0]}, which no run wrote" if others else None
 
 
 def open_record(
@@ -175,18 +175,18 @@ def open_record(
         )
     record = read_record(out)
     if not is_one_run(record.recipe, recipe):
-        raise RecipeError(f"{out}: holds a run of another recipe; {_ANOTHER}")
+        raise RecipeError(f"{out}: contains a run of another recipe; {_ANOTHER}")
     before = material if record.material is None else record.material
     for name in sorted(before.keys() | material.keys()):
         if before.get(name) != material.get(name):
             raise RecipeError(
-                f"{out}: was begun with {before.get(name)} as the {name}, which is now "
+                f"{out}: was started with {before.get(name)} as the {name}, which is now "
                 f"{material.get(name)}; {_ANOTHER}"
             )
     if record.compute != compute and not record.complete:
         raise RecipeError(
-            f"{out}: was begun in {record.compute}, and would go on in {compute}; say compute: "
-            f"{record.compute} in the recipe to go on, {_ANOTHER}"
+            f"{out}: was started in {record.compute} and would continue in {compute}; set "
+            f"compute: {record.compute} in the recipe to resume it, {_ANOTHER}"
         )
     return record
 
@@ -202,18 +202,18 @@ def read_record(folder: Path) -> RunRecord:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise RecipeError(
-            f"{path}: is no record of a run: line {error.lineno} is not JSON: {error.msg}; choose "
-            "another folder"
+            f"{path}: is not the record of a run: line {error.lineno} is not JSON: {error.msg}; "
+            "choose another folder"
         ) from None
     except (ValueError, RecursionError):  # not UTF-8, or numbers or brackets without end
         content = None
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: is no record of a run; choose another folder")
+        raise RecipeError(f"{path}: is not the record of a run; choose another folder")
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
         raise RecipeError(
-            f"{folder}: holds a run of another recipe or version: {FILE}: "
+            f"{folder}: contains a run of another recipe or version: {FILE}: "
             f"{fields_at_fault(error, 'record')}; {_ANOTHER}"
         ) from None
 

@@ -20,13 +20,13 @@ def check_sharding(recipe: Recipe, environment: Mapping[str, str] = os.environ) 
     for stage in recipe.stages:
         if stage.average:
             raise RecipeError(
-                f"recipe {recipe.name}: stage {stage.name}: average: the mean is of whole weights, "
-                "and FSDP or DeepSpeed's ZeRO-3 shards them; train it without, or set it to 0"
+                f"recipe {recipe.name}: stage {stage.name}: average: needs whole weights, which "
+                "FSDP and DeepSpeed's ZeRO-3 shard; train without sharding, or set it to 0"
             )
         if stage.pseudo_labels:
             raise RecipeError(
-                f"recipe {recipe.name}: stage {stage.name}: pseudo_labels: its teacher is asked "
-                "with whole weights, and FSDP or DeepSpeed's ZeRO-3 shards them; train it without"
+                f"recipe {recipe.name}: stage {stage.name}: pseudo_labels: its teacher needs "
+                "whole weights, which FSDP and DeepSpeed's ZeRO-3 shard; train without sharding"
             )
 
 

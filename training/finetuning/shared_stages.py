@@ -80,13 +80,14 @@ def take(folder: Path, stage: str, record: RunRecord, weights: Path) -> None:
     Raises:
         RecipeError: the record is broken.
     """
-    log.info("stage %s: is trained already, in %s", stage, folder)
+    log.info("stage %s: is already trained, in %s", stage, folder)
     path = folder / _RECORD
     try:
         record.add_stage(StageRecord.model_validate_json(path.read_bytes()))
     except ValidationError as error:
         raise RecipeError(
-            f"{path}: is no record of a stage: {fields_at_fault(error, 'stage')}; remove {folder}"
+            f"{path}: is not the record of a stage: {fields_at_fault(error, 'stage')}; remove "
+            f"{folder}"
         ) from None
     with folder_written_whole(weights) as whole:
         shutil.copytree(folder, whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_RECORD))

@@ -70,7 +70,7 @@ def packed_weights() -> Path:
     sha256 = fingerprint(path)
     if sha256 != GGUF_SHA256:
         raise ValueError(
-            f"{path} is not the SmolLM2-135M-Instruct this was made for: its SHA-256 is {sha256}, "
-            f"not {GGUF_SHA256}; remove the package and {_INSTALL}"
+            f"{path} is not the expected version of SmolLM2-135M-Instruct: its SHA-256 is "
+            f"{sha256}, not {GGUF_SHA256}; remove the package and {_INSTALL}"
         )
     return path

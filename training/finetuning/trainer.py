@@ -115,7 +115,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     )
     last = last_checkpoint(run.checkpoints)
     if last is not None:
-        log.info("stage %s: goes on from %s", stage.name, last.name)
+        log.info("stage %s: resumes from %s", stage.name, last.name)
         average.load(last)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if stage.keep == "last":

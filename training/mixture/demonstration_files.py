@@ -55,7 +55,7 @@ def keep_demonstrations(demonstrations: Sequence[Demonstration], path: Path) -> 
     """Write such a file, if these are not what it holds already.
 
     Raises:
-        OutputError: it is there with other contents.
+        OutputError: it exists with other contents.
     """
     text = "".join(line_of(asdict(demonstration)) for demonstration in demonstrations)
     if not path.is_file() or path.read_bytes() != text.encode():

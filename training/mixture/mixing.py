@@ -74,8 +74,8 @@ def mix(
                 examples.extend(sorted(asked, key=attrgetter("index")))
             if truncated and not epoch:
                 log.info(
-                    "%s: %d utterances, in %s, are longer than %d tokens let be: only their ends "
-                    "are read",
+                    "%s: %d utterances, in %s, are too long for %d tokens: only their ends are "
+                    "read",
                     *(corpus.path, truncated, space.name, settings.limit),
                 )
     return examples

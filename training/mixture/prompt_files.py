@@ -42,7 +42,7 @@ def write_prompts(
     if task not in tasks_of(template):
         raise ValueError(f"template {template.id} has no {task} task")
     if task == "prediction" and not window.highest:
-        raise ValueError("the task prediction needs a window of 1 line or more")
+        raise ValueError("the task prediction needs a window of at least 1 line")
     return write_json_lines(_rows(source, template, task, label_space, window), target)
 
 
@@ -71,7 +71,7 @@ def known_template(name: str) -> Template:
         ValueError: there is none; the message lists those there are.
     """
     if name not in TEMPLATES:
-        raise ValueError(f"no template {name!r}: {', '.join(TEMPLATES)}")
+        raise ValueError(f"unknown template {name!r}; known are {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
 
 

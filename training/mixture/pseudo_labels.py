@@ -36,7 +36,9 @@ def check_pseudo_labels(corpora: Sequence[Corpus], stage: Stage) -> None:
         RecipeError: they have the same one.
     """
     if stage.pseudo_labels is not None and len(_own(corpora)) < 2:
-        raise RecipeError(f"stage {stage.name}: pseudo_labels: its corpora have one label space")
+        raise RecipeError(
+            f"stage {stage.name}: pseudo_labels: needs corpora of several label spaces"
+        )
 
 
 def pseudo_labelled(

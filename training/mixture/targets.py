@@ -40,7 +40,9 @@ def check_balance(corpora: Sequence[Corpus], stage: Stage, sources: Sources) -> 
     """
     trained = {space.name for c in corpora for space, _ in trained_spaces(c, stage, sources)}
     if unknown := stage.balance.keys() - trained:
-        raise RecipeError(f"stage {stage.name}: balance: {', '.join(sorted(unknown))}: not trained")
+        raise RecipeError(
+            f"stage {stage.name}: balance: the stage does not train {', '.join(sorted(unknown))}"
+        )
 
 
 def soft_labels(corpora: Sequence[Corpus], stage: Stage, sources: Sources, pools: Pools) -> Soft:

@@ -187,8 +187,8 @@ def check_room(
             )
         except PromptTooLong as error:
             raise RecipeError(
-                f"max_tokens: {settings.limit}: too few for the {task} task of {label_space.name}: "
-                f"{error}"
+                f"max_tokens: {settings.limit} is too low for the task {task} of "
+                f"{label_space.name}: {error}"
             ) from None
 
 

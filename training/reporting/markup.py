@@ -12,17 +12,17 @@ def element(tag: str, /, *content: Content, **attributes: str | float) -> Elemen
         attributes: `class_` is written `class` and `stroke_width` `stroke-width`; numbers have two
             decimals at most.
     """
-    found = Element(
+    built = Element(
         tag, {key.rstrip("_").replace("_", "-"): _text(v) for key, v in attributes.items()}
     )
     for one in content:
         if isinstance(one, Element):
-            found.append(one)
-        elif len(found):
-            found[-1].tail = (found[-1].tail or "") + one
+            built.append(one)
+        elif len(built):
+            built[-1].tail = (built[-1].tail or "") + one
         else:
-            found.text = (found.text or "") + one
-    return found
+            built.text = (built.text or "") + one
+    return built
 
 
 def _text(value: str | float) -> str:

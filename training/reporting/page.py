@@ -12,18 +12,19 @@ from training.reporting.plots import Axis, Series, Span, heat_map, line_chart, s
 from training.reporting.report import ModelReport, SpaceReport
 
 _HOW_TO_READ = (
-    "F1, accuracy and agreement are in percent. Neutral counts where nothing else is said.",
-    "An interval holds 95 of 100 draws of whole dialogues. A lead is of the same draws for both "
-    "models; “by chance” is small where the draw is a poor explanation of it.",
-    "± is the standard deviation over the seeds of a model; what stands before it is their mean.",
+    "F1, accuracy and agreement are in percent. Neutral counts unless stated otherwise.",
+    "An interval contains 95 of 100 draws of whole dialogues. A lead is measured on the same "
+    "draws for both models; “by chance” is small if the draw hardly explains the lead.",
+    "± is the standard deviation over the seeds of a model, after their mean.",
     "Brier is the squared distance from the truth, 0 to 2. Calibration error is the mean gap "
-    "between confidence and accuracy, 0 to 1. Of both, less is better.",
+    "between confidence and accuracy, 0 to 1. Both are better if lower.",
 )
 _CALIBRATED = (
-    "“As said” is without any calibration, the bundle's own too. A temperature flattens or "
-    "sharpens all labels alike; isotonic curves, one a label, may change which label is said. No "
-    "calibration is judged by utterances that it was fitted on: where no others were given, each "
-    "dialogue is calibrated by what fits four fifths of the dialogues, itself not among them."
+    "“As said” is without any calibration, including the bundle's own. A temperature flattens or "
+    "sharpens all labels alike; biases and isotonic curves, one per label, may change the "
+    "predicted label. No calibration is judged on utterances that it was fitted on: without other "
+    "utterances, each dialogue is calibrated with a fit on four fifths of the dialogues, not "
+    "including itself."
 )
 
 
@@ -151,34 +152,34 @@ def _lead_chart(key: str, space: SpaceReport) -> Element:
 
 def _other_ways(space: SpaceReport) -> list[Element]:
     """What was measured by asking in other ways, if it was of any model."""
-    found = {
+    rates_of = {
         name: (model.label_order_flip_rate, model.invalid_rate, model.free_decode_agreement)
         for name, model in space.models.items()
     }
-    if not any(rate for rates in found.values() for rate in rates):
+    if not any(rate for rates in rates_of.values() for rate in rates):
         return []
     rows = [
         [name, *("not asked" if rate is None else _percent(rate) for rate in rates)]
-        for name, rates in found.items()
+        for name, rates in rates_of.items()
     ]
     heads = [
-        *("model", "another order of the prompt's labels changes the answer"),
-        *("let speak, says no label", "let speak, says the label that is scored highest"),
+        *("model", "another order of the labels in the prompt changes the answer"),
+        *("generated text is not a label", "generated text is the label with the highest score"),
     ]
-    return [_table("Asked in other ways, % of the answers", heads, rows)]
+    return [_table("Asked in other ways, % of answers", heads, rows)]
 
 
 def _calibrations(space: SpaceReport) -> Element:
     kinds = list(next(iter(space.models.values())).calibrations)
     rows = []
     for name, model in space.models.items():
-        found = model.calibrations.values()
+        calibrations = model.calibrations.values()
         rows.append(
             [
                 *(name, _fitted_on(model)),
-                *(_plain(one.calibration_error) for one in found),
-                *(_plain(one.brier) for one in found),
-                *(_percent(getattr(one, space.compared_by)) for one in found),
+                *(_plain(one.calibration_error) for one in calibrations),
+                *(_plain(one.brier) for one in calibrations),
+                *(_percent(getattr(one, space.compared_by)) for one in calibrations),
             ]
         )
     heads = [
@@ -202,7 +203,7 @@ def _coverage(key: str, space: SpaceReport) -> Element:
     ]
     lowest = min(y for one in series for _, y in one.points)
     said = (
-        f"{one.name}: {100 * one.points[0][1]:.1f}% of the surest tenth are right, "
+        f"{one.name}: {100 * one.points[0][1]:.1f}% of the surest tenth are right, and "
         f"{100 * one.points[-1][1]:.1f}% of all."
         for one in series
     )
@@ -234,11 +235,11 @@ def _model(key: str, name: str, model: ModelReport) -> list[Element]:
     often = "; ".join(f"{gold} said {said}, {count:.0f}" for count, gold, said in mistakes[:3])
     series = [
         Series(
-            f"{kind}, calibration error {found.calibration_error.mean:.3f}",
-            tuple((one.confidence, one.accuracy) for one in found.reliability),
-            tuple(one.share for one in found.reliability),
+            f"{kind}, calibration error {fit.calibration_error.mean:.3f}",
+            tuple((one.confidence, one.accuracy) for one in fit.reliability),
+            tuple(one.share for one in fit.reliability),
         )
-        for kind, found in model.calibrations.items()
+        for kind, fit in model.calibrations.items()
     ]
     return [
         element("h3", name, id=key),
@@ -247,7 +248,8 @@ def _model(key: str, name: str, model: ModelReport) -> list[Element]:
             heat_map(
                 f"{key}-confusion",
                 f"Confusions of {name}" + (", mean of its runs" if len(model.runs) > 1 else ""),
-                f"A cell is as dark as its share of the gold label. Most often: {often}.",
+                "The darker a cell, the larger its share of the gold label. Most frequent: "
+                f"{often}.",
                 labels,
                 model.confusion,
                 "gold label",
@@ -256,7 +258,7 @@ def _model(key: str, name: str, model: ModelReport) -> list[Element]:
             line_chart(
                 f"{key}-reliability",
                 f"Reliability of {name}",
-                "Points on the broken line are as often right as they are confident. "
+                "On the dashed line, accuracy equals confidence. "
                 + "; ".join(one.name for one in series),
                 series,
                 Axis("confidence, %"),

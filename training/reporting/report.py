@@ -121,10 +121,10 @@ class SpaceReport:
 
     def to_json(self) -> dict[str, Any]:
         """With the name of the measure in that of its interval."""
-        found = asdict(self)
-        for model in found["models"].values():
+        document = asdict(self)
+        for model in document["models"].values():
             model[f"{self.compared_by}_interval"] = model.pop("interval")
-        return found
+        return document
 
 
 def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
@@ -141,7 +141,9 @@ def read_runs(paths: Sequence[Path], fit: Sequence[Path] = ()) -> list[Run]:
     names = names_of(paths)
     short = names == [name_of(path) for path in paths]
     if fit and not (short and len({name_of(path) for path in fit}) == len(fit)):
-        raise ValueError("two files of predictions have one name: what fits which is not plain")
+        raise ValueError(
+            "two files of predictions have the same name: it is unclear which fits which"
+        )
     runs = {}
     for path, name in zip(paths, names, strict=True):
         model, seed = model_and_seed(name_of(path))
@@ -162,7 +164,7 @@ def reported(runs: Sequence[Run]) -> list[SpaceReport]:
         NotTheSameUtterances: models were asked about different utterances.
         ValueError: only some of the runs of a model have others to fit calibrations on.
     """
-    found = []
+    reports = []
     for space in dict.fromkeys(space for run in runs for space in run.said):
         models: dict[str, list[Run]] = {}
         for run in runs:
@@ -171,7 +173,7 @@ def reported(runs: Sequence[Run]) -> list[SpaceReport]:
         said = {name: [run.said[space] for run in model] for name, model in models.items()}
         (first, ours), *others = said.items()
         own = own_measure(space, ours[0].labels)
-        found.append(
+        reports.append(
             SpaceReport(
                 label_space=space,
                 labels=ours[0].labels,
@@ -182,18 +184,18 @@ def reported(runs: Sequence[Run]) -> list[SpaceReport]:
                 leads={name: mean_difference(ours, theirs, own) for name, theirs in others},
             )
         )
-    return found
+    return reports
 
 
 def _with_other(run: Run, other: Mapping[str, Predictions], path: Path) -> Run:
     for space, said in run.said.items():
         if space not in other:
-            raise ValueError(f"{path}: holds no predictions in {space}")
+            raise ValueError(f"{path}: contains no predictions in {space}")
         one, two = (
             [(a.dialogue, a.index, a.gold) for a in p.answers] for p in (said, other[space])
         )
         if one == two:
-            raise ValueError(f"{path}: these are the utterances that it would be judged by")
+            raise ValueError(f"{path}: contains utterances that the calibration would be judged on")
     return replace(run, other=other)
 
 
@@ -201,7 +203,7 @@ def _model(space: str, runs: Sequence[Run]) -> ModelReport:
     said = [run.said[space] for run in runs]
     others = [run.other[space] for run in runs if run.other is not None]
     if others and len(others) < len(runs):
-        raise ValueError(f"{runs[0].model}: some of its runs have predictions to fit, some not")
+        raise ValueError(f"{runs[0].model}: only some of its runs have predictions to fit")
     metrics = [measure(each) for each in said]
     return ModelReport(
         runs={run.seed or "": m for run, m in zip(runs, metrics, strict=True)},

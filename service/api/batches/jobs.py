@@ -12,7 +12,7 @@ from service.api.limits import check_broken, check_job
 from service.api.links import located
 from service.api.services import Services
 from service.errors import DeadlinePassed, JobNotFound, ServiceError
-from service.sessions.answers import Once
+from service.sessions.idempotency import Once
 from service.sessions.jobs import Job
 
 # The most that one process claims at once; the results are stored together.

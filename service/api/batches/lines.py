@@ -13,16 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service.admission.patience import earn
-from service.api.bodies.bounded_json import read_json
+from service.api.bodies.json_bodies import read_json
 from service.api.bodies.ndjson import Emit, lines_of
 from service.api.limits import check_dialogue
 from service.api.problems.answers import invalid, invalid_problem, problem, problem_of
 from service.api.problems.kinds import BODY_TOO_LARGE, FOREIGN, MALFORMED_JSON
 from service.api.schemas.batch import ScoredDialogue
+from service.concurrency import first_failure
 from service.dialogue_format import DialogueIn
 from service.errors import ClientLeft, ServiceError
 from service.settings import Limits
-from service.side_by_side import first_failure
 
 # Utterances read but not yet scored: how far reading runs ahead of scoring.
 _UNDER_WAY = 512

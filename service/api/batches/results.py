@@ -15,7 +15,7 @@ from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import document, without_texts
-from service.tracing.stages import listening
+from service.tracing import listening
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from service.api.head_method import is_head
-from service.api.headers.content_type import NDJSON, is_ndjson
+from service.api.request_headers import NDJSON, is_head, is_ndjson
 from service.api.response_headers import UNBUFFERED
 
 _STEP_BYTES = 16_384

@@ -25,8 +25,8 @@ from service.api.connections.lingering import LingeringTransport
 from service.api.connections.room import Waiting
 from service.api.head_limits import MOST_BYTES_OUTSIDE_BODIES, MOST_HEADERS
 from service.api.links import under
+from service.api.middleware.addressing import host_of_target
 from service.api.middleware.cross_origin import shared_with
-from service.api.middleware.hosts import host_of_target
 from service.api.problems.answers import problem_response
 from service.api.problems.kinds import BAD_REQUEST, HEAD_TOO_LARGE, PROBLEMS, Kind
 from service.api.response_headers import CONNECTION, EVERY_RESPONSE, REQUEST_ID

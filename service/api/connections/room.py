@@ -27,7 +27,8 @@ def most_connections(wanted: int) -> int:
         return wanted
     most = max(allowed - _OTHER_FILES, allowed // 2)
     log.warning(
-        "%d connections may be open, not %d: the process may open %d files (ulimit -Hn)",
+        "the limit of connections is %d instead of %d: the process may open only %d files "
+        "(ulimit -Hn)",
         most, wanted, allowed,
     )  # fmt: skip
     return most

@@ -79,4 +79,4 @@ class EventStream(Response):
             async with asyncio.timeout(self._slow_s):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except TimeoutError:
-            raise ClientLeft("the client does not read what it is sent") from None
+            raise ClientLeft("the client does not read the events") from None

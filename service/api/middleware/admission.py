@@ -8,10 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.admission.door import Door
 from service.admission.patience import Patience
 from service.api.events.stream import EVENT_STREAM
-from service.api.headers.content_type import is_lines
-from service.api.headers.prefer import preferred_wait
 from service.api.policies import policy_of
 from service.api.problems.answers import response_of
+from service.api.request_headers import is_lines, preferred_wait
 from service.api.response_headers import APPLIED
 from service.errors import ClientLeft, ServiceError
 

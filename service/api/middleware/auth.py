@@ -10,14 +10,14 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access.addresses import LOOPBACK, Hosts
 from service.access.callers import ANYBODY, Bucket, Caller
-from service.access.hosts import LOOPBACK, Hosts
 from service.access.keyring import Keyring
 from service.access.keys import Scope as KeyScope
 from service.admission.rejections import CountRejection, Rejection
-from service.api.headers.content_type import is_ndjson
 from service.api.policies import Policy, policy_of
 from service.api.problems.answers import response_of
+from service.api.request_headers import is_ndjson
 from service.api.response_headers import QUOTA
 from service.errors import QuotaExceeded, ScopeMissing, ServiceError, Unauthenticated
 
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description="A key, as `instructerc keys new` makes it. A service without keys lets anybody "
-    "call anything.",
+    description="A key that `instructerc keys new` made. A service without keys allows all calls "
+    "to anybody.",
 )
 
 _TOKEN = re.compile(r"bearer +(\S+)", re.IGNORECASE)

@@ -60,7 +60,7 @@ class SharedWithOrigins(CORSMiddleware):
             return response
         headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
         methods, names = ", ".join(_METHODS), ", ".join(_REQUEST_HEADERS)
-        detail = f"a page may use {methods}, with the headers {names}"
+        detail = f"a page may use the methods {methods} and the headers {names}"
         return problem_response(request_id() or "", BAD_REQUEST, detail, headers)
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.middleware.sending import Sending
+from service.api.middleware.responses import Sending
 from service.api.policies import policy_of
 from service.api.problems.answers import PROBLEM
 from service.observability.metrics import Metrics
-from service.tracing.context import current_exemplar
+from service.tracing import current_exemplar
 
 if TYPE_CHECKING:
     from service.observability.opentelemetry import Traces

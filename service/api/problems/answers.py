@@ -47,7 +47,9 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pointer: str | None = Field(
-        None, description="JSON pointer into the body (RFC 6901)", examples=["/utterances/0/text"]
+        None,
+        description="JSON pointer to the value in the body (RFC 6901)",
+        examples=["/utterances/0/text"],
     )
     parameter: str | None = Field(None, description="name of the path, query or header parameter")
     detail: str
@@ -234,11 +236,11 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return problem_response(
-                request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths there are"
+                request_id, NO_SUCH_PATH, f"see {located('/docs')} for the paths"
             )
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
-            detail = f"it takes {allowed}"
+            detail = f"use {allowed}"
             return problem_response(request_id, METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
         case status:
             return problem_response(request_id, FOREIGN[status], str(error.detail), error.headers)

@@ -73,7 +73,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             errors.UtteranceNotFound,
             404,
             "No such utterance",
-            "The dialogue has fewer utterances than the index requires.",
+            "The index is beyond the dialogue's last utterance.",
             "Use the `index` from the response to the posted utterance.",
         ),
         (
@@ -81,7 +81,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             404,
             "No such correction",
             "The utterance has not been corrected, or the correction was removed.",
-            "No action is needed: there is no correction to remove.",
+            "Do nothing: there is no correction to remove.",
         ),
         (
             errors.DemonstrationNotFound,
@@ -157,7 +157,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             422,
             "The label space cannot be used",
             "The label space does not exist, or the model was not trained on it.",
-            "Choose one from `GET /label-spaces`; for predictions it must be `available`.",
+            "Choose one from `GET /label-spaces` that is `available`.",
         ),
         (
             errors.LabelSpaceNotFound,
@@ -201,7 +201,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             errors.ForecastNotSupported,
             422,
             "The model was not trained to forecast",
-            "The served model was not trained on InstructERC's prediction task.",
+            "The served model was not trained on InstructERC's task `prediction`.",
             "Ask the operator to serve a bundle whose tasks include `prediction`.",
         ),
         (
@@ -369,14 +369,14 @@ NO_SUCH_PATH = Kind(
 METHOD_NOT_ALLOWED = Kind(
     "method-not-allowed",
     405,
-    "The path does not take this method",
-    "The path exists, but not with this method.",
+    "The path does not support this method",
+    "The path exists but does not support this method.",
     "Use one of the methods listed in `Allow`.",
 )
 NOT_ACCEPTABLE = Kind(
     "not-acceptable",
     406,
-    "The answer has none of the accepted media types",
+    "The response has none of the accepted media types",
     "`Accept` lists no media type that the call can respond with.",
     "Omit `Accept`, or list a media type from `detail`.",
 )
@@ -412,10 +412,10 @@ IDEMPOTENCY_PROBLEMS = (
     errors.TooManyAnswers,
 )
 
-# Any call that needs a key may meet these, before it is read.
+# Any call that needs a key may meet these, before its body is read.
 KEY_PROBLEMS = (errors.Unauthenticated, errors.ScopeMissing, errors.QuotaExceeded)
 
-# Any call except those of operations may meet these, however valid: without keys, and with them.
+# Any valid call except those of operations may meet these: without keys, and with them.
 OPEN_PROBLEMS = (errors.Overloaded, errors.ShuttingDown, errors.DeadlinePassed)
 ADMISSION_PROBLEMS = (*KEY_PROBLEMS, *OPEN_PROBLEMS)
 

@@ -15,9 +15,6 @@ from service.api.batches.lines import Given, answer_in_order, given_lines
 from service.api.batches.results import score
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
-from service.api.headers.accept import Accept, accepted, preferred
-from service.api.headers.content_type import JSON, LINES, NDJSON, check_charset
-from service.api.headers.prefer import prefers_async
 from service.api.idempotency import RepeatableDep
 from service.api.limits import check_batch
 from service.api.links import leading_to, located, with_prefix
@@ -29,11 +26,22 @@ from service.api.problems.kinds import (
     IDEMPOTENCY_PROBLEMS,
     NOT_ACCEPTABLE,
 )
+from service.api.request_headers import (
+    JSON,
+    LINES,
+    NDJSON,
+    Accept,
+    accepted,
+    check_charset,
+    preferred,
+    prefers_async,
+)
 from service.api.response_headers import APPLIED, LOCATION, REPLAYED, UNBUFFERED, carrying
 from service.api.schemas.batch import BatchIn, BatchOut, JobOut, ScoredDialogue
 from service.api.schemas.names import LabelSpaceName
 from service.api.schemas.streams import DIALOGUE_LINE, RESULT_LINE
 from service.api.services import CallerDep, Services, ServicesDep, TenantDep
+from service.concurrency import first_failure
 from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn
 from service.errors import (
@@ -47,10 +55,9 @@ from service.errors import (
 from service.observability.metrics import Metrics
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace
-from service.sessions.answers import Once
+from service.sessions.idempotency import Once
 from service.sessions.jobs import Job
-from service.side_by_side import first_failure
-from service.tracing.stages import listening
+from service.tracing import listening
 
 router = APIRouter(tags=["batch"], route_class=JsonRoute)
 
@@ -63,7 +70,7 @@ _LINE_OUT = (
 Prefer = Annotated[
     list[str] | None,
     Header(
-        description="`respond-async`: respond with 202 and a job that is done later.",
+        description="`respond-async`: respond with 202 and score the batch later, as a job.",
         examples=[["respond-async"]],
     ),
 ]
@@ -189,11 +196,10 @@ async def score_dialogues(
     space = await services.answerer.label_space(batch.label_space, tenant)
     if prefers_async(prefer or ()):
 
-        async def store() -> Response:
-            once = request.once(_accepted)
+        async def store(once: Once[Job] | None) -> Response:
             return _accepted(await _stored(_given(batch), space, caller, services, once))
 
-        return await request.answer(store, keeps=True)
+        return await request.write(store, _accepted)
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)

@@ -13,7 +13,7 @@ from service.access.callers import Caller
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
 from service.api.bodies.json_bodies import JsonRoute, json_response
-from service.api.idempotency import RepeatableDep
+from service.api.idempotency import RepeatableDep, no_content
 from service.api.limits import check_demonstrations
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -195,7 +195,7 @@ async def delete_demonstration(
             raise DemonstrationShared(
                 f"demonstration {demonstration_id!r} is shared: shared=true deletes it for all"
             ) from None
-        return Response(status_code=204)
+        return no_content()
 
     with to_the_end():  # else the work could be done without its response being stored
         return await request.answer(delete)
@@ -232,7 +232,8 @@ def _demonstration(posted: DemonstrationIn, number: int, services: Services) -> 
         derived = services.answerer.derived.get(posted.label_space.casefold())
         if derived is not None:
             raise UnsupportedLabelSpace(
-                f"{derived.name!r} is derived: name {derived.source.name!r}, which prompts show"
+                f"{derived.name!r} is derived: name {derived.source.name!r}, whose demonstrations "
+                "prompts contain"
             )
         space = known_label_space(services.label_spaces, posted.label_space)
         label = space.label(posted.label).name

@@ -1,4 +1,4 @@
-"""Routes of stored dialogues: utterances, timeline, forecast, corrections, erasure."""
+"""Routes of stored dialogues: timeline, forecast, erasure, corrections."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -7,10 +7,8 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.access.keys import Scope
 from service.api.bodies.json_bodies import JsonRoute, json_response
-from service.api.headers.conditional import IfMatch, IfNoneMatch, etag
-from service.api.headers.server_timing import timed
-from service.api.idempotency import RepeatableDep
-from service.api.limits import check_forecast, check_utterance, page_limit
+from service.api.idempotency import RepeatableDep, no_content
+from service.api.limits import check_forecast, page_limit
 from service.api.links import leading_to, located
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -20,6 +18,7 @@ from service.api.problems.kinds import (
     IDEMPOTENCY_PROBLEMS,
     INVALID_REQUEST,
 )
+from service.api.request_headers import IfMatch, IfNoneMatch, etag
 from service.api.response_headers import (
     ETAG,
     KEPT_BY_CLIENTS,
@@ -28,29 +27,23 @@ from service.api.response_headers import (
     SERVER_TIMING,
     carrying,
 )
+from service.api.routers.utterances import DialogueId, timed, utterance_document
 from service.api.schemas.dialogues import (
     CorrectedOut,
+    CorrectionOut,
     ForecastAsked,
     ForecastOut,
     LabelIn,
+    TimedUtterance,
     TimelineAsked,
     TimelineOut,
-    UtteranceIn,
-    UtteranceOut,
 )
-from service.api.schemas.names import Identifier
-from service.api.services import CallerDep, ServicesDep, TenantDep
-from service.api.timelines import (
-    correction_document,
-    count_agreement,
-    timed_utterance_document,
-    utterance_document,
-)
+from service.api.services import CallerDep, Services, ServicesDep, TenantDep
+from service.conversation.labels import UnknownLabel
 from service.errors import (
     CorrectionNotFound,
     DatabaseUnavailable,
     DemonstrationsUnavailable,
-    DialogueBusy,
     DialogueChanged,
     DialogueFull,
     DialogueNotFound,
@@ -61,89 +54,17 @@ from service.errors import (
     UnsupportedLabelSpace,
     UtteranceNotFound,
 )
-from service.recognition.document import RecognitionDocument, forecast_document
+from service.observability.metrics import Metrics
+from service.recognition.document import Emotion, forecast_document
 from service.sessions.corrections import Corrected
-from service.sessions.records import StoredUtterance, Timeline
+from service.sessions.idempotency import Once
+from service.sessions.records import Correction, StoredUtterance, Timeline
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"], route_class=JsonRoute)
 
-DialogueId = Annotated[
-    Identifier,
-    Path(
-        description="Your own id of the dialogue: printable characters other than /.",
-        examples=["call-42"],
-    ),
-]
 UtteranceIndex = Annotated[
     int, Path(ge=0, lt=2**31, description="The position in the dialogue, from 0.")
 ]
-
-
-@router.post(
-    "/{dialogue_id}/utterances",
-    status_code=201,
-    response_model=UtteranceOut,
-    responses={
-        201: {
-            **carrying(ETAG, SERVER_TIMING, REPLAYED),
-            **leading_to("correct_label", dialogue_id="dialogue_id", index="index"),
-        },
-        **documented(
-            *BODY_PROBLEMS,
-            *ADMISSION_PROBLEMS,
-            UnsupportedLabelSpace,
-            DialogueChanged,
-            DialogueFull,
-            *IDEMPOTENCY_PROBLEMS,
-            EngineUnavailable,
-            DemonstrationsUnavailable,
-            DatabaseUnavailable,
-            DialogueBusy,
-        ),
-    },
-)
-@policy(Scope.WRITE)
-async def add_utterance(
-    dialogue_id: DialogueId,
-    utterance: UtteranceIn,
-    caller: CallerDep,
-    tenant: TenantDep,
-    services: ServicesDep,
-    expected: IfMatch,
-    request: RepeatableDep,
-) -> Response:
-    """Append an utterance to a dialogue and predict its emotion.
-
-    The first utterance creates the dialogue. When the response arrives, utterance and emotion are
-    stored; an error stores nothing. The header `Server-Timing` lists the time of each stage.
-    """
-    check_utterance(utterance, services.limits)
-
-    def respond(
-        stored: StoredUtterance, recognition: RecognitionDocument | None = None
-    ) -> Response:
-        return json_response(utterance_document(dialogue_id, stored, recognition), 201)
-
-    async def take() -> Response:
-        caller.spend_utterances(1)
-        with timed(services.metrics) as times:
-            turn = await services.turns.take(
-                tenant,
-                dialogue_id,
-                utterance.speaker,
-                utterance.text,
-                utterance.label_space,
-                utterance.description,
-                expected=expected,
-                once=request.once(respond),
-            )
-        services.metrics.count_prediction(turn.document)
-        response = respond(turn.appended.utterance, turn.document)
-        response.headers[SERVER_TIMING] = times.header
-        response.headers[ETAG] = etag(turn.appended.version)
-        return response
-
-    return await request.answer(take, keeps=True)
 
 
 @router.get(
@@ -269,14 +190,11 @@ async def erase_dialogue(
 ) -> Response:
     """Erase a dialogue, its utterances, and the demonstrations made of its corrections."""
 
-    def respond(_: None) -> Response:
-        return Response(status_code=204)
+    async def erase(once: Once[None] | None) -> Response:
+        await services.corrector.erase(tenant, dialogue_id, expected, once)
+        return no_content()
 
-    async def erase() -> Response:
-        await services.corrector.erase(tenant, dialogue_id, expected, request.once(respond))
-        return respond(None)
-
-    return await request.answer(erase, keeps=True)
+    return await request.write(erase, no_content)
 
 
 @router.put(
@@ -330,15 +248,9 @@ async def correct_label(
         response.headers[ETAG] = etag(corrected.version)
         return response
 
-    async def correct() -> Response:
+    async def correct(once: Once[Corrected] | None) -> Response:
         corrected, degraded = await services.corrector.correct(
-            tenant,
-            dialogue_id,
-            index,
-            body.label_space,
-            body.label,
-            expected,
-            request.once(respond),
+            tenant, dialogue_id, index, body.label_space, body.label, expected, once
         )
         response = respond(corrected, degraded)
         if degraded:
@@ -348,7 +260,7 @@ async def correct_label(
             count_agreement(corrected.prediction["emotion"], correction, services.metrics)
         return response
 
-    return await request.answer(correct, keeps=True)
+    return await request.write(correct, respond)
 
 
 @router.delete(
@@ -379,18 +291,13 @@ async def take_label_back(
 ) -> Response:
     """Remove a correction, and the demonstration made of it."""
 
-    def respond(_: None) -> Response:
-        return Response(status_code=204)
-
-    async def take_back() -> Response:
-        taken_back = await services.corrector.take_back(
-            tenant, dialogue_id, index, expected, request.once(respond)
-        )
-        response = respond(None)
+    async def take_back(once: Once[None] | None) -> Response:
+        taken_back = await services.corrector.take_back(tenant, dialogue_id, index, expected, once)
+        response = no_content()
         response.headers[ETAG] = etag(taken_back.version)
         return response
 
-    return await request.answer(take_back, keeps=True)
+    return await request.write(take_back, no_content)
 
 
 def _next(timeline: Timeline, limit: int) -> str | None:
@@ -399,3 +306,46 @@ def _next(timeline: Timeline, limit: int) -> str | None:
         return None
     after = timeline.utterances[-1].index
     return located(f"/dialogues/{quote(timeline.id, safe='')}?after={after}&limit={limit}")
+
+
+def correction_document(correction: Correction, services: Services) -> CorrectionOut:
+    """A correction of an utterance, as JSON."""
+    # None: a tenant's own, or removed since
+    space = services.corrector.label_spaces.get(correction.label_space)
+    try:
+        unified = None if space is None else space.label(correction.label).unified
+    except UnknownLabel:  # a tenant's own label space has the name, or the label was removed since
+        unified = None
+    return {
+        "label_space": correction.label_space,
+        "label": correction.label,
+        "unified": unified,
+        "created_at": correction.created_at,
+    }
+
+
+def count_agreement(emotion: Emotion, correction: CorrectionOut, metrics: Metrics) -> None:
+    """Count whether a correction agrees with the prediction, in one label space or as unified.
+
+    Nothing is counted where the label spaces differ and one of the labels has no unified label.
+    """
+    space, label = emotion["label_space"], emotion["label"]
+    if space == correction["label_space"]:
+        agreed = label == correction["label"]
+    elif None in (emotion["unified"], correction["unified"]):
+        return
+    else:
+        agreed = emotion["unified"] == correction["unified"]
+    metrics.count_correction(space, label, agreed=agreed)
+
+
+def timed_utterance_document(
+    dialogue_id: str, utterance: StoredUtterance, services: Services
+) -> TimedUtterance:
+    """An utterance of a timeline."""
+    correction = utterance.correction
+    return {
+        **utterance_document(dialogue_id, utterance),
+        "created_at": utterance.created_at,
+        "correction": None if correction is None else correction_document(correction, services),
+    }

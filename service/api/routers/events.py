@@ -15,21 +15,19 @@ from service.api.events.stream import (
     event,
     head_of_stream,
 )
-from service.api.head_method import is_head
-from service.api.headers.accept import accepted
 from service.api.policies import policy
 from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST, NOT_ACCEPTABLE
+from service.api.request_headers import accepted, is_head
 from service.api.response_headers import UNBUFFERED, carrying
-from service.api.routers.dialogues import DialogueId
+from service.api.routers.dialogues import correction_document
+from service.api.routers.utterances import DialogueId, utterance_document
 from service.api.schemas.streams import EVENT, CorrectionEvent, PredictionEvent
 from service.api.services import Services, ServicesDep, TenantDep
-from service.api.timelines import correction_document, utterance_document
 from service.dialogue_format import Patterned
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.events import Event, Position
-from service.sessions.records import StoredUtterance
-from service.sessions.versions import Version
+from service.sessions.records import StoredUtterance, Version
 
 router = APIRouter(prefix="/dialogues", tags=["dialogues"])
 

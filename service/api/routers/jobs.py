@@ -10,24 +10,24 @@ from service.admission.patience import renew
 from service.api.batches.jobs import job_document
 from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream
-from service.api.headers.accept import Accept, preferred
-from service.api.headers.content_type import LINES, NDJSON
-from service.api.idempotency import RepeatableDep
+from service.api.idempotency import RepeatableDep, no_content
 from service.api.links import with_prefix
 from service.api.policies import policy
 from service.api.problems.answers import documented
 from service.api.problems.kinds import ADMISSION_PROBLEMS, IDEMPOTENCY_PROBLEMS, INVALID_REQUEST
+from service.api.request_headers import LINES, NDJSON, Accept, preferred
 from service.api.response_headers import REPLAYED, UNBUFFERED, carrying
 from service.api.schemas.batch import JobOut
 from service.api.schemas.names import Identifier
 from service.api.schemas.streams import RESULT_LINE
 from service.api.services import ServicesDep, TenantDep
 from service.errors import DatabaseUnavailable, JobNotFound
+from service.sessions.idempotency import Once
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobId = Annotated[
-    Identifier, Path(description="As the response of `POST /batch` says.", examples=["5f3a"])
+    Identifier, Path(description="The `id` in the response of `POST /batch`.", examples=["5f3a"])
 ]
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
@@ -93,13 +93,9 @@ async def delete_job(
 ) -> Response:
     """Erase a job with its dialogues and results; scoring in progress is abandoned."""
 
-    def respond(_: None) -> Response:
-        return Response(status_code=204)
-
-    async def erase() -> Response:
-        once = request.once(respond)
+    async def erase(once: Once[None] | None) -> Response:
         if not await services.jobs.delete(tenant, job_id, once):
             await services.sessions.raise_if_answered(once)
-        return respond(None)
+        return no_content()
 
-    return await request.answer(erase, keeps=True)
+    return await request.write(erase, no_content)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 from service.access.keys import Scope
 from service.admission.patience import to_the_end
 from service.api.bodies.json_bodies import JsonRoute, json_response
-from service.api.idempotency import RepeatableDep
+from service.api.idempotency import RepeatableDep, no_content
 from service.api.limits import check_label_space
 from service.api.policies import policy
 from service.api.problems.answers import documented
@@ -28,6 +28,7 @@ from service.api.schemas.label_spaces import (
 from service.api.schemas.names import Identifier, OwnLabelSpaceName
 from service.api.services import CallerDep, Services, ServicesDep, TenantDep
 from service.conversation.derived import DerivedLabelSpace
+from service.conversation.few_shot import OwnLabel, OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
 from service.dialogues.own_label_spaces import Put
@@ -44,7 +45,6 @@ from service.errors import (
 )
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace, is_available
-from service.recognition.own import OwnLabel, OwnLabels, OwnLabelSpace
 
 _NOT_OWN = {"sentence": None, "examples": None}
 
@@ -178,7 +178,7 @@ async def delete_label_space(
 
     async def delete() -> Response:
         await services.own_label_spaces.delete(tenant, name.casefold())
-        return Response(status_code=204)
+        return no_content()
 
     with to_the_end():  # else the work could be done without its response being stored
         return await request.answer(delete)

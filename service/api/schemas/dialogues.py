@@ -126,7 +126,7 @@ class UtteranceOut(Recognized):
     speaker: str
     text: str
     description: Annotated[
-        str | None, Field(description="what the scene looks like, if you sent that")
+        str | None, Field(description="what the scene looks like, if you sent a description")
     ]
 
 

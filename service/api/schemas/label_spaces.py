@@ -7,10 +7,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from service.api.schemas.names import LabelSpaceName
-from service.conversation.words import NAME_PATTERN, fault_of_name
+from service.conversation.dialogue import NAME_PATTERN, fault_of_name
 from service.dialogue_format import Input, Name, Patterned, Text
 
-# In a tenant's own label space: the model reads each example before the response.
+# In a tenant's own label space; a limit because the model reads each example before the response.
 MOST_LABELS = 20
 
 LEAST_EXAMPLES, MOST_EXAMPLES, MOST_EXAMPLES_IN_ALL = 3, 50, 300
@@ -23,7 +23,9 @@ def _in_lower_case(value: str) -> str:
     if value != value.casefold() or not value.strip():
         raise PydanticCustomError("label", "must be in lower case")
     if value != unicodedata.normalize("NFC", value.strip()):
-        raise PydanticCustomError("label", "must be in Unicode's form NFC, no space around it")
+        raise PydanticCustomError(
+            "label", "must be in the Unicode form NFC, without surrounding spaces"
+        )
     return value
 
 
@@ -48,7 +50,8 @@ class OwnLabelIn(Input):
         Field(
             min_length=LEAST_EXAMPLES,
             max_length=MOST_EXAMPLES,
-            description="Utterances with this label; no two alike, here or under another label.",
+            description="Utterances with this label; each may appear only once, here or under "
+            "another label.",
         ),
     ] = None
     of: Annotated[
@@ -124,7 +127,9 @@ class LabelOut(BaseModel):
     )
     sentence: str | None = Field(None, description="what it is about, if it is your own")
     examples: list[str] | None = Field(
-        None, description="of your own label, if the label space was requested by its name"
+        None,
+        description="utterances with this label, if it is your own and you requested the "
+        "label space by name",
     )
 
 

@@ -24,7 +24,7 @@ _IDENTIFIER = r"^(?!\.{1,2}$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
 
 def _identifying(value: str) -> str:
     if value in _STEPS:
-        raise PydanticCustomError("identifier", "must not be a step of a path")
+        raise PydanticCustomError("identifier", "must not be `.` or `..`")
     if not value.isprintable() or "/" in value or _REPLACEMENT in value:
         raise PydanticCustomError("identifier", "must be printable characters other than /")
     return value

@@ -19,14 +19,16 @@ from service.dialogue_format import DialogueIn
 class ScoredLine(ScoredDialogue):
     """A dialogue of an NDJSON batch, with the emotion of each utterance."""
 
-    line: Annotated[int, Field(ge=1, description="of the request, from 1")]
+    line: Annotated[int, Field(ge=1, description="number of the line in the request, from 1")]
 
 
 class RefusedLine(TypedDict):
     """A line that could not be scored; it does not affect the others."""
 
-    line: Annotated[int, Field(ge=1, description="of the request, from 1")]
-    id: NotRequired[Annotated[str, Field(description="the dialogue's, if the line could be read")]]
+    line: Annotated[int, Field(ge=1, description="number of the line in the request, from 1")]
+    id: NotRequired[
+        Annotated[str, Field(description="the dialogue's id, if the line could be read")]
+    ]
     error: Problem
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt
-from service.conversation.prompts.text import beginning, one_line
+from service.conversation.prompts.template import Prompt, beginning, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class V2:
             ValueError: there is no history.
         """
         if not history:
-            raise ValueError("the prediction task needs a line of history or more")
+            raise ValueError("the task prediction needs at least one line of history")
         question = f"\nNext line, by {target.speaker}, not yet spoken. Predict its emotion."
         return Prompt((*self.shared(label_space, history), question, self.cue))
 

@@ -103,10 +103,10 @@ def _listed(label_space: LabelSpace) -> str:
 def _speaker_count(label_space: LabelSpace, target: Line) -> int:
     count = _SPEAKERS.get(label_space.name)
     if count is None:
-        raise ValueError(f"the speaker task is not defined for label space {label_space.name!r}")
+        raise ValueError(f"the task speaker is not defined for label space {label_space.name!r}")
     if target.speaker >= count:
         raise ValueError(
-            f"speaker index {target.speaker}: the speaker task of {label_space.name!r} "
-            f"knows Speaker_0 to Speaker_{count - 1}"
+            f"speaker index {target.speaker}: the task speaker of {label_space.name!r} knows "
+            f"Speaker_0 to Speaker_{count - 1}"
         )
     return count

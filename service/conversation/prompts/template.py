@@ -1,4 +1,7 @@
-"""The protocol of prompt templates; `default_v2` is the one that the shipped models read."""
+"""The protocol of prompt templates, and external text in a line-based prompt.
+
+`default_v2` is the template that the shipped models read.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,3 +99,17 @@ class SpeakerTemplate(Template, Protocol):
         ...
 
     def speaker_answer(self, target: Line) -> str: ...
+
+
+# A demonstration helps by its similarity, not by its length.
+_DEMONSTRATION_CHARACTERS = 160
+
+
+def one_line(text: str) -> str:
+    """Fold each run of white space into a space: a line break must not look like a new line."""
+    return " ".join(text.split())
+
+
+def beginning(demonstration: str) -> str:
+    """The beginning of a demonstration's text that a prompt shows, on one line."""
+    return one_line(demonstration)[:_DEMONSTRATION_CHARACTERS]

@@ -30,11 +30,11 @@ SAID = {"speaker": "Ann", "text": "We won!"}
 
 
 def line(identifier: str, *texts: str, speaker: str = "Ann") -> bytes:
-    said = [{"speaker": speaker, "text": text} for text in texts]
-    return json.dumps({"id": identifier, "utterances": said}).encode() + b"\n"
+    turns = [{"speaker": speaker, "text": text} for text in texts]
+    return json.dumps({"id": identifier, "utterances": turns}).encode() + b"\n"
 
 
-def found(answer: httpx.Response) -> list[Any]:
+def rows_of(answer: httpx.Response) -> list[Any]:
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == NDJSON
     return [json.loads(each) for each in answer.text.splitlines()]
@@ -51,8 +51,8 @@ async def test_lines_are_answered_as_the_same_dialogues_in_json(service: "Servic
     whole = (await service.client.post("/batch", json=batch)).json()["results"]
     content = b"\n".join(json.dumps(each).encode() for each in dialogues)
 
-    in_lines = found(await post(service, content, label_space="meld"))
-    out_lines = found(await service.client.post("/batch", json=batch, headers={"Accept": NDJSON}))
+    in_lines = rows_of(await post(service, content, label_space="meld"))
+    out_lines = rows_of(await service.client.post("/batch", json=batch, headers={"Accept": NDJSON}))
 
     assert in_lines == out_lines == [{"line": n + 1, **each} for n, each in enumerate(whole)]
 
@@ -71,7 +71,7 @@ NAMES = (
 async def test_lines_go_by_each_of_their_names(service: "Service", name: str) -> None:
     """The answer has the name that it was asked for by, or else the usual one."""
     content = line("a", "Hi.")
-    (usual,) = found(await post(service, content))
+    (usual,) = rows_of(await post(service, content))
     declared = {"Content-Type": name}
     accepted = {"Accept": name}
     batch = {"dialogues": [json.loads(content)]}
@@ -87,9 +87,9 @@ async def test_lines_go_by_each_of_their_names(service: "Service", name: str) ->
         await service.client.get(job.json()["results"], headers=accepted),
     ]
 
-    asked = name.partition(";")[0].lower()
+    media_type = name.partition(";")[0].lower()
     types = [answer.headers["content-type"] for answer in answers]
-    assert types == [NDJSON, asked, asked, asked]
+    assert types == [NDJSON, media_type, media_type, media_type]
     emotions = [answer.json()["utterances"][0]["emotion"] for answer in answers]
     assert emotions == [usual["utterances"][0]["emotion"]] * 4
 
@@ -99,7 +99,7 @@ async def test_lines_may_begin_with_a_byte_order_mark(service: "Service") -> Non
     mark = "\ufeff".encode()
     content = mark + line("a", "Hi.") + mark + line("b", "Bye.") + mark + b"\r\n" + mark
 
-    results = found(await post(service, content))
+    results = rows_of(await post(service, content))
 
     assert [(each["line"], each["id"]) for each in results] == [(1, "a"), (2, "b")]
 
@@ -109,7 +109,11 @@ async def test_lines_may_begin_with_a_byte_order_mark(service: "Service") -> Non
     [
         (json.dumps([SAID]).encode(), "invalid-request", "line 1: body: is an array; a line is"),
         (json.dumps([SAID], indent=1).encode(), "malformed-json", "; a line is one dialogue"),
-        (line("a", "Hi.").decode().encode("utf-16"), "malformed-json", "line 1: is UTF-16, JSON"),
+        (
+            line("a", "Hi.").decode().encode("utf-16"),
+            "malformed-json",
+            "line 1: is encoded in UTF-16",
+        ),
     ],
     ids=["array", "array over lines", "UTF-16"],
 )
@@ -117,7 +121,7 @@ async def test_what_is_no_lines_of_dialogues_is_told_what_they_are(
     service: "Service", content: bytes, name: str, detail: str
 ) -> None:
     """At its first line."""
-    first = found(await post(service, content))[0]
+    first = rows_of(await post(service, content))[0]
 
     assert first["error"]["type"] == f"/problems/{name}"
     assert detail in first["error"]["detail"]
@@ -139,7 +143,7 @@ async def test_a_broken_line_concerns_no_other(
         line("e", "Bye."),
     ]
     async with start_service(tmp_path, limits) as service:
-        results = found(await post(service, b"".join(lines).rstrip(b"\n")))
+        results = rows_of(await post(service, b"".join(lines).rstrip(b"\n")))
 
     errors = {
         each["line"]: (
@@ -169,7 +173,7 @@ async def test_a_dialogue_that_the_engine_fails_at_gets_the_error(service: "Serv
     """The lines after it may be answered again."""
     service.engine.goes_away()
 
-    (result,) = found(await post(service, line("a", "Hello?")))
+    (result,) = rows_of(await post(service, line("a", "Hello?")))
 
     assert (result["id"], result["error"]["type"]) == ("a", "/problems/engine-unavailable")
 
@@ -209,13 +213,13 @@ async def test_lines_may_be_more_than_a_json_body_but_not_any_number(
 
     limits = Limits(body_bytes=len(one), lines_bytes=5 * len(one))
     async with start_service(tmp_path, limits) as service:
-        within = found(await post(service, one * 5))
+        within = rows_of(await post(service, one * 5))
         declared = await post(service, one * 6)
         counted = await service.client.post("/batch", content=undeclared(), headers=HEADERS)
 
     assert len(within) == 5
     assert problem(declared) == (413, "body-too-large")
-    *answered, last = found(counted)
+    *answered, last = rows_of(counted)
     assert [each["id"] for each in answered] == ["a"] * 5
     assert last["error"]["type"] == "/problems/body-too-large"
 
@@ -262,8 +266,8 @@ async def test_reading_waits_for_scoring_and_for_the_client() -> None:
     async def given() -> AsyncIterator[Given]:
         nonlocal read
         for read in range(1, 101):
-            said = [UtteranceOfDialogue(speaker="Ann", text="Hi.")] * 2
-            yield Given(read, DialogueIn(id=str(read), utterances=said))
+            utterances = [UtteranceOfDialogue(speaker="Ann", text="Hi.")] * 2
+            yield Given(read, DialogueIn(id=str(read), utterances=utterances))
 
     async def score(dialogue: DialogueIn) -> ScoredDialogue:
         return {"id": dialogue.id, "utterances": []}
@@ -310,10 +314,10 @@ async def test_blank_lines_take_next_to_no_time(blank: bytes) -> None:
 
     piece_s = min(timed(piece_of_work) for _ in range(100))
     start = time.thread_time()
-    found = [each async for each in lines_of(chunks(), 100)]
+    lines_read = [each async for each in lines_of(chunks(), 100)]
     taken_s = time.thread_time() - start
 
-    assert found == [(1, b"{}"), (count + 2, b"{}")]
+    assert lines_read == [(1, b"{}"), (count + 2, b"{}")]
     assert taken_s < 4_000 * piece_s
 
 
@@ -396,24 +400,28 @@ async def test_lines_that_are_scored_earn_the_request_time(
     async with start_service(tmp_path, Limits(), admission=admission) as service:
         answer = await service.client.post("/batch", content=steadily(), headers=HEADERS)
 
-    assert len(found(answer)) == 4
+    assert len(rows_of(answer)) == 4
 
 
 async def test_what_was_converted_and_what_was_scored_is_scored(service: "Service") -> None:
     """As JSON, as lines, as a job: an utterance's own id comes back, its label is not read."""
-    said = {"id": "dia0_utt0", **SAID, "label": "anger", "description": "She jumps."}
-    scored = {"id": "../clean/0", "line": 4, "utterances": [said | {"emotion": {}, "index": 0}]}
-    content = json.dumps({"id": "clean/0", "utterances": [said, SAID]}).encode() + b"\n"
+    utterance = {"id": "dia0_utt0", **SAID, "label": "anger", "description": "She jumps."}
+    scored = {
+        "id": "../clean/0",
+        "line": 4,
+        "utterances": [utterance | {"emotion": {}, "index": 0}],
+    }
+    content = json.dumps({"id": "clean/0", "utterances": [utterance, SAID]}).encode() + b"\n"
     content += json.dumps(scored).encode()
     batch = {"dialogues": [json.loads(each) for each in content.split(b"\n")]}
 
-    in_lines = found(await post(service, content))
+    in_lines = rows_of(await post(service, content))
     at_once = (await service.client.post("/batch", json=batch)).json()["results"]
     job = await service.client.post(
         "/batch", content=content, headers=HEADERS | {"Prefer": "respond-async"}
     )
     await service.work()
-    later = found(await service.client.get(job.json()["results"]))
+    later = rows_of(await service.client.get(job.json()["results"]))
 
     assert [{"line": n + 1, **each} for n, each in enumerate(at_once)] == in_lines == later
     assert [each["id"] for each in at_once] == ["clean/0", "../clean/0"]

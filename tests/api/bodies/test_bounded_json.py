@@ -7,14 +7,14 @@ import orjson
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from service.api.bodies.bounded_json import read_json
+from service.api.bodies.json_bodies import read_json
 from service.settings import Limits
 
 SAID = {"speaker": "Ann", "text": "We won!", "description": "She jumps."}
 
 
-def batch(dialogues: int, utterances: int, said: Any = SAID) -> bytes:
-    each = {"id": "a", "utterances": [said] * utterances}
+def batch(dialogues: int, utterances: int, utterance: Any = SAID) -> bytes:
+    each = {"id": "a", "utterances": [utterance] * utterances}
     return json.dumps({"label_space": "meld", "dialogues": [each] * dialogues}).encode()
 
 

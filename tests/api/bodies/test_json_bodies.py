@@ -78,7 +78,7 @@ async def test_json_in_another_encoding_of_unicode_is_refused_by_its_name(
     answer = await post(standing_service, path, json.dumps(SAID).encode(encoding))
 
     assert problem(answer) == (400, "malformed-json")
-    assert f"is {encoding[:6].upper()}, JSON is sent in UTF-8" in answer.json()["detail"]
+    assert f"is encoded in {encoding[:6].upper()}; send JSON in UTF-8" in answer.json()["detail"]
 
 
 async def test_a_byte_order_mark_is_passed_over(
@@ -311,9 +311,9 @@ async def test_an_id_that_does_not_identify_is_refused_on_every_route(
         await standing_service.forecast(encoded, speaker="Ann"),
         *(
             [
-                await client.request(method, f"/{things}/{encoded}")
+                await client.request(method, f"/{member}/{encoded}")
                 for method in ("GET", "DELETE")
-                for things in ("dialogues", "demonstrations")
+                for member in ("dialogues", "demonstrations")
             ]
         ),
     ]

@@ -32,7 +32,7 @@ def request(method: bytes, path: bytes, *headers: bytes, body: bytes = b"") -> b
     return b"\r\n".join([line, b"Host: localhost", *headers, b"", body])
 
 
-def said(*headers: bytes) -> bytes:
+def post_with(*headers: bytes) -> bytes:
     """An utterance is posted."""
     about = (b"Content-Type: application/json", b"Content-Length: %d" % len(SAID))
     return request(b"POST", b"/dialogues/call-42/utterances", *about, *headers, body=SAID)
@@ -125,7 +125,7 @@ async def test_a_connection_that_waits_for_its_client_makes_way(
     """Where there is no room; one on which a request is under way does not."""
     async with (
         serving(service, connections=2) as served,
-        connected(served, said(b"Connection: close")[:-1]) as (busy, sends_on),
+        connected(served, post_with(b"Connection: close")[:-1]) as (busy, sends_on),
         connected(served, sent) as (idle, _),
     ):
         await clock.skip(1.5)
@@ -159,7 +159,7 @@ async def test_a_body_may_take_longer_than_a_head(
     async with (
         start_service(tmp_path, Limits(), admission=admission) as service,
         serving(service, head_s=500) as served,
-        connected(served, said(b"Connection: close")[:-10]) as (reader, writer),
+        connected(served, post_with(b"Connection: close")[:-10]) as (reader, writer),
     ):
         await clock.skip(1000)
         writer.write(SAID[-10:])
@@ -172,7 +172,7 @@ async def test_a_connection_is_kept_for_the_next_request(service: "Service") -> 
     async with serving(service) as served:
         for length, padding in [(1, 1), (7, 1), *((100_000, n) for n in range(20, 130))]:
             lines = in_chunks(b"/batch", b"\n", b" " * padding, b"\n") + b"0\r\n\r\n"
-            sent = b"\r\n" + LIVEZ + b"\r\n" + lines + LIVEZ + lines + said() + LAST
+            sent = b"\r\n" + LIVEZ + b"\r\n" + lines + LIVEZ + lines + post_with() + LAST
             async with connected(served) as (reader, writer):
                 for start in range(0, len(sent), length):
                     writer.write(sent[start : start + length])
@@ -230,11 +230,11 @@ async def test_what_comes_after_the_last_answer_is_thrown_away_for_a_while(
         serving(service) as served,
         connected(served, request(b"POST", b"/nothing", b"Content-Length: 999999999999")) as (
             _,
-            it,
+            client,
         ),
     ):
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(send_for_ever(it, b"a" * 1_000_000), PATIENT_S)
+            await asyncio.wait_for(send_for_ever(client, b"a" * 1_000_000), PATIENT_S)
 
         assert not served.server.server_state.connections
 
@@ -245,7 +245,7 @@ async def test_an_upgrade_is_a_request_like_any_other(service: "Service") -> Non
     upgrade = request(b"POST", b"/nothing", *UPGRADE, b"Content-Length: %d" % len(inner))
     h2c = (b"Connection: Upgrade, HTTP2-Settings", b"UPGRADE: h2c", b"HTTP2-Settings: AAMAAABk")
     async with serving(service) as served:
-        received = await answered(served, upgrade + inner + said(*h2c) + LAST)
+        received = await answered(served, upgrade + inner + post_with(*h2c) + LAST)
 
     assert statuses(received) == [404, 201, 200]
 
@@ -283,7 +283,7 @@ async def test_what_cannot_be_read_is_a_problem_and_the_end(
     """It is counted; whoever sends it a thousand times fills no log. What was asked is answered."""
     async with serving(service) as served:
         first = await answered(served, sent)
-        second = await answered(served, said() + sent + LIVEZ)
+        second = await answered(served, post_with() + sent + LIVEZ)
 
     assert last_problem(first) == last_problem(second) == (400, "bad-request")
     assert statuses(second) == [201, 400]
@@ -312,7 +312,7 @@ async def test_too_much_that_is_no_body_is_a_problem_and_the_end(
     """However it is divided, and wherever it comes."""
     async with serving(service) as served:
         first = await answered(served, sent)
-        second = await answered(served, said() + sent)
+        second = await answered(served, post_with() + sent)
 
     assert last_problem(first) == last_problem(second) == (431, "head-too-large")
     assert statuses(second) == [201, 431]

@@ -104,15 +104,15 @@ async def test_one_request_too_many_is_told_to_come_again(
             await service.client.post("/batch", json=BATCH),
         ):
             assert problem(refused) == (503, "overloaded")
-        found = await numbers(service)
+        samples = await numbers(service)
         assert (await service.client.get("/livez")).status_code == 200
         held.let_go.set()
 
         assert ((await turn).status_code, (await batch).status_code) == (201, 200)
         assert (await service.say("call-43", **SAID)).status_code == 201
-        assert found[at("erc_requests_in_flight", priority="interactive")] == 1
-        assert found[at("erc_requests_in_flight", priority="batch")] == 1
-        assert found[at("erc_rejections_total", reason="requests")] == 3
+        assert samples[at("erc_requests_in_flight", priority="interactive")] == 1
+        assert samples[at("erc_requests_in_flight", priority="batch")] == 1
+        assert samples[at("erc_rejections_total", reason="requests")] == 3
 
 
 async def test_utterances_beyond_the_queue_are_refused(
@@ -180,9 +180,9 @@ async def test_a_client_that_leaves_frees_its_places(
     assert held.reading == 0
     assert client.status == 499
     assert (await service.client.get("/dialogues/call-42")).status_code == 404
-    found = await numbers(service)
-    assert found[at("erc_rejections_total", reason="client_left")] == 1
-    assert found[at("erc_requests_in_flight", priority="interactive")] == 0
+    samples = await numbers(service)
+    assert samples[at("erc_rejections_total", reason="client_left")] == 1
+    assert samples[at("erc_requests_in_flight", priority="interactive")] == 0
 
 
 async def test_an_utterance_that_is_being_stored_is_stored_though_its_client_leaves(

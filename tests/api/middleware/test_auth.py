@@ -282,8 +282,8 @@ async def test_a_key_has_so_many_utterances(service: "Service", problem: Any) ->
     once = bearer("talkative") | {"Idempotency-Key": "first"}
     path = "/dialogues/call-42/utterances"
     for _ in range(5):
-        said = await service.client.post(path, json=SAID, headers=once)
-        assert said.status_code == 201
+        response = await service.client.post(path, json=SAID, headers=once)
+        assert response.status_code == 201
     assert (await ask(service, "talkative", "POST", "/batch", json=BATCH)).status_code == 200
 
     refused = await say(service, "talkative", "call-42")
@@ -323,9 +323,9 @@ async def test_each_line_of_a_batch_counts_by_itself(service: "Service") -> None
         [{"id": str(count), "utterances": [SAID] * count} for count in (2, 4, 1, 1, 4)],
     )
 
-    found = [json.loads(line) for line in answer.text.splitlines()]
-    assert [each.get("error", {}).get("status") for each in found] == [None, 422, None, 429, 429]
-    assert "at most 3" in found[1]["error"]["detail"]
+    rows = [json.loads(line) for line in answer.text.splitlines()]
+    assert [each.get("error", {}).get("status") for each in rows] == [None, 422, None, 429, 429]
+    assert "at most 3" in rows[1]["error"]["detail"]
 
 
 async def test_whoever_may_only_read_has_no_answers_kept(service: "Service", problem: Any) -> None:
@@ -360,9 +360,9 @@ async def test_one_tenant_leaves_room_for_the_others(
 
         batch = await ask(service, "reader", "POST", "/batch", json=BATCH)
         turn = await say(service, "writer", "call-43")
-        found = {problem(each): each.json()["detail"] for each in (batch, turn)}
-        assert list(found) == [(503, "overloaded")]
-        assert all("for your tenant" in detail for detail in found.values())
+        details = {problem(each): each.json()["detail"] for each in (batch, turn)}
+        assert list(details) == [(503, "overloaded")]
+        assert all("for your tenant" in detail for detail in details.values())
         assert batch.headers["retry-after"] == "1"
 
         begun += [

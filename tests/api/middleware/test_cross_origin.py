@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.access.hosts import Hosts, allowed_hosts
+from service.access.addresses import Hosts, allowed_hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access
@@ -56,10 +56,10 @@ async def preflight(
     client: httpx.AsyncClient, origin: str, method: str, *headers: str, path: str = PATH
 ) -> httpx.Response:
     """What browsers ask first: without a key."""
-    asked = {"Origin": origin, "Access-Control-Request-Method": method}
+    preflight_headers = {"Origin": origin, "Access-Control-Request-Method": method}
     if headers:
-        asked["Access-Control-Request-Headers"] = ",".join(headers).lower()
-    request = client.build_request("OPTIONS", path, headers=asked)
+        preflight_headers["Access-Control-Request-Headers"] = ",".join(headers).lower()
+    request = client.build_request("OPTIONS", path, headers=preflight_headers)
     request.headers.pop("Authorization", None)
     return await client.send(request)
 
@@ -74,14 +74,14 @@ async def test_a_page_that_is_named_may_ask_for_everything(service: "Service") -
         for parameter in call.get("parameters", ())
         if parameter["in"] == "header"
     }
-    said = {*documented, "Authorization", "Content-Type", "Content-Encoding", "traceparent"}
-    said |= {"If-None-Match", "X-Request-Id", "Last-Event-ID", "Accept"}
+    allowed = {*documented, "Authorization", "Content-Type", "Content-Encoding", "traceparent"}
+    allowed |= {"If-None-Match", "X-Request-Id", "Last-Event-ID", "Accept"}
     for method in {method.upper() for _, methods in calls for method in methods} | {"HEAD"}:
-        answer = await preflight(service.client, ORIGIN, method, *said)
+        answer = await preflight(service.client, ORIGIN, method, *allowed)
 
         assert (answer.status_code, may_read(answer)) == (200, True), answer.text
         assert method.lower() in words(answer, "access-control-allow-methods")
-        assert {each.lower() for each in said} <= words(answer, "access-control-allow-headers")
+        assert {each.lower() for each in allowed} <= words(answer, "access-control-allow-headers")
         assert "origin" in words(answer, "vary")
         assert "access-control-allow-credentials" not in answer.headers
 
@@ -90,8 +90,8 @@ async def test_what_nobody_takes_is_refused_in_the_preflight(
     service: "Service", problem: Any
 ) -> None:
     """With what is taken, which the page's author reads."""
-    for asked in (("BREW",), ("GET", "X-Forwarded-Host")):
-        answer = await preflight(service.client, ORIGIN, *asked)
+    for request in (("BREW",), ("GET", "X-Forwarded-Host")):
+        answer = await preflight(service.client, ORIGIN, *request)
 
         assert problem(answer) == (400, "bad-request")
         assert "Idempotency-Key" in answer.json()["detail"]
@@ -100,8 +100,8 @@ async def test_what_nobody_takes_is_refused_in_the_preflight(
 @pytest.mark.parametrize("names", ["", ",", "authorization,, content-type,"])
 async def test_a_preflight_may_have_empty_elements(service: "Service", names: str) -> None:
     """Some browsers name no headers so."""
-    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": names}
-    answer = await service.client.options(PATH, headers=asked)
+    headers = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": names}
+    answer = await service.client.options(PATH, headers=headers)
 
     assert (answer.status_code, may_read(answer)) == (200, True), answer.text
 
@@ -122,14 +122,14 @@ async def test_other_pages_are_told_nothing(service: "Service", origin: str) -> 
 
 async def test_an_answer_may_be_read_with_its_headers(service: "Service") -> None:
     """All that are documented, and those that 405 says."""
-    said = await service.client.post(PATH, json=SAID)
+    response = await service.client.post(PATH, json=SAID)
 
-    assert said.status_code == 201
-    assert may_read(said)
-    exposed = words(said, "access-control-expose-headers")
+    assert response.status_code == 201
+    assert may_read(response)
+    exposed = words(response, "access-control-expose-headers")
     assert {"allow", "etag", "link", "location", "retry-after", "x-request-id"} <= exposed
     assert {name.lower() for name in HEADERS} <= exposed
-    assert "access-control-allow-credentials" not in said.headers
+    assert "access-control-allow-credentials" not in response.headers
 
 
 async def test_whatever_is_refused_may_be_read(service: "Service", problem: Any) -> None:
@@ -139,8 +139,8 @@ async def test_whatever_is_refused_may_be_read(service: "Service", problem: Any)
     async def refused(method: str, path: str, **more: Any) -> tuple[int, str]:
         answer = await ask.request(method, path, **more)
         assert may_read(answer), answer.text
-        found: tuple[int, str] = problem(answer)
-        return found
+        refusal: tuple[int, str] = problem(answer)
+        return refusal
 
     assert await refused("GET", "/nothing") == (404, "no-such-path")
     assert (await refused("PUT", "/batch"))[0] == 405
@@ -179,9 +179,9 @@ async def test_where_no_origin_is_named_nothing_changes(
     start_service: "StartService", tmp_path: Path, problem: Any
 ) -> None:
     """A preflight is a method that no path takes."""
-    async with start_service(tmp_path, Limits()) as it:
-        answer = await preflight(it.client, "http://testserver", "POST")
-        read = await it.client.get("/label-spaces", headers={"Origin": "http://localhost"})
+    async with start_service(tmp_path, Limits()) as service:
+        answer = await preflight(service.client, "http://testserver", "POST")
+        read = await service.client.get("/label-spaces", headers={"Origin": "http://localhost"})
 
     assert answer.status_code in (403, 405)
     assert not any(name.startswith("access-control-") for name in read.headers)
@@ -205,15 +205,15 @@ async def test_without_keys_a_page_that_is_named_is_not_refused(
     """Others still are, for work too, and hosts are looked at as before."""
     hosts = allowed_hosts(None, loopback=True, keys=False)
     access = Access(hosts=hosts, origins=frozenset({ORIGIN}))
-    async with start_service(tmp_path, Limits(), access=access) as it:
-        ask, site = it.client, {"Sec-Fetch-Site": "cross-site"}
+    async with start_service(tmp_path, Limits(), access=access) as service:
+        ask, site = service.client, {"Sec-Fetch-Site": "cross-site"}
         named = await ask.post(PATH, json=SAID, headers={"Origin": ORIGIN} | site)
-        asked = await preflight(ask, ORIGIN, "POST", "content-type")
+        response = await preflight(ask, ORIGIN, "POST", "content-type")
         other = await ask.post(PATH, json=SAID, headers={"Origin": OTHER} | site)
         both = await ask.get("/label-spaces", headers=[("Origin", ORIGIN), ("Origin", OTHER)])
         misdirected = await ask.get("/label-spaces", headers={"Origin": ORIGIN, "Host": "evil.com"})
 
-    assert (named.status_code, may_read(named), asked.status_code) == (201, True, 200)
+    assert (named.status_code, may_read(named), response.status_code) == (201, True, 200)
     assert problem(other) == (403, "cross-site-request")
     assert problem(both) == (403, "cross-site-request")
     assert problem(misdirected) == (421, "misdirected-request")

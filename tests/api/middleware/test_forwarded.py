@@ -12,14 +12,13 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.access.hosts import Hosts, allowed_hosts
+from service.access.addresses import Hosts, Proxies, allowed_hosts, proxies
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
-from service.access.proxies import Proxies, proxies
 from service.api.links import prefix as shown_prefix
 from service.api.links import under, with_prefix, without_prefix
+from service.api.middleware.addressing import ForwardedRequests, Front
 from service.api.middleware.auth import Access
-from service.api.middleware.forwarded import ForwardedRequests, Front
 from service.settings import Limits
 from tests.api.routers.test_docs_page import Page
 from tests.api.serving import serving
@@ -105,17 +104,17 @@ async def test_a_client_that_follows_links_stays_with_the_service(start: Start, 
             return answer
 
         for _ in range(2):
-            said = await ask.post(f"{PREFIX}/dialogues/call-42/utterances", json=SAID)
-            assert said.status_code == 201
+            response = await ask.post(f"{PREFIX}/dialogues/call-42/utterances", json=SAID)
+            assert response.status_code == 201
 
         page = await ask.get(f"{PREFIX}/dialogues/call-42?limit=1")
         assert page.links["next"]["url"] == page.json()["next"]
         following = await follow(page.json()["next"])
         assert [each["index"] for each in following.json()["utterances"]] == [1]
 
-        asked = {"Prefer": "respond-async", "Idempotency-Key": "job"}
-        accepted = await ask.post(f"{PREFIX}/batch", json=BATCH, headers=asked)
-        again = await ask.post(f"{PREFIX}/batch", json=BATCH, headers=asked)
+        headers = {"Prefer": "respond-async", "Idempotency-Key": "job"}
+        accepted = await ask.post(f"{PREFIX}/batch", json=BATCH, headers=headers)
+        again = await ask.post(f"{PREFIX}/batch", json=BATCH, headers=headers)
         await service.work()
         assert again.headers["location"] == accepted.headers["location"]
         assert again.json()["results"] == accepted.json()["results"]
@@ -139,7 +138,7 @@ async def test_a_client_that_follows_links_stays_with_the_service(start: Start, 
 async def test_problems_within_batches_lead_there_too(start: Start) -> None:
     """In lines, and in the results of a job, which are stored; they are counted without it."""
     async with start("taken away, by a setting") as service:
-        ask, found = service.client, list[Any]()
+        ask, refusals = service.client, list[Any]()
         lines = {"Content-Type": "application/x-ndjson"}
         for content in ("no JSON", '{"id": ""}'):
             answer = await ask.post(f"{PREFIX}/batch", content=content, headers=lines)
@@ -148,10 +147,10 @@ async def test_problems_within_batches_lead_there_too(start: Start) -> None:
             )
             await service.work()
             results = await ask.get(accepted.json()["results"])
-            found += [json.loads(answer.text), json.loads(results.text)]
+            refusals += [json.loads(answer.text), json.loads(results.text)]
         counted = (await ask.get(f"{PREFIX}/metrics")).text
 
-    assert [each["error"]["type"] for each in found] == [
+    assert [each["error"]["type"] for each in refusals] == [
         *2 * [f"{PREFIX}/problems/malformed-json"],
         *2 * [f"{PREFIX}/problems/invalid-request"],
     ]
@@ -177,9 +176,9 @@ def test_links_are_put_under_the_prefix_and_taken_from_it_wherever_they_stand() 
 async def test_an_answer_that_is_given_again_leads_the_way_that_is_asked(start: Start) -> None:
     """What is kept holds no prefix: the request may come by another way."""
     async with start("taken away, by a header") as service:
-        asked = {"Prefer": "respond-async", "Idempotency-Key": "job"}
-        first = await service.client.post(f"{PREFIX}/batch", json=BATCH, headers=asked)
-        direct = await client_of(service).post("/batch", json=BATCH, headers=asked)
+        headers = {"Prefer": "respond-async", "Idempotency-Key": "job"}
+        first = await service.client.post(f"{PREFIX}/batch", json=BATCH, headers=headers)
+        direct = await client_of(service).post("/batch", json=BATCH, headers=headers)
 
     assert direct.headers["idempotency-replayed"] == "true"
     assert first.headers["location"] == PREFIX + direct.headers["location"]
@@ -287,16 +286,18 @@ async def test_a_stranger_s_headers_are_passed_over(
     """By default everybody's, this machine's too."""
     hosts = allowed_hosts(("erc.example.org",), loopback=True, keys=False)
     front = Front("", known)
-    said = {
+    headers = {
         "X-Forwarded-Prefix": "/evil",
         "X-Forwarded-Host": "erc.example.org",
         "Forwarded": "for=1.1.1.1;host=erc.example.org;proto=https",
     }
-    async with start_service(tmp_path, Limits(), access=Access(hosts=hosts), front=front) as it:
+    async with start_service(
+        tmp_path, Limits(), access=Access(hosts=hosts), front=front
+    ) as service:
         for address in (STRANGER, "127.0.0.1"):
-            ask = client_of(it, address)
-            missing = await ask.get("/nothing", headers=said)
-            misdirected = await ask.get("/label-spaces", headers=said | {"Host": "evil.com"})
+            ask = client_of(service, address)
+            missing = await ask.get("/nothing", headers=headers)
+            misdirected = await ask.get("/label-spaces", headers=headers | {"Host": "evil.com"})
 
             assert missing.json()["type"] == "/problems/no-such-path"
             assert problem(misdirected) == (421, "misdirected-request")
@@ -304,10 +305,10 @@ async def test_a_stranger_s_headers_are_passed_over(
 
 async def seen(front: Front, address: str | None, **headers: str) -> tuple[Any, Any, str]:
     """Scheme, client and prefix, as the layers within see them."""
-    found = list[tuple[Any, Any, str]]()
+    scopes = list[tuple[Any, Any, str]]()
 
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
-        found.append((scope["scheme"], scope["client"], shown_prefix()))
+        scopes.append((scope["scheme"], scope["client"], shown_prefix()))
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -319,11 +320,11 @@ async def seen(front: Front, address: str | None, **headers: str) -> tuple[Any, 
     client = None if address is None else (address, 4711)
     scope = {"type": "http", "path": "/", "scheme": "http", "client": client, "headers": given}
     await ForwardedRequests(look, front)(scope, receive, send)
-    return found[0]
+    return scopes[0]
 
 
 @pytest.mark.parametrize(
-    ("said", "scheme"),
+    ("proto", "scheme"),
     [
         ("https", "https"),
         ("HTTPS", "https"),
@@ -331,9 +332,9 @@ async def seen(front: Front, address: str | None, **headers: str) -> tuple[Any, 
         *((each, "http") for each in ("wss", "javascript", "https, http", "https://evil", "")),
     ],
 )
-async def test_the_scheme_is_one_of_two(said: str, scheme: str) -> None:
+async def test_the_scheme_is_one_of_two(proto: str, scheme: str) -> None:
     """Anything else is passed over."""
-    assert (await seen(Front("", KNOWN), PROXY, x_forwarded_proto=said))[0] == scheme
+    assert (await seen(Front("", KNOWN), PROXY, x_forwarded_proto=proto))[0] == scheme
 
 
 async def test_the_client_is_who_the_proxy_says() -> None:
@@ -370,13 +371,15 @@ async def test_every_host_that_is_asked_for_is_one_of_the_service_s(
     """A page whose name leads to this machine gets past neither, though the proxy is here too."""
     hosts = allowed_hosts(("erc.example.org",), loopback=True, keys=False)
     front = Front("", proxies(["127.0.0.1"]))
-    async with start_service(tmp_path, Limits(), access=Access(hosts=hosts), front=front) as it:
-        ask = client_of(it, "127.0.0.1")
+    async with start_service(
+        tmp_path, Limits(), access=Access(hosts=hosts), front=front
+    ) as service:
+        ask = client_of(service, "127.0.0.1")
         for host, forwarded, refused in HOSTS_ASKED:
-            said = {"Host": host, "X-Forwarded-Host": forwarded}
-            answer = await ask.get("/label-spaces", headers=said)
-            found = None if answer.status_code == 200 else problem(answer)
-            assert found == refused, said
+            headers = {"Host": host, "X-Forwarded-Host": forwarded}
+            answer = await ask.get("/label-spaces", headers=headers)
+            refusal = None if answer.status_code == 200 else problem(answer)
+            assert refusal == refused, headers
 
 
 async def test_a_page_of_the_host_that_was_asked_for_may_ask(
@@ -384,13 +387,13 @@ async def test_a_page_of_the_host_that_was_asked_for_may_ask(
 ) -> None:
     """Without keys only such a page may; its host is the one before the proxy."""
     hosts = allowed_hosts((), loopback=False, keys=False)  # any address
-    said = {"Host": "10.0.0.9:8000", "X-Forwarded-Host": "192.0.2.1"}
+    headers = {"Host": "10.0.0.9:8000", "X-Forwarded-Host": "192.0.2.1"}
     async with start_service(
         tmp_path, Limits(), access=Access(hosts=hosts), front=Front("", KNOWN)
-    ) as it:
-        ask = client_of(it)
-        own = await ask.get("/label-spaces", headers=said | {"Origin": "https://192.0.2.1"})
-        other = await ask.get("/label-spaces", headers=said | {"Origin": "https://192.0.2.2"})
+    ) as service:
+        ask = client_of(service)
+        own = await ask.get("/label-spaces", headers=headers | {"Origin": "https://192.0.2.1"})
+        other = await ask.get("/label-spaces", headers=headers | {"Origin": "https://192.0.2.2"})
 
     assert own.status_code == 200
     assert problem(other) == (403, "cross-site-request")

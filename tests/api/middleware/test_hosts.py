@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.access.hosts import allowed_hosts
+from service.access.addresses import allowed_hosts
 from service.access.keyring import Keyring
 from service.access.keys import digest, new_key
 from service.api.middleware.auth import Access
@@ -60,9 +60,9 @@ async def test_a_page_that_has_its_name_lead_here_is_refused(
 )
 async def test_the_service_is_asked_for_by_its_own_hosts(service: "Service", host: str) -> None:
     """This machine's, and those that are set."""
-    said = await service.client.post(PATH, json=SAID, headers={"Host": host})
+    response = await service.client.post(PATH, json=SAID, headers={"Host": host})
 
-    assert said.status_code == 201
+    assert response.status_code == 201
 
 
 @pytest.mark.parametrize("host", ["localhost@evil.com", "evil.com@localhost", "a b", ""])
@@ -77,12 +77,12 @@ async def test_who_says_nothing_of_hosts_is_asked_by_this_machine_alone(
     start_service: "StartService", tmp_path: Path, problem: Any
 ) -> None:
     """An argument that is forgotten opens nothing."""
-    async with start_service(tmp_path, Limits(), access=Access()) as it:
+    async with start_service(tmp_path, Limits(), access=Access()) as service:
         for host in ("evil.com", "192.168.1.5"):
-            refused = await it.client.get("/label-spaces", headers={"Host": host})
+            refused = await service.client.get("/label-spaces", headers={"Host": host})
             assert problem(refused) == (421, "misdirected-request")
         for host in ("localhost:8000", "127.0.0.1", "[::1]"):
-            answer = await it.client.get("/label-spaces", headers={"Host": host})
+            answer = await service.client.get("/label-spaces", headers={"Host": host})
             assert answer.status_code == 200
 
 
@@ -213,8 +213,10 @@ async def test_where_there_are_keys_a_page_that_has_one_may_ask(
     file.write_text(json.dumps({"keys": [entry]}))
     hosts = allowed_hosts(None, loopback=False, keys=True)
 
-    async with start_service(tmp_path, Limits(), access=Access(Keyring(file), hosts=hosts)) as it:
+    async with start_service(
+        tmp_path, Limits(), access=Access(Keyring(file), hosts=hosts)
+    ) as service:
         headers = {"Origin": "https://app.example", "Authorization": f"Bearer {key}"}
-        said = await it.client.post(PATH, json=SAID, headers=headers)
+        response = await service.client.post(PATH, json=SAID, headers=headers)
 
-    assert said.status_code == 201
+    assert response.status_code == 201

@@ -136,13 +136,13 @@ async def test_a_stream_goes_on_while_its_key_stays_good(
         lines = answer.aiter_lines()
         await take(lines, 1)
         await rewrite(tmp_path, keyring, keys)
-        said = await client.post(
+        response = await client.post(
             "/dialogues/call-42/utterances", json={"speaker": "Ann", "text": "after"}
         )
-        (found,) = await take(lines, 1)
+        (event,) = await take(lines, 1)
 
-    assert said.status_code == 201
-    assert found.data["text"] == "after"
+    assert response.status_code == 201
+    assert event.data["text"] == "after"
 
 
 async def test_a_bug_in_an_answer_that_is_broken_off_is_not_lost(

@@ -50,8 +50,8 @@ async def say(service: "Service", headers: dict[str, str], text: str = "We won!"
 
 
 def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    found = exporter.get_finished_spans()
-    return {span.name: span for span in found}
+    finished = exporter.get_finished_spans()
+    return {span.name: span for span in finished}
 
 
 def trace_id(span: ReadableSpan) -> str:
@@ -78,15 +78,15 @@ async def test_a_request_is_the_child_of_its_caller_and_the_parent_of_its_stages
 
     answer = await say(traced, SAMPLED)
 
-    found = spans(exporter)
+    finished = spans(exporter)
     stages = set(re.findall(r"(\w+);dur", answer.headers["server-timing"]))
-    request = found[f"POST {TURN}"]
-    assert set(found) == {request.name} | stages
-    assert {trace_id(span) for span in found.values()} == {TRACE}
+    request = finished[f"POST {TURN}"]
+    assert set(finished) == {request.name} | stages
+    assert {trace_id(span) for span in finished.values()} == {TRACE}
     assert parent_id(request) == PARENT
     assert request.kind is SpanKind.SERVER
-    assert {parent_id(found[name]) for name in stages - {"queue"}} == {own_id(request)}
-    queue, decode = found["queue"], found["decode"]
+    assert {parent_id(finished[name]) for name in stages - {"queue"}} == {own_id(request)}
+    queue, decode = finished["queue"], finished["decode"]
     assert parent_id(queue) == own_id(decode)
     assert queue.start_time == decode.start_time
     assert queue.start_time is not None
@@ -114,11 +114,11 @@ async def test_a_span_says_of_a_request_what_the_log_says(
     await traced.client.get("/dialogues/call-42")
     await traced.client.get("/dialogues/call-43")
 
-    said = dict(spans(exporter)[f"POST {TURN}"].attributes or {})
-    assert said["http.request.method"] == "POST"
-    assert said["http.route"] == TURN
-    assert said["http.response.status_code"] == 201
-    assert said["erc.request_id"] == answer.headers["x-request-id"]
+    attributes = dict(spans(exporter)[f"POST {TURN}"].attributes or {})
+    assert attributes["http.request.method"] == "POST"
+    assert attributes["http.route"] == TURN
+    assert attributes["http.response.status_code"] == 201
+    assert attributes["erc.request_id"] == answer.headers["x-request-id"]
     every = [
         str(dict(span.attributes or {})["erc.dialogue"])
         for span in exporter.get_finished_spans()
@@ -139,29 +139,29 @@ async def test_what_fails_is_an_error_and_what_is_refused_is_none(
 
     await say(traced, SAMPLED)
 
-    found = spans(exporter)
-    assert found[f"POST {TURN}"].status.status_code is StatusCode.ERROR
-    assert found["decode"].status.status_code is StatusCode.ERROR
-    assert found["decode"].status.description == "builtins.RuntimeError"
-    assert found["store"].status.status_code is StatusCode.UNSET
+    finished = spans(exporter)
+    assert finished[f"POST {TURN}"].status.status_code is StatusCode.ERROR
+    assert finished["decode"].status.status_code is StatusCode.ERROR
+    assert finished["decode"].status.description == "builtins.RuntimeError"
+    assert finished["store"].status.status_code is StatusCode.UNSET
 
 
 async def test_nothing_that_people_say_is_in_a_span(
     traced: "Service", exporter: InMemorySpanExporter
 ) -> None:
     """Nor the names of their dialogues, nor what errors repeat of it."""
-    said = {"speaker": MARK, "text": MARK}
+    turn = {"speaker": MARK, "text": MARK}
     for failure in (None, RuntimeError(MARK), ExceptionGroup(MARK, [KeyError(MARK)])):
         traced.engine.failure = failure
-        await traced.client.post(f"/dialogues/{MARK}/utterances", json=said, headers=SAMPLED)
-        await traced.client.post("/batch", json={"dialogues": [{"id": MARK, "utterances": [said]}]})
+        await traced.client.post(f"/dialogues/{MARK}/utterances", json=turn, headers=SAMPLED)
+        await traced.client.post("/batch", json={"dialogues": [{"id": MARK, "utterances": [turn]}]})
         await traced.client.get(f"/dialogues/{MARK}/forecast", params={"speaker": MARK})
         await traced.client.get(f"/{MARK}", params={MARK: MARK}, headers={"User-Agent": MARK})
         await traced.client.request(MARK.upper(), "/batch")
 
-    found = exporter.get_finished_spans()
-    assert len(found) > 20
-    for span in found:
+    finished = exporter.get_finished_spans()
+    assert len(finished) > 20
+    for span in finished:
         assert MARK not in span.to_json().lower()
 
 
@@ -169,14 +169,14 @@ async def test_each_utterance_of_a_batch_has_its_stages(
     traced: "Service", exporter: InMemorySpanExporter
 ) -> None:
     """Side by side under the request."""
-    said = [{"speaker": "Ann", "text": "We won!"}] * 3
-    batch = {"dialogues": [{"id": "a", "utterances": said}]}
+    utterances = [{"speaker": "Ann", "text": "We won!"}] * 3
+    batch = {"dialogues": [{"id": "a", "utterances": utterances}]}
 
     await traced.client.post("/batch", json=batch, headers=SAMPLED)
 
-    found = exporter.get_finished_spans()
-    (request,) = (span for span in found if span.name == "POST /batch")
-    decoded = [span for span in found if span.name == "decode"]
+    finished = exporter.get_finished_spans()
+    (request,) = (span for span in finished if span.name == "POST /batch")
+    decoded = [span for span in finished if span.name == "decode"]
     assert len(decoded) == 3
     assert {parent_id(span) for span in decoded} == {own_id(request)}
 

@@ -85,11 +85,11 @@ async def test_a_part_that_breaks_a_promise_is_a_failure_of_the_service(
 ) -> None:
     """In a batch too, where errors come in groups; the service goes on."""
     service.engine.failure = RuntimeError("secret")
-    said = [{"speaker": "Ann", "text": "Hello?"}]
+    utterances = [{"speaker": "Ann", "text": "Hello?"}]
 
     turn = await service.say("call-42", "Ann", "Hello?")
     batch = await service.client.post(
-        "/batch", json={"dialogues": [{"id": "a", "utterances": said}]}
+        "/batch", json={"dialogues": [{"id": "a", "utterances": utterances}]}
     )
 
     assert problem(turn) == problem(batch) == (500, "internal-error")
@@ -123,7 +123,7 @@ async def test_what_people_say_and_passwords_are_left_out_of_a_logged_cause(
     service: "Service", caplog: pytest.LogCaptureFixture
 ) -> None:
     """PostgreSQL repeats values in its messages of some kinds, and in the details of all."""
-    error = DatabaseUnavailable("the database cannot carry this out")
+    error = DatabaseUnavailable("the database cannot carry out the statement")
     error.__cause__ = asyncpg.DataError("invalid input for query argument $1: 'xyzzy'")
     error.__cause__.__cause__ = asyncpg.UndefinedTableError(
         "no relation at postgresql://ann:xyzzy@db/erc\nDETAIL: Key (text)=(xyzzy)"

@@ -37,8 +37,8 @@ async def score(
             {
                 "id": identifier,
                 "utterances": [
-                    dict(zip(("speaker", "text", "description"), said, strict=False))
-                    for said in lines
+                    dict(zip(("speaker", "text", "description"), utterance, strict=False))
+                    for utterance in lines
                 ],
             }
             for identifier, lines in pairs
@@ -94,14 +94,14 @@ async def test_what_is_seen_is_read_in_a_batch_as_in_turns(
             "window": Window(lowest=2, highest=2),
         }
     )
-    said: Lines = [("Ann", "Look!", "A kite."), ("Bo", "Where?"), ("Ann", "There.", "It dips.")]
+    lines: Lines = [("Ann", "Look!", "A kite."), ("Bo", "Where?"), ("Ann", "There.", "It dips.")]
     async with start_service(tmp_path, Limits(), sighted) as service:
-        for who, text, *seen in said:
+        for who, text, *seen in lines:
             turn = dict(zip(("description",), seen, strict=False))
             await service.say("call-42", who, text, label_space="meld", **turn)
         one_by_one = list(service.engine.prompts)
         service.engine.prompts.clear()
-        await score(service, {"call-42": said}, label_space="meld")
+        await score(service, {"call-42": lines}, label_space="meld")
         timeline = await service.timeline("call-42")
 
     assert set(service.engine.prompts) == set(one_by_one)
@@ -151,10 +151,10 @@ async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
 
     content = b"".join(
         json.dumps(
-            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t, *_ in said]}
+            {"id": name, "utterances": [{"speaker": s, "text": t} for s, t, *_ in utterances]}
         ).encode()
         + b"\n"
-        for name, said in batch.items()
+        for name, utterances in batch.items()
     )
     headers = {"Content-Type": "application/x-ndjson"}
     asynchronous = headers | {"Prefer": "respond-async"}
@@ -171,8 +171,10 @@ async def test_an_utterance_longer_than_the_model_reads_concerns_no_other(
         map(json.loads, lines.text.splitlines()),
         map(json.loads, of_job.text.splitlines()),
     ):
-        found = {each["id"]: [u["truncated"] for u in each["utterances"]] for each in results}
-        assert found == {"a": short, "b": [*short, True, *short], "c": short}
+        truncated_by_id = {
+            each["id"]: [u["truncated"] for u in each["utterances"]] for each in results
+        }
+        assert truncated_by_id == {"a": short, "b": [*short, True, *short], "c": short}
 
 
 async def test_without_the_engine_the_request_fails_as_a_whole(
@@ -192,8 +194,8 @@ async def test_without_demonstrations_a_batch_goes_on_and_says_so(service: "Serv
 
     answer = await score(service, {"a": PARCEL})
 
-    found = answer.json()["results"][0]["utterances"]
-    assert [utterance["degraded"] for utterance in found] == [["demonstrations"]] * 3
+    utterances = answer.json()["results"][0]["utterances"]
+    assert [utterance["degraded"] for utterance in utterances] == [["demonstrations"]] * 3
 
 
 async def test_an_empty_dialogue_has_an_empty_answer(service: "Service") -> None:

@@ -41,7 +41,7 @@ async def corrected(service: "Service", index: int = 0) -> Any:
 
 async def test_a_correction_stands_beside_the_prediction(service: "Service") -> None:
     """The prediction stays; names are taken in any case and stored in lower case."""
-    said = (await service.say("call-42", "Ann", "We won!", label_space="meld")).json()
+    utterance = (await service.say("call-42", "Ann", "We won!", label_space="meld")).json()
 
     answer = await correct(service, {"label": "JOY", "label_space": "Meld"})
 
@@ -52,7 +52,7 @@ async def test_a_correction_stands_beside_the_prediction(service: "Service") -> 
     timeline = await service.timeline("call-42")
     assert documented(TimelineOut, timeline) == timeline
     (entry,) = timeline["utterances"]
-    assert entry["emotion"] == said["emotion"]
+    assert entry["emotion"] == utterance["emotion"]
     assert entry["correction"] == JOY | {"unified": "joyful", "created_at": body["created_at"]}
 
 
@@ -201,7 +201,7 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
         await correct(service)
     patience, corrector = Patience(30), service.services.corrector
     gone = ClientLeft("gone")
-    asked: dict[str, Coroutine[Any, Any, Any]] = {
+    requests: dict[str, Coroutine[Any, Any, Any]] = {
         "correct": corrector.correct("default", "call-42", 0, "meld", "joy"),
         "take_back": corrector.take_back("default", "call-42", 0),
         "erase": corrector.erase("default", "call-42"),
@@ -209,7 +209,7 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
 
     async def request() -> None:
         async with patience:
-            await asked.pop(wait)
+            await requests.pop(wait)
             await asyncio.sleep(30)
 
     followers = service.sessions.followers
@@ -218,7 +218,7 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
         pytest.raises(ClientLeft),
     ):
         await request()
-    for other in asked.values():
+    for other in requests.values():
         other.close()
 
     assert await demonstrations(service) == ([("joy", "line 0")] if wait == "correct" else [])
@@ -246,14 +246,14 @@ async def test_dialogues_are_kept_for_ever_unless_the_settings_say_how_long(
 ) -> None:
     """Answers to keys are not."""
     headers = {"Idempotency-Key": "k-1"}
-    said = {"speaker": "Ann", "text": "We won!"}
+    utterance = {"speaker": "Ann", "text": "We won!"}
     path = "/dialogues/call-42/utterances"
-    await service.client.post(path, json=said, headers=headers)
+    await service.client.post(path, json=utterance, headers=headers)
 
     await service.keep_house(idempotency_retention_s=1e-6)
 
     assert len((await service.timeline("call-42"))["utterances"]) == 1
-    assert (await service.client.post(path, json=said, headers=headers)).json()["index"] == 1
+    assert (await service.client.post(path, json=utterance, headers=headers)).json()["index"] == 1
 
 
 async def test_while_the_demonstrations_are_away_a_correction_is_stored_and_told_later(

@@ -86,17 +86,17 @@ async def test_pages_visit_each_demonstration_once(service: "Service") -> None:
     sent = [TEAM | {"id": f"row-{n}"} for n in range(45)]
     assert (await add(service, *sent)).status_code == 201
 
-    found: list[Any] = []
+    received: list[Any] = []
     after: dict[str, str] = {}
     while True:
         page = await listed(service, limit=20, **after)
         assert DemonstrationPage.model_validate(page).model_dump() == page
-        found += page["demonstrations"]
+        received += page["demonstrations"]
         if page["next"] is None:
             break
         after = {"after": page["next"]}
 
-    assert sorted(found, key=lambda each: sent.index(each)) == sent
+    assert sorted(received, key=lambda each: sent.index(each)) == sent
 
 
 async def test_a_listing_is_of_one_label_space_or_of_all(service: "Service") -> None:

@@ -16,11 +16,11 @@ SAID = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bo", "text": "Who di
 
 
 def sums(probabilities: dict[str, float]) -> Any:
-    found = {
+    summed = {
         name: sum(share * probabilities[each] for each, share in of.items())
         for name, of in SHARES.items()
     }
-    return pytest.approx(found, abs=1e-12)
+    return pytest.approx(summed, abs=1e-12)
 
 
 async def test_a_turn_is_answered_with_sums_of_the_sources_probabilities(
@@ -62,17 +62,19 @@ async def test_batches_lines_and_jobs_are_answered_so(service: "Service") -> Non
     later = await service.client.get(f"{job.headers['location']}/results")
 
     assert job.json()["label_space"] == "meld-sentiment"
-    for found in (at_once.json()["results"][0], lines.json(), later.json()):
-        emotions = [each["emotion"] for each in found["utterances"]]
+    for scored in (at_once.json()["results"][0], lines.json(), later.json()):
+        emotions = [each["emotion"] for each in scored["utterances"]]
         assert [each["probabilities"] for each in emotions] == wanted
 
 
 async def test_forecasts_are_answered_so(service: "Service") -> None:
     await service.say("a", "Ann", "We won!")
     meld = await service.forecast("a", speaker="Ann", label_space="meld")
-    found = await service.forecast("a", speaker="Ann", label_space="meld-sentiment")
+    forecast = await service.forecast("a", speaker="Ann", label_space="meld-sentiment")
 
-    assert found.json()["emotion"]["probabilities"] == sums(meld.json()["emotion"]["probabilities"])
+    assert forecast.json()["emotion"]["probabilities"] == sums(
+        meld.json()["emotion"]["probabilities"]
+    )
 
 
 async def test_demonstrations_shown_are_the_sources(service: "Service") -> None:
@@ -110,8 +112,8 @@ async def test_a_correction_in_one_is_kept_and_becomes_no_demonstration(
         url, json={"label": "Positive", "label_space": "meld-sentiment"}
     )
 
-    said = answer.json()
-    assert (answer.status_code, said["label"], said["unified"]) == (200, "positive", None)
+    body = answer.json()
+    assert (answer.status_code, body["label"], body["unified"]) == (200, "positive", None)
     assert (await service.timeline("a"))["utterances"][0]["correction"]["label"] == "positive"
     assert await service.store.count() == 0
     unknown = await service.client.put(url, json={"label": "joy", "label_space": "sentiment"})

@@ -72,14 +72,14 @@ async def test_a_label_is_the_corpus_own_word_beside_the_unified_one(service: "S
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered"),
+    ("query", "answered"),
     [({}, "unified"), ({"label_space": "meld"}, "meld"), ({"label_space": "EmoryNLP"}, "emorynlp")],
 )
 async def test_a_label_space_is_unified_unless_asked_for_in_any_case(
-    service: "Service", asked: dict[str, str], answered: str
+    service: "Service", query: dict[str, str], answered: str
 ) -> None:
     """Names of label spaces are told apart without regard to case."""
-    answer = await service.say("call-42", "Ann", "We won!", **asked)
+    answer = await service.say("call-42", "Ann", "We won!", **query)
 
     assert answer.json()["emotion"]["label_space"] == answered
 
@@ -183,10 +183,10 @@ async def test_thirty_posts_at_once_take_thirty_places(service: "Service") -> No
     )
 
     assert {answer.status_code for answer in answers} == {201}
-    said = {answer.json()["index"]: answer.json()["text"] for answer in answers}
+    texts = {answer.json()["index"]: answer.json()["text"] for answer in answers}
     timeline = await service.timeline("call-42")
     assert [entry["index"] for entry in timeline["utterances"]] == list(range(30))
-    assert [entry["text"] for entry in timeline["utterances"]] == [said[n] for n in range(30)]
+    assert [entry["text"] for entry in timeline["utterances"]] == [texts[n] for n in range(30)]
 
 
 async def test_a_turn_whose_reading_fails_leaves_no_trace(service: "Service", problem: Any) -> None:
@@ -259,8 +259,8 @@ async def test_an_utterance_longer_than_the_model_reads_is_read_by_its_end(
     assert [answer.status_code for answer in answers] == [201, 201, 201]
     assert [answer.json()["truncated"] for answer in answers] == [False, True, False]
     timeline = (await service.timeline("call-42"))["utterances"]
-    assert [said["truncated"] for said in timeline] == [False, True, False]
-    assert [said["text"] for said in timeline] == texts
+    assert [utterance["truncated"] for utterance in timeline] == [False, True, False]
+    assert [utterance["text"] for utterance in timeline] == texts
 
 
 async def test_what_was_stored_before_anything_was_cut_is_not_truncated(
@@ -273,9 +273,9 @@ async def test_what_was_stored_before_anything_was_cut_is_not_truncated(
             sql("UPDATE utterances SET prediction = json_remove(prediction, '$.truncated')")
         )
 
-    (said,) = (await service.timeline("call-42"))["utterances"]
+    (utterance,) = (await service.timeline("call-42"))["utterances"]
 
-    assert said["truncated"] is False
+    assert utterance["truncated"] is False
 
 
 async def test_the_timeline_repeats_every_answer_in_order(service: "Service") -> None:

@@ -62,13 +62,13 @@ async def test_everything_on_the_page_is_from_this_process(service: "Service") -
     loaded = [each for each in page.addresses if each != "data:,"]
     assert len(loaded) == 3
     for address in loaded:
-        found = await service.client.get(urljoin("/docs", address))
-        assert found.status_code == 200
-        assert found.headers["content-type"].partition(";")[0] in ("text/css", "text/javascript")
-        assert found.headers["cache-control"] == "private, max-age=31536000, immutable"
+        response = await service.client.get(urljoin("/docs", address))
+        assert response.status_code == 200
+        assert response.headers["content-type"].partition(";")[0] in ("text/css", "text/javascript")
+        assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
         for other in (address.partition("?")[0], address + "0"):
-            found = await service.client.get(urljoin("/docs", other))
-            assert found.headers["cache-control"] == "private, no-cache"
+            response = await service.client.get(urljoin("/docs", other))
+            assert response.headers["cache-control"] == "private, no-cache"
 
 
 async def test_the_page_runs_nothing_else_and_is_shown_nowhere_else(service: "Service") -> None:
@@ -101,11 +101,11 @@ def test_swagger_ui_is_as_it_was_published() -> None:
     hashes = (VENDORED / "SHA256SUMS").read_text("ascii").splitlines()
 
     listed = dict(line.split("  ")[::-1] for line in hashes)
-    found = {
+    sha256s = {
         name: hashlib.sha256((VENDORED / name).read_bytes()).hexdigest()
         for name in {path.name for path in VENDORED.iterdir()} - {"SHA256SUMS", "README.md"}
     }
-    assert found == listed
+    assert sha256s == listed
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -129,11 +129,11 @@ async def test_a_browser_shows_every_call(service: "Service", tmp_path: Path) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        shown, said = await process.communicate()
+        shown, stderr_text = await process.communicate()
 
     for path in service.app.openapi()["paths"]:
         assert f'data-path="{path}"' in shown.decode()
-    assert "Content Security Policy" not in said.decode()
+    assert "Content Security Policy" not in stderr_text.decode()
     hosts = set(re.findall(r"\bhttps?://([A-Za-z0-9.-]+)", log.read_text()))
     assert hosts == {"127.0.0.1"}
 

@@ -39,16 +39,16 @@ class Received:
 
 async def read(lines: AsyncIterator[str]) -> Received | None:
     """The next event or comment; None: the stream has ended."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     async for line in lines:
-        if not line and found.keys() - {"retry"}:
+        if not line and fields.keys() - {"retry"}:
             return Received(
-                found.get("id", ""),
-                found.get("event", found.get("", "")),
-                json.loads(found.get("data", "null")),
+                fields.get("id", ""),
+                fields.get("event", fields.get("", "")),
+                json.loads(fields.get("data", "null")),
             )
         name, _, value = line.partition(": ")
-        found[name] = value
+        fields[name] = value
     return None
 
 
@@ -66,9 +66,9 @@ async def following(
 
 
 async def take(lines: AsyncIterator[str], count: int) -> list[Received]:
-    found = [await read(lines) for _ in range(count)]
-    assert None not in found
-    return [each for each in found if each is not None]
+    events = [await read(lines) for _ in range(count)]
+    assert None not in events
+    return [each for each in events if each is not None]
 
 
 async def test_what_was_said_comes_first_then_what_is_said(service: "Service") -> None:
@@ -104,8 +104,8 @@ async def test_corrections_and_the_erasure_are_events_too(service: "Service") ->
         again = await served.client.get(PATH, headers={"Last-Event-ID": erased.id})
         missed = await served.client.get(PATH, headers={"Last-Event-ID": changes[-1].id})
 
-    said = [each.data["correction"] for each in changes]
-    assert [each and each["label"] for each in said] == ["sad", "mad", None]
+    corrections = [each.data["correction"] for each in changes]
+    assert [each and each["label"] for each in corrections] == ["sad", "mad", None]
     assert {each.data["index"] for each in changes} == {0}
     assert (erased.name, erased.data) == ("erased", {"dialogue_id": "call-42"})
     assert again.status_code == 204
@@ -117,15 +117,15 @@ async def test_whoever_comes_back_goes_on_without_gap_or_double(service: "Servic
     for n in range(130):
         await service.say("call-42", "Ann", f"line {n}")
     await service.client.put("/dialogues/call-42/utterances/7/label", json={"label": "sad"})
-    found: list[Received] = []
+    events: list[Received] = []
     async with serving(service) as served:
         for count in (1, 60, 69, 1):
-            async with following(served, found[-1].id if found else None) as lines:
-                found += await take(lines, count)
+            async with following(served, events[-1].id if events else None) as lines:
+                events += await take(lines, count)
 
-    assert [each.data["index"] for each in found] == [*range(130), 7]
-    assert [each.name for each in found] == ["prediction"] * 130 + ["correction"]
-    assert len({each.id for each in found}) == 131
+    assert [each.data["index"] for each in events] == [*range(130), 7]
+    assert [each.name for each in events] == ["prediction"] * 130 + ["correction"]
+    assert len({each.id for each in events}) == 131
 
 
 async def test_a_timeline_is_followed_from_its_etag(service: "Service") -> None:
@@ -135,9 +135,9 @@ async def test_a_timeline_is_followed_from_its_etag(service: "Service") -> None:
     await service.say("call-42", "Bo", "No way.")
 
     async with serving(service) as served, following(served, path=f"{PATH}?after={tag}") as lines:
-        (found,) = await take(lines, 1)
+        (event,) = await take(lines, 1)
 
-    assert found.data["text"] == "No way."
+    assert event.data["text"] == "No way."
 
 
 async def test_what_another_process_writes_is_sent_soon(service: "Service") -> None:
@@ -154,9 +154,9 @@ async def test_what_another_process_writes_is_sent_soon(service: "Service") -> N
             "degraded": [],
         }
         await other.append(tail, text="No way.", label_space="unified", prediction=prediction)
-        (found,) = await take(lines, 1)
+        (event,) = await take(lines, 1)
 
-        assert found.data["text"] == "No way."
+        assert event.data["text"] == "No way."
         assert POLL_S < 1
     await served.ends
 
@@ -168,9 +168,9 @@ async def test_while_nothing_happens_a_comment_is_sent(
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     await service.say("call-42", "Ann", "We won!")
     async with serving(service) as served, following(served) as lines:
-        found = await take(lines, 3)
+        received = await take(lines, 3)
 
-    assert [each.name for each in found] == ["prediction", "still here", "still here"]
+    assert [each.name for each in received] == ["prediction", "still here", "still here"]
 
 
 async def test_one_stream_too_many_is_told_to_come_again(
@@ -186,13 +186,13 @@ async def test_one_stream_too_many_is_told_to_come_again(
                 await take(other, 1)
                 refused = await served.client.get(PATH)
                 turn = await service.say("call-42", "Bo", "No way.")
-                found = await numbers(service)
+                samples = await numbers(service)
             await until(lambda: not len(service.door.streams))
 
     assert problem(refused) == (503, "overloaded")
     assert turn.status_code == 201
-    assert found[at("erc_open_streams")] == 2
-    assert found[at("erc_rejections_total", reason="streams")] == 1
+    assert samples[at("erc_open_streams")] == 2
+    assert samples[at("erc_rejections_total", reason="streams")] == 1
 
 
 async def test_streams_end_as_soon_as_the_service_is_to_end(

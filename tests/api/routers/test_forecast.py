@@ -49,13 +49,13 @@ async def test_an_emotion_has_the_shape_that_it_has_in_an_utterances_answer(
     service: "Service",
 ) -> None:
     """The same engine that says the same gives the same emotion."""
-    said = await service.say("call-42", "Ann", "We won!", label_space="emorynlp")
+    response = await service.say("call-42", "Ann", "We won!", label_space="emorynlp")
 
     answer = await service.forecast("call-42", speaker="Ann", label_space="emorynlp")
 
-    assert answer.json()["emotion"] == said.json()["emotion"]
+    assert answer.json()["emotion"] == response.json()["emotion"]
     assert list(answer.json()["emotion"]["probabilities"]) == list(
-        said.json()["emotion"]["probabilities"]
+        response.json()["emotion"]["probabilities"]
     )
 
 
@@ -111,16 +111,16 @@ async def test_a_forecast_goes_by_the_last_lines_of_a_long_dialogue(service: "Se
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered"),
+    ("query", "answered"),
     [({}, "unified"), ({"label_space": "meld"}, "meld"), ({"label_space": "EmoryNLP"}, "emorynlp")],
 )
 async def test_a_label_space_is_unified_unless_asked_for_in_any_case(
-    service: "Service", asked: dict[str, str], answered: str
+    service: "Service", query: dict[str, str], answered: str
 ) -> None:
     """Whatever the turns so far were answered in."""
     await talk(service)
 
-    answer = await service.forecast("call-42", speaker="Ann", **asked)
+    answer = await service.forecast("call-42", speaker="Ann", **query)
 
     assert answer.json()["emotion"]["label_space"] == answered
 
@@ -187,7 +187,7 @@ async def test_a_label_space_the_bundle_does_not_know_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("asked", "parameter"),
+    ("query", "parameter"),
     [
         ({}, "speaker"),
         ({"speaker": ""}, "speaker"),
@@ -201,12 +201,12 @@ async def test_a_label_space_the_bundle_does_not_know_is_refused(
     ],
 )
 async def test_a_question_that_is_not_as_it_should_be_is_refused(
-    service: "Service", problem: Any, asked: dict[str, str], parameter: str
+    service: "Service", problem: Any, query: dict[str, str], parameter: str
 ) -> None:
     """The answer names the parameter."""
     await talk(service)
 
-    answer = await service.forecast("call-42", **asked)
+    answer = await service.forecast("call-42", **query)
 
     assert problem(answer) == (422, "invalid-request")
     assert [fault["parameter"] for fault in answer.json()["errors"]] == [parameter]

@@ -76,10 +76,10 @@ async def test_a_job_of_lines_has_their_errors_in_its_results(service: "Service"
     await service.work()
 
     job = (await service.client.get(answer.headers["location"])).json()
-    found = await results(service, job)
+    rows = await results(service, job)
     assert (job["state"], job["dialogues"], job["failed"]) == ("done", 252, 1)
-    assert [each["line"] for each in found] == [*range(1, 253)]
-    assert [each["error"]["status"] for each in found if "error" in each] == [400]
+    assert [each["line"] for each in rows] == [*range(1, 253)]
+    assert [each["error"]["status"] for each in rows if "error" in each] == [400]
 
 
 async def test_what_unicode_takes_for_the_end_of_a_line_ends_no_result(service: "Service") -> None:
@@ -89,8 +89,8 @@ async def test_what_unicode_takes_for_the_end_of_a_line_ends_no_result(service: 
 
     await service.work()
 
-    found = (await service.client.get(answer.json()["results"])).content
-    (only,) = [json.loads(each) for each in found.split(b"\n")[:-1]]
+    content = (await service.client.get(answer.json()["results"])).content
+    (only,) = [json.loads(each) for each in content.split(b"\n")[:-1]]
     assert "a\u2028b" in json.dumps(only["error"], ensure_ascii=False)
 
 
@@ -208,8 +208,8 @@ async def test_a_job_takes_little_more_room_than_was_sent(
     await begun(service, json=None, content=content, headers=HEADERS | LATER)
 
     async with service.database.engine.connect() as connection:
-        asked = sql("SELECT sum(length(CAST(dialogues AS BLOB))) FROM job_work")
-        stored = (await connection.execute(asked)).scalar_one()
+        size = sql("SELECT sum(length(CAST(dialogues AS BLOB))) FROM job_work")
+        stored = (await connection.execute(size)).scalar_one()
     assert stored < 3 * len(content) + 1000 * 500
 
 

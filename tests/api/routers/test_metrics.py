@@ -32,11 +32,11 @@ async def test_problems_are_counted_by_their_type(service: "Service") -> None:
     service.door.draining = True
     await service.say("call-42", "Ann", "We won!")
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
     counted = {
         dict(labels)["type"]: count
-        for (name, labels), count in found.items()
+        for (name, labels), count in samples.items()
         if name == "erc_problems_total" and count
     }
     assert counted == {
@@ -59,9 +59,9 @@ async def test_problems_of_single_dialogues_are_counted_apart(service: "Service"
     )
     await service.work()
 
-    found = await numbers(service)
-    assert found[at("erc_dialogue_problems_total", type="malformed-json")] == 2
-    assert not any(count for (name, _), count in found.items() if name == "erc_problems_total")
+    samples = await numbers(service)
+    assert samples[at("erc_dialogue_problems_total", type="malformed-json")] == 2
+    assert not any(count for (name, _), count in samples.items() if name == "erc_problems_total")
 
 
 async def test_what_was_read_only_by_its_end_is_counted(service: "Service") -> None:
@@ -99,10 +99,10 @@ async def test_people_who_correct_say_whether_they_agree(service: "Service") -> 
     await correct(2, "unified", "sad")
     await correct(2, "meld", "anger")
 
-    found = await numbers(service)
-    said = {"label_space": "meld", "label": "joy"}
-    assert found[at("erc_corrections_total", **said, verdict="agreed")] == 2
-    assert found[at("erc_corrections_total", **said, verdict="disagreed")] == 2
+    samples = await numbers(service)
+    prediction = {"label_space": "meld", "label": "joy"}
+    assert samples[at("erc_corrections_total", **prediction, verdict="agreed")] == 2
+    assert samples[at("erc_corrections_total", **prediction, verdict="disagreed")] == 2
 
 
 async def test_what_lies_in_the_database_is_counted(service: "Service") -> None:
@@ -113,10 +113,10 @@ async def test_what_lies_in_the_database_is_counted(service: "Service") -> None:
     await service.lose_demonstrations()
     await service.client.put("/dialogues/call-42/utterances/0/label", json={"label": "joyful"})
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
-    assert found[at("erc_dialogues_open")] == 2
-    assert found[at("erc_deliveries_pending")] == 1
+    assert samples[at("erc_dialogues_open")] == 2
+    assert samples[at("erc_deliveries_pending")] == 1
 
 
 async def test_nothing_is_said_of_a_database_that_does_not_answer(service: "Service") -> None:
@@ -125,24 +125,24 @@ async def test_nothing_is_said_of_a_database_that_does_not_answer(service: "Serv
     await numbers(service)
     await service.lose_database()
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
-    assert math.isnan(found[at("erc_dialogues_open")])
-    assert math.isnan(found[at("erc_jobs", state="done")])
-    assert found[at("erc_predictions_total", label_space="unified", label="joyful")] == 1
+    assert math.isnan(samples[at("erc_dialogues_open")])
+    assert math.isnan(samples[at("erc_jobs", state="done")])
+    assert samples[at("erc_predictions_total", label_space="unified", label="joyful")] == 1
 
 
 async def test_limits_stand_beside_what_they_limit(service: "Service") -> None:
     """Saturation is a quotient of two series with the same labels."""
-    found = await numbers(service)
+    samples = await numbers(service)
 
     for priority, requests, utterances in (("interactive", 256, 8), ("batch", 4, 4)):
-        assert found[at("erc_requests_limit", priority=priority)] == requests
-        assert found[at("erc_utterances_limit", priority=priority)] == utterances
-        assert found[at("erc_requests_in_flight", priority=priority)] == 0
-        assert found[at("erc_utterances_in_flight", priority=priority)] == 0
-    assert found[at("erc_queue_limit")] == 128
-    assert found[at("erc_engine_silent_seconds")] == 0
+        assert samples[at("erc_requests_limit", priority=priority)] == requests
+        assert samples[at("erc_utterances_limit", priority=priority)] == utterances
+        assert samples[at("erc_requests_in_flight", priority=priority)] == 0
+        assert samples[at("erc_utterances_in_flight", priority=priority)] == 0
+    assert samples[at("erc_queue_limit")] == 128
+    assert samples[at("erc_engine_silent_seconds")] == 0
 
 
 async def test_clients_can_make_no_new_series(service: "Service") -> None:
@@ -162,9 +162,9 @@ async def test_clients_can_make_no_new_series(service: "Service") -> None:
         await client.delete(f"/dialogues/{word}", headers={"Idempotency-Key": word})
         await client.get(f"/jobs/{word}")
         await client.delete(f"/demonstrations/{word}")
-        said = [{"speaker": word, "text": word}]
+        utterances = [{"speaker": word, "text": word}]
         for space in ("unified", word):
-            dialogues = [{"id": word, "utterances": said}]
+            dialogues = [{"id": word, "utterances": utterances}]
             await client.post("/batch", json={"dialogues": dialogues, "label_space": space})
         await client.post("/demonstrations", json={word: word})
 
@@ -192,9 +192,9 @@ async def test_the_page_is_as_prometheus_would_have_it(service: "Service") -> No
     tool = await asyncio.create_subprocess_exec(
         promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT
     )
-    said, _ = await tool.communicate(ours.encode())
+    stdout, _ = await tool.communicate(ours.encode())
 
-    assert (tool.returncode, said) == (0, b"")
+    assert (tool.returncode, stdout) == (0, b"")
 
 
 async def test_openmetrics_is_answered_to_whoever_accepts_it(service: "Service") -> None:
@@ -217,5 +217,5 @@ async def test_openmetrics_is_answered_to_whoever_accepts_it(service: "Service")
 
 async def series(service: "Service") -> set[tuple[str, Labels]]:
     """Ours; Python's change with what it does."""
-    found: dict[tuple[str, Labels], Any] = await numbers(service)
-    return {each for each in found if each[0].startswith("erc_")}
+    samples: dict[tuple[str, Labels], Any] = await numbers(service)
+    return {each for each in samples if each[0].startswith("erc_")}

@@ -126,11 +126,11 @@ async def test_requests_are_counted_by_the_route_and_not_by_what_clients_write(
     await service.client.request("BREW", "/nothing/there")
     await service.client.request("BREW", "/batch")
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
     counted = {
         tuple(dict(labels)[key] for key in ("method", "route", "status")): count
-        for (name, labels), count in found.items()
+        for (name, labels), count in samples.items()
         if name == "erc_requests_total"
     }
     assert counted == {
@@ -141,7 +141,7 @@ async def test_requests_are_counted_by_the_route_and_not_by_what_clients_write(
         ("other", "/batch", "405"): 1,
     }
     seconds = at("erc_request_seconds_count", route="/dialogues/{dialogue_id}/utterances")
-    assert found[seconds] == 2
+    assert samples[seconds] == 2
 
 
 async def test_a_request_that_fails_is_counted_as_failed(service: "Service") -> None:
@@ -160,15 +160,15 @@ async def test_answered_utterances_are_counted_by_label(service: "Service") -> N
     await service.say("call-42", "Ann", "We won!", label_space="meld")
     await service.say("call-42", "Ann", "", label_space="meld")
     await service.lose_demonstrations()
-    said = [{"speaker": "Ann", "text": "We won!"}] * 2
+    utterances = [{"speaker": "Ann", "text": "We won!"}] * 2
     await service.client.post(
-        "/batch", json={"label_space": "meld", "dialogues": [{"id": "a", "utterances": said}]}
+        "/batch", json={"label_space": "meld", "dialogues": [{"id": "a", "utterances": utterances}]}
     )
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
-    assert found[at("erc_predictions_total", label_space="meld", label="joy")] == 3
-    assert found[at("erc_degraded_total", part="demonstrations")] == 2
+    assert samples[at("erc_predictions_total", label_space="meld", label="joy")] == 3
+    assert samples[at("erc_degraded_total", part="demonstrations")] == 2
 
 
 async def test_answered_forecasts_are_counted_by_label_and_not_as_utterances(
@@ -180,13 +180,13 @@ async def test_answered_forecasts_are_counted_by_label_and_not_as_utterances(
     await service.forecast("call-42", speaker="Ann", label_space="meld")
     await service.forecast("nobody", speaker="Ann", label_space="meld")
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
-    assert found[at("erc_forecasts_total", label_space="meld", label="joy")] == 1
-    assert found[at("erc_predictions_total", label_space="meld", label="neutral")] == 1
-    assert found[at("erc_predictions_total", label_space="meld", label="joy")] == 0
+    assert samples[at("erc_forecasts_total", label_space="meld", label="joy")] == 1
+    assert samples[at("erc_predictions_total", label_space="meld", label="neutral")] == 1
+    assert samples[at("erc_predictions_total", label_space="meld", label="joy")] == 0
     route = "/dialogues/{dialogue_id}/forecast"
-    assert found[at("erc_requests_total", method="GET", route=route, status="200")] == 1
+    assert samples[at("erc_requests_total", method="GET", route=route, status="200")] == 1
 
 
 async def test_prompt_tokens_are_counted_with_those_that_were_cached(service: "Service") -> None:
@@ -194,19 +194,19 @@ async def test_prompt_tokens_are_counted_with_those_that_were_cached(service: "S
     await service.say("call-42", "Ann", "We won!")
     await service.say("call-42", "Bo", "Great.")
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
     lengths = [len(prompt) for prompt in service.engine.prompts]
-    assert found[at("erc_prompt_tokens_total")] == sum(lengths)
-    assert found[at("erc_cached_tokens_total")] == sum(length // 2 for length in lengths)
+    assert samples[at("erc_prompt_tokens_total")] == sum(lengths)
+    assert samples[at("erc_cached_tokens_total")] == sum(length // 2 for length in lengths)
 
 
 async def test_the_bundle_that_is_served_is_shown(service: "Service") -> None:
     """So that a change of quality or speed can be laid to a change of bundle or machine."""
-    found = await numbers(service)
+    samples = await numbers(service)
 
-    assert found[at("erc_bundle_info", name="erc-test", version="1", template="v2")] == 1
-    assert found[at("erc_build_info", version=VERSION, dtype="float32")] == 1
+    assert samples[at("erc_bundle_info", name="erc-test", version="1", template="v2")] == 1
+    assert samples[at("erc_build_info", version=VERSION, dtype="float32")] == 1
 
 
 async def test_stages_of_every_utterance_are_counted(service: "Service") -> None:
@@ -215,8 +215,8 @@ async def test_stages_of_every_utterance_are_counted(service: "Service") -> None
     utterances = [{"speaker": "Ann", "text": "We won!"}, {"speaker": "Bob", "text": "No way."}]
     await service.client.post("/batch", json={"dialogues": [{"id": "a", "utterances": utterances}]})
 
-    found = await numbers(service)
+    samples = await numbers(service)
 
     for name in ("admit", "encode", "retrieve", "render", "queue", "decode"):
-        assert found[at("erc_stage_seconds_count", stage=name)] == 3
-    assert found[at("erc_stage_seconds_count", stage="store")] == 1
+        assert samples[at("erc_stage_seconds_count", stage=name)] == 3
+    assert samples[at("erc_stage_seconds_count", stage="store")] == 1

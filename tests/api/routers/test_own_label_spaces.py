@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.conversation.few_shot import OwnLabelSpace
 from service.decoding.engine import Priority
 from service.dialogues.own_label_spaces import OwnLabelSpaces
-from service.recognition.own import OwnLabelSpace
 from service.sessions.label_spaces import StoredLabelSpaces
 from tests.api.middleware.test_admission import Held
 from tests.clock import until
@@ -95,8 +95,8 @@ async def test_batches_and_jobs_are_answered_in_them(service: "Service") -> None
     await service.work()
     later = (await service.client.get(f"{job.headers['location']}/results")).json()
 
-    for found in (at_once, later):
-        assert found["utterances"][0]["emotion"]["label"] == "thanks"
+    for emotion in (at_once, later):
+        assert emotion["utterances"][0]["emotion"]["label"] == "thanks"
 
 
 async def test_a_job_in_one_that_is_gone_gets_errors(service: "Service") -> None:
@@ -110,8 +110,8 @@ async def test_a_job_in_one_that_is_gone_gets_errors(service: "Service") -> None
     await service.client.delete("/label-spaces/callers")
     await service.work()
 
-    found = (await service.client.get(f"{job.headers['location']}/results")).json()
-    assert found["error"]["type"] == "/problems/unsupported-label-space"
+    row = (await service.client.get(f"{job.headers['location']}/results")).json()
+    assert row["error"]["type"] == "/problems/unsupported-label-space"
 
 
 async def test_every_process_answers_alike_and_at_once(service: "Service") -> None:
@@ -146,12 +146,12 @@ async def test_another_model_learns_from_the_same_examples(service: "Service") -
     other.recognizer.bundle, kept = newer, other.recognizer.bundle
 
     try:
-        found = await other.find(tenant, "callers")
+        space = await other.find(tenant, "callers")
         stored = await StoredLabelSpaces(service.database).find(tenant, "callers")
     finally:
         other.recognizer.bundle = kept
 
-    assert found is not None
+    assert space is not None
     assert len(service.engine.prompts) == before + 6
     assert stored is not None
     assert stored.fitted_for is not None
@@ -171,13 +171,13 @@ async def test_what_was_put_is_known_while_no_model_answers(service: "Service") 
     try:
         listed = await service.client.get("/label-spaces")
         read = await service.client.get("/label-spaces/callers")
-        said = await service.client.put(
+        response = await service.client.put(
             "/dialogues/a/utterances/0/label", json={"label": "lost", "label_space": "callers"}
         )
     finally:
         own.recognizer.bundle = kept
 
-    assert [each.status_code for each in (listed, read, said)] == [200, 200, 200]
+    assert [each.status_code for each in (listed, read, response)] == [200, 200, 200]
     assert read.json()["labels"][0]["examples"] == THANKS
 
 
@@ -263,16 +263,16 @@ def changed(**label: Any) -> Any:
     ("body", "detail"),
     [
         (changed(examples=THANKS[:2]), "labels.0.examples"),
-        (changed(examples=None), "is needed, unless `derived_from` is there"),
-        (changed(sentence=None), "is needed, unless `derived_from` is there"),
-        (changed(of=["joy"]), "is for `derived_from`"),
+        (changed(examples=None), "is required, unless there is `derived_from`"),
+        (changed(sentence=None), "is required, unless there is `derived_from`"),
+        (changed(of=["joy"]), "is only for label spaces with `derived_from`"),
         (changed(name="lost"), "another label has this name"),
         (changed(name="Thanks"), "must be in lower case"),
         (changed(name=" "), "labels.0.name"),
         (changed(name="thanks "), "labels.0.name.*no space around it"),
         (changed(name="cafe\u0301"), "labels.0.name.*NFC"),
-        (changed(examples=[*THANKS[:2], "  thank you SO much! "]), "says the same as one of"),
-        (changed(examples=[*THANKS, LOST[0].upper()]), "says the same as one of 'thanks'"),
+        (changed(examples=[*THANKS[:2], "  thank you SO much! "]), "is the same as one of"),
+        (changed(examples=[*THANKS, LOST[0].upper()]), "is the same as one of 'thanks'"),
         (changed(examples=[*THANKS, "a" * 2001]), "2000"),
         (changed(examples=[f"Thanks {n}" for n in range(51)]), "50"),
         ({"labels": LABELS[:1]}, "2"),
@@ -321,13 +321,13 @@ async def test_sums_of_ones_own_are_exact(service: "Service") -> None:
     """As those that ship: trained, read once, with the source's demonstrations."""
     made = await put(service, SUMS)
     meld = (await service.say("a", "Ann", "We won!", label_space="meld")).json()["emotion"]
-    found = (await service.say("b", "Ann", "We won!", label_space="callers")).json()["emotion"]
+    emotion = (await service.say("b", "Ann", "We won!", label_space="callers")).json()["emotion"]
 
     assert made.json()["trained"] is True
     assert made.json()["left_out"] is None
     shares = meld["probabilities"]
-    assert found["probabilities"]["fine"] == pytest.approx(shares["neutral"] + shares["joy"])
-    assert "trained" not in found
+    assert emotion["probabilities"]["fine"] == pytest.approx(shares["neutral"] + shares["joy"])
+    assert "trained" not in emotion
     listed = (await service.client.get("/label-spaces")).json()["label_spaces"][-1]
     assert listed["derived_from"] == "meld"
 
@@ -378,11 +378,11 @@ async def test_corrections_in_one_are_kept(service: "Service") -> None:
     await put(service)
     await service.say("a", "Ann", "Hi.", label_space="callers")
 
-    said = await service.client.put(
+    response = await service.client.put(
         "/dialogues/a/utterances/0/label", json={"label": "lost", "label_space": "callers"}
     )
 
-    assert (said.status_code, said.json()["unified"]) == (200, None)
+    assert (response.status_code, response.json()["unified"]) == (200, None)
     assert await service.store.count() == 0
     assert (await service.timeline("a"))["utterances"][0]["correction"]["label"] == "lost"
 
@@ -393,10 +393,10 @@ async def test_corrections_in_other_labels_have_no_part_in_it(service: "Service"
     answer = (await service.say("a", "Ann", THANKS[1], label_space="callers")).json()
     prompt = service.engine.prompts[-1]
     await service.say("b", "Ann", THANKS[1], label_space="unified")
-    said = await service.client.put(
+    response = await service.client.put(
         "/dialogues/b/utterances/0/label", json={"label": "mad", "label_space": "unified"}
     )
-    assert said.status_code == 200
+    assert response.status_code == 200
     [(tenant, _)] = service.services.own_label_spaces._cache
     assert await service.store.count_corrections("unified", tenant) == 1
 
@@ -415,9 +415,9 @@ async def test_a_timeline_is_read_after_its_name_has_been_taken_by_another(
     await service.say("a", "Ann", "Hi.")
     await service.sessions.corrections.put("default", "a", 0, "meld", "bliss")
 
-    [found] = (await service.timeline("a"))["utterances"]
+    [utterance] = (await service.timeline("a"))["utterances"]
 
-    assert (found["correction"]["label"], found["correction"]["unified"]) == ("bliss", None)
+    assert (utterance["correction"]["label"], utterance["correction"]["unified"]) == ("bliss", None)
 
 
 async def test_putting_one_has_the_time_of_a_batch(service: "Service") -> None:

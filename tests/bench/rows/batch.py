@@ -64,9 +64,11 @@ def _request(dialogues: Sequence[Dialogue], label_space: str) -> bytes:
         "dialogues": [
             {
                 "id": f"{number}",
-                "utterances": [{"speaker": u.speaker, "text": u.text} for u in said.utterances],
+                "utterances": [
+                    {"speaker": u.speaker, "text": u.text} for u in utterances.utterances
+                ],
             }
-            for number, said in enumerate(dialogues)
+            for number, utterances in enumerate(dialogues)
         ],
     }
     return request("POST", "/batch", json.dumps(body).encode())

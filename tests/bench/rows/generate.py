@@ -117,7 +117,7 @@ def _generate(
     rows = [{"input_ids": _encode(tokenizer, prompt)} for prompt in prompts]
     batch = tokenizer.pad(rows, return_tensors="pt").to(model.device)
     with torch.inference_mode():
-        said = model.generate(
+        tokens = model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=False,
@@ -126,12 +126,12 @@ def _generate(
             pad_token_id=tokenizer.pad_token_id,
         )
     width = batch["input_ids"].shape[1]
-    answers: list[str] = tokenizer.batch_decode(said[:, width:], skip_special_tokens=True)
+    answers: list[str] = tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
     return answers, batch["input_ids"].numel()
 
 
 def label_in(answer: str, label_space: LabelSpace) -> str | None:
     """The first verbalizer in an answer; None where there is none."""
     verbalizers = sorted(label_space.verbalizers, key=len, reverse=True)
-    found = re.search("|".join(map(re.escape, verbalizers)), answer, re.IGNORECASE)
-    return None if found is None else found[0]
+    match = re.search("|".join(map(re.escape, verbalizers)), answer, re.IGNORECASE)
+    return None if match is None else match[0]

@@ -35,11 +35,11 @@ async def _measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
     _, space = setup.load_bundle()
     passes = setup.passes
 
-    def said(dialogues: Iterable[Dialogue]) -> Iterator[list[bytes]]:
+    def requests_of(dialogues: Iterable[Dialogue]) -> Iterator[list[bytes]]:
         return (_requests(dialogue, space.name) for dialogue in dialogues)
 
     # Every load goes on where the last one ended: no dialogue is said twice.
-    fresh = said(dialogues_from(passes, ONE_AT_A_TIME + 1))
+    fresh = requests_of(dialogues_from(passes, ONE_AT_A_TIME + 1))
     turns = statistics.mean(len(dialogue.utterances) for dialogue in passes(WARM_UP))
     closed = Window(setup.ramp_s, setup.closed_s)
     opened = Window(setup.ramp_s, setup.open_s)
@@ -60,21 +60,23 @@ async def _measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
                     demonstrations=demonstrations,
                 )
 
-            await closed_loop(client.send, said(passes(WARM_UP)), _WARM_UP_CALLERS, setup.ramp_s)
-            one_by_one = closed_loop(client.send, said(passes(ONE_AT_A_TIME)), 1)
-            found = [await measured(closed_name(1), one_by_one, None)]
+            await closed_loop(
+                client.send, requests_of(passes(WARM_UP)), _WARM_UP_CALLERS, setup.ramp_s
+            )
+            one_by_one = closed_loop(client.send, requests_of(passes(ONE_AT_A_TIME)), 1)
+            measurements = [await measured(closed_name(1), one_by_one, None)]
             for conversations in (_SOME, MANY):
                 load = closed_loop(client.send, fresh, conversations, closed.end_s)
-                found.append(await measured(closed_name(conversations), load, closed))
-            highest = found[-1].per_second
+                measurements.append(await measured(closed_name(conversations), load, closed))
+            highest = measurements[-1].per_second
             for share in _SHARES:
                 rate = highest * share / 100
                 # So many that each has had about a whole dialogue when the window begins.
                 conversations = max(1, round(rate * opened.ramp_s / turns))
                 arrivals = poisson_arrivals(rate, opened.end_s, conversations, seed=share)
                 load = open_loop(client.send, arrivals, fresh)
-                found.append(await measured(f"open, {share}%: {rate:.0f}/s", load, opened))
-    return found
+                measurements.append(await measured(f"open, {share}%: {rate:.0f}/s", load, opened))
+    return measurements
 
 
 def closed_name(conversations: int) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 from service.dialogues.jobs import JobRunner
 from service.errors import DatabaseUnavailable, EngineUnavailable, JobNotFound, TooManyJobs
-from service.sessions.answers import Answer, Answers, Key, Once
 from service.sessions.database import Database
+from service.sessions.idempotency import Answer, Answers, Key, Once
 from service.sessions.jobs import Job, Jobs, JobState
 from tests.clock import PATIENT_S
 
@@ -30,11 +30,11 @@ async def stored(jobs: Jobs, portions: int = 3, size: int = 2, tenant: str = "on
 
 
 async def lines(jobs: Jobs, job_id: str) -> list[Any]:
-    found, after = [], -1
+    rows, after = [], -1
     while (portion := await jobs.results(job_id, after)) is not None:
         after, text = portion
-        found += [json.loads(line) for line in text.splitlines()]
-    return found
+        rows += [json.loads(line) for line in text.splitlines()]
+    return rows
 
 
 async def echo(tenant: str, label_space: str, dialogue: dict[str, Any]) -> dict[str, Any]:
@@ -61,11 +61,11 @@ async def test_a_job_is_done_portion_by_portion(database: Database) -> None:
     runner = JobRunner(jobs, echo)
     states = [(await jobs.find("one", job_id)).state]
     while await runner.work():
-        found = await jobs.find("one", job_id)
-        states.append(found.state)
+        job = await jobs.find("one", job_id)
+        states.append(job.state)
 
     assert states == [JobState.QUEUED, JobState.RUNNING, JobState.RUNNING, JobState.DONE]
-    assert (found.dialogues, found.done, found.failed) == (6, 6, 0)
+    assert (job.dialogues, job.done, job.failed) == (6, 6, 0)
     assert await lines(jobs, job_id) == [
         {"line": n + 1, "for": "one", "in": "meld"} for n in range(6)
     ]
@@ -149,8 +149,8 @@ async def test_while_a_part_is_away_the_job_waits(database: Database) -> None:
         await JobRunner(jobs, away).work()
 
     assert await JobRunner(jobs, echo).work()
-    found = await jobs.find("one", job_id)
-    assert (found.state, found.failed) == (JobState.DONE, 0)
+    job = await jobs.find("one", job_id)
+    assert (job.state, job.failed) == (JobState.DONE, 0)
 
 
 async def test_an_erased_job_is_given_up(database: Database) -> None:
@@ -186,10 +186,10 @@ async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(database: Da
     assert lost is not None
     assert await jobs.claim(3600) is None
 
-    found = await jobs.claim(30)
+    claim = await jobs.claim(30)
 
-    assert found is not None
-    assert found.number == lost.number
+    assert claim is not None
+    assert claim.number == lost.number
     assert not await jobs.finish(lost, "", 1, 0)
 
 
@@ -244,12 +244,12 @@ async def test_a_process_that_is_killed_costs_no_result_and_doubles_none(
     second.kill()
     await second.communicate()
 
-    found = await lines(jobs, job_id)
+    rows = await lines(jobs, job_id)
     assert 0 < before.done < 200
-    assert [each["line"] for each in sorted(found, key=lambda each: each["line"])] == [
+    assert [each["line"] for each in sorted(rows, key=lambda each: each["line"])] == [
         *range(1, 201)
     ]
-    assert {each["by"] for each in found} == {"first", "second"}
+    assert {each["by"] for each in rows} == {"first", "second"}
 
 
 async def test_processes_share_one_job(url: str, database: Database) -> None:
@@ -258,13 +258,13 @@ async def test_processes_share_one_job(url: str, database: Database) -> None:
     job_id = await stored(jobs, portions=60, size=5)
     workers = [await worker(url, name, lease_s=30) for name in ("first", "second")]
     await done(jobs, job_id)
-    said: list[int] = []
+    numbers: list[int] = []
     for each in workers:
         each.kill()
         output, _ = await each.communicate()
-        said += map(int, output.split())
+        numbers += map(int, output.split())
 
-    assert sorted(said) == [*range(1, 301)]
+    assert sorted(numbers) == [*range(1, 301)]
     assert [each["line"] for each in await lines(jobs, job_id)] == [*range(1, 301)]
 
 

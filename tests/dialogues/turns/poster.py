@@ -10,8 +10,8 @@ import sys
 
 from service.dialogues.turns import TurnTaker
 from service.errors import DialogueBusy
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.records import StoredUtterance
 from service.sessions.store import SessionStore
 from tests.dialogues.turns.scripted import turns_on
@@ -22,13 +22,13 @@ async def post(turns: TurnTaker, dialogue: str, speaker: str, text: str, key: st
     once = Once(Key("one", key, text), _answer) if key else None
     while True:
         try:
-            found = await turns.take("one", dialogue, speaker, text, "meld", once=once)
+            turn = await turns.take("one", dialogue, speaker, text, "meld", once=once)
         except AlreadyAnswered as already:
             print(dialogue, already.answer.body, flush=True)
             return
         except DialogueBusy:
             continue
-        print(dialogue, found.appended.utterance.index, flush=True)
+        print(dialogue, turn.appended.utterance.index, flush=True)
         return
 
 

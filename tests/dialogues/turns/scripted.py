@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.admission.places import Places
+from service.concurrency import NamedLocks
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Priority, Reading
 from service.decoding.tokenizer import Tokenizer
-from service.dialogues.locks import NamedLocks
 from service.dialogues.turns import TurnTaker
 from service.recognition.answering import Answerer
 from service.recognition.pipeline import Recognizer, open_recognizer

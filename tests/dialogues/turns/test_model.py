@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.demonstrations.edge import open_edge
+from service.concurrency import NamedLocks
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
+from service.demonstrations.qdrant_edge import open_edge
 from service.dialogues.corrections import Corrector
-from service.dialogues.locks import NamedLocks
 from service.errors import (
     CorrectionNotFound,
     DialogueErased,
@@ -32,8 +32,8 @@ from service.errors import (
     IdempotencyKeyReused,
     UtteranceNotFound,
 )
-from service.sessions.answers import AlreadyAnswered, Answer, Key, Once
 from service.sessions.database import open_database
+from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance
 from service.sessions.store import SessionStore
@@ -83,8 +83,8 @@ def mostly(
     """What is there, or anything: of what is drawn blindly next to nothing is there."""
 
     def drawn(dialogues: "Dialogues") -> st.SearchStrategy[T]:
-        found = known(dialogues)
-        return st.sampled_from(found) | anything if found else anything
+        model_of = known(dialogues)
+        return st.sampled_from(model_of) | anything if model_of else anything
 
     return st.runner().flatmap(drawn)
 
@@ -152,12 +152,12 @@ class Dialogues(RuleBasedStateMachine):
 
     def take(self, process: int, name: Name, line: Line, once: Once[StoredUtterance] | None) -> int:
         work = self.turns[process].take(*self.at(name), line.speaker, line.text, "meld", once=once)
-        found = self.do(work).appended
+        appended = self.do(work).appended
         call = self.calls.setdefault(name, Call([], 0))
-        assert found.utterance.index == len(call.lines)
+        assert appended.utterance.index == len(call.lines)
         call.lines.append(line)
         self.changed(name)
-        return found.utterance.index
+        return appended.utterance.index
 
     @initialize()
     def say_what_can_be_corrected(self) -> None:

@@ -74,8 +74,8 @@ def documented_headers(context: CheckContext, response: Response, case: Case[Any
     if definition is None:
         return
     documented = {name.lower() for name, _ in definition.headers.items()}
-    found = {name.lower() for name in response.headers} - documented - UNDOCUMENTED
-    assert not found, f"headers that the document does not name: {sorted(found)}"
+    undocumented = {name.lower() for name in response.headers} - documented - UNDOCUMENTED
+    assert not undocumented, f"headers that the document does not name: {sorted(undocumented)}"
 
 
 @schemathesis.hook
@@ -93,8 +93,8 @@ def filter_failure(
 
 
 def parameters(case: Case[Any]) -> list[Any]:
-    found: list[Any] = case.operation.definition.raw.get("parameters", [])
-    return found
+    declared: list[Any] = case.operation.definition.raw.get("parameters", [])
+    return declared
 
 
 def is_documented(parameter: Any, case: Case[Any]) -> bool:

@@ -92,13 +92,13 @@ def held_to_the_document(
 
 
 def statuses(events: Path) -> dict[str, set[int]]:
-    found = defaultdict(set)
+    faults_of = defaultdict(set)
     for line in events.read_text().splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
         for name, each in recorder.get("interactions", {}).items():
             case = recorder["cases"][name]["value"]
-            found[f"{case['method']} {case['path']}"].add(each["response"]["status_code"])
-    return dict(found)
+            faults_of[f"{case['method']} {case['path']}"].add(each["response"]["status_code"])
+    return dict(faults_of)
 
 
 def test_whoever_may_do_everything_is_answered_as_documented(
@@ -107,7 +107,7 @@ def test_whoever_may_do_everything_is_answered_as_documented(
     """Each call does what it is for at least once, and every refusal that one caller can meet comes
     up; none of 2,000 cases is answered with 5xx.
     """
-    cases, found = held_to_the_document(guarded, tmp_path, ADMIN, "--max-examples", "80")
+    cases, faults = held_to_the_document(guarded, tmp_path, ADMIN, "--max-examples", "80")
 
     assert cases >= CASES
     documented = {
@@ -115,18 +115,18 @@ def test_whoever_may_do_everything_is_answered_as_documented(
         for path, methods in json.loads(DOCUMENT.read_text())["paths"].items()
         for method in methods
     }
-    assert documented <= set(found)
-    assert {c for c in documented if not any(s < 300 for s in found[c])} == NEVER_GOOD
+    assert documented <= set(faults)
+    assert {c for c in documented if not any(s < 300 for s in faults[c])} == NEVER_GOOD
     refusals = {400, 401, 403, 404, 405, 409, 412, 415, 422}
-    assert refusals <= set().union(*found.values())
-    assert max(set().union(*found.values())) < 500
+    assert refusals <= set().union(*faults.values())
+    assert max(set().union(*faults.values())) < 500
 
 
 def test_whoever_may_do_little_is_refused_as_documented(guarded: Service, tmp_path: Path) -> None:
     """For want of a scope, and once the quota is used up."""
-    _, found = held_to_the_document(
+    _, faults = held_to_the_document(
         guarded, tmp_path, READER, "--max-examples", "5", "--checks", OF_ANSWERS
     )
 
-    assert {200, 403, 429} <= set().union(*found.values())
-    assert found["POST /demonstrations"] <= {401, 403, 429}
+    assert {200, 403, 429} <= set().union(*faults.values())
+    assert faults["POST /demonstrations"] <= {401, 403, 429}

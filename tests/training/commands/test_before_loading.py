@@ -73,10 +73,10 @@ def test_missing_corpora_are_all_named_at_once(
         if folders:
             (data / f"{missing}.jsonl").symlink_to("nowhere")
 
-    said = refused(command(name))
+    line = refused(command(name))
 
     assert (
-        f"{data / 'others.jsonl'}: No such file or directory; {data / 'held_out.jsonl'}: No" in said
+        f"{data / 'others.jsonl'}: No such file or directory; {data / 'held_out.jsonl'}: No" in line
     )
 
 
@@ -89,8 +89,8 @@ def test_missing_test_split_is_named_where_it_is_to_be_scored(
     assert "test.jsonl: No such file" in refused(command("run", "--test", test=test))
 
     (data / "test.jsonl").write_text(json.dumps(UNLABELLED) + "\n")
-    said = refused(command("run", "--test", test=test))
-    assert "test.jsonl: no utterance has a label" in said
+    line = refused(command("run", "--test", test=test))
+    assert "test.jsonl: no utterance has a label" in line
 
 
 def test_missing_corpora_of_other_commands_are_all_named(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_missing_corpora_of_other_commands_are_all_named(tmp_path: Path) -> None
         ["data", "demonstrations", f"meld:{a}", "--held-out", f"meld:{b}", "--out", c],
         ["evaluate", tmp_path, "--corpus", f"meld:{a}", "--demonstrations-file", b],
     ):
-        said = refused(CliRunner().invoke(app, [*map(str, words)]))
+        line = refused(CliRunner().invoke(app, [*map(str, words)]))
 
-        assert f"{a}: No such file or directory; {b}: No such file or directory" in said
+        assert f"{a}: No such file or directory; {b}: No such file or directory" in line
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -115,10 +115,10 @@ def test_development_split_without_labels_is_refused(
     """No epoch is better than another by it."""
     (data / "held_out.jsonl").write_text(json.dumps(dialogue) + "\n")
 
-    said = refused(command(stages=best(keep=keep)))
+    line = refused(command(stages=best(keep=keep)))
 
-    assert "development: nothing to score by" in said
-    assert "held_out.jsonl: no utterance has a label" in said
+    assert "development: cannot be scored" in line
+    assert "held_out.jsonl: no utterance has a label" in line
 
 
 def test_each_development_split_needs_labels(command: Callable[..., Result], data: Path) -> None:
@@ -126,15 +126,15 @@ def test_each_development_split_needs_labels(command: Callable[..., Result], dat
     (data / "more.jsonl").write_text(json.dumps(UNLABELLED) + "\n")
     more = {"format": "jsonl", "path": "more.jsonl", "label_space": "meld"}
 
-    said = refused(command(stages=best(), development=[*RECIPE["development"], more]))
+    line = refused(command(stages=best(), development=[*RECIPE["development"], more]))
 
-    assert "more.jsonl: no utterance has a label" in said
+    assert "more.jsonl: no utterance has a label" in line
 
 
 def test_empty_development_split_is_refused(command: Callable[..., Result], data: Path) -> None:
     (data / "held_out.jsonl").write_text("\n")
 
-    assert "held_out.jsonl: holds no dialogue" in refused(command(stages=best()))
+    assert "held_out.jsonl: contains no dialogue" in refused(command(stages=best()))
 
 
 def test_development_split_with_a_label_of_another_label_space_is_refused(
@@ -143,19 +143,19 @@ def test_development_split_with_a_label_of_another_label_space_is_refused(
     """With its line."""
     write_dialogues(data / "held_out.jsonl", HELD_OUT_TALKS | {"x": [("Ann", "Hm.", "Peaceful")]})
 
-    said = refused(command(stages=best()))
+    line = refused(command(stages=best()))
 
-    assert "held_out.jsonl:2: dialogue 'x', utterances[0].label: 'Peaceful' is not a label" in said
+    assert "held_out.jsonl:2: dialogue 'x', utterances[0].label: 'Peaceful' is not a label" in line
 
 
 def test_best_epoch_is_not_chosen_in_labels_that_nothing_trains(
     command: Callable[..., Result],
 ) -> None:
     """The corpus's own, where the bundle is to answer in others."""
-    said = refused(command(stages=best(), label_spaces=["emorynlp", "unified"]))
+    line = refused(command(stages=best(), label_spaces=["emorynlp", "unified"]))
 
-    assert "stage second: keep: best" in said
-    assert "is scored in meld, which is none of label_spaces: emorynlp, unified" in said
+    assert "stage second: keep: best" in line
+    assert "is scored in meld, which is not one of label_spaces: emorynlp, unified" in line
 
 
 def test_best_forecast_is_told_on_turns_that_can_be_forecast(
@@ -166,10 +166,10 @@ def test_best_forecast_is_told_on_turns_that_can_be_forecast(
     forecast = {"main": 0, "prediction": 1}
     first = RECIPE["stages"][0]
 
-    said = refused(command(stages=[first, best(tasks=forecast)[1]]))
+    line = refused(command(stages=[first, best(tasks=forecast)[1]]))
 
-    assert "stage second: keep: best: nothing to score by" in said
-    assert "no utterance but the first of a dialogue has a label" in said
+    assert "stage second: keep: best: cannot be scored" in line
+    assert "no utterance after the first of a dialogue has a label" in line
 
 
 def test_corpus_that_is_not_sound_is_refused(command: Callable[..., Result], data: Path) -> None:
@@ -177,6 +177,6 @@ def test_corpus_that_is_not_sound_is_refused(command: Callable[..., Result], dat
     with (data / "talks.jsonl").open("a") as file:
         file.write('{"id": "ferry", "utterances": []}\n')
 
-    said = refused(command())
+    line = refused(command())
 
-    assert "talks.jsonl:4: id 'ferry' is also on line 1" in said
+    assert "talks.jsonl:4: id 'ferry' is also on line 1" in line

@@ -42,8 +42,8 @@ def no_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", loads)
     monkeypatch.setattr("safetensors.torch.load_file", loads)
-    monkeypatch.setattr("service.parts.start_engine", loads)
-    monkeypatch.setattr("service.parts.load_encoder", loads)
+    monkeypatch.setattr("service.recognition_parts.start_engine", loads)
+    monkeypatch.setattr("service.recognition_parts.load_encoder", loads)
     # Its weights are none of these, and take a second.
     encoder = SimpleNamespace(identity="none", encode_now=None)
     monkeypatch.setattr("service.demonstrations.encoder.load_encoder", lambda: encoder)
@@ -124,7 +124,10 @@ def test_bundle_that_cannot_be_evaluated(broken: Broken, sources: Sources, tmp_p
 def test_name_of_a_hub_is_no_folder(recipe_file: Path, sources: Sources, tmp_path: Path) -> None:
     """No hub is asked; the line says how to come by the model."""
     words = ("train", recipe_file, "--data", sources.data, "--out", tmp_path / "out", "--base")
-    how = "no hub is asked for it here: download the model (`hf download {} --local-dir BASE`)"
+    how = (
+        "nothing is downloaded from a hub here: download the model "
+        "(`hf download {} --local-dir BASE`)"
+    )
 
     for name in ("meta-llama/Llama-2-7b-hf", "https://huggingface.co/meta-llama/Llama-2-7b-hf"):
         line = refused(*words, name)
@@ -144,15 +147,20 @@ def test_what_is_no_folder_of_a_model(recipe_file: Path, sources: Sources, tmp_p
     (tmp_path / "link").symlink_to("nowhere")
 
     line = refused(*words, BASE / "model.safetensors")
-    assert "model.safetensors: is no folder; name the folder it is in" in line
-    assert f"{cache}: is a hub's cache of a model; name {cache / 'snapshots' / 'c0ffee'}" in (
+    assert "model.safetensors: is not a folder; name the folder that contains it" in line
+    assert f"{cache}: is a hub cache of a model; name {cache / 'snapshots' / 'c0ffee'}" in (
         refused(*words, cache)
     )
     line = refused(*words, tmp_path / "above")
-    assert f"above: holds no model; name {tmp_path / 'above' / 'base'}" in line
-    assert "link: is a link to nowhere, which is not there; " in refused(*words, tmp_path / "link")
+    assert f"above: contains no model; name {tmp_path / 'above' / 'base'}" in line
+    assert "link: is a link to nowhere, which does not exist; " in refused(
+        *words, tmp_path / "link"
+    )
     line = refused(*words, ADAPTER)
-    assert f"{ADAPTER}: is an adapter, for it holds adapter_config.json; name the folder of" in line
+    assert (
+        f"{ADAPTER}: is an adapter, because it contains adapter_config.json; name the folder of"
+        in line
+    )
     assert "(minilm-causal)" in line
 
 
@@ -180,16 +188,18 @@ def test_file_that_may_not_be_read_is_named(
 ADAPTERS = {
     "pointer": Broken(
         put("adapter_model.safetensors", POINTER),
-        "adapter_model.safetensors: is a pointer of git-lfs",
+        "adapter_model.safetensors: is a git-lfs pointer",
         "git lfs pull",
     ),
     "half": Broken(half("adapter_model.safetensors"), "adapter_model.safetensors: has ", AGAIN),
     "no-weights": Broken(
-        without("adapter_model.safetensors"), "holds no adapter_model.safetensors", "fetch or copy"
+        without("adapter_model.safetensors"),
+        "contains neither adapter_model.safetensors",
+        "fetch or copy",
     ),
     "bin": Broken(
         lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
-        "holds no adapter_model.safetensors",
+        "contains neither adapter_model.safetensors",
         "adapter_model.bin is not read",
     ),
     "no-config": Broken(
@@ -201,13 +211,13 @@ ADAPTERS = {
     "of-peft": Broken(
         without("bundle.json", "training.json"),
         "bundle.json: No such file or directory: the adapter does not say what it was trained on",
-        "put a bundle.json such as data/adapters/erc-mini has",
+        "write a bundle.json like that of data/adapters/erc-mini",
     ),
     "pointer-description": Broken(
-        put("bundle.json", POINTER), "bundle.json: is a pointer of git-lfs", "git lfs pull"
+        put("bundle.json", POINTER), "bundle.json: is a git-lfs pointer", "git lfs pull"
     ),
     "unfinished": Broken(
-        changed("training.json", complete=False), "its training has not ended", "it goes on"
+        changed("training.json", complete=False), "its training is not finished", "it resumes"
     ),
     "prompts": Broken(
         changed("adapter_config.json", peft_type="PREFIX_TUNING"),
@@ -216,7 +226,7 @@ ADAPTERS = {
     ),
     "classifier": Broken(
         changed("adapter_config.json", task_type="SEQ_CLS"),
-        "adapter_config.json: task_type SEQ_CLS is none of a causal language model",
+        "adapter_config.json: task_type SEQ_CLS is not that of a causal language model",
         "CAUSAL_LM",
     ),
     "other-modules": Broken(
@@ -243,7 +253,7 @@ ADAPTERS = {
             "adapter_model.safetensors",
             weights({"base_model.model.model.decoder.layers.0.fc1.lora_A.weight": (2, 768)}),
         ),
-        "layers.0.fc1.lora_A.weight is of 768 numbers, the module in ",
+        "layers.0.fc1.lora_A.weight has size 768, but the module in ",
         "name the base that it was trained on",
     ),
 }  # fmt: skip
@@ -262,7 +272,7 @@ def test_adapter_that_cannot_be_merged(broken: Broken, tmp_path: Path) -> None:
 def test_base_is_no_adapter(tmp_path: Path) -> None:
     line = refused("merge", BASE, "--base", BASE, "--out", tmp_path / "out")
 
-    assert f"{BASE}: is a model, and no adapter of one; name the folder that `instructerc" in line
+    assert f"{BASE}: is a model, not an adapter; name the folder that `instructerc" in line
     line = refused("merge", tmp_path / "nowhere", "--base", BASE, "--out", tmp_path / "out")
     assert "nowhere: there is no such folder; name the folder that `instructerc" in line
 
@@ -272,7 +282,7 @@ def test_adapter_and_base_are_no_bundles(sources: Sources, tmp_path: Path) -> No
     corpus = ("--corpus", f"jsonl/meld:{sources.data / 'talks.jsonl'}")
 
     assert (
-        f"{ADAPTER}: is an adapter that has yet to be merged into its base; merge it "
+        f"{ADAPTER}: is an adapter that is not yet merged into its base; merge it "
         f"(`instructerc-train merge {ADAPTER} --base BASE --out BUNDLE`)"
     ) in refused("evaluate", ADAPTER, *corpus)
     assert f"{BASE}: is a model without bundle.json" in refused("evaluate", BASE, *corpus)

@@ -60,23 +60,23 @@ def test_what_a_corpus_holds_is_said_in_tables(meld: Path) -> None:
         "| utterances a dialogue | 1 | 2 | 2.0 | 3 |\n"
         "| words an utterance | 4 | 4 | 4.8 | 7 |\n"
         "| characters an utterance | 14 | 18.5 | 19.5 | 27 |\n\n"
-        "2 numbers of utterances missing between the first and the last, in 1 dialogue\n\n"
-        "Nothing is wrong with it.\n"
+        "2 utterance numbers missing between the first and the last, in 1 dialogue\n\n"
+        "No faults.\n"
     )
 
 
 def test_the_same_is_said_in_json(meld: Path) -> None:
-    (found,) = json.loads(check(meld, "--json").stdout)
+    (report,) = json.loads(check(meld, "--json").stdout)
 
-    assert found["labels"]["neutral"] == 2
-    assert found["speakers"] == 3
-    assert found["lengths"]["utterances a dialogue"] == {
+    assert report["labels"]["neutral"] == 2
+    assert report["speakers"] == 3
+    assert report["lengths"]["utterances a dialogue"] == {
         "least": 1,
         "median": 2.0,
         "mean": 2.0,
         "most": 3,
     }
-    assert (found["gaps"], found["missing"], found["faults"]) == (1, 2, [])
+    assert (report["gaps"], report["missing"], report["faults"]) == (1, 2, [])
 
 
 def test_faults_are_listed_up_to_20_and_counted(meld: Path) -> None:
@@ -147,7 +147,7 @@ def test_labels_of_jsonl_are_checked_against_the_label_space_that_is_named(tmp_p
     ))  # fmt: skip
 
     assert (
-        "labels are not checked: --label-space names what they are of; all are labels of meld"
+        "labels are not checked: name their label space with --label-space; all are labels of meld"
         in (free.output)
     )
     assert "| joy | 1 | 50.0 |" in right.output
@@ -166,40 +166,40 @@ def test_what_files_have_in_common_is_said(tmp_path: Path) -> None:
     result = check(train, dev)
 
     assert result.exit_code == 0
-    assert f"ids of dialogues that {train} has too: 1 ('d1')" in result.output
-    assert f"dialogues that say the same as some in {train}: 1 ('d2')" in result.output
+    assert f"ids of dialogues that are also in {train}: 1 ('d1')" in result.output
+    assert f"dialogues with the same text as one in {train}: 1 ('d2')" in result.output
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["none.csv", "meld:other.csv"], "none.csv: No such file or directory; other.csv: No such"),
-        (["{}", "--format", "csv"], "unknown format 'csv': meld, emorynlp"),
+        (["{}", "--format", "csv"], "unknown format 'csv'; known are meld, emorynlp"),
         (
             ["{}", "--format", "jsonl", "--label-space", "moods"],
-            "no label space 'moods': dailydialog",
+            "unknown label space 'moods'; known are dailydialog",
         ),
     ],
 )
-def test_call_that_makes_no_sense_is_refused(words: list[str], said: str, meld: Path) -> None:
+def test_call_that_makes_no_sense_is_refused(words: list[str], message: str, meld: Path) -> None:
     """With status 2, apart from faults."""
     result = check(*(word.format(meld) for word in words))
 
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("hello\n", "its format cannot be told"), ("", "is empty")]
+    ("text", "message"), [("hello\n", "its format cannot be detected"), ("", "is empty")]
 )
-def test_file_that_could_be_anything_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_file_that_could_be_anything_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)
 
     result = check(path)
 
     assert result.exit_code == 2
-    assert f"a.txt: {said}" in result.stderr
+    assert f"a.txt: {message}" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_dialogues_are_told_however_they_are_packed(
 
 
 @pytest.mark.parametrize(
-    ("pack", "said"),
+    ("pack", "message"),
     [
-        (gzip.compress, "is packed with gzip; unpack it (gunzip)"),
+        (gzip.compress, "is compressed with gzip; decompress it (gunzip)"),
         (lambda raw: raw.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (lambda raw: raw.decode().encode("utf-16-le"), "is UTF-16; save it as UTF-8"),
         (lambda raw: raw.replace(b"flat", b"fl\xe4t"), "2: not UTF-8: invalid continuation byte"),
@@ -232,7 +232,7 @@ def test_dialogues_are_told_however_they_are_packed(
     ids=["gzip", "UTF-16", "UTF-16 without a mark", "Latin-1", "no ids", "tabs"],
 )
 def test_table_that_is_written_otherwise_is_told_so(
-    pack: Callable[[bytes], bytes], said: str, meld: Path
+    pack: Callable[[bytes], bytes], message: str, meld: Path
 ) -> None:
     """In the words of the format that it was meant to be."""
     meld.write_bytes(pack(MELD.encode()))
@@ -240,7 +240,7 @@ def test_table_that_is_written_otherwise_is_told_so(
     result = check(meld)
 
     assert result.exit_code == 1
-    assert said in result.output
+    assert message in result.output
 
 
 def test_rows_of_commas_are_passed_over(meld: Path) -> None:
@@ -257,7 +257,7 @@ def test_half_a_packed_file_is_refused(tmp_path: Path) -> None:
     result = check(path)
 
     assert result.exit_code == 2
-    assert f"{path}: cannot be unpacked with gzip" in result.stderr
+    assert f"{path}: cannot be decompressed with gzip" in result.stderr
 
 
 def test_no_model_library_is_loaded(meld: Path) -> None:

@@ -174,9 +174,9 @@ def test_link_stays_and_what_it_leads_to(
     (tmp_path / "link").symlink_to(leads)
     before = tree(tmp_path)
 
-    said = refused(call(name, inputs, tmp_path / "link", "--force"))
+    line = refused(call(name, inputs, tmp_path / "link", "--force"))
 
-    assert f"link: is a link to {leads}, and nothing is written through a link" in said
+    assert f"link: is a link to {leads}, and nothing is written through links" in line
     assert tree(tmp_path) == before
 
 
@@ -193,9 +193,9 @@ def test_folder_is_no_file_to_write(name: str, inputs: Path) -> None:
 def test_file_in_a_file_is_refused(name: str, inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
 
-    said = refused(call(name, inputs, tmp_path / "mine" / "out"))
+    line = refused(call(name, inputs, tmp_path / "mine" / "out"))
 
-    assert "mine is no folder" in said or "mine: is a file" in said
+    assert "mine is not a folder" in line or "mine: is a file" in line
 
 
 @pytest.mark.parametrize("name", ["prompts", "describe", "demonstrations", "compare", "report"])
@@ -243,9 +243,9 @@ def test_baselines_and_splits_stay(inputs: Path, tmp_path: Path) -> None:
         (out / f"{name}.jsonl").write_text("mine")
         before = tree(out)
 
-        said = refused(CliRunner().invoke(training, [*words, "--out", str(out)]))
+        line = refused(CliRunner().invoke(training, [*words, "--out", str(out)]))
 
-        assert f"{name}.jsonl: already exists" in said
+        assert f"{name}.jsonl: already exists" in line
         assert tree(out) == before
         (out / f"{name}.jsonl").unlink()
 
@@ -268,11 +268,11 @@ def test_users_folder_stays(
     words = [word.format(adapter=adapter, base=tiny_base) for word in words]
 
     for name, why in (
-        ("notes", "notes: holds drafts/one.txt, which `instructerc-train "),
+        ("notes", "notes: contains drafts/one.txt, which `instructerc-train "),
         ("link", "link: is a link to notes"),
         ("file", "file: is a file; name a folder"),
-        ("file/in", "file is no folder"),
-        ("notes/drafts/..", "drafts/..: holds drafts/one.txt"),
+        ("file/in", "file is not a folder"),
+        ("notes/drafts/..", "drafts/..: contains drafts/one.txt"),
     ):
         result = CliRunner().invoke(training, [*words, str(tmp_path / name)])
         assert why in refused(result)
@@ -302,11 +302,11 @@ def test_run_is_not_trained_into_a_users_folder(
     before = [tree(folder) for folder in (tmp_path, tiny_base, sources.data)]
 
     for out, why in (
-        (notes, r"notes: holds todo\.txt, which no run wrote; name another folder"),
+        (notes, r"notes: contains todo\.txt, which no run wrote; name another folder"),
         (notes / "todo.txt", r"todo\.txt: is a file; name a folder"),
         (tiny_base, "is read by this command"),
-        (sources.data, r"holds held_out\.jsonl, which no run wrote"),
-        (other, r"training\.json: is no record of a run"),
+        (sources.data, r"contains held_out\.jsonl, which no run wrote"),
+        (other, r"training\.json: is not the record of a run"),
     ):
         with pytest.raises(ValueError, match=why):
             train(recipe, tiny_base, sources, out)
@@ -368,8 +368,8 @@ def test_checkpoints_go_and_what_a_user_put_among_them_stays(tmp_path: Path) -> 
     ("path", "why"),
     [
         ("results.json", r"results\.json: already exists; .* move it away"),
-        ("tiny@7/notes.txt", r"tiny@7: holds notes\.txt, and no recipe of the run"),
-        ("tiny@7/recipe.yaml", r"tiny@7: holds recipe\.yaml, and no recipe of the run"),
+        ("tiny@7/notes.txt", r"tiny@7: contains notes\.txt, but not the recipe of the run"),
+        ("tiny@7/recipe.yaml", r"tiny@7: contains recipe\.yaml, but not the recipe of the run"),
     ],
 )
 def test_experiment_replaces_nothing_of_a_users(
@@ -395,5 +395,5 @@ def test_users_own_recipe_is_not_rewritten(
     mine.parent.mkdir()
     mine.write_text(f"# mine\n{recipe_file.read_text()}")
 
-    with pytest.raises(OutputError, match=r"holds recipe\.yaml, which no run wrote"):
+    with pytest.raises(OutputError, match=r"contains recipe\.yaml, which no run wrote"):
         run_experiment({"tiny": recipe}, Options(sources.data, tiny_base, tmp_path, seeds=(8,)))

@@ -104,9 +104,9 @@ def test_how_a_file_was_saved_does_not_matter(
     folder = write_split(tmp_path / "as it is")
     changed = write_split(tmp_path / "changed", texts=change(TEXTS), emotions=change(EMOTIONS))
 
-    found = read_corpus("dailydialog", changed, spaces)
+    dialogues = read_corpus("dailydialog", changed, spaces)
 
-    assert found.dialogues == read_corpus("dailydialog", folder, spaces).dialogues
+    assert dialogues.dialogues == read_corpus("dailydialog", folder, spaces).dialogues
 
 
 def test_utterance_without_words_is_left_out(
@@ -145,7 +145,7 @@ def test_punctuation_that_became_control_characters_is_mended(
 
 
 @pytest.mark.parametrize(
-    ("texts", "emotions", "said"),
+    ("texts", "emotions", "message"),
     [
         (TEXTS, "0 5 1\n4\n", "2: 1 emotions, but 2 utterances"),
         (TEXTS, "0 5 1\n4 6 0\n", "2: 3 emotions, but 2 utterances"),
@@ -157,12 +157,12 @@ def test_punctuation_that_became_control_characters_is_mended(
     ],
 )
 def test_emotions_that_do_not_fit_are_refused_with_file_and_line(
-    texts: str, emotions: str, said: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
+    texts: str, emotions: str, message: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """A label would otherwise stand at another's utterance."""
     folder = write_split(tmp_path, texts=texts, emotions=emotions)
 
-    with pytest.raises(DatasetError, match=rf"train/dialogues_emotion_train\.txt:{said}"):
+    with pytest.raises(DatasetError, match=rf"train/dialogues_emotion_train\.txt:{message}"):
         read_corpus("dailydialog", folder, spaces)
 
 
@@ -191,12 +191,12 @@ def test_another_place_is_no_split(tmp_path: Path, spaces: Mapping[str, LabelSpa
     names = r"dialogues_train\.txt, dialogues_validation\.txt, dialogues_test\.txt"
     folder = write_split(tmp_path)
 
-    with pytest.raises(DatasetError, match=f"holds 0 of {names}, not one"):
+    with pytest.raises(DatasetError, match=f"contains 0 of {names} instead of one"):
         read_corpus("dailydialog", tmp_path, spaces)
     with pytest.raises(DatasetError, match=f"none: neither a folder nor one of {names}"):
         read_corpus("dailydialog", tmp_path / "none", spaces)
     (folder / "dialogues_test.txt").touch()
-    with pytest.raises(DatasetError, match=f"holds 2 of {names}, not one"):
+    with pytest.raises(DatasetError, match=f"contains 2 of {names} instead of one"):
         read_corpus("dailydialog", folder, spaces)
 
 
@@ -206,5 +206,5 @@ def test_split_without_a_dialogue_is_refused(
     """Training on nothing would succeed."""
     folder = write_split(tmp_path, texts="\n", emotions="\n")
 
-    with pytest.raises(DatasetError, match="train: holds no dialogue"):
+    with pytest.raises(DatasetError, match="train: contains no dialogue"):
         read_corpus("dailydialog", folder, spaces)

@@ -277,14 +277,14 @@ def test_jsonl_error_names_file_and_line(
 
 
 @pytest.mark.parametrize(
-    ("label_space", "said"),
-    [(None, "needs its label space named, of"), ("moods", "no .* 'moods':")],
+    ("label_space", "message"),
+    [(None, "needs a label space: one of"), ("moods", "unknown label space 'moods'; known are")],
 )
 def test_jsonl_without_a_known_label_space_is_refused(
-    label_space: str | None, said: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
+    label_space: str | None, message: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its labels could be anything."""
-    with pytest.raises(DatasetError, match=f"{said} dailydialog, emorynlp, iemocap, meld"):
+    with pytest.raises(DatasetError, match=f"{message} dailydialog, emorynlp, iemocap, meld"):
         read("jsonl", JSONL, tmp_path, spaces, label_space)
 
 
@@ -296,13 +296,14 @@ def test_corpus_without_a_dialogue_is_refused(
     kind: str, text: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Training on nothing would succeed."""
-    with pytest.raises(DatasetError, match=r"small\.csv: holds no dialogue"):
+    with pytest.raises(DatasetError, match=r"small\.csv: contains no dialogue"):
         read(kind, text, tmp_path, spaces, "meld")
 
 
 def test_unknown_format_is_refused(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """The error lists those there are."""
     with pytest.raises(
-        DatasetError, match="'csv': meld, emorynlp, goemotions, iemocap, dailydialog, jsonl"
+        DatasetError,
+        match="'csv'; known are meld, emorynlp, goemotions, iemocap, dailydialog, jsonl",
     ):
         read("csv", MELD, tmp_path, spaces)

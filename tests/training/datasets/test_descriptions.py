@@ -50,20 +50,20 @@ def test_utterances_are_described_by_the_names_of_their_clips(
     out = tmp_path / "new" / "described.jsonl"
     assert result.exit_code == 0, result.output
     assert result.output == (f"{out}: 2 dialogues, 3 utterances, 1 of them without a description\n")
-    found = read_corpus("jsonl", out, spaces, "meld").dialogues
-    assert [u.description for d in found for u in d.utterances] == [
+    dialogues = read_corpus("jsonl", out, spaces, "meld").dialogues
+    assert [u.description for d in dialogues for u in d.utterances] == [
         None,
         "A man points at an empty pier.",
         "A woman cheers.",
     ]
     plain = read_corpus("meld", corpus, spaces).dialogues
-    assert [(d.id, u.id, u.text, u.label) for d in found for u in d.utterances] == [
+    assert [(d.id, u.id, u.text, u.label) for d in dialogues for u in d.utterances] == [
         (d.id, u.id, u.text, u.label) for d in plain for u in d.utterances
     ]
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"utterance": "dia0_utt1", "description": "A pier."}, "no utterance 'dia0_utt1'"),
         ({"dialogue": "train_sent_emo/0", "index": 2, "description": "A pier."}, "no utterance"),
@@ -77,7 +77,7 @@ def test_utterances_are_described_by_the_names_of_their_clips(
     ],
 )
 def test_row_that_describes_no_utterance_is_refused(
-    row: object, said: str, corpus: Path, tmp_path: Path
+    row: object, message: str, corpus: Path, tmp_path: Path
 ) -> None:
     """With its line, and nothing is written: a clip's name may be wrong by one everywhere."""
     first = {"utterance": "dia0_utt0", "description": "A pier."}
@@ -86,7 +86,7 @@ def test_row_that_describes_no_utterance_is_refused(
 
     assert result.exit_code == 2
     assert f"{tmp_path}/seen.jsonl:2: " in result.output
-    assert said in result.output
+    assert message in result.output
     assert not (tmp_path / "new").exists()
 
 

@@ -103,13 +103,13 @@ def names(folder: Path) -> list[str]:
 
 def test_file_stands_where_recipes_look_for_it(server: Server, tmp_path: Path) -> None:
     """The licence is said before anything is fetched."""
-    said: list[str] = []
+    messages: list[str] = []
 
-    fetch(manifest(server), tmp_path, said.append)
+    fetch(manifest(server), tmp_path, messages.append)
 
     assert (tmp_path / "small" / "train.csv").read_bytes() == CONTENTS
     assert names(tmp_path) == ["small/train.csv"]
-    assert said == [
+    assert messages == [
         "Small, from http://home; licence: MIT",
         f"{tmp_path}/small/train.csv: fetched",
     ]
@@ -138,7 +138,7 @@ def test_broken_connection_goes_on_where_it_broke(server: Server, tmp_path: Path
 def test_next_call_goes_on_where_one_ended(server: Server, tmp_path: Path) -> None:
     """After a connection that broke again and again; the error says so."""
     server.breaks, server.piece = 4, 10_000
-    with pytest.raises(FetchError, match=r"corpus\.csv: .*goes on where this one ended"):
+    with pytest.raises(FetchError, match=r"corpus\.csv: .*the same command resumes the download"):
         fetch(manifest(server), tmp_path, lambda _: None)
     assert names(tmp_path) == ["small/.train.csv.part"]
 
@@ -183,7 +183,7 @@ def test_other_contents_are_refused(server: Server, tmp_path: Path) -> None:
         fetch(manifest(server, sha256="0" * 64), tmp_path, lambda _: None)
 
     assert str(refused.value) == (
-        f"{server.url}: sha256 is {HASH}, expected {'0' * 64}; nothing is kept"
+        f"{server.url}: sha256 is {HASH}, expected {'0' * 64}; the file was discarded"
     )
     assert names(tmp_path) == []
 
@@ -194,7 +194,7 @@ def test_another_file_in_the_way_is_left_alone(server: Server, tmp_path: Path) -
     own.parent.mkdir()
     own.write_text("mine")
 
-    with pytest.raises(FetchError, match="is there with other contents"):
+    with pytest.raises(FetchError, match="exists with other contents"):
         fetch(manifest(server), tmp_path, lambda _: None)
 
     assert own.read_text() == "mine"
@@ -204,7 +204,7 @@ def test_missing_file_is_an_error_at_once(server: Server, tmp_path: Path) -> Non
     """Asking again would not help."""
     server.refusals = [404]
 
-    with pytest.raises(FetchError, match=r"corpus\.csv: the server answers 404"):
+    with pytest.raises(FetchError, match=r"corpus\.csv: the server responds with 404"):
         fetch(manifest(server), tmp_path, lambda _: None)
 
     assert len(server.asked) == 1
@@ -223,7 +223,9 @@ def test_corpus_that_may_not_be_fetched_says_how_to_come_by_it(tmp_path: Path) -
     for name in ("iemocap", "dailydialog"):
         described = load_manifest(REPOSITORY / "data" / "corpora", name)
 
-        with pytest.raises(FetchError, match=rf"is not fetched(.|\n)*folder\s`{name}`"):
+        with pytest.raises(
+            FetchError, match=rf"cannot be downloaded automatically(.|\n)*folder\s`{name}`"
+        ):
             fetch(described, tmp_path, lambda _: None)
 
 
@@ -233,12 +235,14 @@ def test_corpora_behind_one_that_may_not_be_fetched_are_fetched(
     """What is left to do stands at the end, for each of them."""
     folder = REPOSITORY / "data" / "corpora"
     iemocap, dailydialog = (load_manifest(folder, name) for name in ("iemocap", "dailydialog"))
-    said: list[str] = []
+    messages: list[str] = []
 
-    with pytest.raises(FetchError, match=r"IEMOCAP is not fetched(.|\n)*DailyDialog is not"):
-        fetch_all([iemocap, manifest(server), dailydialog], tmp_path, said.append)
+    with pytest.raises(
+        FetchError, match=r"IEMOCAP cannot be downloaded(.|\n)*DailyDialog cannot be"
+    ):
+        fetch_all([iemocap, manifest(server), dailydialog], tmp_path, messages.append)
 
-    assert said[-1].endswith(": fetched")
+    assert messages[-1].endswith(": fetched")
 
 
 def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:
@@ -262,12 +266,12 @@ def test_steps_by_hand_name_the_command_that_comes_next(tmp_path: Path) -> None:
 def test_shipped_manifests_name_the_files_of_recipes() -> None:
     """At addresses that hold a commit."""
     folder = REPOSITORY / "data" / "corpora"
-    found = {name: load_manifest(folder, name) for name in corpora(folder)}
+    manifests = {name: load_manifest(folder, name) for name in corpora(folder)}
 
-    paths = {f.path.as_posix() for m in found.values() for f in m.files}
+    paths = {f.path.as_posix() for m in manifests.values() for f in m.files}
     recipe = (REPOSITORY / "training" / "recipes" / "erc-mini.yaml").read_text("utf-8")
     assert {word.rstrip("}") for word in recipe.split() if "/" in word} <= paths
-    commits = [f.url.split("/")[5] for m in found.values() for f in m.files]
+    commits = [f.url.split("/")[5] for m in manifests.values() for f in m.files]
     assert all(len(commit) == 40 for commit in commits)
 
 
@@ -294,14 +298,14 @@ def test_command_fetches_several_corpora(server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("title = ", "no.toml"),
         ('title = "x"\nhome = "y"\nlicence = "z"\n', "set either files or by_hand"),
         (
             'title = "x"\nhome = "y"\nlicence = "z"\n[[files]]\npath = "../x"\n'
             f'url = "http://h/x"\nsha256 = "{HASH}"\n',
-            "leaves the data folder",
+            "is outside the data folder",
         ),
         (
             'title = "x"\nhome = "y"\nlicence = "z"\n[[files]]\npath = "x"\n'
@@ -310,11 +314,11 @@ def test_command_fetches_several_corpora(server: Server, tmp_path: Path) -> None
         ),
     ],
 )
-def test_manifest_that_is_none_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_manifest_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
     """With the file's name and what is wrong."""
     (tmp_path / "no.toml").write_text(text)
 
-    with pytest.raises(FetchError, match=said) as refused:
+    with pytest.raises(FetchError, match=message) as refused:
         load_manifest(tmp_path, "no")
 
     assert str(tmp_path / "no.toml") in str(refused.value)
@@ -325,4 +329,7 @@ def test_unknown_corpus_is_refused_with_those_that_are_known(tmp_path: Path) -> 
     result = CliRunner().invoke(app, ["data", "fetch", "melt", "--data", str(tmp_path)])
 
     assert result.exit_code == 2
-    assert "no corpus 'melt': dailydialog, emorynlp, goemotions, iemocap, meld" in result.output
+    assert (
+        "unknown corpus 'melt'; known are dailydialog, emorynlp, goemotions, iemocap, meld"
+        in result.output
+    )

@@ -200,8 +200,8 @@ def test_error_names_file_and_the_part_that_is_broken(
     ("text", "message"),
     [
         ('{"season_id": "trn",\n"episodes": [}', r"small\.json:2: not JSON: Expecting value"),
-        (f'{{"episodes": {"1" * 5000}}}', r"small\.json: not JSON that can be read"),
-        (f'{{"episodes": {"[" * 100_000}', r"small\.json: not JSON that can be read"),
+        (f'{{"episodes": {"1" * 5000}}}', r"small\.json: cannot be read as JSON"),
+        (f'{{"episodes": {"[" * 100_000}', r"small\.json: cannot be read as JSON"),
     ],
     ids=["cut short", "huge number", "nested too deep"],
 )
@@ -220,5 +220,5 @@ def test_missing_file_is_named(tmp_path: Path, spaces: Mapping[str, LabelSpace])
 
 def test_release_without_words_is_refused(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """Training on nothing would succeed."""
-    with pytest.raises(DatasetError, match=r"small\.json: holds no dialogue"):
+    with pytest.raises(DatasetError, match=r"small\.json: contains no dialogue"):
         read({"season_id": "s01", "episodes": []}, tmp_path, spaces)

@@ -181,14 +181,14 @@ def test_folder_of_another_corpus_is_not_converted(tmp_path: Path) -> None:
     result = convert(write_release(tmp_path / "release"), tmp_path / "out", "meld")
 
     assert result.exit_code == 2
-    assert "is a folder; for meld name a shared pickle" in result.output
+    assert "is a folder; name a shared pickle for meld" in result.output
 
 
 @pytest.mark.parametrize(
-    ("transcript", "ratings", "said"),
+    ("transcript", "ratings", "message"),
     [
         (TRANSCRIPT, RATINGS.replace("\tsad\t", "\tmad\t"), r"impro01\.txt:7: emotion is 'mad'"),
-        (TRANSCRIPT, "nothing\n", "holds no rating"),
+        (TRANSCRIPT, "nothing\n", "contains no rating"),
         (
             TRANSCRIPT.replace("_M002", "_M003"),
             RATINGS,
@@ -197,12 +197,12 @@ def test_folder_of_another_corpus_is_not_converted(tmp_path: Path) -> None:
     ],
 )
 def test_broken_release_is_refused(
-    tmp_path: Path, spaces: Mapping[str, LabelSpace], transcript: str, ratings: str, said: str
+    tmp_path: Path, spaces: Mapping[str, LabelSpace], transcript: str, ratings: str, message: str
 ) -> None:
     """With file and line or turn."""
     session = write_session(tmp_path, 1, transcript=transcript, ratings=ratings)
 
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         read_corpus("iemocap", session, spaces)
 
 
@@ -217,7 +217,7 @@ def test_missing_ratings_are_named(tmp_path: Path, spaces: Mapping[str, LabelSpa
 
 def test_another_folder_is_no_release(tmp_path: Path, spaces: Mapping[str, LabelSpace]) -> None:
     """The error says what was looked for."""
-    with pytest.raises(DatasetError, match="holds neither Session1 to Session5"):
+    with pytest.raises(DatasetError, match="contains neither Session1 to Session5"):
         read_corpus("iemocap", tmp_path, spaces)
 
 

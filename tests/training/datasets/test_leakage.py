@@ -19,16 +19,16 @@ GREETING = ("Hey.", "Hey!")
 CALL = ("Is anybody there?",)
 
 
-def corpus(name: str, /, **said: tuple[str, ...]) -> Corpus:
+def corpus(name: str, /, **message: tuple[str, ...]) -> Corpus:
     dialogues = tuple(
         Dialogue(key, tuple(Utterance("Ann", text, "joy") for text in texts))
-        for key, texts in said.items()
+        for key, texts in message.items()
     )
     return Corpus(Path(name), LabelSpace("some", "Some", ()), dialogues)
 
 
-def labelled_as(name: str, said: Corpus) -> Corpus:
-    return replace(said, label_space=LabelSpace(name, name, ()))
+def labelled_as(name: str, original: Corpus) -> Corpus:
+    return replace(original, label_space=LabelSpace(name, name, ()))
 
 
 def left(train: Corpus, held_out: Corpus) -> list[str]:
@@ -93,7 +93,7 @@ def test_what_is_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
         without_held_out([TRAIN], [corpus("held", other=FERRY)])
 
     assert caplog.messages == [
-        "train: 1 of 5 dialogues are left out: a held-out split has them too"
+        "train: 1 of 5 dialogues are excluded because they are also in a held-out split"
     ]
 
 
@@ -101,9 +101,9 @@ def test_corpus_that_is_held_out_is_refused() -> None:
     """As a file, or by what it says."""
     copied = replace(TRAIN, path=Path("copy"))
 
-    with pytest.raises(DatasetError, match="train: is a training corpus, and held out"):
+    with pytest.raises(DatasetError, match="train: is both a training corpus and held out"):
         without_held_out([TRAIN], [TRAIN])
-    with pytest.raises(DatasetError, match="copy: every dialogue of it is held out"):
+    with pytest.raises(DatasetError, match="copy: all of its dialogues are held out"):
         without_held_out(
             [replace(copied, dialogues=TRAIN.dialogues[:2])], [corpus("held", a=FERRY, b=SNOW)]
         )
@@ -121,7 +121,7 @@ def test_held_out_dialogues_are_named() -> None:
     some = corpus("held", a=FERRY, b=GREETING)
     many = corpus("many", **{f"d{n}": FERRY for n in range(8)})
 
-    with pytest.raises(DatasetError, match=r"train: held-out .* shown: 'ferry', 'greeting'$"):
+    with pytest.raises(DatasetError, match=r"train: held-out .* in prompts: 'ferry', 'greeting'$"):
         check_apart([TRAIN], [some])
     with pytest.raises(DatasetError, match=r"many: held-out .* 'd4' and 3 more$"):
         check_apart([many], [some])
@@ -131,7 +131,7 @@ def test_file_that_is_held_out_is_not_apart() -> None:
     """Not even where its dialogues are of one line."""
     lone = corpus("lone", call=CALL)
 
-    with pytest.raises(DatasetError, match="lone: held-out dialogues would be shown: 'call'"):
+    with pytest.raises(DatasetError, match="lone: held-out dialogues would be in prompts: 'call'"):
         check_apart([lone], [lone])
 
 

@@ -42,9 +42,9 @@ def test_iemocap_is_read_by_split(tmp_path: Path, spaces: Mapping[str, LabelSpac
 
     A man is speaker 0 and a woman 1, as in those prompts.
     """
-    found = pickles.read(write(IEMOCAP, tmp_path), spaces["iemocap"])
+    splits = pickles.read(write(IEMOCAP, tmp_path), spaces["iemocap"])
 
-    assert found == {
+    assert splits == {
         "train": (
             Dialogue(
                 "Ses01F_1",
@@ -73,10 +73,10 @@ def test_meld_has_sentiments_between_and_broken_punctuation(
         [],
     ]
 
-    found = pickles.read(write(value, tmp_path), spaces["meld"])
+    splits = pickles.read(write(value, tmp_path), spaces["meld"])
 
     utterances = (Utterance("0", "It’s fine", "joy"), Utterance("3", "Out!", "anger"))
-    assert found == {"train": (Dialogue("0", utterances),), "test": (), "dev": ()}
+    assert splits == {"train": (Dialogue("0", utterances),), "test": (), "dev": ()}
 
 
 @pytest.mark.parametrize("integer", [np.int32, np.int64])
@@ -93,9 +93,9 @@ def test_emorynlp_has_numpy_integers(
         [],
     ]
 
-    found = pickles.read(write(value, tmp_path), spaces["emorynlp"])
+    splits = pickles.read(write(value, tmp_path), spaces["emorynlp"])
 
-    assert found["train"] == (Dialogue("1_2_3", (Utterance("1", "Run!", "scared"),)),)
+    assert splits["train"] == (Dialogue("1_2_3", (Utterance("1", "Run!", "scared"),)),)
 
 
 class Payload:
@@ -118,7 +118,7 @@ def test_pickle_that_runs_code_does_not_run_it(
         [{"a": ["M"]}, {"a": [0]}, {"a": [Payload(trap)]}, ["a"], [], []], tmp_path, protocol
     )
 
-    with pytest.raises(DatasetError, match=r"shared\.pkl: the pickle wants posix\.mkdir"):
+    with pytest.raises(DatasetError, match=r"shared\.pkl: the pickle refers to posix\.mkdir"):
         pickles.read(path, spaces["iemocap"])
 
     assert not trap.exists()
@@ -140,12 +140,12 @@ def test_other_values_are_refused(
     value: object, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """With the file's name."""
-    with pytest.raises(DatasetError, match=r"shared\.pkl: not one of the shared pickles"):
+    with pytest.raises(DatasetError, match=r"shared\.pkl: neither one of the shared pickles"):
         pickles.read(write(value, tmp_path), spaces["iemocap"])
 
 
 @pytest.mark.parametrize(
-    ("who", "emotion", "text", "said"),
+    ("who", "emotion", "text", "message"),
     [
         ("M", 6, "x", "emotion is 6, not 0 to 5"),
         ("M", -1, "x", "emotion is -1, not 0 to 5"),
@@ -164,24 +164,26 @@ def test_utterance_that_is_none_is_named(
     who: object,
     emotion: object,
     text: object,
-    said: str,
+    message: str,
     tmp_path: Path,
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """By its dialogue and place there; a label below 0 would be counted from the last."""
     value = [{"a": ["M", who]}, {"a": [0, emotion]}, {"a": ["x", text]}, ["a"], [], []]
 
-    with pytest.raises(DatasetError, match=rf"shared\.pkl: dialogue 'a', utterances\[1\]: {said}"):
+    with pytest.raises(
+        DatasetError, match=rf"shared\.pkl: dialogue 'a', utterances\[1\]: {message}"
+    ):
         pickles.read(write(value, tmp_path), spaces["iemocap"])
 
 
-@pytest.mark.parametrize("asked", ["meld", "emorynlp", "unified"])
+@pytest.mark.parametrize("space_name", ["meld", "emorynlp", "unified"])
 def test_pickle_of_another_corpus_is_refused(
-    asked: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
+    space_name: str, tmp_path: Path, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Its numbers would be labels of another label space."""
-    with pytest.raises(DatasetError, match=f"its labels are of iemocap, not of {asked}"):
-        pickles.read(write(IEMOCAP, tmp_path), spaces[asked])
+    with pytest.raises(DatasetError, match=f"its labels are of iemocap, not of {space_name}"):
+        pickles.read(write(IEMOCAP, tmp_path), spaces[space_name])
 
 
 def test_file_that_is_no_pickle_is_refused(
@@ -191,7 +193,7 @@ def test_file_that_is_no_pickle_is_refused(
     path = tmp_path / "shared.pkl"
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
 
-    with pytest.raises(DatasetError, match="not one of the shared pickles"):
+    with pytest.raises(DatasetError, match="neither one of the shared pickles"):
         pickles.read(path, spaces["iemocap"])
 
 

@@ -11,10 +11,10 @@ def test_unified_labels_are_those_the_label_space_maps_to(
     spaces: Mapping[str, LabelSpace],
 ) -> None:
     """Speakers, texts and gaps stay."""
-    (found,) = with_unified_labels([SAID], spaces["meld"])
+    (dialogue,) = with_unified_labels([SAID], spaces["meld"])
 
-    assert [u.label for u in found.utterances] == ["joyful", None, "fear", "sad"]
-    assert [(u.speaker, u.text) for u in found.utterances] == [
+    assert [u.label for u in dialogue.utterances] == ["joyful", None, "fear", "sad"]
+    assert [(u.speaker, u.text) for u in dialogue.utterances] == [
         (u.speaker, u.text) for u in SAID.utterances
     ]
-    assert found.id == "d"
+    assert dialogue.id == "d"

@@ -39,19 +39,19 @@ Spaces = Mapping[str, LabelSpace]
 def said_of(tmp_path: Path, spaces: Spaces) -> Callable[[str, str], list[str]]:
     """What is wrong with a file of this format and text, behind its name."""
 
-    def said(kind: str, text: str) -> list[str]:
+    def messages_of(kind: str, text: str) -> list[str]:
         path = tmp_path / ("small.json" if text.startswith('{\n"episodes"') else "small.csv")
         path.write_bytes(text.encode())
         space = spaces["emorynlp" if kind == "emorynlp" else "meld"]
         faults = look(kind, path, space).faults
         return [str(fault).removeprefix(f"{path}:") for fault in faults]
 
-    return said
+    return messages_of
 
 
 def release(*scenes: tuple[str, list[str]]) -> str:
     """EmoryNLP's JSON, an id a line: scenes with the ids of their utterances."""
-    found = [
+    results = [
         {
             "scene_id": scene,
             "utterances": [
@@ -61,7 +61,7 @@ def release(*scenes: tuple[str, list[str]]) -> str:
         }
         for scene, names in scenes
     ]
-    return "{\n" + json.dumps({"episodes": [{"episode_id": "e", "scenes": found}]}, indent=0)[2:]
+    return "{\n" + json.dumps({"episodes": [{"episode_id": "e", "scenes": results}]}, indent=0)[2:]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_rows_belong_together_by_their_ids_wherever_they_stand(
         mixed = Random(seed).sample(rows, len(rows))
         (tmp_path / "shuffled" / "small.csv").write_text(header + "".join(mixed))
 
-        found = read_corpus(kind, tmp_path / "shuffled" / "small.csv", spaces).dialogues
+        dialogues = read_corpus(kind, tmp_path / "shuffled" / "small.csv", spaces).dialogues
 
-        assert sorted(found, key=lambda d: d.id) == sorted(clean, key=lambda d: d.id)
+        assert sorted(dialogues, key=lambda d: d.id) == sorted(clean, key=lambda d: d.id)
 
 
 def test_that_rows_were_put_together_is_logged(
@@ -96,11 +96,11 @@ def test_that_rows_were_put_together_is_logged(
         path.write_text(HEADER + "".join([MELD[1], MELD[0], MELD[3], MELD[2], *MELD[4:]]))
         read_corpus("meld", path, spaces)
 
-    assert "the rows of 2 dialogues stand apart or out of order" in caplog.messages[0]
+    assert "the rows of 2 dialogues are separated or out of order" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("kind", "text", "message"),
     [
         ("meld", HEADER + "".join([*MELD[:3], MELD[1], MELD[2]]), [
             "5: utterance 'dia0_utt1' is also on line 3",
@@ -110,7 +110,7 @@ def test_that_rows_were_put_together_is_logged(
             "3: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("meld", HEADER + "".join(MELD) + HEADER + "".join(MELD[:1]), [
-            "8: the header again, as where files were joined; leave this line out",
+            "8: the header again, as in joined files; remove this line",
             "9: utterance 'dia0_utt0' is also on line 2",
         ]),
         ("emorynlp", EMORY_HEADER + "".join([*EMORY, EMORY[1]]), [
@@ -134,14 +134,14 @@ def test_that_rows_were_put_together_is_logged(
          "scene", "goemotions", "jsonl"],
 )  # fmt: skip
 def test_id_that_comes_twice_is_refused_with_both_lines(
-    kind: str, text: str, said: list[str], said_of: Callable[[str, str], list[str]]
+    kind: str, text: str, message: list[str], said_of: Callable[[str, str], list[str]]
 ) -> None:
     """An utterance would train and be scored twice, or two dialogues be read as one."""
-    remedy = "; keep one of them, or tell them apart by their ids"
+    remedy = "; keep one of them, or give them different ids"
 
-    found = said_of(kind, text)
+    messages = said_of(kind, text)
 
-    assert [each.removesuffix(remedy) for each in found] == said
+    assert [each.removesuffix(remedy) for each in messages] == message
 
 
 def test_utterances_of_two_dialogues_may_have_the_same_ids_in_jsonl(
@@ -152,21 +152,21 @@ def test_utterances_of_two_dialogues_may_have_the_same_ids_in_jsonl(
 
 
 @pytest.mark.parametrize(
-    ("splits", "said"),
+    ("splits", "message"),
     [
         ([["a", "a"], ["b"], []], r"ids of train\[1\]: id 'a' is also ids of train\[0\]"),
         ([["a"], ["b"], ["a"]], r"ids of dev\[0\]: id 'a' is also ids of train\[0\]"),
     ],
 )
 def test_dialogue_of_a_pickle_that_is_held_out_twice_is_refused(
-    splits: list[list[str]], said: str, tmp_path: Path, spaces: Spaces
+    splits: list[list[str]], message: str, tmp_path: Path, spaces: Spaces
 ) -> None:
     """One that trains, too, would be scored on what is known of it."""
     parts = [{"a": ["F"], "b": ["M"]}, {"a": [2], "b": [0]}, {"a": ["Late."], "b": ["Hm."]}]
     path = tmp_path / "shared.pkl"
     path.write_bytes(pickle.dumps([*parts, *splits]))
 
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         pickles.read(path, spaces["iemocap"])
 
 
@@ -175,7 +175,7 @@ def test_emorynlp_utterances_follow_each_other_by_their_numbers(
 ) -> None:
     """In JSON as in CSV; where one has no number, they stand as in the file."""
     path = tmp_path / "small.json"
-    for names, said in (
+    for names, message in (
         (["x_u010", "x_u002", "x_u001"], ["x_u001", "x_u002", "x_u010"]),
         (["x_u010", "x_u002", "y"], ["x_u010", "x_u002", "y"]),
     ):
@@ -183,7 +183,7 @@ def test_emorynlp_utterances_follow_each_other_by_their_numbers(
 
         (dialogue,) = read_corpus("emorynlp", path, spaces).dialogues
 
-        assert [utterance.id for utterance in dialogue.utterances] == said
+        assert [utterance.id for utterance in dialogue.utterances] == message
 
 
 def test_every_fault_is_found_in_the_order_of_lines(
@@ -206,11 +206,11 @@ def test_every_fault_is_found_in_the_order_of_lines(
         ]
     )
 
-    found = said_of("meld", text)
+    messages = said_of("meld", text)
 
-    assert [each.partition(": ")[0] for each in found] == [*map(str, range(6, 15))]
-    for each, said in zip(
-        found,
+    assert [each.partition(": ")[0] for each in messages] == [*map(str, range(6, 15))]
+    for each, message in zip(
+        messages,
         [
             "Emotion: 'bored' is not a label of meld",
             "Dialogue_ID is '0.0', not a whole number",
@@ -224,30 +224,30 @@ def test_every_fault_is_found_in_the_order_of_lines(
         ],
         strict=True,
     ):
-        assert said in each
+        assert message in each
         assert len(each) < 200
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "small.csv: is empty"),
         ("\n\n", "small.csv: is empty"),
-        (HEADER, "small.csv: holds no dialogue"),
+        (HEADER, "small.csv: contains no dialogue"),
         (HEADER.replace(",", "\t"), "1: missing column .*separated by commas, not tabs"),
         (HEADER.replace(",", ";"), "1: missing column .*separated by commas, not semicolons"),
-        (HEADER.replace("Sentiment", "Emotion"), "1: column Emotion is there twice"),
+        (HEADER.replace("Sentiment", "Emotion"), "1: column Emotion appears twice"),
         (HEADER.replace("Dialogue_ID", "dialogue"), "1: missing column Dialogue_ID$"),
     ],
 )
 def test_file_that_is_no_such_table_is_refused(
-    text: str, said: str, tmp_path: Path, spaces: Spaces
+    text: str, message: str, tmp_path: Path, spaces: Spaces
 ) -> None:
     """With what is missing and what was found for it."""
     path = tmp_path / "small.csv"
     path.write_text(text)
 
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         read_corpus("meld", path, spaces)
 
 
@@ -264,7 +264,7 @@ def test_numbers_of_any_size_are_numbers(tmp_path: Path, spaces: Spaces) -> None
 
 
 @pytest.mark.parametrize(
-    ("utterance", "said"),
+    ("utterance", "message"),
     [
         ({"text": " "}, "1: utterances[0].text must not be blank"),
         ({"label": "Joy?"}, "1: dialogue 'd1', utterances[0].label: 'Joy?' is not a label of meld"),
@@ -272,31 +272,31 @@ def test_numbers_of_any_size_are_numbers(tmp_path: Path, spaces: Spaces) -> None
     ],
 )
 def test_utterance_that_cannot_be_asked_is_refused_with_its_line(
-    utterance: dict[str, object], said: str, said_of: Callable[[str, str], list[str]]
+    utterance: dict[str, object], message: str, said_of: Callable[[str, str], list[str]]
 ) -> None:
     talk = {"id": "d1", "utterances": [{"speaker": "Ann", "text": "Hm."} | utterance]}
 
-    (found,) = said_of("jsonl", json.dumps(talk))
+    (message,) = said_of("jsonl", json.dumps(talk))
 
-    assert found.startswith(said)
+    assert message.startswith(message)
 
 
 def test_half_of_a_surrogate_pair_is_refused(said_of: Callable[[str, str], list[str]]) -> None:
     """JSON can spell it, and no file that a command writes can hold it."""
     text = release((SCENE, [f"{SCENE}_u001"])).replace('transcript": "', 'transcript": "\\ud83d')
 
-    (found,) = said_of("emorynlp", text)
+    (message,) = said_of("emorynlp", text)
 
-    assert found == f"10: {SCENE}_u001: text: must not hold lone surrogates"
+    assert message == f"10: {SCENE}_u001: text: must not contain lone surrogates"
 
 
 def test_every_line_that_is_no_dialogue_is_found(
     said_of: Callable[[str, str], list[str]],
 ) -> None:
     """Those behind a broken line, too; an item of an array by its number."""
-    found = said_of("jsonl", f'{json.dumps(TALK)}\n{{"id"\n7\n{json.dumps(TALK)}\n')
+    messages = said_of("jsonl", f'{json.dumps(TALK)}\n{{"id"\n7\n{json.dumps(TALK)}\n')
 
-    assert [each[:9] for each in found] == ["2: not JS", "3: a dial", "4: id 'd1"]
+    assert [each[:9] for each in messages] == ["2: not JS", "3: a dial", "4: id 'd1"]
 
     (found_in_array,) = said_of("jsonl", json.dumps([TALK, TALK]))
 
@@ -306,8 +306,8 @@ def test_every_line_that_is_no_dialogue_is_found(
 def test_faults_of_lines_and_of_dialogues_come_in_one_order(tmp_path: Path, spaces: Spaces) -> None:
     """A line that is no JSON is a fault among those of dialogues."""
     path = tmp_path / "some.jsonl"
-    said = {"speaker": "Ann", "text": "Oh!", "label": "glee"}
-    unknown = json.dumps({**TALK, "utterances": [said]})
+    utterance = {"speaker": "Ann", "text": "Oh!", "label": "glee"}
+    unknown = json.dumps({**TALK, "utterances": [utterance]})
     path.write_text("\n".join([unknown, "{", json.dumps({**TALK, "id": ""}), "["]))
 
     assert [fault.line for fault in look("jsonl", path, spaces["meld"]).faults] == [1, 2, 3, 4]
@@ -326,6 +326,6 @@ def test_name_given_twice_in_json_is_refused(said_of: Callable[[str, str], list[
     """The last one would count, in silence."""
     text = release((SCENE, [f"{SCENE}_u001"])).replace('"emotion"', '"transcript"')
 
-    (found,) = said_of("emorynlp", text)
+    (message,) = said_of("emorynlp", text)
 
-    assert "'transcript' is given twice in one object" in found
+    assert "'transcript' is given twice in one object" in message

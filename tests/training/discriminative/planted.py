@@ -40,5 +40,5 @@ def labels_of(dialogues: list[Turns]) -> Ints:
     return labelled
 
 
-def share_right(said: Floats, dialogues: list[Turns]) -> float:
-    return float((said.argmax(1) == labels_of(dialogues)).mean())
+def share_right(probabilities: Floats, dialogues: list[Turns]) -> float:
+    return float((probabilities.argmax(1) == labels_of(dialogues)).mean())

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from tests.training.discriminative.planted import DIMENSIONS, LABELS, planted, share_right
-from training.discriminative.fitting import answered, cross_fitted, fitted
+from training.discriminative.fitting import answered, fitted, out_of_fold_probabilities
 from training.discriminative.kinds import KINDS
 from training.discriminative.turns import UNLABELLED, Turns
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def name(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def learnt(name: str) -> nn.Module:
 
 def test_learns_what_only_speaker_and_context_tell(learnt: nn.Module) -> None:
     """How somebody felt when that was said; the lines to label are all alike."""
-    asked = planted(40, seed=2)
+    dialogues = planted(40, seed=2)
 
-    assert share_right(answered(learnt, asked, LABELS), asked) > 0.95
+    assert share_right(answered(learnt, dialogues, LABELS), dialogues) > 0.95
 
 
 def test_without_speakers_the_same_is_a_guess(name: str) -> None:
@@ -39,9 +39,9 @@ def test_without_speakers_the_same_is_a_guess(name: str) -> None:
         return [replace(one, speakers=np.zeros_like(one.speakers)) for one in dialogues]
 
     model = fitted(name, alone(planted(120, seed=1)), LABELS, seed=1)
-    asked = alone(planted(40, seed=2))
+    shuffled = alone(planted(40, seed=2))
 
-    assert share_right(answered(model, asked, LABELS), asked) < 0.75
+    assert share_right(answered(model, shuffled, LABELS), shuffled) < 0.75
 
 
 def test_later_turns_change_no_answer(learnt: nn.Module) -> None:
@@ -49,7 +49,7 @@ def test_later_turns_change_no_answer(learnt: nn.Module) -> None:
     rng = np.random.default_rng(5)
     vectors = rng.normal(size=(12, DIMENSIONS)).astype(np.float32)
     whole = Turns(vectors, rng.integers(0, 3, 12), np.zeros(12, np.int64))
-    said = answered(learnt, [whole], LABELS)
+    probabilities = answered(learnt, [whole], LABELS)
 
     for seen in range(1, 12):
         later = slice(seen, None)
@@ -58,37 +58,41 @@ def test_later_turns_change_no_answer(learnt: nn.Module) -> None:
         others.speakers[later] = rng.integers(0, 5, 12 - seen)
         ended = Turns(vectors[:seen], whole.speakers[:seen], whole.gold[:seen])
         for one in (others, ended):
-            assert answered(learnt, [one], LABELS)[:seen] == pytest.approx(said[:seen], abs=1e-6)
-        assert not np.allclose(answered(learnt, [others], LABELS)[later], said[later], atol=1e-6)
+            assert answered(learnt, [one], LABELS)[:seen] == pytest.approx(
+                probabilities[:seen], abs=1e-6
+            )
+        assert not np.allclose(
+            answered(learnt, [others], LABELS)[later], probabilities[later], atol=1e-6
+        )
 
 
 def test_dialogues_beside_it_change_no_answer(learnt: nn.Module) -> None:
     """They are padded to the longest of a batch."""
-    asked = planted(6, seed=3)
-    one_by_one = np.concatenate([answered(learnt, [one], LABELS) for one in asked])
+    dialogues = planted(6, seed=3)
+    one_by_one = np.concatenate([answered(learnt, [one], LABELS) for one in dialogues])
 
-    assert answered(learnt, asked, LABELS) == pytest.approx(one_by_one, abs=1e-6)
+    assert answered(learnt, dialogues, LABELS) == pytest.approx(one_by_one, abs=1e-6)
 
 
 def test_same_seed_fits_the_same_model_on_any_number_of_threads(name: str) -> None:
     """To the last digit; another seed fits another. Nobody else's random numbers are drawn."""
-    dialogues, asked = planted(8, seed=1), planted(4, seed=2)
+    dialogues, unseen = planted(8, seed=1), planted(4, seed=2)
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     try:
-        said = []
+        probabilities = []
         for seed, count in ((1, 1), (1, 2), (2, 1)):
             torch.set_num_threads(count)
             torch.rand(1)
             before = torch.random.get_rng_state()
-            said.append(answered(fitted(name, dialogues, LABELS, seed), asked, LABELS))
+            probabilities.append(answered(fitted(name, dialogues, LABELS, seed), unseen, LABELS))
             assert torch.equal(torch.random.get_rng_state(), before)
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
         torch.random.set_rng_state(state)
 
-    assert (said[0] == said[1]).all()
-    assert not (said[0] == said[2]).all()
+    assert (probabilities[0] == probabilities[1]).all()
+    assert not (probabilities[0] == probabilities[2]).all()
 
 
 def test_is_small(name: str) -> None:
@@ -109,10 +113,10 @@ def test_long_dialogue_is_answered_turn_by_turn(learnt: nn.Module) -> None:
     )
     assert len(long.gold) > 256
 
-    said = answered(learnt, [long], LABELS)
+    probabilities = answered(learnt, [long], LABELS)
 
-    assert len(said) == (long.gold != UNLABELLED).sum()
-    assert share_right(said, [long]) > 0.9
+    assert len(probabilities) == (long.gold != UNLABELLED).sum()
+    assert share_right(probabilities, [long]) > 0.9
 
 
 def test_training_dialogues_are_told_by_models_that_do_not_know_them(name: str) -> None:
@@ -120,19 +124,19 @@ def test_training_dialogues_are_told_by_models_that_do_not_know_them(name: str) 
     dialogues = planted(7, seed=1)
     ends = np.cumsum([(one.gold != UNLABELLED).sum() for one in dialogues])
 
-    said = cross_fitted(name, dialogues, LABELS, seed=1)
+    probabilities = out_of_fold_probabilities(name, dialogues, LABELS, seed=1)
 
-    assert len(said) == ends[-1]
+    assert len(probabilities) == ends[-1]
     model = fitted(name, [dialogues[place] for place in (0, 2, 3, 4, 5)], LABELS, seed=1)
     for place in (1, 6):
-        rows = said[ends[place - 1] : ends[place]]
+        rows = probabilities[ends[place - 1] : ends[place]]
         assert (rows == answered(model, [dialogues[place]], LABELS)).all()
 
 
 def test_nothing_is_known_without_another_dialogue(name: str) -> None:
-    said = cross_fitted(name, planted(1, seed=1), LABELS, seed=1)
+    probabilities = out_of_fold_probabilities(name, planted(1, seed=1), LABELS, seed=1)
 
-    assert (said == 1 / LABELS).all()
+    assert (probabilities == 1 / LABELS).all()
 
 
 def test_dialogues_without_labels_teach_nothing_and_are_not_asked(name: str) -> None:
@@ -140,10 +144,10 @@ def test_dialogues_without_labels_teach_nothing_and_are_not_asked(name: str) -> 
     silent = planted(1, seed=9)[0]
     silent.gold[:] = UNLABELLED
     empty = Turns(np.zeros((0, DIMENSIONS), np.float32), *[np.zeros(0, np.int64)] * 2)
-    dialogues, asked = planted(5, seed=1), planted(3, seed=2)
+    dialogues, unseen = planted(5, seed=1), planted(3, seed=2)
 
     model = fitted(name, [silent, *dialogues, empty], LABELS, 1)
 
-    said = answered(fitted(name, dialogues, LABELS, 1), asked, LABELS)
-    assert (answered(model, [silent, *asked, empty], LABELS) == said).all()
+    probabilities = answered(fitted(name, dialogues, LABELS, 1), unseen, LABELS)
+    assert (answered(model, [silent, *unseen, empty], LABELS) == probabilities).all()
     assert answered(model, [silent, empty], LABELS).shape == (0, LABELS)

@@ -12,9 +12,9 @@ from training.discriminative.turns import UNLABELLED, Turns, pieces, turns_of
 
 def test_every_utterance_is_a_turn(spaces: Mapping[str, LabelSpace]) -> None:
     """With and without a label; who somebody is, is not told: speakers are numbers."""
-    said = [("Bo", "grr", "anger"), ("Ann", "well", None), ("Bo", "alas", "Sadness")]
+    lines = [("Bo", "grr", "anger"), ("Ann", "well", None), ("Bo", "alas", "Sadness")]
     dialogues = [
-        Dialogue("a", tuple(Utterance(*one) for one in said)),
+        Dialogue("a", tuple(Utterance(*one) for one in lines)),
         Dialogue("b", (Utterance("Ann", "hurrah", "joy"),)),
     ]
     encoded = encode(["grr", "well", "alas", "hurrah"])
@@ -36,13 +36,13 @@ def test_pieces_have_each_label_once() -> None:
         np.asarray([0, 1, 2, 3, 4, 5, 6]),
     )
 
-    found = pieces(whole, most=3, before=2)
+    parts = pieces(whole, most=3, before=2)
 
-    assert [part.vectors[:, 0].tolist() for part in found] == [
+    assert [part.vectors[:, 0].tolist() for part in parts] == [
         *([0, 1, 2], [1, 2, 3, 4, 5], [4, 5, 6])
     ]
     none = UNLABELLED
-    assert [part.gold.tolist() for part in found] == [
+    assert [part.gold.tolist() for part in parts] == [
         *([0, 1, 2], [none, none, 3, 4, 5], [none, none, 6])
     ]
-    assert [part.speakers.tolist() for part in found] == [[0, 1, 2], [0, 1, 2, 1, 2], [0, 1, 2]]
+    assert [part.speakers.tolist() for part in parts] == [[0, 1, 2], [0, 1, 2, 1, 2], [0, 1, 2]]

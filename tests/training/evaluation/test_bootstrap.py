@@ -34,11 +34,11 @@ def test_interval_of_single_utterances_is_the_binomial_one() -> None:
     """400 of which 60% are right: a standard deviation of 2.45%."""
     right = [True] * 240 + [False] * 160
 
-    found = interval(answered(right), accuracy)
+    bounds = interval(answered(right), accuracy)
 
-    assert found.value == pytest.approx(0.6)
-    assert found.low == pytest.approx(0.6 - 1.96 * 0.0245, abs=0.005)
-    assert found.high == pytest.approx(0.6 + 1.96 * 0.0245, abs=0.005)
+    assert bounds.value == pytest.approx(0.6)
+    assert bounds.low == pytest.approx(0.6 - 1.96 * 0.0245, abs=0.005)
+    assert bounds.high == pytest.approx(0.6 + 1.96 * 0.0245, abs=0.005)
 
 
 def test_dialogues_that_are_right_or_wrong_as_a_whole_make_it_wider() -> None:
@@ -54,9 +54,9 @@ def test_dialogues_that_are_right_or_wrong_as_a_whole_make_it_wider() -> None:
 
 def test_same_predictions_do_not_differ() -> None:
     """Every draw is a tie."""
-    found = difference(answered(drawn(0.6, 1)), answered(drawn(0.6, 1)), weighted_f1)
+    lead = difference(answered(drawn(0.6, 1)), answered(drawn(0.6, 1)), weighted_f1)
 
-    assert (found.value, found.low, found.high, found.by_chance) == (0.0, 0.0, 0.0, 1.0)
+    assert (lead.value, lead.low, lead.high, lead.by_chance) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_lead_on_the_same_utterances_is_told_from_chance() -> None:
@@ -64,21 +64,21 @@ def test_lead_on_the_same_utterances_is_told_from_chance() -> None:
     weak = drawn(0.6, 1)
     strong = [ok or extra for ok, extra in zip(weak, drawn(0.12, 2), strict=True)]
 
-    found = difference(answered(strong), answered(weak), accuracy)
+    lead = difference(answered(strong), answered(weak), accuracy)
 
-    assert found.value == pytest.approx(np.mean(strong) - np.mean(weak))
-    assert 0 < found.low < found.value < found.high
-    assert found.by_chance < 0.001
+    assert lead.value == pytest.approx(np.mean(strong) - np.mean(weak))
+    assert 0 < lead.low < lead.value < lead.high
+    assert lead.by_chance < 0.001
     alone = interval(answered(strong), accuracy)
-    assert found.high - found.low < (alone.high - alone.low) / 2
+    assert lead.high - lead.low < (alone.high - alone.low) / 2
 
 
 def test_lead_by_chance_is_called_so() -> None:
     """Two models that are right equally often, at different utterances."""
-    found = difference(answered(drawn(0.6, 1)), answered(drawn(0.6, 2)), accuracy)
+    lead = difference(answered(drawn(0.6, 1)), answered(drawn(0.6, 2)), accuracy)
 
-    assert found.low < 0 < found.high
-    assert found.by_chance > 0.05
+    assert lead.low < 0 < lead.high
+    assert lead.by_chance > 0.05
 
 
 def test_runs_of_one_model_are_measured_by_their_mean() -> None:
@@ -88,7 +88,7 @@ def test_runs_of_one_model_are_measured_by_their_mean() -> None:
     both = mean_interval([one, other], accuracy)
 
     assert mean_interval([one, one], accuracy) == interval(one, accuracy)
-    alone = [interval(said, accuracy) for said in (one, other)]
+    alone = [interval(predictions, accuracy) for predictions in (one, other)]
     assert both.value == pytest.approx((alone[0].value + alone[1].value) / 2)
     assert both.high - both.low < min(each.high - each.low for each in alone)
 
@@ -99,36 +99,36 @@ def test_lead_of_runs_is_that_of_their_means() -> None:
         answered(drawn(share, seed)) for seed, share in enumerate((0.5, 0.7, 0.6))
     )
 
-    found = mean_difference([strong, same], [weak, same], accuracy)
+    lead = mean_difference([strong, same], [weak, same], accuracy)
 
-    assert found.value == pytest.approx(difference(strong, weak, accuracy).value / 2)
-    assert found.low < found.value < found.high
-    assert found.by_chance < 0.01
+    assert lead.value == pytest.approx(difference(strong, weak, accuracy).value / 2)
+    assert lead.low < lead.value < lead.high
+    assert lead.by_chance < 0.01
 
 
 def test_draws_are_the_same_every_time() -> None:
     """By a seed."""
-    said = answered(drawn(0.6, 1))
+    predictions = answered(drawn(0.6, 1))
 
-    assert interval(said, weighted_f1) == interval(said, weighted_f1)
-    assert len({interval(said, weighted_f1, seed) for seed in range(5)}) > 1
+    assert interval(predictions, weighted_f1) == interval(predictions, weighted_f1)
+    assert len({interval(predictions, weighted_f1, seed) for seed in range(5)}) > 1
 
 
 def test_other_utterances_are_not_compared() -> None:
     """Fewer, others, or with other labels."""
-    said = answered([True, False])
+    predictions = answered([True, False])
     shorter = answered([True])
-    moved = Predictions("mine", said.labels, said.answers[::-1])
-    relabelled = Predictions("mine", ("a", "b"), said.answers)
+    moved = Predictions("mine", predictions.labels, predictions.answers[::-1])
+    relabelled = Predictions("mine", ("a", "b"), predictions.answers)
 
     for other, reason in (
         (shorter, "2 utterances and 1"),
-        (moved, "utterance 0 of dialogue 'd0' stands where 1 of 'd1'"),
+        (moved, "utterance 0 of dialogue 'd0' corresponds to 1 of 'd1'"),
         (relabelled, "labels are not the same"),
     ):
         with pytest.raises(NotTheSameUtterances, match=reason):
-            difference(said, other, accuracy)
+            difference(predictions, other, accuracy)
         with pytest.raises(NotTheSameUtterances, match=reason):
-            mean_interval([said, other], accuracy)
+            mean_interval([predictions, other], accuracy)
         with pytest.raises(NotTheSameUtterances, match=reason):
-            mean_difference([said, said], [said, other], accuracy)
+            mean_difference([predictions, predictions], [predictions, other], accuracy)

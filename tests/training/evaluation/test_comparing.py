@@ -21,8 +21,8 @@ def test_models_are_compared_side_by_side(tmp_path: Path) -> None:
             for a in MELD.answers
         ),
     )
-    for name, said in (("ours", right), ("theirs", MELD)):
-        write_predictions([said], tmp_path / f"{name}.jsonl")
+    for name, predictions in (("ours", right), ("theirs", MELD)):
+        write_predictions([predictions], tmp_path / f"{name}.jsonl")
 
     result = CliRunner().invoke(
         app,
@@ -38,22 +38,25 @@ def test_models_are_compared_side_by_side(tmp_path: Path) -> None:
     assert lines[4].startswith("| ours | 100.00 | 100.0 to 100.0 | 100.00 | 100.00 | 0.000 |")
     assert lines[5].startswith("| theirs | 66.67 |")
     assert lines[7].startswith("ours leads theirs by 33.33 (")
-    found = json.loads((tmp_path / "compared.json").read_text())["meld"]
-    assert found["models"]["theirs"]["confusion"] == [[1, 0], [1, 1]]
-    assert found["leads"]["theirs"]["value"] == pytest.approx(1 / 3)
+    tables = json.loads((tmp_path / "compared.json").read_text())["meld"]
+    assert tables["models"]["theirs"]["confusion"] == [[1, 0], [1, 1]]
+    assert tables["leads"]["theirs"]["value"] == pytest.approx(1 / 3)
 
 
 def test_dailydialog_is_compared_by_micro_f1(tmp_path: Path) -> None:
     """Ours finds an emotion that theirs misses; the neutral ones, which both know, are no help."""
 
-    def said(*labels: int) -> Predictions:
+    def answers_with(*labels: int) -> Predictions:
         rows = ((1.0, 0.0), (0.0, 1.0))
         golds = (0, 0, 0, 1, 1)
         answers = (Answer(f"d{n}", 0, golds[n], rows[m]) for n, m in enumerate(labels))
         return Predictions("dailydialog", ("no emotion", "anger"), tuple(answers))
 
-    for name, found in (("ours", said(0, 0, 0, 1, 1)), ("theirs", said(0, 0, 0, 1, 0))):
-        write_predictions([found], tmp_path / f"{name}.jsonl")
+    for name, predictions in (
+        ("ours", answers_with(0, 0, 0, 1, 1)),
+        ("theirs", answers_with(0, 0, 0, 1, 0)),
+    ):
+        write_predictions([predictions], tmp_path / f"{name}.jsonl")
     files = [str(tmp_path / f"{name}.jsonl") for name in ("ours", "theirs")]
 
     result = CliRunner().invoke(app, ["compare", *files, "--out", str(tmp_path / "out.json")])

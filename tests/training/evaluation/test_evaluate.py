@@ -67,16 +67,16 @@ def test_every_labelled_utterance_is_asked(
     folder: Path, spaces: Mapping[str, LabelSpace], words: Words
 ) -> None:
     """Those without a label are context; labels are found without regard to case."""
-    asked = recognizer(read_bundle(folder), spaces, words)
+    asking = recognizer(read_bundle(folder), spaces, words)
 
-    found = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+    answers = asyncio.run(ask(asking, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
-    assert [(a.dialogue, a.index, a.utterance) for a in found.answers] == [
+    assert [(a.dialogue, a.index, a.utterance) for a in answers.answers] == [
         (f"d{n}", index, utterance)
         for n in range(8)
         for index, utterance in ((0, f"u{n}"), (2, None))
     ]
-    assert [found.labels[a.gold] for a in found.answers[:4]] == [
+    assert [answers.labels[a.gold] for a in answers.answers[:4]] == [
         *("anger", "neutral", "joy", "neutral")
     ]
 
@@ -86,24 +86,24 @@ def test_turn_is_forecast_from_those_before_it(
 ) -> None:
     """Every labelled one but the first of its dialogue, by a bundle that was trained to."""
     bundle = read_bundle(folder).model_copy(update={"tasks": ("main", "prediction")})
-    asked = recognizer(bundle, spaces, words)
+    asking = recognizer(bundle, spaces, words)
 
-    found = asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+    answers = asyncio.run(ask_ahead(asking, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
-    assert [(a.dialogue, a.index, found.labels[a.gold]) for a in found.answers] == [
+    assert [(a.dialogue, a.index, answers.labels[a.gold]) for a in answers.answers] == [
         (f"d{n}", 2, "neutral") for n in range(8)
     ]
-    main = asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
-    assert found.answers[0].probabilities != main.answers[1].probabilities
+    main = asyncio.run(ask(asking, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+    assert answers.answers[0].probabilities != main.answers[1].probabilities
 
 
 def test_bundle_that_was_not_trained_to_forecast_says_so(
     folder: Path, spaces: Mapping[str, LabelSpace], words: Words
 ) -> None:
-    asked = recognizer(read_bundle(folder), spaces, words)
+    asking = recognizer(read_bundle(folder), spaces, words)
 
     with pytest.raises(ForecastNotSupported):
-        asyncio.run(ask_ahead(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+        asyncio.run(ask_ahead(asking, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
 
 def test_utterance_that_does_not_fit_is_scored_by_its_end(
@@ -111,12 +111,12 @@ def test_utterance_that_does_not_fit_is_scored_by_its_end(
 ) -> None:
     """And told of; all others are scored as ever."""
     talk = Dialogue("long", (Utterance("Ann", "word " * 100, "joy"), *TALKS[0].utterances))
-    asked = recognizer(read_bundle(folder), spaces, words)
+    asking = recognizer(read_bundle(folder), spaces, words)
 
-    found = asyncio.run(ask(asked, spaces["meld"], [talk], asyncio.Semaphore(4)))
+    answers = asyncio.run(ask(asking, spaces["meld"], [talk], asyncio.Semaphore(4)))
 
-    assert [answer.truncated for answer in found.answers].count(True) == 1
-    assert found.answers[0].truncated
+    assert [answer.truncated for answer in answers.answers].count(True) == 1
+    assert answers.answers[0].truncated
 
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
@@ -126,8 +126,8 @@ def test_service_answers_with_the_probabilities_that_were_measured(
     """Fitted, written, read and applied by the recognizer; and fitted anew from the same."""
 
     def said(bundle: Bundle) -> Predictions:
-        asked = recognizer(bundle, spaces, words)
-        return asyncio.run(ask(asked, spaces["meld"], TALKS, asyncio.Semaphore(4)))
+        asking = recognizer(bundle, spaces, words)
+        return asyncio.run(ask(asking, spaces["meld"], TALKS, asyncio.Semaphore(4)))
 
     raw = said(uncalibrated(read_bundle(folder)))
     scored = score(raw, trained_labels(spaces["meld"]), kind)

@@ -73,22 +73,22 @@ def said_by_hand(folder: Path, prompt: tuple[int, ...], new_tokens: int) -> list
 
 
 def by_hand(folder: Path, prompt: tuple[int, ...], new_tokens: int) -> str:
-    said = said_by_hand(folder, prompt, new_tokens)
+    texts = said_by_hand(folder, prompt, new_tokens)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()
+    return str(tokenizer.decode(texts, skip_special_tokens=True)).strip()
 
 
 def test_prompts_are_those_that_are_scored(folder: Path, meld: LabelSpace) -> None:
     """Of labelled utterances alone, in their order; those between them are context."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    found = [tokenizer.decode(prompt) for prompt in prompts(folder, meld)]
+    texts = [tokenizer.decode(prompt) for prompt in prompts(folder, meld)]
 
-    assert len(found) == 3
-    assert "sang. emotion :" in found[0]
-    assert found[1].index("who is we?") < found[1].index("all of us! emotion :")
-    assert "oh. emotion :" in found[2]
-    assert "sang" not in found[2]
+    assert len(texts) == 3
+    assert "sang. emotion :" in texts[0]
+    assert texts[1].index("who is we?") < texts[1].index("all of us! emotion :")
+    assert "oh. emotion :" in texts[2]
+    assert "sang" not in texts[2]
 
 
 def test_whole_verbalizers_do_not_multiply_prompts() -> None:
@@ -109,36 +109,36 @@ def test_whole_verbalizers_do_not_multiply_prompts() -> None:
             None,
         )
 
-    found = asyncio.run(prompts_of(open_with, space, [talk]))
+    prompts_read = asyncio.run(prompts_of(open_with, space, [talk]))
 
-    texts = [words.decode(prompt) for prompt in found]
+    texts = [words.decode(prompt) for prompt in prompts_read]
     assert [text.endswith(f"Line {n}.\nEmotion:") for n, text in enumerate(texts)] == [True] * 3
 
 
 def test_model_speaks_greedily(folder: Path, meld: LabelSpace) -> None:
     """In batches of any length as alone, whatever the base's own settings."""
-    asked = prompts(folder, meld)
+    questions = prompts(folder, meld)
     longest = max(len(load_tokenizer(folder).encode(verbalizer)) for verbalizer in meld.verbalizers)
 
-    said = open_speaker(folder, "float32")(asked, meld.verbalizers)
+    texts = open_speaker(folder, "float32")(questions, meld.verbalizers)
 
-    assert said == [by_hand(folder, prompt, longest + 1) for prompt in asked]
-    assert len(set(map(len, asked))) == 3
-    assert open_speaker(folder, "float32")(asked[::-1], meld.verbalizers) == said[::-1]
+    assert texts == [by_hand(folder, prompt, longest + 1) for prompt in questions]
+    assert len(set(map(len, questions))) == 3
+    assert open_speaker(folder, "float32")(questions[::-1], meld.verbalizers) == texts[::-1]
 
 
 def test_model_says_no_more_than_there_is_room_for(folder: Path, meld: LabelSpace) -> None:
     """Behind a prompt that fills the bundle's length, one token; others are not cut."""
-    asked = prompts(folder, meld)
-    full = max(map(len, asked)) + 1
+    questions = prompts(folder, meld)
+    full = max(map(len, questions)) + 1
     write_bundle(described(meld, window=(2, 4), max_tokens=full), folder)
 
-    said = open_speaker(folder, "float32")(asked, ["a word and another word"])
+    texts = open_speaker(folder, "float32")(questions, ["a word and another word"])
 
-    rooms = [min(6, full - len(prompt)) for prompt in asked]
+    rooms = [min(6, full - len(prompt)) for prompt in questions]
     assert sorted(rooms)[0] == 1 < sorted(rooms)[-1]
-    assert said == [
-        by_hand(folder, prompt, room) for prompt, room in zip(asked, rooms, strict=True)
+    assert texts == [
+        by_hand(folder, prompt, room) for prompt, room in zip(questions, rooms, strict=True)
     ]
 
 
@@ -148,11 +148,11 @@ def test_answer_that_ends_in_time_is_its_verbalizer(folder: Path, meld: LabelSpa
     The model is taken to end its answer with the first token that it had not said before.
     """
     prompt = prompts(folder, meld)[0]
-    said = said_by_hand(folder, prompt, 8)
-    end = next(n for n, token in enumerate(said) if token != said[0])
+    texts = said_by_hand(folder, prompt, 8)
+    end = next(n for n, token in enumerate(texts) if token != texts[0])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    answer = tokenizer.decode(said[:end])
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(said[end])
+    answer = tokenizer.decode(texts[:end])
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(texts[end])
     tokenizer.save_pretrained(folder)
     capitals = answer.title()
 
@@ -172,9 +172,9 @@ def test_rates_are_shares_of_what_was_said() -> None:
     )
     texts = ["joyful", "joyful", "joyful joyful", "joy"]
 
-    said = with_spoken(scored, texts, words)
+    spoken = with_spoken(scored, texts, words)
 
-    assert [a.spoken.text for a in said.answers if a.spoken] == texts
-    assert [a.spoken.label for a in said.answers if a.spoken] == ["joy", "joy", None, None]
-    assert (measure(said).invalid_rate, measure(said).free_decode_agreement) == (0.5, 0.25)
+    assert [a.spoken.text for a in spoken.answers if a.spoken] == texts
+    assert [a.spoken.label for a in spoken.answers if a.spoken] == ["joy", "joy", None, None]
+    assert (measure(spoken).invalid_rate, measure(spoken).free_decode_agreement) == (0.5, 0.25)
     assert (measure(scored).invalid_rate, measure(scored).free_decode_agreement) == (None, None)

@@ -22,15 +22,15 @@ def test_orders_are_of_the_same_labels(spaces: Mapping[str, LabelSpace]) -> None
     """Nothing else of the label space changes, and the same are drawn every time."""
     meld = spaces["meld"]
 
-    found = other_orders(meld, 20)
+    orders = other_orders(meld, 20)
 
-    assert len(found) == 20
-    for other in found:
+    assert len(orders) == 20
+    for other in orders:
         assert (other.name, other.title) == (meld.name, meld.title)
         assert set(other.labels) == set(meld.labels)
         assert other.label("joy") == meld.label("joy")
-    assert len({other.names for other in found}) > 15
-    assert other_orders(meld, 20) == found
+    assert len({other.names for other in orders}) > 15
+    assert other_orders(meld, 20) == orders
     assert other_orders(meld, 0) == []
 
 
@@ -43,9 +43,9 @@ def test_published_order_is_not_among_them() -> None:
 
 def test_answers_are_put_into_the_published_order() -> None:
     """Gold label and probabilities move together."""
-    said = Predictions("mine", ("c", "a", "b"), (Answer("d", 0, 1, (0.5, 0.3, 0.2), 0.9),))
+    predictions = Predictions("mine", ("c", "a", "b"), (Answer("d", 0, 1, (0.5, 0.3, 0.2), 0.9),))
 
-    assert in_order(said, ("a", "b", "c")) == Predictions(
+    assert in_order(predictions, ("a", "b", "c")) == Predictions(
         "mine", ("a", "b", "c"), (Answer("d", 0, 0, (0.3, 0.2, 0.5), 0.9),)
     )
 
@@ -82,10 +82,10 @@ class FirstListed:
         salt: str | None = None,
     ) -> Reading:
         listed = self.words.decode(prompt).split("Labels: ")[1].split(".\n")[0].split(", ")
-        said = self.always or listed[0]
+        label = self.always or listed[0]
         return Reading(
             tuple(
-                math.log(0.9 if self.words.decode([token]).strip() == said else 0.01)
+                math.log(0.9 if self.words.decode([token]).strip() == label else 0.01)
                 for token in candidates
             ),
             0,
@@ -113,8 +113,8 @@ def test_recognizer_is_asked_in_each_order(
             FirstListed(words, always),
             None,
         )
-        found = asyncio.run(ask(recognizer, space, [talk], asyncio.Semaphore(2)))
-        return in_order(found, meld.names)
+        answers = asyncio.run(ask(recognizer, space, [talk], asyncio.Semaphore(2)))
+        return in_order(answers, meld.names)
 
     others = [other for other in other_orders(meld, 6) if other.names[0] != meld.names[0]]
     published, reordered = said(meld), [said(other) for other in others]

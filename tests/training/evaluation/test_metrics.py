@@ -35,20 +35,22 @@ def drawn(seed: int, labels: int = 7, count: int = 400) -> tuple[Ints, Floats]:
 def test_measures_of_labels_are_scikit_learns(seed: int) -> None:
     """Weighted, macro and micro F1, accuracy, and each label's own."""
     gold, probabilities = drawn(seed)
-    said = probabilities.argmax(1)
-    matrix = confusion(gold, said, 7)
+    predicted = probabilities.argmax(1)
+    matrix = confusion(gold, predicted, 7)
 
-    assert matrix.tolist() == sklearn.confusion_matrix(gold, said, labels=range(7)).tolist()
-    assert weighted_f1(matrix) == pytest.approx(sklearn.f1_score(gold, said, average="weighted"))
-    assert macro_f1(matrix) == pytest.approx(sklearn.f1_score(gold, said, average="macro"))
-    assert accuracy(matrix) == pytest.approx(sklearn.accuracy_score(gold, said))
-    assert micro_f1(matrix, np.array([0])) == pytest.approx(
-        sklearn.f1_score(gold, said, labels=range(1, 7), average="micro")
+    assert matrix.tolist() == sklearn.confusion_matrix(gold, predicted, labels=range(7)).tolist()
+    assert weighted_f1(matrix) == pytest.approx(
+        sklearn.f1_score(gold, predicted, average="weighted")
     )
-    for found, expected in zip(
-        by_label(matrix), sklearn.precision_recall_fscore_support(gold, said)[:3], strict=True
+    assert macro_f1(matrix) == pytest.approx(sklearn.f1_score(gold, predicted, average="macro"))
+    assert accuracy(matrix) == pytest.approx(sklearn.accuracy_score(gold, predicted))
+    assert micro_f1(matrix, np.array([0])) == pytest.approx(
+        sklearn.f1_score(gold, predicted, labels=range(1, 7), average="micro")
+    )
+    for value, expected in zip(
+        by_label(matrix), sklearn.precision_recall_fscore_support(gold, predicted)[:3], strict=True
     ):
-        assert found == pytest.approx(expected)
+        assert value == pytest.approx(expected)
 
 
 def test_many_matrices_are_measured_at_once() -> None:
@@ -88,8 +90,8 @@ def test_corpora_are_compared_by_the_measure_that_papers_compare_them_by() -> No
 
     assert own_measure("dailydialog", labels)(matrix) == pytest.approx(2 * 5 / (5 + 20))
     assert own_measure("meld", labels)(matrix) == weighted_f1(matrix)
-    found = measure(Predictions("dailydialog", labels, (Answer("d", 0, 1, (0.1, 0.8, 0.1)),)))
-    assert getattr(found, compared_by("dailydialog")) == found.micro_f1 == 1.0
+    metrics = measure(Predictions("dailydialog", labels, (Answer("d", 0, 1, (0.1, 0.8, 0.1)),)))
+    assert getattr(metrics, compared_by("dailydialog")) == metrics.micro_f1 == 1.0
     assert [compared_by(space) for space in ("meld", "mine")] == ["weighted_f1"] * 2
 
 
@@ -108,11 +110,11 @@ def test_accuracy_at_coverage_answers_the_most_confident_first() -> None:
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     gold = np.array([0] * 5 + [1] * 5)
 
-    found = accuracy_at_coverage(probabilities[::-1], gold[::-1])
+    curve = accuracy_at_coverage(probabilities[::-1], gold[::-1])
 
-    assert found[0.1] == found[0.5] == 1.0
-    assert found[0.8] == pytest.approx(5 / 8)
-    assert found[1.0] == 0.5
+    assert curve[0.1] == curve[0.5] == 1.0
+    assert curve[0.8] == pytest.approx(5 / 8)
+    assert curve[1.0] == 0.5
 
 
 def test_everything_is_measured_of_one_set_of_predictions() -> None:
@@ -123,12 +125,12 @@ def test_everything_is_measured_of_one_set_of_predictions() -> None:
         Answer("b", 0, 1, (0.1, 0.9), 0.8),
     )
 
-    found = measure(Predictions("mine", ("joy", "anger"), answers))
+    metrics = measure(Predictions("mine", ("joy", "anger"), answers))
 
-    assert found.confusion == [[1, 0], [1, 1]]
-    assert found.utterances == 3
-    assert found.label_mass == pytest.approx(0.9)
-    assert found.demonstration_agreement == 0.5
-    assert found.labels["anger"].support == 2
-    assert found.labels["anger"].recall == 0.5
-    assert found.to_json()["labels"]["joy"]["precision"] == 0.5
+    assert metrics.confusion == [[1, 0], [1, 1]]
+    assert metrics.utterances == 3
+    assert metrics.label_mass == pytest.approx(0.9)
+    assert metrics.demonstration_agreement == 0.5
+    assert metrics.labels["anger"].support == 2
+    assert metrics.labels["anger"].recall == 0.5
+    assert metrics.to_json()["labels"]["joy"]["precision"] == 0.5

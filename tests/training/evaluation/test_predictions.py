@@ -27,7 +27,7 @@ def test_file_holds_what_was_said(tmp_path: Path) -> None:
 
 def test_file_holds_what_the_model_said_when_it_was_asked_in_other_ways(tmp_path: Path) -> None:
     """Where it was: in two other orders of the labels, and free to say anything."""
-    asked = Predictions(
+    predictions = Predictions(
         "mine",
         ("up", "down"),
         (
@@ -45,33 +45,33 @@ def test_file_holds_what_the_model_said_when_it_was_asked_in_other_ways(tmp_path
     )
     path = tmp_path / "said.jsonl"
 
-    write_predictions([asked, MELD], path)
+    write_predictions([predictions, MELD], path)
 
-    assert read_predictions(path) == {"mine": asked, "meld": MELD}
-    assert asked.reordered.shape == (2, 2, 2)
-    assert asked.reordered[0].tolist() == [[0.5, 0.5], [0.125, 0.875]]
+    assert read_predictions(path) == {"mine": predictions, "meld": MELD}
+    assert predictions.reordered.shape == (2, 2, 2)
+    assert predictions.reordered[0].tolist() == [[0.5, 0.5], [0.125, 0.875]]
     assert MELD.reordered.shape == (3, 0, 2)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert ["spoken" in row or "reordered" in row for row in rows] == [True] * 2 + [False] * 3
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"reordered": [[0.5, 0.5]]}, "reordered: asked in more or fewer orders than above"),
-        ({"spoken": {"text": "up", "label": "up"}}, "spoken: 'up' is no label"),
+        ({"reordered": [[0.5, 0.5]]}, "reordered: another number of orders than above"),
+        ({"spoken": {"text": "up", "label": "up"}}, "spoken: 'up' is not a label"),
         ({"spoken": "up"}, "TypeError"),
     ],
 )
 def test_broken_answer_in_another_way_is_named(
-    changes: dict[str, object], said: str, tmp_path: Path
+    changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "said.jsonl"
     write_predictions([MELD], path)
     first, second, third = path.read_text().splitlines()
     path.write_text("\n".join([first, json.dumps(json.loads(second) | changes), third]))
 
-    with pytest.raises(PredictionsError, match=f":2: not a prediction: .*{said}"):
+    with pytest.raises(PredictionsError, match=f":2: not a prediction: .*{message}"):
         read_predictions(path)
 
 
@@ -101,7 +101,7 @@ def test_predictions_are_arrays_over_utterances() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{", ":2: not JSON"),
         ("[]", ":2: not a prediction"),
@@ -109,11 +109,11 @@ def test_predictions_are_arrays_over_utterances() -> None:
         (
             '{"label_space": "meld", "dialogue": "a", "index": 0, "gold": "joy", '
             '"probabilities": {"joy": 1.0}, "label_mass": 1.0, "demonstrations": []}',
-            ":2: not a prediction: ValueError: the labels of meld are others than above",
+            ":2: not a prediction: ValueError: the labels of meld differ from those above",
         ),
     ],
 )
-def test_broken_line_is_named(line: str, said: str, tmp_path: Path) -> None:
+def test_broken_line_is_named(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "said.jsonl"
     write_predictions([MELD], path)
     first = path.read_text().splitlines()[0]
@@ -122,14 +122,14 @@ def test_broken_line_is_named(line: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(PredictionsError) as refused:
         read_predictions(path)
 
-    assert str(refused.value).startswith(f"{path}{said}")
+    assert str(refused.value).startswith(f"{path}{message}")
 
 
 def test_file_without_predictions_is_refused(tmp_path: Path) -> None:
     """An empty one, or none at all."""
     (tmp_path / "empty.jsonl").touch()
 
-    with pytest.raises(PredictionsError, match="holds no prediction"):
+    with pytest.raises(PredictionsError, match="contains no prediction"):
         read_predictions(tmp_path / "empty.jsonl")
     with pytest.raises(PredictionsError, match="No such file"):
         read_predictions(tmp_path / "none.jsonl")

@@ -30,7 +30,7 @@ def corpus(path: str, space: LabelSpace, label: str | None, *ids: str) -> Corpus
 
 
 def asked(questions: list[tuple[LabelSpace, tuple[Dialogue, ...]]]) -> dict[str, list[str]]:
-    return {space.name: [dialogue.id for dialogue in said] for space, said in questions}
+    return {space.name: [dialogue.id for dialogue in dialogues] for space, dialogues in questions}
 
 
 def test_files_of_one_label_space_are_asked_together(spaces: Mapping[str, LabelSpace]) -> None:
@@ -41,10 +41,10 @@ def test_files_of_one_label_space_are_asked_together(spaces: Mapping[str, LabelS
         corpus("Session5", spaces["iemocap"], "sad", "c"),
     ]
 
-    found = by_label_space(corpora, {"iemocap", "meld"})
+    questions = by_label_space(corpora, {"iemocap", "meld"})
 
-    assert asked(found) == {"iemocap": ["a", "b", "c"], "meld": ["a"]}
-    assert len(found) == 2
+    assert asked(questions) == {"iemocap": ["a", "b", "c"], "meld": ["a"]}
+    assert len(questions) == 2
 
 
 def test_unified_labels_are_asked_of_all_files_once(spaces: Mapping[str, LabelSpace]) -> None:
@@ -55,11 +55,11 @@ def test_unified_labels_are_asked_of_all_files_once(spaces: Mapping[str, LabelSp
         corpus("Session5", spaces["iemocap"], "happy", "i"),
     ]
 
-    found = by_label_space(corpora, {"meld", UNIFIED}, spaces[UNIFIED])
+    questions = by_label_space(corpora, {"meld", UNIFIED}, spaces[UNIFIED])
 
-    assert asked(found) == {"meld": ["m"], UNIFIED: ["u", "m", "i"]}
-    assert [d.utterances[0].label for d in found[1][1]] == ["joyful"] * 3
-    assert [d.utterances[0].label for d in found[0][1]] == ["joy"]
+    assert asked(questions) == {"meld": ["m"], UNIFIED: ["u", "m", "i"]}
+    assert [d.utterances[0].label for d in questions[1][1]] == ["joyful"] * 3
+    assert [d.utterances[0].label for d in questions[0][1]] == ["joy"]
 
 
 def test_dialogues_of_one_id_are_refused(spaces: Mapping[str, LabelSpace]) -> None:
@@ -73,7 +73,7 @@ def test_dialogues_of_one_id_are_refused(spaces: Mapping[str, LabelSpace]) -> No
     assert len(by_label_space(corpora, trained)) == 2
     for unified, named in ((spaces[UNIFIED], corpora), (None, [corpora[0], corpora[0]])):
         with pytest.raises(
-            DatasetError, match=r"(two|one).jsonl: dialogue '.' is in one.jsonl too"
+            DatasetError, match=r"(two|one).jsonl: dialogue '.' is also in one.jsonl"
         ):
             by_label_space(named, trained, unified)
 
@@ -85,7 +85,7 @@ def test_corpus_without_a_label_is_refused(spaces: Mapping[str, LabelSpace]) -> 
     with pytest.raises(DatasetError, match=r"^raw\.jsonl: no utterance has a label$"):
         check_labelled(corpus("raw.jsonl", spaces["meld"], None, "a"))
     with pytest.raises(
-        DatasetError, match=r"dev\.csv: no utterance but the first of a dialogue has"
+        DatasetError, match=r"dev\.csv: no utterance after the first of a dialogue has"
     ):
         check_labelled(corpus("dev.csv", spaces["meld"], "joy", "a"), "prediction")
 
@@ -104,7 +104,7 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("space", "label", "options", "said"),
+    ("space", "label", "options", "message"),
     [
         ("meld", None, [], "talks.jsonl: no utterance has a label"),
         ("iemocap", "happy", [], "bundle b was not trained on 'iemocap'"),
@@ -119,7 +119,7 @@ def bundle(spaces: Mapping[str, LabelSpace], tmp_path: Path) -> Path:
         ),
         (
             *("meld", "joy", ["--no-demonstrations", "--demonstrations-file", "mine.jsonl"]),
-            "--no-demonstrations shows none of --demonstrations-file",
+            "--demonstrations-file has no effect with --no-demonstrations",
         ),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
     space: str,
     label: str | None,
     options: list[str],
-    said: str,
+    message: str,
     bundle: Path,
     tmp_path: Path,
 ) -> None:
@@ -141,7 +141,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_started(
     )
 
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -172,17 +172,26 @@ def test_baselines_are_not_asked_what_they_know(tmp_path: Path) -> None:
     )
 
     assert result.exit_code == 2
-    assert "talks.jsonl: is what the baselines are trained on, too" in result.stderr
+    assert "talks.jsonl: is also what the baselines learn from" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--only", "graph"], "'graph' is no baseline: majority, copied, neighbours, classifier"),
-        (["--only", "copied", "--only", "copied"], "copied is asked for twice"),
-        (["--seed", "4", "--seed", "4"], "speaker-states@4 is asked for twice"),
-        (["--only", "copied", "--out-of-fold", "{out}2"], "--only names neither"),
-        (["--out-of-fold", "{out}"], "is --out, whose files have the same names"),
+        (
+            ["--only", "graph"],
+            "unknown baseline 'graph'; known are majority, copied, neighbours, classifier",
+        ),
+        (["--only", "copied", "--only", "copied"], "copied is given twice"),
+        (["--seed", "4", "--seed", "4"], "emotion-neighbours@4 is given twice"),
+        (
+            ["--only", "copied", "--out-of-fold", "{out}2"],
+            "--out-of-fold needs speaker-states or turn-graph in --only",
+        ),
+        (
+            ["--out-of-fold", "{out}"],
+            "is the folder of --out, in which the files have the same names",
+        ),
     ],
 )
 def test_baselines_that_cannot_be_asked_for_are_refused(

@@ -29,16 +29,16 @@ def encode(texts: Sequence[str]) -> Vectors:
 
 def talks(count: int) -> list[Dialogue]:
     rng = random.Random(1)
-    found = []
+    dialogues = []
     for number in range(count):
-        said = [
+        texts = [
             "Okay."
             if n == 3
             else " ".join(f"{rng.choice(WORDS)}{rng.randrange(9)}" for _ in range(9))
             for n in range(6)
         ]
-        found.append(Dialogue(f"d{number}", tuple(Utterance("Ann", text) for text in said)))
-    return found
+        dialogues.append(Dialogue(f"d{number}", tuple(Utterance("Ann", text) for text in texts)))
+    return dialogues
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_the_same_dialogues_and_seed_give_the_same_trust() -> None:
 
 def test_other_lines_are_put_in_a_place() -> None:
     """With the place's own context, and never taken for the line that was said there."""
-    found = pairs(talks(10), encode, seed=0)
+    pairs_drawn = pairs(talks(10), encode, seed=0)
 
-    put = [pair for pair in found if pair.put_there]
+    put = [pair for pair in pairs_drawn if pair.put_there]
     assert put
     assert not any(pair.same for pair in put)
     assert {round(pair.context_similarity, 3) for pair in put} <= {1.0, BOTH_BEGIN}

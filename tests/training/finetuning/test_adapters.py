@@ -27,30 +27,30 @@ def test_recipe_that_fits_its_base_is_not_refused(recipe_file: Path, tiny_base: 
 def test_module_that_the_base_does_not_have_is_named(recipe_file: Path, tiny_base: Path) -> None:
     """With those it has: families call them differently."""
     assert refusal(recipe_file, tiny_base, targets=("q_proj", "o_proj")) == (
-        "recipe tiny: lora.targets: o_proj is no module of the base; its linear ones are "
+        "recipe tiny: lora.targets: o_proj is not a module of the base; its linear modules are "
         "fc1, fc2, k_proj, lm_head, out_proj, q_proj, v_proj"
     )
 
 
 def test_module_that_is_not_linear_is_refused(recipe_file: Path, tiny_base: Path) -> None:
-    found = refusal(recipe_file, tiny_base, targets=("final_layer_norm",))
+    message = refusal(recipe_file, tiny_base, targets=("final_layer_norm",))
 
-    assert "lora.targets: final_layer_norm is not linear" in found
+    assert "lora.targets: final_layer_norm is not linear" in message
 
 
 @pytest.mark.parametrize("key", ["targets", "whole"])
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
 def test_tied_weights_are_refused(key: str, name: str, recipe_file: Path, tiny_base: Path) -> None:
     """What is added to the head would be added to the word table too."""
-    found = refusal(recipe_file, tiny_base, **{key: (name,)})
+    message = refusal(recipe_file, tiny_base, **{key: (name,)})
 
-    assert f"lora.{key}: {name} is tied to another module's weights" in found
+    assert f"lora.{key}: {name} shares its weights with another module" in message
 
 
 def test_prompt_longer_than_the_base_reads_is_refused(recipe_file: Path, tiny_base: Path) -> None:
     recipe = load_recipe(recipe_file).model_copy(update={"max_tokens": 161})
 
-    with pytest.raises(RecipeError, match=r"tiny: max_tokens: 161, .* reads 160"):
+    with pytest.raises(RecipeError, match=r"tiny: max_tokens: is 161, .* reads at most 160"):
         check_base(recipe, tiny_base)
 
 
@@ -64,7 +64,7 @@ def test_dropout_that_a_base_does_not_have_is_refused(
     changed = recipe.model_copy(update={"stages": stages, "lora": None})
 
     check_base(changed, tiny_base)
-    with pytest.raises(RecipeError, match=r"tiny: stage second: dropout: .* has none to set"):
+    with pytest.raises(RecipeError, match=r"tiny: stage second: dropout: .* does not support it"):
         check_base(changed, tmp_path)
 
 

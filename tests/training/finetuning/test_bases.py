@@ -57,7 +57,7 @@ def test_base_that_may_look_ahead_computes_nearly_what_the_encoder_does(minilm_b
     tokenizer = AutoTokenizer.from_pretrained(minilm_base)
     encoder = AutoModel.from_pretrained(get_model_path(), dtype=torch.float32).eval()
     base = AutoModelForCausalLM.from_pretrained(minilm_base, dtype=torch.float32).eval()
-    found = []
+    similarities = []
     for sentence in SENTENCES:
         words = tokenizer.encode(sentence, add_special_tokens=False)
         ids = torch.tensor([[101, *words, 102]])
@@ -69,9 +69,9 @@ def test_base_that_may_look_ahead_computes_nearly_what_the_encoder_does(minilm_b
                 attention_mask=torch.ones(1, 1, length, length, dtype=torch.bool),
                 position_ids=torch.arange(length)[None],
             ).last_hidden_state[0]
-        found.append(torch.cosine_similarity(ours, theirs, dim=-1))
+        similarities.append(torch.cosine_similarity(ours, theirs, dim=-1))
 
-    assert torch.cat(found).mean() > 0.9
+    assert torch.cat(similarities).mean() > 0.9
 
 
 def test_base_reads_as_a_language_model_does(minilm_base: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_a_user_put_into_a_base_stays(listed: bool, minilm_base: Path, tmp_
     if not listed:
         (folder / CONTENTS).unlink()
 
-    with pytest.raises(OutputError, match=r"base: holds notes\.txt, which"):
+    with pytest.raises(OutputError, match=r"base: contains notes\.txt, which"):
         build_base(MINILM_CAUSAL, folder)
 
     assert (folder / "notes.txt").read_text() == "mine"
@@ -121,13 +121,13 @@ def test_users_base_json_is_no_base(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "base.json").write_text(contents)
 
-        with pytest.raises(OutputError, match=r"holds base\.json, which"):
+        with pytest.raises(OutputError, match=r"contains base\.json, which"):
             build_base(MINILM_CAUSAL, folder)
 
 
 def test_unknown_base_is_refused(tmp_path: Path) -> None:
     """The error lists those there are, and nothing is written."""
-    with pytest.raises(ValueError, match="unknown base 'gpt': minilm-causal"):
+    with pytest.raises(ValueError, match="unknown base 'gpt'; known are minilm-causal"):
         build_base("gpt", tmp_path / "base")
 
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +146,7 @@ def test_other_models_are_told_apart_by_their_weights(
 
 
 def test_folder_without_weights_is_no_base(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no weights \(\*\.safetensors\)"):
+    with pytest.raises(FileNotFoundError, match=r"contains no weights \(\*\.safetensors\)"):
         base_revision(tmp_path)
 
 
@@ -162,8 +162,8 @@ def test_folder_named_for_a_base_gets_that_base(
     arguments: list[str], made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another folder gets the shipped model's; what `--name` says goes before either."""
-    asked = []
-    monkeypatch.setattr(models, "build_base", lambda name, *_, **__: asked.append(name))
+    calls = []
+    monkeypatch.setattr(models, "build_base", lambda name, *_, **__: calls.append(name))
 
     assert CliRunner().invoke(app, ["base", *arguments]).exit_code == 0
-    assert asked == [made]
+    assert calls == [made]

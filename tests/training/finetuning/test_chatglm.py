@@ -71,8 +71,8 @@ PARAMETERS = 6_243_584_000
 def logits(base: Path, ids: torch.Tensor) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=ids[None]).logits[0]
-    return found
+        output: torch.Tensor = model(input_ids=ids[None]).logits[0]
+    return output
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def test_published_tensors_of_chatglm2_6b_are_those_expected(tmp_path: Path) -> 
     """By name and shape, 28 layers of them: 6.24 billion numbers."""
     (tmp_path / "config.json").write_text(json.dumps(CHATGLM2_6B))
 
-    found = chatglm.check_source(tmp_path).tensors()
+    tensors = chatglm.check_source(tmp_path).tensors()
 
-    assert PUBLISHED.items() <= found.items()
-    assert len(found) == 28 * 7 + 3
-    assert sum(torch.Size(shape).numel() for shape in found.values()) == PARAMETERS
+    assert PUBLISHED.items() <= tensors.items()
+    assert len(tensors) == 28 * 7 + 3
+    assert sum(torch.Size(shape).numel() for shape in tensors.values()) == PARAMETERS
 
 
 def test_each_published_tensor_has_its_place_in_glm(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_pickle_that_calls_something_is_refused(tmp_path: Path) -> None:
     write_chatglm(tmp_path / "in", pickled=True)
     torch.save({"a": Calls(tmp_path / "made")}, tmp_path / "in" / "pytorch_model.bin")
 
-    with pytest.raises(ModelFolderError, match=r"pytorch_model\.bin: holds more than tensors"):
+    with pytest.raises(ModelFolderError, match=r"pytorch_model\.bin: contains more than tensors"):
         convert_base(tmp_path / "in", tmp_path / "out")
 
     assert not (tmp_path / "made").exists()
@@ -306,22 +306,22 @@ def test_pickle_that_calls_something_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"quantization_bit": 4}, "is quantised; take the model that it was made from"),
-        ({"rmsnorm": False}, "rmsnorm is false, and transformers' GLM has no such block"),
-        ({"add_bias_linear": True}, "add_bias_linear is true, and transformers' GLM"),
-        ({"multi_query_attention": False}, "multi_query_attention is false, and"),
-        ({"original_rope": False}, "original_rope is false, and"),
-        ({"pre_seq_len": 128}, "pre_seq_len is 128, and"),
-        ({"post_layer_norm": False}, "post_layer_norm is false, and"),
-        ({"vision_config": {"width": 8}}, 'vision_config is {"width": 8}, and'),
-        ({"num_layers": "two"}, 'num_layers is "two", and no size'),
+        ({"quantization_bit": 4}, "is quantised; use the model that it was made from"),
+        ({"rmsnorm": False}, "rmsnorm is false, which transformers' GLM does not support"),
+        ({"add_bias_linear": True}, "add_bias_linear is true, which transformers' GLM"),
+        ({"multi_query_attention": False}, "multi_query_attention is false, which"),
+        ({"original_rope": False}, "original_rope is false, which"),
+        ({"pre_seq_len": 128}, "pre_seq_len is 128, which"),
+        ({"post_layer_norm": False}, "post_layer_norm is false, which"),
+        ({"vision_config": {"width": 8}}, 'vision_config is {"width": 8}, which'),
+        ({"num_layers": "two"}, 'num_layers is "two", which is not a size'),
         ({"num_layers": 3}, "the weights have no transformer.encoder.layers.2.input_layernorm"),
-        ({"num_layers": 1}, "layers.1.input_layernorm.weight, which is no part of the model"),
-        ({"ffn_hidden_size": 64}, "mlp.dense_4h_to_h.weight of the shape [128, 64], the weights"),
-        ({"multi_query_group_num": 3}, "4 heads of 32 numbers in 3 groups"),
-        ({"rope_ratio": 8}, "rope_ratio is 8, and modeling_chatglm.py does not say whether"),
+        ({"num_layers": 1}, "layers.1.input_layernorm.weight, which is not part of the model"),
+        ({"ffn_hidden_size": 64}, "mlp.dense_4h_to_h.weight the shape [128, 64], but the weights"),
+        ({"multi_query_group_num": 3}, "4 heads of size 32 in 3 groups"),
+        ({"rope_ratio": 8}, "rope_ratio is 8, but modeling_chatglm.py does not show whether"),
         ({"rope_ratio": "long"}, 'rope_ratio is "long"'),
-        ({"model_type": "llama", "architectures": None}, "is llama, and only ChatGLM2, ChatGLM3"),
+        ({"model_type": "llama", "architectures": None}, "is llama, but only ChatGLM2, ChatGLM3"),
         (CHATGLM_6B, "is ChatGLM-6B or another of the first GLMs, which read a prompt in both"),
         ({"position_encoding_2d": True}, "is ChatGLM-6B or another of the first GLMs"),
     ],
@@ -346,13 +346,13 @@ def test_what_glm_does_not_compute_is_refused(
 @pytest.mark.parametrize(
     ("vocabulary", "problem"),
     [
-        (lambda: b"no vocabulary", "is no model of sentencepiece's"),
+        (lambda: b"no vocabulary", "is not a sentencepiece model"),
         (
             lambda: pieces(model_type="unigram", vocab_size=320),
-            "is a model of sentencepiece's, but not a BPE as ChatGLM2's",
+            "is a sentencepiece model, but not a BPE like those of ChatGLM2",
         ),
-        (lambda: pieces(vocab_size=446), "has 451 tokens, and the word table 448 rows"),
-        (lambda: b"YQ== 0\nYg== x\n", "is no list of tokens and their ranks"),
+        (lambda: pieces(vocab_size=446), "has 451 tokens, but the embedding matrix has 448 rows"),
+        (lambda: b"YQ== 0\nYg== x\n", "is not a list of tokens and their ranks"),
         (lambda: b"", "is empty"),
     ],
     ids=["no-model", "unigram", "too-many", "broken-ranks", "empty"],
@@ -387,4 +387,4 @@ def test_command_builds_or_converts(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, words)
 
     assert result.exit_code == 2
-    assert "--name is of a base that is built here" in result.stderr
+    assert "use either --name, to build a base, or --from" in result.stderr

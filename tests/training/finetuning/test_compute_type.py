@@ -81,10 +81,10 @@ def test_a_recipe_may_say_what_is_computed_in(
     recipe: Recipe, tiny_base: Path, sources: Sources, tmp_path: Path
 ) -> None:
     """Whatever the machine multiplies."""
-    asked = recipe.model_copy(update={"compute": "float32"})
+    changed = recipe.model_copy(update={"compute": "float32"})
 
     with products() as multiplied:
-        finetune.train(asked, tiny_base, sources, tmp_path)
+        finetune.train(changed, tiny_base, sources, tmp_path)
 
     assert multiplied == {torch.float32}
 
@@ -102,8 +102,8 @@ def test_a_run_does_not_go_on_in_another_type(
         open_record(recipe, {"base": "1"}, now, tmp_path)
 
     assert str(refused.value) == (
-        f"{tmp_path}: was begun in {before}, and would go on in {now}; say compute: {before} in "
-        "the recipe to go on, remove it or choose another folder"
+        f"{tmp_path}: was started in {before} and would continue in {now}; set compute: {before} "
+        "in the recipe to resume it, remove it or choose another folder"
     )
     assert open_record(told, {"base": "1"}, before, tmp_path) == record
 
@@ -124,5 +124,5 @@ def test_a_run_without_the_type_on_record_was_in_bfloat16(recipe: Recipe, tmp_pa
     (tmp_path / "training.json").write_text(json.dumps(described))
 
     assert open_record(recipe, {}, "bfloat16", tmp_path) == record
-    with pytest.raises(RecipeError, match="was begun in bfloat16, and would go on in float32"):
+    with pytest.raises(RecipeError, match="was started in bfloat16 and would continue in float32"):
         open_record(recipe, {}, "float32", tmp_path)

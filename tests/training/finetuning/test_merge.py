@@ -48,10 +48,10 @@ def test_bundle_computes_what_base_and_adapter_do(
     with torch.no_grad():
         plain = base(input_ids=ids).logits
         adapted = peft.PeftModel.from_pretrained(base, str(adapter)).eval()(input_ids=ids).logits
-        found = merged(input_ids=ids).logits
+        logits = merged(input_ids=ids).logits
 
-    assert (found - adapted).abs().mean() < 0.01
-    assert (found - plain).abs().mean() > 0.1
+    assert (logits - adapted).abs().mean() < 0.01
+    assert (logits - plain).abs().mean() > 0.1
 
 
 def test_bundle_has_the_numbers_that_are_served(bundle: Path) -> None:
@@ -67,9 +67,9 @@ def test_bundle_is_one_the_service_accepts(
     """With the adapter's description and the base's tokenizer, BOS and EOS included."""
     merged = load_bundle(bundle, spaces)
     assert merged.model_copy(update={"fingerprint": None}) == read_bundle(adapter)
-    found = load_tokenizer(bundle)
-    assert (found.begin, found.end) == (tokenizer.begin, tokenizer.end)
-    assert found.encode("Joyful ###") == tokenizer.encode("Joyful ###")
+    loaded = load_tokenizer(bundle)
+    assert (loaded.begin, loaded.end) == (tokenizer.begin, tokenizer.end)
+    assert loaded.encode("Joyful ###") == tokenizer.encode("Joyful ###")
 
 
 def test_bundle_knows_its_own_weights(bundle: Path, other_base: Path) -> None:
@@ -97,7 +97,7 @@ def test_another_base_is_refused(adapter: Path, tiny_base: Path, other_base: Pat
 
     assert str(refused.value) == (
         f"{adapter}: was trained on tiny-base at {base_revision(tiny_base)}, "
-        f"{other_base} is {base_revision(other_base)}"
+        f"but {other_base} is {base_revision(other_base)}"
     )
     assert not other_base.with_name("out").exists()
 
@@ -106,7 +106,7 @@ def test_another_base_is_refused(adapter: Path, tiny_base: Path, other_base: Pat
     ("missing", "message"),
     [
         ("bundle.json", r"bundle\.json: No such file"),
-        ("adapter_model.safetensors", r"holds no adapter_model\.safetensors"),
+        ("adapter_model.safetensors", r"contains neither adapter_model\.safetensors"),
     ],
 )
 def test_folder_that_is_no_adapter_is_refused(
@@ -155,7 +155,7 @@ def test_what_a_user_put_into_a_bundle_stays(
     if not listed:
         (out / CONTENTS).unlink()
 
-    with pytest.raises(OutputError, match=r"bundle: holds notes\.txt, which"):
+    with pytest.raises(OutputError, match=r"bundle: contains notes\.txt, which"):
         merge(adapter, tiny_base, out)
 
     assert (out / "notes.txt").read_text() == "mine"
@@ -200,7 +200,7 @@ def test_users_bundle_json_is_no_bundle(adapter: Path, tiny_base: Path, tmp_path
     out.mkdir()
     (out / "bundle.json").write_text('{"entry": "main.js"}')
 
-    with pytest.raises(OutputError, match=r"holds bundle\.json, which"):
+    with pytest.raises(OutputError, match=r"contains bundle\.json, which"):
         merge(adapter, tiny_base, out)
 
 
@@ -238,7 +238,7 @@ def test_broken_weights_are_told_in_a_line(adapter: Path, tiny_base: Path, tmp_p
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
 
     assert result.exit_code == 2
-    assert "adapter_model.safetensors: is no file of safetensors" in result.stderr
+    assert "adapter_model.safetensors: is not a safetensors file" in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 

@@ -108,7 +108,7 @@ def dialogue_examples(
     spaces: Mapping[str, LabelSpace], tokenizer: Tokenizer, template: str, turns: int
 ) -> list[Example]:
     """The main task of a dialogue, its tokens folded into a small vocabulary."""
-    said = tuple(
+    texts = tuple(
         Utterance(f"S{n % 3}", f"This is line {n}, said by {n % 3}.", "joy") for n in range(turns)
     )
     prompts = PromptSettings(TEMPLATES[template], HistoryWindow(2, 4), tokenizer, 10_000)
@@ -117,7 +117,7 @@ def dialogue_examples(
             tuple(tuple(token % WORDS for token in s) for s in labelled.example.segments),
             tuple(token % WORDS for token in labelled.example.target),
         )
-        for labelled in main_task(Dialogue("d", said), spaces["meld"], prompts, {})
+        for labelled in main_task(Dialogue("d", texts), spaces["meld"], prompts, {})
     ]
 
 
@@ -153,9 +153,9 @@ def test_model_that_counts_positions_itself_reads_one_example_a_row(
 
     with torch.no_grad():
         logits = model(input_ids=batch.ids, attention_mask=batch.visible).logits
-    found = logits.flatten(0, 1)[batch.predicting]
+    predicted = logits.flatten(0, 1)[batch.predicting]
 
-    assert (found - of_targets(model, examples)).abs().max() < EXACT
+    assert (predicted - of_targets(model, examples)).abs().max() < EXACT
 
 
 def test_such_a_model_is_given_no_tree() -> None:
@@ -174,7 +174,7 @@ def test_tasks_losses_are_means_of_their_own(
     mixed = [replace(e, task=2 * (n % 2)) for n, e in enumerate(examples)]
     batch = collate(list(pack(mixed, row_tokens)))
 
-    found = packed_loss(model, model, batch, {"main": 1.0, "prediction": alpha, "speaker": 9.0})
+    loss = packed_loss(model, model, batch, {"main": 1.0, "prediction": alpha, "speaker": 9.0})
 
     expected = 0.0
     for task, weight in ((0, 1.0), (2, alpha)):
@@ -182,7 +182,7 @@ def test_tasks_losses_are_means_of_their_own(
         if of_task:
             targets = torch.tensor([token for e in of_task for token in e.target])
             expected += weight * cross_entropy(of_targets(model, of_task), targets).item()
-    assert found.item() == pytest.approx(expected, abs=EXACT)
+    assert loss.item() == pytest.approx(expected, abs=EXACT)
 
 
 def test_only_what_is_asked_passes_through_the_head(model: Any) -> None:
@@ -192,12 +192,12 @@ def test_only_what_is_asked_passes_through_the_head(model: Any) -> None:
     head = model.get_output_embeddings()
     hook = head.register_forward_hook(lambda _, inputs, output: seen.append(output.shape))
 
-    found = logits_at(model, model, batch, batch.predicting)
+    predicted = logits_at(model, model, batch, batch.predicting)
     hook.remove()
     whole = model(input_ids=torch.tensor([[1, 2, 3, 4, 5, 6]])).logits
 
     assert seen == [(1, WORDS)]
-    assert found.shape == (1, WORDS)
+    assert predicted.shape == (1, WORDS)
     assert whole.shape == (1, 6, WORDS)  # and afterwards it is as it was
 
 
@@ -231,15 +231,15 @@ def test_loss_of_a_soft_target_is_the_cross_entropy_with_its_shares(
     batch = collate(list(pack(some, row_tokens)))
 
     with torch.no_grad():
-        found = packed_loss(model, model, batch, {"main": 1.0}).item()
+        loss = packed_loss(model, model, batch, {"main": 1.0}).item()
 
-    expected, said = 0.0, iter(of_targets(model, examples).log_softmax(-1))
+    expected, log_probabilities = 0.0, iter(of_targets(model, examples).log_softmax(-1))
     for example in some:
         for place, token in enumerate(example.target):
-            row = next(said)
+            row = next(log_probabilities)
             likely = example.soft if example.soft and not place else ((token, 1.0),)
             expected -= sum(part * row[each].item() for each, part in likely)
-    assert found == pytest.approx(expected / sum(len(e.target) for e in some), abs=EXACT)
+    assert loss == pytest.approx(expected / sum(len(e.target) for e in some), abs=EXACT)
 
 
 @settings(max_examples=20)
@@ -273,11 +273,11 @@ def test_prompt_loss_is_that_of_the_prompts_own_tokens(
     assert len(batch.prompt) == len(losses) <= 256
 
     with torch.no_grad():
-        found = packed_loss(model, model, batch, {"main": 1.0}, 0.5) - packed_loss(
+        loss = packed_loss(model, model, batch, {"main": 1.0}, 0.5) - packed_loss(
             model, model, batch, {"main": 1.0}
         )
 
-    assert found.item() == pytest.approx(0.5 * float(np.mean(losses)), abs=EXACT)
+    assert loss.item() == pytest.approx(0.5 * float(np.mean(losses)), abs=EXACT)
 
 
 @pytest.mark.parametrize("template", ["v2", "instructerc-v1"])
@@ -291,9 +291,9 @@ def test_packed_dialogue_computes_what_its_prompts_do(
     ]
     rows = list(pack(examples, 120))
 
-    found = packed(model, collate(rows))
+    logits = packed(model, collate(rows))
 
-    assert (found - of_targets(model, examples)).abs().max() < 1e-6
+    assert (logits - of_targets(model, examples)).abs().max() < 1e-6
 
 
 def test_dialogue_takes_a_fraction_of_its_prompts_tokens(

@@ -57,7 +57,7 @@ def test_record_of_another_version_is_refused_by_its_key(
     with pytest.raises(RecipeError) as refused:
         read_record(tmp_path)
 
-    assert f"{tmp_path}: holds a run of another recipe or version: training.json:" in str(
+    assert f"{tmp_path}: contains a run of another recipe or version: training.json:" in str(
         refused.value
     )
     assert problem in str(refused.value)
@@ -80,4 +80,6 @@ def test_broken_record_is_named(content: bytes, problem: str, tmp_path: Path) ->
         read_record(tmp_path)
 
     path = tmp_path / "training.json"
-    assert str(refused.value) == f"{path}: is no record of a run{problem}; choose another folder"
+    assert (
+        str(refused.value) == f"{path}: is not the record of a run{problem}; choose another folder"
+    )

@@ -24,8 +24,8 @@ def launched(config: Path) -> dict[str, str]:
     """What `accelerate launch` has its processes find in their environment."""
     command = ["--config_file", str(config), "--num_processes", "2", "train.py"]
     arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(command))
-    found: dict[str, str] = prepare_multi_gpu_env(arguments)
-    return found
+    environment: dict[str, str] = prepare_multi_gpu_env(arguments)
+    return environment
 
 
 def test_accelerate_reads_every_field_of_the_shipped_configuration() -> None:
@@ -42,12 +42,12 @@ def test_accelerate_reads_every_field_of_the_shipped_configuration() -> None:
 
 def test_shipped_configuration_shards() -> None:
     """Each decoder layer by itself; what is saved is whole."""
-    found = launched(FSDP)
+    variables = launched(FSDP)
 
-    assert shards_weights(found)
-    assert found["FSDP_VERSION"] == "2"
-    assert found["FSDP_AUTO_WRAP_POLICY"] == "TRANSFORMER_BASED_WRAP"
-    assert found["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
+    assert shards_weights(variables)
+    assert variables["FSDP_VERSION"] == "2"
+    assert variables["FSDP_AUTO_WRAP_POLICY"] == "TRANSFORMER_BASED_WRAP"
+    assert variables["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
 
 
 def test_zero_3_shards_weights_and_zero_2_does_not(tmp_path: Path) -> None:
@@ -71,7 +71,9 @@ def test_mean_of_weights_is_refused_where_they_are_sharded(recipe_file: Path) ->
 
     check_sharding(recipe, {"ACCELERATE_USE_FSDP": "true"})
     check_sharding(averaging, {})
-    with pytest.raises(RecipeError, match=r"recipe tiny: stage second: average: .* shards them"):
+    with pytest.raises(
+        RecipeError, match=r"recipe tiny: stage second: average: needs whole weights, .* shard; "
+    ):
         check_sharding(averaging, {"ACCELERATE_USE_FSDP": "true"})
 
 
@@ -82,7 +84,10 @@ def test_teacher_is_refused_where_weights_are_sharded() -> None:
     taught: Recipe = recipe.model_copy(update={"stages": stages})
 
     check_sharding(taught, {})
-    with pytest.raises(RecipeError, match=r"stage polish: pseudo_labels: .* shards them"):
+    with pytest.raises(
+        RecipeError,
+        match=r"stage polish: pseudo_labels: its teacher needs whole weights, .* shard; ",
+    ):
         check_sharding(taught, {"ACCELERATE_USE_FSDP": "true"})
 
 

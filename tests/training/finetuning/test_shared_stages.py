@@ -46,7 +46,7 @@ def test_first_stage_of_another_run_is_taken(
     with caplog.at_level(logging.INFO):
         finetune.train(recipe, tiny_base, sources, tmp_path / "run", shared=shared)
 
-    assert "stage first: is trained already" in caplog.text
+    assert "stage first: is already trained" in caplog.text
     trained, taken = (load_file(folder / WEIGHTS) for folder in (adapter, tmp_path / "run"))
     assert trained.keys() == taken.keys()
     assert all(torch.equal(trained[name], taken[name]) for name in trained)

@@ -62,17 +62,19 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     path.write_bytes(b"GGUF")
     monkeypatch.setattr(smollm2, "distribution", package_in(tmp_path))
 
-    with pytest.raises(ValueError, match=rf"is not the SmolLM2.*not {GGUF_SHA256}"):
+    with pytest.raises(
+        ValueError, match=rf"is not the expected version of SmolLM2.*not {GGUF_SHA256}"
+    ):
         smollm2.packed_weights()
 
 
 @built
 def test_base_is_a_plain_llama_that_can_be_trained_and_served() -> None:
     """Its configuration no longer says that its weights are packed."""
-    found = look_at_base(BASE)
+    config = look_at_base(BASE)
 
     assert config_of(BASE).model_type == "llama"
-    assert not found.is_quantised
+    assert not config.is_quantised
     assert base_revision(BASE) == f"{SMOLLM2}-1:sha256:{GGUF_SHA256}"
 
 

@@ -96,8 +96,8 @@ def uninterrupted(
 
 
 def record(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "training.json").read_text())
-    return found
+    document: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return document
 
 
 def test_killed_run_ends_as_if_it_had_not_been(
@@ -107,10 +107,10 @@ def test_killed_run_ends_as_if_it_had_not_been(
     arguments = command(recipe, sources, tiny_base, tmp_path / "killed")
     for step in (6, 14):
         kill_when(arguments, tmp_path / f"killed/checkpoints/second/checkpoint-{step}")
-    said = run(arguments)
+    log_text = run(arguments)
 
-    assert "stage second: goes on from checkpoint-" in said
-    assert "stage first:" not in said
+    assert "stage second: resumes from checkpoint-" in log_text
+    assert "stage first:" not in log_text
     one, other = (load_file(f / WEIGHTS) for f in (uninterrupted, tmp_path / "killed"))
     assert all(one[name].equal(other[name]) for name in one.keys() | other.keys())
     assert record(tmp_path / "killed") == record(uninterrupted)
@@ -122,9 +122,9 @@ def test_finished_run_is_left_alone_and_keeps_no_checkpoints(
     """Started again it says so."""
     before = (uninterrupted / WEIGHTS).stat().st_mtime_ns
 
-    said = run(command(recipe, sources, tiny_base, uninterrupted))
+    log_text = run(command(recipe, sources, tiny_base, uninterrupted))
 
-    assert "is trained already" in said
+    assert "is already trained" in log_text
     assert (uninterrupted / WEIGHTS).stat().st_mtime_ns == before
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
         *("adapter_config.json", WEIGHTS, "bundle.json", "logs", "training.json"),
@@ -155,7 +155,7 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(
     )
 
     assert ended.returncode == 2
-    assert "holds a run of another recipe" in ended.stderr
+    assert "contains a run of another recipe" in ended.stderr
 
 
 def test_two_processes_share_the_steps(

@@ -33,16 +33,16 @@ def test_base_is_the_pool_that_training_draws_from(
     spaces = [sources.label_spaces[name] for name in ("meld", "emorynlp", "unified")]
 
     write_demonstrations(domain_base(corpora, spaces, 7, balanced=balanced), tmp_path / "base")
-    found = read_demonstrations(tmp_path / "base", sources.label_spaces)
+    demonstrations = read_demonstrations(tmp_path / "base", sources.label_spaces)
 
     pools = Pools(sources, corpora, 7, [])
     for space in spaces:
         pool = pools.get("train", space, balanced).demonstrations
-        ours = [d for d in found if d.label_space == space.name]
+        ours = [d for d in demonstrations if d.label_space == space.name]
         assert [d.text for d in ours] == [d.text for d in pool]
         assert [d.label for d in ours] == [space.label(d.label).name for d in pool]
         assert len(ours) > 1
-    assert found[0].id == f"meld-{found[0].label}-0001"
+    assert demonstrations[0].id == f"meld-{demonstrations[0].label}-0001"
 
 
 def test_base_has_as_many_of_each_label(sources: Sources) -> None:
@@ -76,9 +76,9 @@ def test_training_writes_what_its_last_stage_draws_from(
     path.unlink()
 
     (corpus,) = sources.corpora(stage.corpora)
-    said = {u.text for d in corpus.dialogues for u in d.utterances}
-    assert written < said
-    assert len(written) == round(0.5 * len(said))
+    texts = {u.text for d in corpus.dialogues for u in d.utterances}
+    assert written < texts
+    assert len(written) == round(0.5 * len(texts))
     assert train() == written
     assert sorted(p.name for p in (tmp_path / "run").glob("*.jsonl")) == []
 
@@ -99,8 +99,8 @@ def test_command_makes_a_file_of_the_users_own_corpora(sources: Sources, tmp_pat
     )
 
     assert done.returncode == 0, done.stderr
-    found = Counter(d.label_space for d in read_demonstrations(out, sources.label_spaces))
-    assert found == {"meld": 9, "emorynlp": 5, "unified": 14}
+    counts = Counter(d.label_space for d in read_demonstrations(out, sources.label_spaces))
+    assert counts == {"meld": 9, "emorynlp": 5, "unified": 14}
     assert f"{out}: 28 demonstrations in meld, emorynlp, unified" in done.stdout
 
 
@@ -118,9 +118,9 @@ def test_command_leaves_out_what_is_held_out(sources: Sources, tmp_path: Path) -
     result = made(f"jsonl/meld:{kept}")
 
     assert result.exit_code == 0, result.output
-    said = {u["text"] for line in rest for u in json.loads(line)["utterances"]}
-    assert {d.text for d in read_demonstrations(out, sources.label_spaces)} == said
+    texts = {u["text"] for line in rest for u in json.loads(line)["utterances"]}
+    assert {d.text for d in read_demonstrations(out, sources.label_spaces)} == texts
     out.unlink()
     again = made(corpus)
     assert again.exit_code == 2
-    assert "is a training corpus, and held out" in again.output
+    assert "is both a training corpus and held out" in again.output

@@ -81,26 +81,26 @@ def shown(labelled: LabelledExample) -> list[tuple[str, str]]:
 
 def test_corpus_is_taught_in_its_own_labels(mixed: Mixed) -> None:
     """Each utterance once."""
-    found = mixed()
+    examples = mixed()
 
-    assert [labelled.label_space.name for labelled in found] == 9 * ["meld"] + 5 * ["emorynlp"]
-    assert [labelled.label for labelled in found[-5:]] == [
+    assert [labelled.label_space.name for labelled in examples] == 9 * ["meld"] + 5 * ["emorynlp"]
+    assert [labelled.label for labelled in examples[-5:]] == [
         "neutral",
         "peaceful",
         "powerful",
         "scared",
         "mad",
     ]
-    assert len({target_line(labelled) for labelled in found}) == 14
+    assert len({target_line(labelled) for labelled in examples}) == 14
 
 
 def test_unified_twin_asks_of_the_same_utterance_in_the_unified_labels(mixed: Mixed) -> None:
     """Another label statement, and the word that the label maps to."""
-    found = mixed(unified=1.0)
+    examples = mixed(unified=1.0)
 
-    own = {target_line(e): e for e in found if e.label_space.name != "unified"}
-    twins = {target_line(e): e for e in found if e.label_space.name == "unified"}
-    assert len(found) == 28
+    own = {target_line(e): e for e in examples if e.label_space.name != "unified"}
+    twins = {target_line(e): e for e in examples if e.label_space.name == "unified"}
+    assert len(examples) == 28
     assert twins.keys() == own.keys()
     for line, twin in twins.items():
         assert twin.label == own[line].label_space.label(own[line].label).unified
@@ -128,9 +128,9 @@ def test_corpus_in_unified_labels_has_no_twin(mixed: Mixed, sources: Sources) ->
         for d in talks.dialogues
     )
 
-    found = mixed(unified=1.0, corpora=[Corpus(talks.path, space, dialogues)])
+    examples = mixed(unified=1.0, corpora=[Corpus(talks.path, space, dialogues)])
 
-    assert len(found) == 9
+    assert len(examples) == 9
 
 
 def test_demonstrations_are_in_the_examples_label_space(mixed: Mixed) -> None:
@@ -175,9 +175,9 @@ def test_share_of_the_utterances_has_demonstrations(
     share: float, expected: float, mixed: Mixed
 ) -> None:
     """The model learns to answer without."""
-    found = [e for seed in range(20) for e in mixed(count=1, share=share, seed=seed)]
+    examples = [e for seed in range(20) for e in mixed(count=1, share=share, seed=seed)]
 
-    assert sum(len(e.demonstrations) for e in found) / len(found) == pytest.approx(
+    assert sum(len(e.demonstrations) for e in examples) / len(examples) == pytest.approx(
         expected, abs=0.1
     )
 
@@ -208,18 +208,18 @@ def test_held_out_dialogues_are_shown_training_utterances_only(
         ),
     )
 
-    found = mixed(count=3, corpora=[held_out])
+    examples = mixed(count=3, corpora=[held_out])
 
-    assert all(target_line(labelled).endswith("Again.") for labelled in found)
-    assert not any(line.endswith("Again.") for e in found for line, _ in shown(e))
+    assert all(target_line(labelled).endswith("Again.") for labelled in examples)
+    assert not any(line.endswith("Again.") for e in examples for line, _ in shown(e))
 
 
 def test_later_epochs_encode_nothing(sources: Sources, prompts: PromptSettings) -> None:
     """What is near what does not change from epoch to epoch; only the draw does."""
-    asked: list[int] = []
+    counts: list[int] = []
 
     def counting(texts: Sequence[str]) -> Vectors:
-        asked.append(len(texts))
+        counts.append(len(texts))
         return sources.encode_texts(texts)
 
     counted = replace(sources, encode_texts=counting)
@@ -234,43 +234,43 @@ def test_later_epochs_encode_nothing(sources: Sources, prompts: PromptSettings) 
     pools = Pools(counted, corpora, 1, ())
 
     mix(corpora, stage, pools, counted, prompts, 1)
-    first = list(asked)
+    first = list(counts)
     mix(corpora, stage, pools, counted, prompts, 2)
 
     assert len(first) == 2  # the corpus and the pool
-    assert asked == first
+    assert counts == first
 
 
 def test_corpora_can_be_taught_in_unified_labels_alone(mixed: Mixed) -> None:
     """One label statement for all, as the paper's unified experiments have it."""
-    found = mixed(own=0.0, unified=1.0)
+    examples = mixed(own=0.0, unified=1.0)
 
-    assert {e.label_space.name for e in found} == {"unified"}
-    assert len(found) == 14
+    assert {e.label_space.name for e in examples} == {"unified"}
+    assert len(examples) == 14
 
 
 def test_tasks_of_an_utterance_stand_side_by_side(mixed: Mixed, prompts: PromptSettings) -> None:
     """So that a row holds what they share once."""
     longer = replace(prompts, window=HistoryWindow(3, 3))
-    found = mixed(tasks={"main": 1, "prediction": 0.1}, settings=longer)
+    examples = mixed(tasks={"main": 1, "prediction": 0.1}, settings=longer)
 
-    assert [(e.index, e.example.task) for e in found[:5]] == [
+    assert [(e.index, e.example.task) for e in examples[:5]] == [
         *((0, MAIN), (1, MAIN), (1, PREDICTION), (2, MAIN), (2, PREDICTION)),
     ]
-    assert sum(e.example.task == PREDICTION for e in found) == 9  # all but five first turns
+    assert sum(e.example.task == PREDICTION for e in examples) == 9  # all but five first turns
 
 
 def test_task_of_weight_zero_has_no_example(mixed: Mixed, prompts: PromptSettings) -> None:
     longer = replace(prompts, window=HistoryWindow(3, 3))
 
-    found = mixed(tasks={"main": 0, "prediction": 1}, settings=longer)
+    examples = mixed(tasks={"main": 0, "prediction": 1}, settings=longer)
 
-    assert {e.example.task for e in found} == {PREDICTION}
+    assert {e.example.task for e in examples} == {PREDICTION}
 
 
-def agreement(found: Sequence[LabelledExample]) -> float:
+def agreement(examples: Sequence[LabelledExample]) -> float:
     """How often a demonstration has the label of the utterance it is shown to."""
-    shown = [e for e in found if e.demonstrations]
+    shown = [e for e in examples if e.demonstrations]
     return sum(e.demonstrations[0].label == e.label for e in shown) / len(shown)
 
 
@@ -309,14 +309,14 @@ def test_held_out_split_is_asked_as_serving_asks(sources: Sources, prompts: Prom
     )
     longer = replace(prompts, window=HistoryWindow(3, 3))
 
-    found = held_out([talks], stage, Pools(sources, [talks], 1, ()), sources, longer)
+    held = held_out([talks], stage, Pools(sources, [talks], 1, ()), sources, longer)
 
-    assert {what: len(examples) for what, examples in found.items()} == {
+    assert {what: len(examples) for what, examples in held.items()} == {
         "meld, without demonstrations": 9,
         "meld, with demonstrations": 9,
         "meld, prediction": 6,
     }
-    assert agreement(found["meld, with demonstrations"]) < 1
+    assert agreement(held["meld, with demonstrations"]) < 1
 
 
 def test_what_trains_by_its_end_is_counted(
@@ -328,11 +328,11 @@ def test_what_trains_by_its_end_is_counted(
     short = replace(prompts, limit=max(sum(map(len, parts)) for parts in bare) + 6)
 
     with caplog.at_level(logging.INFO):
-        found = mixed(unified=1.0, settings=short)
+        examples = mixed(unified=1.0, settings=short)
         mixed(unified=1.0, settings=short, epoch=1)
 
-    assert len(found) == len(whole)
-    assert any(e.truncated for e in found)
+    assert len(examples) == len(whole)
+    assert any(e.truncated for e in examples)
     assert sum(int(message.split()[1]) for message in caplog.messages) == sum(
-        e.truncated for e in found
+        e.truncated for e in examples
     )

@@ -65,9 +65,9 @@ def test_utterance_is_never_shown_itself_nor_its_dialogue(encode: Encode) -> Non
     pool = everything(DIALOGUES, encode)
     texts = [d.text for d in pool.demonstrations]
 
-    found = pool.nearest(encode(texts), of(pool.dialogues), 100)
+    matches = pool.nearest(encode(texts), of(pool.dialogues), 100)
 
-    for dialogue, shown in zip(pool.dialogues, found, strict=True):
+    for dialogue, shown in zip(pool.dialogues, matches, strict=True):
         assert {d.id.split("/")[0] for d in shown} == {"d0", "d1", "d2", "d3"} - {dialogue}
         assert len(shown) == 9
 
@@ -95,21 +95,23 @@ def test_dialogue_that_an_utterance_stands_in_elsewhere_is_not_shown(encode: Enc
 def test_line_is_found_in_the_dialogues_that_say_it() -> None:
     """However it is written; a line of three words may be anybody's."""
 
-    def corpus(name: str, **said: tuple[str, ...]) -> Corpus:
+    def corpus(name: str, **message: tuple[str, ...]) -> Corpus:
         dialogues = tuple(
             Dialogue(key, tuple(Utterance("a", text) for text in texts))
-            for key, texts in said.items()
+            for key, texts in message.items()
         )
         return Corpus(Path(name), LabelSpace("some", "Some", ()), dialogues)
 
-    found = dialogues_of_lines(
+    by_line = dialogues_of_lines(
         [
             corpus("one", d1=("It's on the table!", "Oh, it is?"), d2=("Oh, it is?",)),
             corpus("two", d1=("IT’S  on the table.",)),
         ]
     )
 
-    assert found == {("it", "s", "on", "the", "table"): {(Path("one"), "d1"), (Path("two"), "d1")}}
+    assert by_line == {
+        ("it", "s", "on", "the", "table"): {(Path("one"), "d1"), (Path("two"), "d1")}
+    }
 
 
 def test_nearest_are_shown_whatever_their_label(encode: Encode) -> None:
@@ -161,9 +163,9 @@ def test_many_queries_each_get_their_own(encode: Encode) -> None:
     pool = everything(DIALOGUES, encode)
     owners = [f"d{n % 5}" for n in range(2500)]
 
-    found = pool.nearest(queries, of(owners), 2)
+    matches = pool.nearest(queries, of(owners), 2)
 
-    for query, owner, shown in zip(queries, owners, found, strict=True):
+    for query, owner, shown in zip(queries, owners, matches, strict=True):
         similarity = query @ pool.vectors.T
         allowed = [n for n in range(12) if pool.dialogues[n] != owner]
         best = sorted(allowed, key=lambda n: -similarity[n])[:2]
@@ -184,8 +186,8 @@ def test_pool_has_as_many_of_each_label_as_the_rarest_has(encode: Encode, meld: 
     assert len({d.id for d in pool.demonstrations}) == 6
     for demonstration, dialogue in zip(pool.demonstrations, pool.dialogues, strict=True):
         name, _, index = demonstration.id.partition("/")
-        said = DIALOGUES[int(name.removeprefix("d"))].utterances[int(index)]
-        assert (demonstration.text, demonstration.label) == (said.text, said.label)
+        utterance = DIALOGUES[int(name.removeprefix("d"))].utterances[int(index)]
+        assert (demonstration.text, demonstration.label) == (utterance.text, utterance.label)
         assert (demonstration.label_space, dialogue) == ("meld", name)
     assert (pool.vectors == encode([d.text for d in pool.demonstrations])).all()
 
@@ -212,10 +214,16 @@ def test_pool_is_drawn_by_its_seed(encode: Encode, meld: LabelSpace) -> None:
 def test_utterance_without_a_label_or_words_is_no_demonstration(
     encode: Encode, meld: LabelSpace
 ) -> None:
-    said = (Utterance("a", "Yes.", "joy"), Utterance("b", "No."), Utterance("a", "Hm.", "fear"))
+    utterances = (
+        Utterance("a", "Yes.", "joy"),
+        Utterance("b", "No."),
+        Utterance("a", "Hm.", "fear"),
+    )
     silent = (Utterance("a", " ", "joy"),)
 
-    pool = pool_of_corpora([Dialogue("d", said + silent)], meld, encode, seed=1, balanced=False)
+    pool = pool_of_corpora(
+        [Dialogue("d", utterances + silent)], meld, encode, seed=1, balanced=False
+    )
 
     assert [d.text for d in pool.demonstrations] == ["Hm.", "Yes."]
 

@@ -27,21 +27,21 @@ def test_utterance_is_not_shown_itself_out_of_another_corpus(sources: Sources) -
     spaces = sources.label_spaces
 
     def corpus(name: str, label: str, dialogues: Mapping[str, tuple[str, ...]]) -> Corpus:
-        said = (
+        utterances = (
             Dialogue(key, tuple(Utterance("Ann", text, label) for text in texts))
             for key, texts in dialogues.items()
         )
-        return Corpus(Path(name), spaces[name], tuple(said))
+        return Corpus(Path(name), spaces[name], tuple(utterances))
 
     ours = corpus("meld", "joy", {"ours": lines, "again": (lines[2],)})
     theirs = corpus(
         "emorynlp", "joyful", {"theirs": (lines[0].upper(), "Hurrah!"), "short": lines[1:2]}
     )
-    asked = Demonstrations(count=1, share=1.0, balanced=False)
+    settings = Demonstrations(count=1, share=1.0, balanced=False)
     pools = Pools(sources, [ours, theirs], 1, ())
 
     def shown(asking: Corpus, space: str) -> list[str]:
-        nearest = pools.nearest(asking, "train", spaces[space], asked)
+        nearest = pools.nearest(asking, "train", spaces[space], settings)
         of_ours = [nearest["ours", index] for index in range(len(lines))]
         return [demonstration.id for (demonstration,) in of_ours]
 
@@ -58,7 +58,7 @@ def test_pool_with_a_held_out_dialogue_is_refused(sources: Sources) -> None:
     copied = replace(talks.dialogues[1], id="copied")
     development = Corpus(Path("dev.jsonl"), talks.label_space, (copied,))
 
-    with pytest.raises(DatasetError, match=r"talks\.jsonl: held-out .* shown: 'soup'$"):
+    with pytest.raises(DatasetError, match=r"talks\.jsonl: held-out .* in prompts: 'soup'$"):
         Pools(sources, [talks], 1, [development])
 
     rest = replace(talks, dialogues=(talks.dialogues[0], talks.dialogues[2]))
@@ -95,11 +95,11 @@ def test_label_space_that_nothing_trains_has_an_empty_pool(sources: Sources) -> 
 def test_demonstrations_are_known_by_dialogue_and_index(sources: Sources) -> None:
     """Whatever the order in which a corpus holds its dialogues."""
     (talks,) = sources.corpora([TALKS])
-    asked = Demonstrations(count=1, share=1.0, balanced=False)
+    settings = Demonstrations(count=1, share=1.0, balanced=False)
     turned = replace(talks, dialogues=talks.dialogues[::-1])
 
     nearest, of_turned = (
-        Pools(sources, [talks], 1, ()).nearest(corpus, "train", talks.label_space, asked)
+        Pools(sources, [talks], 1, ()).nearest(corpus, "train", talks.label_space, settings)
         for corpus in (talks, turned)
     )
 

@@ -159,14 +159,14 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "mean"], "no task 'mean': main, speaker, prediction"),
+        (["--task", "mean"], "unknown task 'mean'; known are main, speaker, prediction"),
         (
             ["--template", "v9"],
-            "no template 'v9': instructerc-v1, instructerc-plain-v1, dialoguellm-v1",
+            "unknown template 'v9'; known are instructerc-v1, instructerc-plain-v1, dialoguellm-v1",
         ),
         (
             ["--label-space", "moods"],
-            "no label space 'moods': dailydialog, emorynlp, iemocap, meld",
+            "unknown label space 'moods'; known are dailydialog, emorynlp, iemocap, meld",
         ),
         (
             ["--label-space", "meld", "--task", "speaker", "--template", "dialoguellm-v1"],
@@ -182,7 +182,7 @@ def test_label_space_is_found_without_regard_to_case(source: Path) -> None:
         ),
         (
             ["--template", "instructerc-v1", "--task", "speaker"],
-            "utterances[0]: the speaker task is not defined for label space 'unified'",
+            "utterances[0]: the task speaker is not defined for label space 'unified'",
         ),
     ],
 )

@@ -50,9 +50,9 @@ def test_each_corpus_is_labelled_in_the_others_label_space(
             [u.text for u in d.utterances] for d in before.dialogues
         ]
         for dialogue in corpus.dialogues:
-            found = soft[corpus.label_space.name, corpus.path, dialogue.id]
-            assert found.keys() == set(range(len(dialogue.utterances)))
-            assert all(row[1] == pytest.approx(0.5) for row in found.values())
+            probabilities = soft[corpus.label_space.name, corpus.path, dialogue.id]
+            assert probabilities.keys() == set(range(len(dialogue.utterances)))
+            assert all(row[1] == pytest.approx(0.5) for row in probabilities.values())
 
 
 def test_rare_labels_count_for_more_where_the_stage_says_so(
@@ -69,7 +69,9 @@ def test_rare_labels_count_for_more_where_the_stage_says_so(
 
 
 def test_corpora_of_one_label_space_have_nothing_to_say_in_another(corpora: list[Corpus]) -> None:
-    with pytest.raises(RecipeError, match="stage first: pseudo_labels: its corpora have one label"):
+    with pytest.raises(
+        RecipeError, match="stage first: pseudo_labels: needs corpora of several label"
+    ):
         check_pseudo_labels(corpora[:1], STAGE)
     check_pseudo_labels(corpora, STAGE)
 

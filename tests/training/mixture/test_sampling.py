@@ -27,8 +27,8 @@ def test_share_is_of_each_corpus_or_of_all_together(
     """Nine and five utterances; what is not drawn loses its label and nothing else."""
     drawn = sampled(corpora, Sample.model_validate({"share": 0.5, "of": of}), 1)
 
-    found = [len(labels(corpus)) for corpus in drawn]
-    assert found == sizes if sizes else sum(found) == 7
+    counts = [len(labels(corpus)) for corpus in drawn]
+    assert counts == sizes if sizes else sum(counts) == 7
     for before, after in zip(corpora, drawn, strict=True):
         assert [[u.text for u in d.utterances] for d in before.dialogues] == [
             [u.text for u in d.utterances] for d in after.dialogues
@@ -66,6 +66,6 @@ def test_label_space_without_a_label_drawn_has_no_teacher(
     )
     drawn = sampled(corpora, Sample(share=0.001, of="all"), 1)
 
-    found = soft_labels(drawn, stage, sources, Pools(sources, drawn, 1, ()))
+    targets = soft_labels(drawn, stage, sources, Pools(sources, drawn, 1, ()))
 
-    assert {path for _, path, _ in found} == {c.path for c in drawn if labels(c)}
+    assert {path for _, path, _ in targets} == {c.path for c in drawn if labels(c)}

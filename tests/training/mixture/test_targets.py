@@ -35,19 +35,21 @@ def test_no_dialogue_is_answered_by_a_teacher_that_knows_it(split: Split) -> Non
     changed[own] = (changed[own] + 1) % 7
     other = replace(split, gold=changed)
 
-    said, after = teacher_probabilities(split, 7), teacher_probabilities(other, 7)
+    before, after = teacher_probabilities(split, 7), teacher_probabilities(other, 7)
 
-    assert said[own] == pytest.approx(after[own])
-    assert said[~own] != pytest.approx(after[~own])
-    assert said.sum(1) == pytest.approx(1.0)
+    assert before[own] == pytest.approx(after[own])
+    assert before[~own] != pytest.approx(after[~own])
+    assert before.sum(1) == pytest.approx(1.0)
 
 
 def test_what_is_said_is_what_the_classifier_says(split: Split) -> None:
     """Which is fitted on four fifths of the dialogues."""
-    said = teacher_probabilities(split, 7)
+    probabilities = teacher_probabilities(split, 7)
 
-    asked = split.dialogues % 5 == 1
-    assert said[asked] == pytest.approx(classified(split, ~asked, split.contexts[asked], 7))
+    unseen = split.dialogues % 5 == 1
+    assert probabilities[unseen] == pytest.approx(
+        classified(split, ~unseen, split.contexts[unseen], 7)
+    )
 
 
 def test_teacher_that_knows_one_label_at_most_says_nothing(split: Split) -> None:
@@ -70,15 +72,15 @@ def test_targets_are_a_share_of_the_label_and_the_teachers_rest(
     """0.6 to the label itself, 0.4 as the teacher says, for each utterance and label space."""
     corpora = sources.corpora(STAGE.corpora)
 
-    found = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7, ()))
+    targets = soft_labels(corpora, STAGE, sources, Pools(sources, corpora, 7, ()))
 
     talks, others = corpora
-    assert {name for name, _, _ in found} == {"meld", "emorynlp", "unified"}
-    assert {path for name, path, _ in found if name == "meld"} == {talks.path}
-    assert {path for name, path, _ in found if name == "unified"} == {talks.path, others.path}
+    assert {name for name, _, _ in targets} == {"meld", "emorynlp", "unified"}
+    assert {path for name, path, _ in targets if name == "meld"} == {talks.path}
+    assert {path for name, path, _ in targets if name == "unified"} == {talks.path, others.path}
     expected = 0.4 * teacher_probabilities(split, 7) + 0.6 * np.eye(7)[split.gold]
     for (dialogue, index, _), row in zip(split.places, expected, strict=True):
-        assert found["meld", talks.path, dialogue][index] == pytest.approx(row)
+        assert targets["meld", talks.path, dialogue][index] == pytest.approx(row)
 
 
 def test_a_stage_that_asks_for_nothing_is_taught_its_labels(sources: Sources) -> None:
@@ -94,10 +96,10 @@ def test_rare_labels_count_for_more_where_a_label_space_is_balanced(sources: Sou
     stage = STAGE.model_copy(update={"distillation": 0.0, "balance": {"emorynlp": 0.5}})
     corpora = sources.corpora(stage.corpora)
 
-    found = soft_labels(corpora, stage, sources, Pools(sources, corpora, 7, ()))
+    targets = soft_labels(corpora, stage, sources, Pools(sources, corpora, 7, ()))
 
-    assert {name for name, _, _ in found} == {"emorynlp"}
-    rows = [row for of_dialogue in found.values() for row in of_dialogue.values()]
+    assert {name for name, _, _ in targets} == {"emorynlp"}
+    rows = [row for of_dialogue in targets.values() for row in of_dialogue.values()]
     assert sum(map(sum, rows)) == pytest.approx(len(rows))  # 1 in the mean
     assert all(sum(share > 0 for share in row) == 1 for row in rows)
 
@@ -107,17 +109,19 @@ def test_a_label_counts_by_a_power_of_its_frequency(power: float) -> None:
     """Four, one and none of five; with the power 1 each label counts as much as another."""
     gold = np.asarray([0, 0, 1, 0, 0])
 
-    found = weights(np.bincount(gold, minlength=3) / 5, power)
+    factors = weights(np.bincount(gold, minlength=3) / 5, power)
 
-    assert found[1] / found[0] == pytest.approx(4**power)
-    assert found[gold].mean() == pytest.approx(1)
-    assert found[2] == 0
+    assert factors[1] / factors[0] == pytest.approx(4**power)
+    assert factors[gold].mean() == pytest.approx(1)
+    assert factors[2] == 0
 
 
 def test_balance_of_a_label_space_that_is_not_trained_is_refused(sources: Sources) -> None:
     stage = STAGE.model_copy(update={"balance": {"iemocap": 0.5}})
 
-    with pytest.raises(RecipeError, match="stage taught: balance: iemocap: not trained"):
+    with pytest.raises(
+        RecipeError, match="stage taught: balance: the stage does not train iemocap"
+    ):
         check_balance(sources.corpora(stage.corpora), stage, sources)
 
 

@@ -110,11 +110,11 @@ def test_line_goes_through_its_points() -> None:
 
 def test_axes_and_lines_are_named() -> None:
     """In percent; names that look like markup are text."""
-    found = texts(LINES)
+    labels = texts(LINES)
 
-    assert {"answered, %", "right, %", "ours", "<theirs> & more"} <= set(found)
-    assert found[1:7] == ["0", "20", "40", "60", "80", "100"]
-    assert found[8:14] == ["50", "60", "70", "80", "90", "100"]
+    assert {"answered, %", "right, %", "ours", "<theirs> & more"} <= set(labels)
+    assert labels[1:7] == ["0", "20", "40", "60", "80", "100"]
+    assert labels[8:14] == ["50", "60", "70", "80", "90", "100"]
 
 
 def test_lines_are_told_apart_without_colours() -> None:
@@ -226,6 +226,6 @@ def test_everything_can_be_read_in_light_and_dark(theme: dict[str, str]) -> None
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_colours_differ(theme: dict[str, str]) -> None:
     """No two lines share a hue and a lightness."""
-    found = [colorsys.rgb_to_hls(*channels(theme[f"series-{n}"])) for n in range(8)]
+    colours = [colorsys.rgb_to_hls(*channels(theme[f"series-{n}"])) for n in range(8)]
 
-    assert len({(round(h, 2), round(lightness, 2)) for h, lightness, _ in found}) == 8
+    assert len({(round(h, 2), round(lightness, 2)) for h, lightness, _ in colours}) == 8

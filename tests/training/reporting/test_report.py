@@ -41,9 +41,9 @@ def drawn(
     return Predictions(space, LABELS, tuple(answers))
 
 
-def write(path: Path, *found: Predictions) -> Path:
+def write(path: Path, *predictions: Predictions) -> Path:
     path.parent.mkdir(exist_ok=True)
-    write_predictions(found, path)
+    write_predictions(predictions, path)
     return path
 
 
@@ -59,12 +59,12 @@ def runs() -> list[Run]:
 
 def test_seeds_of_a_model_are_one_model(runs: list[Run]) -> None:
     """Its mean and standard deviation, beside every measure of each run."""
-    (found,) = reported(runs)
+    (report,) = reported(runs)
 
-    ours, theirs = found.models["ours"], found.models["theirs"]
+    ours, theirs = report.models["ours"], report.models["theirs"]
     each = [measure(drawn(seed)) for seed in (1, 2)]
     f1 = [m.weighted_f1 for m in each]
-    assert (found.label_space, found.labels, found.utterances) == ("mine", LABELS, 60)
+    assert (report.label_space, report.labels, report.utterances) == ("mine", LABELS, 60)
     assert ours.runs == {"1": each[0], "2": each[1]}
     assert ours.measures["weighted_f1"].mean == pytest.approx(np.mean(f1))
     assert ours.measures["weighted_f1"].deviation == pytest.approx(np.std(f1, ddof=1))
@@ -80,18 +80,20 @@ def test_seeds_of_a_model_are_one_model(runs: list[Run]) -> None:
 
 def test_first_model_is_held_against_each_other_one(runs: list[Run]) -> None:
     """By all of its seeds, on the same draws."""
-    (found,) = reported(runs)
+    (report,) = reported(runs)
 
-    assert found.first == "ours"
-    assert found.leads == {"theirs": mean_difference([drawn(1), drawn(2)], [drawn(3)], weighted_f1)}
+    assert report.first == "ours"
+    assert report.leads == {
+        "theirs": mean_difference([drawn(1), drawn(2)], [drawn(3)], weighted_f1)
+    }
 
 
 @pytest.mark.parametrize("kind", FITS)
 def test_without_other_utterances_calibrations_are_cross_fitted(kind: str, runs: list[Run]) -> None:
     """What is measured is of dialogues that they were not fitted on."""
-    (found,) = reported(runs)
+    (report,) = reported(runs)
 
-    model = found.models["theirs"]
+    model = report.models["theirs"]
     expected = measure(cross_calibrated(drawn(3), FITS[kind]))
     assert model.fitted_on is None
     assert model.calibrations[kind].calibration_error.mean == expected.calibration_error
@@ -103,7 +105,7 @@ def test_without_other_utterances_calibrations_are_cross_fitted(kind: str, runs:
 @pytest.mark.parametrize("kind", FITS)
 def test_calibrations_are_fitted_on_what_is_given(kind: str, tmp_path: Path) -> None:
     """To each run its own, by the file's name; a model without any is cross-fitted."""
-    said = [
+    files = [
         write(tmp_path / f"{name}.jsonl", drawn(n))
         for n, name in ((1, "a@1"), (2, "a@2"), (3, "b"))
     ]
@@ -112,7 +114,7 @@ def test_calibrations_are_fitted_on_what_is_given(kind: str, tmp_path: Path) -> 
         for n in (2, 1)
     ]
 
-    (found,) = reported(read_runs(said, fit))
+    (report,) = reported(read_runs(files, fit))
 
     expected = [
         measure(
@@ -120,11 +122,11 @@ def test_calibrations_are_fitted_on_what_is_given(kind: str, tmp_path: Path) -> 
         ).calibration_error
         for n in (1, 2)
     ]
-    assert found.models["a"].fitted_on == 100
-    assert found.models["a"].calibrations[kind].calibration_error.mean == pytest.approx(
+    assert report.models["a"].fitted_on == 100
+    assert report.models["a"].calibrations[kind].calibration_error.mean == pytest.approx(
         np.mean(expected)
     )
-    assert found.models["b"].fitted_on is None
+    assert report.models["b"].fitted_on is None
 
 
 def test_label_spaces_are_reported_side_by_side(tmp_path: Path) -> None:
@@ -132,9 +134,9 @@ def test_label_spaces_are_reported_side_by_side(tmp_path: Path) -> None:
     ours = write(tmp_path / "ours.jsonl", drawn(1), drawn(1, space="other"))
     theirs = write(tmp_path / "theirs.jsonl", drawn(2, space="other"), drawn(2, space="third"))
 
-    found = reported(read_runs([ours, theirs]))
+    reports = reported(read_runs([ours, theirs]))
 
-    assert [(space.label_space, list(space.models), space.first) for space in found] == [
+    assert [(space.label_space, list(space.models), space.first) for space in reports] == [
         ("mine", ["ours"], "ours"),
         ("other", ["ours", "theirs"], "ours"),
         ("third", ["theirs"], "theirs"),
@@ -149,9 +151,9 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
         for seed in (1, 2)
     ]
 
-    found = read_runs(paths)
+    runs = read_runs(paths)
 
-    assert [(run.model, run.seed) for run in found] == [
+    assert [(run.model, run.seed) for run in runs] == [
         (str(tmp_path / folder / "said"), seed) for folder in ("one", "two") for seed in ("1", "2")
     ]
 
@@ -170,16 +172,16 @@ def test_seed_stands_behind_the_last_at_sign(
 
 def test_runs_of_an_experiment_are_read_where_it_left_them(tmp_path: Path) -> None:
     """Called by their folders, each with what its development split would fit."""
-    said = [write(tmp_path / f"ours@{n}" / "test.jsonl", drawn(n)) for n in (1, 2)]
+    files = [write(tmp_path / f"ours@{n}" / "test.jsonl", drawn(n)) for n in (1, 2)]
     fit = [
         write(tmp_path / f"ours@{n}" / "development.jsonl", drawn(n, split="dev", utterances=100))
         for n in (1, 2)
     ]
 
-    found = read_runs(said, fit)
+    runs = read_runs(files, fit)
 
-    assert [(run.model, run.seed) for run in found] == [("ours", "1"), ("ours", "2")]
-    assert reported(found)[0].models["ours"].fitted_on == 100
+    assert [(run.model, run.seed) for run in runs] == [("ours", "1"), ("ours", "2")]
+    assert reported(runs)[0].models["ours"].fitted_on == 100
 
 
 def test_splits_of_one_run_are_not_taken_for_each_other(tmp_path: Path) -> None:
@@ -193,9 +195,9 @@ def test_splits_of_one_run_are_not_taken_for_each_other(tmp_path: Path) -> None:
 
     with pytest.raises(NotTheSameUtterances):
         reported(read_runs(paths))
-    with pytest.raises(ValueError, match="two files of predictions have one name"):
+    with pytest.raises(ValueError, match="two files of predictions have the same name"):
         read_runs([paths[0], others], [paths[1]])
-    with pytest.raises(ValueError, match=r"ours@1/test\.jsonl: is named twice"):
+    with pytest.raises(ValueError, match=r"ours@1/test\.jsonl: is given twice"):
         read_runs([paths[0], paths[0]])
 
 
@@ -203,16 +205,16 @@ def test_at_sign_of_a_folder_is_no_seed(tmp_path: Path) -> None:
     """But where an experiment has left the file."""
     paths = [write(tmp_path / f"me@{n}" / "said.jsonl", drawn(n)) for n in (1, 2)]
 
-    found = read_runs(paths)
+    runs = read_runs(paths)
 
-    assert [(run.model, run.seed) for run in found] == [
+    assert [(run.model, run.seed) for run in runs] == [
         (str(path.with_suffix("")), None) for path in paths
     ]
 
 
 def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> None:
     """Fitted on what they are judged by, or on nothing, or on who knows what."""
-    said = write(tmp_path / "ours.jsonl", drawn(1))
+    file = write(tmp_path / "ours.jsonl", drawn(1))
     again = write(tmp_path / "same" / "ours.jsonl", drawn(2))
     stray = write(tmp_path / "theirs.jsonl", drawn(1, split="dev"))
     lacking = write(tmp_path / "lacking" / "ours.jsonl", drawn(1, split="dev", space="other"))
@@ -220,11 +222,15 @@ def test_calibrations_that_would_not_be_honest_are_refused(tmp_path: Path) -> No
     half = write(tmp_path / "half" / "ours@1.jsonl", drawn(1, split="dev"))
 
     for paths, fit, reason in (
-        ([said], again, "same/ours.jsonl: these are the utterances that it would be judged by"),
-        ([said], stray, "theirs.jsonl: no file of predictions is called theirs"),
-        ([said], lacking, "lacking/ours.jsonl: holds no predictions in mine"),
-        ([said, again], lacking, "two files of predictions have one name"),
-        (seeds, half, "ours: some of its runs have predictions to fit, some not"),
+        (
+            [file],
+            again,
+            "same/ours.jsonl: contains utterances that the calibration would be judged on",
+        ),
+        ([file], stray, "theirs.jsonl: no file of predictions is called theirs"),
+        ([file], lacking, "lacking/ours.jsonl: contains no predictions in mine"),
+        ([file, again], lacking, "two files of predictions have the same name"),
+        (seeds, half, "ours: only some of its runs have predictions to fit"),
     ):
         with pytest.raises(ValueError, match=reason):
             reported(read_runs(paths, [fit]))
@@ -275,9 +281,9 @@ class Outline(HTMLParser):
 
 def test_page_has_every_table_and_plot(runs: list[Run]) -> None:
     """Tables with captions and heads, and five kinds of plots."""
-    found = reported(runs)
+    reports = reported(runs)
 
-    outline = Outline(page(found))
+    outline = Outline(page(reports))
 
     assert outline.texts["h2"] == ["mine"]
     assert outline.texts["caption"] == [
@@ -294,7 +300,7 @@ def test_page_has_every_table_and_plot(runs: list[Run]) -> None:
         "Reliability of theirs",
     ]
     assert len(outline.ids) == len(set(outline.ids))
-    ours = found[0].models["ours"]
+    ours = reports[0].models["ours"]
     f1, span = ours.measures["weighted_f1"], ours.interval
     assert outline.rows[1][:4] == [
         *("ours", "2", f"{100 * f1.mean:.2f} ± {100 * (f1.deviation or 0):.2f}"),
@@ -307,19 +313,19 @@ def test_dailydialog_is_compared_by_micro_f1() -> None:
     """In the first column, the intervals, the leads and the titles; the file says so."""
     runs = [Run(f"m{n}", None, {"dailydialog": drawn(n, space="dailydialog")}) for n in range(2)]
 
-    (found,) = reported(runs)
+    (report,) = reported(runs)
 
-    outline = Outline(page([found]))
-    value = found.models["m0"].measures["micro_f1"].mean
-    assert found.models["m0"].interval.value == pytest.approx(value)
-    assert found.leads["m1"] == mean_difference(
+    outline = Outline(page([report]))
+    value = report.models["m0"].measures["micro_f1"].mean
+    assert report.models["m0"].interval.value == pytest.approx(value)
+    assert report.leads["m1"] == mean_difference(
         [drawn(0)], [drawn(1)], lambda matrix: micro_f1(matrix, np.array([0]))
     )
     assert outline.rows[0][2] == "micro F1 without neutral"
     assert outline.rows[1][2] == f"{100 * value:.2f}"
     assert "Micro F1 without neutral in dailydialog, with 95% intervals" in str(outline.texts)
-    model = found.to_json()["models"]["m0"]
-    assert (found.compared_by, model["micro_f1_interval"]["value"]) == ("micro_f1", value)
+    model = report.to_json()["models"]["m0"]
+    assert (report.compared_by, model["micro_f1_interval"]["value"]) == ("micro_f1", value)
     assert "interval" not in model
 
 
@@ -330,37 +336,37 @@ def test_what_was_asked_in_other_ways_has_a_table(runs: list[Run]) -> None:
     flips = (other.probabilities.argmax(1) != ours.probabilities.argmax(1)).mean()
     texts = ["happy", "happy", "hm", "angry"] * 3
     spoken = with_spoken(ours, texts, {"joy": "happy", "anger": "angry"})
-    asked = with_other_orders(spoken, [ours, other])
+    reordered = with_other_orders(spoken, [ours, other])
     theirs = drawn(3, utterances=12)
 
-    (found,) = reported(
+    (report,) = reported(
         [
-            Run("ours", "1", {"mine": asked}),
+            Run("ours", "1", {"mine": reordered}),
             Run("ours", "2", {"mine": theirs}),
             Run("theirs", None, {"mine": theirs}),
         ]
     )
 
-    model = found.models["ours"]
-    agreement = measure(asked).free_decode_agreement
+    model = report.models["ours"]
+    agreement = measure(reordered).free_decode_agreement
     assert 0 < flips < 1
     assert model.label_order_flip_rate == Spread(flips / 2, None)
     assert model.invalid_rate == Spread(0.25, None)
     assert model.free_decode_agreement == Spread(agreement or 0.0, None)
     rates = [f"{100 * rate:.2f}" for rate in (flips / 2, 0.25, agreement or 0.0)]
-    outline = Outline(page([found]))
+    outline = Outline(page([report]))
     assert ["ours", *rates] in outline.rows
     assert ["theirs", *["not asked"] * 3] in outline.rows
-    assert found.to_json()["models"]["ours"]["invalid_rate"]["mean"] == 0.25
+    assert report.to_json()["models"]["ours"]["invalid_rate"]["mean"] == 0.25
     assert "Asked in other ways" not in page(reported(runs))
 
 
 def test_page_says_what_calibrations_were_fitted_on(tmp_path: Path) -> None:
     """Of each model."""
-    said = [write(tmp_path / f"{name}.jsonl", drawn(1)) for name in ("a", "b")]
+    files = [write(tmp_path / f"{name}.jsonl", drawn(1)) for name in ("a", "b")]
     fit = write(tmp_path / "dev" / "a.jsonl", drawn(2, split="dev", utterances=40))
 
-    cells = Outline(page(reported(read_runs(said, [fit])))).rows
+    cells = Outline(page(reported(read_runs(files, [fit])))).rows
 
     assert ["a", "40 utterances given for it"] in [row[:2] for row in cells]
     assert ["b", "other dialogues of the same (cross-fitted)"] in [row[:2] for row in cells]
@@ -380,10 +386,10 @@ def test_page_needs_nothing_else(runs: list[Run]) -> None:
 def test_names_are_text_whatever_they_look_like() -> None:
     """Of models, label spaces and labels."""
     evil = '<script>alert("x")</script>&amp;'
-    said = drawn(1, space=evil)
-    said = Predictions(evil, (evil, "b", "c"), said.answers)
+    predictions = drawn(1, space=evil)
+    predictions = Predictions(evil, (evil, "b", "c"), predictions.answers)
 
-    html = page(reported([Run(evil, None, {evil: said})]))
+    html = page(reported([Run(evil, None, {evil: predictions})]))
 
     outline = Outline(html)
     assert "<script" not in html
@@ -394,10 +400,10 @@ def test_single_answer_is_enough() -> None:
     """Nothing to draw from, to spread over or to fit on."""
     one = drawn(1, utterances=1)
 
-    (found,) = reported([Run("ours", None, {"mine": one})])
+    (report,) = reported([Run("ours", None, {"mine": one})])
 
-    assert found.utterances == 1
-    Outline(page([found]))
+    assert report.utterances == 1
+    Outline(page([report]))
 
 
 def test_command_writes_page_and_measures(tmp_path: Path) -> None:
@@ -413,13 +419,13 @@ def test_command_writes_page_and_measures(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     spaces = reported(read_runs(paths, [fit]))
     assert out.read_text() == page(spaces)
-    found = json.loads((tmp_path / "report.json").read_text())["mine"]
-    assert found["models"]["a"]["runs"][""]["confusion"] == measure(drawn(0)).confusion
-    assert found["models"]["a"]["fitted_on"] == 60
-    assert found["leads"]["b"]["value"] == spaces[0].leads["b"].value
-    value = found["models"]["a"]["weighted_f1_interval"]["value"]
+    measures = json.loads((tmp_path / "report.json").read_text())["mine"]
+    assert measures["models"]["a"]["runs"][""]["confusion"] == measure(drawn(0)).confusion
+    assert measures["models"]["a"]["fitted_on"] == 60
+    assert measures["leads"]["b"]["value"] == spaces[0].leads["b"].value
+    value = measures["models"]["a"]["weighted_f1_interval"]["value"]
     assert value == spaces[0].models["a"].interval.value
-    assert found["models"]["b"]["calibrations"]["isotonic"]["brier"]["deviation"] is None
+    assert measures["models"]["b"]["calibrations"]["isotonic"]["brier"]["deviation"] is None
 
 
 def test_command_says_in_a_line_why_it_refuses(tmp_path: Path) -> None:
@@ -427,7 +433,7 @@ def test_command_says_in_a_line_why_it_refuses(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", drawn(1))
 
     for arguments, reason in (
-        ([str(path), "--out", str(tmp_path / "report.json")], "name the page .html"),
+        ([str(path), "--out", str(tmp_path / "report.json")], "give the page the suffix .html"),
         ([str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "report.html")], "No such file"),
     ):
         result = CliRunner().invoke(app, ["report", *arguments])

@@ -1,1 +1,0 @@
-"""Request headers, parsed and checked."""

@@ -1,1 +1,0 @@
-"""The stages of a request, their times, and the request's trace."""

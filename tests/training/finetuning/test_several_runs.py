@@ -1,0 +1,73 @@
+"""A stage of several runs, whose mean is kept."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.finetuning import finetune
+from training.finetuning.model_inspection import ADAPTER_WEIGHTS
+from training.finetuning.packing import Row
+from training.finetuning.trainer import Run, run_stage
+from training.mixture.sources import Sources
+from training.recipe import Recipe, Stage
+from training.recipe_files import load_recipe
+
+
+def test_stage_of_several_runs_keeps_the_mean_of_them(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """They begin at the same weights, each has a seed of its own, and the mean is scored too."""
+    recipe = load_recipe(recipe_file)
+    stage = recipe.stages[0]
+    once = recipe.model_copy(update={"lora": None, "stages": (stage,)})
+    for seed in (7, 1007):
+        alone = once.model_copy(update={"seed": seed})
+        finetune.train(alone, tiny_base, sources, tmp_path / str(seed))
+    twice = once.model_copy(update={"stages": (stage.model_copy(update={"runs": 2}),)})
+
+    finetune.train(twice, tiny_base, sources, tmp_path / "mean")
+
+    first, second, mean = (
+        load_file(tmp_path / run / "model.safetensors") for run in ("7", "1007", "mean")
+    )
+    assert first.keys() == second.keys() == mean.keys()
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    for name in first:
+        torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
+    record = json.loads((tmp_path / "mean" / "training.json").read_text())
+    assert [row["stage"] for row in record["development"]] == ["first/1", "first/2", "first"]
+    assert record["finished"] == ["first/1", "first/2", "first"]
+
+
+def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the adapter's own first weights, which are drawn: the runs' must be the same ones."""
+    recipe = load_recipe(recipe_file)
+    stages = (recipe.stages[0].model_copy(update={"runs": 2}),)
+    twice = recipe.model_copy(update={"stages": stages})
+    finetune.train(twice, tiny_base, sources, tmp_path / "whole")
+    begun: list[Path] = []
+
+    def killed_in_the_second(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> None:
+        begun.append(run.checkpoints)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        run_stage(recipe, stage, rows, run)
+
+    monkeypatch.setattr(finetune, "run_stage", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.train(twice, tiny_base, sources, tmp_path / "killed")
+    finetune.train(twice, tiny_base, sources, tmp_path / "killed")
+
+    assert [path.name for path in begun] == ["1", "2", "2"]
+    whole, killed = (load_file(tmp_path / run / ADAPTER_WEIGHTS) for run in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
