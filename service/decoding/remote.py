@@ -68,6 +68,7 @@ class RemoteEngine:
         self._hashed = KeyedHash(options.hash_key)
         self._replicas: dict[Address, Replica] = {}
         self._watches: dict[Address, asyncio.Task[None]] = {}
+        self._watching: asyncio.Task[None] | None = None
         self._look_ups = Failures(log, "the look-up of the label engine's servers")
         key = options.api_key
         self._http = aiohttp.ClientSession(
@@ -131,16 +132,17 @@ class RemoteEngine:
         self._choose(None)
 
     async def close(self) -> None:
-        for watch in self._watches.values():
+        watches = [*self._watches.values(), *([] if self._watching is None else [self._watching])]
+        for watch in watches:
             watch.cancel()
-        if self._watches:
-            await asyncio.wait(self._watches.values(), timeout=1)
+        if watches:
+            await asyncio.wait(watches, timeout=1)
         for replica in self._replicas.values():
             await replica.watched.close()
         await self._http.close()
 
     async def open(self) -> None:
-        """Look servers up and check each of them.
+        """Look servers up, check each of them, and watch them from then on.
 
         Raises:
             WrongServer: one is not what the bundle needs.
@@ -156,17 +158,23 @@ class RemoteEngine:
         if all(failures):
             why = "; ".join(str(failure) for failure in failures)
             raise EngineUnavailable(f"no server of ERC_ENGINE__URLS reads labels: {why}")
+        self._watching = asyncio.create_task(self._watch())
 
     async def watch(self, on_loss: Callable[[str], None]) -> None:
-        """Keep watching each server, and looking up which there are; never returns.
+        """Never return: it watches by itself, whether or not anybody calls this.
 
         Args:
             on_loss: never called.
         """
+        if self._watching is not None:
+            await asyncio.shield(self._watching)
+
+    async def _watch(self) -> None:
+        """Keep watching each server, and looking up which there are."""
         while True:
             for address, replica in self._replicas.items():
                 if address not in self._watches:
-                    self._watches[address] = asyncio.create_task(_watch(replica, on_loss))
+                    self._watches[address] = asyncio.create_task(_watch(replica))
             await asyncio.sleep(_LOOKED_UP_EVERY_S)
             await self._look_up()
 
@@ -253,10 +261,10 @@ async def open_remote(options: RemoteOptions, check: ServerCheck) -> RemoteEngin
     return engine
 
 
-async def _watch(replica: Replica, on_loss: Callable[[str], None]) -> None:
+async def _watch(replica: Replica) -> None:
     if not replica.is_available:  # it is new
         await replica.watched.probe()
-    await replica.watched.watch(on_loss)
+    await replica.watched.watch(lambda why: None)  # it is never lost
 
 
 async def addresses_of(url: str) -> Iterable[Address]:

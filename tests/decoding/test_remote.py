@@ -79,8 +79,6 @@ async def opened(
         urls = tuple(server.url for server in servers)
         engine = await open_remote(replace(options, urls=urls), known.check)
         stack.push_async_callback(engine.close)
-        watch = asyncio.create_task(engine.watch(lambda why: pytest.fail(why)))
-        stack.callback(watch.cancel)
         for server in servers:
             server.asked.clear()
             server.headers.clear()
@@ -302,6 +300,17 @@ async def test_a_server_that_takes_too_long_for_a_prompt_is_given_up(known: Know
         assert sum(reads_of(servers)) == 1
 
 
+async def test_its_watch_ends_when_it_is_closed(known: Known) -> None:
+    """Whoever awaits it, as the service does, waits for as long as it is open."""
+    async with opened(known) as (engine, _):
+        watch = asyncio.create_task(engine.watch(lambda why: pytest.fail(why)))
+        await asyncio.sleep(0)
+        assert not watch.done()
+    await asyncio.wait([watch], timeout=PATIENT_S)
+
+    assert watch.cancelled()
+
+
 async def test_it_starts_while_one_server_is_there(known: Known) -> None:
     """And not without any."""
     async with scripted_server(log_probabilities=known.log_probabilities) as server:
@@ -366,7 +375,6 @@ async def test_a_name_of_several_addresses_stands_for_a_server_at_each(
     async with scripted_server(log_probabilities=known.log_probabilities) as server:
         options = replace(OPTIONS, urls=(f"http://servers:{server.port}",))
         engine = await open_remote(options, known.check)
-        watch = asyncio.create_task(engine.watch(lambda why: None))
         assert [state.name for state in engine.servers] == [
             f"127.0.0.1:{server.port}",
             f"127.0.0.2:{server.port}",
@@ -377,5 +385,4 @@ async def test_a_name_of_several_addresses_stands_for_a_server_at_each(
         await eventually(lambda: len(engine.servers) == 1)
         await read(engine)
         assert server.headers[-1]["Host"] == f"servers:{server.port}"
-        watch.cancel()
         await engine.close()
