@@ -151,8 +151,9 @@ $(BUNDLE)/bundle.json: $(BASE)/base.json $(wildcard $(ADAPTER)/*) training/finet
 	$(BIN)/instructerc-train merge $(ADAPTER) --base $(BASE) --out $(BUNDLE)
 endif
 
-# Both are built with the default model; MODEL=build/bundles/mine bakes in another.
-images: image-cpu image-gpu
+# All are built with the default model; MODEL=build/bundles/mine bakes in another, of which the image
+# without vLLM has no weights.
+images: image-cpu image-gpu image-api
 
 image-%: $(BUNDLE)/bundle.json
 	docker build --file docker/Dockerfile --build-arg FLAVOUR=$* --build-arg MODEL=$(BUNDLE) \
@@ -172,6 +173,7 @@ try-image:
 sbom: $(CYCLONEDX)
 	@mkdir -p build/sbom
 	cat requirements/torch-cpu.txt requirements/cpu.txt | $(SBOM)-cpu.cdx.json -
+	cat requirements/torch-cpu.txt requirements/api.txt | $(SBOM)-api.cdx.json -
 	$(SBOM)-gpu.cdx.json requirements/gpu.txt
 SBOM := build/cyclonedx/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml \
   --output-reproducible --output-format JSON --output-file build/sbom/instructerc-$(VERSION)
@@ -198,7 +200,7 @@ COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile --quie
 CPU_TORCH := --overrides build/lock/torch.txt --excludes build/lock/without.txt --no-emit-package torch
 WITHOUT := torchvision torchaudio torchcodec triton cuda-bindings cuda-toolkit \
   nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
-LOCKS := $(addprefix requirements/,locked.txt cpu.txt gpu.txt locked-gpu.txt uv.txt checkov.txt cyclonedx.txt smollm2-135m.txt)
+LOCKS := $(addprefix requirements/,locked.txt cpu.txt api.txt gpu.txt locked-gpu.txt uv.txt checkov.txt cyclonedx.txt smollm2-135m.txt)
 lock: $(INSTALLED)
 	@mkdir -p build/lock
 	sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt > build/lock/torch.txt
@@ -207,6 +209,8 @@ lock: $(INSTALLED)
 	  $(CPU_TORCH) --output-file requirements/locked.txt
 	$(COMPILE) pyproject.toml --extra cpu --constraint requirements/locked.txt \
 	  $(CPU_TORCH) --output-file requirements/cpu.txt
+	$(COMPILE) pyproject.toml --constraint requirements/locked.txt \
+	  $(CPU_TORCH) --output-file requirements/api.txt
 	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
 	$(if $(UPGRADE),cp requirements/locked.txt requirements/gpu.txt)
 	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/gpu.txt

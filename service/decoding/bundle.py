@@ -174,6 +174,20 @@ class TrainedLabels(Part):
         return self.model_validate(self.model_dump() | changes)
 
 
+class Fingerprint(Part):
+    """How the merged weights read one prompt, by which a server of them is known.
+
+    `service.decoding.fingerprint` says which prompt.
+
+    Attributes:
+        question: sha256 of the prompt and the candidates, as token ids.
+        log_probabilities: the candidates', computed in float32.
+    """
+
+    question: Sha256
+    log_probabilities: Annotated[tuple[Finite, ...], Field(min_length=1)]
+
+
 class Bundle(Part):
     """`bundle.json`.
 
@@ -185,6 +199,7 @@ class Bundle(Part):
         encoder: identity of the encoder that selected the demonstrations in training.
         corrections: how far corrections of similar utterances are trusted.
         data: sha256 of each training file, by its path in the data folder.
+        fingerprint: None before the merge.
     """
 
     format: Literal[1]
@@ -202,6 +217,7 @@ class Bundle(Part):
     corrections: TrustOfCorrections = TrustOfCorrections()
     data: dict[str, Sha256]
     code_version: str
+    fingerprint: Fingerprint | None = None
 
     @field_validator("tasks")
     @classmethod
@@ -259,12 +275,17 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def load_bundle(
-    folder: Path, label_spaces: Mapping[str, LabelSpace], *, weights: bool = True
+    folder: Path,
+    label_spaces: Mapping[str, LabelSpace],
+    *,
+    model: bool = True,
+    weights: bool = True,
 ) -> Bundle:
     """Read a bundle and check that this service can serve it, without reading its weights.
 
     Args:
-        weights: whether they are in the folder, too.
+        model: whether a model is in the folder; servers may have it instead.
+        weights: whether its weights are in the folder, too; a store may have them instead.
 
     Raises:
         BundleError: there is no bundle, its template or a label space is unknown, the template
@@ -290,7 +311,8 @@ def load_bundle(
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
                 f"service has {expected}"
             )
-    look_at_model(folder, weights=weights)
+    if model:
+        look_at_model(folder, weights=weights)
     return bundle
 
 

@@ -185,7 +185,7 @@ async def test_a_prompt_that_was_read_before_comes_from_the_cache(engine: InProc
     second = await engine.read(ids, [2001, 2002], Priority.BATCH)
 
     assert first.cached_tokens == 0
-    assert second.cached_tokens >= len(ids) - 2 * 32
+    assert (second.cached_tokens or 0) >= len(ids) - 2 * 32
     assert second.log_probabilities == pytest.approx(
         first.log_probabilities, abs=CACHED[engine.dtype]
     )
@@ -206,7 +206,7 @@ async def test_a_prompt_that_another_tenant_has_had_read_is_not_in_the_cache(
     again = await read("one")
 
     assert [each.cached_tokens for each in (first, *others)] == [0] * 5
-    assert again.cached_tokens >= len(ids) - 2 * 32
+    assert (again.cached_tokens or 0) >= len(ids) - 2 * 32
     for each in (*others, again):
         assert each.log_probabilities == pytest.approx(
             first.log_probabilities, abs=CACHED[engine.dtype]

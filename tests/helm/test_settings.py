@@ -142,7 +142,7 @@ def test_commands_are_those_there_are(manifests: tuple[Manifest, ...]) -> None:
     known = get_command(app)
     for name, pod in pods(manifests):
         for container in pod["containers"]:
-            if "args" not in container:
+            if "args" not in container or "command" in container:  # of another program
                 continue
             command, *arguments = container["args"]
             known.commands[command].make_context(command, list(arguments))  # type: ignore[attr-defined]

@@ -319,7 +319,7 @@ async def test_vllm_reads_the_bundle_as_transformers_does(
             scores = await score_labels(engine, reading, a.ids, Priority.INTERACTIVE)
             prediction = prediction_from_scores(a.space, scores.log_probabilities, Temperature())
             counts.append(np.asarray(prediction.probabilities))
-            cached.append(scores.cached_tokens)
+            cached.append(scores.cached_tokens or 0)
     finally:
         await engine.close()
 

@@ -69,7 +69,7 @@ capabilities:
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
-{{- if not (or .Values.gpu.enabled (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
+{{- if not (or .Values.gpu.enabled (ne .Values.engine.kind "process") (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
 - name: ERC_ENGINE__THREADS
   valueFrom:
     resourceFieldRef:
@@ -86,17 +86,33 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{/* What an engine on GPUs is told; takes where its cache lies, which may be nowhere. */}}
+{{/* What a process is told about its engine; takes (list . cache), the folder of what is compiled
+for a GPU, which may be none. */}}
 {{- define "erc.engine" -}}
-{{- $root := index . 0 -}}
-{{- with $root.Values.model.weights.uri }}
+{{- $cache := index . 1 -}}
+{{- with index . 0 -}}
+{{- if ne .Values.engine.kind "process" }}
+- name: ERC_ENGINE__URLS
+  value: {{ include "erc.servers" . | quote }}
+{{- with include "erc.engineModel" . }}
+- name: ERC_ENGINE__MODEL
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.engine.secret.name }}
+- name: ERC_ENGINE__API_KEY
+  valueFrom:
+    secretKeyRef:
+      {{- toYaml .Values.engine.secret | nindent 6 }}
+{{- end }}
+{{- else }}
+{{- with .Values.model.weights.uri }}
 - name: ERC_ENGINE__WEIGHTS
   value: {{ . }}
 {{- end }}
-{{- if $root.Values.gpu.enabled }}
+{{- if .Values.gpu.enabled }}
 - name: ERC_ENGINE__TENSOR_PARALLEL
-  value: {{ $root.Values.gpu.count | quote }}
-{{- with index . 1 }}
+  value: {{ .Values.gpu.count | quote }}
+{{- with $cache }}
 - name: VLLM_CACHE_ROOT
   value: {{ . }}/vllm
 - name: TORCHINDUCTOR_CACHE_DIR
@@ -105,6 +121,8 @@ capabilities:
   value: {{ . }}/triton
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/* Variables that open the object store of the weights. */}}
@@ -126,13 +144,15 @@ envFrom:
 {{- end -}}
 {{- end -}}
 
-{{/* Fetches the bundle, where it is neither in the image nor on a volume. */}}
+{{/* Fetches the bundle, where it is neither in the image nor on a volume; takes (list . weights). */}}
 {{- define "erc.fetching" -}}
+{{- $weights := index . 1 -}}
+{{- with index . 0 -}}
 {{- if eq .Values.model.source "objectStore" }}
 - name: fetch-model
   image: {{ .Values.model.objectStore.image }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle]
+  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: RCLONE_CONFIG
       value: /tmp/rclone.conf
@@ -147,7 +167,7 @@ envFrom:
   image: {{ include "erc.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   command: [hf, download, {{ .Values.model.hub.repository | quote }}]
-  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle]
+  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: HF_HOME
       value: /tmp/huggingface
@@ -158,6 +178,7 @@ envFrom:
           {{- toYaml .Values.model.hub.secret | nindent 10 }}
     {{- end }}
   {{- include "erc.fetchingRest" . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -222,7 +243,7 @@ volumeMounts:
 
 {{/* Cores, memory and, where there are GPUs, some of them. */}}
 {{- define "erc.resources" -}}
-{{- $gpu := ternary (dict .Values.gpu.resource .Values.gpu.count) dict .Values.gpu.enabled -}}
+{{- $gpu := ternary (dict .Values.gpu.resource .Values.gpu.count) dict (eq (include "erc.hasGpu" .) "true") -}}
 {{- $resources := deepCopy .Values.resources -}}
 requests:
   {{- toYaml (merge $resources.requests $gpu) | nindent 2 }}
@@ -238,7 +259,7 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- if and .Values.gpu.enabled .Values.gpu.runtimeClass }}
+{{- if and (include "erc.hasGpu" .) .Values.gpu.runtimeClass }}
 runtimeClassName: {{ .Values.gpu.runtimeClass }}
 {{- end }}
 {{- with .Values.nodeSelector }}

@@ -66,11 +66,11 @@ async def read_turn(engine: LabelEngine, turn: Turn) -> int:
     """Read an utterance; how many of its prompt tokens came from the cache."""
     if len(turn) == 1:
         only = turn[0]
-        return (await engine.read(only.prompt, only.candidates, Priority.BATCH)).cached_tokens
+        return (await engine.read(only.prompt, only.candidates, Priority.BATCH)).cached_tokens or 0
     readings = await asyncio.gather(
         *(engine.read(read.prompt, read.candidates, Priority.BATCH) for read in turn)
     )
-    return sum(reading.cached_tokens for reading in readings)
+    return sum(reading.cached_tokens or 0 for reading in readings)
 
 
 async def read_all(
