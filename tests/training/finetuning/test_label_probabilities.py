@@ -1,6 +1,7 @@
 """How training scores what it holds out."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -82,7 +83,14 @@ def test_processes_share_what_is_asked(tiny_base: Path, tmp_path: Path) -> None:
         out.mkdir()
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
         command = [sys.executable, *launch, str(processes), str(script), str(tiny_base)]
-        done = subprocess.run([*command, str(spaces), str(out)], capture_output=True, text=True)
+        # Not what other tests' libraries have left in this process's environment.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        done = subprocess.run(
+            [*command, str(spaces), str(out)],
+            env=kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return [tuple(json.loads(path.read_text())) for path in sorted(out.iterdir())]
 
