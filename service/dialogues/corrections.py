@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.admission.shares import counted
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Demonstration

@@ -5,9 +5,13 @@ scores the labels in one forward pass, calibrates the scores with the bundle's c
 mixes in people's corrections of similar utterances. Retrieval may fail without failing the answer:
 the model was trained with and without demonstrations, so the answer is only marked as degraded, as
 is one to a text in a language that the model was not trained on. If the prompt shows no
-demonstrations, it is read while corrections are retrieved. The caller sets the deadline
-(`service.admission.patience`). A forecast skips retrieval and corrections, because the next
-utterance has no text yet, and calibration, which was fitted on utterances that the model had read.
+demonstrations, it is read while corrections are retrieved. A forecast skips retrieval and
+corrections, because the next utterance has no text yet, and calibration, which was fitted on
+utterances that the model had read.
+
+The caller sets the request's deadline: `service.admission.deadline` enforces it, and
+`ERC_ADMISSION__DEADLINE_S` and `ERC_ADMISSION__BATCH_DEADLINE_S` set it. Retrieval has a limit of
+its own, `ERC_DEMONSTRATIONS__TIMEOUT_S`, after which the answer goes on without it.
 """
 
 import logging

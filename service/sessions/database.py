@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.admission.patience import to_the_end, without_patience
+from service.admission.deadline import to_the_end, without_deadline
 from service.errors import DatabaseUnavailable, ServiceError
 from service.sessions.database_failures import cause_of, is_ours
 from service.sessions.engines import (
@@ -145,7 +145,7 @@ class Database:
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run several calls to their end, also where the caller is cancelled between them."""
-        task = asyncio.create_task(work, context=without_patience())
+        task = asyncio.create_task(work, context=without_deadline())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         try:

@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, and_, case, delete, func, insert, or_, sel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.errors import JobNotFound, TooManyJobs
 from service.sessions.database import Database
 from service.sessions.idempotency import KeyTaken, Once, keep

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.errors import LabelSpaceNotFound, TooManyLabelSpaces
 from service.sessions.database import Database
 from service.sessions.schema import label_spaces

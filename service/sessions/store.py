@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import queries
