@@ -3,6 +3,9 @@
 The server searches a small label space exactly, and a large one through a graph (HNSW), in time
 logarithmic in the number of demonstrations; a graph search occasionally misses a near one. The
 server builds the graphs itself, in the background.
+
+When the server is away, every method raises `DemonstrationsUnavailable`; the breaker in
+`service/recognition/retrieval.py`, `GuardedRetrieval`, decides whether answers still try it.
 """
 
 import asyncio
