@@ -54,7 +54,7 @@ from service.sessions.label_spaces import StoredLabelSpaces
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
-from service.start_failures import why
+from service.start_failures import start_failure_line
 from service.version import VERSION
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def create_app(
             refuse(f"cannot start: ERC_DATABASE__URL: {error}")
             raise
         except ServiceError as error:
-            refuse(f"cannot start: {why(error, settings)}")
+            refuse(f"cannot start: {start_failure_line(error, settings)}")
             raise
         sessions = SessionStore(database)
         try:
@@ -162,7 +162,7 @@ def create_app(
                 async with _beside(*background):
                     yield {"services": services}
         except _START_FAILURES as error:
-            refuse(f"cannot start: {why(error, settings)}")
+            refuse(f"cannot start: {start_failure_line(error, settings)}")
             raise
         finally:
             await sessions.close()
@@ -291,7 +291,7 @@ def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
     most_waiting = settings.admission.queue_length
     places = Places(
         count,
-        kept=count // 2,  # batches leave half of the places free, so that conversations never wait
+        reserved=count // 2,  # batches leave half of the places to conversations
         most_waiting=most_waiting,
         share=share,
         reject=metrics.count_rejection,

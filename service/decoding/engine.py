@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.priority import Priority as Priority
+from service.priority import Priority
 
 
 @dataclass(frozen=True, slots=True)

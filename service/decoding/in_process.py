@@ -9,12 +9,13 @@ from pathlib import Path
 from threading import active_count
 from typing import TYPE_CHECKING
 
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.forking import forking
 from service.decoding.precision import Choice, ComputeType, compute_type
 from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
+from service.priority import Priority
 from service.tracing import current_trace
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from service.concurrency import first_failure
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
-from service.decoding.engine import Priority
+from service.priority import Priority
 from service.recognition.pipeline import Recognition
 
 # Starting a thousand tasks at once would block the event loop for 30 ms.

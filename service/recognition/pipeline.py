@@ -32,7 +32,7 @@ from service.conversation.prediction import (
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError
-from service.decoding.engine import LabelEngine, Priority
+from service.decoding.engine import LabelEngine
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Match
@@ -43,6 +43,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.failures import cause_of
+from service.priority import Priority
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
 from service.tracing import Stage, stage
@@ -467,5 +468,5 @@ def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
         label_space.names.index(correction.demonstration.label),
         near.corrected.similarity,
         near.context_similarity,
-        correction.said_at,
+        correction.corrected_at,
     )

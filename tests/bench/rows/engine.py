@@ -8,8 +8,9 @@ from pathlib import Path
 
 import uvloop
 
-from service.decoding.engine import LabelEngine, Priority
+from service.decoding.engine import LabelEngine
 from service.decoding.in_process import EngineOptions, start_engine
+from service.priority import Priority
 from service.settings import load_settings
 from tests.bench.measuring import (
     Measurement,
