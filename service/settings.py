@@ -153,7 +153,7 @@ class Qdrant(Section):
         None, description="such as `http://qdrant:6333`; unset: the embedded index"
     )
     api_key: SecretStr | None = Field(None, description="the server's API key")
-    collection: str = Field("demonstrations", description="prefix of the collection name")
+    collection: str = Field("demonstrations", description="name of the collection")
     timeout_s: PositiveFloat = Field(2.0, description="seconds after which a call times out")
     prefer_grpc: bool = Field(False, description="use gRPC instead of REST")
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token, copy_context
 from types import TracebackType
 
+from service.concurrency import loop_time
 from service.errors import DeadlinePassed, ServiceError
 
 _of_this_request: ContextVar["RequestDeadline | None"] = ContextVar(
@@ -67,19 +68,19 @@ class RequestDeadline:
             return
         self._cause = cause
         if not self._held:
-            self._timeout.reschedule(_now())
+            self._timeout.reschedule(loop_time())
 
     def begin_anew(self, *, forever: bool = False) -> None:
         """Restart the deadline for another part of the work; or lift it."""
         if self._cause is None and not self._over:
-            self._timeout.reschedule(None if forever else _now() + self.seconds)
+            self._timeout.reschedule(None if forever else loop_time() + self.seconds)
 
     def earn(self, utterances: int) -> None:
         """Extend the deadline for scored utterances, to at most the initial time from now."""
         ends_at = self._timeout.when()
         if ends_at is not None and self._cause is None and not self._over:
             later = ends_at + utterances * self._earned_s
-            self._timeout.reschedule(min(later, _now() + self.seconds))
+            self._timeout.reschedule(min(later, loop_time() + self.seconds))
 
     @property
     def _over(self) -> bool:
@@ -100,7 +101,7 @@ class RequestDeadline:
         finally:
             self._held = False
             if not self._left:
-                self._timeout.reschedule(ends_at if self._cause is None else _now())
+                self._timeout.reschedule(ends_at if self._cause is None else loop_time())
 
 
 @contextmanager
@@ -142,7 +143,3 @@ def without_deadline() -> Context:
     context = copy_context()
     context.run(_of_this_request.set, None)
     return context
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -33,6 +33,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import qdrant_edge as qdrant
 
+from service.concurrency import loop_time
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import Vector, Vectors
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
@@ -269,15 +270,6 @@ class EdgeStore:
             await self._renew()
         await self._run(self._note_edition, edition)
 
-    async def settled(self) -> None:
-        """Return when the graphs hold everything added, and the files nothing deleted.
-
-        Raises:
-            DemonstrationsUnavailable: the files cannot be rewritten now.
-        """
-        await self._renewed()
-        await self._clean()
-
     async def ping(self) -> None:
         await self._run(self._is_large)
 
@@ -341,16 +333,15 @@ class EdgeStore:
             self._cleaning = _beside(self._clean_in_time())
 
     async def _clean_in_time(self) -> None:
-        now = asyncio.get_running_loop().time
         while self._card.stale:
-            await asyncio.sleep(max(self._gathered_s, self._rests_until - now()))
-            began = now()
+            await asyncio.sleep(max(self._gathered_s, self._rests_until - loop_time()))
+            began = loop_time()
             try:
                 await self._clean()
-                self._rests_until = now() + _RESTS * (now() - began)
+                self._rests_until = loop_time() + _RESTS * (loop_time() - began)
             except DemonstrationsUnavailable as error:
                 log.warning(_STILL_IN_FILES, cause_of(error))
-                self._rests_until = now() + _AGAIN_AFTER_S
+                self._rests_until = loop_time() + _AGAIN_AFTER_S
 
     async def _clean(self) -> None:
         """Rewrite the shard, if its files hold deleted rows."""
