@@ -331,7 +331,7 @@ async def test_rewriting_waits_for_room_on_the_disk(
     await store.delete("secret")
     monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
 
-    with pytest.raises(DemonstrationsUnavailable, match="no room"):
+    with pytest.raises(DemonstrationsUnavailable, match="disk is too full"):
         await settle(store)
 
     assert await store.count() == 3
