@@ -1,9 +1,12 @@
 #!/bin/sh
-# What the images are made of, in three steps. A test takes the last two of them in a clean folder.
+# What the images are made of, in four steps. A test takes the last three in a clean folder.
 #
-#   docker/install.sh packages cpu|gpu             Debian's packages that the service needs; as root
-#   docker/install.sh dependencies cpu|gpu FOLDER  the locked Python packages, in FOLDER/venv
+#   docker/install.sh packages FLAVOUR             Debian's packages that the service needs; as root
+#   docker/install.sh dependencies FLAVOUR FOLDER  the locked Python packages, in FOLDER/venv
 #   docker/install.sh service FOLDER               the service beside them, with its data
+#   docker/install.sh model FLAVOUR FOLDER         the bundle in FOLDER/bundle, less what it leaves out
+#
+# FLAVOUR is cpu, gpu, or api: without vLLM, whose servers have the weights.
 #
 # PYTHON names the Python to use, 3.11, 3.12 or 3.13; without it python3 is taken. UV names an uv
 # that is installed; without it the locked one is put into FOLDER/uv, which the images leave out.
@@ -11,16 +14,16 @@ set -eu
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
-step=${1:?packages, dependencies or service}
+step=${1:?packages, dependencies, service or model}
 
 if [ "$step" = service ]; then
   folder=${2:?the folder to install into}
 else
-  flavour=${2:?cpu or gpu}
+  flavour=${2:?cpu, gpu or api}
   case $flavour in
-    cpu | gpu) ;;
+    cpu | gpu | api) ;;
     *)
-      echo "install.sh: $flavour is neither cpu nor gpu" >&2
+      echo "install.sh: $flavour is none of cpu, gpu, api" >&2
       exit 2
       ;;
   esac
@@ -44,6 +47,7 @@ case $step in
     case $flavour in
       cpu) set -- libnuma1 ;;
       gpu) set -- gcc g++ libc6-dev ;;
+      api) exit 0 ;;
     esac
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@"
@@ -55,7 +59,7 @@ case $step in
     uv venv --quiet --python "$python" "$folder/venv"
     # The locks are complete: nothing is resolved, and nothing without a hash is taken.
     set -- pip install --quiet --python "$folder/venv/bin/python" --no-deps --require-hashes
-    if [ "$flavour" = cpu ]; then
+    if [ "$flavour" != gpu ]; then
       # Few package indexes have the CPU build of torch; PyTorch's own does.
       uv "$@" -r requirements/torch-cpu.txt 2>/dev/null \
         || uv "$@" -r requirements/torch-cpu.txt --index-url https://download.pytorch.org/whl/cpu
@@ -71,8 +75,15 @@ case $step in
     cp docker/health.py "$folder/"
     ;;
 
+  model)
+    folder=${3:?the folder of the bundle}
+    if [ "$flavour" = api ]; then
+      rm -f "$folder"/bundle/*.safetensors "$folder"/bundle/*.safetensors.index.json
+    fi
+    ;;
+
   *)
-    echo "install.sh: $step is none of packages, dependencies, service" >&2
+    echo "install.sh: $step is none of packages, dependencies, service, model" >&2
     exit 2
     ;;
 esac

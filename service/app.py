@@ -223,6 +223,7 @@ def services_of(
     )
     metrics.build_info.labels(VERSION, parts.dtype).set(1)
     metrics.engine_silent_seconds.set_function(lambda: parts.engine.silent_s)
+    metrics.show_servers(lambda: parts.engine.servers)
     places = _places(settings, share, metrics)
     own = OwnLabelSpaces(
         parts.recognizer,

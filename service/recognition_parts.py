@@ -4,28 +4,32 @@ The service and the offline commands open the same parts, so files are scored as
 """
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.conversation.derived import DerivedLabelSpace, load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Bundle, BundleError, load_bundle
-from service.decoding.engine import LabelEngine
+from service.decoding.engine import LabelEngine, WatchableEngine
+from service.decoding.fingerprint import question_of
 from service.decoding.forking import beside, may_fork
 from service.decoding.in_process import EngineOptions, start_engine
-from service.decoding.precision import ComputeType, device_type, in_words
+from service.decoding.precision import in_words
 from service.decoding.remembered import RememberedEngine
-from service.decoding.tokenizer import load_tokenizer
+from service.decoding.remote import RemoteEngine, RemoteOptions, open_remote
+from service.decoding.server_check import ServerCheck, check_question
+from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
 from service.demonstrations.qdrant_edge import open_edge
 from service.demonstrations.store import DemonstrationStore
-from service.environment import set_up_torch_threads, set_up_vllm
+from service.environment import set_up_tokenizers, set_up_torch_threads, set_up_vllm
 from service.recognition.languages import other_languages
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import NearestDemonstrations, Retrieval
@@ -40,7 +44,7 @@ class Parts:
 
     Attributes:
         derived: the derived label spaces, by name.
-        dtype: the data type that the engine computes in.
+        dtype: the data type that the engine computes in; "unknown" of servers.
     """
 
     label_spaces: Mapping[str, LabelSpace]
@@ -48,9 +52,9 @@ class Parts:
     bundle: Bundle
     encoder: Encoder
     store: DemonstrationStore
-    engine: WatchedEngine
+    engine: WatchableEngine
     recognizer: Recognizer
-    dtype: ComputeType
+    dtype: str
 
 
 @asynccontextmanager
@@ -84,18 +88,29 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-        bundle = load_bundle(settings.bundle, label_spaces)
+        is_remote = settings.engine.urls is not None
+        bundle = load_bundle(
+            settings.bundle,
+            label_spaces,
+            model=not is_remote,
+            weights=settings.engine.weights is None,
+        )
         if bundle.encoder != IDENTITY:
             raise BundleError(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, but the service has "
                 f"{IDENTITY}"
             )
-        options = engine_options(settings, traces_endpoint, forked=alone and may_fork())
+        forked = alone and not is_remote and may_fork()
+        options = engine_options(settings, traces_endpoint, forked=forked)
         # Half of the cores: the engine computes at the same time with its own threads.
-        encoder_threads = max(1, len(os.sched_getaffinity(0)) // 2)
+        cores = len(os.sched_getaffinity(0))
+        encoder_threads = max(1, cores - 1 if is_remote else cores // 2)
         # Before torch is first imported in this process.
         set_up_torch_threads(encoder_threads, options.threads if options.forked else None)
-        set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
+        if is_remote:
+            set_up_tokenizers()
+        else:
+            set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
 
         def open_encoder() -> Encoder:
             report("loading the encoder")
@@ -103,15 +118,18 @@ async def open_parts(
                 _use_threads(encoder_threads)
             return load_encoder()
 
-        async def open_engine(
-            encoder: Encoder | None,
-        ) -> tuple[WatchedEngine, ComputeType, Encoder]:
+        async def open_engine(encoder: Encoder | None) -> tuple[WatchableEngine, str, Encoder]:
             """Start vLLM and, while its process starts, load what is not loaded yet."""
 
             def meanwhile() -> Encoder:
                 other_languages(bundle.languages)  # takes a second, then is cached
                 return open_encoder() if encoder is None else encoder
 
+            if is_remote:
+                report(f"checking {', '.join(settings.engine.urls or ())}")
+                servers = await open_servers(settings, bundle, tokenizer)
+                stack.push_async_callback(servers.close)
+                return servers, "unknown", meanwhile()
             report(f"starting vLLM on {settings.bundle}")
             begun: list[Future[Encoder]] = []
             started = await start_engine(
@@ -120,7 +138,7 @@ async def open_parts(
                 options=options,
                 once_begun=lambda: begun.append(beside(meanwhile)),
             )
-            report(f"vLLM computes in {in_words(started.dtype, device_type())}")
+            report(f"vLLM computes in {in_words(started.dtype, started.device)}")
             engine = WatchedEngine(started, _watch_options(settings))
             stack.push_async_callback(engine.close)
             return engine, started.dtype, await asyncio.wrap_future(begun[0])
@@ -153,6 +171,31 @@ async def open_parts(
         yield Parts(label_spaces, derived, bundle, encoder, store, engine, recognizer, dtype)
 
 
+async def open_servers(settings: Settings, bundle: Bundle, tokenizer: Tokenizer) -> RemoteEngine:
+    """Open the engine on the servers of the settings.
+
+    Raises:
+        EngineUnavailable: a server is not what the bundle needs, or none answers.
+    """
+    engine = settings.engine
+    question = question_of(bundle, tokenizer)
+    check_question(bundle, question)
+    api_key = None if engine.api_key is None else engine.api_key.get_secret_value()
+    dialogue_key = settings.dialogue_key
+    options = RemoteOptions(
+        urls=engine.urls or (),
+        model=engine.model or bundle.name,
+        api_key=api_key,
+        # All processes that share servers have the second, too.
+        hash_key=api_key if dialogue_key is None else dialogue_key.get_secret_value(),
+        connect_s=engine.connect_timeout_s,
+        answer_s=engine.answer_timeout_s,
+        watch=replace(_watch_options(settings), exit_after_s=math.inf),
+    )
+    check = ServerCheck(bundle, options.model, question, engine.dtype)
+    return await open_remote(options, check)
+
+
 def _watch_options(settings: Settings) -> WatchOptions:
     return WatchOptions(
         probe_after_s=settings.engine.probe_after_s,
@@ -175,8 +218,15 @@ def engine_options(
         kv_cache_gib=settings.engine.kv_cache_gib,
         threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
         max_sequences=settings.engine.max_sequences,
+        step_tokens=settings.engine.step_tokens,
         gpu_memory=settings.engine.gpu_memory,
+        tensor_parallel=settings.engine.tensor_parallel,
         dtype=settings.engine.dtype,
+        kv_dtype=settings.engine.kv_dtype,
+        attention=settings.engine.attention,
+        load_format=settings.engine.load_format,
+        weights=settings.engine.weights,
+        further=settings.engine.arguments or {},
         forked=forked,
         traces_endpoint=traces_endpoint,
     )

@@ -34,6 +34,7 @@ OWN = (
     *("batch", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez", "metrics"),
     *("openapi.json", "problems", "readyz"),
 )
+_OBJECT_STORE = re.compile(r"(?:s3|gs|az)://[^\s/]+(?:/\S*)?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -167,31 +168,118 @@ class Qdrant(Section):
         return value
 
 
-class Engine(Section):
-    """How vLLM runs."""
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(each.strip() for each in value.split(",") if each.strip())
 
+
+def _servers(given: tuple[str, ...]) -> tuple[str, ...]:
+    for number, each in enumerate(given, start=1):
+        if not _is_web_address(each) or urlsplit(each).query or urlsplit(each).username:
+            raise ValueError(
+                f"number {number} is no url of a server: write http://host:8000 or "
+                "https://host:8000, and keys into ERC_ENGINE__API_KEY"
+            )
+    servers = tuple(each.rstrip("/") for each in given)
+    if not servers or len(set(servers)) < len(servers):
+        raise ValueError("names no server, or one twice: name each once")
+    return servers
+
+
+Servers = Annotated[
+    Annotated[tuple[str, ...], AfterValidator(_servers)] | None, NoDecode, BeforeValidator(_listed)
+]
+
+
+class Engine(Section):
+    """How vLLM runs, or where its servers are."""
+
+    urls: Servers = Field(
+        None,
+        description="servers of vLLM that read the labels, such as "
+        "`http://gpu-1:8000,http://gpu-2:8000`, or a router before them; a name with several "
+        "addresses stands for a server at each; unset: vLLM runs in this process",
+    )
+    api_key: SecretStr | None = Field(None, description="key of the servers")
+    model: str | None = Field(
+        None, description="name that the servers know the model by; unset: the bundle's"
+    )
+    connect_timeout_s: PositiveFloat = Field(
+        1.0, description="seconds that a connection to a server may take"
+    )
+    answer_timeout_s: PositiveFloat = Field(
+        60.0, description="seconds that a server may take for a prompt, where no deadline is sooner"
+    )
     kv_cache_gib: PositiveInt = Field(1, description="GiB of prefix cache on a CPU")
     threads: PositiveInt | None = Field(
         None, description="cores that vLLM uses on a machine without a GPU; unset: all but one"
     )
     max_sequences: PositiveInt = Field(128, description="most prompts in one step")
+    step_tokens: PositiveInt | None = Field(
+        None, description="most tokens in one step; unset: 8192 on a GPU, vLLM's default on a CPU"
+    )
+    tensor_parallel: PositiveInt = Field(
+        1, description="GPUs that together hold one copy of the model"
+    )
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         description="type that vLLM computes in; `auto`: `bfloat16` if the machine has "
-        "instructions for it, else `float32`, which is many times as fast as emulated `bfloat16`",
+        "instructions for it, else `float32`, which is many times as fast as emulated `bfloat16`; "
+        "`float16` is for GPUs older than Ampere",
+    )
+    kv_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto",
+        description="type of vLLM's cache; `auto`: as it computes, or as a quantised checkpoint "
+        "says; `fp8` halves the cache and changes answers slightly",
+    )
+    attention: Literal["FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"] | None = Field(
+        None,
+        description="attention kernels on a GPU; unset: vLLM's choice, except kernels that it "
+        "would have to compile with `nvcc` on a machine without it",
+    )
+    load_format: Literal["safetensors", "runai_streamer", "runai_streamer_sharded"] | None = Field(
+        None,
+        description="how vLLM loads the weights; unset: `safetensors`, or `runai_streamer` from an "
+        "object store",
+    )
+    weights: str | None = Field(
+        None,
+        description="folder in an object store with the weights, such as `s3://models/erc-70b`; "
+        "the other files are in `ERC_BUNDLE`; unset: all files are",
+    )
+    arguments: dict[str, Any] | None = Field(
+        None,
+        description="further arguments of vLLM's `AsyncEngineArgs`, as a JSON object; arguments "
+        "that would change answers, or that have a setting, are refused",
     )
     probe_after_s: PositiveFloat = Field(
-        4.0, description="seconds without an answer after which vLLM is probed"
+        4.0,
+        description="seconds without an answer after which vLLM is probed, and a server of it "
+        "that is away is tried again",
     )
     stalled_after_s: PositiveFloat = Field(
         8.0, description="seconds without an answer after which vLLM is considered to hang"
     )
     exit_after_s: PositiveFloat = Field(
-        60.0, description="seconds without an answer after which the service exits with status 1"
+        60.0,
+        description="seconds without an answer after which the service exits with status 1, if "
+        "vLLM runs in it",
     )
+
+    @field_validator("weights")
+    @classmethod
+    def is_streamed_from_an_object_store(
+        cls, value: str | None, info: ValidationInfo
+    ) -> str | None:
+        if value is not None and not _OBJECT_STORE.fullmatch(value):
+            raise ValueError("is no folder of an object store: write it as s3://models/erc")
+        if value is not None and info.data.get("load_format") == "safetensors":
+            raise ValueError("is streamed: unset ERC_ENGINE__LOAD_FORMAT, or set runai_streamer")
+        return value
 
 
 class Limits(Section):
@@ -230,7 +318,7 @@ class Admission(Section):
     utterances: PositiveInt | None = Field(
         None,
         description="utterances processed at once, at most half of them from batches; unset: "
-        "twice `ERC_ENGINE__MAX_SEQUENCES`, so that the engine's next step is ready",
+        "twice `ERC_ENGINE__MAX_SEQUENCES` for each server of vLLM, so that its next step is ready",
     )
     queue_length: PositiveInt = Field(128, description="utterances that may wait to be processed")
     tenant_share: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -245,12 +333,6 @@ class Admission(Section):
     grace_s: PositiveFloat = Field(
         20.0, description="seconds that requests have to finish when the service shuts down"
     )
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(each.strip() for each in value.split(",") if each.strip())
 
 
 def as_prefix(value: str) -> str | None:
@@ -403,7 +485,8 @@ class Settings(_Given, BaseSettings):
     )
     dialogue_key: SecretStr | None = Field(
         None,
-        description="key with which logs and traces hash the ids of dialogues; unset: a random one",
+        description="key with which the ids of dialogues are hashed for logs, traces and vLLM's "
+        "servers; unset: a random one",
     )
     traces: bool = Field(
         False,
@@ -425,7 +508,8 @@ class Settings(_Given, BaseSettings):
 
     @property
     def utterance_places(self) -> int:
-        return self.admission.utterances or 2 * self.engine.max_sequences
+        servers = len(self.engine.urls or ("in process",))
+        return self.admission.utterances or 2 * self.engine.max_sequences * servers
 
     @property
     def demonstrations_file(self) -> Path:

@@ -34,7 +34,7 @@ from service.doctor.disk import disk
 from service.doctor.examination import examine
 from service.doctor.findings import Check, as_json, as_text, check, is_well
 from service.doctor.machine import machine, precision
-from service.doctor.model import bundle
+from service.doctor.model import bundle, servers
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.migrate import migrate
@@ -233,6 +233,16 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.detail.endswith("on the CPU (Old One), float32, because bfloat16 is not native")
     assert (told.status, told.remedy) == ("warning", "unset ERC_ENGINE__DTYPE")
     assert told.detail.endswith("(Old One), bfloat16, which is emulated and slow")
+
+
+def test_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before vLLM is asked for its GPU, which it would find and then not be able to use."""
+    fault = ("the NVIDIA driver 550.54.15 is for CUDA 12.4", "install a driver of branch R580")
+    monkeypatch.setattr("service.doctor.machine.driver_fault", lambda: fault)
+
+    found = check("precision", precision)
+
+    assert (found.status, found.detail, found.remedy) == ("failed", *fault)
 
 
 def test_the_precision_is_the_settings(given: Set) -> None:
@@ -820,6 +830,30 @@ def test_a_bundle_that_is_whole(given: Set) -> None:
 
     assert finding.status == "ok"
     assert finding.detail.startswith(f"erc-mini 4 in {BUNDLE}, ")
+
+
+def test_a_bundle_whose_weights_servers_have(given: Set, copied: Path) -> None:
+    """Everything else of it is needed here."""
+    (copied / "model.safetensors").unlink()
+    settings = given(ERC_BUNDLE=copied, ERC_ENGINE__URLS="http://127.0.0.1:9")
+
+    assert looked_at(bundle, settings).status == "ok"
+    (copied / "tokenizer.json").unlink()
+    assert looked_at(bundle, settings).status == "failed"
+
+
+def test_servers_that_are_away(given: Set) -> None:
+    """Each is named, and the precision of this machine does not matter."""
+    settings = given(ERC_ENGINE__URLS="http://127.0.0.1:9,http://127.0.0.2:9")
+
+    found = looked_at(servers, settings)
+
+    assert found.status == "failed"
+    assert "127.0.0.1:9 cannot be reached; 127.0.0.2:9 cannot be reached" in found.detail
+    assert found.remedy == "see docs/engines.md"
+    names = [each.name for each in examine()]
+    assert "servers" in names
+    assert "precision" not in names
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from service.admission.door import Door
 from service.admission.places import Places
 from service.concurrency import NamedLocks
 from service.conversation.labels import LabelSpace
-from service.decoding.watched import WatchedEngine
+from service.decoding.engine import WatchableEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
 from service.dialogues.corrections import Corrector
@@ -53,7 +53,7 @@ class Services:
     jobs: Jobs
     store: DemonstrationStore
     encoder: Encoder
-    engine: WatchedEngine
+    engine: WatchableEngine
     label_spaces: Mapping[str, LabelSpace]
     limits: Limits
     places: Places

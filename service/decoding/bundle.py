@@ -174,6 +174,20 @@ class TrainedLabels(Part):
         return self.model_validate(self.model_dump() | changes)
 
 
+class Fingerprint(Part):
+    """How the merged weights read one prompt, by which a server of them is known.
+
+    `service.decoding.fingerprint` says which prompt.
+
+    Attributes:
+        question: sha256 of the prompt and the candidates, as token ids.
+        log_probabilities: the candidates', computed in float32.
+    """
+
+    question: Sha256
+    log_probabilities: Annotated[tuple[Finite, ...], Field(min_length=1)]
+
+
 class Bundle(Part):
     """`bundle.json`.
 
@@ -185,6 +199,7 @@ class Bundle(Part):
         encoder: identity of the encoder that selected the demonstrations in training.
         corrections: how far corrections of similar utterances are trusted.
         data: sha256 of each training file, by its path in the data folder.
+        fingerprint: None before the merge.
     """
 
     format: Literal[1]
@@ -202,6 +217,7 @@ class Bundle(Part):
     corrections: TrustOfCorrections = TrustOfCorrections()
     data: dict[str, Sha256]
     code_version: str
+    fingerprint: Fingerprint | None = None
 
     @field_validator("tasks")
     @classmethod
@@ -258,8 +274,18 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         file.write(bundle.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+def load_bundle(
+    folder: Path,
+    label_spaces: Mapping[str, LabelSpace],
+    *,
+    model: bool = True,
+    weights: bool = True,
+) -> Bundle:
     """Read a bundle and check that this service can serve it, without reading its weights.
+
+    Args:
+        model: whether a model is in the folder; servers may have it instead.
+        weights: whether its weights are in the folder, too; a store may have them instead.
 
     Raises:
         BundleError: there is no bundle, its template or a label space is unknown, the template
@@ -285,17 +311,29 @@ def load_bundle(folder: Path, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
                 f"service has {expected}"
             )
-    look_at_model(folder)
+    if model:
+        look_at_model(folder, weights=weights)
     return bundle
 
 
-def look_at_model(folder: Path) -> ModelFolder:
+def look_at_model(folder: Path, *, weights: bool = True) -> ModelFolder:
     """Check the files of a bundle's model.
 
+    Args:
+        weights: whether they are in the folder, too.
+
     Raises:
-        ModelFolderError: a file is missing or broken, or the model is not a causal language model.
+        ModelFolderError: a file is missing or broken, the model is not a causal language model, or
+            its output layer is quantised.
     """
-    model = look_at(folder)
+    model = look_at(folder, weights=weights)
+    if (head := model.quantised_head) is not None:
+        raise BundleError(
+            f"{folder}: {head}: the output layer is quantised, and labels differ by less than it "
+            "resolves",
+            "quantise the model again without it, as most tools do (`ignore` or "
+            "`modules_to_not_convert`: lm_head)",
+        )
     if not model.config.get("architectures"):
         raise BundleError(
             f"{folder / CONFIG}: has no architectures, from which vLLM recognizes the model",

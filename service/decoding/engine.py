@@ -1,6 +1,8 @@
 """The protocol of label engines: one forward pass, the log-probabilities of a few tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +16,14 @@ class Reading:
     Attributes:
         log_probabilities: natural logarithms under the whole vocabulary, one per candidate token,
             in the order of the candidates.
-        cached_tokens: the number of the prompt's tokens that came from the prefix cache.
-        queue_s: seconds that the prompt waited for its forward pass.
+        cached_tokens: the number of the prompt's tokens that came from the prefix cache; None:
+            unknown.
+        queue_s: seconds that the prompt waited for its forward pass; None: unknown.
     """
 
     log_probabilities: tuple[float, ...]
-    cached_tokens: int
-    queue_s: float = 0.0
+    cached_tokens: int | None
+    queue_s: float | None = 0.0
 
 
 class LabelEngine(Protocol):
@@ -50,3 +53,67 @@ class LabelEngine(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What an engine knows of one server.
+
+    Attributes:
+        name: its host and port; "in-process" if vLLM runs in this process.
+        is_available: whether it is asked.
+        outcomes: the number of requests to it, by what became of them.
+    """
+
+    name: str
+    is_available: bool
+    outcomes: Mapping[str, int]
+
+
+class WatchableEngine(LabelEngine, Protocol):
+    """A label engine that is watched for as long as the service runs."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why it will not answer again in this process; None while it may."""
+        ...
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds of open requests without an answer to any of them."""
+        ...
+
+    @property
+    def servers(self) -> Sequence[ServerState]:
+        """The servers that it reads from, or would."""
+        ...
+
+    async def watch(self, on_loss: Callable[[str], None]) -> None:
+        """Keep watching until the engine is lost, if it can be.
+
+        Args:
+            on_loss: called once with the reason why the engine will not answer again.
+        """
+        ...
+
+
+_dialogue: ContextVar[tuple[str | None, str] | None] = ContextVar("_dialogue", default=None)
+
+
+@contextmanager
+def reading_dialogue(tenant: str | None, dialogue_id: str) -> Iterator[None]:
+    """Relate the reads of the block, and of the tasks that it starts, to a dialogue.
+
+    An engine of several servers sends them to the one whose prefix cache has the dialogue. It is a
+    hint: what is read does not depend on it.
+    """
+    token = _dialogue.set((tenant, dialogue_id))
+    try:
+        yield
+    finally:
+        _dialogue.reset(token)
+
+
+def current_dialogue() -> tuple[str | None, str] | None:
+    """The tenant and the dialogue of the current read; None if it belongs to no dialogue."""
+    return _dialogue.get()

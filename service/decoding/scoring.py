@@ -42,14 +42,15 @@ class LabelScores:
 
     Attributes:
         log_probabilities: in the label space's order.
-        cached_tokens: the number of the prompt's tokens that came from the prefix cache.
+        cached_tokens: the number of the prompt's tokens that came from the prefix cache; None:
+            unknown.
         queue_s: seconds that the prompt waited for its forward pass, or the longest wait of its
-            continuations.
+            continuations; None: unknown.
     """
 
     log_probabilities: tuple[float, ...]
-    cached_tokens: int
-    queue_s: float = 0.0
+    cached_tokens: int | None
+    queue_s: float | None = 0.0
 
 
 def plan_reading(
@@ -121,8 +122,9 @@ async def score_labels(
             tokens, continuation_reading.log_probabilities, strict=True
         )
     }
+    waits = [r.queue_s for r in readings if r.queue_s is not None]
     return LabelScores(
         tuple(sum(log_probabilities[step] for step in path) for path in reading.paths),
         readings[0].cached_tokens,
-        max(continuation_reading.queue_s for continuation_reading in readings),
+        max(waits, default=None),
     )

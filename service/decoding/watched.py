@@ -6,10 +6,10 @@ ever. So this measures the time between answers, and sends a probe while there a
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from service.decoding.engine import LabelEngine, Reading
+from service.decoding.engine import LabelEngine, Reading, ServerState
 from service.errors import EngineUnavailable
 from service.priority import Priority
 
@@ -42,18 +42,36 @@ class WatchedEngine:
     Attributes:
         lost: why it will not answer again; None while it may.
         silent_s: seconds of open requests without an answer to any of them.
+        trouble: why prompts are refused; None while they are not.
     """
 
-    def __init__(self, engine: LabelEngine, options: WatchOptions = WatchOptions()) -> None:
+    def __init__(
+        self,
+        engine: LabelEngine,
+        options: WatchOptions = WatchOptions(),
+        *,
+        name: str = "the label engine",
+        probe: Callable[[], Awaitable[None]] | None = None,
+        trouble: str | None = None,
+    ) -> None:
+        """Begin with an engine that answers.
+
+        Args:
+            name: the engine in log messages.
+            probe: tries the engine, and raises EngineUnavailable; None: reads one token.
+            trouble: why prompts are refused until a probe is answered.
+        """
         self._engine = engine
         self._options = options
+        self._name = name
+        self._try_engine = probe or self._read_one_token
         self._asked: set[asyncio.Timeout] = set()
         self._answered = False
         self._quiet_s = 0.0
-        self._trouble: str | None = None
         self._probe: asyncio.Task[None] | None = None
         self.silent_s = 0.0
         self.lost: str | None = None
+        self.trouble = trouble
 
     async def read(
         self,
@@ -63,8 +81,8 @@ class WatchedEngine:
         *,
         salt: str | None = None,
     ) -> Reading:
-        if self._trouble is not None:
-            raise EngineUnavailable(self._trouble)
+        if self.trouble is not None:
+            raise EngineUnavailable(self.trouble)
         try:
             async with asyncio.timeout(None) as patience:
                 self._asked.add(patience)
@@ -73,14 +91,18 @@ class WatchedEngine:
                 finally:
                     self._asked.discard(patience)
         except TimeoutError:  # set by `_refuse_all`
-            raise EngineUnavailable(self._trouble or "the label engine does not answer") from None
+            raise EngineUnavailable(self.trouble or "the label engine does not answer") from None
         self._answered = True
         return reading
 
     async def check(self) -> None:
-        if self._trouble is not None:
-            raise EngineUnavailable(self._trouble)
+        if self.trouble is not None:
+            raise EngineUnavailable(self.trouble)
         await self._engine.check()
+
+    @property
+    def servers(self) -> Sequence[ServerState]:
+        return (ServerState("in-process", self.trouble is None, {}),)
 
     async def close(self) -> None:
         if self._probe is not None:
@@ -111,39 +133,58 @@ class WatchedEngine:
             return
         if self._answered:
             self._answered = False
-            self._quiet_s = self.silent_s = 0.0
-            if self._trouble is not None:
-                log.warning("the label engine answers again")
-                self._trouble = None
-            return
+            self.silent_s = 0.0
+            if self.trouble is None:
+                self._quiet_s = 0.0
+                return
         probing = self._probe is not None and not self._probe.done()
         self._quiet_s += elapsed_s
         self.silent_s = self.silent_s + elapsed_s if self._asked or probing else 0.0
         if self.silent_s >= self._options.exit_after_s:
-            self._give_up(f"the label engine has not answered for {self.silent_s:.0f} s")
+            self._give_up(f"{self._name} has not answered for {self.silent_s:.0f} s")
         elif self.silent_s >= self._options.stalled_after_s:
-            self._refuse_all("the label engine hangs")
+            self._refuse_all(f"{self._name} hangs")
         if not probing and self._quiet_s >= self._options.probe_after_s:
-            self._probe = asyncio.create_task(self._ask_probe())
+            self._quiet_s = 0.0
+            self._probe = asyncio.create_task(self.probe())
 
-    async def _ask_probe(self) -> None:
-        prompt, candidates = _PROBE
+    async def probe(self) -> None:
+        """Try the engine now; prompts are refused from then on or no longer, as it answers."""
         try:
-            await self._engine.read(prompt, candidates, Priority.INTERACTIVE)
+            await self._try_engine()
         except EngineUnavailable as error:
-            log.warning("the label engine fails: %s", error)
-            self._refuse_all(str(error))
+            why = str(error)
+            if why != self.trouble:
+                log.warning("%s fails: %s", self._name, why)
+            self._refuse_all(why)
             return
         self._answered = True
+        if self.trouble is not None:
+            self.trouble = None
+            log.warning("%s answers again", self._name)
+
+    def set_aside(self, why: str) -> None:
+        """Refuse further reads until a probe is answered, the first one at once.
+
+        Reads under way go on.
+        """
+        if self.trouble is None:
+            log.warning("%s is set aside: %s", self._name, why)
+            self.trouble = why
+            self._quiet_s = self._options.probe_after_s
+
+    async def _read_one_token(self) -> None:
+        prompt, candidates = _PROBE
+        await self._engine.read(prompt, candidates, Priority.INTERACTIVE)
 
     def _give_up(self, why: str) -> None:
         self.lost = why
         self._refuse_all(why)
 
     def _refuse_all(self, why: str) -> None:
-        if self._trouble is None:
+        if self.trouble is None:
             log.error("%s: %d prompts are refused", why, len(self._asked))
-        self._trouble = why
+        self.trouble = why
         now = asyncio.get_running_loop().time()
         for patience in self._asked:
             if not patience.expired():

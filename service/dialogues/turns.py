@@ -11,6 +11,7 @@ from service.admission.deadline import to_the_end
 from service.admission.places import Places
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line
+from service.decoding.engine import reading_dialogue
 from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
 from service.recognition.answering import Answerer
@@ -110,9 +111,10 @@ class TurnTaker:
                     )
                 lines = (*tail.lines, Line(tail.speaker_index, text, description))
                 async with self.places.of(Priority.INTERACTIVE, tenant):
-                    recognition = await self.answerer.recognize(
-                        lines, space, first=tail.first, tenant=tenant
-                    )
+                    with reading_dialogue(tenant, dialogue_id):
+                        recognition = await self.answerer.recognize(
+                            lines, space, first=tail.first, tenant=tenant
+                        )
                 recognized = document(recognition, self.answerer.bundle)
                 try:
                     with stage(Stage.STORE), to_the_end():
@@ -151,7 +153,8 @@ class TurnTaker:
                 tenant, dialogue_id, speaker, self.answerer.history_lines
             )
         async with self.places.of(Priority.INTERACTIVE, tenant):
-            recognition = await self.answerer.forecast(
-                tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
-            )
+            with reading_dialogue(tenant, dialogue_id):
+                recognition = await self.answerer.forecast(
+                    tail.lines, tail.speaker_index, space, first=tail.first, tenant=tenant
+                )
         return Forecast(tail.length, recognition)

@@ -11,7 +11,7 @@ from service.doctor.demonstrations import demonstrations, encoder
 from service.doctor.disk import disk
 from service.doctor.findings import Check, Fault, check
 from service.doctor.machine import machine, precision
-from service.doctor.model import bundle, engine
+from service.doctor.model import bundle, engine, servers
 from service.settings import Settings, UnknownSetting, faults_of, load_settings, names_given
 
 _PARTS: dict[str, Callable[[Settings], str]] = {
@@ -34,11 +34,14 @@ def examine(*, with_engine: bool = False) -> Iterator[Check]:
     loaded: list[Settings] = []
     yield check("settings", lambda: _settings(loaded))
     yield check("machine", machine)
-    dtype = loaded[0].engine.dtype if loaded else "auto"
-    yield check("precision", lambda: precision(dtype))
-    parts = _PARTS | ({"engine": engine} if with_engine else {})
+    # Servers compute elsewhere, and answer at once.
+    is_remote = bool(loaded and loaded[0].engine.urls)
+    if not is_remote:
+        dtype = loaded[0].engine.dtype if loaded else "auto"
+        yield check("precision", lambda: precision(dtype))
+    of_engine = {"servers": servers} if is_remote else {"engine": engine} if with_engine else {}
     for settings in loaded:
-        for name, look in parts.items():
+        for name, look in (_PARTS | of_engine).items():
             yield check(name, partial(look, settings))
 
 

@@ -1,10 +1,11 @@
-"""Checks of the model bundle, and of vLLM on it."""
+"""Checks of the model bundle, and of vLLM on it, in this process or on servers."""
 
 import asyncio
 
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import load_bundle
+from service.decoding.engine import ServerState
 from service.decoding.in_process import start_engine
 from service.decoding.model_files import ModelFolderError
 from service.decoding.model_folder import look_at_weights
@@ -13,7 +14,7 @@ from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
 from service.files import error_in_words
-from service.recognition_parts import engine_options
+from service.recognition_parts import engine_options, open_servers
 from service.settings import Settings
 
 _MIB = 2**20
@@ -29,8 +30,14 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(error_in_words(error), "set ERC_DATA to the data folder") from None
     try:
-        description = load_bundle(folder, label_spaces)
-        _, weights_bytes = look_at_weights(folder)
+        is_remote, store = settings.engine.urls is not None, settings.engine.weights
+        description = load_bundle(folder, label_spaces, model=not is_remote, weights=store is None)
+        if is_remote:
+            weights = "without weights"
+        elif store:
+            weights = f"weights in {store}"
+        else:
+            weights = f"{look_at_weights(folder)[1] / _MIB:.0f} MiB of weights"
         load_tokenizer(folder)
     except ModelFolderError as error:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
@@ -44,16 +51,45 @@ def bundle(settings: Settings) -> str:
             _ANOTHER,
         )
     return (
-        f"{description.name} {description.version} in {folder}, "
-        f"{weights_bytes / _MIB:.0f} MiB of weights, for {', '.join(description.label_spaces)}"
+        f"{description.name} {description.version} in {folder}, {weights}, "
+        f"for {', '.join(description.label_spaces)}"
     )
+
+
+def servers(settings: Settings) -> str:
+    """Check the servers of vLLM as a start does."""
+    folder = settings.bundle
+    try:
+        spaces = load_label_spaces(settings.data / "label_spaces")
+        description = load_bundle(folder, spaces, model=False)
+        tokenizer = load_tokenizer(folder)
+    except (ValueError, OSError):
+        raise Fault("there is no bundle to ask servers for", "correct the bundle") from None
+
+    async def look() -> list[ServerState]:
+        opened = await open_servers(settings, description, tokenizer)
+        await opened.close()
+        return list(opened.servers)
+
+    try:
+        states = asyncio.run(look())
+    except EngineUnavailable as error:
+        problem, _, remedy = str(error).partition(": start it ")
+        raise Fault(problem, f"start it {remedy}" if remedy else "see docs/engines.md") from error
+    away = [state.name for state in states if not state.is_available]
+    if away:
+        names = ", ".join(away)
+        raise Fault(f"of {len(states)} servers {names} cannot be used", "start them", "warning")
+    return f"{', '.join(state.name for state in states)} read as {description.name} does"
 
 
 def engine(settings: Settings) -> str:
     """Start vLLM on the bundle, and stop it."""
     try:
         description = load_bundle(
-            settings.bundle, load_label_spaces(settings.data / "label_spaces")
+            settings.bundle,
+            load_label_spaces(settings.data / "label_spaces"),
+            weights=settings.engine.weights is None,
         )
     except (ValueError, OSError):
         raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None

@@ -25,7 +25,8 @@ class CountedEngine:
     ) -> Reading:
         reading = await self.engine.read(prompt, candidates, priority, salt=salt)
         self.metrics.prompt_tokens.inc(len(prompt))
-        self.metrics.cached_tokens.inc(reading.cached_tokens)
+        if reading.cached_tokens is not None:
+            self.metrics.cached_tokens.inc(reading.cached_tokens)
         return reading
 
     async def check(self) -> None:

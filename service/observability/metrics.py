@@ -4,7 +4,8 @@ No label takes a value that clients choose, and a label with known values has al
 start, at zero, so that a rate includes the first event.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,13 +14,17 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from service.admission.places import Places
 from service.admission.rejections import Rejection
 from service.conversation.derived import DerivedLabelSpace
 from service.decoding.bundle import Bundle
+from service.decoding.engine import ServerState
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.document import ForecastDocument, RecognitionDocument
@@ -217,7 +222,7 @@ class Metrics:
         )
         self.build_info = gauge(
             "erc_build_info",
-            "1 for the service's version and vLLM's compute type.",
+            "1 for the service's version and vLLM's compute type, if it runs in the process.",
             ("version", "dtype"),
         )
 
@@ -312,6 +317,10 @@ class Metrics:
         _show(self.queue_length, places.waiting)
         self.queue_limit.set(most_waiting)
 
+    def show_servers(self, servers: Callable[[], Sequence[ServerState]]) -> None:
+        """Show the label engine's servers as `servers` has them at scrape time."""
+        self.registry.register(_Servers(servers))
+
     def show_bundle(self, bundle: Bundle) -> None:
         """Show the served bundle and its expected shares, and start its labels' counts."""
         self.bundle_info.labels(bundle.name, bundle.version, bundle.template).set(1)
@@ -350,6 +359,30 @@ class Metrics:
                 self.forecasts.labels(space, label)
             for verdict in _VERDICTS.values():
                 self.corrections.labels(space, label, verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers(Collector):
+    """Collects the servers there are; those that have gone leave no series behind."""
+
+    servers: Callable[[], Sequence[ServerState]]
+
+    def collect(self) -> Iterable[Metric]:
+        available = GaugeMetricFamily(
+            "erc_engine_server_available",
+            "1 for a server of the label engine that is asked, 0 for one that is set aside.",
+            labels=("server",),
+        )
+        reads = CounterMetricFamily(
+            "erc_engine_server_reads",
+            "Requests to a remote server of the label engine, by what became of them.",
+            labels=("server", "outcome"),
+        )
+        for server in self.servers():
+            available.add_metric((server.name,), server.is_available)
+            for outcome, count in server.outcomes.items():
+                reads.add_metric((server.name, outcome), count)
+        return (available, reads)
 
 
 def _name_of(problem_type: str) -> str:

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
+from uuid import uuid4
 
 from service.concurrency import first_failure
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
+from service.decoding.engine import reading_dialogue
 from service.priority import Priority
 from service.recognition.pipeline import Recognition
 
@@ -82,7 +84,8 @@ async def recognize_dialogue(
             priority=Priority.BATCH,
         )
 
-    return await _together(recognize_at, range(len(lines)), places)
+    with reading_dialogue(tenant, uuid4().hex):
+        return await _together(recognize_at, range(len(lines)), places)
 
 
 async def forecast_dialogue(
@@ -112,7 +115,8 @@ async def forecast_dialogue(
             priority=Priority.BATCH,
         )
 
-    return await _together(forecast_at, range(1, len(lines)), places)
+    with reading_dialogue(None, uuid4().hex):
+        return await _together(forecast_at, range(1, len(lines)), places)
 
 
 def _lines(recognizer: Reader[Space], utterances: Sequence[Utterance]) -> list[Line]:

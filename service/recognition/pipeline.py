@@ -313,7 +313,8 @@ class Recognizer:
         reading = self._readings[label_space.name]
         with stage(Stage.DECODE) as decoding:
             scores = await score_labels(self._engine, reading, prompt, priority, salt=tenant)
-            decoding.began_with(Stage.QUEUE, scores.queue_s)
+            if scores.queue_s is not None:
+                decoding.began_with(Stage.QUEUE, scores.queue_s)
         try:
             return prediction_from_scores(label_space, scores.log_probabilities, calibration)
         except ValueError as error:

@@ -30,7 +30,7 @@ from service.app import open_door, services_of, tenant_share
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Reading
+from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder, load_encoder
@@ -83,6 +83,7 @@ class ScriptedEngine:
         prompts: the token ids that it was asked with.
         handed: what it was handed of a trace each time; None where there was none.
         salts: what kept each prompt apart from others.
+        dialogues: which tenant's dialogue each prompt was of.
     """
 
     choice: int = 0
@@ -91,6 +92,7 @@ class ScriptedEngine:
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     handed: list[Mapping[str, str] | None] = field(default_factory=list)
     salts: list[str | None] = field(default_factory=list)
+    dialogues: list[tuple[str | None, str] | None] = field(default_factory=list)
 
     async def read(
         self,
@@ -104,6 +106,7 @@ class ScriptedEngine:
         await self.check()
         self.prompts.append(tuple(prompt))
         self.salts.append(salt)
+        self.dialogues.append(current_dialogue())
         trace = current_trace()
         self.handed.append(None if trace is None else trace.headers())
         others = math.log(0.1 / (len(candidates) - 1))

@@ -58,3 +58,15 @@ async def test_a_jobs_prompts_are_cached_for_its_tenant_alone(service: "Service"
     await service.work()
 
     assert service.engine.salts == ["default", "default"]
+
+
+async def test_turns_and_forecasts_of_a_dialogue_are_read_by_one_server(
+    service: "Service",
+) -> None:
+    """Of several, which tell dialogues apart by tenant too."""
+    for tenant in ("one", "two"):
+        service.speak_for(tenant)
+        await say(service)
+        await forecast(service)
+
+    assert service.engine.dialogues == 3 * [("one", "call-42")] + 3 * [("two", "call-42")]

@@ -52,8 +52,9 @@ def bench(
     """Measure the service beside what it is compared with, and print one table.
 
     a: transformers generate as the published code evaluates. b: vLLM with the published prompt and
-    constrained choice. c: the service's engine alone. c': vLLM's own server. d: POST /batch. e:
-    POST utterances. Settings in variables ERC_... apply to the service and its engine.
+    constrained choice. c: the service's engine alone. c': vLLM's own server. d: POST /batch.
+    d': the same, with vLLM on a server. e: POST utterances.
+    Settings in variables ERC_... apply to the service and its engine.
     """
     if context.invoked_subcommand is not None:
         return

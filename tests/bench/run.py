@@ -43,6 +43,7 @@ ROWS = {
     "c": Row("engine", prompts=True),
     "c'": Row("vllm_server", in_its_process=False, prompts=True),
     "d": Row("batch", in_its_process=False),
+    "d'": Row("remote_batch", in_its_process=False),
     "e": Row("utterances", in_its_process=False),
 }
 

@@ -9,6 +9,7 @@ from tests.bench.rows.choice import LOAD as CHOICE
 from tests.bench.rows.engine import IN_WAVES, ONE_BY_ONE
 from tests.bench.rows.generate import LOAD as GENERATE
 from tests.bench.rows.utterances import MANY, closed_name
+from tests.bench.rows.vllm_server import LOAD as VLLM_SERVER
 
 Found = Mapping[Key, Measurement]
 
@@ -73,6 +74,8 @@ def _targets(demonstrations: bool) -> list[_Target]:
     engine: Key = ("c", IN_WAVES, demonstrations)
     alone: Key = ("c", ONE_BY_ONE, demonstrations)
     batch: Key = ("d", BATCH, demonstrations)
+    server: Key = ("c'", VLLM_SERVER, demonstrations)
+    remote: Key = ("d'", BATCH, demonstrations)
     one: Key = ("e", closed_name(1), demonstrations)
     many: Key = ("e", closed_name(MANY), demonstrations)
     of_generate = 4.0 if demonstrations else 6.0
@@ -83,6 +86,7 @@ def _targets(demonstrations: bool) -> list[_Target]:
     return [
         *targets,
         _Target(f"batch / engine, {named}", _rates(batch, engine), 0.85, True),
+        _Target(f"batch on a server / vLLM's server, {named}", _rates(remote, server), 0.85, True),
         _Target(f"{MANY} conversations / engine, {named}", _rates(many, engine), 0.70, True),
         _Target(f"p50 of 1 conversation / engine, {named}", _medians(one, alone), 1.25, False),
         _Target(f"computed share, batch, {named}", _computed(batch), computed, False),

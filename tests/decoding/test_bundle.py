@@ -371,7 +371,9 @@ def test_weights_must_be_safetensors(folder: Path, spaces: Mapping[str, LabelSpa
     """A pickle runs code when it is loaded."""
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    with pytest.raises(ModelFolderError, match=rf"{folder}: contains no weights \(\*\.safetensors\)"):
+    with pytest.raises(
+        ModelFolderError, match=rf"{folder}: contains no weights \(\*\.safetensors\)"
+    ):
         load_bundle(folder, spaces)
 
 
@@ -386,3 +388,15 @@ def test_description_that_is_no_json_object_is_refused(text: bytes, tmp_path: Pa
 
     with pytest.raises(BundleError, match=r"bundle\.json: file: "):
         read_bundle(tmp_path)
+
+
+def test_weights_may_be_elsewhere(folder: Path, spaces: Mapping[str, LabelSpace]) -> None:
+    """In an object store, which vLLM streams them from; all else is looked at."""
+    (folder / "model.safetensors").unlink()
+
+    with pytest.raises(ModelFolderError, match=r"contains no weights"):
+        load_bundle(folder, spaces)
+    assert load_bundle(folder, spaces, weights=False) == read_bundle(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"config\.json"):
+        load_bundle(folder, spaces, weights=False)

@@ -80,7 +80,12 @@ def test_everything_is_done_by_the_script() -> None:
     """Each step of it is taken, so what a test does with them is what an image is made of."""
     runs = " ".join(rest for word, rest in instructions() if word == "RUN")
 
-    assert re.findall(r"install\.sh (\w+)", runs) == ["dependencies", "service", "packages"]
+    assert re.findall(r"install\.sh (\w+)", runs) == [
+        "dependencies",
+        "service",
+        "model",
+        "packages",
+    ]
     assert not re.findall(r"\b(?:pip|apt-get|curl|wget)\b", runs)
 
 

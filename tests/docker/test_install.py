@@ -88,6 +88,19 @@ def test_an_unknown_step_or_flavour_is_refused() -> None:
         assert message in done.stderr
 
 
+@pytest.mark.parametrize(("flavour", "left_out"), [("cpu", set()), ("api", {"model.safetensors"})])
+def test_the_image_without_vllm_has_the_bundle_without_weights(
+    tmp_path: Path, flavour: str, left_out: set[str]
+) -> None:
+    """Everything else of it, from which prompts are made, is there."""
+    shutil.copytree(BUNDLE, tmp_path / "bundle")
+    script = REPOSITORY / "docker" / "install.sh"
+    subprocess.run([script, "model", flavour, tmp_path], check=True, timeout=120)
+
+    there, before = ({path.name for path in f.iterdir()} for f in (tmp_path / "bundle", BUNDLE))
+    assert before - there == left_out
+
+
 def test_the_service_runs_from_what_is_installed(installed: Path, tmp_path: Path) -> None:
     """With the image's variables: it is ready, answers, ends with 0, and writes nothing there."""
     before = files(installed)

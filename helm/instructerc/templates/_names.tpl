@@ -38,8 +38,40 @@ labels:
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}
-{{ .repository }}:{{ .tag | default (printf "%s-%s" $.Chart.AppVersion (ternary "gpu" "cpu" $.Values.gpu.enabled)) }}
+{{- $flavour := ternary (ternary "gpu" "cpu" $.Values.gpu.enabled) "api" (eq $.Values.engine.kind "process") -}}
+{{ .repository }}:{{ .tag | default (printf "%s-%s" $.Chart.AppVersion $flavour) }}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "erc.engineImage" -}}
+{{- with .Values.engine.pods.image -}}
+{{- if .digest -}}
+{{ $.Values.image.repository }}@{{ .digest }}
+{{- else -}}
+{{ $.Values.image.repository }}:{{ .tag | default (printf "%s-%s" $.Chart.AppVersion (ternary "gpu" "cpu" (gt (int $.Values.engine.pods.gpus) 0))) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a process of the service has a GPU: where vLLM runs in it. */}}
+{{- define "erc.hasGpu" -}}
+{{- if and .Values.gpu.enabled (eq .Values.engine.kind "process") }}true{{ end -}}
+{{- end -}}
+
+{{/* The name that servers know the model by; empty: the bundle's. */}}
+{{- define "erc.engineModel" -}}
+{{ .Values.engine.model | default (ternary "bundle" "" (eq .Values.engine.kind "pods")) }}
+{{- end -}}
+
+{{/* Where vLLM's servers are, with commas. */}}
+{{- define "erc.servers" -}}
+{{- if eq .Values.engine.kind "external" -}}
+{{ .Values.engine.urls | join "," }}
+{{- else if .Values.engine.pods.pool.enabled -}}
+{{ .Values.engine.pods.pool.url }}
+{{- else -}}
+http://{{ include "erc.name" . }}-engine:8000
 {{- end -}}
 {{- end -}}
 

@@ -69,11 +69,68 @@ capabilities:
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
-{{- if not (or .Values.gpu.enabled (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
+{{- if not (or .Values.gpu.enabled (ne .Values.engine.kind "process") (hasKey .Values.settings "ERC_ENGINE__THREADS")) }}
 - name: ERC_ENGINE__THREADS
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
+{{- end }}
+{{- end -}}
+
+{{/* Where what is compiled for a GPU lies; nothing where it would be lost with the pod. */}}
+{{- define "erc.cache" -}}
+{{- if .Values.cache.claim -}}
+/var/cache/instructerc
+{{- else if include "erc.keepsState" . -}}
+/var/lib/instructerc/cache
+{{- end -}}
+{{- end -}}
+
+{{/* What a process is told about its engine; takes (list . cache), the folder of what is compiled
+for a GPU, which may be none. */}}
+{{- define "erc.engine" -}}
+{{- $cache := index . 1 -}}
+{{- with index . 0 -}}
+{{- if ne .Values.engine.kind "process" }}
+- name: ERC_ENGINE__URLS
+  value: {{ include "erc.servers" . | quote }}
+{{- with include "erc.engineModel" . }}
+- name: ERC_ENGINE__MODEL
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.engine.secret.name }}
+- name: ERC_ENGINE__API_KEY
+  valueFrom:
+    secretKeyRef:
+      {{- toYaml .Values.engine.secret | nindent 6 }}
+{{- end }}
+{{- else }}
+{{- with .Values.model.weights.uri }}
+- name: ERC_ENGINE__WEIGHTS
+  value: {{ . }}
+{{- end }}
+{{- if .Values.gpu.enabled }}
+- name: ERC_ENGINE__TENSOR_PARALLEL
+  value: {{ .Values.gpu.count | quote }}
+{{- with $cache }}
+- name: VLLM_CACHE_ROOT
+  value: {{ . }}/vllm
+- name: TORCHINDUCTOR_CACHE_DIR
+  value: {{ . }}/inductor
+- name: TRITON_CACHE_DIR
+  value: {{ . }}/triton
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Variables that open the object store of the weights. */}}
+{{- define "erc.weightsSecret" -}}
+{{- with .Values.model.weights.secret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
 {{- end }}
 {{- end -}}
 
@@ -87,13 +144,15 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{/* Fetches the bundle, where it is neither in the image nor on a volume. */}}
+{{/* Fetches the bundle, where it is neither in the image nor on a volume; takes (list . weights). */}}
 {{- define "erc.fetching" -}}
+{{- $weights := index . 1 -}}
+{{- with index . 0 -}}
 {{- if eq .Values.model.source "objectStore" }}
 - name: fetch-model
   image: {{ .Values.model.objectStore.image }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle]
+  args: [copy, {{ .Values.model.objectStore.path | quote }}, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: RCLONE_CONFIG
       value: /tmp/rclone.conf
@@ -108,7 +167,7 @@ capabilities:
   image: {{ include "erc.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   command: [hf, download, {{ .Values.model.hub.repository | quote }}]
-  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle]
+  args: [--revision, {{ .Values.model.hub.revision | quote }}, --local-dir, /models/bundle{{ if not $weights }}, --exclude, "*.safetensors*"{{ end }}]
   env:
     - name: HF_HOME
       value: /tmp/huggingface
@@ -119,6 +178,7 @@ capabilities:
           {{- toYaml .Values.model.hub.secret | nindent 10 }}
     {{- end }}
   {{- include "erc.fetchingRest" . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -147,6 +207,10 @@ volumeMounts:
   mountPath: /models
   readOnly: true
 {{- end }}
+{{- if .Values.cache.claim }}
+- name: cache
+  mountPath: /var/cache/instructerc
+{{- end }}
 {{- end -}}
 
 {{- define "erc.scratchVolumes" -}}
@@ -157,6 +221,11 @@ volumeMounts:
   emptyDir:
     medium: Memory
     sizeLimit: {{ .Values.scratch.sharedMemory }}
+{{- with .Values.cache.claim }}
+- name: cache
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "erc.modelVolume" -}}
@@ -172,9 +241,9 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* Cores, memory and, where there are GPUs, one of them. */}}
+{{/* Cores, memory and, where there are GPUs, some of them. */}}
 {{- define "erc.resources" -}}
-{{- $gpu := ternary (dict .Values.gpu.resource 1) dict .Values.gpu.enabled -}}
+{{- $gpu := ternary (dict .Values.gpu.resource .Values.gpu.count) dict (eq (include "erc.hasGpu" .) "true") -}}
 {{- $resources := deepCopy .Values.resources -}}
 requests:
   {{- toYaml (merge $resources.requests $gpu) | nindent 2 }}
@@ -190,7 +259,7 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- if and .Values.gpu.enabled .Values.gpu.runtimeClass }}
+{{- if and (include "erc.hasGpu" .) .Values.gpu.runtimeClass }}
 runtimeClassName: {{ .Values.gpu.runtimeClass }}
 {{- end }}
 {{- with .Values.nodeSelector }}

@@ -1,7 +1,8 @@
 """Row d: whole dialogues to the running service, POST /batch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import uvloop
 
@@ -20,10 +21,17 @@ _DIALOGUES = 30  # a batch's; with MELD's shape it holds some 300 utterances of 
 
 
 def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
-    return uvloop.run(_measure(setup, demonstrations))
+    return [uvloop.run(measure_batches(setup, demonstrations))]
 
 
-async def _measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
+async def measure_batches(
+    setup: Setup, demonstrations: bool, settings: Mapping[str, str] = MappingProxyType({})
+) -> Measurement:
+    """Measure batches.
+
+    Args:
+        settings: further variables ERC_... of the service.
+    """
     _, space = setup.load_bundle()
     passes = setup.passes
 
@@ -36,20 +44,18 @@ async def _measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
         ]
 
     measured = batches(setup.measured_passes)
-    with service(setup, demonstrations) as server:
+    with service(setup, demonstrations, settings=settings) as server:
         async with Client(HOST, server.port) as client:
             await closed_loop(client.send, batches([WARM_UP])[:1], 1)
-            return [
-                await observed(
-                    server,
-                    client,
-                    closed_loop(client.send, measured, _CALLERS),
-                    row="d",
-                    name=LOAD,
-                    what="POST /batch",
-                    demonstrations=demonstrations,
-                )
-            ]
+            return await observed(
+                server,
+                client,
+                closed_loop(client.send, measured, _CALLERS),
+                row="d",
+                name=LOAD,
+                what="POST /batch",
+                demonstrations=demonstrations,
+            )
 
 
 def _request(dialogues: Sequence[Dialogue], label_space: str) -> bytes:

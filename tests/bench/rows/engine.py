@@ -9,8 +9,9 @@ from pathlib import Path
 import uvloop
 
 from service.decoding.engine import LabelEngine
-from service.decoding.in_process import EngineOptions, start_engine
+from service.decoding.in_process import start_engine
 from service.priority import Priority
+from service.recognition_parts import engine_options
 from service.settings import load_settings
 from tests.bench.measuring import (
     Measurement,
@@ -54,18 +55,11 @@ def engine_threads() -> int:
 
 async def start_like_the_service(setup: Setup) -> LabelEngine:
     """The engine with the options that the service gives it."""
-    settings = load_settings().engine
     bundle, _ = setup.load_bundle()
     return await start_engine(
         Path(setup.bundle),
         max_tokens=bundle.max_tokens,
-        options=EngineOptions(
-            kv_cache_gib=settings.kv_cache_gib,
-            threads=engine_threads(),
-            max_sequences=settings.max_sequences,
-            gpu_memory=settings.gpu_memory,
-            dtype=settings.dtype,
-        ),
+        options=engine_options(load_settings()),
     )
 
 
@@ -73,11 +67,11 @@ async def read_turn(engine: LabelEngine, turn: Turn) -> int:
     """Read an utterance; how many of its prompt tokens came from the cache."""
     if len(turn) == 1:
         only = turn[0]
-        return (await engine.read(only.prompt, only.candidates, Priority.BATCH)).cached_tokens
+        return (await engine.read(only.prompt, only.candidates, Priority.BATCH)).cached_tokens or 0
     readings = await asyncio.gather(
         *(engine.read(read.prompt, read.candidates, Priority.BATCH) for read in turn)
     )
-    return sum(reading.cached_tokens for reading in readings)
+    return sum(reading.cached_tokens or 0 for reading in readings)
 
 
 async def read_all(

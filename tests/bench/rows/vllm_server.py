@@ -27,6 +27,7 @@ from tests.bench.setup import Setup
 from tests.bench.turns import Turn, in_waves, read_turns
 
 _CALLERS = 64
+LOAD = f"in waves, {_CALLERS} callers"
 
 
 def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
@@ -51,7 +52,7 @@ async def _measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
     return [
         Measurement(
             row="c'",
-            load=f"in waves, {_CALLERS} callers",
+            load=LOAD,
             demonstrations=demonstrations,
             what="vLLM's own server, the service's prompts given",
             utterances=len(turns),

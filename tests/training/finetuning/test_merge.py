@@ -1,5 +1,6 @@
 """An adapter and its base become the bundle that the service loads."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import BundleError, load_bundle, read_bundle, write_bundle
+from service.decoding.fingerprint import difference, is_float32, is_same_model, question_of
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.files import OutputError
 from service.outputs import CONTENTS, rewritten
@@ -63,10 +65,29 @@ def test_bundle_is_one_the_service_accepts(
     bundle: Path, adapter: Path, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """With the adapter's description and the base's tokenizer, BOS and EOS included."""
-    assert load_bundle(bundle, spaces) == read_bundle(adapter)
+    merged = load_bundle(bundle, spaces)
+    assert merged.model_copy(update={"fingerprint": None}) == read_bundle(adapter)
     loaded = load_tokenizer(bundle)
     assert (loaded.begin, loaded.end) == (tokenizer.begin, tokenizer.end)
     assert loaded.encode("Joyful ###") == tokenizer.encode("Joyful ###")
+
+
+def test_bundle_knows_its_own_weights(bundle: Path, other_base: Path) -> None:
+    """How they read one prompt, and that their logits are to be precise."""
+    description, tokenizer = read_bundle(bundle), load_tokenizer(bundle)
+    question = question_of(description, tokenizer)
+
+    def apart(folder: Path) -> float:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([question.prompt])).logits[0, -1]
+        values = torch.log_softmax(logits, -1)[list(question.candidates)].tolist()
+        assert description.fingerprint is not None
+        return difference(description.fingerprint, values)
+
+    assert is_float32(apart(bundle))
+    assert not is_same_model(apart(other_base))
+    assert json.loads((bundle / "config.json").read_text())["head_dtype"] == "float32"
 
 
 def test_another_base_is_refused(adapter: Path, tiny_base: Path, other_base: Path) -> None:
