@@ -1,4 +1,11 @@
-"""The composition root: what opens and closes, in what order."""
+"""The composition root: opens the service's parts in order, and closes them in reverse.
+
+1. The keys, the traces, the metrics and the door, before the service listens.
+2. The database, then the migration of its tables.
+3. The parts of recognition (`service/recognition_parts.py`): label spaces and bundle, the encoder,
+   the demonstration store, the engine; then a warm-up.
+4. The background tasks: the watches of event loop, engine and keys, housekeeping, and jobs.
+"""
 
 import asyncio
 import gc
@@ -47,7 +54,7 @@ from service.sessions.label_spaces import StoredLabelSpaces
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
 from service.settings import Admission, Settings
-from service.start_failures import why
+from service.start_failures import start_failure_line
 from service.version import VERSION
 
 if TYPE_CHECKING:
@@ -119,7 +126,7 @@ def create_app(
             refuse(f"cannot start: ERC_DATABASE__URL: {error}")
             raise
         except ServiceError as error:
-            refuse(f"cannot start: {why(error, settings)}")
+            refuse(f"cannot start: {start_failure_line(error, settings)}")
             raise
         sessions = SessionStore(database)
         try:
@@ -155,7 +162,7 @@ def create_app(
                 async with _beside(*background):
                     yield {"services": services}
         except _START_FAILURES as error:
-            refuse(f"cannot start: {why(error, settings)}")
+            refuse(f"cannot start: {start_failure_line(error, settings)}")
             raise
         finally:
             await sessions.close()
@@ -285,7 +292,7 @@ def _places(settings: Settings, share: float, metrics: Metrics) -> Places:
     most_waiting = settings.admission.queue_length
     places = Places(
         count,
-        kept=count // 2,  # batches leave half of the places free, so that conversations never wait
+        reserved=count // 2,  # batches leave half of the places to conversations
         most_waiting=most_waiting,
         share=share,
         reject=metrics.count_rejection,

@@ -134,7 +134,7 @@ def score(
     from service.errors import ServiceError
     from service.offline import score_file
     from service.outputs import check_file
-    from service.start_failures import why
+    from service.start_failures import start_failure_line
 
     # A separate index, because a service may be using its own.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
@@ -146,7 +146,7 @@ def score(
                 score_file(settings, source, target, label_space, say, Path(index), demonstrations)
             )
         except (ValueError, WrongWeights, ServiceError, OSError) as error:
-            end(why(error, settings))
+            end(start_failure_line(error, settings))
     noun = "utterance" if scored.utterances == 1 else "utterances"
     say(f"{scored.utterances} {noun} scored into {target}")
     if scored.truncated:
@@ -164,14 +164,14 @@ def migrate() -> None:
     say, end = _speaking(settings)
     from service.errors import ServiceError
     from service.preparing import prepare_database
-    from service.start_failures import why
+    from service.start_failures import start_failure_line
 
     try:
         asyncio.run(prepare_database(settings))
     except ValueError as error:
         end(f"ERC_DATABASE__URL: {error}")
     except ServiceError as error:
-        end(why(error, settings))
+        end(start_failure_line(error, settings))
     say("the tables have the newest version")
 
 
@@ -184,12 +184,12 @@ def index() -> None:
     from service.demonstrations.store import IndexMismatch
     from service.errors import ServiceError
     from service.preparing import prepare_index
-    from service.start_failures import why
+    from service.start_failures import start_failure_line
 
     try:
         asyncio.run(prepare_index(settings, say))
     except (ValueError, WrongWeights, IndexMismatch, ServiceError, OSError) as error:
-        end(why(error, settings))
+        end(start_failure_line(error, settings))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Concurrent work of one process: tasks that end together, and locks by name."""
+"""Concurrent work of one process: tasks that end together, locks by name, and the loop's clock."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -56,3 +56,8 @@ class NamedLocks:
     def of(self, tenant: str, name: str) -> asyncio.Lock:
         """The name's lock, first come, first served: `async with locks.of(...):`."""
         return self._locks.setdefault((tenant, name), asyncio.Lock())
+
+
+def loop_time() -> float:
+    """The clock of the running event loop, in seconds; its zero is undefined."""
+    return asyncio.get_running_loop().time()

@@ -1,6 +1,6 @@
 """Environment variables that libraries read, set for this process and its children.
 
-What whoever starts the process has set stays, but for what would break it.
+Variables that the user has set are kept, except those that would break the process.
 """
 
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(**variables: str | None) -> Iterator[None]:
-    """Set environment variables for the time of the block; None unsets one."""
+    """Set environment variables for the duration of the block; None unsets one."""
     before = {name: os.environ.get(name) for name in variables}
     _apply(variables)
     try:
@@ -28,11 +28,11 @@ def _apply(variables: Mapping[str, str | None]) -> None:
 
 
 def set_up_torch_threads(threads: int, copied: int | None = None) -> None:
-    """Have torch compute on so many cores; read when it is imported.
+    """Have torch compute on `threads` cores; torch reads this when it is imported.
 
     Args:
-        copied: those of a process that becomes a copy of this one and goes by what this one has;
-            in place of what is set.
+        copied: the number of cores for a process that is forked from this one and inherits its
+            environment; if given, it replaces what the user has set.
     """
     if copied is not None:
         os.environ["OMP_NUM_THREADS"] = str(copied)
@@ -42,8 +42,8 @@ def set_up_torch_threads(threads: int, copied: int | None = None) -> None:
 def set_up_training() -> None:
     """Have OpenMP's threads sleep while they wait for each other; read when torch is imported.
 
-    Where they spin, a training step takes ten times as long as soon as another process needs a
-    core (6 and 60 s on two cores; 12 s asleep). Where none does, it takes the same time.
+    If they spin, a training step takes ten times as long as soon as another process needs a core
+    (6 and 60 s on two cores; 12 s asleep). Otherwise it takes the same time.
     """
     _set(OMP_WAIT_POLICY="PASSIVE")
 
@@ -61,8 +61,8 @@ def set_up_vllm(kv_cache_gib: int | None = None, *, traces: bool = False) -> Non
     """Set what vLLM, torch and the hub's library read when they are imported.
 
     Args:
-        kv_cache_gib: of the prefix cache on a CPU.
-        traces: vLLM sends spans.
+        kv_cache_gib: the size of the prefix cache on a CPU, in GiB.
+        traces: whether vLLM sends spans.
     """
     if kv_cache_gib is not None:
         _set(VLLM_CPU_KVCACHE_SPACE=str(kv_cache_gib))

@@ -87,19 +87,19 @@ class JobNotFound(ServiceError):
 
 
 class TooManyJobs(ServiceError):
-    """The tenant has reached its number of jobs."""
+    """The tenant has reached its limit of jobs."""
 
 
 class TooManyAnswers(ServiceError):
-    """The tenant has reached its number of stored responses."""
+    """The tenant has reached its limit of stored responses."""
 
 
 class TooManyDemonstrations(ServiceError):
-    """The tenant has reached its number of demonstrations."""
+    """The tenant has reached its limit of demonstrations."""
 
 
 class DialogueFull(ServiceError):
-    """The dialogue has reached its number of utterances or of writes."""
+    """The dialogue has reached its limit of utterances or of writes."""
 
 
 class DemonstrationShared(ServiceError):
@@ -131,7 +131,7 @@ class LabelsNotApart(ServiceError):
 
 
 class TooManyLabelSpaces(ServiceError):
-    """The tenant has reached its number of label spaces."""
+    """The tenant has reached its limit of label spaces."""
 
 
 class ForecastNotSupported(ServiceError):

@@ -24,7 +24,7 @@ class OutputError(ValueError):
     """A path cannot or must not be written; the message names the path and the remedy."""
 
 
-def in_words(error: Exception) -> str:
+def error_in_words(error: Exception) -> str:
     """An error's message for people; for one of the operating system, the path and the reason."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__

@@ -275,7 +275,7 @@ async def _open_store(
     if qdrant.url is None:
         return await open_edge(index or settings.demonstrations.folder, encoder.identity)
     # Imported here: the client takes a second to import.
-    from service.demonstrations.qdrant_server import Limits, open_server
+    from service.demonstrations.qdrant_server import ServerLimits, open_server
 
     return await open_server(
         qdrant.url,
@@ -283,5 +283,5 @@ async def _open_store(
         qdrant.collection,
         encoder.identity,
         prefer_grpc=qdrant.prefer_grpc,
-        limits=Limits(read_s=qdrant.timeout_s),
+        limits=ServerLimits(read_s=qdrant.timeout_s),
     )

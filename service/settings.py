@@ -54,7 +54,7 @@ class _Given(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def has_no_tilde(cls, value: Any) -> Any:
+    def expand_home(cls, value: Any) -> Any:
         """Expand `~` to the home folder, because no shell has done so."""
         return _at_home(value) if isinstance(value, Path) else value
 
@@ -96,7 +96,7 @@ class Database(Section):
 
     @field_validator("url")
     @classmethod
-    def has_no_tilde_in_its_path(cls, value: SecretStr) -> SecretStr:
+    def expand_home_in_url(cls, value: SecretStr) -> SecretStr:
         match = _SQLITE_HOME.fullmatch(value.get_secret_value())
         return value if match is None else SecretStr(f"{match[1]}{_at_home(Path(match[2]))}")
 
@@ -154,7 +154,7 @@ class Qdrant(Section):
         None, description="such as `http://qdrant:6333`; unset: the embedded index"
     )
     api_key: SecretStr | None = Field(None, description="the server's API key")
-    collection: str = Field("demonstrations", description="prefix of the collection name")
+    collection: str = Field("demonstrations", description="name of the collection")
     timeout_s: PositiveFloat = Field(2.0, description="seconds after which a call times out")
     prefer_grpc: bool = Field(False, description="use gRPC instead of REST")
 

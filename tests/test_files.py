@@ -16,8 +16,8 @@ import pytest
 from service.files import (
     OutputError,
     check_filled,
+    error_in_words,
     folder_written_whole,
-    in_words,
     written_whole,
 )
 
@@ -332,4 +332,4 @@ def test_folder_that_cannot_be_written_is_named(written: Written, tmp_path: Path
 )
 def test_an_error_in_words(error: Exception, told: str) -> None:
     """Never a number or a `None`, which tell nobody what to do."""
-    assert in_words(error).startswith(told)
+    assert error_in_words(error).startswith(told)

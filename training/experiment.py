@@ -53,7 +53,7 @@ class ExperimentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an experiment is run.
+    """The options of an experiment.
 
     Attributes:
         data: the folder that corpus paths begin at.

@@ -42,7 +42,7 @@ class CorpusFile(Section):
 
 
 class Demonstrations(Section):
-    """Which demonstrations a training prompt shows.
+    """The demonstrations that a training prompt shows.
 
     The nearest utterances of a pool; the utterance itself and its dialogue are never among them.
     """
@@ -122,7 +122,7 @@ class Sample(Section):
 
 
 class PseudoLabels(Section):
-    """What an earlier stage's runs together make of the corpora in each other's label spaces."""
+    """The predictions of an earlier stage's runs for the corpora in each other's label spaces."""
 
     teacher: str  # the stage
     share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the dialogues, in each epoch

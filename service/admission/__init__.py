@@ -2,9 +2,9 @@
 
 Three limits keep latency and memory bounded under any load:
 
-* Door      requests in flight, batches counted separately; any more are refused at once
-* Places    utterances in flight, which share encoder and engine; conversations before batches
-* Patience  the time of one request: until its deadline, or until its client disconnects
+* Door             requests in flight, batches counted separately; any more are refused at once
+* Places           utterances in flight, which share encoder and engine; conversations first
+* RequestDeadline  the time of one request: until its deadline, or until its client disconnects
 
 Event streams, which last as long as they are read, have a limit of their own: they only wait, and
 take no request's capacity.

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from service.admission.patience import Patience
+from service.admission.deadline import RequestDeadline
 from service.admission.rejections import ENDING, CountRejection, Rejection
 from service.admission.shares import Share
 from service.admission.streams import Streams
@@ -53,7 +53,7 @@ class Door:
             )
             for priority, most in options.most.items()
         }
-        self._under_way: Mapping[Priority, dict[Patience, str]] = {
+        self._under_way: Mapping[Priority, dict[RequestDeadline, str]] = {
             priority: {} for priority in Priority
         }
         self.draining = False
@@ -69,7 +69,7 @@ class Door:
     @asynccontextmanager
     async def admit(
         self, priority: Priority, tenant: str, wait_s: float | None
-    ) -> AsyncIterator[Patience]:
+    ) -> AsyncIterator[RequestDeadline]:
         """Admit a request for the duration of the block.
 
         Args:
@@ -78,7 +78,7 @@ class Door:
         Raises:
             Overloaded, ShuttingDown: the request is not admitted; immediately.
             DeadlinePassed: the block was not done in time.
-            ServiceError: the cause that was passed to `Patience.end`.
+            ServiceError: the cause that was passed to `RequestDeadline.end`.
         """
         if self.draining:
             self._count(Rejection.DRAINING)
@@ -86,28 +86,28 @@ class Door:
         under_way = self._under_way[priority]
         by_tenant = sum(owner == tenant for owner in under_way.values())
         self._shares[priority].check(len(under_way), by_tenant)
-        deadline = self._options.deadline_s[priority]
-        seconds = deadline if wait_s is None else min(wait_s, deadline)
-        patience = Patience(seconds, earned_s=deadline / _EARNING)
-        under_way[patience] = tenant
+        most_s = self._options.deadline_s[priority]
+        seconds = most_s if wait_s is None else min(wait_s, most_s)
+        deadline = RequestDeadline(seconds, earned_s=most_s / _EARNING)
+        under_way[deadline] = tenant
         try:
-            async with patience:
-                yield patience
+            async with deadline:
+                yield deadline
         except ServiceError as error:
             if type(error) in _REASONS:
                 self._count(_REASONS[type(error)])
             raise
         finally:
-            under_way.pop(patience, None)
+            under_way.pop(deadline, None)
 
-    def set_aside(self, patience: Patience) -> None:
+    def set_aside(self, deadline: RequestDeadline) -> None:
         """Stop counting a request that has become a stream, and lift its deadline."""
-        patience.begin_anew(forever=True)
+        deadline.begin_anew(forever=True)
         for under_way in self._under_way.values():
-            under_way.pop(patience, None)
+            under_way.pop(deadline, None)
 
     def end_all(self, cause: ServiceError) -> None:
         """End all requests in flight."""
         for under_way in self._under_way.values():
-            for patience in under_way:
-                patience.end(cause)
+            for deadline in under_way:
+                deadline.end(cause)

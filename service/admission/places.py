@@ -23,7 +23,7 @@ class Places:
         self,
         count: int,
         *,
-        kept: int,
+        reserved: int,
         most_waiting: int,
         share: float = 1.0,
         reject: CountRejection = lambda _: None,
@@ -32,14 +32,14 @@ class Places:
 
         Args:
             count: the most utterances in flight.
-            kept: the number of these places that are reserved for conversations.
+            reserved: the number of these places that are reserved for conversations.
             most_waiting: the most waiting utterances of conversations. Those of batches are bounded
                 by the batches in flight.
             share: the share of `most_waiting` that one tenant may take.
         """
-        if not 0 <= kept < count:
-            raise ValueError(f"{kept} of {count} places cannot be reserved")
-        self._most = {Priority.INTERACTIVE: count, Priority.BATCH: count - kept}
+        if not 0 <= reserved < count:
+            raise ValueError(f"{reserved} of {count} places cannot be reserved")
+        self._most = {Priority.INTERACTIVE: count, Priority.BATCH: count - reserved}
         self._share = Share(most_waiting, share, "utterances are waiting", Rejection.QUEUE, reject)
         self._taken = 0
         self._taken_by_batches = 0

@@ -51,13 +51,13 @@ class Neighbour:
         label: its index in the label space.
         similarity: cosine of the two utterances' vectors.
         context_similarity: cosine of their contexts' vectors, or `BOTH_BEGIN`, `ONE_BEGINS`.
-        said_at: when its label was given; any unit.
+        corrected_at: when its label was given, in any unit.
     """
 
     label: int
     similarity: float
     context_similarity: float
-    said_at: float = 0.0
+    corrected_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,9 @@ def weights(neighbours: Sequence[Neighbour], words: int, trust: Trust) -> list[f
         math.exp(min(_LARGEST_EXPONENT, trust.log_odds(n.similarity, n.context_similarity, words)))
         for n in neighbours
     ]
-    ranked = sorted(range(len(odds)), key=lambda i: (odds[i], neighbours[i].said_at), reverse=True)
+    ranked = sorted(
+        range(len(odds)), key=lambda i: (odds[i], neighbours[i].corrected_at), reverse=True
+    )
     voters: list[int] = []
     overruled = _overruled(neighbours)
     for voter in ranked:
@@ -141,12 +143,12 @@ def mixed(
 def _overruled(neighbours: Sequence[Neighbour]) -> Callable[[int], bool]:
     """A predicate of a neighbour's index: does a later, equally near one have another label?"""
     labels = np.array([n.label for n in neighbours])
-    said_at = np.array([n.said_at for n in neighbours])
+    corrected_at = np.array([n.corrected_at for n in neighbours])
     lines = np.array([n.similarity for n in neighbours])
     contexts = np.array([n.context_similarity for n in neighbours])
 
     def is_overruled(neighbour: int) -> bool:
-        others = (labels != labels[neighbour]) & (said_at > said_at[neighbour])
+        others = (labels != labels[neighbour]) & (corrected_at > corrected_at[neighbour])
         others &= np.abs(lines - lines[neighbour]) <= _EQUALLY_NEAR
         others &= np.abs(contexts - contexts[neighbour]) <= _EQUALLY_NEAR
         return bool(others.any())

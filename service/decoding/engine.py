@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.priority import Priority as Priority
+from service.priority import Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import active_count
 from typing import TYPE_CHECKING
 
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.engine_arguments import EngineOptions as EngineOptions
 from service.decoding.engine_arguments import engine_arguments
 from service.decoding.forking import forking
@@ -17,6 +17,7 @@ from service.decoding.precision import EngineType, engine_type
 from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
+from service.priority import Priority
 from service.tracing import current_trace
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from service.decoding.engine import LabelEngine, Priority, Reading
+from service.decoding.engine import LabelEngine, Reading
+from service.priority import Priority
 
 # The number of most recently used readings that are kept; some hundred bytes each.
 ROOM = 8192

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.decoding.engine import Priority, Reading, ServerState, current_dialogue
+from service.decoding.engine import Reading, ServerState, current_dialogue
 from service.decoding.replicas import Replica, choose
 from service.decoding.server import Address, KeyedHash, ModelServer, Outcome, ServerFailed
 from service.decoding.server_check import ServerCheck, WrongServer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.errors import EngineUnavailable
 from service.failures import Failures
+from service.priority import Priority
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import Template
 from service.conversation.prompts.tokens import Encode, verbalizer_ids
-from service.decoding.engine import LabelEngine, Priority
+from service.decoding.engine import LabelEngine
+from service.priority import Priority
 
 Tokens = tuple[int, ...]
 

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from service.decoding.engine import Priority, Reading, current_dialogue
+from service.decoding.engine import Reading, current_dialogue
 from service.errors import EngineUnavailable
 from service.failures import plain_line
+from service.priority import Priority
 from service.tracing import current_trace
 
 _MINUS_INFINITY = -9999.0  # what the server writes in its place, as JSON has no infinity

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from service.decoding.bundle import Bundle
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.fingerprint import (
     Question,
     difference,
@@ -15,6 +15,7 @@ from service.decoding.fingerprint import (
 from service.decoding.precision import EngineChoice
 from service.decoding.server import ModelServer, Outcome, ServerFailed
 from service.errors import EngineUnavailable
+from service.priority import Priority
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from service.decoding.engine import LabelEngine, Priority, Reading, ServerState
+from service.decoding.engine import LabelEngine, Reading, ServerState
 from service.errors import EngineUnavailable
+from service.priority import Priority
 
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,9 @@ EDGES = 32
 CANDIDATES_OF_A_BUILD = 200
 CANDIDATES_OF_A_SEARCH = 256
 
+# The payload key of `Correction.corrected_at`; another one would not read stored corrections.
+_CORRECTED_AT = "said_at"
+
 # Qdrant's point ids are numbers or UUIDs. Another namespace would orphan every stored point.
 _NAMESPACE = uuid.UUID("177b3c9f-ea9b-4375-8d7c-9d0fb48593ec")
 
@@ -124,7 +127,7 @@ def row_of_correction(correction: Correction, vector: Vector, tenant: str) -> Ro
         ValueError: as `DemonstrationStore.add`.
     """
     ((row,),) = writes([correction.demonstration], vector[None], None, tenant)
-    payload = row.payload | {KIND: CORRECTION, "said_at": correction.said_at}
+    payload = row.payload | {KIND: CORRECTION, _CORRECTED_AT: correction.corrected_at}
     if correction.context is not None:
         payload["context"] = base64.b64encode(correction.context.astype("<f2").tobytes()).decode()
     return Row(row.point_id, row.vector, payload)
@@ -166,7 +169,7 @@ def correction_of(payload: Mapping[str, Any] | None, score: float) -> Correction
     context = fields.get("context")
     vector = None if context is None else _unit(np.frombuffer(base64.b64decode(context), "<f2"))
     return CorrectionMatch(
-        Correction(match.demonstration, vector, fields["said_at"]), match.similarity
+        Correction(match.demonstration, vector, fields[_CORRECTED_AT]), match.similarity
     )
 
 

@@ -33,6 +33,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import qdrant_edge as qdrant
 
+from service.concurrency import loop_time
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import Vector, Vectors
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
@@ -60,9 +61,9 @@ from service.demonstrations.points import (
 from service.demonstrations.shard import (
     FLUSH_AFTER,
     Card,
+    call_qdrant,
     check_room,
     copy_shard,
-    library,
     new_path,
     open_shard,
     read_card,
@@ -269,15 +270,6 @@ class EdgeStore:
             await self._renew()
         await self._run(self._note_edition, edition)
 
-    async def settled(self) -> None:
-        """Return when the graphs hold everything added, and the files nothing deleted.
-
-        Raises:
-            DemonstrationsUnavailable: the files cannot be rewritten now.
-        """
-        await self._renewed()
-        await self._clean()
-
     async def ping(self) -> None:
         await self._run(self._is_large)
 
@@ -341,16 +333,15 @@ class EdgeStore:
             self._cleaning = _beside(self._clean_in_time())
 
     async def _clean_in_time(self) -> None:
-        now = asyncio.get_running_loop().time
         while self._card.stale:
-            await asyncio.sleep(max(self._gathered_s, self._rests_until - now()))
-            began = now()
+            await asyncio.sleep(max(self._gathered_s, self._rests_until - loop_time()))
+            began = loop_time()
             try:
                 await self._clean()
-                self._rests_until = now() + _RESTS * (now() - began)
+                self._rests_until = loop_time() + _RESTS * (loop_time() - began)
             except DemonstrationsUnavailable as error:
                 log.warning(_STILL_IN_FILES, cause_of(error))
-                self._rests_until = now() + _AGAIN_AFTER_S
+                self._rests_until = loop_time() + _AGAIN_AFTER_S
 
     async def _clean(self) -> None:
         """Rewrite the shard, if its files hold deleted rows."""
@@ -426,14 +417,14 @@ class EdgeStore:
     # The methods below run on the thread; `self._shard` may change between two calls.
 
     def _is_large(self) -> bool:
-        return bool(library(self._shard.info).points_count > self._exact_up_to)
+        return bool(call_qdrant(self._shard.info).points_count > self._exact_up_to)
 
     def _count(self, request: qdrant.CountRequest) -> int:
-        count: int = library(self._shard.count, request)
+        count: int = call_qdrant(self._shard.count, request)
         return count
 
     def _scroll(self, request: qdrant.ScrollRequest) -> Sequence[qdrant.Record]:
-        records: Sequence[qdrant.Record] = library(self._shard.scroll, request)[0]
+        records: Sequence[qdrant.Record] = call_qdrant(self._shard.scroll, request)[0]
         return records
 
     def _nearest(
@@ -448,7 +439,7 @@ class EdgeStore:
             params=_EXACT if size <= self._exact_up_to else _BY_GRAPH,
             with_payload=True,
         )
-        points: Sequence[qdrant.ScoredPoint] = library(self._shard.query, request)
+        points: Sequence[qdrant.ScoredPoint] = call_qdrant(self._shard.query, request)
         return points
 
     def _write(self, rows: Sequence[Row]) -> None:
@@ -464,7 +455,7 @@ class EdgeStore:
             self._flush()
 
     def _retrieve(self, points: Sequence[uuid.UUID]) -> Sequence[qdrant.Record]:
-        records: Sequence[qdrant.Record] = library(
+        records: Sequence[qdrant.Record] = call_qdrant(
             self._shard.retrieve, [*points], with_payload=True, with_vector=False
         )
         return records
@@ -490,26 +481,26 @@ class EdgeStore:
     def _change_over(self, copy: Path, missed: _Missed) -> None:
         old, old_path = self._shard, self._path
         check_room(self._folder)
-        new = library(qdrant.EdgeShard.load, str(copy))
+        new = call_qdrant(qdrant.EdgeShard.load, str(copy))
         try:
             for operation in missed.operations:
-                library(new.update, operation)
-            library(new.flush)
+                call_qdrant(new.update, operation)
+            call_qdrant(new.flush)
             # Copied files hold no earlier deletions, or they would have been rewritten.
             self._note(replace(self._card, shard=copy.name, stale=missed.deletions))
         except BaseException:
-            library(new.close)
+            call_qdrant(new.close)
             raise
         self._shard = new
         self._unflushed = 0
-        library(old.close)
+        call_qdrant(old.close)
         remove(old_path)
 
     def _tidy_up(self) -> None:
         """Clean the files of deleted rows, and release their disk space."""
         if self._card.stale:
             self._rewrite_now()
-        library(self._shard.optimize)
+        call_qdrant(self._shard.optimize)
 
     def _rewrite_now(self) -> None:
         """Rewrite the shard in one go; on failure it stays as it is."""
@@ -525,15 +516,15 @@ class EdgeStore:
                 remove(new)
 
     def _load(self, path: Path) -> None:
-        self._shard = library(qdrant.EdgeShard.load, str(path))
+        self._shard = call_qdrant(qdrant.EdgeShard.load, str(path))
 
     def _flush(self) -> None:
-        library(self._shard.flush)
+        call_qdrant(self._shard.flush)
         self._unflushed = 0
 
     def _close_shard(self) -> None:
         self._flush()
-        library(self._shard.close)
+        call_qdrant(self._shard.close)
 
     def _update(self, operation: qdrant.UpdateOperation, *, deletes: bool) -> None:
         """Apply a change and sync it to the disk, in the log that the next `load` replays.
@@ -548,7 +539,7 @@ class EdgeStore:
                 self._note(replace(self._card, stale=True))
             if missed is not None:
                 missed.deletions = True
-        library(self._shard.update, operation)
+        call_qdrant(self._shard.update, operation)
         if missed is not None:
             missed.operations.append(operation)
         for path in (self._path / "wal").iterdir():

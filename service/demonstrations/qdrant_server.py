@@ -3,6 +3,9 @@
 The server searches a small label space exactly, and a large one through a graph (HNSW), in time
 logarithmic in the number of demonstrations; a graph search occasionally misses a near one. The
 server builds the graphs itself, in the background.
+
+When the server is away, every method raises `DemonstrationsUnavailable`; the breaker in
+`service/recognition/retrieval.py`, `GuardedRetrieval`, decides whether answers still try it.
 """
 
 import asyncio
@@ -68,7 +71,7 @@ _ENCODER = "encoder"  # a key of the collection's metadata, as EDITION is
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Timeouts and limits of requests to a server.
 
     Attributes:
@@ -93,7 +96,7 @@ async def open_server(
     *,
     prefer_grpc: bool = False,
     grpc_port: int = 6334,
-    limits: Limits = Limits(),
+    limits: ServerLimits = ServerLimits(),
 ) -> "ServerStore":
     """Connect to a collection; create it if it does not exist.
 
@@ -130,7 +133,7 @@ async def open_server(
 
 
 async def open_collection(
-    client: AsyncQdrantClient, collection: str, encoder_identity: str, limits: Limits
+    client: AsyncQdrantClient, collection: str, encoder_identity: str, limits: ServerLimits
 ) -> "ServerStore":
     """Open a collection with a client that the store then owns; raises as `open_server` does."""
     store = ServerStore(client, collection, limits)
@@ -141,7 +144,7 @@ async def open_collection(
 class ServerStore:
     """A `DemonstrationStore` in a collection of a Qdrant server; see `open_server`."""
 
-    def __init__(self, client: AsyncQdrantClient, collection: str, limits: Limits) -> None:
+    def __init__(self, client: AsyncQdrantClient, collection: str, limits: ServerLimits) -> None:
         self._client = client
         self._collection = collection
         self._limits = limits

@@ -143,7 +143,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def library(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call_qdrant(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call Qdrant's library.
 
     Raises:
@@ -193,11 +193,11 @@ def open_shard(folder: Path, card: Card, exact_up_to: int) -> qdrant.EdgeShard:
         new = folder / f"{_SHARD}.new"  # renamed when it is complete
         shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed here
         new.mkdir()
-        created = library(qdrant.EdgeShard.create, str(new), _config(exact_up_to))
-        library(created.flush)
-        library(created.close)
+        created = call_qdrant(qdrant.EdgeShard.create, str(new), _config(exact_up_to))
+        call_qdrant(created.flush)
+        call_qdrant(created.close)
         new.rename(path)
-    shard = library(qdrant.EdgeShard.load, str(path), _config(exact_up_to))
+    shard = call_qdrant(qdrant.EdgeShard.load, str(path), _config(exact_up_to))
     _index_fields(shard)
     return shard
 
@@ -231,7 +231,7 @@ def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterato
     """
     check_room(target.parent)
     target.mkdir()
-    shard = library(qdrant.EdgeShard.create, str(target), _config(exact_up_to))
+    shard = call_qdrant(qdrant.EdgeShard.create, str(target), _config(exact_up_to))
     unflushed, offset = 0, None
     try:
         _index_fields(shard)
@@ -239,23 +239,23 @@ def rewrite(source: qdrant.EdgeShard, target: Path, exact_up_to: int) -> Iterato
             request = qdrant.ScrollRequest(
                 offset=offset, limit=_ROWS_A_STEP, with_payload=True, with_vector=True
             )
-            records, offset = library(source.scroll, request)
+            records, offset = call_qdrant(source.scroll, request)
             points = [
                 qdrant.Point(record.id, cast(list[float], record.vector), record.payload)
                 for record in records
             ]
             check_room(target.parent)
-            library(shard.update, qdrant.UpdateOperation.upsert_points(points))
+            call_qdrant(shard.update, qdrant.UpdateOperation.upsert_points(points))
             if offset is None:
                 break
             unflushed += len(points)
             if unflushed >= FLUSH_AFTER:
-                library(shard.flush)
+                call_qdrant(shard.flush)
                 unflushed = 0
             yield
-        library(shard.flush)
+        call_qdrant(shard.flush)
     finally:
-        library(shard.close)
+        call_qdrant(shard.close)
 
 
 def remove(shard: Path) -> None:
@@ -293,7 +293,7 @@ def copy_shard(shard: Path, copy: Path) -> None:
 def _index_fields(shard: qdrant.EdgeShard) -> None:
     """Index the fields that filters use; existing indexes are unchanged."""
     for field, index in _FIELDS.items():
-        library(shard.update, qdrant.UpdateOperation.create_field_index(field, index))
+        call_qdrant(shard.update, qdrant.UpdateOperation.create_field_index(field, index))
 
 
 def _again(folder: Path) -> str:

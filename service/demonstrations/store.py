@@ -27,12 +27,12 @@ class Correction:
     Attributes:
         context: the vector, of length 1, of the lines before the utterance; None if it begins its
             dialogue.
-        said_at: the time of the correction, in seconds since 1970.
+        corrected_at: the time of the correction, in seconds since 1970.
     """
 
     demonstration: Demonstration
     context: Vector | None
-    said_at: float
+    corrected_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.admission.shares import counted
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Demonstration
@@ -26,7 +26,7 @@ from service.errors import (
     TooManyDemonstrations,
 )
 from service.priority import Priority
-from service.recognition.answering import Owned
+from service.recognition.answering import OwnLabelSpaceSource
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
 from service.recognition.retrieval import context_of
 from service.sessions.corrections import Corrected, TakenBack
@@ -64,7 +64,7 @@ class Corrector:
     locks: NamedLocks
     most_changes: int
     most_demonstrations: int
-    own: Owned | None = None
+    own: OwnLabelSpaceSource | None = None
     under_way: Counter[str] = field(default_factory=Counter)
 
     async def correct(

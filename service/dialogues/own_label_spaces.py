@@ -32,7 +32,7 @@ from service.sessions.label_spaces import (
     too_many_label_spaces,
 )
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+OWN_LABEL_SPACE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 """The names that a tenant's own label space may have."""
 
 # Per tenant; each takes some tens of kilobytes.
@@ -317,7 +317,7 @@ class OwnLabelSpaces:
 
 def _may_be_called(name: str) -> bool:
     """Whether a label space may have a name: not every database accepts others in a query."""
-    return re.fullmatch(NAME_PATTERN, name) is not None
+    return re.fullmatch(OWN_LABEL_SPACE_NAME_PATTERN, name) is not None
 
 
 def _check_examples(labels: Sequence[OwnLabel]) -> None:

@@ -7,7 +7,7 @@ The next turn can be forecast; a forecast is not stored.
 from dataclasses import dataclass
 from typing import Any, cast
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.admission.places import Places
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line

@@ -20,7 +20,7 @@ from service.demonstrations.store import IndexMismatch
 from service.doctor.findings import Fault
 from service.errors import DemonstrationsUnavailable
 from service.failures import first_line, plain_line
-from service.files import in_words
+from service.files import error_in_words
 from service.settings import Qdrant, Settings
 
 _AGAIN = "reinstall the requirements"
@@ -47,11 +47,13 @@ def demonstrations(settings: Settings) -> str:
     try:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
     except (ValueError, OSError) as error:
-        raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
+        raise Fault(error_in_words(error), "set ERC_DATA to the data folder") from None
     try:
         shipped = read_demonstrations(settings.demonstrations_file, label_spaces)
     except (DemonstrationFormatError, OSError) as error:
-        raise Fault(in_words(error), "correct the file, or ERC_DEMONSTRATIONS__FILE") from None
+        raise Fault(
+            error_in_words(error), "correct the file, or ERC_DEMONSTRATIONS__FILE"
+        ) from None
     edition, contents = edition_of(shipped, IDENTITY), f"{len(shipped)} demonstrations"
     if settings.qdrant.url is None:
         return _embedded(settings.demonstrations.folder.absolute(), edition, contents)

@@ -13,7 +13,7 @@ from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
-from service.files import in_words
+from service.files import error_in_words
 from service.recognition_parts import engine_options, open_servers
 from service.settings import Settings
 
@@ -28,7 +28,7 @@ def bundle(settings: Settings) -> str:
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     except (ValueError, OSError) as error:
-        raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
+        raise Fault(error_in_words(error), "set ERC_DATA to the data folder") from None
     try:
         is_remote, store = settings.engine.urls is not None, settings.engine.weights
         description = load_bundle(folder, label_spaces, model=not is_remote, weights=store is None)
@@ -43,7 +43,7 @@ def bundle(settings: Settings) -> str:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
         raise Fault(error.problem, remedy) from error
     except OSError as error:
-        raise Fault(in_words(error), _ANOTHER) from None
+        raise Fault(error_in_words(error), _ANOTHER) from None
     if description.encoder != IDENTITY:
         raise Fault(
             f"{folder} was trained with encoder {description.encoder}, but the service has "

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.decoding.engine import LabelEngine, Priority, Reading
+from service.decoding.engine import LabelEngine, Reading
 from service.observability.metrics import Metrics
+from service.priority import Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from service.conversation.dialogue import Line
 from service.conversation.few_shot import OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle
-from service.decoding.engine import Priority
 from service.demonstrations.encoder import Encoder
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
+from service.priority import Priority
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 
 
-class Owned(Protocol):
+class OwnLabelSpaceSource(Protocol):
     """The label spaces of tenants' own. Raises Unavailable if a part does not answer."""
 
     async def find(self, tenant: str, name: str) -> OwnLabelSpace | DerivedLabelSpace | None:
@@ -51,7 +51,7 @@ class Answerer:
     recognizer: Recognizer
     derived: Mapping[str, DerivedLabelSpace]
     encoder: Encoder | None = None
-    own: Owned | None = None
+    own: OwnLabelSpaceSource | None = None
 
     @property
     def bundle(self) -> Bundle:

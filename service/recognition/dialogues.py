@@ -9,7 +9,8 @@ from uuid import uuid4
 from service.concurrency import first_failure
 from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
-from service.decoding.engine import Priority, reading_dialogue
+from service.decoding.engine import reading_dialogue
+from service.priority import Priority
 from service.recognition.pipeline import Recognition
 
 # Starting a thousand tasks at once would block the event loop for 30 ms.

@@ -53,7 +53,7 @@ class Emotion(TypedDict):
     ]
 
 
-class Shown(TypedDict):
+class UsedDemonstrationDocument(TypedDict):
     """A demonstration that was used for the answer."""
 
     id: str
@@ -98,7 +98,7 @@ class RecognitionDocument(TypedDict):
             "`emotion`; null if none has."
         ),
     ]
-    demonstrations: Annotated[list[Shown], Field(description="nearest first")]
+    demonstrations: Annotated[list[UsedDemonstrationDocument], Field(description="nearest first")]
     model: Model
     degraded: Annotated[
         list[str],

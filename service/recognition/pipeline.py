@@ -5,9 +5,13 @@ scores the labels in one forward pass, calibrates the scores with the bundle's c
 mixes in people's corrections of similar utterances. Retrieval may fail without failing the answer:
 the model was trained with and without demonstrations, so the answer is only marked as degraded, as
 is one to a text in a language that the model was not trained on. If the prompt shows no
-demonstrations, it is read while corrections are retrieved. The caller sets the deadline
-(`service.admission.patience`). A forecast skips retrieval and corrections, because the next
-utterance has no text yet, and calibration, which was fitted on utterances that the model had read.
+demonstrations, it is read while corrections are retrieved. A forecast skips retrieval and
+corrections, because the next utterance has no text yet, and calibration, which was fitted on
+utterances that the model had read.
+
+The caller sets the request's deadline: `service.admission.deadline` enforces it, and
+`ERC_ADMISSION__DEADLINE_S` and `ERC_ADMISSION__BATCH_DEADLINE_S` set it. Retrieval has a limit of
+its own, `ERC_DEMONSTRATIONS__TIMEOUT_S`, after which the answer goes on without it.
 """
 
 import logging
@@ -28,7 +32,7 @@ from service.conversation.prediction import (
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError
-from service.decoding.engine import LabelEngine, Priority
+from service.decoding.engine import LabelEngine
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Match
@@ -39,6 +43,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.failures import cause_of
+from service.priority import Priority
 from service.recognition.languages import IsOther, other_languages
 from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
 from service.tracing import Stage, stage
@@ -464,5 +469,5 @@ def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
         label_space.names.index(correction.demonstration.label),
         near.corrected.similarity,
         near.context_similarity,
-        correction.said_at,
+        correction.corrected_at,
     )

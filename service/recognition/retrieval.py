@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from service.concurrency import loop_time
 from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.encoder import Encoder, Vector
 from service.demonstrations.store import CorrectionMatch, DemonstrationStore, Match
@@ -286,7 +287,7 @@ class GuardedRetrieval:
     def _begin(self) -> None:
         if self._state is Breaker.CLOSED:
             return
-        if self._state is Breaker.TRYING or _now() < self._try_at:
+        if self._state is Breaker.TRYING or loop_time() < self._try_at:
             raise DemonstrationsUnavailable("retrieval keeps failing and is paused")
         self._change(Breaker.TRYING)
 
@@ -296,13 +297,9 @@ class GuardedRetrieval:
             return
         if self._state is Breaker.CLOSED:
             log_cause(log, "demonstrations are unavailable: answers continue without them", error)
-        self._try_at = _now() + self._options.reset_s
+        self._try_at = loop_time() + self._options.reset_s
         self._change(Breaker.OPEN)
 
     def _change(self, state: Breaker) -> None:
         self._state = state
         self._show(state)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

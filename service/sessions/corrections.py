@@ -1,4 +1,4 @@
-"""The labels that people give utterances in place of the predicted ones.
+"""The labels that people give utterances instead of the predicted ones.
 
 A correction is stored with a note that its demonstration is to be delivered, in one transaction.
 """
@@ -177,7 +177,7 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an utterance stands."""
+    """The position of an utterance: its tenant, dialogue and index."""
 
     tenant: str
     dialogue_id: str

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.admission.patience import to_the_end, without_patience
+from service.admission.deadline import to_the_end, without_deadline
 from service.errors import DatabaseUnavailable, ServiceError
 from service.sessions.database_failures import cause_of, is_ours
 from service.sessions.engines import (
@@ -43,13 +43,13 @@ COMMAND_TIMEOUT_S = 10.0
 
 _SQLITE_LOST = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY)
 
-# So long a checkpoint of SQLite's log waits for readers, and keeps writers waiting.
+# How long a checkpoint of SQLite's log waits for readers, and keeps writers waiting.
 _CHECKPOINT_MS = 100
 # The pauses before each try to empty the log: two seconds in all.
 _EMPTYING_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-# The same failure is logged again after so long.
+# How long the same failure is not logged again.
 _LOGGED_AGAIN_S = 60.0
-# What is under way when the database is closed has so long to end.
+# How long work that is under way may take to end when the database is closed.
 _CLOSING_S = 30.0
 
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -60,9 +60,9 @@ Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
 class Database:
-    """One database: its connections, and what is under way on them.
+    """One database: its connections, and the work under way on them.
 
-    Whatever has begun runs to its end, in a task of its own, even when its caller is cancelled. A
+    Work that has begun runs to its end, in a task of its own, even if its caller is cancelled. A
     statement that is broken off leaves its connection in an unknown state: on SQLite a transaction
     broken off keeps the write lock until its cursors are collected. Only the wait for a connection
     can be broken off, so the work that goes on without its caller is bounded.
@@ -105,7 +105,7 @@ class Database:
             raise _unavailable(error) from error
 
     async def fetch(self, statement: Executable, values: Values | None = None) -> Rows:
-        """The rows of a statement that stands alone."""
+        """The rows of a single statement."""
 
         async def fetch(connection: AsyncConnection) -> Rows:
             return (await connection.execute(statement, values)).all()
@@ -113,7 +113,7 @@ class Database:
         return await self.run(fetch)
 
     async def change(self, statement: Executable, values: Values | None = None) -> int:
-        """How many rows a statement that stands alone changes; it is committed at once."""
+        """The number of rows that a statement changes, which is committed at once."""
 
         async def change(connection: AsyncConnection) -> int:
             return (await connection.execute(statement, values)).rowcount
@@ -145,7 +145,7 @@ class Database:
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run several calls to their end, also where the caller is cancelled between them."""
-        task = asyncio.create_task(work, context=without_patience())
+        task = asyncio.create_task(work, context=without_deadline())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         try:
@@ -174,12 +174,12 @@ class Database:
                 await self.whole(self._empty_log())
 
     async def settle(self) -> None:
-        """Let what is under way end."""
+        """Wait for the work under way."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_CLOSING_S)
 
     async def close(self) -> None:
-        """Let what is under way end, then close the connections."""
+        """Wait for the work under way, then close the connections."""
         await self.settle()
         await self.engine.dispose()
 

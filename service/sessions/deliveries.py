@@ -1,8 +1,9 @@
-"""Which demonstrations of corrections are still to be delivered to where demonstrations lie.
+"""Corrections whose demonstrations still have to be written to, or deleted from, the demonstration
+store.
 
 A delivery is noted in the transaction that stores, takes back or erases a correction. The note says
-only that something changed: whoever delivers reads what the correction says by then, so a
-demonstration may be delivered twice, and late, and a crash in between costs nothing.
+only that something changed; the process that delivers reads the correction as it is by then. So a
+demonstration may be delivered twice, or late, and a crash in between costs nothing.
 """
 
 import secrets
@@ -20,10 +21,10 @@ from service.sessions.schema import Insert, corrections, deliveries, insert_into
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A demonstration that is not yet as its correction says.
+    """A demonstration that may still differ from its correction.
 
     Attributes:
-        mark: random; new whenever it is noted again.
+        mark: a random number, drawn again each time the delivery is noted.
     """
 
     tenant: str
@@ -55,17 +56,17 @@ class Deliveries:
         self._database = database
 
     async def count(self) -> int:
-        """How many demonstrations are to be delivered."""
+        """The number of demonstrations that still have to be delivered."""
         rows = await self._database.fetch(select(func.count()).select_from(deliveries))
         return int(rows[0][0])
 
     async def pending(self, limit: int) -> list[Pending]:
-        """At most so many of the demonstrations that are to be delivered."""
+        """At most `limit` of the demonstrations that still have to be delivered."""
         rows = await self._database.fetch(select(*_PENDING).limit(limit))
         return [Pending(**row._asdict()) for row in rows]
 
     async def unwanted(self, tenant: str) -> list[Pending]:
-        """The demonstrations of a tenant's that are to go: their corrections have gone."""
+        """A tenant's demonstrations that have to be deleted, because their corrections are gone."""
         statement = (
             select(*_PENDING)
             .outerjoin(
@@ -80,7 +81,7 @@ class Deliveries:
         return [Pending(**row._asdict()) for row in await self._database.fetch(statement)]
 
     async def wanted(self, pending: Pending) -> WantedDemonstration | None:
-        """The demonstration as the correction says it now; None: there is to be none."""
+        """The demonstration of the current correction; None: the correction is gone."""
         statement = (
             select(
                 corrections.c.label_space,

@@ -2,8 +2,8 @@
 
 With a dialogue go its utterances, predictions and corrections; of the answers kept for its requests
 the keys stay, so that none of these requests is carried out again. The demonstrations made of its
-corrections lie elsewhere: each is noted for delivery in the same transaction, and whoever delivers
-finds no correction any more and deletes the demonstration.
+corrections are in the demonstration store: each is noted for delivery in the same transaction, and
+the process that delivers finds no correction any more and deletes the demonstration.
 
 A transaction erases a portion, from the dialogue's end, so that other writers need not wait for a
 long one. With the last portion goes the dialogue itself; until then it has a negative length, and
@@ -53,7 +53,7 @@ _ERASING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """A dialogue that was erased, or its end, and which demonstrations are to go with it.
+    """A dialogue, or the end of one, that was erased, and the demonstrations to delete with it.
 
     Attributes:
         whole: nothing of the dialogue is left.
@@ -190,7 +190,7 @@ class Portion:
 
     @property
     def begins(self) -> dict[str, Any]:
-        """What `forget` and `cut_changes` take."""
+        """The parameters of `forget` and `cut_changes`."""
         return {"tenant": self.tenant, "dialogue_id": self.dialogue_id, "limit": PORTION}
 
     def is_last(self, *counts: int) -> bool:
@@ -198,7 +198,7 @@ class Portion:
         return self.length <= PORTION and max(counts) < PORTION
 
     def ends(self, *, last: bool) -> dict[str, Any]:
-        """What `note`, `cut`, and `erase` or `shorten` take."""
+        """The parameters of `note`, `cut`, and `erase` or `shorten`."""
         kept = 0 if last else max(1, self.length - PORTION)  # no dialogue is without utterances
         return {
             "tenant": self.tenant,
@@ -208,7 +208,7 @@ class Portion:
         }
 
     def erased(self, demonstration_ids: Iterable[str], *, last: bool) -> Erased:
-        """What became of it, from what `note` returned."""
+        """The erased portion, with the demonstrations that `note` returned."""
         noted = tuple(Pending(self.tenant, each, self.mark) for each in demonstration_ids)
         return Erased(self.tenant, self.dialogue_id, self.generation, last, noted)
 

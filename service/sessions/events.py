@@ -25,7 +25,7 @@ class CorrectionChange:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened, and the version of the dialogue that it made."""
+    """A change of a dialogue, and the version that it made."""
 
     version: Version
     what: StoredUtterance | CorrectionChange
@@ -33,7 +33,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a reader has read.
+    """The position of a reader in the events of a dialogue.
 
     Attributes:
         version: of the last event that was read.
@@ -63,7 +63,7 @@ class Events:
     async def after(
         self, tenant: str, dialogue_id: str, position: Position, limit: int
     ) -> list[Event] | None:
-        """At most so many of the events after a position; None: the dialogue has been erased.
+        """At most `limit` of the events after a position; None: the dialogue has been erased.
 
         Raises:
             DatabaseUnavailable: the database does not answer.

@@ -1,9 +1,9 @@
 """Batches that are scored in the background: durable, shared by all processes on the database.
 
-A job's dialogues lie in portions. The process that claims a portion renews its lease; once that
-has lapsed, another process may claim the portion. Its results are stored in the transaction that
-removes the portion, and only by the process that holds the claim: so they are there once, whichever
-process died meanwhile.
+A job's dialogues are stored in portions. The process that claims a portion renews its lease; once
+that has lapsed, another process may claim the portion. Its results are stored in the transaction
+that removes the portion, and only by the process that holds the claim, so they are stored once,
+whichever process died meanwhile.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, and_, case, delete, func, insert, or_, sel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.errors import JobNotFound, TooManyJobs
 from service.sessions.database import Database
 from service.sessions.idempotency import KeyTaken, Once, keep
@@ -25,7 +25,7 @@ from service.sessions.schema import job_results, job_work, jobs
 
 
 class JobState(StrEnum):
-    """How far a job is; metrics and answers name it so."""
+    """The progress of a job, by the name that metrics and responses use."""
 
     RECEIVING = "receiving"
     QUEUED = "queued"
@@ -38,9 +38,9 @@ class Job:
     """A job, as of one moment.
 
     Attributes:
-        dialogues: how many it has; None: not all of them have been received.
-        done: how many have a result.
-        failed: how many of these results are errors.
+        dialogues: the number of them; None: not all of them have been received.
+        done: the number that have a result.
+        failed: the number of these results that are errors.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Work:
 
     Attributes:
         dialogues: as they were given to `add`.
-        owner: another one whenever it is claimed.
+        owner: a random text, drawn again each time the portion is claimed.
     """
 
     job_id: str
@@ -235,7 +235,7 @@ class Jobs:
         return len(rows)
 
     async def counts(self) -> dict[JobState, int]:
-        """How many jobs there are of each state, over all tenants."""
+        """The number of jobs in each state, over all tenants."""
         state = case(
             (jobs.c.dialogues.is_(None), JobState.RECEIVING),
             (jobs.c.finished_at.is_not(None), JobState.DONE),
@@ -248,7 +248,7 @@ class Jobs:
         return dict.fromkeys(JobState, 0) | {JobState(row.state): row.jobs for row in rows}
 
     async def claim(self, lease_s: float) -> Work | None:
-        """Claim a free portion for so many seconds; None: there is none.
+        """Claim a free portion for `lease_s` seconds; None: there is none.
 
         The first portions of all jobs come before the second ones, so that a short job does not
         wait for a long one.
@@ -279,7 +279,7 @@ class Jobs:
         return work
 
     async def keep(self, work: Work, lease_s: float) -> bool:
-        """Renew a lease for so many seconds; False: the portion is another's by now, or erased."""
+        """Renew a lease for `lease_s` seconds; False: the portion was claimed anew, or erased."""
         statement = update(job_work).where(_is(work)).values(leased_until=_in(lease_s))
         return await self._database.change(statement) == 1
 

@@ -1,4 +1,4 @@
-"""Keeps the label spaces of tenants' own."""
+"""Stores the label spaces that tenants define."""
 
 import secrets
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.errors import LabelSpaceNotFound, TooManyLabelSpaces
 from service.sessions.database import Database
 from service.sessions.schema import label_spaces
@@ -16,14 +16,14 @@ from service.sessions.schema import label_spaces
 
 @dataclass(frozen=True, slots=True)
 class StoredLabelSpace:
-    """A label space as it lies in the database.
+    """A label space as it is stored.
 
     Attributes:
-        mark: another one whenever it is put.
-        definition: JSON, as it was put.
+        mark: a random text, drawn again each time the label space is stored.
+        definition: JSON, as it was sent.
         fitted_for: the model with which its examples were fitted; None: it has none.
-        fitted: JSON, what was made of them.
-        created_at: in UTC, when it was put.
+        fitted: JSON, the classifier fitted to them.
+        created_at: the time when it was stored, in UTC.
     """
 
     name: str
@@ -56,7 +56,7 @@ class StoredLabelSpaces:
         """Store a label space in place of the one with this name, if there is one.
 
         Args:
-            most: how many a tenant may have.
+            most: the most label spaces that a tenant may have.
 
         Raises:
             TooManyLabelSpaces: it would be one more than the tenant may have.
@@ -90,19 +90,19 @@ class StoredLabelSpaces:
     async def fit_again(
         self, tenant: str, stored: StoredLabelSpace, fitted_for: str, fitted: str
     ) -> None:
-        """Store what another model makes of the examples, unless others have been put."""
+        """Store what another model makes of the examples, unless they have been replaced."""
         statement = update(label_spaces).where(
             _is(tenant, stored.name), label_spaces.c.mark == stored.mark
         )
         await self._database.change(statement.values(fitted_for=fitted_for, fitted=fitted))
 
     async def mark(self, tenant: str, name: str) -> str | None:
-        """Which edition there is of a label space; None: the tenant has none of this name."""
+        """The mark of a label space; None: the tenant has none of this name."""
         rows = await self._database.fetch(select(label_spaces.c.mark).where(_is(tenant, name)))
         return rows[0].mark if rows else None
 
     async def find(self, tenant: str, name: str) -> StoredLabelSpace | None:
-        """A label space of a tenant's; None: it has none of this name."""
+        """A tenant's label space; None: it has none of this name."""
         rows = await self._database.fetch(select(*_COLUMNS).where(_is(tenant, name)))
         return StoredLabelSpace(**rows[0]._asdict()) if rows else None
 
@@ -130,7 +130,7 @@ class StoredLabelSpaces:
 
 
 def too_many_label_spaces(most: int) -> TooManyLabelSpaces:
-    """What a tenant is told that has as many as it may."""
+    """The error for a tenant that has reached the limit."""
     return TooManyLabelSpaces(f"too many label spaces of your own (limit {most})")
 
 

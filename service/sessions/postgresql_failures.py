@@ -82,7 +82,7 @@ _PLAIN = re.compile(r"no pg_hba\.conf entry .*(no encryption|SSL off)")
 
 
 def names_of(url: URL) -> dict[str, str]:
-    """What the sentences call the server, the role and the database; `where` for either."""
+    """The names of server, role and database in the sentences; `where` stands for either."""
     role = url.username or os.environ.get("PGUSER") or user()
     server = f"PostgreSQL at {_address(url)}"
     database = url.database or role

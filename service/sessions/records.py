@@ -1,6 +1,6 @@
-"""What is read of a stored dialogue, and its versions.
+"""The records of a stored dialogue, and its versions.
 
-A writer that expects a version does not write over changes unseen.
+A writer that expects a version does not overwrite changes that it has not seen.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a writer takes a dialogue to be.
+    """The versions of a dialogue that a writer expects.
 
     Attributes:
-        versions: those that it may be, as text; None: any, so long as there is the dialogue.
+        versions: as text; None: any, provided that the dialogue exists.
     """
 
     versions: frozenset[str] | None
@@ -58,7 +58,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a person says that an utterance carries; `created_at` is in UTC."""
+    """The label that a person gives an utterance; `created_at` is in UTC."""
 
     label_space: str
     label: str
@@ -67,13 +67,13 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class StoredUtterance:
-    """One utterance as it lies in the database.
+    """One utterance as it is stored.
 
     Attributes:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
-        description: what the scene looked like, where a description was given.
-        correction: what a person says that it carries.
+        description: of the scene; None: none was given.
+        correction: the label that a person gave it; None: none did.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""What the sentences about either database's failures name: the setting to check, and the user."""
+"""The setting and the user that messages about failures of either database name."""
 
 import getpass
 import os
@@ -16,5 +16,5 @@ def user() -> str:
 
 
 def who() -> str:
-    """The same, as a sentence begins with it."""
+    """The user at the beginning of a sentence."""
     return f"user {user()}"

@@ -228,9 +228,9 @@ label_spaces = Table(
     metadata,
     Column("tenant", Text, nullable=False),
     Column("name", Text, nullable=False),
-    # Random; new whenever the label space is put.
+    # Random; drawn again each time the label space is stored.
     Column("mark", Text, nullable=False),
-    # JSON, as it was put.
+    # JSON, as it was sent.
     Column("definition", Text, nullable=False),
     # What was made of the examples, JSON, and with which model; null where there are none.
     Column("fitted_for", Text),

@@ -49,7 +49,7 @@ _PRIMARY = 0xFF
 
 
 def names_of(url: URL) -> dict[str, str]:
-    """What the sentences call the file."""
+    """The name of the file in the sentences."""
     file = f"the SQLite file {_path(url)}"
     return {"file": file, "where": file}
 
@@ -96,7 +96,7 @@ def cause_of(error: BaseException, url: URL, names: Mapping[str, str]) -> str | 
 
 
 def _obstacle_to(path: Path, file: str) -> str | None:
-    """What stands in the way of opening a file for reading and writing, as it is now."""
+    """The obstacle to opening a file for reading and writing, as it is now."""
     try:
         if path.is_dir():
             return f"{file} is a folder: set {URL_SETTING} to a file"

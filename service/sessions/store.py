@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import queries
@@ -305,15 +305,15 @@ class SessionStore:
         return erased
 
     async def empty_log(self) -> None:
-        """As `Database.empty_log`."""
+        """Call `Database.empty_log`."""
         await self._database.empty_log()
 
     def forget_idle(self) -> None:
-        """As `TailCache.forget_idle`."""
+        """Call `TailCache.forget_idle`."""
         self._tails.forget_idle()
 
     async def count_changed_since(self, moment: datetime) -> int:
-        """How many dialogues of all tenants were last written at a moment or later."""
+        """The number of dialogues, of all tenants, last written at a moment or later."""
         rows = await self._database.fetch(queries.CHANGED_SINCE, {"moment": moment})
         return int(rows[0][0])
 
@@ -361,7 +361,7 @@ class SessionStore:
             await self._writer.ping()
 
     async def close(self) -> None:
-        """Let what is under way end, then close the connections to the database."""
+        """Wait for the work under way, then close the connections to the database."""
         await self.followers.close()
         await self._database.settle()  # an erasure under way needs the writer
         await self._writer.close()

@@ -21,10 +21,10 @@ SPEAKERS = 32
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What is needed to label and store a dialogue's next utterance, as of one moment.
+    """The part of a dialogue that labelling and storing its next utterance needs, as of one moment.
 
     Attributes:
-        tenant: whose dialogue it is.
+        tenant: the owner of the dialogue.
         generation: tells the dialogue from others under the same id, before or after it.
         speaker: who speaks next.
         speaker_index: the speaker's number, by first appearance in the whole dialogue.

@@ -1,4 +1,4 @@
-"""What writes dialogues: a turn costs one wait, for one statement or for one shared commit.
+"""The writers of dialogues: a turn costs one wait, for one statement or for one shared commit.
 
 Both databases share the parts of an append: a dialogue's row is created, or it grows.
 """
@@ -36,9 +36,9 @@ class UtteranceRow(TypedDict):
 
 
 class Writer(Protocol):
-    """What it reports as done is on disk; what it fails at is not there.
+    """Writes dialogues. A write that returns is on disk; one that raises has stored nothing.
 
-    Raises SQLAlchemy's or sqlite3's errors.
+    Raises errors of SQLAlchemy or sqlite3.
     """
 
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:

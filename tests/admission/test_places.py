@@ -16,7 +16,7 @@ TURN, BATCH = Priority.INTERACTIVE, Priority.BATCH
 
 async def test_conversations_go_before_batches_and_find_places_that_batches_never_take() -> None:
     """Two of four places are kept; among those that wait, conversations are first."""
-    places = Places(4, kept=2, most_waiting=8)
+    places = Places(4, reserved=2, most_waiting=8)
     entered: list[str] = []
     release = asyncio.Event()
 
@@ -42,7 +42,7 @@ async def test_conversations_go_before_batches_and_find_places_that_batches_neve
 async def test_no_more_utterances_wait_than_may() -> None:
     """The next one is refused at once, and counted."""
     rejected: list[Rejection] = []
-    places = Places(1, kept=0, most_waiting=1, reject=rejected.append)
+    places = Places(1, reserved=0, most_waiting=1, reject=rejected.append)
     async with places.of(TURN, "a"):
         waiting = asyncio.create_task(places.take(TURN, "a"))
         await step()
@@ -56,7 +56,7 @@ async def test_no_more_utterances_wait_than_may() -> None:
 @pytest.mark.parametrize("given", [False, True], ids=["while it waits", "as it is given a place"])
 async def test_who_goes_away_leaves_the_place_to_the_next(given: bool) -> None:
     """No place is lost, however close the two events are."""
-    places = Places(1, kept=0, most_waiting=4)
+    places = Places(1, reserved=0, most_waiting=4)
     await places.take(TURN, "a")
     goes, stays = (asyncio.create_task(places.take(TURN, "a")) for _ in range(2))
     await step()
@@ -76,7 +76,7 @@ async def test_who_goes_away_leaves_the_place_to_the_next(given: bool) -> None:
 @pytest.mark.parametrize("priority", [TURN, BATCH])
 async def test_those_that_wait_take_turns_by_tenant(priority: Priority) -> None:
     """However many wait for one, another's first is next but one."""
-    places = Places(1, kept=0, most_waiting=100)
+    places = Places(1, reserved=0, most_waiting=100)
     entered: list[str] = []
 
     async def utterance(tenant: str, number: int) -> None:
@@ -101,7 +101,7 @@ async def test_those_that_wait_take_turns_by_tenant(priority: Priority) -> None:
 async def test_one_tenant_fills_only_a_share_of_the_queue() -> None:
     """The others may wait though its next one is refused."""
     rejected: list[Rejection] = []
-    places = Places(1, kept=0, most_waiting=4, share=0.5, reject=rejected.append)
+    places = Places(1, reserved=0, most_waiting=4, share=0.5, reject=rejected.append)
     await places.take(TURN, "a")
     waiting = [asyncio.create_task(places.take(TURN, tenant)) for tenant in "aabb"]
     await step()

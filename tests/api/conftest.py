@@ -30,7 +30,7 @@ from service.app import open_door, services_of, tenant_share
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Priority, Reading, current_dialogue
+from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder, load_encoder
@@ -41,6 +41,7 @@ from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
 from service.observability.opentelemetry import Traces
+from service.priority import Priority
 from service.recognition.pipeline import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.recognition_parts import Parts

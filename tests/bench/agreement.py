@@ -19,9 +19,10 @@ import uvloop
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Calibration, Prediction, prediction_from_scores
-from service.decoding.engine import LabelEngine, Priority, Reading
+from service.decoding.engine import LabelEngine, Reading
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer
+from service.priority import Priority
 from tests.bench.prompts import record_prompts
 from tests.bench.rows.engine import start_like_the_service
 from tests.bench.setup import Setup

@@ -15,12 +15,13 @@ from pathlib import Path
 from service.conversation.dialogue import Dialogue, lines_of
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import load_bundle
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.encoder import Vector, load_encoder
 from service.demonstrations.qdrant_edge import open_edge
 from service.demonstrations.store import DemonstrationStore
+from service.priority import Priority
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import Retrieved, Wanted
 from service.settings import load_settings

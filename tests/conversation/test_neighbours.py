@@ -83,7 +83,7 @@ def test_many_like_neighbours_have_no_larger_share_than_one() -> None:
 
 def test_of_many_that_agree_only_the_last_few_are_named() -> None:
     """Else an answer would name a hundred of them, each with a hundredth."""
-    many = [replace(SAME, said_at=float(n)) for n in range(100)]
+    many = [replace(SAME, corrected_at=float(n)) for n in range(100)]
 
     assert [n for n, weight in enumerate(weights(many, 6, TRUST)) if weight] == [*range(92, 100)]
 
@@ -97,7 +97,7 @@ def test_the_nearest_has_more_to_say_than_one_that_contradicts_it() -> None:
 
 def test_of_two_that_are_as_near_the_later_one_counts() -> None:
     """Somebody has changed their mind, or another one knew better; who agrees is heard."""
-    first, later = replace(SAME, label=ANGER, said_at=1.0), replace(SAME, said_at=2.0)
+    first, later = replace(SAME, label=ANGER, corrected_at=1.0), replace(SAME, corrected_at=2.0)
 
     alone = weights([later], 6, TRUST)
     assert weights([first, later], 6, TRUST) == [0.0, *alone]

@@ -11,7 +11,6 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.platforms.interface import DeviceCapability
 
-from service.decoding.engine import Priority
 from service.decoding.engine_arguments import (
     _REFUSED,
     _SETTINGS,
@@ -22,6 +21,7 @@ from service.decoding.engine_arguments import (
 )
 from service.decoding.in_process import start_engine
 from service.errors import EngineUnavailable
+from service.priority import Priority
 from service.settings import settings_table
 
 BUNDLE = Path(__file__).resolve().parents[2] / "build" / "bundles" / "erc-mini"

@@ -21,12 +21,13 @@ from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import Label, LabelSpace, load_label_spaces
 from service.conversation.prompts.tokens import fit
 from service.decoding.bundle import load_bundle
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.in_process import EngineOptions, InProcessEngine, start_engine
 from service.decoding.precision import EngineType
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer
 from service.errors import EngineUnavailable
+from service.priority import Priority
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLE = REPOSITORY / "build" / "bundles" / "erc-mini"

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from service.decoding.bundle import look_at_model
-from service.decoding.engine import Priority
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.model_files import ModelFolderError
+from service.priority import Priority
 from tests.broken_folders import linked, put, weights
 
 GROUP = 32  # numbers that share a scale

@@ -14,13 +14,14 @@ import pytest
 
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Priority, Reading, reading_dialogue
+from service.decoding.engine import Reading, reading_dialogue
 from service.decoding.fingerprint import fingerprint_of, question_of
 from service.decoding.remote import RemoteEngine, RemoteOptions, open_remote
 from service.decoding.server_check import ServerCheck, WrongServer
 from service.decoding.tokenizer import Tokenizer
 from service.decoding.watched import WatchOptions
 from service.errors import EngineUnavailable
+from service.priority import Priority
 from service.tracing import Trace, traced
 from tests.clock import PATIENT_S
 from tests.decoding.scripted_server import ScriptedServer, scripted_server

@@ -10,10 +10,11 @@ import pytest
 from service.conversation.labels import Label, LabelSpace
 from service.conversation.prompts import TEMPLATES, Template
 from service.conversation.prompts.default_v2 import V2
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer
 from service.errors import EngineUnavailable
+from service.priority import Priority
 
 PROMPT = (101, 5, 6, 7)
 

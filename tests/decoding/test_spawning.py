@@ -43,7 +43,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(2)
 torch.ones(10_000_000).sum()  # starts OpenMP's threads
-from service.decoding.engine import Priority
+from service.priority import Priority
 from service.decoding.in_process import EngineOptions, start_engine
 async def main():
     engine = await start_engine(Path({str(BUNDLE)!r}), max_tokens=64, options=EngineOptions())

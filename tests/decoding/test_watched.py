@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.errors import EngineUnavailable
+from service.priority import Priority
 from tests.clock import PATIENT_S, Clock
 
 # The watch looks four times a second, and takes at most twice that for passed between two looks.

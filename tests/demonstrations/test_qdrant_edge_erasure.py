@@ -24,6 +24,7 @@ from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.demonstrations.shard import rewrite
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S, Clock
+from tests.demonstrations.settling import settle
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -114,7 +115,7 @@ async def test_deleted_text_is_in_no_file(
     assert holding(tmp_path)
 
     await store.delete("secret", tenant)
-    await store.settled()
+    await settle(store)
 
     assert holding(tmp_path) == []
     for _ in range(2):
@@ -136,7 +137,7 @@ async def test_replaced_text_is_in_no_file(
     await store.add([secret("a")], unit_vectors(1, 1), tenant="one")
     await store.add([Demonstration("a", "meld", "joy", OTHER)], unit_vectors(1, 2), tenant="one")
 
-    await store.settled()
+    await settle(store)
 
     assert holding(tmp_path) == []
     assert holding(tmp_path, OTHER)
@@ -153,7 +154,7 @@ async def test_an_edition_that_is_dropped_is_in_no_file(
     await store.add([Demonstration("a", "meld", "joy", OTHER)], unit_vectors(1, 2), edition="two")
     await store.finish_edition("two")
 
-    await store.settled()
+    await settle(store)
 
     assert holding(tmp_path) == []
     assert await store.count() == 1
@@ -166,7 +167,7 @@ async def test_additions_and_the_same_row_again_rewrite_nothing(
     for _ in range(2):
         await store.add(rows("row", 5), unit_vectors(5, 1), edition="one")
         await store.finish_edition("one")
-        await store.settled()
+        await settle(store)
 
     assert rewritings.count == 0
     assert not is_stale(tmp_path)
@@ -234,7 +235,7 @@ async def test_store_answers_and_keeps_what_is_written_while_it_is_rewritten(
     await store.add([*rows("row", 200), secret(), secret("later")], vectors[:202])
     await store.delete("secret")
     rewritings.opened.clear()
-    settling = asyncio.create_task(store.settled())
+    settling = asyncio.create_task(settle(store))
     async with asyncio.timeout(PATIENT_S):
         await rewritings.reached.wait()
 
@@ -256,7 +257,7 @@ async def test_store_answers_and_keeps_what_is_written_while_it_is_rewritten(
 
     await check(store)
     assert is_stale(tmp_path)
-    await store.settled()
+    await settle(store)
     assert holding(tmp_path) == []
     await check(store)
     await store.close()
@@ -272,7 +273,7 @@ async def test_closing_in_the_middle_of_a_rewriting_loses_nothing(
     await store.add([*rows("row", 200), secret()], unit_vectors(201, 1))
     await store.delete("secret")
     rewritings.opened.clear()
-    settling = asyncio.create_task(store.settled())
+    settling = asyncio.create_task(settle(store))
     async with asyncio.timeout(PATIENT_S):
         await rewritings.reached.wait()
     settling.cancel()
@@ -297,7 +298,7 @@ async def test_large_index_is_rewritten_with_its_graphs(
 
     await store.delete("secret")
     assert holding(tmp_path)
-    await store.settled()
+    await settle(store)
 
     assert holding(tmp_path) == []
     assert int(store._shard.info().indexed_vectors_count) >= 1_000
@@ -330,14 +331,14 @@ async def test_rewriting_waits_for_room_on_the_disk(
     await store.delete("secret")
     monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
 
-    with pytest.raises(DemonstrationsUnavailable, match="no room"):
-        await store.settled()
+    with pytest.raises(DemonstrationsUnavailable, match="disk is too full"):
+        await settle(store)
 
     assert await store.count() == 3
     assert shards(tmp_path) == ["shard"]
     assert is_stale(tmp_path)
     monkeypatch.undo()
-    await store.settled()
+    await settle(store)
     assert holding(tmp_path) == []
 
 

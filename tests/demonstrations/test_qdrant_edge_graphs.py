@@ -24,6 +24,7 @@ from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S
+from tests.demonstrations.settling import settle
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -327,7 +328,7 @@ async def test_store_answers_while_graphs_are_built_for_what_people_added(
     await check(store)
     assert in_graphs(store) == 0
     gate.opened.set()
-    await store.settled()
+    await settle(store)
     assert in_graphs(store) >= FEW
     await check(store)
     await store.close()
@@ -342,7 +343,7 @@ async def test_few_additions_build_no_graphs(
 ) -> None:
     """As many as a search looks at one by one anyway."""
     await store.add(rows("added", FEW), related_vectors(FEW, 8))
-    await store.settled()
+    await settle(store)
 
     assert not gate.reached.is_set()
 

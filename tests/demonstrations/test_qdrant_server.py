@@ -17,14 +17,14 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import grpc as qdrant
 
-from service.demonstrations.qdrant_server import Limits, ServerStore, open_server
+from service.demonstrations.qdrant_server import ServerLimits, ServerStore, open_server
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from service.tracing import Trace, traced
 from tests.clock import PATIENT_S, Clock
 
 ENCODER = "reference@00000000"
-PATIENT = Limits(read_s=PATIENT_S, write_s=PATIENT_S)
+PATIENT = ServerLimits(read_s=PATIENT_S, write_s=PATIENT_S)
 
 
 class Script:
@@ -168,7 +168,7 @@ async def test_grpc_server_that_hangs_is_given_up(script: Script) -> None:
             ENCODER,
             prefer_grpc=True,
             grpc_port=script.port,
-            limits=Limits(read_s=2, write_s=2),
+            limits=ServerLimits(read_s=2, write_s=2),
         )
 
 
@@ -190,7 +190,7 @@ async def test_connection_to_this_machine_is_kept(script: Script, store: ServerS
 
 async def test_graphs_are_asked_for_label_spaces_that_are_large_enough(script: Script) -> None:
     """Each has graphs of its own from the limit on, and none that mixes them; 1.5 KiB a vector."""
-    limits = Limits(exact_up_to=2_000)
+    limits = ServerLimits(exact_up_to=2_000)
 
     await (await open_server(script.url, None, "c", ENCODER, limits=limits)).close()
 
@@ -215,7 +215,7 @@ async def test_collection_that_has_its_graphs_is_left_alone(script: Script) -> N
     script.hnsw = {"m": 0, "payload_m": 32, "ef_construct": 200, "full_scan_threshold": 3_000}
 
     await (
-        await open_server(script.url, None, "c", ENCODER, limits=Limits(exact_up_to=2_000))
+        await open_server(script.url, None, "c", ENCODER, limits=ServerLimits(exact_up_to=2_000))
     ).close()
 
     assert not [request for request, _ in script.requests if request.startswith("PATCH")]

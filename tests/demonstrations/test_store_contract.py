@@ -17,7 +17,7 @@ from qdrant_client import AsyncQdrantClient
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
 from service.demonstrations.qdrant_edge import open_edge
-from service.demonstrations.qdrant_server import Limits, open_collection, open_server
+from service.demonstrations.qdrant_server import ServerLimits, open_collection, open_server
 from service.demonstrations.store import Correction, DemonstrationStore, IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
@@ -69,13 +69,15 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         yield lambda identity: open_edge(tmp_path / "index", identity, FEW)
     elif request.param == "server_client_alone":
         yield lambda identity: open_collection(
-            AsyncQdrantClient(path=str(tmp_path / "index")), "contract", identity, Limits()
+            AsyncQdrantClient(path=str(tmp_path / "index")), "contract", identity, ServerLimits()
         )
     else:
         url = os.environ["ERC_TEST_QDRANT_URL"]
         key = os.environ.get("ERC_TEST_QDRANT_API_KEY")
         collection = f"contract-{uuid.uuid4()}"
-        limits = Limits(exact_up_to=FEW) if request.param == "server_graphs" else Limits()
+        limits = (
+            ServerLimits(exact_up_to=FEW) if request.param == "server_graphs" else ServerLimits()
+        )
         yield lambda identity: open_server(url, key, collection, identity, limits=limits)
         client = AsyncQdrantClient(url=url, api_key=key)
         await client.delete_collection(collection)
@@ -150,7 +152,7 @@ async def test_corrections_are_found_apart_with_where_they_were_said(
     first, second = await store.corrections(vectors[0], "meld", 5, "one")
 
     assert first.similarity == pytest.approx(1, abs=1e-5)
-    assert (first.correction.demonstration, first.correction.said_at) == (
+    assert (first.correction.demonstration, first.correction.corrected_at) == (
         corrections[0].demonstration,
         12.5,
     )
@@ -168,7 +170,7 @@ async def test_corrections_are_found_apart_with_where_they_were_said(
     changed = Correction(corrections[1].demonstration, context, 15.5)
     await store.add_correction(changed, vectors[1], "one")
     (left,) = await store.corrections(vectors[0], "meld", 5, "one")
-    assert left.correction.said_at == 15.5
+    assert left.correction.corrected_at == 15.5
 
 
 async def test_a_correction_needs_a_finite_vector(store: DemonstrationStore) -> None:

@@ -24,13 +24,14 @@ from service.conversation.dialogue import Line
 from service.conversation.labels import Label, LabelSpace, load_label_spaces
 from service.conversation.prompts.tokens import fit
 from service.decoding.bundle import load_bundle
-from service.decoding.engine import LabelEngine, Priority, reading_dialogue
+from service.decoding.engine import LabelEngine, reading_dialogue
 from service.decoding.fingerprint import question_of
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.remote import RemoteOptions, open_remote
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.server_check import ServerCheck, WrongServer
 from service.decoding.tokenizer import load_tokenizer
+from service.priority import Priority
 from tests.clock import PATIENT_S
 from tests.e2e.conftest import BUNDLE, REPOSITORY, Service, environment
 from tests.e2e.vllm_servers import KEY, Process, running, vllm_router, vllm_server

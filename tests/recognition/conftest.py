@@ -12,9 +12,10 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import LabelSpace, load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Priority, Reading, current_dialogue
+from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Correction, CorrectionMatch, Match
+from service.priority import Priority
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.recognition.retrieval import NearCorrection, Retrieved, Wanted
 

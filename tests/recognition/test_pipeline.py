@@ -8,7 +8,6 @@ import pytest
 from service.conversation.dialogue import Line
 from service.conversation.labels import Label, LabelSpace
 from service.decoding.bundle import Bundle, BundleError, TrainedLabels, trained_labels
-from service.decoding.engine import Priority
 from service.decoding.tokenizer import Tokenizer
 from service.errors import (
     DemonstrationsUnavailable,
@@ -16,6 +15,7 @@ from service.errors import (
     ForecastNotSupported,
     UnsupportedLabelSpace,
 )
+from service.priority import Priority
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import (
     OpenRecognizer,

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from service.conversation.dialogue import Utterance, lines_of
-from service.decoding.engine import Priority
 from service.errors import EngineUnavailable
+from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
 from tests.clock import PATIENT_S

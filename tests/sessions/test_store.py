@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from service.admission.patience import Patience
+from service.admission.deadline import RequestDeadline
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
 from service.sessions import erasure
@@ -511,7 +511,7 @@ async def test_an_erasure_goes_on_when_its_caller_is_cancelled(
         await say(store, "Ann", f"line {n}")
 
     async def erase() -> None:
-        async with Patience(60):
+        async with RequestDeadline(60):
             await store.delete("default", "call-42")
 
     erasing = asyncio.create_task(erase())

@@ -26,11 +26,11 @@ from service.conversation.labels import UNIFIED, LabelSpace
 from service.conversation.prediction import Temperature, prediction_from_scores
 from service.conversation.prompts.tokens import fit, verbalizer_ids
 from service.decoding.bundle import load_bundle, read_bundle
-from service.decoding.engine import Priority
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.precision import EngineType
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.priority import Priority
 from tests.training.miniature import (
     FAMILIES,
     Miniature,

@@ -1,1 +1,1 @@
-"""What `instructerc-train` can be told to do."""
+"""The commands of `instructerc-train`."""

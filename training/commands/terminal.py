@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from service.files import in_words
+from service.files import error_in_words
 from training.finetuning.processes import is_first_process
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -39,7 +39,7 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ServiceError, SafetensorError) as error:
-        fail(in_words(error))
+        fail(error_in_words(error))
 
 
 def say(message: str) -> None:

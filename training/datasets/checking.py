@@ -1,4 +1,4 @@
-"""What a look at corpora tells: their numbers, and all that is wrong with them."""
+"""Checks corpora: counts what they contain, and lists everything that is wrong with them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

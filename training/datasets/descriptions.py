@@ -1,4 +1,4 @@
-"""What scenes look like, in words, joined to the utterances that are spoken in them (DialogueLLM).
+"""Descriptions of scenes, joined to the utterances that are spoken in them (DialogueLLM).
 
 Descriptions are made elsewhere, by a model that sees the clips (arXiv 2310.11374). A
 file has an object a line: `{"utterance": "dia0_utt3", "description": "..."}` with the utterance's

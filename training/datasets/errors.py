@@ -1,4 +1,4 @@
-"""What corpus loaders refuse."""
+"""The error that corpus loaders raise."""
 
 from pathlib import Path
 

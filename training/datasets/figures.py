@@ -12,7 +12,7 @@ from training.datasets.located import LocatedDialogue
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How long things are."""
+    """The spread of lengths or counts."""
 
     least: int
     median: float

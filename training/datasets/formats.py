@@ -1,4 +1,4 @@
-"""Which format a corpus is in, by what it holds."""
+"""Detects the format of a corpus from its content."""
 
 import gzip
 import json

@@ -1,4 +1,7 @@
-"""What training must not know: held-out dialogues, in whichever corpus they are.
+"""Held-out dialogues: kept out of training, and out of the demonstrations that prompts show.
+
+`training/finetuning/preflight.py` keeps them out of the training corpora, and
+`training/mixture/pools.py` refuses them as demonstrations, in whichever corpus they are.
 
 MELD and EmoryNLP are of one television series and were cut and split apart from each other: of the
 development dialogues of the one, a tenth to a quarter have lines that the other trains on, under

@@ -1,7 +1,7 @@
-"""What a reader finds in a corpus, before the corpus is looked at as a whole.
+"""The content of a corpus as a reader yields it, before the corpus is checked as a whole.
 
-A reader gives dialogues, and a `DatasetError` for each thing that it cannot read, and goes on; what
-leaves nothing to go on with, such as a missing file, it raises.
+A reader yields dialogues, and a `DatasetError` for each part that it cannot read, and continues. It
+raises an error after which it cannot continue, such as a missing file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from training.datasets.errors import DatasetError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a corpus.
+    """A place in a corpus.
 
     Attributes:
         line: from 1; 0 where the format has none.

@@ -1,4 +1,4 @@
-"""What must hold of every corpus, whichever reader gives it; looked at here and nowhere else.
+"""The rules that every corpus must satisfy, whichever reader yields it; checked only here.
 
 An id names one thing; a label is one that the label space has; an utterance says something, in
 characters that a file can hold.

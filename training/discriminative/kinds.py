@@ -1,3 +1,3 @@
-"""What the discriminative models are called."""
+"""The names of the discriminative models."""
 
 KINDS = ("speaker-states", "turn-graph")

@@ -1,10 +1,10 @@
-"""Which turns a turn may see: itself and some before it, none behind it."""
+"""The turns that a turn may see: itself and some before it, none after it."""
 
 import torch
 
 
 def ago(turns: int) -> torch.Tensor:
-    """How many turns lie from one back to another, shape (turns, turns); below 0 ahead."""
+    """The number of turns from one back to another, shape (turns, turns); below 0 ahead."""
     places = torch.arange(turns)
     return places.unsqueeze(1) - places
 

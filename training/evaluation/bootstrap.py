@@ -1,4 +1,4 @@
-"""How much of a score, or of a difference between two, is chance.
+"""Intervals of a score, and of a difference between two, by the bootstrap.
 
 Whole dialogues are drawn with replacement, because the utterances of one are alike; an interval is
 of percentiles (Efron and Tibshirani 1993, chapter 13). Two models are compared on the same draws
@@ -22,7 +22,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A measure, and between which values it lies in 95 of 100 draws."""
+    """A measure, and the interval that contains it in 95 of 100 draws."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much more one model has of a measure than another.
+    """The difference between two models in a measure.
 
     Attributes:
         by_chance: share of the draws in which the difference is zero or of the other sign, twice,

@@ -1,4 +1,7 @@
-"""Predicts labelled dialogues with a bundle, through the parts that serve."""
+"""Predicts labelled dialogues with a bundle, through the parts that serve.
+
+`scores` turns the predictions into the published numbers; `recipes/NAME.yaml` describes the run.
+"""
 
 import asyncio
 from collections.abc import Sequence

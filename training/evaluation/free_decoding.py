@@ -17,9 +17,10 @@ from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import read_bundle
-from service.decoding.engine import LabelEngine, Priority, Reading
+from service.decoding.engine import LabelEngine, Reading
 from service.decoding.precision import EngineChoice, device_type, engine_type
 from service.decoding.tokenizer import load_tokenizer
+from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
 from training.evaluation.predictions import Predictions, Spoken

@@ -1,4 +1,4 @@
-"""How much answers depend on the order in which prompts list the labels."""
+"""The dependence of answers on the order in which prompts list the labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace

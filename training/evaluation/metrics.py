@@ -36,7 +36,7 @@ _COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class LabelMetrics:
-    """Of one label: shares from 0 to 1, and how many utterances have it."""
+    """The measures of one label: shares from 0 to 1, and the number of utterances that have it."""
 
     precision: float
     recall: float

@@ -1,4 +1,4 @@
-"""Which dialogues a bundle is evaluated on, by label space."""
+"""Selects the dialogues that a bundle is evaluated on, by label space."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path

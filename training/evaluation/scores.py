@@ -33,7 +33,7 @@ Kind = Literal["best", "temperature", "bias-corrected", "isotonic"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a bundle does in one label space.
+    """The scores of a bundle in one label space.
 
     Attributes:
         served: with the bundle's own calibration.

@@ -1,4 +1,4 @@
-"""How far a person's correction is to be trusted on another utterance, fitted on dialogues.
+"""The trust in a person's correction for another utterance, fitted on dialogues.
 
 The question is whether an utterance is the corrected one said again. Dialogues say when it is: a
 line in its own place, a light paraphrase of it there, half of its words there, and, of eight words
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FittedTrust:
-    """What was fitted, and how it does on the pairs of other dialogues.
+    """The fitted trust, and its errors on the pairs of other dialogues.
 
     Attributes:
         missed: share of the utterances said again that are not taken for it.

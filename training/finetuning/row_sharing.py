@@ -1,4 +1,4 @@
-"""Whether a model computes the same for examples that share a row as for each alone.
+"""Tests whether a model computes the same for examples that share a row as for each alone.
 
 A row of several examples is told apart by positions and by a mask for each pair of tokens.
 Attention heeds them. A convolution or a recurrence runs along the row, out of one example into the

@@ -1,4 +1,4 @@
-"""Whether processes that train together shard the weights, and what that rules out."""
+"""Detects sharded weights of processes that train together, and refuses what that rules out."""
 
 import json
 import os

@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What training a stage needs besides the stage.
+    """Everything that training a stage needs besides the stage.
 
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.

@@ -1,4 +1,4 @@
-"""What a training run reads besides its recipe."""
+"""The files and models that a training run reads besides its recipe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from training.recipe import CorpusFile
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a run reads besides its recipe.
+    """The files and models that a run reads besides its recipe.
 
     Attributes:
         data: the folder that corpus paths are relative to.

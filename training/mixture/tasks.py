@@ -31,7 +31,7 @@ _LAST_SPEAKER = Line(99, "")  # whose number is as long as any
 
 @dataclass(frozen=True, slots=True)
 class PromptSettings:
-    """How prompts are rendered and tokenized; training and serving agree on all of it.
+    """The settings by which prompts are rendered and tokenized, the same in training and serving.
 
     Attributes:
         limit: the longest prompt with its target, in tokens.

@@ -1,1 +1,1 @@
-"""What was measured, as a page to look at."""
+"""The page that shows the measured scores."""

@@ -22,7 +22,7 @@ _DASHES = ("none", "7 3", "2 3", "9 3 2 3")
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What an axis says, and from where to where it goes; shares are written in percent."""
+    """The label and the range of an axis; shares are written in percent."""
 
     label: str
     low: float = 0.0
@@ -44,7 +44,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value and between which others it may lie, in the colour of series `number`."""
+    """A value and its interval, in the colour of series `number`."""
 
     name: str
     value: float

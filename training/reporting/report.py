@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """Of one label."""
+    """The measures of one label over runs."""
 
     precision: Spread
     recall: Spread

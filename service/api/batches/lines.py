@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.admission.patience import earn
+from service.admission.deadline import earn
 from service.api.bodies.json_bodies import read_json
 from service.api.bodies.ndjson import Emit, lines_of
 from service.api.limits import check_dialogue

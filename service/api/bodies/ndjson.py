@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from service.api.request_headers import NDJSON, is_head, is_ndjson
 from service.api.response_headers import UNBUFFERED
 
-_STEP_BYTES = 16_384
+# Bytes of a body that one step of the event loop handles.
+STEP_BYTES = 16_384
 
 # Skipped in one step: a few compressed kilobytes may hold hundreds of millions of them.
 _BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
@@ -71,8 +72,8 @@ def _is_blank(line: bytearray) -> bool:
 async def _in_pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Split chunks so that one step of the event loop handles thousands of lines at most."""
     async for chunk in chunks:
-        for start in range(0, len(chunk), _STEP_BYTES):
-            yield chunk[start : start + _STEP_BYTES]
+        for start in range(0, len(chunk), STEP_BYTES):
+            yield chunk[start : start + STEP_BYTES]
             await asyncio.sleep(0)
 
 

@@ -5,8 +5,8 @@ import asyncio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.admission.deadline import RequestDeadline
 from service.admission.door import Door
-from service.admission.patience import Patience
 from service.api.events.stream import EVENT_STREAM
 from service.api.policies import policy_of
 from service.api.problems.answers import response_of
@@ -39,7 +39,7 @@ class AdmittedRequests:
         tenant = scope["state"]["caller"].tenant
         started = False
         try:
-            async with self.door.admit(priority, tenant, wait_s) as patience:
+            async with self.door.admit(priority, tenant, wait_s) as deadline:
 
                 async def answering(message: Message) -> None:
                     nonlocal started
@@ -52,14 +52,14 @@ class AdmittedRequests:
                         content_type = response.get("content-type", "")
                         # A stream lasts as long as it is read; lines, as long as work is done.
                         if content_type.startswith(EVENT_STREAM):
-                            self.door.set_aside(patience)
+                            self.door.set_aside(deadline)
                         elif not is_lines(content_type):
-                            patience.begin_anew()
+                            deadline.begin_anew()
                     elif not message.get("more_body", False):
                         client.stop_watching()
                     await send(message)
 
-                async with _Connection(receive, patience, has_body=_has_body(headers)) as client:
+                async with _Connection(receive, deadline, has_body=_has_body(headers)) as client:
                     await self.app(scope, client.receive, answering)
         except ServiceError as error:
             if started:  # only closing the connection remains
@@ -73,9 +73,9 @@ class AdmittedRequests:
 class _Connection:
     """Passes the request's body on, then waits for the client to disconnect."""
 
-    def __init__(self, receive: Receive, patience: Patience, *, has_body: bool) -> None:
+    def __init__(self, receive: Receive, deadline: RequestDeadline, *, has_body: bool) -> None:
         self._receive = receive
-        self._patience = patience
+        self._deadline = deadline
         self._whole = not has_body
         self._left = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
@@ -114,7 +114,7 @@ class _Connection:
 
     def _leave(self) -> None:
         self._left.set()
-        self._patience.end(ClientLeft("the client has closed its connection"))
+        self._deadline.end(ClientLeft("the client has closed its connection"))
 
 
 def _has_body(headers: Headers) -> bool:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.bodies.ndjson import STEP_BYTES
 from service.api.head_limits import LONGEST_HEADER, LONGEST_QUERY, MOST_HEADERS, MOST_PARAMETERS
 from service.api.policies import policy_of
 from service.api.problems.answers import problem_response
@@ -115,9 +116,8 @@ TAKEN = "gzip, deflate, identity"
 
 # zlib's `wbits` of a format: a gzip member (RFC 1952), or zlib's own (RFC 1950).
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-# The most that one step of the event loop consumes and produces. Members may be nearly empty, and a
-# step for each would take far longer than decompressing it.
-_STEP_BYTES = 16_384
+# The most that one step of the event loop consumes, besides `STEP_BYTES`, and produces. Members may
+# be nearly empty, and a step for each would take far longer than decompressing it.
 _STEP_MEMBERS = 256
 _UNPACKED_BYTES = 65_536
 
@@ -196,7 +196,7 @@ class _Unpacking:
         return b"".join(pieces)
 
     def _unpack_of_member(self, most: int) -> bytes:
-        step = self._packed[self._at : self._at + _STEP_BYTES]
+        step = self._packed[self._at : self._at + STEP_BYTES]
         if self._unpacker is None:
             if self._members:  # padding, as tapes and `tar` leave it
                 self._at += len(step) - len(step.lstrip(b"\0"))

@@ -237,11 +237,9 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             503,
             "The service is at capacity",
             "The number of connections, requests, batches, streams or queued utterances has "
-            "reached "
-            "its limit, or your tenant's share of it; `detail` says which.",
+            "reached its limit, or your tenant's share of it; `detail` says which.",
             "Retry after `Retry-After`, with growing pauses. If it persists, send fewer requests "
-            "at "
-            "once, or ask the operator for more replicas or, for a tenant's share, a higher "
+            "at once, or ask the operator for more replicas or, for a tenant's share, a higher "
             "`ERC_ADMISSION__TENANT_SHARE`.",
         ),
         (
@@ -287,8 +285,7 @@ PROBLEMS: Mapping[type[errors.ServiceError], Kind] = {
             "The database is unreachable, too slow, full or faulty. Nothing was stored, or it is "
             "unknown whether it was.",
             "Retry after `Retry-After`, with the same `Idempotency-Key`; check the database and "
-            "its "
-            "disk.",
+            "its disk.",
         ),
     )
 }
@@ -346,8 +343,7 @@ BODY_TOO_LARGE = Kind(
     413,
     "The body is too large",
     "The body, encoded or decoded, or a line of it has more bytes than the service is configured "
-    "to "
-    "read.",
+    "to read.",
     "Send a smaller body, or a batch as lines of JSON.",
 )
 NOT_JSON = Kind(
@@ -355,8 +351,7 @@ NOT_JSON = Kind(
     415,
     "The body is not declared as JSON",
     "`Content-Type` names a media type that the call does not accept or a charset other than "
-    "UTF-8, "
-    "or `Content-Encoding` names an unsupported encoding.",
+    "UTF-8, or `Content-Encoding` names an unsupported encoding.",
     "Send JSON in UTF-8 with `Content-Type: application/json`, plain or compressed with gzip.",
 )
 NO_SUCH_PATH = Kind(

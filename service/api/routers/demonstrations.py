@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.access.callers import Caller
 from service.access.keys import Scope
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep, no_content
 from service.api.limits import check_demonstrations

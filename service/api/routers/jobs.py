@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
-from service.admission.patience import renew
+from service.admission.deadline import renew
 from service.api.batches.jobs import job_document
 from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
-from service.admission.patience import to_the_end
+from service.admission.deadline import to_the_end
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.idempotency import RepeatableDep, no_content
 from service.api.limits import check_label_space

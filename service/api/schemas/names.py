@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from service.dialogue_format import Patterned
-from service.dialogues.own_label_spaces import NAME_PATTERN
+from service.dialogues.own_label_spaces import OWN_LABEL_SPACE_NAME_PATTERN
 
 # A server replaces a path's bytes that are not UTF-8 by it: distinct ids would become equal.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -45,7 +45,7 @@ OwnLabelSpaceName = Annotated[
     str,
     Field(
         max_length=64,
-        pattern=NAME_PATTERN,
+        pattern=OWN_LABEL_SPACE_NAME_PATTERN,
         description="Your own name for it: lower-case letters, digits, `-` and `_`.",
         examples=["callers"],
     ),

@@ -11,7 +11,7 @@ from service.conversation.prompts.default_v2 import V2
 from service.conversation.prompts.dialoguellm_v1 import DialoguellmV1
 from service.conversation.prompts.instructerc_plain_v1 import InstructercPlainV1
 from service.conversation.prompts.instructerc_v1 import InstructercV1
-from service.conversation.prompts.template import (
+from service.conversation.prompts.protocol import (
     PredictionTemplate,
     Prompt,
     SpeakerTemplate,

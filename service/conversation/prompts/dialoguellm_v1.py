@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt, beginning, one_line
+from service.conversation.prompts.protocol import Prompt, beginning, one_line
 
 _OPENING = (
     "Please perform Classification task. Given the sentence, assign the correct label. "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt
+from service.conversation.prompts.protocol import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import Prompt
+from service.conversation.prompts.protocol import Prompt
 
 _ROLE = "Now you are expert of sentiment and emotional analysis. "
 _OPEN = "The following conversation noted between '### ###' involves several speakers. ### "

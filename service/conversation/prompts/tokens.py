@@ -13,7 +13,7 @@ from typing import Literal
 
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import LabelSpace
-from service.conversation.prompts.template import (
+from service.conversation.prompts.protocol import (
     PredictionTemplate,
     Prompt,
     SpeakerTemplate,

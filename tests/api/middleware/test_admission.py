@@ -10,7 +10,8 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
+from service.priority import Priority
 from service.settings import Admission, Limits
 from tests.api.numbers import at, numbers
 from tests.clock import PATIENT_S, until

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.admission.patience import Patience
+from service.admission.deadline import RequestDeadline
 from service.api.schemas.dialogues import CorrectedOut, TimelineOut
 from service.errors import ClientLeft, DemonstrationsUnavailable
 from service.settings import Limits
@@ -199,7 +199,7 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
     await service.say("call-42", "Ann", "line 0")
     if wait != "correct":
         await correct(service)
-    patience, corrector = Patience(30), service.services.corrector
+    deadline, corrector = RequestDeadline(30), service.services.corrector
     gone = ClientLeft("gone")
     requests: dict[str, Coroutine[Any, Any, Any]] = {
         "correct": corrector.correct("default", "call-42", 0, "meld", "joy"),
@@ -208,13 +208,13 @@ async def test_what_is_stored_is_told_though_the_client_has_left(
     }
 
     async def request() -> None:
-        async with patience:
+        async with deadline:
             await requests.pop(wait)
             await asyncio.sleep(30)
 
     followers = service.sessions.followers
     with (
-        followers.follow("default", "call-42", lambda: patience.end(gone)),
+        followers.follow("default", "call-42", lambda: deadline.end(gone)),
         pytest.raises(ClientLeft),
     ):
         await request()

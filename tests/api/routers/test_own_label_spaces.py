@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.conversation.few_shot import OwnLabelSpace
-from service.decoding.engine import Priority
 from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.priority import Priority
 from service.sessions.label_spaces import StoredLabelSpaces
 from tests.api.middleware.test_admission import Held
 from tests.clock import until

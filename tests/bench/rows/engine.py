@@ -8,8 +8,9 @@ from pathlib import Path
 
 import uvloop
 
-from service.decoding.engine import LabelEngine, Priority
+from service.decoding.engine import LabelEngine
 from service.decoding.in_process import start_engine
+from service.priority import Priority
 from service.recognition_parts import engine_options
 from service.settings import load_settings
 from tests.bench.measuring import (

@@ -8,9 +8,10 @@ from service.admission.places import Places
 from service.concurrency import NamedLocks
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
 from service.dialogues.turns import TurnTaker
+from service.priority import Priority
 from service.recognition.answering import Answerer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.sessions.store import SessionStore
@@ -62,7 +63,7 @@ def recognizer() -> Recognizer:
 
 
 def turns_on(store: SessionStore) -> TurnTaker:
-    places = Places(64, kept=32, most_waiting=10_000)
+    places = Places(64, reserved=32, most_waiting=10_000)
     return TurnTaker(
         Answerer(recognizer(), {}), store, NamedLocks(), places, most_utterances=100_000
     )

@@ -11,9 +11,10 @@ import pytest
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from service.decoding.bundle import Bundle, read_bundle, trained_labels
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
 from service.errors import ForecastNotSupported
+from service.priority import Priority
 from service.recognition.pipeline import Recognizer, open_recognizer
 from tests.recognition.conftest import Words
 from training.evaluation.calibration import calibrated

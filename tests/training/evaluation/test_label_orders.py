@@ -8,8 +8,9 @@ import pytest
 
 from service.conversation.dialogue import Dialogue, Utterance
 from service.conversation.labels import Label, LabelSpace
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
+from service.priority import Priority
 from service.recognition.pipeline import open_recognizer
 from tests.recognition.conftest import Words
 from tests.training.conftest import described

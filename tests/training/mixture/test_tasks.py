@@ -15,8 +15,9 @@ from service.conversation.dialogue import (
 )
 from service.conversation.labels import LabelSpace
 from service.conversation.prompts import TEMPLATES, V2, InstructercV1, PredictionTemplate
-from service.decoding.engine import Priority, Reading
+from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
+from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import open_recognizer
 from tests.training.conftest import SAID, described

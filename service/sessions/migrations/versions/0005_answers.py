@@ -1,4 +1,4 @@
-"""What was answered to requests that carried an idempotency key."""
+"""The answers to requests that carried an idempotency key."""
 
 import sqlalchemy as sa
 from alembic import op

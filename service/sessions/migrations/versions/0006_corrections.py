@@ -1,4 +1,4 @@
-"""What people say that utterances carry, and what the demonstrations are still to hear of it."""
+"""The corrections of utterances, and the demonstrations that still have to follow them."""
 
 import sqlalchemy as sa
 from alembic import op

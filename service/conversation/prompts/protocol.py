@@ -1,4 +1,4 @@
-"""The protocol of prompt templates, and external text in a line-based prompt.
+"""What every prompt template offers, and external text in a line-based prompt.
 
 `default_v2` is the template that the shipped models read.
 """

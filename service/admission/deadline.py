@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token, copy_context
 from types import TracebackType
 
+from service.concurrency import loop_time
 from service.errors import DeadlinePassed, ServiceError
 
-_of_this_request: ContextVar["Patience | None"] = ContextVar("_of_this_request", default=None)
+_of_this_request: ContextVar["RequestDeadline | None"] = ContextVar(
+    "_of_this_request", default=None
+)
 
 
-class Patience:
+class RequestDeadline:
     """The time limit of one request: its deadline, unless it is ended sooner.
 
-    Its work is then cancelled, so that its places in the queues and in the engine are free at once.
-    The task that answers the request enters it.
+    The request's work is then cancelled, so that its places in the queues and in the engine are
+    free at once. The task that answers the request enters it.
     """
 
     def __init__(self, seconds: float, earned_s: float = 0.0) -> None:
@@ -30,9 +33,9 @@ class Patience:
         self._cause: ServiceError | None = None
         self._held = False
         self._left = False
-        self._token: Token[Patience | None]
+        self._token: Token[RequestDeadline | None]
 
-    async def __aenter__(self) -> "Patience":
+    async def __aenter__(self) -> "RequestDeadline":
         await self._timeout.__aenter__()
         self._token = _of_this_request.set(self)
         return self
@@ -65,19 +68,19 @@ class Patience:
             return
         self._cause = cause
         if not self._held:
-            self._timeout.reschedule(_now())
+            self._timeout.reschedule(loop_time())
 
     def begin_anew(self, *, forever: bool = False) -> None:
         """Restart the deadline for another part of the work; or lift it."""
         if self._cause is None and not self._over:
-            self._timeout.reschedule(None if forever else _now() + self.seconds)
+            self._timeout.reschedule(None if forever else loop_time() + self.seconds)
 
     def earn(self, utterances: int) -> None:
         """Extend the deadline for scored utterances, to at most the initial time from now."""
-        deadline = self._timeout.when()
-        if deadline is not None and self._cause is None and not self._over:
-            later = deadline + utterances * self._earned_s
-            self._timeout.reschedule(min(later, _now() + self.seconds))
+        ends_at = self._timeout.when()
+        if ends_at is not None and self._cause is None and not self._over:
+            later = ends_at + utterances * self._earned_s
+            self._timeout.reschedule(min(later, loop_time() + self.seconds))
 
     @property
     def _over(self) -> bool:
@@ -90,7 +93,7 @@ class Patience:
         if self._held or self._over:
             yield
             return
-        deadline = self._timeout.when()
+        ends_at = self._timeout.when()
         self._held = True
         self._timeout.reschedule(None)
         try:
@@ -98,7 +101,7 @@ class Patience:
         finally:
             self._held = False
             if not self._left:
-                self._timeout.reschedule(deadline if self._cause is None else _now())
+                self._timeout.reschedule(ends_at if self._cause is None else loop_time())
 
 
 @contextmanager
@@ -107,11 +110,11 @@ def to_the_end() -> Iterator[None]:
 
     For a write: a client that retries finds it complete.
     """
-    patience = _of_this_request.get()
-    if patience is None:
+    deadline = _of_this_request.get()
+    if deadline is None:
         yield
         return
-    with patience.held():
+    with deadline.held():
         yield
 
 
@@ -120,9 +123,9 @@ def renew() -> None:
 
     Only for a response that ends, however often it is renewed.
     """
-    patience = _of_this_request.get()
-    if patience is not None:
-        patience.begin_anew()
+    deadline = _of_this_request.get()
+    if deadline is not None:
+        deadline.begin_anew()
 
 
 def earn(utterances: int) -> None:
@@ -130,17 +133,13 @@ def earn(utterances: int) -> None:
 
     A client that sends them slower than they are scored, or nothing valid, runs out of time.
     """
-    patience = _of_this_request.get()
-    if patience is not None:
-        patience.earn(utterances)
+    deadline = _of_this_request.get()
+    if deadline is not None:
+        deadline.earn(utterances)
 
 
-def without_patience() -> Context:
+def without_deadline() -> Context:
     """A context for a task that outlives its request."""
     context = copy_context()
     context.run(_of_this_request.set, None)
     return context
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

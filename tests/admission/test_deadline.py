@@ -1,10 +1,10 @@
-"""How long one request is worked on."""
+"""The deadline of one request."""
 
 import asyncio
 
 import pytest
 
-from service.admission.patience import Patience, earn, renew, to_the_end
+from service.admission.deadline import RequestDeadline, earn, renew, to_the_end
 from service.errors import ClientLeft, DeadlinePassed
 from tests.clock import Clock
 
@@ -14,12 +14,12 @@ GONE = ClientLeft("gone")
 async def test_a_write_is_carried_out_though_its_client_has_left() -> None:
     """The request ends behind the write, at its next wait."""
     written = []
-    patience = Patience(30)
+    deadline = RequestDeadline(30)
 
     async def work() -> None:
-        async with patience:
+        async with deadline:
             with to_the_end():
-                patience.end(GONE)
+                deadline.end(GONE)
                 await asyncio.sleep(0.01)
                 written.append("whole")
             await asyncio.sleep(30)
@@ -33,7 +33,7 @@ async def test_a_write_is_carried_out_past_the_deadline() -> None:
     """The deadline counts again behind it; an answer that is ready is given."""
 
     async def work(after_s: float) -> None:
-        async with Patience(0.01):
+        async with RequestDeadline(0.01):
             with to_the_end():
                 await asyncio.sleep(0.05)
             if after_s:
@@ -46,7 +46,7 @@ async def test_a_write_is_carried_out_past_the_deadline() -> None:
 
 async def test_outside_of_a_request_nothing_is_held_back() -> None:
     """The offline commands have no door; nor is a request that is done one still."""
-    async with Patience(0.01):
+    async with RequestDeadline(0.01):
         pass
     await asyncio.sleep(0.05)
 
@@ -66,7 +66,7 @@ async def test_what_a_request_has_begun_goes_on_without_it() -> None:
             await asyncio.sleep(0)
         return "whole"
 
-    async with Patience(30):
+    async with RequestDeadline(30):
         task = asyncio.create_task(beside())
         await begun.wait()
     left.set()
@@ -78,7 +78,7 @@ async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock:
     """Each utterance as much; nothing for what was not scored."""
 
     async def work(utterances: int, pauses: int, pause_s: float = 400) -> None:
-        async with Patience(1000, earned_s=100):
+        async with RequestDeadline(1000, earned_s=100):
             earn(utterances)
             for _ in range(pauses):
                 await clock.skip(pause_s)
@@ -95,11 +95,11 @@ async def test_work_that_is_done_earns_time_but_never_more_than_there_was(clock:
 
 async def test_a_part_of_the_answer_that_was_taken_renews_the_time(clock: Clock) -> None:
     """From then on; where all the time is there, none is taken away."""
-    async with Patience(1000) as patience:
+    async with RequestDeadline(1000) as deadline:
         for _ in range(4):
             await clock.skip(400)
             renew()
-        patience.begin_anew(forever=True)
+        deadline.begin_anew(forever=True)
         earn(1)
         await clock.skip(1100)
     renew()
