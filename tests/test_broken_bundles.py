@@ -88,7 +88,7 @@ def test_bundle_of_no_architecture(scoring: Callable[[Path], str], tmp_path: Pat
     folder = linked(BUNDLE, tmp_path / "bundle")
     changed("config.json", architectures=None)(folder)
 
-    assert "bundle/config.json: names no architectures" in scoring(folder)
+    assert "bundle/config.json: has no architectures" in scoring(folder)
 
 
 def test_what_goes_into_a_bundle_is_none(scoring: Callable[[Path], str], tmp_path: Path) -> None:

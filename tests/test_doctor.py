@@ -204,7 +204,7 @@ def test_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert finding.status == "warning"
     assert finding.detail.endswith("1.0 GiB of memory")
-    assert finding.remedy.startswith("give it 3 GiB or more")
+    assert finding.remedy.startswith("give it at least 3 GiB")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_disk_with_little_room(tmp_path: Path, given: Set) -> None:
 
     assert finding["status"] == "failed"
     assert f"0.0 GiB free in {tmp_path}" in finding["detail"]
-    assert finding["remedy"].startswith("make room")
+    assert finding["remedy"].startswith("free some space")
 
 
 def test_a_disk_with_no_inode(tmp_path: Path, given: Set) -> None:
@@ -379,7 +379,7 @@ def test_a_new_database(given: Set, url: str, tmp_path: Path) -> None:
     finding = looked_at(database, given(ERC_DATABASE__URL=url))
 
     assert finding.status == "ok"
-    assert "yet: a start makes" in finding.detail
+    assert "yet: a start creates" in finding.detail
     assert everything_in(tmp_path) == {}
 
 
@@ -450,7 +450,7 @@ def test_a_sqlite_file_that_is_locked(given: Set, tmp_path: Path) -> None:
 
     assert finding.status == "failed"
     assert "erc.sqlite3 is locked by another process or a long transaction" in finding.detail
-    assert finding.remedy == "see who has it open (`fuser FILE`)"
+    assert finding.remedy == "find out who has it open (`fuser FILE`)"
 
 
 @pytest.mark.parametrize(
@@ -546,7 +546,7 @@ def test_tables_that_are_locked(postgres_url: str, given: Set) -> None:
     finding = asyncio.run(hold())
 
     assert finding.status == "failed"
-    assert "could not lock what a statement needs in time" in finding.detail
+    assert "could not get a statement's locks in time" in finding.detail
 
 
 def shipped_edition() -> str:
@@ -579,7 +579,7 @@ def test_no_index_yet(given: Set, tmp_path: Path, exists: bool) -> None:
     finding = looked_at(demonstrations, given())
 
     assert finding.status == "ok"
-    assert "holds no index yet: a start builds it" in finding.detail
+    assert "has no index yet: a start builds it" in finding.detail
     assert everything_in(tmp_path) == before
 
 
@@ -593,7 +593,7 @@ def test_a_folder_with_files_of_similar_names_is_no_index(
 
     finding = looked_at(demonstrations, given())
 
-    assert (finding.status, "holds no index yet" in finding.detail) == ("ok", True), finding
+    assert (finding.status, "has no index yet" in finding.detail) == ("ok", True), finding
     assert everything_in(tmp_path) == before
 
 
@@ -613,7 +613,7 @@ def test_an_index_of_another_edition(given: Set, tmp_path: Path) -> None:
 
     finding = looked_at(demonstrations, given())
 
-    assert (finding.status, "holds another edition: a start" in finding.detail) == ("ok", True)
+    assert (finding.status, "has an index of another edition: a start" in finding.detail) == ("ok", True)
 
 
 def test_an_index_that_another_process_has_open(given: Set, tmp_path: Path) -> None:
@@ -915,7 +915,7 @@ def a_key(**changes: Any) -> str:
     [
         (a_key(), "ok", "1 of 1 in "),
         (a_key() + "\n" + a_key(id="b", not_after="2020-01-01T00:00:00Z"), "ok", "1 of 2 in "),
-        (a_key(not_after="2020-01-01T00:00:00Z"), "warning", "none of the 1 keys in "),
+        (a_key(not_after="2020-01-01T00:00:00Z"), "warning", "all of the 1 keys in "),
         ("", "failed", "keys: Field required"),
         ("[[keys]", "failed", "keys.toml is not TOML at line 1"),
         ('[[keys]]\nid = "erc_hunter2"\n', "failed", "tenant: Field required"),
@@ -960,13 +960,13 @@ def test_a_file_of_keys_that_anybody_may_write(
 @pytest.mark.parametrize(
     ("changes", "status", "told", "remedy"),
     [
-        ({}, "ok", "none needed: only this machine reaches 127.0.0.1", ""),
+        ({}, "ok", "none needed: only this machine can reach 127.0.0.1", ""),
         ({"ERC_HOST": "0.0.0.0"}, "failed", "there are no keys", "set ERC_KEYS_FILE (`instruct"),
         (
             {"ERC_HOST": "0.0.0.0", "ERC_ALLOW_ANONYMOUS": "true"},
             "warning",
             "anybody who can reach 0.0.0.0 may do anything",
-            "set ERC_KEYS_FILE in place of",
+            "set ERC_KEYS_FILE instead of",
         ),
         ({"ERC_KEYS_FILE": "away.toml"}, "failed", "cannot read away.toml: No such f", "correct"),
     ],

@@ -131,8 +131,9 @@ def cause_of(error: BaseException, url: URL, names: Mapping[str, str]) -> str | 
         case _ if _is_lost(error):
             return f"{server} dropped the connection ({message_of(error)}): see its log"
         case socket.gaierror():
-            return f"the host of {server} cannot be resolved ({error.strerror}): {CHECK_URL}, and "
-            "DNS"
+            return (
+                f"the host of {server} cannot be resolved ({error.strerror}): {CHECK_URL}, and DNS"
+            )
         case ssl.SSLCertVerificationError():
             return (
                 f"the certificate of {server} is not trusted ({error.verify_message}): set "
@@ -175,8 +176,10 @@ def _of_connection(error: OSError, server: str) -> str | None:
         case errno.ENOENT | errno.ENOTDIR if "at /" in server:
             return f"the socket of {server} does not exist: check that it is running; {CHECK_URL}"
         case errno.ENOENT | errno.ENOTDIR:
-            return f"a file for TLS with {server} does not exist: check PGSSLROOTCERT and "
-            f"{URL_SETTING}"
+            return (
+                f"a file for TLS with {server} does not exist: check PGSSLROOTCERT and "
+                f"{URL_SETTING}"
+            )
         case errno.EACCES | errno.EPERM:
             return f"{who()} may not connect to {server}: {CHECK_URL}, or the socket's permissions"
         case errno.ECONNRESET | errno.EPIPE | errno.ECONNABORTED:

@@ -118,8 +118,10 @@ def _obstacle_to(path: Path, file: str) -> str | None:
                 f"its owner or mode, or {URL_SETTING}"
             )
         if not path.parent.is_dir():
-            return f"the folder {path.parent} of {file} does not exist and cannot be created: "
-            f"{CHECK_URL}"
+            return (
+                f"the folder {path.parent} of {file} does not exist and cannot be created: "
+                f"{CHECK_URL}"
+            )
     except OSError as refused:
         return f"{file} cannot be examined ({refused.strerror}): {CHECK_URL}"
     return None

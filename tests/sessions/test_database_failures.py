@@ -157,14 +157,14 @@ async def test_no_password(server: Server) -> None:
     told = await cause(server.url.set(username="guarded"))
 
     assert told.startswith(
-        f'{server.at} asks for a password for role "guarded": put it into ERC_DATA'
+        f'{server.at} requires a password for role "guarded": put it into ERC_DATA'
     )
 
 
 async def test_a_role_that_there_is_not(server: Server) -> None:
     told = await cause(server.url.set(username="nobody"))
 
-    assert 'does not let role "nobody" in (role "nobody" does not exist): check ERC_DATA' in told
+    assert 'does not admit role "nobody" (role "nobody" does not exist): check ERC_DATA' in told
 
 
 async def test_a_role_that_may_not_log_in(server: Server) -> None:
@@ -176,7 +176,7 @@ async def test_a_role_that_may_not_log_in(server: Server) -> None:
 async def test_a_database_that_there_is_not(server: Server) -> None:
     told = await cause(server.url.set(database="away"))
 
-    assert told.startswith(f'{server.at} has no database "away": check ERC_DATABASE__URL, or make')
+    assert told.startswith(f'{server.at} has no database "away": check ERC_DATABASE__URL, or create')
 
 
 async def test_a_host_that_there_is_not(server: Server) -> None:

@@ -269,7 +269,7 @@ def changed(**label: Any) -> Any:
         (changed(name="lost"), "another label has this name"),
         (changed(name="Thanks"), "must be in lower case"),
         (changed(name=" "), "labels.0.name"),
-        (changed(name="thanks "), "labels.0.name.*no space around it"),
+        (changed(name="thanks "), "labels.0.name.*without surrounding spaces"),
         (changed(name="cafe\u0301"), "labels.0.name.*NFC"),
         (changed(examples=[*THANKS[:2], "  thank you SO much! "]), "is the same as one of"),
         (changed(examples=[*THANKS, LOST[0].upper()]), "is the same as one of 'thanks'"),
@@ -277,10 +277,10 @@ def changed(**label: Any) -> Any:
         (changed(examples=[f"Thanks {n}" for n in range(51)]), "50"),
         ({"labels": LABELS[:1]}, "2"),
         ({"labels": [{**LABELS[0], "name": f"l{n}"} for n in range(21)]}, "20"),
-        ({"labels": LABELS, "derived_from": "meld"}, "`of`|is needed where `derived_from`"),
+        ({"labels": LABELS, "derived_from": "meld"}, "labels.0.of.*is required with `derived_from`"),
         (SUMS | {"derived_from": "iemocap"}, "not trained on 'iemocap'"),
         (SUMS | {"derived_from": "sentiment"}, "sentiment"),
-        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "as a whole"),
+        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "must add up to 1"),
         (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["a" * 101]}]}, "100"),
         (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": {"anger": "1"}}]}, "number"),
         ({"labels": LABELS, "colour": "blue"}, "colour"),
@@ -370,7 +370,7 @@ async def test_forecasts_are_refused(service: "Service") -> None:
     answer = await service.forecast("a", speaker="Ann", label_space="callers")
 
     assert answer.status_code == 422
-    assert "there is no forecast in it" in answer.json()["detail"]
+    assert "forecasts do not support it" in answer.json()["detail"]
 
 
 async def test_corrections_in_one_are_kept(service: "Service") -> None:
