@@ -9,8 +9,11 @@ ifndef PYTHON
 PYTHON := $(shell for python in $(and $(wildcard $(BIN)/pip),$(BIN)/python) $(PYTHONS:%=python%) python3; do \
   case " $(PYTHONS) " in (*" $$($$python $(VERSION_OF) 2>/dev/null) "*) echo $$python; break;; esac; done)
 endif
-# A .venv is of one Python: for another it is made anew.
-INSTALLED := $(VENV)/.installed-$(shell $(or $(PYTHON),false) $(VERSION_OF) 2>/dev/null)
+# A .venv is of one Python, and for a CPU or a GPU: for another it is made anew.
+FLAVOUR := $(if $(wildcard $(VENV)/.installed-gpu-*),gpu,cpu)
+OF_FLAVOUR := $(VENV)/.installed-$(if $(filter gpu,$(FLAVOUR)),gpu-)
+PYTHON_VERSION := $(shell $(or $(PYTHON),false) $(VERSION_OF) 2>/dev/null)
+INSTALLED := $(OF_FLAVOUR)$(PYTHON_VERSION)
 # A shipped model's name, or the folder of another bundle: MODEL=erc-small make serve.
 DEFAULT := erc-mini
 MODEL ?= $(DEFAULT)
@@ -32,7 +35,7 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench openapi swagger-ui dashboards pictures check format install bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench try-gpu openapi swagger-ui dashboards pictures check format install install-gpu bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -52,6 +55,10 @@ faults: $(BUNDLE)/bundle.json
 # About ten minutes on two cores; BENCH="--rows c,d --quick" for less.
 bench: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+# Installs nothing but what `make install-gpu` does; TRY="--minutes 20" where it is slow.
+try-gpu: $(BUNDLE)/bundle.json
+	@$(BIN)/python -m tests.bench.try_gpu $(TRY)
 
 # The document that tests compare with what the service says of itself.
 openapi: $(INSTALLED)
@@ -91,6 +98,11 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
+# For machines with an NVIDIA GPU: the official vLLM, and torch with CUDA 13; from then on, every
+# other target takes that. `make install FLAVOUR=cpu` takes it back.
+install-gpu:
+	@$(MAKE) --no-print-directory install FLAVOUR=gpu
+
 bundle: $(BUNDLE)/bundle.json
 
 # The lock is complete, so nothing is resolved: --no-deps leaves out torchvision and torchaudio,
@@ -100,18 +112,27 @@ comma := ,
 NEWEST := $(lastword $(PYTHONS))
 NO_PYTHON = Python $(patsubst %,%$(comma),$(filter-out $(NEWEST),$(PYTHONS))) or $(NEWEST) is needed, \
   $(if $(PYTHON),$(PYTHON) is none of them,and there is none); name one: make PYTHON=/path/to/python$(NEWEST)
-$(INSTALLED): requirements/torch-cpu.txt requirements/locked.txt pyproject.toml
-	@$(if $(filter $(PYTHONS:%=$(VENV)/.installed-%),$@),,echo "$(NO_PYTHON)"; exit 1)
-	@$(PYTHON) requirements/needs.py
-	@echo "installing the lock into $(VENV); the first time this downloads about 700 MB"
-	@test "$$($(BIN)/python $(VERSION_OF) 2>/dev/null)" = "$(@:$(VENV)/.installed-%=%)" && \
-	  test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+LOCK_OF_cpu := requirements/torch-cpu.txt requirements/locked.txt
+LOCK_OF_gpu := requirements/locked-gpu.txt
+DOWNLOADS_cpu := 700 MB
+DOWNLOADS_gpu := 5 GB
+OTHERS := $(filter-out $(wildcard $(OF_FLAVOUR)[0-9]*),$(wildcard $(VENV)/.installed-*))
+$(INSTALLED): $(LOCK_OF_$(FLAVOUR)) pyproject.toml
+	@$(if $(filter $(PYTHONS),$(PYTHON_VERSION)),,echo "$(NO_PYTHON)"; exit 1)
+	@$(PYTHON) requirements/needs.py $(FLAVOUR)
+	@echo "installing the lock into $(VENV); the first time this downloads about $(DOWNLOADS_$(FLAVOUR))"
+	@test "$$($(BIN)/python $(VERSION_OF) 2>/dev/null)" = "$(PYTHON_VERSION)" && \
+	  test -x $(BIN)/pip && test -z "$(OTHERS)" || $(PYTHON) -m venv --clear $(VENV)
+ifeq ($(FLAVOUR),gpu)
+	$(PIP_INSTALL) -r requirements/locked-gpu.txt
+else
 	$(PIP_INSTALL) --quiet -r requirements/torch-cpu.txt 2>/dev/null \
 	  || $(PIP_INSTALL) -r requirements/torch-cpu.txt --index-url $(PYTORCH_CPU_INDEX)
 	$(PIP_INSTALL) -r requirements/locked.txt
+endif
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
 	  --editable .
-	@$(BIN)/python -c "import torch, vllm, qdrant_edge, sentence_transformers"
+	@$(BIN)/python -c "import torch, vllm, qdrant_edge, sentence_transformers, peft, accelerate, tensorboardX"
 	@touch $@
 
 $(BASE)/base.json: training/finetuning/bases.py training/finetuning/minilm.py | $(INSTALLED) $(PACKAGES)
@@ -179,7 +200,7 @@ COMPILE := env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile --quie
 CPU_TORCH := --overrides build/lock/torch.txt --excludes build/lock/without.txt --no-emit-package torch
 WITHOUT := torchvision torchaudio torchcodec triton cuda-bindings cuda-toolkit \
   nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
-LOCKS := $(addprefix requirements/,locked.txt cpu.txt api.txt gpu.txt uv.txt checkov.txt cyclonedx.txt smollm2-135m.txt)
+LOCKS := $(addprefix requirements/,locked.txt cpu.txt api.txt gpu.txt locked-gpu.txt uv.txt checkov.txt cyclonedx.txt smollm2-135m.txt)
 lock: $(INSTALLED)
 	@mkdir -p build/lock
 	sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt > build/lock/torch.txt
@@ -193,6 +214,10 @@ lock: $(INSTALLED)
 	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
 	$(if $(UPGRADE),cp requirements/locked.txt requirements/gpu.txt)
 	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/gpu.txt
+	@# What training and tests need besides: the lock of machines with a GPU.
+	cp requirements/locked.txt requirements/locked-gpu.txt
+	$(COMPILE) pyproject.toml --extra gpu --extra training --extra dev --constraint requirements/gpu.txt \
+	  --output-file requirements/locked-gpu.txt
 	echo uv | $(COMPILE) - --constraint requirements/locked.txt --output-file requirements/uv.txt
 	echo checkov | $(COMPILE) - $(UPGRADE) --output-file requirements/checkov.txt
 	echo cyclonedx-bom | $(COMPILE) - $(UPGRADE) --output-file requirements/cyclonedx.txt

@@ -1,8 +1,8 @@
 """Says what stands in the way of installing the locks, before gigabytes are fetched in vain.
 
-`python requirements/needs.py` with the Python that is to be used, which `make` has found to be of
-a version that the locks are for; ends with 1 where something is missing. Without the wheels that
-these are for, pip would try to build packages, for an hour, to fail.
+`python requirements/needs.py [cpu|gpu]` with the Python that is to be used, which `make` has found
+to be of a version that the locks are for; ends with 1 where something is missing. Without the
+wheels that these are for, pip would try to build packages, for an hour, to fail.
 """
 
 import ctypes
@@ -18,8 +18,12 @@ LEAST_GLIBC = (2, 31)
 PROCESSORS = ("x86_64", "aarch64")
 
 
-def missing() -> Iterator[str]:
-    """What the locks need and this machine or Python lacks, with what to do about each."""
+def missing(flavour: str = "cpu") -> Iterator[str]:
+    """What the locks need and this machine or Python lacks, with what to do about each.
+
+    Args:
+        flavour: "cpu" or "gpu", by the vLLM that is to be installed.
+    """
     if platform.system() != "Linux":
         yield f"Linux is needed, this is {platform.system()}; a container will do"
         return
@@ -35,10 +39,17 @@ def missing() -> Iterator[str]:
             f"glibc {_dotted(LEAST_GLIBC)} or newer is needed, this is {library}; "
             "Debian 11, Ubuntu 20.04 and RHEL 9 have it, Alpine has another C library"
         )
-    try:
-        ctypes.CDLL("libnuma.so.1")
-    except OSError:
+    # A GPU's driver is not asked for: the packages can be installed where there is none.
+    if flavour == "cpu" and not _loads("libnuma.so.1"):
         yield "libnuma.so.1 is needed, by vLLM: apt install libnuma1, or dnf install numactl-libs"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _c_library() -> tuple[str, tuple[int, ...]]:
@@ -55,6 +66,6 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 if __name__ == "__main__":
-    found = [*missing()]
+    found = [*missing(*sys.argv[1:])]
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     sys.exit(bool(found))

@@ -4,23 +4,27 @@ What whoever starts the process has set stays, but for what would break it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
 @contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for the time of the block."""
+def environment(**variables: str | None) -> Iterator[None]:
+    """Set environment variables for the time of the block; None unsets one."""
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _apply(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        _apply(before)
+
+
+def _apply(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def set_up_torch_threads(threads: int, copied: int | None = None) -> None:
@@ -72,9 +76,14 @@ def set_up_vllm(kv_cache_gib: int | None = None, *, traces: bool = False) -> Non
         PYTHONWARNINGS="ignore::FutureWarning",  # torch's, at vLLM
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
-        # As vLLM's own server has it: on a GPU it would make a copy of a process with threads.
-        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        # FlashInfer compiles its sampler with nvcc, which no image has; the service takes the most
+        # likely token.
+        VLLM_USE_FLASHINFER_SAMPLER="0",
     )
+    # On a GPU vLLM forks by default. By then this process has computed the encoder's vectors with
+    # OpenMP, which does not survive a fork: the engine would hang in its first parallel region.
+    # Nor would the fork call vLLM's plugins, which this process has called already.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 
 
 def _set(**variables: str) -> None:

@@ -95,7 +95,12 @@ async def score_file(
     if refused and not dialogues:
         raise refused[0]
     label_spaces = load_label_spaces(settings.data / "label_spaces")
-    bundle = load_bundle(settings.bundle, label_spaces, weights=settings.engine.urls is None)
+    bundle = load_bundle(
+        settings.bundle,
+        label_spaces,
+        model=settings.engine.urls is None,
+        weights=settings.engine.weights is None,
+    )
     derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     space = answered_label_space(bundle, label_spaces, derived, label_space)
     utterances = truncated = 0

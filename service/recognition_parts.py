@@ -19,7 +19,7 @@ from service.decoding.engine import LabelEngine, WatchableEngine
 from service.decoding.fingerprint import question_of
 from service.decoding.forking import beside, may_fork
 from service.decoding.in_process import EngineOptions, start_engine
-from service.decoding.precision import device_type, in_words
+from service.decoding.precision import in_words
 from service.decoding.remembered import RememberedEngine
 from service.decoding.remote import RemoteEngine, RemoteOptions, open_remote
 from service.decoding.server_check import ServerCheck, check_question
@@ -89,7 +89,12 @@ async def open_parts(
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
         is_remote = settings.engine.urls is not None
-        bundle = load_bundle(settings.bundle, label_spaces, weights=not is_remote)
+        bundle = load_bundle(
+            settings.bundle,
+            label_spaces,
+            model=not is_remote,
+            weights=settings.engine.weights is None,
+        )
         if bundle.encoder != IDENTITY:
             raise BundleError(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, but the service has "
@@ -133,7 +138,7 @@ async def open_parts(
                 options=options,
                 once_begun=lambda: begun.append(beside(meanwhile)),
             )
-            report(f"vLLM computes in {in_words(started.dtype, device_type())}")
+            report(f"vLLM computes in {in_words(started.dtype, started.device)}")
             engine = WatchedEngine(started, _watch_options(settings))
             stack.push_async_callback(engine.close)
             return engine, started.dtype, await asyncio.wrap_future(begun[0])
@@ -213,8 +218,15 @@ def engine_options(
         kv_cache_gib=settings.engine.kv_cache_gib,
         threads=settings.engine.threads or max(1, len(os.sched_getaffinity(0)) - 1),
         max_sequences=settings.engine.max_sequences,
+        step_tokens=settings.engine.step_tokens,
         gpu_memory=settings.engine.gpu_memory,
+        tensor_parallel=settings.engine.tensor_parallel,
         dtype=settings.engine.dtype,
+        kv_dtype=settings.engine.kv_dtype,
+        attention=settings.engine.attention,
+        load_format=settings.engine.load_format,
+        weights=settings.engine.weights,
+        further=settings.engine.arguments or {},
         forked=forked,
         traces_endpoint=traces_endpoint,
     )

@@ -34,6 +34,7 @@ OWN = (
     *("batch", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez", "metrics"),
     *("openapi.json", "problems", "readyz"),
 )
+_OBJECT_STORE = re.compile(r"(?:s3|gs|az)://[^\s/]+(?:/\S*)?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SQLITE_HOME = re.compile(r"(sqlite(?:\+\w+)?:///)(~.*)", re.DOTALL)
 
@@ -215,13 +216,45 @@ class Engine(Section):
         None, description="cores that vLLM uses on a machine without a GPU; unset: all but one"
     )
     max_sequences: PositiveInt = Field(128, description="most prompts in one step")
+    step_tokens: PositiveInt | None = Field(
+        None, description="most tokens in one step; unset: 8192 on a GPU, vLLM's default on a CPU"
+    )
+    tensor_parallel: PositiveInt = Field(
+        1, description="GPUs that together hold one copy of the model"
+    )
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="share of a GPU's memory that vLLM takes"
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         description="type that vLLM computes in; `auto`: `bfloat16` if the machine has "
-        "instructions for it, else `float32`, which is many times as fast as emulated `bfloat16`",
+        "instructions for it, else `float32`, which is many times as fast as emulated `bfloat16`; "
+        "`float16` is for GPUs older than Ampere",
+    )
+    kv_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto",
+        description="type of vLLM's cache; `auto`: as it computes, or as a quantised checkpoint "
+        "says; `fp8` halves the cache and changes answers slightly",
+    )
+    attention: Literal["FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"] | None = Field(
+        None,
+        description="attention kernels on a GPU; unset: vLLM's choice, except kernels that it "
+        "would have to compile with `nvcc` on a machine without it",
+    )
+    load_format: Literal["safetensors", "runai_streamer", "runai_streamer_sharded"] | None = Field(
+        None,
+        description="how vLLM loads the weights; unset: `safetensors`, or `runai_streamer` from an "
+        "object store",
+    )
+    weights: str | None = Field(
+        None,
+        description="folder in an object store with the weights, such as `s3://models/erc-70b`; "
+        "the other files are in `ERC_BUNDLE`; unset: all files are",
+    )
+    arguments: dict[str, Any] | None = Field(
+        None,
+        description="further arguments of vLLM's `AsyncEngineArgs`, as a JSON object; arguments "
+        "that would change answers, or that have a setting, are refused",
     )
     probe_after_s: PositiveFloat = Field(
         4.0,
@@ -236,6 +269,17 @@ class Engine(Section):
         description="seconds without an answer after which the service exits with status 1, if "
         "vLLM runs in it",
     )
+
+    @field_validator("weights")
+    @classmethod
+    def is_streamed_from_an_object_store(
+        cls, value: str | None, info: ValidationInfo
+    ) -> str | None:
+        if value is not None and not _OBJECT_STORE.fullmatch(value):
+            raise ValueError("is no folder of an object store: write it as s3://models/erc")
+        if value is not None and info.data.get("load_format") == "safetensors":
+            raise ValueError("is streamed: unset ERC_ENGINE__LOAD_FORMAT, or set runai_streamer")
+        return value
 
 
 class Limits(Section):

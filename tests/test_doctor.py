@@ -235,6 +235,16 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.detail.endswith("(Old One), bfloat16, which is emulated and slow")
 
 
+def test_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before vLLM is asked for its GPU, which it would find and then not be able to use."""
+    fault = ("the NVIDIA driver 550.54.15 is for CUDA 12.4", "install a driver of branch R580")
+    monkeypatch.setattr("service.doctor.machine.driver_fault", lambda: fault)
+
+    found = check("precision", precision)
+
+    assert (found.status, found.detail, found.remedy) == ("failed", *fault)
+
+
 def test_the_precision_is_the_settings(given: Set) -> None:
     given(ERC_ENGINE__DTYPE="float32")
 

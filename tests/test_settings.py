@@ -295,3 +295,37 @@ def test_what_no_browser_sends_as_an_origin_is_refused(given: str) -> None:
     """It would allow nobody, or everybody."""
     with pytest.raises(ValidationError, match="is not an origin as browsers send it"):
         Settings(cors_origins=given)
+
+
+@pytest.mark.parametrize("weights", ["models/erc", "http://models/erc", "s3://", "s3://a b"])
+def test_weights_elsewhere_are_in_an_object_store(
+    monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    monkeypatch.setenv("ERC_ENGINE__WEIGHTS", weights)
+
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+
+    assert faults_of(refused.value) == [
+        "ERC_ENGINE__WEIGHTS: is no folder of an object store: write it as s3://models/erc"
+    ]
+
+
+def test_weights_in_an_object_store_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM would look for safetensors in a folder of that name."""
+    monkeypatch.setenv("ERC_ENGINE__WEIGHTS", "s3://models/erc-70b")
+    assert load_settings().engine.weights == "s3://models/erc-70b"
+
+    monkeypatch.setenv("ERC_ENGINE__LOAD_FORMAT", "safetensors")
+    with pytest.raises(ValidationError):
+        load_settings()
+
+
+def test_further_arguments_are_an_object_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERC_ENGINE__ARGUMENTS", '{"num_gpu_blocks_override": 512}')
+    assert load_settings().engine.arguments == {"num_gpu_blocks_override": 512}
+
+    monkeypatch.setenv("ERC_ENGINE__ARGUMENTS", "num_gpu_blocks_override=512")
+    with pytest.raises(ValidationError) as refused:
+        load_settings()
+    assert faults_of(refused.value)[0].startswith("ERC_ENGINE__ARGUMENTS: ")

@@ -275,12 +275,17 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def load_bundle(
-    folder: Path, label_spaces: Mapping[str, LabelSpace], *, weights: bool = True
+    folder: Path,
+    label_spaces: Mapping[str, LabelSpace],
+    *,
+    model: bool = True,
+    weights: bool = True,
 ) -> Bundle:
     """Read a bundle and check that this service can serve it, without reading its weights.
 
     Args:
-        weights: whether they have to be there; a server may have them instead.
+        model: whether a model is in the folder; servers may have it instead.
+        weights: whether its weights are in the folder, too; a store may have them instead.
 
     Raises:
         BundleError: there is no bundle, its template or a label space is unknown, the template
@@ -306,18 +311,29 @@ def load_bundle(
                 f"{path}: label space {name!r} was trained with {trained.verbalizers}, but the "
                 f"service has {expected}"
             )
-    if weights:
-        look_at_model(folder)
+    if model:
+        look_at_model(folder, weights=weights)
     return bundle
 
 
-def look_at_model(folder: Path) -> ModelFolder:
+def look_at_model(folder: Path, *, weights: bool = True) -> ModelFolder:
     """Check the files of a bundle's model.
 
+    Args:
+        weights: whether they are in the folder, too.
+
     Raises:
-        ModelFolderError: a file is missing or broken, or the model is not a causal language model.
+        ModelFolderError: a file is missing or broken, the model is not a causal language model, or
+            its output layer is quantised.
     """
-    model = look_at(folder)
+    model = look_at(folder, weights=weights)
+    if (head := model.quantised_head) is not None:
+        raise BundleError(
+            f"{folder}: {head}: the output layer is quantised, and labels differ by less than it "
+            "resolves",
+            "quantise the model again without it, as most tools do (`ignore` or "
+            "`modules_to_not_convert`: lm_head)",
+        )
     if not model.config.get("architectures"):
         raise BundleError(
             f"{folder / CONFIG}: has no architectures, from which vLLM recognizes the model",

@@ -4,14 +4,16 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from threading import active_count
 from typing import TYPE_CHECKING
 
 from service.decoding.engine import Priority, Reading
+from service.decoding.engine_arguments import EngineOptions as EngineOptions
+from service.decoding.engine_arguments import engine_arguments
 from service.decoding.forking import forking
-from service.decoding.precision import Choice, ComputeType, compute_type
+from service.decoding.gpu import driver_fault
+from service.decoding.precision import EngineType, engine_type
 from service.environment import environment, set_up_vllm
 from service.errors import EngineUnavailable
 from service.failures import Failures, log_cause
@@ -23,34 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Only whole blocks of the cache are shared; 32 is the smallest the CPU backend takes.
-_CPU_BLOCK_TOKENS = 32
 _SHUTDOWN_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How vLLM is started.
-
-    Attributes:
-        kv_cache_gib: size of the KV cache on a CPU; a GPU's is a share of its memory.
-        threads: cores that one step computes on, if vLLM runs on a CPU.
-        max_sequences: the most prompts in one step.
-        gpu_memory: share of a GPU's memory that vLLM takes.
-        dtype: the layers' compute type; "auto": the one that the machine supports natively.
-        forked: whether vLLM's process is a fork of this one, if there is no GPU and no other thread
-            by then; `service.decoding.forking.may_fork` tells whether it may be. It computes on the
-            number of threads that torch was set to when it was imported.
-        traces_endpoint: URL that receives spans by OTLP over HTTP; None: no spans are sent.
-    """
-
-    kv_cache_gib: int = 1
-    threads: int = 1
-    max_sequences: int = 128
-    gpu_memory: float = 0.9
-    dtype: Choice = "auto"
-    forked: bool = False
-    traces_endpoint: str | None = None
 
 
 class InProcessEngine:
@@ -58,13 +33,19 @@ class InProcessEngine:
 
     Attributes:
         dtype: the layers' compute type.
+        device: the type of device that it computes on, as torch names it.
     """
 
     def __init__(
-        self, llm: "AsyncLLM", dtype: ComputeType, shutdown_s: float = _SHUTDOWN_S
+        self,
+        llm: "AsyncLLM",
+        dtype: EngineType,
+        device: str = "cpu",
+        shutdown_s: float = _SHUTDOWN_S,
     ) -> None:
         self._llm: AsyncLLM | None = llm
         self.dtype = dtype
+        self.device = device
         self._shutdown_s = shutdown_s
         self._numbers = itertools.count()
         self._failures = Failures(log, "the label engine")
@@ -170,37 +151,26 @@ async def start_engine(
         EngineUnavailable: vLLM does not start; its own log has the reason.
     """
     set_up_vllm(options.kv_cache_gib, traces=options.traces_endpoint is not None)
-    from vllm.engine.arg_utils import AsyncEngineArgs
+    if (fault := driver_fault()) is not None:
+        raise EngineUnavailable("; ".join(fault))
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
     on_cpu = current_platform.is_cpu()
-    dtype = compute_type(options.dtype, current_platform.device_type)
-    arguments = AsyncEngineArgs(
-        model=str(model),
-        load_format="safetensors",
-        skip_tokenizer_init=True,
-        dtype=dtype,
-        # Near the labels' values, bfloat16 logits are 0.06 apart: too coarse for probabilities.
-        hf_overrides={"head_dtype": "float32"},
-        max_model_len=max_tokens,
-        max_num_seqs=options.max_sequences,
-        gpu_memory_utilization=options.gpu_memory,
-        block_size=_CPU_BLOCK_TOKENS if on_cpu else None,
-        distributed_executor_backend="uni" if on_cpu else None,
-        enforce_eager=on_cpu,
-        enable_prefix_caching=True,
-        scheduling_policy="priority",
-        max_logprobs=128,
-        seed=seed,
-        enable_log_requests=False,
-        use_tqdm_on_load=False,
-        otlp_traces_endpoint=options.traces_endpoint,
-    )
+    device = current_platform.device_type
+    dtype = engine_type(options.dtype, device)
+    try:
+        arguments = engine_arguments(model, max_tokens, options, dtype, seed)
+    except ValueError as error:
+        raise EngineUnavailable(str(error)) from None
     try:
         with ExitStack() as stack:
             if on_cpu:
                 stack.enter_context(_computing_alone(options.threads))
+            else:
+                # The encoder's number of threads, which vLLM would take for a user's wish and keep
+                # while it serves, where one thread is fastest.
+                stack.enter_context(environment(OMP_NUM_THREADS=None))
             config = arguments.create_engine_config()
             if on_cpu and options.forked and active_count() == 1:
                 stack.enter_context(forking(once_begun))
@@ -209,7 +179,7 @@ async def start_engine(
                 once_begun()
                 shutdown_s = _SHUTDOWN_S
             # Not in a local variable: vLLM keeps this frame, and the engine would live as long.
-            return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, shutdown_s)
+            return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, device, shutdown_s)
     except Exception as error:
         log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

@@ -22,7 +22,7 @@ from service.decoding.model_files import (
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
-_WHOLE = "model.safetensors"
+WHOLE = "model.safetensors"
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 # Any of these makes a tokenizer; the last lines match vocabularies of other names.
 _TOKENIZERS = (
@@ -39,6 +39,8 @@ _OTHER_WEIGHTS = ("pytorch_model*.bin", "*.bin", "*.gguf", "*.pth", "*.pt", "*.h
 _WORD_TABLES = {
     *("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings"),
 }
+_HEADS = {"lm_head", "output_layer", "embed_out"}
+_NUMBERS = ("F64", "F32", "F16", "BF16")  # types of weights that are not quantised
 # Endings of architecture names that no causal language model has.
 _OTHER_ARCHITECTURES = re.compile(
     r"For(MaskedLM|PreTraining|SequenceClassification|TokenClassification|QuestionAnswering"
@@ -66,12 +68,18 @@ class ModelFolder:
     @property
     def is_quantised(self) -> bool:
         """Whether its weights are codes for numbers rather than numbers."""
-        return bool(self.config.get("quantization_config")) or any(
-            name.endswith(".qweight")
-            or (name.endswith(".weight") and tensor.dtype not in ("F64", "F32", "F16", "BF16"))
-            for name, tensor in self.tensors.items()
-            if len(tensor.shape) == 2
-        )
+        return bool(self.config.get("quantization_config")) or any(self._coded())
+
+    @property
+    def quantised_head(self) -> str | None:
+        """The tensor of its output layer, if that is quantised."""
+        return next((name for name in self._coded() if name.split(".")[-2] in _HEADS), None)
+
+    def _coded(self) -> Iterator[str]:
+        for name, tensor in self.tensors.items():
+            coded = name.endswith(".weight") and tensor.dtype not in _NUMBERS
+            if len(tensor.shape) == 2 and (coded or name.endswith((".qweight", ".weight_packed"))):
+                yield name
 
 
 def word_tables(tensors: Mapping[str, Tensor]) -> Mapping[str, int]:
@@ -125,8 +133,11 @@ def download_of(folder: Path) -> str:
     )
 
 
-def look_at(folder: Path) -> ModelFolder:
+def look_at(folder: Path, *, weights: bool = True) -> ModelFolder:
     """Check the files of a model, and describe it.
+
+    Args:
+        weights: whether they are in the folder; if not, the description has none.
 
     Raises:
         ModelFolderError: there is no model, a file is missing or broken, or the model is not a
@@ -140,11 +151,11 @@ def look_at(folder: Path) -> ModelFolder:
             f"{folder}: is an adapter, because it contains {ADAPTER_CONFIG}",
             f"name the folder of the whole model that it was trained on ({name})",
         )
-    if not _is_there(folder / CONFIG) and not holds_weights(folder):
+    if weights and not _is_there(folder / CONFIG) and not holds_weights(folder):
         nested = [path.parent for path in folder.glob(f"*/{CONFIG}")]
         if len(nested) == 1:
             raise ModelFolderError(f"{folder}: contains no model", f"name {nested[0]}")
-    tensors, size = look_at_weights(folder)
+    tensors, size = look_at_weights(folder) if weights else ({}, 0)
     config = read_json(folder / CONFIG)
     model = ModelFolder(folder, config, tensors, size)
     _check_kind(folder / CONFIG, config)
@@ -161,8 +172,8 @@ def look_at_weights(folder: Path) -> tuple[Mapping[str, Tensor], int]:
     """
     if _is_there(folder / INDEX):
         return _indexed(folder)
-    if _is_there(folder / _WHOLE):
-        return read_header(folder / _WHOLE)
+    if _is_there(folder / WHOLE):
+        return read_header(folder / WHOLE)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelFolderError(

@@ -8,8 +8,13 @@ bfloat16 as supported in both cases.
 import os
 from typing import Literal
 
+from service.decoding import gpu
+
 ComputeType = Literal["bfloat16", "float32"]
 Choice = Literal["auto", "bfloat16", "float32"]
+# The engine's: float16 is for GPUs and checkpoints that have nothing better.
+EngineType = Literal["bfloat16", "float16", "float32"]
+EngineChoice = Literal["auto", "bfloat16", "float16", "float32"]
 
 # Names from torch.cpu.get_capabilities(): two of x86, two of Arm.
 _INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -38,7 +43,11 @@ def multiplies_bfloat16(device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        # torch would make a CUDA context, some hundred MiB of the GPU, which the engine's process
+        # needs and the service's does not.
+        has_context: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        native = None if has_context else gpu.multiplies_bfloat16()
+        return bool(torch.cuda.is_bf16_supported(False)) if native is None else native
     limit = next((os.environ[name] for name in _LIMITS if os.environ.get(name)), "")
     capabilities = torch.cpu.get_capabilities()
     return limit.upper() not in _WITHOUT and any(capabilities.get(name) for name in _INSTRUCTIONS)
@@ -55,8 +64,15 @@ def compute_type(asked: Choice = "auto", device: str | None = None) -> ComputeTy
     return "bfloat16" if multiplies_bfloat16(device or device_type()) else "float32"
 
 
-def in_words(computed: ComputeType, device: str) -> str:
+def engine_type(asked: EngineChoice, device: str | None = None) -> EngineType:
+    """The engine's compute type; see `compute_type`."""
+    return asked if asked == "float16" else compute_type(asked, device)
+
+
+def in_words(computed: EngineType, device: str) -> str:
     """Describe a compute type, and the device's support of bfloat16, for people."""
+    if computed == "float16":
+        return "float16"
     native = multiplies_bfloat16(device)
     if computed == "bfloat16":
         return "native bfloat16" if native else "bfloat16, which is emulated and slow"

@@ -12,7 +12,7 @@ from service.decoding.fingerprint import (
     is_float32,
     is_same_model,
 )
-from service.decoding.precision import Choice
+from service.decoding.precision import EngineChoice
 from service.decoding.server import ModelServer, Outcome, ServerFailed
 from service.errors import EngineUnavailable
 
@@ -35,7 +35,7 @@ class ServerCheck:
     bundle: Bundle
     model: str
     question: Question
-    dtype: Choice = "auto"
+    dtype: EngineChoice = "auto"
 
     async def __call__(self, server: ModelServer) -> int | None:
         """Check a server.

@@ -4,7 +4,8 @@ import os
 import platform
 from pathlib import Path
 
-from service.decoding.precision import Choice, compute_type, in_words, multiplies_bfloat16
+from service.decoding.gpu import driver_fault
+from service.decoding.precision import EngineChoice, engine_type, in_words, multiplies_bfloat16
 from service.doctor.findings import Fault
 from service.environment import set_up_vllm
 
@@ -54,7 +55,7 @@ def _memory_bytes() -> int:
     return memory
 
 
-def precision(choice: Choice = "auto") -> str:
+def precision(choice: EngineChoice = "auto") -> str:
     """Check the engine's data type, and whether the machine multiplies it natively.
 
     Args:
@@ -63,6 +64,9 @@ def precision(choice: Choice = "auto") -> str:
     set_up_vllm()
     try:
         import torch
+
+        if (fault := driver_fault()) is not None:
+            raise Fault(*fault)
         import vllm
         from vllm.platforms import current_platform
     except (ImportError, OSError) as error:
@@ -82,7 +86,7 @@ def precision(choice: Choice = "auto") -> str:
     else:
         name = torch.cpu.get_capabilities().get("cpu_name", "of an unknown kind")
         where = f"the CPU ({name})"
-    dtype = compute_type(choice, device)
+    dtype = engine_type(choice, device)
     detail = f"{version} on {where}, {in_words(dtype, device)}"
     if dtype == "bfloat16" and not multiplies_bfloat16(device):
         raise Fault(detail, "unset ERC_ENGINE__DTYPE", "warning" if device == "cpu" else "failed")

@@ -30,12 +30,14 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(in_words(error), "set ERC_DATA to the data folder") from None
     try:
-        is_remote = settings.engine.urls is not None
-        description = load_bundle(folder, label_spaces, weights=not is_remote)
-        size = "without weights"
-        if not is_remote:
-            _, weights_bytes = look_at_weights(folder)
-            size = f"{weights_bytes / _MIB:.0f} MiB of weights"
+        is_remote, store = settings.engine.urls is not None, settings.engine.weights
+        description = load_bundle(folder, label_spaces, model=not is_remote, weights=store is None)
+        if is_remote:
+            weights = "without weights"
+        elif store:
+            weights = f"weights in {store}"
+        else:
+            weights = f"{look_at_weights(folder)[1] / _MIB:.0f} MiB of weights"
         load_tokenizer(folder)
     except ModelFolderError as error:
         remedy = f"{error.remedy}, or {_ANOTHER}" if error.remedy else _ANOTHER
@@ -49,7 +51,7 @@ def bundle(settings: Settings) -> str:
             _ANOTHER,
         )
     return (
-        f"{description.name} {description.version} in {folder}, {size}, "
+        f"{description.name} {description.version} in {folder}, {weights}, "
         f"for {', '.join(description.label_spaces)}"
     )
 
@@ -59,7 +61,7 @@ def servers(settings: Settings) -> str:
     folder = settings.bundle
     try:
         spaces = load_label_spaces(settings.data / "label_spaces")
-        description = load_bundle(folder, spaces, weights=False)
+        description = load_bundle(folder, spaces, model=False)
         tokenizer = load_tokenizer(folder)
     except (ValueError, OSError):
         raise Fault("there is no bundle to ask servers for", "correct the bundle") from None
@@ -85,7 +87,9 @@ def engine(settings: Settings) -> str:
     """Start vLLM on the bundle, and stop it."""
     try:
         description = load_bundle(
-            settings.bundle, load_label_spaces(settings.data / "label_spaces")
+            settings.bundle,
+            load_label_spaces(settings.data / "label_spaces"),
+            weights=settings.engine.weights is None,
         )
     except (ValueError, OSError):
         raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None

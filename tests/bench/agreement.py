@@ -134,7 +134,7 @@ def measure(
     report("reading them on the fast path")
     fast = uvloop.run(_fast(setup, batches))
     report("reading them on the plain path")
-    plain = asyncio.run(_predictions(setup, _plain_engine(Path(setup.bundle)), batches, places=1))
+    plain = asyncio.run(predictions(setup, plain_engine(Path(setup.bundle)), batches, places=1))
     return [compare(one, other) for one, other in zip(fast, plain, strict=True)]
 
 
@@ -143,12 +143,12 @@ async def _fast(
 ) -> list[list[Prediction]]:
     engine = await start_like_the_service(setup)
     try:
-        return await _predictions(setup, engine, batches, _PLACES)
+        return await predictions(setup, engine, batches, _PLACES)
     finally:
         await engine.close()
 
 
-async def _predictions(
+async def predictions(
     setup: Setup,
     engine: LabelEngine,
     batches: Sequence[tuple[Sequence[Turn], LabelSpace]],
@@ -178,7 +178,7 @@ async def _predictions(
 
 
 @dataclass(frozen=True, slots=True)
-class _PlainEngine:
+class PlainEngine:
     """A label engine on transformers: one forward pass over the whole prompt for each reading."""
 
     model: "PreTrainedModel"
@@ -204,11 +204,11 @@ class _PlainEngine:
     async def close(self) -> None: ...
 
 
-def _plain_engine(bundle: Path) -> _PlainEngine:
+def plain_engine(bundle: Path) -> PlainEngine:
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(bundle, dtype=torch.float32, local_files_only=True)
-    return _PlainEngine(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())
+    return PlainEngine(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from service.decoding.precision import ComputeType, compute_type, device_type
+from service.decoding.precision import EngineType, device_type, engine_type
 from service.settings import load_settings
 from tests.bench.measuring import Measurement
 from tests.bench.rows.engine import IN_WAVES, engine_threads
@@ -113,7 +113,7 @@ def layer_parameters(bundle: Path) -> int:
     return count
 
 
-def measure_matrix_rate(compute: ComputeType | None = None) -> float:
+def measure_matrix_rate(compute: EngineType | None = None) -> float:
     """Floating-point operations a second, of the best of many products of large matrices.
 
     Args:
@@ -124,7 +124,7 @@ def measure_matrix_rate(compute: ComputeType | None = None) -> float:
     device = device_type()
     on_gpu = device == "cuda"
     side = _SIDE_ON_A_GPU if on_gpu else _SIDE
-    dtype = getattr(torch, compute or compute_type(load_settings().engine.dtype, device))
+    dtype = getattr(torch, compute or engine_type(load_settings().engine.dtype, device))
     threads = torch.get_num_threads()
     torch.set_num_threads(engine_threads())
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from service.decoding.precision import compute_type
+from service.decoding.precision import engine_type
 from service.settings import load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "flags": [flag for flag in _FLAGS if flag in flags],
             "gpus": gpus(),
-            "compute": compute_type(load_settings().engine.dtype),
+            "compute": engine_type(load_settings().engine.dtype),
             "load_before": round(os.getloadavg()[0], 2),
         },
         "versions": {

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import psutil
 
-from service.decoding.precision import compute_type
+from service.decoding.precision import engine_type
 from service.settings import Settings
 from tests.bench.machine import REPOSITORY, gpus
 from tests.bench.measuring import MemoryWatch, process_and_below
@@ -152,7 +152,7 @@ def vllm_server(
         "--port": str(port),
         "--load-format": "safetensors",
         "--skip-tokenizer-init": None,
-        "--dtype": compute_type(engine.dtype),
+        "--dtype": engine_type(engine.dtype),
         "--hf-overrides": json.dumps({"head_dtype": "float32"}),
         "--max-model-len": str(max_tokens),
         "--max-num-seqs": str(engine.max_sequences),

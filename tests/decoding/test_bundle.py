@@ -388,3 +388,15 @@ def test_description_that_is_no_json_object_is_refused(text: bytes, tmp_path: Pa
 
     with pytest.raises(BundleError, match=r"bundle\.json: file: "):
         read_bundle(tmp_path)
+
+
+def test_weights_may_be_elsewhere(folder: Path, spaces: Mapping[str, LabelSpace]) -> None:
+    """In an object store, which vLLM streams them from; all else is looked at."""
+    (folder / "model.safetensors").unlink()
+
+    with pytest.raises(ModelFolderError, match=r"contains no weights"):
+        load_bundle(folder, spaces)
+    assert load_bundle(folder, spaces, weights=False) == read_bundle(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"config\.json"):
+        load_bundle(folder, spaces, weights=False)

@@ -23,7 +23,7 @@ from service.conversation.prompts.tokens import fit
 from service.decoding.bundle import load_bundle
 from service.decoding.engine import Priority, Reading
 from service.decoding.in_process import EngineOptions, InProcessEngine, start_engine
-from service.decoding.precision import ComputeType
+from service.decoding.precision import EngineType
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer
 from service.errors import EngineUnavailable
@@ -33,10 +33,10 @@ BUNDLE = REPOSITORY / "build" / "bundles" / "erc-mini"
 LABEL_SPACES = load_label_spaces(REPOSITORY / "data" / "label_spaces")
 TOKENIZER = load_tokenizer(BUNDLE)
 # Of a label's probability, by what vLLM computes in: at most, and on average.
-WORST: dict[ComputeType, float] = {"bfloat16": 0.06, "float32": 1e-3}
-MEAN: dict[ComputeType, float] = {"bfloat16": 0.005, "float32": 1e-4}
+WORST: dict[EngineType, float] = {"bfloat16": 0.06, "float32": 1e-3}
+MEAN: dict[EngineType, float] = {"bfloat16": 0.005, "float32": 1e-4}
 # Of a token's log-probability, between reading all of a prompt and the end of it.
-CACHED: dict[ComputeType, float] = {"bfloat16": 0.2, "float32": 1e-3}
+CACHED: dict[EngineType, float] = {"bfloat16": 0.2, "float32": 1e-3}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -138,7 +138,7 @@ async def test_labels_are_the_same_in_bfloat16_and_in_float32(
     # Where it has AMX and oneDNN may not use it, vLLM's engine dies of bfloat16.
     for limit in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(limit, raising=False)
-    dtype: ComputeType = "float32" if engine.dtype == "bfloat16" else "bfloat16"
+    dtype: EngineType = "float32" if engine.dtype == "bfloat16" else "bfloat16"
     longest = load_bundle(BUNDLE, LABEL_SPACES).max_tokens
     other = await start_engine(BUNDLE, max_tokens=longest, options=EngineOptions(dtype=dtype))
     try:

@@ -42,7 +42,23 @@ def test_the_gpu_is_added_to_the_service() -> None:
 
     assert added.keys() <= SERVICES.keys()
     (device,) = added["service"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert device == {"driver": "nvidia", "count": "${GPUS:-1}", "capabilities": ["gpu"]}
+    assert added["service"]["environment"]["ERC_ENGINE__TENSOR_PARALLEL"] == device["count"]
+
+
+def test_what_is_compiled_for_the_gpu_is_kept() -> None:
+    """On a volume that the image's user may write to, as its folder in the image is the user's."""
+    file = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text("utf-8"))
+    (volume,) = file["services"]["service"]["volumes"]
+    name, folder = volume.split(":")
+    environment = file["services"]["service"]["environment"]
+
+    assert file["volumes"] == {name: {}}
+    for variable in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert environment[variable].startswith(f"{folder}/")
+    (made,) = re.findall(r"install -d (.*)", (DOCKER / "Dockerfile").read_text("utf-8"))
+    assert made.split()[:4] == ["-o", "instructerc", "-g", "instructerc"]
+    assert folder in made.split()
 
 
 def test_the_service_knows_every_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,18 @@ def test_the_gpu_image_has_the_same_wherever_it_can() -> None:
     other = {name for name in tested.keys() & shipped.keys() if tested[name] != shipped[name]}
 
     assert other <= _OF_THE_DEVICE
-    assert f"vllm=={shipped['vllm']}" in PROJECT["optional-dependencies"]["gpu"]
+    assert f"vllm[runai]=={shipped['vllm']}" in PROJECT["optional-dependencies"]["gpu"]
     assert f"torch=={shipped['torch']}+cpu" in (REQUIREMENTS / "torch-cpu.txt").read_text("utf-8")
+
+
+def test_a_machine_with_a_gpu_has_what_training_and_tests_need() -> None:
+    """The packages of the GPU image, and all that the lock without a GPU has but for its vLLM."""
+    tested, image, machine = pins("locked"), pins("gpu"), pins("locked-gpu")
+    other = {name for name in tested if tested[name] != machine.get(name)}
+
+    assert image.items() <= machine.items()
+    assert {"accelerate", "peft", "tensorboardx", "pytest"} <= machine.keys()
+    assert other - _OF_THE_DEVICE <= {"intel-cmplr-lib-ur", "intel-openmp"}
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "gpu", "api"])

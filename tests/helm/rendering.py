@@ -80,6 +80,22 @@ INSTALLATIONS: Mapping[str, Values] = {
         "nodeSelector": {"gpu": "h200"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
     },
+    "a model over four GPUs, streamed from a store": {
+        "replicas": 2,
+        "keys": _KEYS,
+        "gpu": {"count": 4},
+        "scratch": {"sharedMemory": "8Gi"},
+        "cache": {"claim": "erc-compiled"},
+        "model": {
+            "source": "volume",
+            "volume": {"claim": "bundles", "path": "erc-70b"},
+            "weights": {"uri": "s3://models/erc-70b", "secret": "erc-weights"},
+        },
+        "database": _POSTGRESQL,
+        "qdrant": _QDRANT,
+        "settings": {"ERC_ENGINE__ARGUMENTS": '{"num_gpu_blocks_override": 4096}'},
+        "batch": {"enabled": True, "claim": "corpora", "input": "in.jsonl", "output": "out.jsonl"},
+    },
     "scaled by KEDA, behind a gateway": {
         "keys": _KEYS,
         "database": _POSTGRESQL,

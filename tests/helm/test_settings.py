@@ -164,6 +164,49 @@ def test_trial_servers_are_the_ones_that_are_asked() -> None:
     assert environment["PGPASSWORD"] == environment["ERC_QDRANT__API_KEY"] == "erc-trial"
 
 
+CACHES = ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_a_model_over_several_gpus(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a pod has; the store of its weights is open to it, by port and by secret."""
+    manifests = installation("a model over four GPUs, streamed from a store")
+    of_this_kind = [m for m in of_kind(manifests, kind) if "batch" in m["metadata"]["name"]]
+    pod = (of_this_kind or of_kind(manifests, kind))[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    engine = settings_of(container, monkeypatch).engine
+
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == engine.tensor_parallel == 4
+    assert engine.weights == "s3://models/erc-70b"
+    assert container["envFrom"] == [{"secretRef": {"name": "erc-weights"}}]
+    (policy,) = [p for p in of_kind(manifests, "NetworkPolicy") if "Egress" in str(p["spec"])]
+    assert {"ports": [{"port": 443}]} in policy["spec"]["egress"]
+
+
+@pytest.mark.parametrize(
+    ("name", "volume"),
+    [
+        ("one process, everything on a volume", "state"),
+        ("a model over four GPUs, streamed from a store", "cache"),
+        ("production", None),
+        ("without a GPU", None),
+    ],
+)
+def test_what_is_compiled_for_a_gpu_outlives_the_pod(name: str, volume: str | None) -> None:
+    """Where there is a volume for it; elsewhere it lies in /tmp, by the libraries' own choice."""
+    pod = the(installation(name), "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    folders = [variables(container).get(name) for name in CACHES]
+
+    if volume is None:
+        assert folders == [None] * 3
+        return
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert all(str(folder).startswith(f"{mounts[volume]}/") for folder in folders)
+    (mounted,) = [each for each in pod["volumes"] if each["name"] == volume]
+    assert "persistentVolumeClaim" in mounted
+
+
 def test_without_a_gpu_a_process_computes_on_its_own_cores() -> None:
     """The node's are others' too; `settings` may say otherwise."""
     without = {"keys": {"anonymous": True}, "gpu": {"enabled": False}}

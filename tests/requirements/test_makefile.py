@@ -111,11 +111,34 @@ def test_an_environment_that_cannot_be_used_is_made_anew(
 def recipe(folder: Path, *arguments: str) -> list[str]:
     """What `make install` would run, were the locks here."""
     (folder / "requirements").mkdir(exist_ok=True)
-    for file in ("requirements/torch-cpu.txt", "requirements/locked.txt", "pyproject.toml"):
-        (folder / file).touch()
+    for file in ("torch-cpu.txt", "locked.txt", "locked-gpu.txt"):
+        (folder / "requirements" / file).touch()
+    (folder / "pyproject.toml").touch()
     done = make(folder, "--dry-run", "install", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.replace("\\\n", " ").splitlines()
+
+
+def test_a_machine_with_a_gpu_has_a_lock_of_its_own(folder: Path) -> None:
+    """An environment for a CPU is not mixed with it, and once it is there it is what is used."""
+    put(folder / "bin" / f"python{PYTHONS[0]}", PYTHONS[0])
+    put(folder / ".venv/bin/python", PYTHONS[0])
+    (folder / ".venv/bin/pip").touch()
+    (folder / f".venv/.installed-{PYTHONS[0]}").touch()
+
+    lines = recipe(folder, "FLAVOUR=gpu")
+
+    (making,) = [line for line in lines if "-m venv" in line]
+    assert f'test -z ".venv/.installed-{PYTHONS[0]}"' in making
+    assert any("-r requirements/locked-gpu.txt" in line for line in lines)
+    assert not any("locked.txt" in line for line in lines)
+    (folder / f".venv/.installed-{PYTHONS[0]}").unlink()
+    complete = folder / f".venv/.installed-gpu-{PYTHONS[0]}"
+    complete.touch()
+    os.utime(complete, (2e9, 2e9))
+    assert chosen(folder).endswith(f" .venv/.installed-gpu-{PYTHONS[0]}")
+    assert not [line for line in recipe(folder) if "-m venv" in line]
+    assert any("-r requirements/locked.txt" in line for line in recipe(folder, "FLAVOUR=cpu"))
 
 
 def test_another_one_that_is_named_is_installed_for(folder: Path) -> None:

@@ -76,3 +76,11 @@ def test_here_nothing_is_missing() -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_library_of_the_cpus_engine_is_not_missing_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+
+    assert not [*needs.missing("gpu")]

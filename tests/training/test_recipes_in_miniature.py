@@ -28,7 +28,7 @@ from service.conversation.prompts.tokens import fit, verbalizer_ids
 from service.decoding.bundle import load_bundle, read_bundle
 from service.decoding.engine import Priority
 from service.decoding.in_process import EngineOptions, start_engine
-from service.decoding.precision import ComputeType
+from service.decoding.precision import EngineType
 from service.decoding.scoring import plan_reading, score_labels
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from tests.training.miniature import (
@@ -53,7 +53,7 @@ from training.recipe import Recipe, Stage
 ROUNDED = 0.03
 # Of a label's probability, at most, by what vLLM computes in but for its head: 0.001 to 0.013 were
 # measured in native bfloat16.
-SERVED: dict[ComputeType, float] = {"bfloat16": 0.02, "float32": 1e-3}
+SERVED: dict[EngineType, float] = {"bfloat16": 0.02, "float32": 1e-3}
 
 
 def features(run: Miniature) -> set[str]:

@@ -18,7 +18,7 @@ from service.conversation.labels import LabelSpace
 from service.conversation.prompts.tokens import verbalizer_ids
 from service.decoding.bundle import read_bundle
 from service.decoding.engine import LabelEngine, Priority, Reading
-from service.decoding.precision import Choice, compute_type, device_type
+from service.decoding.precision import EngineChoice, device_type, engine_type
 from service.decoding.tokenizer import load_tokenizer
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.pipeline import Recognizer
@@ -79,7 +79,7 @@ class _Notes:
     async def close(self) -> None: ...
 
 
-def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
+def open_speaker(folder: Path, dtype: EngineChoice = "auto") -> Speak:
     """Load a bundle to let it speak: greedily, up to a token more than its longest verbalizer.
 
     So much is room for the token that closes an answer; a model that goes on talking is seen to.
@@ -94,7 +94,7 @@ def open_speaker(folder: Path, dtype: Choice = "auto") -> Speak:
     bundle, tokens = read_bundle(folder), load_tokenizer(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = device_type()
-    computed = getattr(torch, compute_type(dtype, device))
+    computed = getattr(torch, engine_type(dtype, device))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=computed, local_files_only=True)
     model = model.to(device).eval()
     pad = next(n for n in (tokenizer.pad_token_id, tokens.end, 0) if n is not None)

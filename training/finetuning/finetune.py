@@ -252,9 +252,11 @@ def _train_stage(
             _run_once(training, stage, examples, before, name, seeds[name])
             if stage.runs > 1:
                 training.finish(name)
-    if stage.runs > 1 and is_first_process():
+    if stage.runs > 1:
         weights = kept_weights(training.checkpoints(stage.name))
-        write_mean([kept_weights(training.checkpoints(name)) for name in names], weights)
+        if is_first_process():
+            write_mean([kept_weights(training.checkpoints(name)) for name in names], weights)
+        wait_for_all()
         scores = training.scores(*_load_kept(run, weights))
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))
         training.record.put_scores(stage.name, stage.epochs, scores, stage)
@@ -323,7 +325,9 @@ def _run_once(
     run = training.run
     training.record.agreement[name] = _agreement(name, examples)
     set_seed(run.recipe.seed)  # the runs of a stage begin with one and the same adapter
-    model, causal = load_model(run.recipe, run.base, before, run.compute, stage.dropout)
+    model, causal = load_model(
+        run.recipe, run.base, before, run.compute, stage.dropout, recompute=run.recompute
+    )
     # Of a model that is to be sharded, the other processes may hold no weights yet.
     trees = of_first_process(is_first_process() and reads_trees(causal))
 
@@ -339,6 +343,7 @@ def _run_once(
         causal=causal,
         compute=run.compute,
         trees=trees,
+        recompute=run.recompute,
         seed=seed,
         checkpoints=training.checkpoints(name),
         logs=training.out / LOGS / name if is_first_process() else None,

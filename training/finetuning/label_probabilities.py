@@ -5,6 +5,7 @@ service would answer.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from training.arrays import Floats
 from training.evaluation.metrics import confusion, own_measure
 from training.finetuning.packed_loss import logits_at
 from training.finetuning.packing import ROW_TOKENS, collate, pack
+from training.finetuning.processes import gathered, shared_out
 from training.mixture.tasks import LabelledExample, PromptSettings, first_tokens
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def probabilities(
 ) -> list[Floats]:
     """Label probabilities for each example, shape (labels,), in its label space's order.
 
+    Processes that train together share the work, so all of them have to ask.
+
     Args:
         model: what is called, `causal` or what wraps it.
         compute: what it computes in.
@@ -69,15 +73,18 @@ def probabilities(
 
     spaces = {example.label_space.name: example.label_space for example in examples}
     first = {name: first_tokens(settings, space) for name, space in spaces.items()}
-    likely: list[Floats] = []
-    asked = iter(examples)  # rows keep their order
     rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
-    for start in range(0, len(rows), _ROWS):
-        batch = collate(rows[start : start + _ROWS], trees)
+    parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+    ends = [0, *accumulate(sum(len(row.first) for row in part) for part in parts)]
+    likely: dict[int, list[Floats]] = {}
+    for number in shared_out(len(parts)):
+        batch = collate(parts[number], trees)
         cast = torch.autocast(causal.device.type, torch.bfloat16, enabled=compute == "bfloat16")
         with torch.no_grad(), cast:
             logits = logits_at(model, causal, batch, batch.predicting[batch.first]).cpu()
-        for of_vocabulary in logits:
-            of_labels = of_vocabulary[first[next(asked).label_space.name]]
-            likely.append(of_labels.double().softmax(-1).numpy())
-    return likely
+        asked = examples[ends[number] : ends[number + 1]]  # rows keep their order
+        likely[number] = [
+            of_vocabulary[first[example.label_space.name]].double().softmax(-1).numpy()
+            for of_vocabulary, example in zip(logits, asked, strict=True)
+        ]
+    return [each for part in gathered(likely) for each in part]

@@ -20,6 +20,8 @@ def load_model(
     finished: Path | None,
     compute: ComputeType,
     dropout: float | None = None,
+    *,
+    recompute: bool = False,
 ) -> tuple[Any, "PreTrainedModel"]:
     """Load the model to train, from a finished stage if there is one; also its language model.
 
@@ -27,6 +29,7 @@ def load_model(
         finished: the folder of that stage's adapter, or of its weights where all are trained.
         compute: what it is to be computed in; float32 is that of the weights, too.
         dropout: of the base's layers, in place of its own.
+        recompute: whether its activations are to be computed again in the backward pass.
     """
     import peft
     import torch
@@ -52,6 +55,6 @@ def load_model(
         model = peft.PeftModel.from_pretrained(causal, str(finished), is_trainable=True)
     else:
         model = peft.get_peft_model(causal, lora_config(recipe.lora))
-    if recipe.gradient_checkpointing:
+    if recompute:
         model.enable_input_require_grads()
     return model, model.get_base_model()

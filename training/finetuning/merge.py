@@ -1,9 +1,10 @@
 """Merges an adapter into its base: the model bundle that the service loads."""
 
+import logging
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from service.decoding.bundle import (
     FILE,
@@ -15,7 +16,8 @@ from service.decoding.bundle import (
 )
 from service.decoding.fingerprint import fingerprint_of, question_of
 from service.decoding.model_files import AGAIN
-from service.decoding.tokenizer import Tokenizer, load_tokenizer
+from service.decoding.model_folder import look_at_weights
+from service.decoding.tokenizer import load_tokenizer
 from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
 from training.finetuning.model_inspection import (
@@ -25,9 +27,14 @@ from training.finetuning.model_inspection import (
     look_at_base,
     without_weights,
 )
+from training.finetuning.streamed_merge import can_stream, write_merged
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+log = logging.getLogger(__name__)
+
+# vLLM reads it: near the labels' values, logits of half precision are too coarse.
+_HEAD_DTYPE = "float32"
+# Of the machine's memory, the most that a model may take in float32 for its fingerprint.
+_MEMORY_SHARE = 0.5
 
 # What transformers writes of a model and its tokenizer.
 _MODEL_FILES = re.compile(
@@ -86,36 +93,74 @@ def merge(adapter: Path, base: Path, out: Path, *, force: bool = False) -> None:
     if changes is not None:
         check_fits(adapter, changes, base, model)
     load_tokenizer(base)
-    import peft
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    changing = None if changes is None else adapter
+    with made_folder(out, _BUNDLE, force=force) as made:
+        if can_stream(folder, adapter, changes, model):
+            _stream(folder, changing, made)
+        else:
+            _load_and_merge(folder, changing, made)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
+        described = bundle.model_copy(update={"fingerprint": _fingerprint(made, bundle)})
+        write_bundle(described, made)
+
+
+def _stream(folder: Path, adapter: Path | None, out: Path) -> None:
+    """Write configuration and weights of a model with an adapter, tensor by tensor."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with loading(folder, AGAIN):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=torch.bfloat16, device_map="meta"
+        )
+    model.config.head_dtype = _HEAD_DTYPE
+    model.save_pretrained(out, state_dict={})  # all but the weights
+    with loading(adapter or folder, AGAIN):
+        write_merged(folder, adapter, model, out)
+
+
+def _load_and_merge(folder: Path, adapter: Path | None, out: Path) -> None:
+    """The same for a model that has to be loaded whole, in float32."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    log.info("%s: is loaded whole to be merged, four bytes a parameter", folder)
     with loading(folder, AGAIN):
         merged = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32
         )
-    if changes is not None:
+    if adapter is not None:
         with loading(adapter, AGAIN):
             adapted = peft.PeftModel.from_pretrained(merged, str(adapter))
         merged = adapted.merge_and_unload(safe_merge=True)
     merged = merged.to(torch.bfloat16)
-    # vLLM reads it: near the labels' values, logits of half precision are too coarse.
-    merged.config.head_dtype = "float32"
-    with made_folder(out, _BUNDLE, force=force) as made:
-        merged.save_pretrained(made)
-        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(made)
-        fingerprint = _fingerprint(merged, bundle, load_tokenizer(made))
-        write_bundle(bundle.model_copy(update={"fingerprint": fingerprint}), made)
+    merged.config.head_dtype = _HEAD_DTYPE
+    merged.save_pretrained(out)
 
 
-def _fingerprint(merged: "PreTrainedModel", bundle: Bundle, tokenizer: Tokenizer) -> Fingerprint:
-    """How the weights, which are rounded already, read the bundle's question in float32."""
+def _fingerprint(folder: Path, bundle: Bundle) -> Fingerprint | None:
+    """How the rounded weights read the bundle's question in float32; None for a large model.
+
+    Args:
+        folder: of the merged model.
+    """
     import torch
+    from transformers import AutoModelForCausalLM
 
-    question = question_of(bundle, tokenizer)
+    _, size = look_at_weights(folder)
+    if 2 * size > _MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        log.info("%s: too large to be read here, so servers are not checked against it", folder)
+        return None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    ).eval()
+    question = question_of(bundle, load_tokenizer(folder))
     with torch.inference_mode():
-        logits = merged.float().eval()(input_ids=torch.tensor([question.prompt])).logits[0, -1]
+        logits = model(input_ids=torch.tensor([question.prompt])).logits[0, -1]
     log_probabilities = torch.log_softmax(logits, -1)[list(question.candidates)]
     return fingerprint_of(question, log_probabilities.tolist())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."  # of the names in an adapter
+PREFIX = "base_model.model."  # of the names in an adapter
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 # Of peft's kinds of adapters, those that put words into prompts: no weights can take them in.
 _OF_PROMPTS = re.compile(r"PROMPT|P_TUNING|PREFIX|CPT")
@@ -169,9 +169,9 @@ def check_fits(
     modules = dict(model.named_modules())
     patterns = {_pattern(name) for name in modules}
     changed = {
-        name.removeprefix(_PREFIX).partition(".lora_")[0]
+        name.removeprefix(PREFIX).partition(".lora_")[0]
         for name in tensors
-        if name.startswith(_PREFIX) and ".lora_" in name
+        if name.startswith(PREFIX) and ".lora_" in name
     }
     absent = sorted(name for name in changed if name not in modules)
     # Of names that are all others, libraries may have changed them, and know.
@@ -182,7 +182,7 @@ def check_fits(
             f"{adapter}: changes {(of_fewer or absent)[0]}, which {base} does not have", another
         )
     for name, tensor in tensors.items():
-        path, _, kind = name.removeprefix(_PREFIX).partition(".lora_")
+        path, _, kind = name.removeprefix(PREFIX).partition(".lora_")
         module = modules.get(path)
         if not isinstance(module, nn.Linear) or len(tensor.shape) != 2:
             continue

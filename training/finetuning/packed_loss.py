@@ -50,11 +50,12 @@ def packed_loss(
     answers, prompt = losses[: len(batch.predicting)], losses[len(batch.predicting) :]
     if len(batch.soft):
         answers = _softened(answers, logits[: len(answers)], batch)
-    tasks = batch.tasks.to(device)
     loss = losses.new_zeros(())
     for number, task in enumerate(TASKS):
-        if weights.get(task) and (of_task := tasks == number).any():
-            loss = loss + weights[task] * answers[of_task].mean()
+        # Chosen where the batch lies, in the host's memory: the host would wait for a GPU to tell.
+        of_task = (batch.tasks == number).nonzero().flatten()
+        if weights.get(task) and len(of_task):
+            loss = loss + weights[task] * answers[of_task.to(device)].mean()
     return loss + prompt_loss * prompt.mean() if prompt_loss else loss
 
 

@@ -25,7 +25,8 @@ from training.finetuning.label_spaces import (
     check_label_spaces,
     check_scored,
 )
-from training.finetuning.model_inspection import look_at_base
+from training.finetuning.memory import recomputes
+from training.finetuning.model_inspection import look_at_base, without_weights
 from training.finetuning.processes import device
 from training.finetuning.run_record import check_out
 from training.finetuning.sharding import check_sharding
@@ -52,6 +53,7 @@ class CheckedRun:
         held_out: those, and the test splits that are there.
         bundle: describes the bundle that a merge makes of the run.
         compute: the type that the model computes in.
+        recompute: whether activations are computed again in the backward pass.
     """
 
     recipe: Recipe
@@ -63,6 +65,7 @@ class CheckedRun:
     settings: PromptSettings
     bundle: Bundle
     compute: ComputeType
+    recompute: bool
 
     def material(self, stages: int | None = None) -> Mapping[str, str | int]:
         """Fingerprints of the inputs of the first stages, or of all (`material_of`)."""
@@ -111,6 +114,7 @@ def check_run(
         settings=settings,
         bundle=bundle_of(recipe, base_revision(base), sources, stages),
         compute=compute_type(recipe.compute, device().type),
+        recompute=recomputes(recipe, without_weights(base)),
     )
 
 

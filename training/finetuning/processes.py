@@ -1,10 +1,13 @@
 """The processes that train together, as `torchrun` or `accelerate launch` starts them."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 def is_first_process() -> bool:
@@ -29,6 +32,26 @@ def device() -> "torch.device":
 def wait_for_all() -> None:
     """Wait until every process has come here."""
     _processes().wait_for_everyone()
+
+
+def shared_out(count: int) -> list[int]:
+    """Which of `count` parts of a task are this process's.
+
+    Every process has equally many, a part that is done already where there are too few: what wraps
+    a model may have processes wait for each other in each of its calls.
+    """
+    processes = _processes()
+    first, step = int(processes.process_index), int(processes.num_processes)
+    rounds = -(-count // step)
+    return [min(first + step * number, count - 1) for number in range(rounds)]
+
+
+def gathered(parts: Mapping[int, T]) -> list[T]:
+    """The parts of all processes, in their order, in each of them."""
+    from accelerate.utils import gather_object
+
+    _processes()
+    return [part for _, part in sorted(dict(gather_object([*parts.items()])).items())]
 
 
 def _processes() -> Any:

@@ -24,9 +24,9 @@ from training.recipe import Recipe, RecipeError
 log = logging.getLogger(__name__)
 
 _RECORD = "stage.json"
-# Names and promised label spaces do not change what is trained; the type that is computed in, which
-# does, is hashed by itself.
-_LEFT_OUT = {"name", "version", "label_spaces", "stages", "compute"}
+# Names, promised label spaces and recomputation do not change what is trained; the type that is
+# computed in, which does, is hashed by itself.
+_LEFT_OUT = {"name", "version", "label_spaces", "stages", "compute", "gradient_checkpointing"}
 
 
 def identity(

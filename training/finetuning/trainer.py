@@ -37,6 +37,7 @@ class Run:
         model: with the adapter, if there is one; `causal` is the language model under it.
         compute: what the model computes in.
         trees: whether the model reads rows of several examples.
+        recompute: whether activations are computed again in the backward pass.
         seed: decides the order of the batches, and what dropout drops.
         checkpoints: the stage's folder of them.
         logs: a folder for TensorBoard; None in all processes but the first.
@@ -49,6 +50,7 @@ class Run:
     causal: "PreTrainedModel"
     compute: ComputeType
     trees: bool
+    recompute: bool
     seed: int
     checkpoints: Path
     logs: Path | None
@@ -141,7 +143,7 @@ def _arguments(recipe: Recipe, stage: Stage, run: Run) -> "TrainingArguments":
         **_schedule(stage),
         max_grad_norm=1.0,
         bf16=run.compute == "bfloat16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing=run.recompute,
         use_cpu=not torch.cuda.is_available(),
         seed=run.seed,
         logging_steps=20,

@@ -77,9 +77,21 @@ capabilities:
 {{- end }}
 {{- end -}}
 
-{{/* How a process reaches vLLM's servers, where they are apart from it. */}}
+{{/* Where what is compiled for a GPU lies; nothing where it would be lost with the pod. */}}
+{{- define "erc.cache" -}}
+{{- if .Values.cache.claim -}}
+/var/cache/instructerc
+{{- else if include "erc.keepsState" . -}}
+/var/lib/instructerc/cache
+{{- end -}}
+{{- end -}}
+
+{{/* What a process is told about its engine; takes (list . cache), the folder of what is compiled
+for a GPU, which may be none. */}}
 {{- define "erc.engine" -}}
-{{- if ne .Values.engine.kind "process" -}}
+{{- $cache := index . 1 -}}
+{{- with index . 0 -}}
+{{- if ne .Values.engine.kind "process" }}
 - name: ERC_ENGINE__URLS
   value: {{ include "erc.servers" . | quote }}
 {{- with include "erc.engineModel" . }}
@@ -92,7 +104,34 @@ capabilities:
     secretKeyRef:
       {{- toYaml .Values.engine.secret | nindent 6 }}
 {{- end }}
+{{- else }}
+{{- with .Values.model.weights.uri }}
+- name: ERC_ENGINE__WEIGHTS
+  value: {{ . }}
+{{- end }}
+{{- if .Values.gpu.enabled }}
+- name: ERC_ENGINE__TENSOR_PARALLEL
+  value: {{ .Values.gpu.count | quote }}
+{{- with $cache }}
+- name: VLLM_CACHE_ROOT
+  value: {{ . }}/vllm
+- name: TORCHINDUCTOR_CACHE_DIR
+  value: {{ . }}/inductor
+- name: TRITON_CACHE_DIR
+  value: {{ . }}/triton
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
+{{- end -}}
+
+{{/* Variables that open the object store of the weights. */}}
+{{- define "erc.weightsSecret" -}}
+{{- with .Values.model.weights.secret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "erc.bundle" -}}
@@ -168,6 +207,10 @@ volumeMounts:
   mountPath: /models
   readOnly: true
 {{- end }}
+{{- if .Values.cache.claim }}
+- name: cache
+  mountPath: /var/cache/instructerc
+{{- end }}
 {{- end -}}
 
 {{- define "erc.scratchVolumes" -}}
@@ -178,6 +221,11 @@ volumeMounts:
   emptyDir:
     medium: Memory
     sizeLimit: {{ .Values.scratch.sharedMemory }}
+{{- with .Values.cache.claim }}
+- name: cache
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "erc.modelVolume" -}}
@@ -193,9 +241,9 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* Cores, memory and, where there are GPUs, one of them. */}}
+{{/* Cores, memory and, where there are GPUs, some of them. */}}
 {{- define "erc.resources" -}}
-{{- $gpu := ternary (dict .Values.gpu.resource 1) dict (eq (include "erc.hasGpu" .) "true") -}}
+{{- $gpu := ternary (dict .Values.gpu.resource .Values.gpu.count) dict (eq (include "erc.hasGpu" .) "true") -}}
 {{- $resources := deepCopy .Values.resources -}}
 requests:
   {{- toYaml (merge $resources.requests $gpu) | nindent 2 }}

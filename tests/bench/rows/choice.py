@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.decoding.precision import compute_type
+from service.decoding.precision import engine_type
 from service.decoding.tokenizer import load_tokenizer
 from service.settings import load_settings
 from tests.bench.measuring import (
@@ -36,7 +36,7 @@ def measure(setup: Setup, demonstrations: bool) -> list[Measurement]:
     from vllm.sampling_params import StructuredOutputsParams
 
     _, space = setup.load_bundle()
-    llm = LLM(model=setup.bundle, dtype=compute_type(settings.dtype))
+    llm = LLM(model=setup.bundle, dtype=engine_type(settings.dtype))
     sampling = SamplingParams(
         temperature=0,
         structured_outputs=StructuredOutputsParams(choice=list(space.verbalizers)),

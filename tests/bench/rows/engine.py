@@ -9,7 +9,8 @@ from pathlib import Path
 import uvloop
 
 from service.decoding.engine import LabelEngine, Priority
-from service.decoding.in_process import EngineOptions, start_engine
+from service.decoding.in_process import start_engine
+from service.recognition_parts import engine_options
 from service.settings import load_settings
 from tests.bench.measuring import (
     Measurement,
@@ -53,18 +54,11 @@ def engine_threads() -> int:
 
 async def start_like_the_service(setup: Setup) -> LabelEngine:
     """The engine with the options that the service gives it."""
-    settings = load_settings().engine
     bundle, _ = setup.load_bundle()
     return await start_engine(
         Path(setup.bundle),
         max_tokens=bundle.max_tokens,
-        options=EngineOptions(
-            kv_cache_gib=settings.kv_cache_gib,
-            threads=engine_threads(),
-            max_sequences=settings.max_sequences,
-            gpu_memory=settings.gpu_memory,
-            dtype=settings.dtype,
-        ),
+        options=engine_options(load_settings()),
     )
 
 

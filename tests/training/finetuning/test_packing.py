@@ -1,6 +1,7 @@
 """A packed row computes, for each of its examples, what the model computes for it alone."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -183,6 +184,19 @@ def test_tasks_losses_are_means_of_their_own(
             targets = torch.tensor([token for e in of_task for token in e.target])
             expected += weight * cross_entropy(of_targets(model, of_task), targets).item()
     assert loss.item() == pytest.approx(expected, abs=EXACT)
+
+
+def test_no_number_of_a_step_is_waited_for(model: Any) -> None:
+    """On the meta device there are none: a GPU is given the next work while it does this one."""
+    elsewhere = deepcopy(model).to("meta")
+    soft = ((1, 0.5), (2, 0.5))
+    mixed = [Example(((1, 2, 3), (4, 5)), (6, 7), task=2 * n, soft=soft) for n in range(2)]
+    batch = collate(list(pack(mixed, 60)))
+
+    loss = packed_loss(elsewhere, elsewhere, batch, {"main": 1.0, "prediction": 0.5}, 0.1)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+    assert loss.is_meta
 
 
 def test_only_what_is_asked_passes_through_the_head(model: Any) -> None:
