@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # A server has at most this many times the mean of open reads. Below the second number it never
 # passes any on: the few reads of one batch step cost a server less than a dialogue read anew.
 _MOST_OF_MEAN = 1.5
-_ALWAYS_TAKEN = 16
+_ALWAYS_TAKEN = 32
 
 # Failures in a row, other than of connecting, that put a server aside.
 _MOST_FAILURES = 3

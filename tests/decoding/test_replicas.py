@@ -75,7 +75,7 @@ def test_a_server_with_far_more_to_do_passes_on_what_is_too_much() -> None:
     first = next(each for each in among if each.name == chosen(among, session))
     second = chosen([each for each in among if each is not first], session)
 
-    first.open_reads = 15
+    first.open_reads = 31
     assert chosen(among, session) == first.name
     first.open_reads = 100
     assert chosen(among, session) == second

@@ -193,6 +193,15 @@ def test_values_that_contradict_each_other_are_refused(
         render(values)
 
 
+def test_servers_do_not_stream_their_weights() -> None:
+    """They would start on a bundle without any."""
+    uri = "s3://models/erc-70b"
+    values = {**INSTALLATIONS[POOL], "model": {"weights": {"uri": uri, "secret": "erc-store"}}}
+
+    with pytest.raises(helm_python.HelmError, match=r"another model\.source"):
+        render(values)
+
+
 def test_the_page_of_engines_has_the_flags_of_the_chart() -> None:
     """Whoever starts servers by hand starts the same ones."""
     from tests.helm.rendering import CHART

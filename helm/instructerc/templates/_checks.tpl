@@ -54,6 +54,9 @@
 {{- if and (ne .kind "external") .urls -}}
 {{- fail "engine.urls are of external servers: set engine.kind to external" -}}
 {{- end -}}
+{{- if and (ne .kind "process") $.Values.model.weights.uri -}}
+{{- fail "model.weights.uri is for a process that runs vLLM itself: set engine.kind to process, or another model.source" -}}
+{{- end -}}
 {{- if eq .kind "pods" -}}
 {{- if not .secret.name -}}
 {{- fail "engine.kind is pods: set engine.secret.name, the secret of the key between service and servers" -}}
