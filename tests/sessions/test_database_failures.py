@@ -176,7 +176,9 @@ async def test_a_role_that_may_not_log_in(server: Server) -> None:
 async def test_a_database_that_there_is_not(server: Server) -> None:
     told = await cause(server.url.set(database="away"))
 
-    assert told.startswith(f'{server.at} has no database "away": check ERC_DATABASE__URL, or create')
+    assert told.startswith(
+        f'{server.at} has no database "away": check ERC_DATABASE__URL, or create'
+    )
 
 
 async def test_a_host_that_there_is_not(server: Server) -> None:

@@ -277,10 +277,16 @@ def changed(**label: Any) -> Any:
         (changed(examples=[f"Thanks {n}" for n in range(51)]), "50"),
         ({"labels": LABELS[:1]}, "2"),
         ({"labels": [{**LABELS[0], "name": f"l{n}"} for n in range(21)]}, "20"),
-        ({"labels": LABELS, "derived_from": "meld"}, "labels.0.of.*is required with `derived_from`"),
+        (
+            {"labels": LABELS, "derived_from": "meld"},
+            "labels.0.of.*is required with `derived_from`",
+        ),
         (SUMS | {"derived_from": "iemocap"}, "not trained on 'iemocap'"),
         (SUMS | {"derived_from": "sentiment"}, "sentiment"),
-        (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]}, "must add up to 1"),
+        (
+            SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["anger"]}]},
+            "must add up to 1",
+        ),
         (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": ["a" * 101]}]}, "100"),
         (SUMS | {"labels": [SUMS["labels"][0], {"name": "b", "of": {"anger": "1"}}]}, "number"),
         ({"labels": LABELS, "colour": "blue"}, "colour"),
