@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.dialogue import LATEST, Dialogue, Utterance
 from service.dialogue_format import DialogueIn, UtteranceOfDialogue
 from service.json_lines import read_each, write_json_lines
 from service.transcripts import dialogue_of_transcript, is_transcript
@@ -19,7 +19,13 @@ _FAULTS = {
     "string_unicode": "must not contain lone surrogates",
     "list_type": "must be a list",
     "model_type": "must be an object",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "greater_than_equal": "must not be negative",
+    "less_than_equal": f"must be at most {LATEST}",
 }
+# An utterance's, in the order in which they are written.
+_FIELDS = ("id", "speaker", "role", "start", "end", "text", "label", "description")
 # The most errors reported of a line; a misspelt field causes two.
 _REPORTED_FAULTS = 2
 
@@ -113,6 +119,9 @@ def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:
             utterance.label,
             utterance.description,
             id=utterance.id,
+            start=utterance.start,
+            end=utterance.end,
+            role=utterance.role,
         )
         for utterance in dialogue.utterances
     )
@@ -123,11 +132,12 @@ def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
     return {
         "id": dialogue.id,
         "utterances": [
-            ({"id": u.id} if u.id is not None else {})
-            | {"speaker": u.speaker, "text": u.text}
-            | ({"label": u.label} if u.label is not None else {})
-            | ({"description": u.description} if u.description is not None else {})
-            for u in dialogue.utterances
+            {
+                name: value
+                for name in _FIELDS
+                if (value := getattr(utterance, name)) is not None
+            }
+            for utterance in dialogue.utterances
         ],
     }
 

@@ -18,6 +18,8 @@ class Utterance:
         label: the emotion's name in some label space; None if nobody has labelled it.
         description: the scene in words (DialogueLLM).
         id: the corpus's id, if it has one; unique in its dialogue.
+        start, end: when it is spoken, in seconds from the dialogue's beginning, if known.
+        role: the speaker's part in the dialogue, such as "agent", if known.
     """
 
     speaker: str
@@ -25,6 +27,9 @@ class Utterance:
     label: str | None = None
     description: str | None = None
     id: str | None = field(default=None, kw_only=True)
+    start: float | None = field(default=None, kw_only=True)
+    end: float | None = field(default=None, kw_only=True)
+    role: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,11 @@ _CONTROL = re.compile(f"[{_UNREADABLE}]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # not a character: no encoding represents it
 _LINE_BREAK = re.compile(f"[{_BREAKING}]")
 
+LATEST = 10_000_000_000
+"""The latest time of an utterance, in seconds: beyond any recording and any date."""
+ROLE_CHARACTERS = 100
+"""The most characters of a role."""
+
 TEXT_PATTERN = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
 """What `fault_of_text` accepts, in JSON Schema's syntax (ECMA-262)."""
 NAME_PATTERN = f"^[^{_UNREADABLE}{_BREAKING}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}{_BREAKING}]*$"
@@ -143,6 +153,16 @@ def fault_of_text(value: str) -> str | None:
         return "must not contain control characters"
     if _SURROGATE.search(value):
         return "must not contain lone surrogates"
+    return None
+
+
+def fault_of_times(start: float | None, end: float | None) -> str | None:
+    """Why the times of an utterance, in seconds, are invalid; None if they are valid or absent."""
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and not 0 <= value <= LATEST:  # NaN is refused too
+            return f"{name} must be a number of seconds from 0 to {LATEST:,}"
+    if start is not None and end is not None and end < start:
+        return "end must not be before start"
     return None
 
 
