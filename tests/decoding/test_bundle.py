@@ -371,7 +371,9 @@ def test_weights_must_be_safetensors(folder: Path, spaces: Mapping[str, LabelSpa
     """A pickle runs code when it is loaded."""
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    with pytest.raises(ModelFolderError, match=rf"{folder}: contains no weights \(\*\.safetensors\)"):
+    with pytest.raises(
+        ModelFolderError, match=rf"{folder}: contains no weights \(\*\.safetensors\)"
+    ):
         load_bundle(folder, spaces)
 
 

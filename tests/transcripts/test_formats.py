@@ -1,0 +1,117 @@
+"""What a file is, its content tells; whoever knows better says so."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from service.conversation.dialogue import Dialogue
+from service.dialogue_files import (
+    DialogueFormatError,
+    Reading,
+    dialogue_to_json,
+    read_dialogues,
+    read_each_dialogue,
+)
+from service.dialogue_format import DialogueIn
+from service.transcripts.formats import Format, format_of_document, format_of_text
+from service.transcripts.tables import Columns
+from tests.transcripts.reading import FILES, parts, refusal, said
+from training.datasets.reading import look
+
+DOCUMENTS = [path for path in sorted(FILES.glob("*/*.json")) if path.stem != "bare-list"]
+TEXTS = [path for folder in ("webvtt", "srt", "csv") for path in sorted((FILES / folder).iterdir())]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_document_is_of_the_program_that_its_folder_names(path: Path) -> None:
+    assert format_of_document(json.loads(path.read_bytes())) == path.parent.name
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_content_tells_the_format_whatever_the_name(path: Path, tmp_path: Path) -> None:
+    """Two have no content that tells; there the end of the name does."""
+    unnamed = tmp_path / path.stem
+    unnamed.write_bytes(path.read_bytes())
+    head = path.read_text("utf-8-sig", "surrogateescape").splitlines()
+    told = format_of_text(head, "", Columns())
+
+    expected = {"no-header": Format.JSONL, "no-text": Format.JSONL, "other-names": Format.JSONL}
+    assert told == expected.get(path.stem, path.parent.name)
+    assert format_of_text(head, path.suffix, Columns()) == path.parent.name
+
+
+def test_a_dialogue_is_never_taken_for_a_transcript() -> None:
+    """Whatever the format may get, it has an id and utterances."""
+    required = {name for name, info in DialogueIn.model_fields.items() if info.is_required()}
+
+    assert required == {"id", "utterances"}
+    assert format_of_document({"id": "d", "segments": []}) is None
+    assert format_of_document({"utterances": [], "segments": [], "messages": []}) is None
+
+
+def test_times_and_roles_of_dialogues_survive() -> None:
+    (dialogue,) = parts("jsonl/times.jsonl")
+
+    assert isinstance(dialogue, Dialogue)
+    assert dialogue_to_json(dialogue) == {
+        "id": "d1",
+        "utterances": [
+            {"id": "u1", "speaker": "Mia", "role": "agent", "start": 0.5, "end": 1.5}
+            | {"text": "Hello?"},
+            {"speaker": "Jo", "start": 2.0, "text": "We won!", "label": "joy"},
+        ],
+    }
+
+
+def test_each_line_may_have_its_own_format() -> None:
+    """A transcript is named after the file and its line."""
+    assert parts("jsonl/mixed.jsonl") == [
+        Dialogue("d1", (said("Ida", "We won!"),)),
+        Dialogue("mixed:2", (said("SPEAKER_00", "Oh.", 0.0, 1.0),)),
+        "3: segments[0].text is missing",
+        Dialogue("mixed:4", (said("user", "Bye.", role="user"),)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["csv/calls.csv", "srt/named.srt", "whisperx/diarized.json"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
+def test_encodings_and_gzip_are_those_of_every_file(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    plain = (FILES / name).read_text("utf-8")
+    path = tmp_path / Path(name).name
+    if encoding == "gzip":
+        path = path.with_name(f"{path.name}.gz")
+        path.write_bytes(gzip.compress(plain.encode()))
+    else:
+        path.write_text(plain, encoding)
+
+    assert list(read_each_dialogue(path)) == parts(name)
+
+
+def test_whoever_names_a_format_is_believed() -> None:
+    """A file that is of another is refused for what that format needs."""
+    assert refusal("whisperx/diarized.json", Reading(Format.DEEPGRAM)) == (
+        "1: results must be an object"
+    )
+    assert refusal("whisperx/diarized.json", Reading(Format.JSONL)).startswith(
+        '1: is not a dialogue: needs "id" and "utterances"'
+    )
+    with pytest.raises(DialogueFormatError, match='begins with "WEBVTT"'):
+        parts("srt/named.srt", Reading(Format.WEBVTT))
+
+
+def test_training_reads_transcripts_too() -> None:
+    """So `data check` tells what is in them."""
+    reading = look("jsonl", FILES / "whisperx/diarized.json", None)
+
+    assert reading.dialogues == tuple(read_dialogues(FILES / "whisperx/diarized.json"))
+
+
+def test_empty_file_has_no_dialogue(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.write_bytes(b"\n\n")
+
+    assert list(read_each_dialogue(path)) == []
