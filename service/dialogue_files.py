@@ -254,15 +254,8 @@ def dialogue_from_json(
         DialogueFormatError: a field is missing, unknown or invalid, or two utterances have the same
             id; the message names it.
     """
-    bare = isinstance(value, list) and bool(value) and all(map(is_message, value))
-    if name is not None and (bare or isinstance(value, dict)):
-        document = {"messages": value} if bare else value
-        read_segments = DOCUMENTS.get(reading.format or format_of_document(document))
-        if read_segments is not None:
-            try:
-                return dialogue_of(read_segments(document), name, reading.joining)
-            except TranscriptError as error:
-                raise DialogueFormatError(str(error).removeprefix("messages" * bare)) from None
+    if name is not None and (dialogue := _of_transcript(value, name, reading)) is not None:
+        return dialogue
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
     if not value.keys() & {"id", "utterances"}:
@@ -273,6 +266,21 @@ def dialogue_from_json(
     except ValidationError as error:
         raise DialogueFormatError(_summary(error)) from None
     return Dialogue(parsed.id, utterances_of(parsed))
+
+
+def _of_transcript(value: object, name: str, reading: Reading) -> Dialogue | None:
+    """The dialogue of a transcript or of a list of messages; None if the value is neither."""
+    bare = isinstance(value, list) and bool(value) and all(map(is_message, value))
+    document = {"messages": value} if bare else value
+    if not isinstance(document, dict):
+        return None
+    kind = reading.format or format_of_document(document)
+    if kind is None or kind not in DOCUMENTS:
+        return None
+    try:
+        return dialogue_of(DOCUMENTS[kind](document), name, reading.joining)
+    except TranscriptError as error:
+        raise DialogueFormatError(str(error).removeprefix("messages" * bare)) from None
 
 
 def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -185,5 +186,5 @@ async def _recognized(
     )
 
 
-def _progress(total: int) -> "tqdm[None]":
+def _progress(total: int) -> "tqdm[NoReturn]":
     return tqdm(total=total, unit=" utterances", disable=None)

@@ -148,11 +148,10 @@ def contact_lens(value: Object) -> Iterator[Segment]:
             continue
         participant_id = text_at(row, "ParticipantId", where)
         role = optional_text_at(row, "ParticipantRole", where) or roles.get(participant_id)
+        start = seconds_at(row, "BeginOffsetMillis", where, 1000)
+        end = seconds_at(row, "EndOffsetMillis", where, 1000)
         if date is not None and first is not None:
-            start, end = _since(first, date, where), None
-        else:
-            start = seconds_at(row, "BeginOffsetMillis", where, 1000)
-            end = seconds_at(row, "EndOffsetMillis", where, 1000)
+            start = _since(first, date, where)
         speaker = optional_text_at(row, "DisplayName", where) or participant_id
         yield checked(Segment(speaker, text, start, end, role and role.lower()), where)
 

@@ -109,16 +109,17 @@ def _of_cue(block: list[str], number: int) -> list[Segment]:
         )
     start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
     lines = block[at + 1 :]
-    said = _by_voice("\n".join(lines)) if _VOICE.search("\n".join(lines)) else _by_name(lines)
+    payload = "\n".join(lines)
+    turns = _by_voice(payload) if _VOICE.search(payload) else _by_name(lines)
     return [
-        checked(Segment(speaker, text, start, end), line=number) for speaker, text in said if text
+        checked(Segment(speaker, text, start, end), line=number) for speaker, text in turns if text
     ]
 
 
 def _seconds(time: tuple[str | None, ...]) -> float:
     hours, minutes, seconds, fraction = (int(part or 0) for part in time)
-    thousandths = fraction * 10 ** (3 - len(time[3] or "000"))
-    return (hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + thousandths) / 1000
+    scale = 10 ** len(time[3] or "")
+    return (scale * (3600 * hours + 60 * minutes + seconds) + fraction) / float(scale)
 
 
 def _by_voice(payload: str) -> Iterator[tuple[str | None, str]]:

@@ -32,7 +32,7 @@ def refusal(name: str, reading: Reading | None = None) -> str:
     return error
 
 
-def said(
+def spoken(
     speaker: str,
     text: str,
     start: float | None = None,

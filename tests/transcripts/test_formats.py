@@ -17,7 +17,7 @@ from service.dialogue_files import (
 from service.dialogue_format import DialogueIn
 from service.transcripts.formats import Format, format_of_document, format_of_text
 from service.transcripts.tables import Columns
-from tests.transcripts.reading import FILES, parts, refusal, said
+from tests.transcripts.reading import FILES, parts, refusal, spoken
 from training.datasets.reading import look
 
 DOCUMENTS = [path for path in sorted(FILES.glob("*/*.json")) if path.stem != "bare-list"]
@@ -68,10 +68,10 @@ def test_times_and_roles_of_dialogues_survive() -> None:
 def test_each_line_may_have_its_own_format() -> None:
     """A transcript is named after the file and its line."""
     assert parts("jsonl/mixed.jsonl") == [
-        Dialogue("d1", (said("Ida", "We won!"),)),
-        Dialogue("mixed:2", (said("SPEAKER_00", "Oh.", 0.0, 1.0),)),
+        Dialogue("d1", (spoken("Ida", "We won!"),)),
+        Dialogue("mixed:2", (spoken("SPEAKER_00", "Oh.", 0.0, 1.0),)),
         "3: segments[0].text is missing",
-        Dialogue("mixed:4", (said("user", "Bye.", role="user"),)),
+        Dialogue("mixed:4", (spoken("user", "Bye.", role="user"),)),
     ]
 
 

@@ -5,19 +5,19 @@ import pytest
 from service.conversation.dialogue import Dialogue
 from service.transcripts.messages import messages
 from service.transcripts.segments import TranscriptError
-from tests.transcripts.reading import parts, said, utterances
+from tests.transcripts.reading import parts, spoken, utterances
 
-SAID = (
-    said("user", "My roses died.", role="user"),
-    said("assistant", "I am sorry, there was frost.", role="assistant"),
-    said("Jo", "Oh. Thank you!", role="user"),
+SPOKEN = (
+    spoken("user", "My roses died.", role="user"),
+    spoken("assistant", "I am sorry, there was frost.", role="assistant"),
+    spoken("Jo", "Oh. Thank you!", role="user"),
 )
 
 
 @pytest.mark.parametrize("name", ["chat", "bare-list"])
 def test_instructions_and_tools_are_nothing_that_was_said(name: str) -> None:
     """In an object with other fields, and in an array of messages."""
-    assert utterances(f"messages/{name}.json") == SAID
+    assert utterances(f"messages/{name}.json") == SPOKEN
 
 
 def test_a_line_of_a_fine_tuning_file_is_a_dialogue() -> None:
@@ -25,7 +25,10 @@ def test_a_line_of_a_fine_tuning_file_is_a_dialogue() -> None:
 
     assert first == Dialogue(
         "fine-tuning",
-        (said("user", "We won!", role="user"), said("assistant", "Wonderful!", role="assistant")),
+        (
+            spoken("user", "We won!", role="user"),
+            spoken("assistant", "Wonderful!", role="assistant"),
+        ),
     )
     assert isinstance(second, Dialogue)
     assert second.id == "fine-tuning:2"
@@ -33,8 +36,8 @@ def test_a_line_of_a_fine_tuning_file_is_a_dialogue() -> None:
 
 def test_of_parts_the_texts_are_read() -> None:
     assert utterances("messages/parts.json") == (
-        said("user", "Look at this. Is it dead?", role="user"),
-        said("assistant", "Not at all!", role="assistant"),
+        spoken("user", "Look at this. Is it dead?", role="user"),
+        spoken("assistant", "Not at all!", role="assistant"),
     )
 
 

@@ -12,7 +12,7 @@ from service.transcripts.segments import (
     dialogue_of,
     seconds_between,
 )
-from tests.transcripts.reading import said
+from tests.transcripts.reading import spoken
 
 SEGMENTS = [
     Segment(None, "Beep.", 0.0, 0.5),
@@ -32,34 +32,34 @@ def test_by_default_each_segment_is_an_utterance() -> None:
     utterances = joined(Joining())
 
     assert len(utterances) == len(SEGMENTS)
-    assert utterances[0] == said("unknown", "Beep.", 0.0, 0.5)
-    assert utterances[3] == said("unknown", "Hm.", 4.5, 5.0)
+    assert utterances[0] == spoken("unknown", "Beep.", 0.0, 0.5)
+    assert utterances[3] == spoken("unknown", "Hm.", 4.5, 5.0)
 
 
 def test_segment_without_a_speaker_may_belong_to_the_one_before() -> None:
     """The first of all has none before."""
     assert joined(Joining(UnknownSpeaker.PREVIOUS))[:3] == (
-        said("unknown", "Beep.", 0.0, 0.5),
-        said("Ida", "I see.", 1.0, 2.0, "agent"),
-        said("Ida", "Well. Hm.", 3.0, 5.0, "agent"),
+        spoken("unknown", "Beep.", 0.0, 0.5),
+        spoken("Ida", "I see.", 1.0, 2.0, "agent"),
+        spoken("Ida", "Well. Hm.", 3.0, 5.0, "agent"),
     )
 
 
 def test_segments_of_one_speaker_may_be_joined_over_short_pauses() -> None:
     """A pause of exactly the limit is short; another speaker between them ends it."""
     assert joined(Joining(within_s=1.0)) == (
-        said("unknown", "Beep.", 0.0, 0.5),
-        said("Ida", "I see. Well.", 1.0, 4.0, "agent"),
-        said("unknown", "Hm.", 4.5, 5.0),
-        said("Ida", "Bye.", 5.5, 6.0, "agent"),
-        said("Ida", "Really.", 7.5, 8.0, "agent"),
+        spoken("unknown", "Beep.", 0.0, 0.5),
+        spoken("Ida", "I see. Well.", 1.0, 4.0, "agent"),
+        spoken("unknown", "Hm.", 4.5, 5.0),
+        spoken("Ida", "Bye.", 5.5, 6.0, "agent"),
+        spoken("Ida", "Really.", 7.5, 8.0, "agent"),
     )
 
 
 def test_both_ways_of_joining_go_together() -> None:
     assert joined(Joining(UnknownSpeaker.PREVIOUS, 1.0))[1:] == (
-        said("Ida", "I see. Well. Hm. Bye.", 1.0, 6.0, "agent"),
-        said("Ida", "Really.", 7.5, 8.0, "agent"),
+        spoken("Ida", "I see. Well. Hm. Bye.", 1.0, 6.0, "agent"),
+        spoken("Ida", "Really.", 7.5, 8.0, "agent"),
     )
 
 

@@ -6,45 +6,45 @@ import pytest
 
 from service.transcripts.segments import Segment, TranscriptError
 from service.transcripts.speech import assemblyai, contact_lens, deepgram, whisperx
-from tests.transcripts.reading import refusal, said, utterances
+from tests.transcripts.reading import refusal, spoken, utterances
 
 
 def test_whisperx_tells_speakers_and_times() -> None:
     assert utterances("whisperx/diarized.json") == (
-        said("SPEAKER_00", "Is the ferry late?", 0.498, 1.92),
-        said("SPEAKER_01", "No, it's here already!", 2.104, 4.01),
-        said("SPEAKER_00", "Then let's run.", 4.2, 5.0),
+        spoken("SPEAKER_00", "Is the ferry late?", 0.498, 1.92),
+        spoken("SPEAKER_01", "No, it's here already!", 2.104, 4.01),
+        spoken("SPEAKER_00", "Then let's run.", 4.2, 5.0),
     )
 
 
 def test_whisperx_segment_without_words_is_nothing_that_was_said() -> None:
     """One without a speaker is somebody's; a time that is not a number is unknown."""
     assert utterances("whisperx/unassigned.json") == (
-        said("SPEAKER_00", "Is the ferry late?", 0.5, 1.9),
-        said("unknown", "Hm.", 2.0, 2.4),
-        said("SPEAKER_01", "It's here!", 2.5, 4.1),
-        said("SPEAKER_01", "Hurrah!"),
+        spoken("SPEAKER_00", "Is the ferry late?", 0.5, 1.9),
+        spoken("unknown", "Hm.", 2.0, 2.4),
+        spoken("SPEAKER_01", "It's here!", 2.5, 4.1),
+        spoken("SPEAKER_01", "Hurrah!"),
     )
 
 
 def test_whisper_knows_no_speakers() -> None:
     assert utterances("whisperx/whisper.json") == (
-        said("unknown", "The lamp is broken.", 0.0, 2.32),
-        said("unknown", "I can mend it.", 2.32, 4.0),
+        spoken("unknown", "The lamp is broken.", 0.0, 2.32),
+        spoken("unknown", "I can mend it.", 2.32, 4.0),
     )
 
 
 def test_assemblyai_counts_milliseconds() -> None:
     assert utterances("assemblyai/speaker-labels.json") == (
-        said("A", "Thanks for calling, how can I help?", 0.25, 2.15),
-        said("B", "My parcel never came and I am furious.", 2.6, 5.125),
+        spoken("A", "Thanks for calling, how can I help?", 0.25, 2.15),
+        spoken("B", "My parcel never came and I am furious.", 2.6, 5.125),
     )
 
 
 def test_assemblyai_speakers_of_channels_are_numbers() -> None:
     assert utterances("assemblyai/multichannel.json") == (
-        said("1", "Hello?", 0.1, 0.9),
-        said("2", "Yes, hello!", 0.95, 1.8),
+        spoken("1", "Hello?", 0.1, 0.9),
+        spoken("2", "Yes, hello!", 0.95, 1.8),
     )
 
 
@@ -62,9 +62,9 @@ def test_assemblyai_failure_is_told_with_its_reason() -> None:
 
 
 HEARD = (
-    said("Speaker 0", "Hello, what can I do for you?", 0.48, 3.18),
-    said("Speaker 1", "Cancel my plan, please.", 4.16, 5.66),
-    said("Speaker 0", "Oh, I am sorry to hear that.", 6.4, 9.1),
+    spoken("Speaker 0", "Hello, what can I do for you?", 0.48, 3.18),
+    spoken("Speaker 1", "Cancel my plan, please.", 4.16, 5.66),
+    spoken("Speaker 0", "Oh, I am sorry to hear that.", 6.4, 9.1),
 )
 
 
@@ -76,20 +76,20 @@ def test_deepgram_utterances_are_those_of_the_response_or_of_its_words(name: str
 
 def test_deepgram_paragraphs_have_their_own_times() -> None:
     assert utterances("deepgram/paragraphs.json") == (
-        said("Speaker 0", "Hello. What can I do for you?", 0.48, 2.48),
-        said("Speaker 1", "Cancel my plan, please.", 4.16, 6.16),
-        said("Speaker 0", "Oh, I am sorry to hear that.", 6.4, 8.4),
+        spoken("Speaker 0", "Hello. What can I do for you?", 0.48, 2.48),
+        spoken("Speaker 1", "Cancel my plan, please.", 4.16, 6.16),
+        spoken("Speaker 0", "Oh, I am sorry to hear that.", 6.4, 8.4),
     )
 
 
 def test_deepgram_channels_are_speakers_where_there_are_several() -> None:
     assert utterances("deepgram/two-channels.json") == (
-        said("Channel 0", "Hello, what can I do for you?", 0.48, 3.18),
-        said("Channel 1", "Cancel my plan, please.", 4.16, 5.66),
+        spoken("Channel 0", "Hello, what can I do for you?", 0.48, 3.18),
+        spoken("Channel 1", "Cancel my plan, please.", 4.16, 5.66),
     )
     assert utterances("deepgram/two-channels-utterances.json") == (
-        said("Channel 0, speaker 0", "Hello?", 0.5, 0.8),
-        said("Channel 1, speaker 0", "Good morning.", 1.5, 2.2),
+        spoken("Channel 0, speaker 0", "Hello?", 0.5, 0.8),
+        spoken("Channel 1, speaker 0", "Good morning.", 1.5, 2.2),
     )
 
 
@@ -105,25 +105,25 @@ AGENT, CUSTOMER = "f36a545d-67b2-4fd4-89fb-896136b609a7", "e9b36a6d-12aa-4c21-97
 
 def test_contact_lens_call_has_roles() -> None:
     assert utterances("contact-lens/call.json") == (
-        said(AGENT, "Garden Supplies, Mia speaking.", 0.0, 2.3, "agent"),
-        said(CUSTOMER, "The roses arrived dead, again!", 2.75, 6.0, "customer"),
-        said(AGENT, "That must be so frustrating.", 6.2, 9.11, "agent"),
+        spoken(AGENT, "Garden Supplies, Mia speaking.", 0.0, 2.3, "agent"),
+        spoken(CUSTOMER, "The roses arrived dead, again!", 2.75, 6.0, "customer"),
+        spoken(AGENT, "That must be so frustrating.", 6.2, 9.11, "agent"),
     )
 
 
 def test_contact_lens_chat_begins_when_the_first_joins() -> None:
     """Speakers have names there, and dates become seconds; an event is nothing that was said."""
     assert utterances("contact-lens/chat.json") == (
-        said("SYSTEM_MESSAGE", "You are number 1 in the queue.", 1.5, role="system"),
-        said("Jo", "Hi, my roses arrived dead :(", 5.0, role="customer"),
-        said("Mia", "Oh no, I will send new ones.", 10.265, role="agent"),
+        spoken("SYSTEM_MESSAGE", "You are number 1 in the queue.", 1.5, role="system"),
+        spoken("Jo", "Hi, my roses arrived dead :(", 5.0, role="customer"),
+        spoken("Mia", "Oh no, I will send new ones.", 10.265, role="agent"),
     )
 
 
 def test_contact_lens_segments_of_a_running_call_are_read_too() -> None:
     assert utterances("contact-lens/real-time.json") == (
-        said("AGENT", "How may I help you?", 0.757, 1.275, "agent"),
-        said("CUSTOMER", "I want my money back.", 1.867, 3.307, "customer"),
+        spoken("AGENT", "How may I help you?", 0.757, 1.275, "agent"),
+        spoken("CUSTOMER", "I want my money back.", 1.867, 3.307, "customer"),
     )
 
 

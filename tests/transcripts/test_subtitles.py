@@ -7,46 +7,46 @@ from service.dialogue_files import DialogueFormatError
 from service.transcripts import subtitles
 from service.transcripts.segments import Segment, TranscriptError
 from service.transcripts.subtitles import srt, webvtt
-from tests.transcripts.reading import parts, said, utterances
+from tests.transcripts.reading import parts, spoken, utterances
 
 
 def test_teams_tells_voices() -> None:
     """An utterance may have several lines; the cue's identifier is not kept."""
     assert utterances("webvtt/teams.vtt") == (
-        said("Ida Moor", "Good morning, everybody.", 3.62, 5.34),
-        said("Reed, Jo (Guest)", "Morning! Sorry, I'm late, the ferry didn't come.", 6.1, 9.02),
+        spoken("Ida Moor", "Good morning, everybody.", 3.62, 5.34),
+        spoken("Reed, Jo (Guest)", "Morning! Sorry, I'm late, the ferry didn't come.", 6.1, 9.02),
     )
 
 
 def test_zoom_tells_names_before_a_colon() -> None:
     assert utterances("webvtt/zoom.vtt") == (
-        said("Ida Moor", "Did you see the numbers?", 3.17, 5.42),
-        said("Jo Reed", "I did: they are awful.", 5.9, 8.11),
-        said("unknown", "Really awful.", 8.11, 9.0),
+        spoken("Ida Moor", "Did you see the numbers?", 3.17, 5.42),
+        spoken("Jo Reed", "I did: they are awful.", 5.9, 8.11),
+        spoken("unknown", "Really awful.", 8.11, 9.0),
     )
 
 
 @pytest.mark.parametrize("suffix", ["vtt", "srt"])
 def test_whisperx_tells_speakers_in_brackets(suffix: str) -> None:
     assert utterances(f"whisperx/diarized.{suffix}")[:2] == (
-        said("SPEAKER_00", "Is the ferry late?", 0.498, 1.92),
-        said("SPEAKER_01", "No, it's here already!", 2.104, 4.01),
+        spoken("SPEAKER_00", "Is the ferry late?", 0.498, 1.92),
+        spoken("SPEAKER_01", "No, it's here already!", 2.104, 4.01),
     )
 
 
 def test_notes_styles_regions_and_markup_are_skipped() -> None:
     assert utterances("webvtt/captions.vtt") == (
-        said("unknown", "Look at the boats!", 1.0, 2.5),
-        said("unknown", "I <3 them & you.", 3600.0, 3602.0),
+        spoken("unknown", "Look at the boats!", 1.0, 2.5),
+        spoken("unknown", "I <3 them & you.", 3600.0, 3602.0),
     )
 
 
 def test_voices_of_one_cue_share_its_times() -> None:
     assert utterances("webvtt/voices.vtt") == (
-        said("Ida", "Stop!", 0.0, 2.0),
-        said("Jo", "Why", 0.0, 2.0),
-        said("Ida", "Because \u200eof the dog.", 0.0, 2.0),
-        said("unknown", "(barking)", 2.5, 3.0),
+        spoken("Ida", "Stop!", 0.0, 2.0),
+        spoken("Jo", "Why", 0.0, 2.0),
+        spoken("Ida", "Because \u200eof the dog.", 0.0, 2.0),
+        spoken("unknown", "(barking)", 2.5, 3.0),
     )
 
 
@@ -60,7 +60,7 @@ def test_invalid_cue_is_named_by_its_line_and_the_others_are_read() -> None:
         "13: end must not be before start",
     ]
     assert dialogue == Dialogue(
-        "broken-cue", (said("Ida", "One.", 1.0, 2.0), said("Ida", "Five.", 9.0, 10.0))
+        "broken-cue", (spoken("Ida", "One.", 1.0, 2.0), spoken("Ida", "Five.", 9.0, 10.0))
     )
 
 
@@ -72,24 +72,24 @@ def test_file_without_its_first_line_is_refused() -> None:
 def test_srt_tells_names_before_a_colon() -> None:
     """A cue without text is nothing that was said."""
     assert utterances("srt/named.srt") == (
-        said("Ida", "Where is the key?", 1.0, 2.5),
-        said("Jo", "I thought you had it! Look in the bag.", 3.0, 4.25),
+        spoken("Ida", "Where is the key?", 1.0, 2.5),
+        spoken("Jo", "I thought you had it! Look in the bag.", 3.0, 4.25),
     )
 
 
 def test_srt_of_windows_is_read() -> None:
     assert utterances("srt/windows.srt") == (
-        said("Zoë", "Ça va?", 1.0, 2.0),
-        said("Bo", "Oui!", 2.5, 3.0),
+        spoken("Zoë", "Ça va?", 1.0, 2.0),
+        spoken("Bo", "Oui!", 2.5, 3.0),
     )
 
 
 def test_two_may_speak_in_one_cue() -> None:
     """A phrase before a colon is no name if it is long."""
     assert utterances("srt/two-in-a-cue.srt") == (
-        said("Ida", "Where is it?", 1.0, 4.0),
-        said("Jo", "Under the red chair.", 1.0, 4.0),
-        said("unknown", "One thing before we all leave: shut the door.", 5.0, 6.0),
+        spoken("Ida", "Where is it?", 1.0, 4.0),
+        spoken("Jo", "Under the red chair.", 1.0, 4.0),
+        spoken("unknown", "One thing before we all leave: shut the door.", 5.0, 6.0),
     )
 
 
@@ -98,7 +98,7 @@ def test_srt_cue_without_times_is_named() -> None:
 
     assert error == "5: a cue needs a line with times, such as 00:00:01.000 --> 00:00:02.500"
     assert dialogue == Dialogue(
-        "broken", (said("Ida", "One.", 1.0, 2.0), said("Ida", "Three.", 5.0, 6.0))
+        "broken", (spoken("Ida", "One.", 1.0, 2.0), spoken("Ida", "Three.", 5.0, 6.0))
     )
 
 

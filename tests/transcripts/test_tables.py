@@ -8,7 +8,7 @@ from service.conversation.dialogue import Dialogue
 from service.dialogue_files import DialogueFormatError, Reading
 from service.transcripts.segments import TranscriptError
 from service.transcripts.tables import Columns, Row, table
-from tests.transcripts.reading import parts, said, utterances
+from tests.transcripts.reading import parts, spoken, utterances
 
 
 def test_columns_are_found_by_name() -> None:
@@ -17,15 +17,15 @@ def test_columns_are_found_by_name() -> None:
         Dialogue(
             "c-1",
             (
-                said("Mia", "Garden Supplies, Mia speaking.", 0.0, 2.3, "agent"),
-                said("Jo", 'The roses arrived "dead", again!', 2.75, 6.0, "customer"),
+                spoken("Mia", "Garden Supplies, Mia speaking.", 0.0, 2.3, "agent"),
+                spoken("Jo", 'The roses arrived "dead", again!', 2.75, 6.0, "customer"),
             ),
         ),
         Dialogue(
             "c-2",
             (
-                said("Mia", "Hello?", 0.0, 1.5, "agent"),
-                said("Bo", "Wrong number. Sorry!", 1.6, 3.0, "customer"),
+                spoken("Mia", "Hello?", 0.0, 1.5, "agent"),
+                spoken("Bo", "Wrong number. Sorry!", 1.6, 3.0, "customer"),
             ),
         ),
     ]
@@ -34,22 +34,22 @@ def test_columns_are_found_by_name() -> None:
 def test_semicolons_and_decimal_commas_are_read() -> None:
     """As Excel writes them in many countries; a column of another name is not."""
     assert utterances("csv/semicolons.csv") == (
-        said("Zoë", "Der Zug ist weg, schon wieder", 0.5),
-        said("Bo", "Nein!", 2.5),
+        spoken("Zoë", "Der Zug ist weg, schon wieder", 0.5),
+        spoken("Bo", "Nein!", 2.5),
     )
 
 
 def test_tabs_and_times_on_the_clock_are_read() -> None:
     assert utterances("csv/tabs.tsv") == (
-        said("Ida", "Is it on?", 1.0),
-        said("Jo", "It is.", 3723.5),
+        spoken("Ida", "Is it on?", 1.0),
+        spoken("Jo", "It is.", 3723.5),
     )
 
 
 def test_whisper_counts_milliseconds_in_tables() -> None:
     assert utterances("whisperx/whisper.tsv") == (
-        said("unknown", "The lamp is broken.", 0.0, 2.32),
-        said("unknown", "I can mend it.", 2.32, 4.0),
+        spoken("unknown", "The lamp is broken.", 0.0, 2.32),
+        spoken("unknown", "I can mend it.", 2.32, 4.0),
     )
 
 
@@ -60,8 +60,8 @@ def test_dates_become_seconds_of_their_dialogue() -> None:
     assert first == Dialogue(
         "a",
         (
-            said("Ida", "Two lines:\nthe second.", 0.0, id="m1"),
-            said("Jo", "Fine.", 12.25, id="m2"),
+            spoken("Ida", "Two lines:\nthe second.", 0.0, id="m1"),
+            spoken("Jo", "Fine.", 12.25, id="m2"),
         ),
     )
     assert isinstance(second, Dialogue)
@@ -73,7 +73,7 @@ def test_columns_of_other_names_are_named() -> None:
     columns = Columns(speaker="Who", text="What", dialogue="id", time="When")
 
     assert parts("csv/other-names.csv", Reading(columns=columns)) == [
-        Dialogue("x", (said("Ida", "We won!", 3.0), said("Jo", "At last!", 5.0)))
+        Dialogue("x", (spoken("Ida", "We won!", 3.0), spoken("Jo", "At last!", 5.0)))
     ]
 
 
@@ -86,14 +86,16 @@ def test_invalid_row_is_named_by_its_line_and_the_others_are_read() -> None:
         "date, such as 2026-01-02T10:00:00Z",
         "5: not CSV: ',' expected after '\"'",
     ]
-    assert dialogue == Dialogue("broken-rows", (said("Ida", "One.", 1.0), said("Ida", "Five.", 5)))
+    assert dialogue == Dialogue(
+        "broken-rows", (spoken("Ida", "One.", 1.0), spoken("Ida", "Five.", 5))
+    )
 
 
 def test_row_that_is_not_utf_8_is_named() -> None:
     error, dialogue = parts("csv/latin-1.csv")
 
     assert error == "3: not UTF-8; save the table as UTF-8"
-    assert dialogue == Dialogue("latin-1", (said("Ida", "Hello."), said("Ida", "Yes.")))
+    assert dialogue == Dialogue("latin-1", (spoken("Ida", "Hello."), spoken("Ida", "Yes.")))
 
 
 def test_table_without_texts_is_refused_with_its_columns() -> None:
@@ -117,8 +119,8 @@ def test_named_column_is_there_once(columns: Columns, problem: str) -> None:
 def test_rows_of_a_dialogue_follow_one_another() -> None:
     """A table is read once, without holding it in memory."""
     assert parts("csv/unsorted.csv")[:2] == [
-        Dialogue("a", (said("Ida", "One."),)),
-        Dialogue("b", (said("Jo", "Two."),)),
+        Dialogue("a", (spoken("Ida", "One."),)),
+        Dialogue("b", (spoken("Jo", "Two."),)),
     ]
     assert parts("csv/unsorted.csv")[2:] == ["4: id 'a' is also on line 2"]
 
