@@ -116,10 +116,11 @@ def _of_cue(block: list[str], number: int) -> list[Segment]:
     ]
 
 
-def _seconds(time: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, fraction = (int(part or 0) for part in time)
-    scale = 10 ** len(time[3] or "")
-    return (scale * (3600 * hours + 60 * minutes + seconds) + fraction) / float(scale)
+def _seconds(time: tuple[str, ...]) -> float:
+    """The seconds of hours, which may be missing, minutes, seconds and a decimal fraction."""
+    hours, minutes, seconds, fraction = time
+    whole = 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds)
+    return (1000 * whole + int(fraction.ljust(3, "0"))) / 1000
 
 
 def _by_voice(payload: str) -> Iterator[tuple[str | None, str]]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from service.dialogue_files import (
 )
 from service.dialogue_format import DialogueIn
 from service.transcripts.formats import Format, format_of_document, format_of_text
-from service.transcripts.tables import Columns
+from service.transcripts.tables import Columns, Row, table
 from tests.transcripts.reading import FILES, parts, refusal, spoken
 from training.datasets.reading import look
 
 DOCUMENTS = [path for path in sorted(FILES.glob("*/*.json")) if path.stem != "bare-list"]
+PAGE = (Path(__file__).parents[2] / "docs" / "files.md").read_text("utf-8")
+ROWS = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| ")]
 TEXTS = [path for folder in ("webvtt", "srt", "csv") for path in sorted((FILES / folder).iterdir())]
 
 
@@ -108,6 +111,38 @@ def test_training_reads_transcripts_too() -> None:
     reading = look("jsonl", FILES / "whisperx/diarized.json", None)
 
     assert reading.dialogues == tuple(read_dialogues(FILES / "whisperx/diarized.json"))
+
+
+def test_documentation_has_a_command_for_each_format() -> None:
+    assert {row[0].strip("`") for row in ROWS if "instructerc score" in row[-1]} == set(Format)
+
+
+@pytest.mark.parametrize(
+    ("content", "cell"),
+    [
+        *((content, "x") for content in ("text", "speaker", "role", "id")),
+        *((content, "1.5") for content in ("start", "end")),
+    ],
+)
+def test_documentation_has_the_names_of_columns(content: str, cell: str) -> None:
+    """Each is found."""
+    (names,) = [row[1] for row in ROWS if row[0].removesuffix(" (required)") == content]
+
+    for name in re.findall("`(.+?)`", names):
+        header, cells = ([name], [cell]) if content == "text" else (["text", name], ["x", cell])
+        (row,) = table([",".join(header) + "\n", ",".join(cells) + "\n"], Columns())
+        assert isinstance(row, Row)
+        assert getattr(row.segment, content) == (1.5 if cell == "1.5" else "x"), name
+
+
+@pytest.mark.parametrize(
+    "name", ["dialogue", "Dialog", "conversation", "call", "session", "thread"]
+)
+def test_dialogues_have_names_or_ids(name: str) -> None:
+    for column in (name, f"{name}_id"):
+        (row,) = table([f"{column},text\n", "d,x\n"], Columns())
+        assert isinstance(row, Row)
+        assert row.dialogue == "d"
 
 
 def test_empty_file_has_no_dialogue(tmp_path: Path) -> None:
