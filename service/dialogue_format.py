@@ -26,7 +26,6 @@ from service.conversation.dialogue import (
     TEXT_PATTERN,
     fault_of_name,
     fault_of_text,
-    fault_of_times,
 )
 from service.settings import Limits
 
@@ -153,7 +152,7 @@ class UtteranceOfDialogue(Said):
         examples=[12.5],
     )
     end: Seconds | None = Field(
-        None, description="When it ends, in seconds; not before `start`.", examples=[14.0]
+        None, description="When it ends, in seconds, as `start`.", examples=[14.0]
     )
     role: Role | None = Field(
         None,
@@ -168,12 +167,6 @@ class UtteranceOfDialogue(Said):
     model: _Answered = None
     degraded: _Answered = None
     truncated: _Answered = None
-
-    @model_validator(mode="after")
-    def _ends_after_its_start(self) -> Self:
-        if (fault := fault_of_times(self.start, self.end)) is not None:
-            raise PydanticCustomError("times", fault)
-        return self
 
 
 class DialogueIn(Input):

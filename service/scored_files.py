@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 _SUFFIXES = {".csv": Output.CSV, ".vtt": Output.WEBVTT}
 _COLUMNS = ("id", "speaker", "role", "start", "end", "text", "label")
-# A cue without an end lasts until the next, or this long.
+# A cue without a valid end lasts until the next, or this long.
 _CUE_S = 3.0
 _OTHER_THAN_CLASS = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -142,7 +142,7 @@ class _Subtitles:
         starts = [row["start"] for row in rows[1:]]
         for number, (row, following) in enumerate(zip(rows, [*starts, None], strict=True), 1):
             start, end = row["start"], row.get("end")
-            if end is None:
+            if end is None or end < start:
                 end = following if following and following > start else start + _CUE_S
             self._file.write(
                 f"\n{number}\n{_clock(start)} --> {_clock(end)}\n"

@@ -113,6 +113,12 @@ def test_cues_have_voices_and_emotions_as_classes() -> None:
     )
 
 
+def test_cue_that_ends_before_it_begins_has_no_end() -> None:
+    talk = Dialogue("d", (Utterance("A", "x", start=2.0, end=1.0),))
+
+    assert "00:00:02.000 --> 00:00:05.000" in written(Output.WEBVTT, talk)
+
+
 def test_cues_can_be_read_again(tmp_path: Path) -> None:
     path = tmp_path / "call.vtt"
     path.write_text(written(Output.WEBVTT, TALK))

@@ -156,16 +156,6 @@ def fault_of_text(value: str) -> str | None:
     return None
 
 
-def fault_of_times(start: float | None, end: float | None) -> str | None:
-    """Why the times of an utterance, in seconds, are invalid; None if they are valid or absent."""
-    for name, value in (("start", start), ("end", end)):
-        if value is not None and not 0 <= value <= LATEST:  # NaN is refused too
-            return f"{name} must be a number of seconds from 0 to {LATEST:,}"
-    if start is not None and end is not None and end < start:
-        return "end must not be before start"
-    return None
-
-
 def fault_of_name(value: str) -> str | None:
     """Why a text is not valid as a name, such as a speaker's; None if it is."""
     if (fault := fault_of_text(value)) is not None:

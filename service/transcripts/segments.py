@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from service.conversation.dialogue import (
+    LATEST,
     ROLE_CHARACTERS,
     Dialogue,
     Utterance,
     fault_of_name,
     fault_of_text,
-    fault_of_times,
 )
 
 UNKNOWN_SPEAKER = "unknown"
@@ -95,7 +95,7 @@ def checked(segment: Segment, where: str = "", line: int | None = None) -> Segme
     for field, fault in faults:
         if fault is not None:
             raise TranscriptError(f"{where}{field} {fault}", line)
-    if (fault := fault_of_times(segment.start, segment.end)) is not None:
+    if (fault := _fault_of_times(segment.start, segment.end)) is not None:
         raise TranscriptError(f"{where}{fault}", line)
     return replace(segment, text=segment.text.strip())
 
@@ -156,6 +156,15 @@ def _fault_of_role(role: str) -> str | None:
     if len(role) > ROLE_CHARACTERS:
         return f"must have at most {ROLE_CHARACTERS} characters"
     return fault_of_name(role)
+
+
+def _fault_of_times(start: float | None, end: float | None) -> str | None:
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and not 0 <= value <= LATEST:
+            return f"{name} must be a number of seconds from 0 to {LATEST:,}"
+    if start is not None and end is not None and end < start:
+        return "end must not be before start"
+    return None
 
 
 def _belongs_to(last: Segment, segment: Segment, joining: Joining) -> bool:

@@ -54,7 +54,7 @@ def webvtt(lines: Iterable[str]) -> Iterator[Cue]:
     """
     for position, (number, block) in enumerate(_blocks(lines)):
         if position == 0:
-            if number != 1 or not is_webvtt(block[0]):
+            if not is_webvtt(block[0]):
                 raise TranscriptError('a WebVTT file begins with "WEBVTT"', number)
             # Headers, such as Kind and Language, continue up to a blank line.
             continue

@@ -98,27 +98,33 @@ def table(lines: Iterable[str], columns: Columns) -> Iterator[Row | TranscriptEr
         TranscriptError: the header has no column of texts, or lacks one of `columns`.
     """
     source = iter(lines)
-    first = next(source, "")
+    first = ""
+    before = 0
+    while not first.strip() and (line := next(source, None)) is not None:
+        first, before = line, before + 1
     delimiter = _delimiter(first)
-    header = _split(first, delimiter)
-    places = _places(header, columns)
+    try:
+        header = _split(first, delimiter)
+        places = _places(header, columns)
+    except TranscriptError as error:
+        raise TranscriptError(str(error), before) from None
     if "text" not in places:
         raise TranscriptError(
-            f"no column of texts among {', '.join(header[:20])}; name it with --text", 1
+            f"no column of texts among {', '.join(header[:20])}; name it with --text", before
         )
     whisper = delimiter == "\t" and header == _WHISPER
     state = _Table(header, places, 1000 if whisper else 1)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 2  # the header is the first
+        number = before + reader.line_num + 1
         try:
             cells = next(reader)
-            if row := _row(cells, state, line):
+            if row := _row(cells, state, number):
                 yield row
         except StopIteration:
             return
         except csv.Error as error:
-            yield TranscriptError(f"not CSV: {error}", line)
+            yield TranscriptError(f"not CSV: {error}", number)
         except TranscriptError as error:
             yield error
 
@@ -132,9 +138,9 @@ def _split(first: str, delimiter: str) -> list[str]:
     try:
         header = next(csv.reader([first], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
-        raise TranscriptError(f"not a header: {error}", 1) from None
+        raise TranscriptError(f"not a header: {error}") from None
     if len(header) > _MOST_COLUMNS:
-        raise TranscriptError(f"more than {_MOST_COLUMNS:,} columns", 1)
+        raise TranscriptError(f"more than {_MOST_COLUMNS:,} columns")
     return [name.strip() for name in header]
 
 
@@ -161,7 +167,7 @@ def _places(header: Sequence[str], columns: Columns) -> dict[str, int]:
         if given is not None:
             if header.count(given) != 1:
                 count = "no column" if given not in header else "two columns"
-                raise TranscriptError(f"{count} {given!r}; there are {', '.join(header[:20])}", 1)
+                raise TranscriptError(f"{count} {given!r}; there are {', '.join(header[:20])}")
             places[content] = header.index(given)
     taken = {places[content] for content, given in asked.items() if given is not None}
     return {

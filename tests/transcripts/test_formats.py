@@ -145,6 +145,21 @@ def test_dialogues_have_names_or_ids(name: str) -> None:
         assert row.dialogue == "d"
 
 
+@pytest.mark.parametrize("name", ["csv/broken-rows.csv", "webvtt/broken-cue.vtt"])
+def test_blank_lines_at_the_beginning_count_and_are_skipped(name: str, tmp_path: Path) -> None:
+    path = tmp_path / Path(name).name
+    path.write_bytes(b"\n \n" + (FILES / name).read_bytes())
+
+    *errors, dialogue = read_each_dialogue(path)
+
+    assert dialogue == parts(name)[-1]
+    told = [str(error).removeprefix(f"{path}:").partition(":") for error in errors]
+    shifted = [str(error).partition(":") for error in parts(name)[:-1]]
+    assert [(int(line) - 2, why) for line, _, why in told] == [
+        (int(line), why) for line, _, why in shifted
+    ]
+
+
 def test_empty_file_has_no_dialogue(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.write_bytes(b"\n\n")
