@@ -102,7 +102,7 @@ class _Table:
 
     def __init__(self, file: TextIO, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._rows = csv.writer(file, lineterminator="\n")
+        self._rows = csv.writer(file)  # of RFC 4180
         self._rows.writerow(
             [
                 *("dialogue", "index", *_COLUMNS, "emotion", "confidence", "degraded", "truncated"),

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.dialogue import Dialogue, Utterance, fault_of_name, fault_of_text
 from service.dialogue_files import dialogue_to_json, read_dialogues
+from service.files import written_whole
 from service.scored_files import Output, OutputMismatch, check_output, output_of, writer
 
 LABELS = ("joy", "no emotion")
@@ -138,6 +141,46 @@ def test_cues_are_in_the_order_of_their_times() -> None:
 
     out = written(Output.WEBVTT, Dialogue("d", (late, early)))
     assert out.index("Hello?") < out.index("Well.")
+
+
+NAMES = st.text(max_size=30).filter(lambda text: fault_of_name(text) is None)
+TEXTS = st.text(max_size=30).filter(lambda text: fault_of_text(text) is None)
+TALKS = st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=4)
+
+
+@given(TALKS)
+def test_what_a_table_says_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[str, str]]
+) -> None:
+    """But for space around it, whatever delimiters, quotes and line breaks are in it."""
+    path = tmp_path_factory.mktemp("scored") / "scored.csv"
+    talk = Dialogue("d", tuple(Utterance(*turn) for turn in turns))
+    with written_whole(path) as file:
+        writer(Output.CSV, file, LABELS).add(scored(talk))
+
+    (dialogue,) = read_dialogues(path)
+
+    assert [(each.speaker, each.text) for each in dialogue.utterances] == [
+        (speaker.strip(), text.strip()) for speaker, text in turns
+    ]
+
+
+@given(TALKS)
+def test_what_cues_say_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[str, str]]
+) -> None:
+    """But for the kind of space, whatever markup is in it; positions of SubRip are no text."""
+    assume(not any("{\\" in part for turn in turns for part in turn))
+    path = tmp_path_factory.mktemp("scored") / "scored.vtt"
+    talk = Dialogue("d", tuple(Utterance(*turn, start=n) for n, turn in enumerate(turns)))
+    with written_whole(path) as file:
+        writer(Output.WEBVTT, file, LABELS).add(scored(talk))
+
+    (dialogue,) = read_dialogues(path)
+
+    assert [(each.speaker, each.text) for each in dialogue.utterances] == [
+        (" ".join(speaker.split()), " ".join(text.split())) for speaker, text in turns
+    ]
 
 
 def test_subtitles_hold_one_dialogue_with_times() -> None:

@@ -20,7 +20,7 @@ _HEADER = re.compile(r"WEBVTT(?:[ \t].*)?")
 _SKIPPED = re.compile(r"(?:NOTE|STYLE|REGION)(?:[ \t].*)?")
 _TIME = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _TIMES = re.compile(rf"{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t].*)?")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^>]*)>")
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t\n]([^<>]*)>")
 # Tags and times of WebVTT and SubRip, and SubRip's positions, such as {\an8}.
 _TAGS = r"c|i|b|u|s|v|ruby|rt|lang|font"
 _MARKUP = re.compile(rf"</?(?:{_TAGS})(?:[.\s][^<>]*)?>|<[\d:.]+>|\{{\\[^{{}}]*\}}", re.I)

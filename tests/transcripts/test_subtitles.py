@@ -1,5 +1,7 @@
 """Subtitles are read as what their voices say."""
 
+import time
+
 import pytest
 
 from service.conversation.dialogue import Dialogue
@@ -135,6 +137,20 @@ def test_cue_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         (7, "a cue has at most 3 lines and 60 characters"),
         (12, "a cue has at most 3 lines and 60 characters"),
     ]
+
+
+@pytest.mark.parametrize(
+    "piece", ["<v ", "<v.", "<v" + 50 * " ", "<c ", "{\\", "- a", "[", "a:", "&"]
+)
+def test_hostile_cue_is_read_in_a_moment(piece: str) -> None:
+    """No pattern looks at a long text more than a few times."""
+    text = (piece * 90_000)[:90_000]
+    begun = time.process_time()
+
+    (cue,) = srt(["00:00:01,000 --> 00:00:02,000\n", text])
+
+    assert isinstance(cue, Segment)
+    assert time.process_time() - begun < 2
 
 
 def test_transcript_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
