@@ -53,7 +53,7 @@ class Reading:
     """How a file of dialogues or transcripts is read.
 
     Attributes:
-        format: None: the content tells.
+        format: None: the content tells, unless columns are named.
         columns: the columns of a table.
         joining: which segments of a transcript become one utterance.
     """
@@ -112,7 +112,8 @@ def _results(path: Path, reading: Reading) -> Iterator[_Result]:
     head = _head(lines)
     lines = chain(head, lines)
     shown = [line for line in map(_decoded, head) if line.strip()]
-    match reading.format or format_of_text(shown, _suffix(path), reading.columns):
+    of_table = Format.CSV if reading.columns != Columns() else None
+    match reading.format or of_table or format_of_text(shown, _suffix(path)):
         case Format.CSV:
             return _of_table(map(_decoded, lines), path, reading)
         case Format.WEBVTT:

@@ -7,7 +7,7 @@ from typing import Any
 from service.transcripts import messages as chat
 from service.transcripts import speech, subtitles
 from service.transcripts.segments import Segment
-from service.transcripts.tables import Columns, has_table
+from service.transcripts.tables import has_table
 
 
 class Format(StrEnum):
@@ -42,7 +42,7 @@ _SUFFIXES = {
 }
 
 
-def format_of_text(head: Sequence[str], suffix: str, columns: Columns) -> Format:
+def format_of_text(head: Sequence[str], suffix: str) -> Format:
     """The format of a file: `JSONL` for any of JSON, because each line may have its own.
 
     Args:
@@ -56,7 +56,7 @@ def format_of_text(head: Sequence[str], suffix: str, columns: Columns) -> Format
         return Format.JSONL
     if any(map(subtitles.is_times, head[:2])):
         return Format.SRT
-    if has_table(first, columns):
+    if has_table(first):
         return Format.CSV
     return _SUFFIXES.get(suffix.lower(), Format.JSONL)
 

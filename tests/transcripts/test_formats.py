@@ -38,11 +38,11 @@ def test_content_tells_the_format_whatever_the_name(path: Path, tmp_path: Path) 
     unnamed = tmp_path / path.stem
     unnamed.write_bytes(path.read_bytes())
     head = path.read_text("utf-8-sig", "surrogateescape").splitlines()
-    told = format_of_text(head, "", Columns())
+    told = format_of_text(head, "")
 
     expected = {"no-header": Format.JSONL, "no-text": Format.JSONL, "other-names": Format.JSONL}
     assert told == expected.get(path.stem, path.parent.name)
-    assert format_of_text(head, path.suffix, Columns()) == path.parent.name
+    assert format_of_text(head, path.suffix) == path.parent.name
 
 
 def test_a_dialogue_is_never_taken_for_a_transcript() -> None:
@@ -104,6 +104,18 @@ def test_whoever_names_a_format_is_believed() -> None:
     )
     with pytest.raises(DialogueFormatError, match='begins with "WEBVTT"'):
         parts("srt/named.srt", Reading(Format.WEBVTT))
+
+
+def test_whoever_names_columns_has_a_table(tmp_path: Path) -> None:
+    """Whatever the file is called, and is."""
+    path = tmp_path / "export.txt"
+    path.write_bytes((FILES / "csv/other-names.csv").read_bytes())
+    columns = Columns("Who", "What", "id")
+
+    (dialogue,) = read_each_dialogue(path, Reading(columns=columns))
+    assert isinstance(dialogue, Dialogue)
+    with pytest.raises(DialogueFormatError, match="vtt:1: no column 'Who'; there are WEBVTT"):
+        parts("webvtt/teams.vtt", Reading(columns=columns))
 
 
 def test_training_reads_transcripts_too() -> None:
