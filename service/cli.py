@@ -20,6 +20,7 @@ from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_ke
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
 from service.ports import why_not_free
+from service.scored_files import Output, output_of
 from service.settings import (
     Settings,
     UnknownSetting,
@@ -27,6 +28,9 @@ from service.settings import (
     load_settings,
     settings_table,
 )
+from service.transcripts.formats import Format
+from service.transcripts.segments import Joining, UnknownSpeaker
+from service.transcripts.tables import Columns
 from service.version import VersionOption
 
 log = logging.getLogger(__name__)
@@ -114,10 +118,14 @@ def serve() -> None:
 @app.command()
 def score(
     source: Annotated[
-        Path, typer.Argument(metavar="IN.jsonl", help="Dialogues, one per line, or a transcript.")
+        Path,
+        typer.Argument(metavar="IN", help="Dialogues, or transcripts in other programs' formats."),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT.jsonl", help="The same dialogues with emotions.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="The same with emotions: .jsonl, .csv, or .vtt for players."
+        ),
     ],
     label_space: Annotated[
         str, typer.Option(help="The labels to predict: unified, meld, ...")
@@ -125,17 +133,54 @@ def score(
     demonstrations: Annotated[
         bool, typer.Option(help="Include the shipped demonstrations in prompts.")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.jsonl if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    source_format: Annotated[
+        Format | None, typer.Option("--from", help="The format of IN; its content tells.")
+    ] = None,
+    target_format: Annotated[
+        Output | None, typer.Option("--to", help="The format of OUT; its name tells.")
+    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="The CSV column of speakers.")] = None,
+    text: Annotated[str | None, typer.Option(help="The CSV column of texts.")] = None,
+    dialogue: Annotated[
+        str | None, typer.Option(help="The CSV column that tells dialogues apart.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The CSV column of the times when utterances begin.")
+    ] = None,
+    unknown_speaker: Annotated[
+        UnknownSpeaker,
+        typer.Option(
+            help='A segment without a speaker is said by one called "unknown" (own), or belongs to '
+            "the utterance before it (previous)."
+        ),
+    ] = UnknownSpeaker.OWN,
+    join_within: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=60,
+            metavar="SECONDS",
+            help="Join segments of one speaker with at most this pause between them.",
+        ),
+    ] = None,
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
     settings = _settings()
     say, end = _speaking(settings)
     from service.demonstrations.encoder import WrongWeights
+    from service.dialogue_files import Reading
     from service.errors import ServiceError
     from service.offline import score_file
     from service.outputs import check_file
     from service.start_failures import start_failure_line
 
+    reading = Reading(
+        source_format,
+        Columns(speaker, text, dialogue, time),
+        Joining(unknown_speaker, join_within),
+    )
+    output = target_format or output_of(target)
     # A separate index, because a service may be using its own.
     with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
         try:
@@ -143,7 +188,17 @@ def score(
             reads = (source, settings.bundle, spaces, settings.demonstrations_file)
             check_file(target, reads, force=force)
             scored = asyncio.run(
-                score_file(settings, source, target, label_space, say, Path(index), demonstrations)
+                score_file(
+                    settings,
+                    source,
+                    target,
+                    label_space,
+                    say,
+                    Path(index),
+                    demonstrations,
+                    reading,
+                    output,
+                )
             )
         except (ValueError, WrongWeights, ServiceError, OSError) as error:
             end(start_failure_line(error, settings))
@@ -153,7 +208,9 @@ def score(
         say(f"too long for the model, which read only their ends: {scored.truncated}")
     for problem in scored.refused:
         print(f"not scored: {problem}", file=sys.stderr)
-    if scored.refused:
+    if scored.refusals > len(scored.refused):
+        print(f"not scored: {scored.refusals - len(scored.refused):,} more", file=sys.stderr)
+    if scored.refusals:
         raise typer.Exit(1)
 
 

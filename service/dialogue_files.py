@@ -1,15 +1,28 @@
-"""Files of dialogues: JSON lines or a transcript."""
+"""Files of dialogues: JSON lines, and transcripts in other programs' formats."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.dialogue import LATEST, Dialogue, Utterance
 from service.dialogue_format import DialogueIn, UtteranceOfDialogue
-from service.json_lines import read_each, write_json_lines
-from service.transcripts import dialogue_of_transcript, is_transcript
+from service.json_lines import values_of, write_json_lines
+from service.text_lines import lines_of
+from service.transcripts.formats import DOCUMENTS, Format, format_of_document, format_of_text
+from service.transcripts.messages import is_message
+from service.transcripts.segments import (
+    MOST_SEGMENTS,
+    Joining,
+    Segment,
+    TranscriptError,
+    dialogue_of,
+)
+from service.transcripts.subtitles import Cue, srt, webvtt
+from service.transcripts.tables import Columns, Row, table
 
 # This format's descriptions of errors, by pydantic's error type.
 _FAULTS = {
@@ -19,7 +32,14 @@ _FAULTS = {
     "string_unicode": "must not contain lone surrogates",
     "list_type": "must be a list",
     "model_type": "must be an object",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "greater_than_equal": "must not be negative",
+    "less_than_equal": f"must be at most {LATEST}",
 }
+# An utterance's, in the order in which they are written.
+_FIELDS = ("id", "speaker", "role", "start", "end", "text", "label", "description")
+_HEAD_LINES = 1_000  # the most in which a format is looked for
 # The most errors reported of a line; a misspelt field causes two.
 _REPORTED_FAULTS = 2
 
@@ -28,13 +48,32 @@ class DialogueFormatError(ValueError):
     """A file of dialogues is malformed; the message names file, line and field."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file of dialogues or transcripts is read.
+
+    Attributes:
+        format: None: the content tells, unless columns are named.
+        columns: the columns of a table.
+        joining: which segments of a transcript become one utterance.
+    """
+
+    format: Format | None = None
+    columns: Columns = Columns()
+    joining: Joining = Joining()
+
+
+_DEFAULT = Reading()
+_Result = tuple[str, "Dialogue | DialogueFormatError"]
+
+
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
-    """Read dialogues, one JSON object a line.
+    """Read dialogues, one JSON object a line, or transcripts.
 
     A line is `{"id": "d1", "utterances": [{"id": "d1_u1", "speaker": "Ann", "text": "...",
-    "label": "joy", "description": null}]}`; an utterance's `id`, `label` and `description` are
-    optional. Empty lines are skipped. `service.json_lines` lists the other encodings of a file, and
-    a line may also be a transcript (`service.transcripts`).
+    "label": "joy", "description": null}]}`; an utterance's fields other than `speaker` and `text`
+    are optional. Empty lines are skipped. `service.json_lines` lists the other encodings of a file;
+    a line may also be a transcript, and a file a table or subtitles (`service.transcripts`).
 
     Raises:
         DialogueFormatError: there is no such file, a line is not such an object, or an id occurs
@@ -46,29 +85,156 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
         yield dialogue
 
 
-def read_each_dialogue(path: Path) -> Iterator[Dialogue | DialogueFormatError]:
-    """As `read_dialogues`, but yield the error of an invalid dialogue in its place, and go on.
+def read_each_dialogue(
+    path: Path, reading: Reading = _DEFAULT
+) -> Iterator[Dialogue | DialogueFormatError]:
+    """As `read_dialogues`, but yield the error of an invalid part in its place, and go on.
+
+    A part is a dialogue on a line, a row of a table, or a cue of subtitles; a dialogue follows the
+    errors of its rows or cues.
 
     Raises:
         DialogueFormatError: the file cannot be read, or not to its end.
     """
     seen: dict[str, str] = {}
-    for place, value in read_each(path, DialogueFormatError):
-        where = f"{path}:{place}"
+    for place, dialogue in _results(path, reading):
+        if isinstance(dialogue, Dialogue):
+            if dialogue.id in seen:
+                repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
+                yield DialogueFormatError(f"{path}:{place}: {repeated}")
+                continue
+            seen[dialogue.id] = place
+        yield dialogue
+
+
+def _results(path: Path, reading: Reading) -> Iterator[_Result]:
+    lines = lines_of(path, DialogueFormatError)
+    head = _head(lines)
+    lines = chain(head, lines)
+    shown = [line for line in map(_decoded, head) if line.strip()]
+    of_table = Format.CSV if reading.columns != Columns() else None
+    match reading.format or of_table or format_of_text(shown, _suffix(path)):
+        case Format.CSV:
+            return _of_table(map(_decoded, lines), path, reading)
+        case Format.WEBVTT:
+            return _of_subtitles(webvtt(map(_decoded, lines)), path, reading)
+        case Format.SRT:
+            return _of_subtitles(srt(map(_decoded, lines)), path, reading)
+    return _of_values(lines, path, reading)
+
+
+def _head(lines: Iterator[bytes]) -> list[bytes]:
+    """The first lines, up to the second that is not blank."""
+    head: list[bytes] = []
+    filled = 0
+    for line in islice(lines, _HEAD_LINES):
+        head.append(line)
+        filled += bool(line.strip())
+        if filled == 2:
+            break
+    return head
+
+
+def _decoded(line: bytes) -> str:
+    # What is not UTF-8 becomes lone surrogates, which no text may contain.
+    return line.decode("utf-8", "surrogateescape")
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix
+
+
+def _of_values(lines: Iterable[bytes], path: Path, reading: Reading) -> Iterator[_Result]:
+    for place, value in _gathered(values_of(lines, path, DialogueFormatError)):
         if isinstance(value, DialogueFormatError):
-            yield value
+            yield place, value
             continue
         try:
-            dialogue = dialogue_from_json(value, name_at(path, place))
+            yield place, dialogue_from_json(value, name_at(path, place), reading)
         except DialogueFormatError as error:
-            yield DialogueFormatError(f"{where}: {error}")
-            continue
-        if dialogue.id in seen:
-            repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
-            yield DialogueFormatError(f"{where}: {repeated}")
-            continue
-        seen[dialogue.id] = place
-        yield dialogue
+            yield place, DialogueFormatError(f"{path}:{place}: {error}")
+
+
+def _gathered(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The values, with messages that are items of one array as a list."""
+    messages: list[Any] = []
+    at, first = "", True
+    for place, value in values:
+        line, _, item = place.partition(", item ")
+        is_item = bool(item) and is_message(value)
+        if messages and (item == "1" or not is_item):
+            yield at, messages
+            messages = []
+        if not is_item:
+            yield place, value
+        elif messages:
+            messages.append(value)
+        else:
+            # The first value of a file is named after it, on whatever line its first item is.
+            at, messages = "1" if first else line, [value]
+        first = False
+    if messages:
+        yield at, messages
+
+
+def _of_subtitles(cues: Iterable[Cue], path: Path, reading: Reading) -> Iterator[_Result]:
+    segments: list[Segment] = []
+    broken = False
+    try:
+        for cue in cues:
+            if isinstance(cue, TranscriptError):
+                broken = True
+                yield str(cue.line), _at_line(path, cue)
+            elif len(segments) == MOST_SEGMENTS:
+                raise TranscriptError(f"more than {MOST_SEGMENTS:,} cues; split the file", 1)
+            else:
+                segments.append(cue)
+    except TranscriptError as error:
+        raise _at_line(path, error) from None
+    if segments or not broken:
+        yield "1", _dialogue(segments, path, "1", name_at(path, "1"), reading)
+
+
+def _of_table(lines: Iterable[str], path: Path, reading: Reading) -> Iterator[_Result]:
+    segments: list[Segment] = []
+    first: Row | None = None
+    try:
+        for row in table(lines, reading.columns):
+            if isinstance(row, TranscriptError):
+                yield str(row.line), _at_line(path, row)
+                continue
+            if first is not None and row.dialogue != first.dialogue:
+                yield _of_rows(segments, path, first, reading)
+                first = None
+            if first is None:
+                first, segments = row, []
+            if len(segments) <= MOST_SEGMENTS:  # one more, by which too many are told
+                segments.append(row.segment)
+    except TranscriptError as error:
+        raise _at_line(path, error) from None
+    if first is not None:
+        yield _of_rows(segments, path, first, reading)
+
+
+def _of_rows(segments: list[Segment], path: Path, first: Row, reading: Reading) -> _Result:
+    place, name = str(first.line), first.dialogue or name_at(path, "1")
+    if len(segments) > MOST_SEGMENTS:
+        error = f"a dialogue of more than {MOST_SEGMENTS:,} rows; name the column that tells "
+        return place, DialogueFormatError(f"{path}:{place}: {error}dialogues apart with --dialogue")
+    return place, _dialogue(segments, path, place, name, reading)
+
+
+def _dialogue(
+    segments: Iterable[Segment], path: Path, place: str, name: str, reading: Reading
+) -> Dialogue | DialogueFormatError:
+    try:
+        return dialogue_of(segments, name, reading.joining)
+    except TranscriptError as error:
+        return DialogueFormatError(f"{path}:{place}: {error}")
+
+
+def _at_line(path: Path, error: TranscriptError) -> DialogueFormatError:
+    return DialogueFormatError(f"{path}:{error.line}: {error}")
 
 
 def name_at(path: Path, place: str) -> str:
@@ -77,7 +243,9 @@ def name_at(path: Path, place: str) -> str:
     return name if place == "1" else f"{name}:{place}"
 
 
-def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
+def dialogue_from_json(
+    value: object, name: str | None = None, reading: Reading = _DEFAULT
+) -> Dialogue:
     """Check one parsed line of the format.
 
     Args:
@@ -87,13 +255,10 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
         DialogueFormatError: a field is missing, unknown or invalid, or two utterances have the same
             id; the message names it.
     """
+    if name is not None and (dialogue := _of_transcript(value, name, reading)) is not None:
+        return dialogue
     if not isinstance(value, dict):
         raise DialogueFormatError("a dialogue must be an object")
-    if name is not None and is_transcript(value):
-        try:
-            value = dialogue_of_transcript(value, name)
-        except ValueError as error:
-            raise DialogueFormatError(str(error)) from None
     if not value.keys() & {"id", "utterances"}:
         fields = ", ".join(list(value)[:5]) or "no field"
         raise DialogueFormatError(f'is not a dialogue: needs "id" and "utterances", has {fields}')
@@ -102,6 +267,21 @@ def dialogue_from_json(value: object, name: str | None = None) -> Dialogue:
     except ValidationError as error:
         raise DialogueFormatError(_summary(error)) from None
     return Dialogue(parsed.id, utterances_of(parsed))
+
+
+def _of_transcript(value: object, name: str, reading: Reading) -> Dialogue | None:
+    """The dialogue of a transcript or of a list of messages; None if the value is neither."""
+    bare = isinstance(value, list) and bool(value) and all(map(is_message, value))
+    document = {"messages": value} if bare else value
+    if not isinstance(document, dict):
+        return None
+    kind = reading.format or format_of_document(document)
+    if kind is None or kind not in DOCUMENTS:
+        return None
+    try:
+        return dialogue_of(DOCUMENTS[kind](document), name, reading.joining)
+    except TranscriptError as error:
+        raise DialogueFormatError(str(error).removeprefix("messages" * bare)) from None
 
 
 def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:
@@ -113,6 +293,9 @@ def utterances_of(dialogue: DialogueIn) -> tuple[Utterance, ...]:
             utterance.label,
             utterance.description,
             id=utterance.id,
+            start=utterance.start,
+            end=utterance.end,
+            role=utterance.role,
         )
         for utterance in dialogue.utterances
     )
@@ -123,11 +306,8 @@ def dialogue_to_json(dialogue: Dialogue) -> dict[str, Any]:
     return {
         "id": dialogue.id,
         "utterances": [
-            ({"id": u.id} if u.id is not None else {})
-            | {"speaker": u.speaker, "text": u.text}
-            | ({"label": u.label} if u.label is not None else {})
-            | ({"description": u.description} if u.description is not None else {})
-            for u in dialogue.utterances
+            {name: value for name in _FIELDS if (value := getattr(utterance, name)) is not None}
+            for utterance in dialogue.utterances
         ],
     }
 

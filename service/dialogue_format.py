@@ -19,7 +19,14 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from service.conversation.dialogue import NAME_PATTERN, TEXT_PATTERN, fault_of_name, fault_of_text
+from service.conversation.dialogue import (
+    LATEST,
+    NAME_PATTERN,
+    ROLE_CHARACTERS,
+    TEXT_PATTERN,
+    fault_of_name,
+    fault_of_text,
+)
 from service.settings import Limits
 
 _DEFAULT = Limits()
@@ -90,6 +97,14 @@ Name = Annotated[
     Field(min_length=1),
     Patterned(NAME_PATTERN),
 ]
+Seconds = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
+Role = Annotated[
+    str,
+    Field(max_length=ROLE_CHARACTERS),
+    AfterValidator(_naming),
+    Field(min_length=1),
+    Patterned(NAME_PATTERN),
+]
 _Answered = Annotated[
     Any, Field(description="Ignored; accepted so that an answer can be sent again.", exclude=True)
 ]
@@ -129,6 +144,21 @@ class UtteranceOfDialogue(Said):
         description="The emotion that a person assigned. Training and evaluation use it; "
         "predictions ignore it.",
         examples=["joy"],
+    )
+    start: Seconds | None = Field(
+        None,
+        description="When it begins, in seconds from the beginning of the dialogue. Predictions "
+        "ignore it.",
+        examples=[12.5],
+    )
+    end: Seconds | None = Field(
+        None, description="When it ends, in seconds, as `start`.", examples=[14.0]
+    )
+    role: Role | None = Field(
+        None,
+        description="The speaker's part in the dialogue, such as `agent` or `customer`. "
+        "Predictions ignore it.",
+        examples=["customer"],
     )
     index: _Answered = None
     emotion: _Answered = None

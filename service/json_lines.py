@@ -3,27 +3,18 @@
 The variants: packed with gzip; in UTF-16 or UTF-32; one array; values that span several lines.
 """
 
-import gzip
-import io
 import json
 import re
-import zlib
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from service import text_lines
 from service.files import written_whole
+from service.text_lines import Refusal, lines_of
 from service.unique_names import NameTwice, unique_names
 
-Refusal = TypeVar("Refusal", bound=ValueError)
-
-# The most of a file in memory: one line, or the whole of a file that is not one value a line.
-_MOST_BYTES = 67_108_864
-_MOST = "64 MiB"
-
-_GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
@@ -53,15 +44,7 @@ def read_each(path: Path, refusal: type[Refusal]) -> Iterator[tuple[str, Any]]:
     Raises:
         refusal: the file cannot be read, or not to its end.
     """
-    try:
-        with path.open("rb") as file:
-            yield from _values(_lines(file, path, refusal), path, refusal)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise refusal(f"{path}: cannot be decompressed with gzip: {error}") from None
-    except UnicodeDecodeError as error:
-        raise refusal(f"{path}: not {error.encoding.upper()}: {error.reason}") from None
-    except OSError as error:
-        raise refusal(f"{path}: {error.strerror}") from None
+    return values_of(lines_of(path, refusal), path, refusal)
 
 
 def write_json_lines(values: Iterable[Any], path: Path) -> int:
@@ -79,34 +62,22 @@ def line_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
-def _lines(file: io.BufferedReader, path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
-    """The lines of a file, unpacked and converted to UTF-8, without line breaks."""
-    packed = file.peek(2)[:2] == _GZIP
-    stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
-    encoding = json.detect_encoding(stream.peek(4)[:4])
-    if encoding.startswith("utf-8"):
-        lines = iter(lambda: stream.readline(_MOST_BYTES + 1), b"")
-    else:
-        text = io.TextIOWrapper(stream, encoding, newline="\n")
-        lines = iter(lambda: text.readline(_MOST_BYTES + 1).encode(), b"")
-    for number, line in enumerate(lines, start=1):
-        if len(line) > _MOST_BYTES:
-            raise refusal(
-                f"{path}:{number}: the line has more than {_MOST}; write one value per line"
-            )
-        yield line.removeprefix(BOM_UTF8).rstrip()
-
-
-def _values(
-    lines: Iterator[bytes], path: Path, refusal: type[Refusal]
+def values_of(
+    lines: Iterable[bytes], path: Path, refusal: type[Refusal]
 ) -> Iterator[tuple[str, Any]]:
-    head = _up_to_a_value(lines)
+    """As `read_each`, of lines that were read from `path`, each with its line break.
+
+    Raises:
+        refusal: a value of several lines is invalid or too long.
+    """
+    rest = (line.rstrip() for line in lines)
+    head = _up_to_a_value(rest)
     first = len(head)
     value = _parsed(head[-1]) if head else None
     if isinstance(value, ValueError | list) and not isinstance(value, NameTwice):
-        head += _up_to_a_value(lines)
+        head += _up_to_a_value(rest)
         if head[first - 1] in (b"[", b"{") or _is_document(value, head[first:]):
-            whole = _whole(chain(head, lines), path, refusal)
+            whole = _whole(chain(head, rest), path, refusal)
             try:
                 yield from _of_document(whole.decode())
                 return
@@ -116,7 +87,7 @@ def _values(
             except (ValueError, RecursionError) as error:
                 raise refusal(f"{path}: {_why(error)}") from None
             head = whole.split(b"\n")  # only the first line is invalid
-    for number, line in enumerate(chain(head, lines), start=1):
+    for number, line in enumerate(chain(head, rest), start=1):
         if line:
             value = _parsed(line)
             if isinstance(value, ValueError):
@@ -151,8 +122,10 @@ def _whole(lines: Iterable[bytes], path: Path, refusal: type[Refusal]) -> bytes:
     whole = bytearray()
     for line in lines:
         whole += line + b"\n"
-        if len(whole) > _MOST_BYTES:
-            raise refusal(f"{path}: one value has more than {_MOST}; write one value per line")
+        if len(whole) > text_lines.MOST_BYTES:
+            raise refusal(
+                f"{path}: one value has more than {text_lines.MOST}; write one value per line"
+            )
     return bytes(whole)
 
 

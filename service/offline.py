@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -14,18 +15,28 @@ from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import load_bundle
-from service.dialogue_files import DialogueFormatError, dialogue_to_json, read_each_dialogue
+from service.dialogue_files import (
+    DialogueFormatError,
+    Reading,
+    dialogue_to_json,
+    read_each_dialogue,
+)
 from service.files import written_whole
-from service.json_lines import line_of
 from service.recognition.answering import Answerer, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
 from service.recognition_parts import Report, open_parts
+from service.scored_files import Output, check_output, writer
 from service.settings import Settings
 
 # Dialogues in progress at once; their utterances share the engine's places.
 _DIALOGUES_AT_ONCE = 64
+# Of a file, no further dialogue is read while so many utterances are in progress.
+_UTTERANCES_AT_ONCE = 10_000
+_REPORTED = 100  # the most parts of a file that are reported as not scored
+
+Part = Dialogue | DialogueFormatError
 
 
 async def recognize_all(
@@ -39,16 +50,10 @@ async def recognize_all(
     Raises:
         EngineUnavailable: the label engine does not respond.
     """
-    total = sum(len(dialogue.utterances) for dialogue in dialogues)
-    with tqdm(total=total, unit=" utterances", disable=None) as bar:
+    with _progress(sum(len(dialogue.utterances) for dialogue in dialogues)) as bar:
         for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
             chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
-            recognized = await together(
-                *(
-                    recognize_dialogue(recognizer, dialogue.utterances, label_space, places)
-                    for dialogue in chunk
-                )
-            )
+            recognized = await _recognized(recognizer, chunk, label_space, places)
             for dialogue, recognitions in zip(chunk, recognized, strict=True):
                 bar.update(len(dialogue.utterances))
                 yield dialogue, recognitions
@@ -61,11 +66,13 @@ class Scored:
     Attributes:
         utterances: how many were scored.
         truncated: how many of them the model read only the end of.
-        refused: the errors of lines that are not dialogues.
+        refusals: how many lines, rows and cues could not be read.
+        refused: the errors of the first of them.
     """
 
     utterances: int
     truncated: int
+    refusals: int
     refused: tuple[str, ...]
 
 
@@ -77,23 +84,25 @@ async def score_file(
     report: Report,
     index: Path,
     demonstrations: bool,
+    reading: Reading,
+    output: Output,
 ) -> Scored:
-    """Score the dialogues of `source` into `target`, one per line, in order.
+    """Score the dialogues of `source` into `target`, in order.
 
-    A line of `target` is the dialogue's line with the service's prediction for each utterance; for
-    a line that is not a dialogue it is only `error`. The file appears when it is complete.
+    JSON lines of `target` are the dialogues with the service's prediction for each utterance; a
+    part that cannot be read is a line with only `error`. The file appears when it is complete.
+
+    A regular file is read twice, so that errors are reported before anything starts and only the
+    dialogues in progress are in memory.
 
     Raises:
-        DialogueFormatError: `source` does not exist, or no line of it is a dialogue.
+        DialogueFormatError: `source` cannot be read, or no part of it is a dialogue.
+        OutputMismatch: `output` cannot hold the dialogues.
         ServiceError: the label space is unknown, or a part fails.
         OSError: `target` cannot be written.
     """
-    # Before anything starts, so that errors in the input are reported at once.
-    lines = list(read_each_dialogue(source))
-    dialogues = [line for line in lines if isinstance(line, Dialogue)]
-    refused = [line for line in lines if isinstance(line, DialogueFormatError)]
-    if refused and not dialogues:
-        raise refused[0]
+    parts_of = _reader(source, reading)
+    total, refusals, refused = _surveyed(parts_of(), output)
     label_spaces = load_label_spaces(settings.data / "label_spaces")
     bundle = load_bundle(
         settings.bundle,
@@ -108,19 +117,79 @@ async def score_file(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
         gc.freeze()  # else the exit would search all libraries for garbage
+        answerer = Answerer(parts.recognizer, derived)
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
-        recognized = recognize_all(Answerer(parts.recognizer, derived), dialogues, space, places)
-        with written_whole(target) as file:
-            async with aclosing(recognized):
-                for line in lines:
-                    if isinstance(line, DialogueFormatError):
-                        file.write(line_of({"error": str(line)}))
+        with written_whole(target) as file, _progress(total) as bar:
+            scored_file = writer(output, file, space.names)
+            for chunk in _chunks(parts_of()):
+                dialogues = [part for part in chunk if isinstance(part, Dialogue)]
+                recognized = iter(await _recognized(answerer, dialogues, space, places))
+                for part in chunk:
+                    if isinstance(part, DialogueFormatError):
+                        scored_file.refuse(str(part))
                         continue
-                    dialogue, recognitions = await anext(recognized)
-                    scored = dialogue_to_json(dialogue)
-                    utterances += len(recognitions)
+                    recognitions = next(recognized)
+                    scored = dialogue_to_json(part)
                     for row, recognition in zip(scored["utterances"], recognitions, strict=True):
                         truncated += recognition.truncated
                         row.update(document(recognition, bundle))
-                    file.write(line_of(scored))
-    return Scored(utterances, truncated, tuple(map(str, refused)))
+                    scored_file.add(scored)
+                    utterances += len(recognitions)
+                    bar.update(len(recognitions))
+    return Scored(utterances, truncated, refusals, refused)
+
+
+def _reader(source: Path, reading: Reading) -> Callable[[], Iterable[Part]]:
+    """Reads the file at each call; a pipe, which can be read only once, is held in memory."""
+    if source.is_file():
+        return partial(read_each_dialogue, source, reading)
+    held = list(read_each_dialogue(source, reading))
+    return lambda: held
+
+
+def _surveyed(parts: Iterable[Part], output: Output) -> tuple[int, int, tuple[str, ...]]:
+    """How many utterances there are, how many parts cannot be read, and the first errors."""
+    dialogues = utterances = refusals = 0
+    refused: list[DialogueFormatError] = []
+    for part in parts:
+        if isinstance(part, Dialogue):
+            check_output(output, part, dialogues)
+            dialogues += 1
+            utterances += len(part.utterances)
+        else:
+            refusals += 1
+            refused += [part] * (len(refused) < _REPORTED)
+    if refused and not dialogues:
+        raise refused[0]
+    return utterances, refusals, tuple(map(str, refused))
+
+
+def _chunks(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    chunk: list[Part] = []
+    utterances = 0
+    for part in parts:
+        chunk.append(part)
+        utterances += len(part.utterances) if isinstance(part, Dialogue) else 0
+        if len(chunk) == _DIALOGUES_AT_ONCE or utterances >= _UTTERANCES_AT_ONCE:
+            yield chunk
+            chunk, utterances = [], 0
+    if chunk:
+        yield chunk
+
+
+async def _recognized(
+    recognizer: Reader[Space],
+    dialogues: Sequence[Dialogue],
+    label_space: Space,
+    places: asyncio.Semaphore,
+) -> tuple[list[Recognition], ...]:
+    return await together(
+        *(
+            recognize_dialogue(recognizer, dialogue.utterances, label_space, places)
+            for dialogue in dialogues
+        )
+    )
+
+
+def _progress(total: int) -> "tqdm[NoReturn]":
+    return tqdm(total=total, unit=" utterances", disable=None)

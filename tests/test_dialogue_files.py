@@ -30,7 +30,15 @@ def told_apart(utterances: list[Utterance]) -> bool:
 TEXTS = st.text(max_size=30).filter(lambda text: fault_of_text(text) is None)
 NAMES = st.text(max_size=30).filter(lambda text: fault_of_name(text) is None)
 UTTERANCES = st.builds(
-    Utterance, NAMES, TEXTS, st.none() | NAMES, st.none() | TEXTS, id=st.none() | NAMES
+    Utterance,
+    NAMES,
+    TEXTS,
+    st.none() | NAMES,
+    st.none() | TEXTS,
+    id=st.none() | NAMES,
+    start=st.none() | st.floats(0, 1000),
+    end=st.none() | st.floats(1000, 2000),
+    role=st.none() | NAMES,
 )
 DIALOGUES = st.lists(
     st.builds(Dialogue, NAMES, st.lists(UTTERANCES, max_size=4).filter(told_apart).map(tuple)),
@@ -55,7 +63,7 @@ def test_written_file_is_readable_by_people(tmp_path: Path) -> None:
     path = tmp_path / "dialogues.jsonl"
     spoken = (
         Utterance("Zoë", "Ça va?", "joy", id="u7"),
-        Utterance("Bo", "🙂", description="He grins."),
+        Utterance("Bo", "🙂", description="He grins.", start=1.5, end=2.0, role="agent"),
     )
 
     write_dialogues([Dialogue("d1", spoken), Dialogue("d2", ())], path)
@@ -63,7 +71,8 @@ def test_written_file_is_readable_by_people(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == (
         '{"id": "d1", "utterances": '
         '[{"id": "u7", "speaker": "Zoë", "text": "Ça va?", "label": "joy"}, '
-        '{"speaker": "Bo", "text": "🙂", "description": "He grins."}]}\n'
+        '{"speaker": "Bo", "role": "agent", "start": 1.5, "end": 2.0, "text": "🙂", '
+        '"description": "He grins."}]}\n'
         '{"id": "d2", "utterances": []}\n'
     )
 
@@ -153,13 +162,29 @@ def _one(utterance: object) -> bytes:
             r"utterances\[1\]\.id must be a string",
         ),
         (
+            _one({"speaker": "A", "text": "x", "start": "0:12"}),
+            r"utterances\[1\]\.start must be a number",
+        ),
+        (
+            _one({"speaker": "A", "text": "x", "start": -1}),
+            r"utterances\[1\]\.start must not be negative",
+        ),
+        (
+            _one({"speaker": "A", "text": "x", "end": float("nan")}),
+            r"utterances\[1\]\.end must be a number",
+        ),
+        (
+            _one({"speaker": "A", "text": "x", "role": "agent\n"}),
+            r"utterances\[1\]\.role must be on one line",
+        ),
+        (
             _one({"id": "u1", "speaker": "A", "text": "x"}),
             "utterances 1 and 0 have the same id; each must have its own",
         ),
         (
             _one({"speeker": "A", "text": "x"}),
             r"utterances\[1\]\.speaker is missing; utterances\[1\]\.speeker: unknown field; known "
-            "are description, id, label, speaker, text$",
+            "are description, end, id, label, role, speaker, start, text$",
         ),
         (
             _one({"speaker": "A", "text": "ab\ud83d"}),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service import json_lines
+from service import text_lines
 from service.json_lines import read_each, read_json_lines
 
 
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_named(
     path = tmp_path / "some.jsonl"
     path.write_bytes(content)
     if b"[" not in content:
-        monkeypatch.setattr(json_lines, "_MOST_BYTES", 1000)
+        monkeypatch.setattr(text_lines, "MOST_BYTES", 1000)
 
     with pytest.raises(Refusal, match=problem):
         list(read_json_lines(path, Refusal))

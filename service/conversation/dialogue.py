@@ -18,6 +18,8 @@ class Utterance:
         label: the emotion's name in some label space; None if nobody has labelled it.
         description: the scene in words (DialogueLLM).
         id: the corpus's id, if it has one; unique in its dialogue.
+        start, end: when it is spoken, in seconds from the dialogue's beginning, if known.
+        role: the speaker's part in the dialogue, such as "agent", if known.
     """
 
     speaker: str
@@ -25,6 +27,9 @@ class Utterance:
     label: str | None = None
     description: str | None = None
     id: str | None = field(default=None, kw_only=True)
+    start: float | None = field(default=None, kw_only=True)
+    end: float | None = field(default=None, kw_only=True)
+    role: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,11 @@ _BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u30
 _CONTROL = re.compile(f"[{_UNREADABLE}]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # not a character: no encoding represents it
 _LINE_BREAK = re.compile(f"[{_BREAKING}]")
+
+LATEST = 10_000_000_000
+"""The latest time of an utterance, in seconds: beyond any recording and any date."""
+ROLE_CHARACTERS = 100
+"""The most characters of a role."""
 
 TEXT_PATTERN = f"^[^{_UNREADABLE}]*[^{_UNREADABLE}{_BLANK}][^{_UNREADABLE}]*$"
 """What `fault_of_text` accepts, in JSON Schema's syntax (ECMA-262)."""

@@ -84,7 +84,8 @@ async def in_file(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
 async def written(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
     """As `data convert` and `data describe` write it."""
     try:
-        write_dialogues([Dialogue("a", (Utterance(**turn),))], folder / "dialogues.jsonl")
+        utterance = Utterance(turn["speaker"], turn["text"], description=turn.get("description"))
+        write_dialogues([Dialogue("a", (utterance,))], folder / "dialogues.jsonl")
     except DialogueFormatError:
         return False
     return True

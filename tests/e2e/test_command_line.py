@@ -1,5 +1,6 @@
 """The `instructerc` command without a server."""
 
+import csv
 import json
 import re
 import sqlite3
@@ -13,6 +14,8 @@ import psutil
 
 from service.dialogue_format import dialogue_schema
 from tests.e2e.conftest import REPOSITORY, environment
+
+TRANSCRIPTS = REPOSITORY / "tests" / "transcripts" / "files"
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +82,68 @@ def test_score_tells_of_a_broken_line_and_scores_the_others(tmp_path: Path) -> N
     first, second, third = map(json.loads, target.read_text().splitlines())
     assert second == {"error": told}
     assert all("emotion" in each["utterances"][0] for each in (first, third))
+
+
+def test_score_reads_a_table_and_writes_one(tmp_path: Path) -> None:
+    """Times, roles and ids come back; a row that cannot be read costs no other."""
+    source, target = tmp_path / "calls.csv", tmp_path / "scored.csv"
+    source.write_text(
+        "call,id,speaker,role,start,text\n"
+        "c1,m1,Mia,agent,0.5,How can I help you?\n"
+        "c1,m2,Jo,customer,soon,My roses died.\n"
+        'c1,m3,Jo,customer,4,"They died, I am so sad!"\n'
+        "c2,m1,Mia,agent,0,We won the prize!\n"
+    )
+
+    done = run(tmp_path, "score", str(source), str(target), "--label-space", "meld")
+
+    assert done.returncode == 1
+    assert f"not scored: {source}:3: column 'start': 'soon' is not a time" in done.stderr
+    rows = [*csv.DictReader(target.read_text().splitlines())]
+    kept = ("dialogue", "index", "id", "speaker", "role", "start", "text")
+    assert [tuple(row[name] for name in kept) for row in rows] == [
+        ("c1", "0", "m1", "Mia", "agent", "0.5", "How can I help you?"),
+        ("c1", "1", "m3", "Jo", "customer", "4.0", "They died, I am so sad!"),
+        ("c2", "0", "m1", "Mia", "agent", "0.0", "We won the prize!"),
+    ]
+    for row in rows:
+        probabilities = {name[2:]: float(row[name]) for name in row if name.startswith("p_")}
+        assert abs(sum(probabilities.values()) - 1) < 1e-6
+        assert row["emotion"] == max(probabilities, key=lambda name: probabilities[name])
+
+
+def test_score_reads_a_transcript_and_writes_subtitles(tmp_path: Path) -> None:
+    """With the options of segments, from a format that is named, into one that the name tells."""
+    source, target = TRANSCRIPTS / "webvtt" / "zoom.vtt", tmp_path / "zoom.vtt"
+    options = ("--from", "webvtt", "--unknown-speaker", "previous", "--label-space", "meld")
+
+    done = run(tmp_path, "score", str(source), str(target), *options)
+
+    assert done.returncode == 0, done.stderr
+    assert "2 utterances scored" in done.stdout
+    assert re.fullmatch(
+        r"WEBVTT\n\n1\n00:00:03\.170 --> 00:00:05\.420\n"
+        r"<v Ida Moor><c\.[a-z]+>Did you see the numbers\?</c></v>\n"
+        r"\n2\n00:00:05\.900 --> 00:00:09\.000\n"
+        r"<v Jo Reed><c\.[a-z]+>I did: they are awful\. Really awful\.</c></v>\n",
+        target.read_text(),
+    )
+
+
+def test_score_knows_before_it_loads_anything_what_subtitles_cannot_hold(tmp_path: Path) -> None:
+    """And which column is missing."""
+    faults = {
+        ("csv/calls.csv", "out.vtt"): "WebVTT holds one dialogue, and 'c-2' is another; write",
+        ("csv/calls.csv", "out.csv", "--text", "words"): "calls.csv:1: no column 'words'; there",
+    }
+
+    for (name, *rest), problem in faults.items():
+        done = run(tmp_path, "score", str(TRANSCRIPTS / name), *rest)
+
+        assert done.returncode == 2
+        assert problem in done.stderr
+        assert done.stdout == ""
+        assert not (tmp_path / rest[0]).exists()
 
 
 def test_score_encodes_the_shipped_demonstrations_once(tmp_path: Path) -> None:
