@@ -169,7 +169,7 @@ def test_score_looks_at_what_it_reads_and_writes_before_it_loads_anything(tmp_pa
     there.write_text("mine")
     faults = {
         (str(tmp_path / "none.jsonl"), "out.jsonl"): "No such file",
-        (str(source), "none/out.jsonl"): "there is not a folder",
+        (str(source), "none/out.jsonl"): "there is no folder",
         (str(source), str(there)): "already exists",
         (str(source), str(source)): "is read by this command",
     }
@@ -215,7 +215,7 @@ def test_score_reads_an_utterance_longer_than_the_model_reads_by_its_end(tmp_pat
     long, other = (json.loads(line)["utterances"] for line in target.read_text().splitlines())
     assert [each["truncated"] for each in (*long, *other)] == [False, True, *[False] * 3]
     assert all(each["emotion"]["label"] for each in (*long, *other))
-    assert "saw only their ends: 1\n" in done.stdout
+    assert "read only their ends: 1\n" in done.stdout
     assert "Token indices" not in done.stdout + done.stderr
 
 
