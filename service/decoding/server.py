@@ -4,6 +4,7 @@ It is asked through `/v1/completions` with token ids, which no tokenizer of the 
 for the log-probabilities of the candidates alone (`logprob_token_ids`).
 """
 
+import asyncio
 import hashlib
 import math
 import secrets
@@ -244,9 +245,9 @@ class ModelServer:
                 server_hostname=self._certified_name,
                 allow_redirects=False,
             ) as response:
-                if (response.content_length or 0) > _LARGEST_ANSWER:
+                content = await _bounded(response.content)
+                if len(content) > _LARGEST_ANSWER:
                     raise ServerFailed(f"{self.name} answers too much", Outcome.FAILED)
-                content = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ServerFailed(
                 f"{self.name} cannot be reached",
@@ -265,6 +266,14 @@ class ModelServer:
             return orjson.loads(content)
         except ValueError:
             raise ServerFailed(f"{self.name} answers no JSON", Outcome.FAILED) from None
+
+
+async def _bounded(body: aiohttp.StreamReader) -> bytes:
+    """A body, or a byte more of it than an answer may have."""
+    try:
+        return await body.readexactly(_LARGEST_ANSWER + 1)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
 
 
 def reading_of(answer: Any, candidates: Sequence[int]) -> Reading:

@@ -21,6 +21,7 @@ class ScriptedServer:
         cached_tokens: what it says of each prompt; None: it does not count them.
         status: of its answers; those of others than 200 have `message`.
         goes_on: cleared, it answers nothing.
+        padding: bytes of space before its answers, whose length it does not say then.
         breaks_off: whether it closes the connection in place of an answer.
         asked: what it was asked to complete.
         headers: of each of these.
@@ -34,6 +35,7 @@ class ScriptedServer:
     status: int = 200
     message: str = "as it was told"
     refuses_priorities: bool = False
+    padding: int = 0
     breaks_off: int = 0
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -95,7 +97,11 @@ class ScriptedServer:
             },
             "metrics": None if queue_ms is None else {"queue_time_ms": queue_ms},
         }
-        return web.Response(text=json.dumps(answer), content_type="application/json")
+        text = " " * self.padding + json.dumps(answer)
+        response = web.Response(text=text, content_type="application/json")
+        if self.padding:
+            response.enable_chunked_encoding()
+        return response
 
     async def _models(self, _: web.Request) -> web.Response:
         cards = [{"id": name, "max_model_len": longest} for name, longest in self.models.items()]

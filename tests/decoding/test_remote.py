@@ -210,6 +210,18 @@ async def test_a_process_that_stood_still_does_not_blame_its_only_server(known: 
         assert engine.servers[0].is_available
 
 
+async def test_an_answer_without_end_is_not_read_to_its_end(known: Known) -> None:
+    """Also where the server does not say how long it is."""
+    async with opened(known) as (engine, (server,)):
+        server.padding = 2**20 - 2**12
+        await read(engine)
+        server.padding = 2**20
+        with pytest.raises(EngineUnavailable):
+            await read(engine)
+
+        assert engine.servers[0].outcomes["failed"] == 1
+
+
 async def test_what_a_server_refuses_no_other_is_asked(
     known: Known, caplog: pytest.LogCaptureFixture
 ) -> None:

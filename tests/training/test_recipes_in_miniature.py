@@ -164,7 +164,9 @@ class Asked:
 
 
 @pytest.fixture
-def asked(trained: Trained, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpace]) -> list[Asked]:
+def questions(
+    trained: Trained, tokenizer: Tokenizer, spaces: Mapping[str, LabelSpace]
+) -> list[Asked]:
     """What the bundle is asked after each line of a dialogue: each task in each label space.
 
     Every third prompt has a demonstration, where the template has a place for it.
