@@ -25,6 +25,7 @@ from service.api.problems.kinds import (
     PROBLEMS,
     WORTH_A_RETRY,
     Kind,
+    kind_of,
 )
 from service.api.response_headers import AUTHENTICATE, CONNECTION, RETRY_AFTER
 from service.failures import cause_of_ours
@@ -83,7 +84,7 @@ def problem(kind: Kind, detail: str, **members: Any) -> dict[str, Any]:
 def problem_of(error: errors.ServiceError) -> dict[str, Any]:
     """The problem document of one of the service's errors."""
     _log_cause(error)
-    return problem(PROBLEMS[type(error)], str(error))
+    return problem(kind_of(error), str(error))
 
 
 def problem_response(
@@ -158,7 +159,7 @@ def documented(*causes: Kind | type[errors.ServiceError]) -> dict[int | str, dic
 def response_of(request_id: str, error: errors.ServiceError) -> Response:
     """One of the service's errors as a response."""
     _log_cause(error)
-    return problem_response(request_id, PROBLEMS[type(error)], str(error), _headers_of(error))
+    return problem_response(request_id, kind_of(error), str(error), _headers_of(error))
 
 
 def _log_cause(error: errors.ServiceError) -> None:

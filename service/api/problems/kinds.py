@@ -443,3 +443,8 @@ KINDS: Mapping[str, Kind] = {
 }
 
 WORTH_A_RETRY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def kind_of(error: errors.ServiceError) -> Kind:
+    """The problem of an error, or of the error that it refines."""
+    return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)

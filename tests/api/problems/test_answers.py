@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.api.problems.kinds import PROBLEMS
+from service.decoding.server_check import WrongServer
 from service.errors import (
     DatabaseUnavailable,
     DialogueBusy,
@@ -24,7 +25,8 @@ ID = "X-Request-Id"
 
 
 def leaves(error: type[ServiceError]) -> list[type[ServiceError]]:
-    kinds = error.__subclasses__()
+    """The errors of `service.errors`; a package may refine one of them for itself."""
+    kinds = [kind for kind in error.__subclasses__() if kind.__module__ == ServiceError.__module__]
     return [leaf for kind in kinds for leaf in leaves(kind)] if kinds else [error]
 
 
@@ -54,6 +56,15 @@ async def test_an_error_is_answered_with_its_problem_and_its_words(
 
     assert problem(answer) == (PROBLEMS[error].status, PROBLEMS[error].name)
     assert answer.json()["detail"] == "this went wrong"
+
+
+async def test_a_refined_error_is_answered_as_the_one_that_it_refines(
+    service: "Service", problem: Any
+) -> None:
+    answer = await raising(service, WrongServer("serves another model"))
+
+    kind = PROBLEMS[EngineUnavailable]
+    assert problem(answer) == (kind.status, kind.name)
 
 
 @pytest.mark.parametrize(
