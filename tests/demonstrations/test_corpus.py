@@ -117,7 +117,7 @@ def test_rows_are_read_in_order(tmp_path: Path, spaces: Mapping[str, LabelSpace]
         (row(id=7), "id: must be text, not 7"),
         (row(id="b", text=" "), "text: must not be blank"),
         (row(id="b", text="\ud800"), "text: must not contain lone surrogates"),
-        (row(id="b", label_space="mood"), "label_space: 'mood' is none of"),
+        (row(id="b", label_space="mood"), "label_space: 'mood' is not one of"),
         (row(id="b", label="joyful"), "label: 'joyful' is not a label of meld"),
         (row(id="b", lable="joy"), "lable: unknown field"),
         (row(), "id: 'a' is also on line 1"),

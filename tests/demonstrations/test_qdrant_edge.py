@@ -243,9 +243,9 @@ async def test_nothing_is_written_to_a_disk_that_is_almost_full(
     await store.add([ROW], unit_vectors(1, 1))
     monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
 
-    with pytest.raises(DemonstrationsUnavailable, match="no room"):
+    with pytest.raises(DemonstrationsUnavailable, match="the disk is too full"):
         await store.add([replace(ROW, id="b")], unit_vectors(1, 2))
-    with pytest.raises(DemonstrationsUnavailable, match="no room"):
+    with pytest.raises(DemonstrationsUnavailable, match="the disk is too full"):
         await store.delete("a")
 
     assert [row.id for row in (await store.list()).demonstrations] == ["a"]

@@ -437,7 +437,7 @@ async def test_copy_that_a_killed_process_left_is_deleted(
 
 @pytest.mark.parametrize(
     ("card", "complaint"),
-    [(None, "is missing"), (f'{{"encoder": "{ENCODER}"}}', "names shard, .*shard-.* is there")],
+    [(None, "is missing"), (f'{{"encoder": "{ENCODER}"}}', "names shard, .*only shard-")],
 )
 async def test_card_that_does_not_name_the_shard_is_refused(
     tmp_path: Path, related_vectors: Vectorise, card: str | None, complaint: str

@@ -225,6 +225,7 @@ import peft, torch
 torch.set_num_threads(1)
 from training.finetuning import merge as merging, streamed_merge
 streamed_merge.write_merged.__defaults__ = (50_000_000,)
+merging._MEMORY_SHARE = 0  # as on a machine that cannot hold the model to read its fingerprint
 if sys.argv[1] == "loaded":
     merging.can_stream = lambda *_: False
 def memory():  # without pages of files, which the system takes back when it needs them
