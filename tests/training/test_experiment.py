@@ -180,7 +180,7 @@ def test_failing_run_among_several_is_named_with_its_log(
     assert ended.returncode == 2
     log = out / "trial-slow@7" / "log.txt"
     assert f"train exited with status 2, see {log}" in ended.stderr.replace("fast", "slow")
-    assert f"{base}/config.json: transformers knows no causal language model" in log.read_text()
+    assert f"{base}/config.json: transformers has no causal language model" in log.read_text()
 
 
 def test_run_that_the_recipe_does_not_have_is_named(
@@ -192,7 +192,7 @@ def test_run_that_the_recipe_does_not_have_is_named(
     )
 
     assert ended.returncode == 2
-    assert "has no run trial-faster: trial-slow, trial-fast" in ended.stderr
+    assert "has no run trial-faster; its runs are trial-slow, trial-fast" in ended.stderr
 
 
 def test_base_that_cannot_be_built_here_has_to_be_named(
