@@ -217,7 +217,7 @@ def test_one_folder_is_not_the_base_of_runs_of_several(sources: Sources, tmp_pat
 
     assert ended.returncode == 2
     bases = "Qwen/Qwen3-0.6B-Base, THUDM/chatglm2-6b, bigscience/bloom-560m, "
-    assert f"--base is one folder, the runs are of {bases}" in ended.stderr
+    assert f"--base names one folder, but the runs have the bases {bases}" in ended.stderr
     assert ended.stderr.endswith(": choose with --only\n")
     assert not (tmp_path / "runs").exists()
 
