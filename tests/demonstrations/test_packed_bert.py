@@ -51,7 +51,7 @@ def test_one_text_has_the_same_vector_alone_and_in_a_batch() -> None:
     ("file", "key", "value", "told"),
     [
         ("config.json", "hidden_act", "relu", "relu"),
-        ("1_Pooling/config.json", "pooling_mode_mean_tokens", False, "not means"),
+        ("1_Pooling/config.json", "pooling_mode_mean_tokens", False, "not mean-pooled"),
     ],
 )
 def test_a_model_of_another_kind_is_refused(
