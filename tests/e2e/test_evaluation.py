@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.conversation.prediction import Isotonic, Temperature
@@ -67,7 +68,8 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
     assert measure(predictions).invalid_rate == pytest.approx(scores["invalid_rate"], abs=1e-4)
     recorded = read_bundle(bundle).label_spaces
     assert isinstance(recorded["meld"].calibration, Isotonic)
+    shares = np.array([recorded["meld"].trained[label] for label in predictions.labels])
     assert calibrated(predictions, recorded["meld"].calibration).probabilities == pytest.approx(
-        calibrated(predictions, fitted(predictions, fit_isotonic)).probabilities
+        calibrated(predictions, fitted(predictions, fit_isotonic, shares)).probabilities
     )
     assert recorded["unified"].calibration == Temperature(1.0)
