@@ -14,7 +14,6 @@ from service.concurrency import together
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
-from service.decoding.bundle import load_bundle
 from service.dialogue_files import (
     DialogueFormatError,
     Reading,
@@ -26,7 +25,7 @@ from service.recognition.answering import Answerer, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
-from service.recognition_parts import Report, open_parts
+from service.recognition_parts import Report, load_served_bundle, open_parts
 from service.scored_files import Output, check_output, writer
 from service.settings import Settings
 
@@ -104,12 +103,7 @@ async def score_file(
     parts_of = _reader(source, reading)
     total, refusals, refused = _surveyed(parts_of(), output)
     label_spaces = load_label_spaces(settings.data / "label_spaces")
-    bundle = load_bundle(
-        settings.bundle,
-        label_spaces,
-        model=settings.engine.urls is None,
-        weights=settings.engine.weights is None,
-    )
+    bundle = load_served_bundle(settings, label_spaces)
     derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
     space = answered_label_space(bundle, label_spaces, derived, label_space)
     utterances = truncated = 0

@@ -89,12 +89,7 @@ async def open_parts(
         label_spaces = load_label_spaces(settings.data / "label_spaces")
         derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
         is_remote = settings.engine.urls is not None
-        bundle = load_bundle(
-            settings.bundle,
-            label_spaces,
-            model=not is_remote,
-            weights=settings.engine.weights is None,
-        )
+        bundle = load_served_bundle(settings, label_spaces)
         if bundle.encoder != IDENTITY:
             raise BundleError(
                 f"{settings.bundle}: trained with encoder {bundle.encoder}, but the service has "
@@ -169,6 +164,20 @@ async def open_parts(
         report("warming up")
         await recognizer.warm_up()
         yield Parts(label_spaces, derived, bundle, encoder, store, engine, recognizer, dtype)
+
+
+def load_served_bundle(settings: Settings, label_spaces: Mapping[str, LabelSpace]) -> Bundle:
+    """Read the bundle and check what has to be in its folder, which servers or a store may have.
+
+    Raises:
+        BundleError, ModelFolderError: as `load_bundle`.
+    """
+    return load_bundle(
+        settings.bundle,
+        label_spaces,
+        model=settings.engine.urls is None,
+        weights=settings.engine.weights is None,
+    )
 
 
 async def open_servers(settings: Settings, bundle: Bundle, tokenizer: Tokenizer) -> RemoteEngine:

@@ -14,7 +14,7 @@ from service.demonstrations.encoder import IDENTITY
 from service.doctor.findings import Fault
 from service.errors import EngineUnavailable
 from service.files import error_in_words
-from service.recognition_parts import engine_options, open_servers
+from service.recognition_parts import engine_options, load_served_bundle, open_servers
 from service.settings import Settings
 
 _MIB = 2**20
@@ -30,12 +30,11 @@ def bundle(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         raise Fault(error_in_words(error), "set ERC_DATA to the data folder") from None
     try:
-        is_remote, store = settings.engine.urls is not None, settings.engine.weights
-        description = load_bundle(folder, label_spaces, model=not is_remote, weights=store is None)
-        if is_remote:
+        description = load_served_bundle(settings, label_spaces)
+        if settings.engine.urls is not None:
             weights = "without weights"
-        elif store:
-            weights = f"weights in {store}"
+        elif settings.engine.weights:
+            weights = f"weights in {settings.engine.weights}"
         else:
             weights = f"{look_at_weights(folder)[1] / _MIB:.0f} MiB of weights"
         load_tokenizer(folder)
@@ -86,11 +85,8 @@ def servers(settings: Settings) -> str:
 def engine(settings: Settings) -> str:
     """Start vLLM on the bundle, and stop it."""
     try:
-        description = load_bundle(
-            settings.bundle,
-            load_label_spaces(settings.data / "label_spaces"),
-            weights=settings.engine.weights is None,
-        )
+        label_spaces = load_label_spaces(settings.data / "label_spaces")
+        description = load_served_bundle(settings, label_spaces)
     except (ValueError, OSError):
         raise Fault("without a bundle vLLM cannot be started", "correct the bundle") from None
     try:

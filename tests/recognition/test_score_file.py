@@ -29,7 +29,7 @@ def parts(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> None:
         yield SimpleNamespace(recognizer=recognizer)
 
     monkeypatch.setattr(offline, "open_parts", open_parts)
-    monkeypatch.setattr(offline, "load_bundle", lambda *_, **__: recognizer.bundle)
+    monkeypatch.setattr(offline, "load_served_bundle", lambda *_: recognizer.bundle)
 
 
 async def score(source: Path, target: Path, joining: Joining | None = None) -> Scored:
