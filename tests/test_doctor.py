@@ -198,7 +198,7 @@ def test_the_settings_that_are_given_are_named(given: Set) -> None:
 
 def test_a_machine_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a warning: somebody may have a smaller model."""
-    monkeypatch.setattr(machine_module, "_memory_bytes", lambda: 2**30)
+    monkeypatch.setattr(machine_module, "memory_bytes", lambda: 2**30)
 
     finding = check("machine", machine)
 

@@ -2,12 +2,12 @@
 
 import os
 import platform
-from pathlib import Path
 
 from service.decoding.gpu import driver_fault
 from service.decoding.precision import EngineChoice, engine_type, in_words, multiplies_bfloat16
 from service.doctor.findings import Fault
 from service.environment import set_up_vllm
+from service.memory import memory_bytes
 
 GIB = 2**30
 # What `make serve` needs with the shipped model and its cache of 1 GiB.
@@ -18,7 +18,7 @@ def machine() -> str:
     """Check Python, the system, its C library, cores and memory."""
     system, architecture = platform.system(), platform.machine()
     library, version = platform.libc_ver()
-    cores, memory = len(os.sched_getaffinity(0)), _memory_bytes()
+    cores, memory = len(os.sched_getaffinity(0)), memory_bytes()
     detail = (
         f"Python {platform.python_version()}, {system} {architecture}, "
         f"{library or 'no glibc'} {version}".rstrip()
@@ -42,17 +42,6 @@ def machine() -> str:
             "warning",
         )
     return detail
-
-
-def _memory_bytes() -> int:
-    """The memory that this process may use: the machine's, or its control group's limit."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            memory = min(memory, int((Path("/sys/fs/cgroup") / limit).read_text("ascii")))
-        except (OSError, ValueError):  # the other version of control groups, or "max"
-            continue
-    return memory
 
 
 def precision(choice: EngineChoice = "auto") -> str:

@@ -1,7 +1,6 @@
 """Merges an adapter into its base: the model bundle that the service loads."""
 
 import logging
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.decoding.fingerprint import fingerprint_of, question_of
 from service.decoding.model_files import AGAIN
 from service.decoding.model_folder import look_at_weights
 from service.decoding.tokenizer import load_tokenizer
+from service.memory import memory_bytes
 from service.outputs import Made, check_folder, made_folder
 from training.finetuning.bases import base_revision
 from training.finetuning.model_inspection import (
@@ -153,7 +153,7 @@ def _fingerprint(folder: Path, bundle: Bundle) -> Fingerprint | None:
     from transformers import AutoModelForCausalLM
 
     _, size = look_at_weights(folder)
-    if 2 * size > _MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    if 2 * size > _MEMORY_SHARE * memory_bytes():
         log.info("%s: too large to be read here, so servers are not checked against it", folder)
         return None
     model = AutoModelForCausalLM.from_pretrained(
