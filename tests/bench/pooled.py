@@ -14,15 +14,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from service.conversation.prediction import Temperature
 from tests.bench.table import markdown
-from training.arrays import Floats, Ints
+from training.arrays import Floats
 from training.evaluation.bootstrap import mean_difference
+from training.evaluation.calibration import fit_log_linear
 from training.evaluation.metrics import own_measure
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.seeds import model_and_seed
 
 _PARTS = 5
-_SHRINKAGE = 0.003  # as of the calibrations that `evaluate` fits
 
 
 def pooled(model: Predictions, votes: Predictions | None) -> Predictions:
@@ -37,8 +38,9 @@ def pooled(model: Predictions, votes: Predictions | None) -> Predictions:
     probabilities = np.empty_like(parts[0])
     for fold in range(_PARTS):
         asked = model.dialogues % _PARTS == fold
-        values = _fitted([part[~asked] for part in parts], model.gold[~asked])
-        probabilities[asked] = np.exp(_log_shares(values, [part[asked] for part in parts]))
+        powers, biases = fit_log_linear([part[~asked] for part in parts], model.gold[~asked])
+        scores = np.tensordot(powers, np.stack([part[asked] for part in parts]), 1) + biases
+        probabilities[asked] = Temperature()(scores)
     return replace(
         model,
         answers=tuple(
@@ -51,31 +53,6 @@ def pooled(model: Predictions, votes: Predictions | None) -> Predictions:
 def _logarithms(predictions: Predictions) -> Floats:
     logarithms: Floats = np.log(np.clip(predictions.probabilities, 1e-6, 1))
     return logarithms
-
-
-def _fitted(parts: list[Floats], gold: Ints) -> Floats:
-    from scipy.optimize import minimize
-
-    def loss(values: Floats) -> float:
-        log_shares = _log_shares(values, parts)
-        biases = values[len(parts) :]
-        return float(-log_shares[np.arange(len(gold)), gold].mean()) + _SHRINKAGE * float(
-            biases @ biases
-        )
-
-    start = np.zeros(len(parts) + parts[0].shape[1])
-    start[0] = 1.0
-    values: Floats = minimize(loss, start, method="L-BFGS-B").x
-    return values
-
-
-def _log_shares(values: Floats, parts: list[Floats]) -> Floats:
-    """Of the pool's labels, shape (utterances, labels)."""
-    powers, biases = values[: len(parts)], values[len(parts) :]
-    scores: Floats = sum((p * part for p, part in zip(powers, parts, strict=True)), start=biases)
-    scores = scores - scores.max(1, keepdims=True)
-    log_shares: Floats = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    return log_shares
 
 
 def _log_loss(predictions: Predictions) -> float:

@@ -1,14 +1,12 @@
 """Whether a model is known again by how it reads one prompt."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 import torch
 
-from service.conversation.labels import LabelSpace
-from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.decoding.bundle import Bundle
 from service.decoding.fingerprint import (
     difference,
     fingerprint_of,
@@ -19,24 +17,6 @@ from service.decoding.fingerprint import (
 )
 from service.decoding.server_check import WrongServer, check_question
 from service.decoding.tokenizer import Tokenizer
-
-
-@pytest.fixture(scope="module")
-def bundle(spaces: Mapping[str, LabelSpace]) -> Bundle:
-    return Bundle(
-        format=1,
-        name="erc-test",
-        version="1",
-        base=Base(name="none", revision="none"),
-        template="v2",
-        window=Window(lowest=4, highest=8),
-        max_tokens=512,
-        demonstrations=0,
-        label_spaces={"meld": trained_labels(spaces["meld"])},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
 
 
 def log_probabilities(seed: int, dtype: torch.dtype) -> list[float]:
@@ -62,36 +42,36 @@ def test_impossible_tokens_hide_nothing() -> None:
 
 
 def test_a_question_has_the_labels_and_a_part_of_the_prompt(
-    bundle: Bundle, tokenizer: Tokenizer
+    description: Bundle, tokenizer: Tokenizer
 ) -> None:
     """It is the same each time."""
-    question = question_of(bundle, tokenizer)
+    question = question_of(description, tokenizer)
 
-    assert question == question_of(bundle, tokenizer)
+    assert question == question_of(description, tokenizer)
     assert len(question.candidates) == len(set(question.candidates)) == 32
     # Long enough for whole blocks of the prefix cache, which begins with the prompt.
     assert len(question.prompt) > 64
 
 
 def test_a_service_that_renders_another_prompt_does_not_start(
-    bundle: Bundle, tokenizer: Tokenizer
+    description: Bundle, tokenizer: Tokenizer
 ) -> None:
     """The model was trained on the merge's."""
-    question = question_of(bundle, tokenizer)
+    question = question_of(description, tokenizer)
     fingerprint = fingerprint_of(question, [-1.0] * 32)
-    merged = bundle.model_copy(update={"fingerprint": fingerprint})
+    merged = description.model_copy(update={"fingerprint": fingerprint})
 
-    check_question(bundle, replace(question, prompt=(1, 2)))
+    check_question(description, replace(question, prompt=(1, 2)))
     check_question(merged, question)
     with pytest.raises(WrongServer, match="merge it again"):
         check_question(merged, replace(question, prompt=(*question.prompt, 1)))
 
 
 def test_small_differences_are_of_precision_and_large_ones_of_another_model(
-    bundle: Bundle, tokenizer: Tokenizer
+    description: Bundle, tokenizer: Tokenizer
 ) -> None:
     values = log_probabilities(3, torch.float32)
-    fingerprint = fingerprint_of(question_of(bundle, tokenizer), values)
+    fingerprint = fingerprint_of(question_of(description, tokenizer), values)
 
     def apart(by: float) -> float:
         return difference(fingerprint, [value + by * (-1) ** n for n, value in enumerate(values)])

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.conversation.labels import LabelSpace
-from service.decoding.bundle import Base, Bundle, Window, trained_labels
+from service.decoding.bundle import Bundle
 from service.decoding.engine import Reading, reading_dialogue
 from service.decoding.fingerprint import fingerprint_of, question_of
 from service.decoding.remote import RemoteEngine, RemoteOptions, open_remote
@@ -43,25 +42,11 @@ class Known:
 
 
 @pytest.fixture(scope="session")
-def known(spaces: Mapping[str, LabelSpace], tokenizer: Tokenizer) -> Known:
-    bundle = Bundle(
-        format=1,
-        name="erc-test",
-        version="1",
-        base=Base(name="none", revision="none"),
-        template="v2",
-        window=Window(lowest=4, highest=8),
-        max_tokens=512,
-        demonstrations=0,
-        label_spaces={"meld": trained_labels(spaces["meld"])},
-        encoder="none",
-        data={},
-        code_version="test",
-    )
-    question = question_of(bundle, tokenizer)
+def known(description: Bundle, tokenizer: Tokenizer) -> Known:
+    question = question_of(description, tokenizer)
     values = {token: -1.234567 - 0.377 * n for n, token in enumerate(question.candidates)}
     fingerprint = fingerprint_of(question, list(values.values()))
-    bundle = bundle.model_copy(update={"fingerprint": fingerprint})
+    bundle = description.model_copy(update={"fingerprint": fingerprint})
     return Known(ServerCheck(bundle, "erc-test", question), values)
 
 

@@ -1,6 +1,6 @@
 """Measures how well probabilities are calibrated, and fits calibrations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -54,39 +54,66 @@ def fit_temperature(log_probabilities: Floats, gold: Ints, weights: Floats | Non
     return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
 
 
-def fit_bias_corrected(
-    log_probabilities: Floats, gold: Ints, weights: Floats | None = None
-) -> BiasCorrected:
-    """The temperature and the biases under which the gold labels are most likely.
+def fit_log_linear(
+    parts: Sequence[Floats],
+    gold: Ints,
+    weights: Floats | None = None,
+    powers: tuple[float | None, float | None] = (None, None),
+) -> tuple[Floats, Floats]:
+    """The powers of distributions, and the biases of labels, that make the gold labels most likely.
 
-    Biases are shrunk towards 0, or a label that no utterance has would become impossible. Arguments
-    as of `fit_temperature`.
+    A label's share is in proportion to the product of the powers and of its exponentiated bias.
+    Biases are shrunk towards 0, or a label that no utterance has would become impossible.
+
+    Args:
+        parts: log-probabilities, each of shape (utterances, labels); the first begins at power 1.
+        gold, weights: as of `fit_temperature`.
+        powers: the lowest and the highest power.
+
+    Returns:
+        Powers, shape (parts,), and biases in nats, shape (labels,).
     """
     from scipy.optimize import minimize
 
-    labels = log_probabilities.shape[1]
+    stacked = np.stack(parts)
+    count, _, labels = stacked.shape
     truths = np.eye(labels)[gold]
     counted = np.ones(len(gold)) if weights is None else weights
     counted = (counted / counted.sum())[:, np.newaxis]
 
     def loss(values: Floats) -> tuple[float, Floats]:
         """Mean log loss with the penalty, and its gradient."""
-        sharpness, biases = np.exp(-values[0]), values[1:]
-        scores = log_probabilities * sharpness + biases
+        biases = values[count:]
+        scores = np.tensordot(values[:count], stacked, 1) + biases
         scores = scores - scores.max(1, keepdims=True)
         log_shares = scores - np.log(np.exp(scores).sum(1, keepdims=True))
         surplus = counted * (np.exp(log_shares) - truths)
-        by_temperature = -sharpness * (surplus * log_probabilities).sum()
         return (
             float(-(counted * truths * log_shares).sum() + _SHRINKAGE * (biases**2).sum()),
-            np.concatenate([[by_temperature], surplus.sum(0) + 2 * _SHRINKAGE * biases]),
+            np.concatenate(
+                [(surplus * stacked).sum((1, 2)), surplus.sum(0) + 2 * _SHRINKAGE * biases]
+            ),
         )
 
-    bounds = [tuple(np.log(_TEMPERATURES[[0, -1]])), *[(None, None)] * labels]
-    best = minimize(loss, np.zeros(1 + labels), jac=True, method="L-BFGS-B", bounds=bounds).x
-    return BiasCorrected(
-        Temperature(round(float(np.exp(best[0])), 4)), tuple(best[1:].round(4).tolist())
+    start = np.zeros(count + labels)
+    start[0] = 1.0
+    bounds = [powers] * count + [(None, None)] * labels
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return best[:count], best[count:]
+
+
+def fit_bias_corrected(
+    log_probabilities: Floats, gold: Ints, weights: Floats | None = None
+) -> BiasCorrected:
+    """The temperature and the biases under which the gold labels are most likely.
+
+    Arguments as of `fit_temperature`.
+    """
+    sharpest, flattest = 1 / _TEMPERATURES[0], 1 / _TEMPERATURES[-1]
+    (power,), biases = fit_log_linear(
+        [log_probabilities], gold, weights, powers=(flattest, sharpest)
     )
+    return BiasCorrected(Temperature(round(float(1 / power), 4)), tuple(biases.round(4).tolist()))
 
 
 def fit_isotonic(log_probabilities: Floats, gold: Ints, weights: Floats | None = None) -> Isotonic:
