@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -98,6 +99,10 @@ utterances = Table(
     Column("tenant", Text, nullable=False),
     # The dialogue's, when it was written.
     Column("version", Integer, nullable=False, server_default="0"),
+    # Seconds from the dialogue's beginning.
+    Column("start", Double),
+    Column("end", Double),
+    Column("role", Text),
     PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"

@@ -33,6 +33,9 @@ class UtteranceRow(TypedDict):
     prediction: str
     created_at: datetime
     description: str | None
+    start: float | None
+    end: float | None
+    role: str | None
 
 
 class Writer(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MARK = "xyzzy-words-nobody-else-says"
 KEY = f"erc_{MARK}{new_key()}"
 WRONG = f"erc_{MARK}{new_key()}"
-SAID = {"speaker": MARK, "text": f"I say {MARK}.", "description": MARK}
+SAID = {"speaker": MARK, "text": f"I say {MARK}.", "description": MARK, "role": MARK}
 
 
 @pytest.fixture(params=["text", "json"])
@@ -88,6 +88,8 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
         for body in (
             SAID | {"text": MARK * 1_000},
             SAID | {"text": [MARK]},
+            SAID | {"role": MARK * 10},
+            SAID | {"start": MARK},
             SAID | {"label_space": MARK},
             SAID | {MARK: MARK},
             {"dialogues": MARK},

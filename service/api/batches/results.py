@@ -19,6 +19,9 @@ from service.tracing import listening
 
 log = logging.getLogger(__name__)
 
+# The members of an utterance that its result repeats, where they were sent.
+_REPEATED = {"id", "start", "end", "role"}
+
 
 async def score(
     dialogue: DialogueIn,
@@ -37,13 +40,12 @@ async def score(
         answerer, utterances_of(dialogue), label_space, place, tenant
     )
     utterances: list[ScoredUtterance] = []
-    for index, recognition in enumerate(recognitions):
+    pairs = zip(dialogue.utterances, recognitions, strict=True)
+    for index, (utterance, recognition) in enumerate(pairs):
         recognized = document(recognition, answerer.bundle)
         services.metrics.count_prediction(recognized)
-        scored = cast(ScoredUtterance, {"index": index, **recognized})
-        if (own_id := dialogue.utterances[index].id) is not None:
-            scored["id"] = own_id
-        utterances.append(scored)
+        repeated = utterance.model_dump(include=_REPEATED, exclude_none=True)
+        utterances.append(cast(ScoredUtterance, {"index": index, **recognized, **repeated}))
     return {"id": dialogue.id, "utterances": utterances}
 
 
