@@ -16,7 +16,7 @@ from service.conversation.valence import UNIT
 MOST_PARTS = 100
 """The most speakers, and the most roles, that a summary describes one by one."""
 
-_PARTS_OF_A_DIALOGUE = 3
+PARTS_OF_A_DIALOGUE = 3
 # Of the normal distribution: 95% lie within as many standard deviations.
 _Z = 1.959963984540054
 
@@ -114,7 +114,7 @@ def tally(length: int, valences: Iterable[tuple[int, int | None]]) -> Tally:
         length: the dialogue's.
         valences: indexes of utterances, and their valences in millionths.
     """
-    third = length // _PARTS_OF_A_DIALOGUE
+    third = length // PARTS_OF_A_DIALOGUE
     all_of_them: list[int] = []
     first: list[int] = []
     last: list[int] = []

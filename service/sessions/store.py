@@ -25,11 +25,13 @@ from service.sessions.idempotency import (
     Written,
     answer_row,
 )
+from service.sessions.overviews import Overviews
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
     Appended,
     Correction,
     Expected,
+    Figures,
     StoredUtterance,
     Timeline,
     Version,
@@ -69,6 +71,7 @@ class SessionStore:
         self.answers = Answers(database)
         self.corrections = Corrections(database, self.followers)
         self.deliveries = Deliveries(database)
+        self.overviews = Overviews(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -109,6 +112,7 @@ class SessionStore:
         label_space: str,
         prediction: dict[str, Any],
         description: str | None = None,
+        figures: Figures | None = None,
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
     ) -> Appended:
@@ -122,6 +126,7 @@ class SessionStore:
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
             description: what the scene looks like, where known.
+            figures: of the prediction; None: summaries leave the utterance out.
             expected: the version that the dialogue must be of; None: any.
             once: the request's key and its answer, which is kept with the utterance.
 
@@ -147,6 +152,9 @@ class SessionStore:
             prediction=json.dumps(prediction, allow_nan=False),  # SQLite would take a NaN
             created_at=now,
             description=description,
+            label=None if figures is None else figures.label,
+            probability=None if figures is None else figures.probability,
+            valence=None if figures is None else figures.valence,
         )
         stored = StoredUtterance(
             index=tail.length,
