@@ -169,8 +169,11 @@ async def test_conditions_choose_dialogues(service: "Service") -> None:
         ("mood=bad", "mood"),
     ],
 )
-async def test_a_wrong_parameter_is_named(service: "Service", query: str, parameter: str) -> None:
-    answer = await service.client.get(f"/dialogues?{query}")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_wrong_parameter_is_named(
+    standing_service: "Service", query: str, parameter: str
+) -> None:
+    answer = await standing_service.client.get(f"/dialogues?{query}")
 
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["parameter"] == parameter
