@@ -126,6 +126,21 @@ class Said(Input):
     speaker: Speaker
     text: Text
     description: Scene | None = None
+    start: Seconds | None = Field(
+        None,
+        description="When it begins, in seconds from the beginning of the dialogue. Predictions "
+        "ignore it.",
+        examples=[12.5],
+    )
+    end: Seconds | None = Field(
+        None, description="When it ends, in seconds, as `start`.", examples=[14.0]
+    )
+    role: Role | None = Field(
+        None,
+        description="The speaker's part in the dialogue, such as `agent` or `customer`. "
+        "Predictions ignore it.",
+        examples=["customer"],
+    )
 
 
 class UtteranceOfDialogue(Said):
@@ -144,21 +159,6 @@ class UtteranceOfDialogue(Said):
         description="The emotion that a person assigned. Training and evaluation use it; "
         "predictions ignore it.",
         examples=["joy"],
-    )
-    start: Seconds | None = Field(
-        None,
-        description="When it begins, in seconds from the beginning of the dialogue. Predictions "
-        "ignore it.",
-        examples=[12.5],
-    )
-    end: Seconds | None = Field(
-        None, description="When it ends, in seconds, as `start`.", examples=[14.0]
-    )
-    role: Role | None = Field(
-        None,
-        description="The speaker's part in the dialogue, such as `agent` or `customer`. "
-        "Predictions ignore it.",
-        examples=["customer"],
     )
     index: _Answered = None
     emotion: _Answered = None

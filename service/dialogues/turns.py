@@ -10,7 +10,7 @@ from typing import Any, cast
 from service.admission.deadline import to_the_end
 from service.admission.places import Places
 from service.concurrency import NamedLocks
-from service.conversation.dialogue import Line
+from service.conversation.dialogue import Line, Utterance
 from service.conversation.valence import Valences
 from service.decoding.engine import reading_dialogue
 from service.dialogues.summaries import figures_of
@@ -66,10 +66,8 @@ class TurnTaker:
         self,
         tenant: str,
         dialogue_id: str,
-        speaker: str,
-        text: str,
+        utterance: Utterance,
         label_space: str,
-        description: str | None = None,
         *,
         expected: Expected | None = None,
         once: Once[StoredUtterance] | None = None,
@@ -77,7 +75,7 @@ class TurnTaker:
         """Label an utterance in the context of the dialogue so far and append it.
 
         Args:
-            description: what the scene looks like, if known.
+            utterance: its label and id are not stored.
             expected: the dialogue's expected version; None: any, including a new dialogue.
             once: the request's idempotency key and its response.
 
@@ -105,7 +103,7 @@ class TurnTaker:
                             await self.sessions.raise_if_answered(once)
                         expected.check(version)
                     tail = await self.sessions.tail(
-                        tenant, dialogue_id, speaker, self.answerer.history_lines
+                        tenant, dialogue_id, utterance.speaker, self.answerer.history_lines
                     )
                 if tail.length >= self.most_utterances:
                     await self.sessions.raise_if_answered(once)
@@ -113,7 +111,8 @@ class TurnTaker:
                         f"dialogue {dialogue_id!r} has {tail.length} utterances "
                         f"(limit {self.most_utterances})"
                     )
-                lines = (*tail.lines, Line(tail.speaker_index, text, description))
+                line = Line(tail.speaker_index, utterance.text, utterance.description)
+                lines = (*tail.lines, line)
                 async with self.places.of(Priority.INTERACTIVE, tenant):
                     with reading_dialogue(tenant, dialogue_id):
                         recognition = await self.answerer.recognize(
@@ -124,10 +123,13 @@ class TurnTaker:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
                             tail,
-                            text=text,
+                            text=utterance.text,
                             label_space=space.name,
                             prediction=without_texts(cast(dict[str, Any], recognized)),
-                            description=description,
+                            description=utterance.description,
+                            start=utterance.start,
+                            end=utterance.end,
+                            role=utterance.role,
                             figures=figures_of(recognition.prediction, self.valences),
                             expected=version,
                             once=once,

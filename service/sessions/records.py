@@ -73,6 +73,8 @@ class StoredUtterance:
         prediction: the JSON object that was given to `append`, unchanged.
         created_at: in UTC.
         description: of the scene; None: none was given.
+        start, end: when it was spoken, in seconds from the dialogue's beginning, where given.
+        role: the speaker's part in the dialogue; None: none was given.
         correction: the label that a person gave it; None: none did.
     """
 
@@ -84,6 +86,9 @@ class StoredUtterance:
     prediction: dict[str, Any]
     created_at: datetime
     description: str | None = None
+    start: float | None = None
+    end: float | None = None
+    role: str | None = None
     correction: Correction | None = None
 
 
@@ -99,6 +104,13 @@ def utterance_of(
     return StoredUtterance(
         **{name: values[name] for name in UTTERANCE_COLUMNS}, correction=correction
     )
+
+
+def correction_of(row: Row[*tuple[Any, ...]]) -> Correction | None:
+    """The correction in a row of a timeline; None: the utterance has none."""
+    if row.corrected_label is None:
+        return None
+    return Correction(row.corrected_label_space, row.corrected_label, row.corrected_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,10 @@ utterances = Table(
     Column("tenant", Text, nullable=False),
     # The dialogue's, when it was written.
     Column("version", Integer, nullable=False, server_default="0"),
+    # Seconds from the dialogue's beginning.
+    Column("start", Double),
+    Column("end", Double),
+    Column("role", Text),
     # The prediction's label and its probability; null where the prediction has none.
     Column("label", Text),
     Column("probability", Double),

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row
-
 from service.admission.deadline import to_the_end
 from service.conversation.dialogue import Line
 from service.errors import DialogueNotFound
@@ -29,12 +27,12 @@ from service.sessions.overviews import Overviews
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
     Appended,
-    Correction,
     Expected,
     Figures,
     StoredUtterance,
     Timeline,
     Version,
+    correction_of,
     utterance_of,
 )
 from service.sessions.sqlite_writer import SqliteWriter
@@ -112,6 +110,9 @@ class SessionStore:
         label_space: str,
         prediction: dict[str, Any],
         description: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        role: str | None = None,
         figures: Figures | None = None,
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
@@ -126,6 +127,8 @@ class SessionStore:
             label_space: the name of the label space of the prediction.
             prediction: any JSON object.
             description: what the scene looks like, where known.
+            start, end: when it is spoken, in seconds from the dialogue's beginning, where known.
+            role: the speaker's part in the dialogue, where known.
             figures: of the prediction; None: summaries leave the utterance out.
             expected: the version that the dialogue must be of; None: any.
             once: the request's key and its answer, which is kept with the utterance.
@@ -135,9 +138,8 @@ class SessionStore:
                 key has an answer; nothing is stored.
             ValueError: the prediction holds NaN or an infinity.
         """
-        _refuse_unstorable(
-            tail.tenant, tail.dialogue_id, tail.speaker, text, label_space, description or ""
-        )
+        _refuse_unstorable(tail.tenant, tail.dialogue_id, tail.speaker, text, label_space)
+        _refuse_unstorable(description or "", role or "")
         now = datetime.now(UTC)
         row = UtteranceRow(
             tenant=tail.tenant,
@@ -152,6 +154,9 @@ class SessionStore:
             prediction=json.dumps(prediction, allow_nan=False),  # SQLite would take a NaN
             created_at=now,
             description=description,
+            start=start,
+            end=end,
+            role=role,
             label=None if figures is None else figures.label,
             probability=None if figures is None else figures.probability,
             valence=None if figures is None else figures.valence,
@@ -165,6 +170,9 @@ class SessionStore:
             prediction=prediction,
             created_at=now,
             description=description,
+            start=start,
+            end=end,
+            role=role,
         )
         number = await self._write(tail, row, expected, _answer_row(once, stored, tail.dialogue_id))
         self.followers.notify(tail.tenant, tail.dialogue_id)
@@ -214,7 +222,7 @@ class SessionStore:
             Version(dialogue.generation, dialogue.number),
             dialogue.length,
             # A dialogue without utterances to show is one row whose utterance is null.
-            tuple(utterance_of(row, _correction(row)) for row in rows if row.text is not None),
+            tuple(utterance_of(row, correction_of(row)) for row in rows if row.text is not None),
         )
 
     async def version(self, tenant: str, dialogue_id: str) -> Version | None:
@@ -385,12 +393,6 @@ def _answer_row(
     once: Once[Written] | None, written: Written, dialogue_id: str | None = None
 ) -> AnswerRow | None:
     return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
-
-
-def _correction(row: Row[*tuple[Any, ...]]) -> Correction | None:
-    if row.corrected_label is None:
-        return None
-    return Correction(row.corrected_label_space, row.corrected_label, row.corrected_at)
 
 
 def _refuse_unstorable(*strings: str) -> None:

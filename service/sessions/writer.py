@@ -34,6 +34,9 @@ class UtteranceRow(TypedDict):
     prediction: str
     created_at: datetime
     description: str | None
+    start: float | None
+    end: float | None
+    role: str | None
     label: str | None
     probability: float | None
     valence: int | None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MARK = "xyzzy-words-nobody-else-says"
 KEY = f"erc_{MARK}{new_key()}"
 WRONG = f"erc_{MARK}{new_key()}"
-SAID = {"speaker": MARK, "text": f"I say {MARK}.", "description": MARK}
+SAID = {"speaker": MARK, "text": f"I say {MARK}.", "description": MARK, "role": MARK}
 
 
 @pytest.fixture(params=["text", "json"])
@@ -88,6 +88,8 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
         for body in (
             SAID | {"text": MARK * 1_000},
             SAID | {"text": [MARK]},
+            SAID | {"role": MARK * 10},
+            SAID | {"start": MARK},
             SAID | {"label_space": MARK},
             SAID | {MARK: MARK},
             {"dialogues": MARK},
@@ -125,7 +127,7 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
     assert {200, 201, 204, 401, 404, 412, 413, 415, 422, 500, 503} <= set(statuses)
     assert "Traceback" in log_text
     assert "builtins.RuntimeError" in log_text
-    assert "nobody waited for this" in log_text
+    assert "unhandled exception in a background task" in log_text
     assert metrics.status_code == 200
     for whole in (log_text, metrics.text):
         for secret in (MARK, KEY, WRONG, digest(KEY).hex()):

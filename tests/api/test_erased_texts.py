@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Service
 
 SECRET = "The door code is 4711."
+ROLE = "the neighbour with the spare key"
 LABEL = "/dialogues/erased/utterances/0/label"
 KEYED = {"Idempotency-Key": "k-1"}
 BATCH = {
@@ -38,6 +39,13 @@ async def erase(service: "Service") -> None:
 async def post(service: "Service") -> httpx.Response:
     turn = {"speaker": "Bo", "text": "The door code?", "label_space": "meld"}
     return await service.client.post("/dialogues/other/utterances", json=turn, headers=KEYED)
+
+
+async def rows_of(service: "Service", table: str) -> str:
+    """The rows of a table, as text: whole, where the representation of a row is shortened."""
+    async with service.database.engine.connect() as connection:
+        rows = await connection.exec_driver_sql(f"SELECT * FROM {table}")
+        return repr([tuple(row) for row in rows])
 
 
 def texts(utterances: list[Any]) -> list[str | None]:
@@ -105,7 +113,12 @@ async def test_a_stream_that_begins_later_shows_what_is_left(shown: "Service") -
 
 
 async def test_no_table_holds_the_text(shown: "Service") -> None:
-    """Nor the answer to the correction, which goes with its dialogue."""
+    """Nor a role; nor the answers to the dialogue's requests, which go with it."""
+    turn = {"speaker": "Cy", "text": "I have one.", "role": ROLE}
+    key = {"Idempotency-Key": "k-4"}
+    await shown.client.post("/dialogues/erased/utterances", json=turn, headers=key)
+    for table in ("utterances", "answers"):
+        assert ROLE in await rows_of(shown, table)
     corrected = {"label": "anger", "label_space": "meld"}
     await shown.client.put(LABEL, json=corrected, headers={"Idempotency-Key": "k-3"})
     await post(shown)
@@ -114,12 +127,28 @@ async def test_no_table_holds_the_text(shown: "Service") -> None:
 
     await erase(shown)
 
+    for table in ("utterances", "answers", "job_results", "job_work", "changes"):
+        rows_left = await rows_of(shown, table)
+        assert SECRET not in rows_left, table
+        assert ROLE not in rows_left, table
     async with shown.database.engine.connect() as connection:
-        for table in ("utterances", "answers", "job_results", "job_work", "changes"):
-            rows = await connection.exec_driver_sql(f"SELECT * FROM {table}")
-            assert SECRET not in repr(rows.all()), table
         rows = await connection.exec_driver_sql("SELECT body FROM answers WHERE key = 'k-3'")
         assert rows.scalar_one() == ""
+
+
+async def test_a_deleted_job_leaves_no_role(service: "Service") -> None:
+    """Neither before it is done nor after."""
+    utterance = {"speaker": "Bo", "text": "Hi.", "role": ROLE}
+    batch = {"dialogues": [{"id": "a", "utterances": [utterance]}]}
+    for table, work in (("job_work", False), ("job_results", True)):
+        where = (await begun(service, json=batch)).headers["location"]
+        if work:
+            await service.work()
+        assert ROLE in await rows_of(service, table)
+
+        await service.client.delete(where)
+
+        assert await rows_of(service, table) == "[]"
 
 
 async def test_while_the_demonstrations_are_away_a_timeline_is_without_texts(

@@ -91,12 +91,14 @@ async def test_how_the_body_is_written_does_not_matter(service: "Service") -> No
     "other",
     [
         sending("POST", "/dialogues/call-42/utterances", SAID | {"text": "We lost."}),
+        sending("POST", "/dialogues/call-42/utterances", SAID | {"role": "agent"}),
+        sending("POST", "/dialogues/call-42/utterances", SAID | {"start": 1.5}),
         sending("POST", "/dialogues/call-43/utterances", SAID),
         erase,
         add,
         score,
     ],
-    ids=["body", "path", "method", "route", "batch"],
+    ids=["body", "role", "time", "path", "method", "route", "batch"],
 )
 async def test_a_key_that_comes_with_another_request_is_refused(
     service: "Service", problem: Any, other: Send

@@ -1,13 +1,14 @@
 """One rule for what somebody says and who says it, whichever way it comes in."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.conversation.dialogue import Dialogue, Utterance
+from service.conversation.dialogue import LATEST, Dialogue, Utterance
 from service.conversation.labels import LabelSpace
 from service.demonstrations.corpus import DemonstrationFormatError, read_demonstrations
 from service.dialogue_files import DialogueFormatError, read_dialogues, write_dialogues
@@ -41,28 +42,40 @@ INPUTS = {
     " a ": (True, True),
     "\N{PARTY POPPER}": (True, True),
 }
+# When something is said, and whether that is taken as its start and as its end.
+TIMES: dict[Any, bool] = {
+    0: True,
+    1.5: True,
+    LATEST: True,
+    LATEST + 1: False,
+    -0.5: False,
+    math.inf: False,
+    math.nan: False,
+    "1.5": False,
+    True: False,
+}
 # Of requests alone, whose lengths are bounded.
 TOO_LONG = "a" * 10_001
 
-Way = Callable[["Service", Path, Mapping[str, str]], Awaitable[bool]]
+Way = Callable[["Service", Path, Mapping[str, Any]], Awaitable[bool]]
 
 
-async def as_utterance(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+async def as_utterance(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
     answer = await sent(service, "/dialogues/ways/utterances", turn)
     return bool(answer.status_code == 201)
 
 
-async def as_batch(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+async def as_batch(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
     answer = await sent(service, "/batch", {"dialogues": [{"id": "a", "utterances": [turn]}]})
     return bool(answer.status_code == 200)
 
 
-async def as_line(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+async def as_line(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
     answer = await sent(service, "/batch", {"id": "a", "utterances": [turn]}, **HEADERS)
     return "error" not in answer.json()
 
 
-async def as_job(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
+async def as_job(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
     later = HEADERS | {"Prefer": "respond-async"}
     job = await sent(service, "/batch", {"id": "a", "utterances": [turn]}, **later)
     await service.work()
@@ -71,7 +84,7 @@ async def as_job(service: "Service", _: Path, turn: Mapping[str, str]) -> bool:
     return "error" not in results.json()
 
 
-async def in_file(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
+async def in_file(_: "Service", folder: Path, turn: Mapping[str, Any]) -> bool:
     """As `score`, `evaluate`, `train` and the others read it."""
     path = folder / "dialogues.jsonl"
     path.write_text(json.dumps({"id": "a", "utterances": [turn]}))
@@ -81,10 +94,10 @@ async def in_file(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
         return False
 
 
-async def written(_: "Service", folder: Path, turn: Mapping[str, str]) -> bool:
+async def written(_: "Service", folder: Path, turn: Mapping[str, Any]) -> bool:
     """As `data convert` and `data describe` write it."""
     try:
-        utterance = Utterance(turn["speaker"], turn["text"], description=turn.get("description"))
+        utterance = Utterance(**turn)
         write_dialogues([Dialogue("a", (utterance,))], folder / "dialogues.jsonl")
     except DialogueFormatError:
         return False
@@ -105,16 +118,31 @@ async def sent(service: "Service", path: str, body: Any, **headers: str) -> Any:
 async def test_every_way_in_takes_the_same(
     standing_service: "Service", tmp_path: Path, way: Way
 ) -> None:
-    """Text, description and speaker; lone surrogates are no JSON for some, and refused by all."""
+    """Text, description, speaker and role; lone surrogates are no JSON for some, and refused by
+    all.
+    """
     taken = {}
     for value in INPUTS:
         text = await way(standing_service, tmp_path, {"speaker": "Ann", "text": value})
         scene = {"speaker": "Ann", "text": "Hi.", "description": value}
         speaker = await way(standing_service, tmp_path, {"speaker": value, "text": "Hi."})
+        role = {"speaker": "Ann", "text": "Hi.", "role": value}
         assert await way(standing_service, tmp_path, scene) == text
+        assert await way(standing_service, tmp_path, role) == speaker
         taken[value] = (text, speaker)
 
     assert taken == INPUTS
+
+
+@pytest.mark.parametrize("way", [*REQUESTS, *FILES])
+async def test_every_way_in_takes_the_same_times(
+    standing_service: "Service", tmp_path: Path, way: Way
+) -> None:
+    """Finite ones, none of them negative."""
+    for name in ("start", "end"):
+        for value, taken in TIMES.items():
+            turn = {"speaker": "Ann", "text": "Hi.", name: value}
+            assert await way(standing_service, tmp_path, turn) == taken, (name, value)
 
 
 @pytest.mark.parametrize("way", [*REQUESTS, *FILES])

@@ -124,9 +124,13 @@ async def test_dialogues_of_the_first_version_go_on(url: str) -> None:
     assert changed_at == datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
     store = SessionStore(database)
     before = await store.tail("default", "old", "Ann", lines=2)
-    await store.append(before, text="Still me.", label_space="meld", prediction={})
+    timed: dict[str, Any] = {"start": 1.5, "end": 2.25, "role": "agent"}
+    await store.append(before, text="Still me.", label_space="meld", prediction={}, **timed)
     utterances = (await store.timeline("default", "old")).utterances
-    assert [(u.text, u.description) for u in utterances] == [("Hi.", None), ("Still me.", None)]
+    assert [(u.text, u.description, u.start, u.end, u.role) for u in utterances] == [
+        ("Hi.", None, None, None, None),
+        ("Still me.", None, 1.5, 2.25, "agent"),
+    ]
     await store.delete("default", "old")
     anew = await store.tail("default", "old", "Ann", lines=2)
     await store.append(anew, text="Anew.", label_space="meld", prediction={})

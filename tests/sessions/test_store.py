@@ -141,6 +141,28 @@ async def test_what_the_scene_looked_like_is_kept_where_it_was_said(store: Sessi
         assert {line.description for line in tail_read.lines} == {None}
 
 
+async def test_when_and_by_whom_it_was_spoken_is_kept(
+    store: SessionStore, database: Database
+) -> None:
+    """In timeline and events: of one utterance, not of the next; every float is the same float."""
+    tail = await store.tail("default", "call-42", "Ann", 2)
+    sent: dict[str, Any] = {"start": 0.1 + 0.2, "end": 1e10, "role": "agent, “team lead” 🎧"}
+    appended = await store.append(tail, text="Hi.", label_space="meld", prediction={}, **sent)
+    untimed = await say(store, "Ben", "Hello.")
+
+    timeline = await store.timeline("default", "call-42")
+
+    assert timeline.utterances == (appended.utterance, untimed)
+    events = Events(database)
+    start = await events.begin("default", "call-42")
+    assert start is not None
+    page = await events.after("default", "call-42", start, 10)
+    assert page is not None
+    assert [each.what for each in page] == [appended.utterance, untimed]
+    assert {name: getattr(timeline.utterances[0], name) for name in sent} == sent
+    assert (untimed.start, untimed.end, untimed.role) == (None, None, None)
+
+
 async def test_numbers_of_a_prediction_come_back_exactly(store: SessionStore) -> None:
     """Every float is the same float, integers stay integers, keys keep their order."""
     prediction = {
@@ -174,6 +196,8 @@ async def test_a_string_that_a_database_cannot_hold_is_refused(
     tail = await store.tail("default", "call-42", "Ann", 1)
     with pytest.raises(ValueError):
         await store.append(tail, text="Hi.", label_space="meld", prediction={}, description=broken)
+    with pytest.raises(ValueError):
+        await store.append(tail, text="Hi.", label_space="meld", prediction={}, role=broken)
     with pytest.raises(ValueError):
         await store.tail("default", broken, "Ann", 1)
     with pytest.raises(ValueError):
@@ -364,11 +388,16 @@ async def test_a_deleted_text_is_gone_from_the_sqlite_files(
 
     await say(store, "Ann", "My door code is 4711. " * 500)
     await say(store, "Ann", "My door code is 4711.")
+    tail = await store.tail("default", "call-42", "Ben", 2)
+    role = "the locksmith's nephew"
+    await store.append(tail, text="Thanks.", label_space="meld", prediction={}, role=role)
     assert b"door code" in bytes_on_disk()
+    assert role.encode() in bytes_on_disk()
 
     await store.delete("default", "call-42")
 
     assert b"door code" not in bytes_on_disk()
+    assert role.encode() not in bytes_on_disk()
     await store.close()
 
 

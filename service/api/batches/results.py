@@ -20,6 +20,9 @@ from service.tracing import listening
 
 log = logging.getLogger(__name__)
 
+# The members of an utterance that its result repeats, where they were sent.
+_REPEATED = {"id", "start", "end", "role"}
+
 
 async def score(
     dialogue: DialogueIn,
@@ -42,13 +45,12 @@ async def score(
     given = utterances_of(dialogue)
     recognitions = await recognize_dialogue(answerer, given, label_space, place, tenant)
     utterances: list[ScoredUtterance] = []
-    for index, recognition in enumerate(recognitions):
+    pairs = zip(dialogue.utterances, recognitions, strict=True)
+    for index, (utterance, recognition) in enumerate(pairs):
         recognized = document(recognition, answerer.bundle)
         services.metrics.count_prediction(recognized)
-        scored = cast(ScoredUtterance, {"index": index, **recognized})
-        if (own_id := dialogue.utterances[index].id) is not None:
-            scored["id"] = own_id
-        utterances.append(scored)
+        repeated = utterance.model_dump(include=_REPEATED, exclude_none=True)
+        utterances.append(cast(ScoredUtterance, {"index": index, **recognized, **repeated}))
     result: ScoredDialogue = {"id": dialogue.id, "utterances": utterances}
     if summary:
         result["summary"] = summary_document(services.summarizer.scored(given, recognitions))

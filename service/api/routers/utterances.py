@@ -19,6 +19,7 @@ from service.api.response_headers import ETAG, REPLAYED, SERVER_TIMING, carrying
 from service.api.schemas.dialogues import UtteranceIn, UtteranceOut
 from service.api.schemas.names import Identifier
 from service.api.services import CallerDep, ServicesDep, TenantDep
+from service.conversation.dialogue import Utterance
 from service.errors import (
     DatabaseUnavailable,
     DemonstrationsUnavailable,
@@ -96,10 +97,15 @@ async def add_utterance(
             turn = await services.turns.take(
                 tenant,
                 dialogue_id,
-                utterance.speaker,
-                utterance.text,
+                Utterance(
+                    utterance.speaker,
+                    utterance.text,
+                    description=utterance.description,
+                    start=utterance.start,
+                    end=utterance.end,
+                    role=utterance.role,
+                ),
                 utterance.label_space,
-                utterance.description,
                 expected=expected,
                 once=once,
             )
@@ -126,6 +132,9 @@ def utterance_document(
         "speaker": utterance.speaker,
         "text": utterance.text,
         "description": utterance.description,
+        "start": utterance.start,
+        "end": utterance.end,
+        "role": utterance.role,
         **(recognition or cast(RecognitionDocument, utterance.prediction)),
     }
 

@@ -49,6 +49,15 @@ class ScoredUtterance(Recognized):
     """The emotion of an utterance of a batch."""
 
     id: NotRequired[Annotated[str, Field(description="your id of the utterance, if you sent one")]]
+    start: NotRequired[
+        Annotated[float, Field(description="when it begins, in seconds, if you sent that")]
+    ]
+    end: NotRequired[
+        Annotated[float, Field(description="when it ends, in seconds, if you sent that")]
+    ]
+    role: NotRequired[
+        Annotated[str, Field(description="the speaker's part in the dialogue, if you sent one")]
+    ]
 
 
 class ScoredDialogue(TypedDict):

@@ -85,6 +85,9 @@ class Recognized(RecognitionDocument):
                 "speaker": "Ann",
                 "text": "We won!",
                 "description": None,
+                "start": None,
+                "end": None,
+                "role": None,
                 "emotion": {
                     "label_space": "meld",
                     "label": "joy",
@@ -127,6 +130,13 @@ class UtteranceOut(Recognized):
     text: str
     description: Annotated[
         str | None, Field(description="what the scene looks like, if you sent a description")
+    ]
+    start: Annotated[
+        float | None, Field(description="when it begins, in seconds, if you sent that")
+    ]
+    end: Annotated[float | None, Field(description="when it ends, in seconds, if you sent that")]
+    role: Annotated[
+        str | None, Field(description="the speaker's part in the dialogue, if you sent one")
     ]
 
 

@@ -404,8 +404,11 @@ async def test_lines_that_are_scored_earn_the_request_time(
 
 
 async def test_what_was_converted_and_what_was_scored_is_scored(service: "Service") -> None:
-    """As JSON, as lines, as a job: an utterance's own id comes back, its label is not read."""
-    utterance = {"id": "dia0_utt0", **SAID, "label": "anger", "description": "She jumps."}
+    """As JSON, as lines, as a job: an utterance's own id, times and role come back; its label is
+    not read.
+    """
+    repeated = {"id": "dia0_utt0", "start": 1, "end": 2.5, "role": "agent"}
+    utterance = {**SAID, **repeated, "label": "anger", "description": "She jumps."}
     scored = {
         "id": "../clean/0",
         "line": 4,
@@ -425,5 +428,8 @@ async def test_what_was_converted_and_what_was_scored_is_scored(service: "Servic
 
     assert [{"line": n + 1, **each} for n, each in enumerate(at_once)] == in_lines == later
     assert [each["id"] for each in at_once] == ["clean/0", "../clean/0"]
-    ids = [[each.get("id") for each in result["utterances"]] for result in at_once]
-    assert ids == [["dia0_utt0", None], ["dia0_utt0"]]
+    returned = [
+        [{name: each[name] for name in repeated if name in each} for each in result["utterances"]]
+        for result in at_once
+    ]
+    assert returned == [[repeated, {}], [repeated]]

@@ -176,6 +176,53 @@ async def test_instructions_in_a_text_are_answered_with_a_label(
     assert tuple(answer.json()["emotion"]["probabilities"]) == names
 
 
+async def test_times_and_roles_come_back_as_they_were_sent(service: "Service") -> None:
+    """In answer and timeline, or as null; the model reads neither."""
+    sent = {"start": 12, "end": 14.5, "role": "Team lead, „Süd“"}
+
+    timed = (await service.say("call-42", "Ann", "We won!", **sent)).json()
+    untimed = (await service.say("call-43", "Ann", "We won!")).json()
+
+    for answer, expected in ((timed, sent), (untimed, dict.fromkeys(sent))):
+        assert {name: answer[name] for name in sent} == expected
+        (stored,) = (await service.timeline(answer["dialogue_id"]))["utterances"]
+        assert {name: stored[name] for name in sent} == expected
+    first, second = service.engine.prompts
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("start", "-0.5"),
+        ("start", "1e308"),
+        ("start", "10000000001"),
+        ("end", "-1"),
+        ("end", '"12"'),
+        ("end", "true"),
+        ("role", '""'),
+        ("role", '" "'),
+        ("role", '"agent\\nBo: Hi."'),
+        ("role", '"a\\u0000b"'),
+        ("role", f'"{"a" * 101}"'),
+        ("role", '["agent"]'),
+    ],
+)
+async def test_a_time_or_a_role_that_is_none_is_refused_by_its_name(
+    service: "Service", problem: Any, field: str, value: str
+) -> None:
+    """Times are finite and not negative, a role is on one line; nothing is stored."""
+    answer = await service.client.post(
+        "/dialogues/call-42/utterances",
+        content=f'{{"speaker": "Ann", "text": "We won!", "{field}": {value}}}',
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert problem(answer) == (422, "invalid-request")
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [f"/{field}"]
+    assert (await service.client.get("/dialogues/call-42")).status_code == 404
+
+
 async def test_thirty_posts_at_once_take_thirty_places(service: "Service") -> None:
     """Each utterance gets an index of its own, and the timeline has no gap."""
     answers = await asyncio.gather(

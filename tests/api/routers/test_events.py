@@ -73,7 +73,7 @@ async def take(lines: AsyncIterator[str], count: int) -> list[Received]:
 
 async def test_what_was_said_comes_first_then_what_is_said(service: "Service") -> None:
     """Each event has what the post was answered, and the timeline's moment."""
-    first = (await service.say("call-42", "Ann", "We won!")).json()
+    first = (await service.say("call-42", "Ann", "We won!", start=1.5, role="agent")).json()
     async with serving(service) as served, following(served) as lines:
         (early,) = await take(lines, 1)
         second = (await service.say("call-42", "Bo", "No way.")).json()
@@ -85,6 +85,10 @@ async def test_what_was_said_comes_first_then_what_is_said(service: "Service") -
     assert [early.data, late.data] == [
         answer | {"created_at": moment}
         for answer, moment in zip((first, second), moments, strict=True)
+    ]
+    assert [(each.data["start"], each.data["role"]) for each in (early, late)] == [
+        (1.5, "agent"),
+        (None, None),
     ]
 
 

@@ -8,6 +8,7 @@ that every such process sends. It prints the dialogue and the index of each line
 import asyncio
 import sys
 
+from service.conversation.dialogue import Utterance
 from service.dialogues.turns import TurnTaker
 from service.errors import DialogueBusy
 from service.sessions.database import open_database
@@ -22,7 +23,7 @@ async def post(turns: TurnTaker, dialogue: str, speaker: str, text: str, key: st
     once = Once(Key("one", key, text), _answer) if key else None
     while True:
         try:
-            turn = await turns.take("one", dialogue, speaker, text, "meld", once=once)
+            turn = await turns.take("one", dialogue, Utterance(speaker, text), "meld", once=once)
         except AlreadyAnswered as already:
             print(dialogue, already.answer.body, flush=True)
             return

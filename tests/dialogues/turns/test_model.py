@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from service.concurrency import NamedLocks
+from service.conversation.dialogue import Utterance
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
 from service.demonstrations.qdrant_edge import open_edge
 from service.dialogues.corrections import Corrector
@@ -152,7 +153,8 @@ class Dialogues(RuleBasedStateMachine):
         self.calls[name].changed = self.time
 
     def take(self, process: int, name: Name, line: Line, once: Once[StoredUtterance] | None) -> int:
-        work = self.turns[process].take(*self.at(name), line.speaker, line.text, "meld", once=once)
+        utterance = Utterance(line.speaker, line.text)
+        work = self.turns[process].take(*self.at(name), utterance, "meld", once=once)
         appended = self.do(work).appended
         call = self.calls.setdefault(name, Call([], 0))
         assert appended.utterance.index == len(call.lines)
@@ -182,7 +184,8 @@ class Dialogues(RuleBasedStateMachine):
             index = self.take(process, name, Line("Ann", text), once)
             self.answers[letter, value] = (dialogue, text, Answer(201, f"{index} {text}"))
             return
-        work = self.turns[process].take(*self.at(name), "Ann", text, "meld", once=once)
+        utterance = Utterance("Ann", text)
+        work = self.turns[process].take(*self.at(name), utterance, "meld", once=once)
         if known[2] is None:
             with pytest.raises(DialogueErased):
                 self.do(work)
