@@ -82,11 +82,13 @@ class Conditions:
     Attributes:
         updated_since: when they must have been written to, or later.
         speaker: a name that must have spoken.
+        role: one that a speaker must have.
     """
 
     updated_since: datetime | None = None
     label: LabelCondition | None = None
     speaker: str | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ _READINGS = (
         dialogues.c.length,
         utterances.c.index,
         utterances.c.speaker,
+        utterances.c.role,
         utterances.c.label_space,
         utterances.c.label,
         utterances.c.probability,
@@ -256,13 +259,11 @@ def _matches(
     matches: list[ColumnElement[bool]] = []
     if conditions.updated_since is not None:
         matches.append(candidates.c.changed_at >= conditions.updated_since)
+    is_of_it = and_(utterances.c.tenant == tenant, utterances.c.dialogue_id == candidates.c.id)
     if conditions.speaker is not None:
-        spoke = and_(
-            utterances.c.tenant == tenant,
-            utterances.c.dialogue_id == candidates.c.id,
-            utterances.c.speaker == conditions.speaker,
-        )
-        matches.append(exists().where(spoke))
+        matches.append(exists().where(is_of_it, utterances.c.speaker == conditions.speaker))
+    if conditions.role is not None:
+        matches.append(exists().where(is_of_it, utterances.c.role == conditions.role))
     if conditions.label is not None:
         matches.append(_has_label(tenant, candidates, conditions.label))
     return matches
@@ -303,7 +304,7 @@ def _reading(row: Row[Any]) -> Reading:
     return Reading(
         row.index,
         row.speaker,
-        None,
+        row.role,
         row.label_space,
         row.label,
         row.probability,

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     bindparam,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -128,6 +129,15 @@ utterances = Table(
     ),
     # Finds a speaker's index without reading the dialogue.
     Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
+    # Finds out whether a dialogue has a role without reading it.
+    Index(
+        None,
+        "tenant",
+        "dialogue_id",
+        "role",
+        sqlite_where=text("role IS NOT NULL"),
+        postgresql_where=text("role IS NOT NULL"),
+    ),
 )
 
 # The answers to requests with an idempotency key.

@@ -29,10 +29,13 @@ async def say(
     *,
     tenant: str = "one",
     speaker: str = "Ann",
+    role: str | None = None,
     label_space: str = "meld",
 ) -> None:
     tail = await store.tail(tenant, dialogue_id, speaker, lines=2)
-    await store.append(tail, text="Hi.", label_space=label_space, prediction={}, figures=figures)
+    await store.append(
+        tail, text="Hi.", label_space=label_space, prediction={}, figures=figures, role=role
+    )
 
 
 async def stored_sums(database: Database, dialogue_id: str) -> Any:
@@ -193,7 +196,7 @@ async def test_conditions_choose_dialogues(store: SessionStore) -> None:
     await say(store, "mixed", Figures("joy", 0.9, 0))
     await say(store, "mixed", Figures("anger", 0.9, 0), label_space="unified")
     begun = datetime.now(UTC)
-    await say(store, "happy", Figures("joy", 0.9, 0), speaker="Bob")
+    await say(store, "happy", Figures("joy", 0.9, 0), speaker="Bob", role="agent")
 
     async def having(share: float = 0.0, probability: float = 0.0) -> list[str]:
         label = LabelCondition("meld", "anger", share, probability)
@@ -206,6 +209,8 @@ async def test_conditions_choose_dialogues(store: SessionStore) -> None:
     assert await having(probability=0.95) == []
     assert await ids(store, conditions=Conditions(speaker="Bob")) == ["happy", "angry"]
     assert await ids(store, conditions=Conditions(speaker="Cy")) == []
+    assert await ids(store, conditions=Conditions(role="agent")) == ["happy"]
+    assert await ids(store, conditions=Conditions(role="Bob")) == []
     assert await ids(store, conditions=Conditions(updated_since=begun)) == ["happy"]
     later = Conditions(updated_since=begun + timedelta(days=1))
     assert await ids(store, Order.VALENCE, conditions=later) == []

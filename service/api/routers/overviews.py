@@ -105,7 +105,7 @@ def _conditions(query: DialogueListing) -> Conditions:
             query.min_share or 0.0,
             query.min_probability or 0.0,
         )
-    return Conditions(query.updated_since, label, query.speaker)
+    return Conditions(query.updated_since, label, query.speaker, query.role)
 
 
 def _overview_document(overview: Overview) -> DialogueOverview:

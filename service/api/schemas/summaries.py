@@ -15,7 +15,7 @@ from service.conversation.summaries import (
     Summary,
     ValenceSummary,
 )
-from service.dialogue_format import Name, Speaker
+from service.dialogue_format import Name, Role, Speaker
 from service.sessions.overviews import Order
 
 
@@ -291,6 +291,7 @@ class DialogueListing(BaseModel):
         description="The least probability that an utterance with the `label` must have.",
     )
     speaker: Speaker | None = Field(None, description="Only dialogues in which this one speaks.")
+    role: Role | None = Field(None, description="Only dialogues in which a speaker has this role.")
 
 
 class DialogueOverview(TypedDict):

@@ -72,6 +72,19 @@ async def test_a_summary_says_what_the_answers_said(service: "Service") -> None:
     ]
 
 
+async def test_a_summary_describes_roles(service: "Service") -> None:
+    """Of the utterances that came with one; the list finds the dialogue by it."""
+    await service.say("d", "Ann", "We won!", role="customer")
+    await service.say("d", "Bob", "No.", role="agent")
+    await service.say("d", "Cy", "Yes.", role="agent")
+    await service.say("other", "Dan", "Hm.")
+
+    roles = (await summary(service))["roles"]
+
+    assert [(part["role"], part["utterances"]) for part in roles] == [("agent", 2), ("customer", 1)]
+    assert [each["id"] for each in (await listed(service, role="agent"))["dialogues"]] == ["d"]
+
+
 async def test_a_persons_label_counts(service: "Service") -> None:
     """In place of the prediction, and against it; in another label space by its unified label."""
     answers = [await say(service, "joy") for _ in range(3)]

@@ -85,6 +85,13 @@ def _add_columns() -> None:
         op.add_column("dialogues", sa.Column(name, sa.Double))
     for name in ("changed_at", "valence", "shift"):
         op.create_index(f"ix_dialogues_tenant_{name}_id", "dialogues", ["tenant", name, "id"])
+    op.create_index(
+        "ix_utterances_tenant_dialogue_id_role",
+        "utterances",
+        ["tenant", "dialogue_id", "role"],
+        sqlite_where=sa.text("role IS NOT NULL"),
+        postgresql_where=sa.text("role IS NOT NULL"),
+    )
     op.create_table(
         "dialogue_labels",
         sa.Column("tenant", sa.Text, nullable=False),
