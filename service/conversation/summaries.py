@@ -6,10 +6,11 @@ label spaces, and a person's label counts there whatever its label space, if tha
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from service.conversation.valence import UNIT
 
@@ -58,22 +59,8 @@ class Reading:
     correction: PersonsLabel | None = None
 
     @property
-    def is_relabelled(self) -> bool:
-        """Whether a person's label takes the place of the predicted one."""
-        return self.correction is not None and self.correction.label_space == self.label_space
-
-    @property
-    def final_label(self) -> str:
-        correction = self.correction
-        return correction.label if correction is not None and self.is_relabelled else self.label
-
-    @property
-    def final_probability(self) -> float:
-        return 1.0 if self.is_relabelled else self.probability
-
-    @property
     def final_valence(self) -> int | None:
-        """In millionths."""
+        """In millionths; a person's label counts, if it has one."""
         if self.correction is not None and self.correction.valence is not None:
             return self.correction.valence
         return self.valence
@@ -255,11 +242,41 @@ def summarize(length: int, readings: Sequence[Reading]) -> Summary:
         length: its number of utterances.
         readings: in order; utterances without a label have none.
     """
-    speakers = _parts(length, [(reading.speaker, reading) for reading in readings])
+    final = [_final(reading) for reading in readings]
+    speakers = _parts(length, [(utterance.speaker, utterance) for utterance in final])
     roles = _parts(
-        length, [(reading.role, reading) for reading in readings if reading.role is not None]
+        length, [(utterance.role, utterance) for utterance in final if utterance.role is not None]
     )
-    return Summary(_part(length, readings), *speakers, *roles)
+    return Summary(_part(length, final), *speakers, *roles)
+
+
+class _Final(NamedTuple):
+    """A reading, with a person's label in place of the predicted one."""
+
+    index: int
+    speaker: str
+    role: str | None
+    label_space: str
+    label: str
+    probability: float
+    valence: int | None
+    correction: PersonsLabel | None
+
+
+def _final(reading: Reading) -> _Final:
+    label, probability, correction = reading.label, reading.probability, reading.correction
+    if correction is not None and correction.label_space == reading.label_space:
+        label, probability = correction.label, 1.0
+    return _Final(
+        reading.index,
+        reading.speaker,
+        reading.role,
+        reading.label_space,
+        label,
+        probability,
+        reading.final_valence,
+        correction,
+    )
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
@@ -279,69 +296,64 @@ def wilson(count: int, of: int) -> tuple[float, float]:
 
 
 def _parts(
-    length: int, named: Iterable[tuple[str, Reading]]
+    length: int, named: Iterable[tuple[str, _Final]]
 ) -> tuple[tuple[tuple[str, Part], ...], int]:
     """The largest parts by name, and how many parts there are."""
-    of: dict[str, list[Reading]] = {}
-    for name, reading in named:
-        of.setdefault(name, []).append(reading)
+    of: dict[str, list[_Final]] = {}
+    for name, utterance in named:
+        of.setdefault(name, []).append(utterance)
     largest = sorted(of.items(), key=lambda part: -len(part[1]))[:MOST_PARTS]
-    return tuple((name, _part(length, readings)) for name, readings in largest), len(of)
+    return tuple((name, _part(length, utterances)) for name, utterances in largest), len(of)
 
 
-def _part(length: int, readings: Sequence[Reading]) -> Part:
-    spaces: dict[str, list[Reading]] = {}
-    for reading in readings:
-        spaces.setdefault(reading.label_space, []).append(reading)
+def _part(length: int, utterances: Sequence[_Final]) -> Part:
+    spaces: dict[str, list[_Final]] = {}
+    for utterance in utterances:
+        spaces.setdefault(utterance.label_space, []).append(utterance)
     return Part(
-        len(readings),
-        _valence(length, readings),
+        len(utterances),
+        _valence(length, utterances),
         tuple(_label_space(name, spaces[name]) for name in sorted(spaces)),
     )
 
 
-def _valence(length: int, readings: Sequence[Reading]) -> ValenceSummary | None:
-    valences = [
-        (reading.index, valence)
-        for reading in readings
-        if (valence := reading.final_valence) is not None
-    ]
+def _valence(length: int, utterances: Sequence[_Final]) -> ValenceSummary | None:
+    valences = [(each.index, each.valence) for each in utterances if each.valence is not None]
     sums = tally(length, valences)
     if sums.mean is None:
         return None
-    low = min(valences, key=lambda each: each[1])
-    high = max(valences, key=lambda each: each[1])
+    low = min(valences, key=itemgetter(1))
+    high = max(valences, key=itemgetter(1))
     lowest, highest = Peak(low[0], low[1] / UNIT), Peak(high[0], high[1] / UNIT)
     return ValenceSummary(sums.count, sums.mean, sums.shift, lowest, highest)
 
 
-def _label_space(name: str, readings: Sequence[Reading]) -> LabelSpaceSummary:
-    labelled = [(reading.final_label, reading) for reading in readings]
-    counts = Counter(label for label, _ in labelled)
-    peaks: dict[str, Peak] = {}
-    for label, reading in labelled:
-        probability = reading.final_probability
-        if label not in peaks or probability > peaks[label].value:
-            peaks[label] = Peak(reading.index, probability)
+def _label_space(name: str, utterances: Sequence[_Final]) -> LabelSpaceSummary:
+    of: dict[str, list[_Final]] = {}
+    for utterance in utterances:
+        of.setdefault(utterance.label, []).append(utterance)
     shares = [
-        LabelShare(label, count, count / len(readings), *wilson(count, len(readings)), peaks[label])
-        for label, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        _share(label, of[label], len(utterances))
+        for label in sorted(of, key=lambda label: (-len(of[label]), label))
     ]
-    corrections = [reading.correction for reading in readings if reading.correction is not None]
+    corrections = [each.correction for each in utterances if each.correction is not None]
     agreement = Agreement(
         len(corrections),
         sum(correction.agrees is not None for correction in corrections),
         sum(correction.agrees is True for correction in corrections),
     )
-    return LabelSpaceSummary(name, len(readings), tuple(shares), _longest_run(labelled), agreement)
+    return LabelSpaceSummary(
+        name, len(utterances), tuple(shares), _longest_run(utterances), agreement
+    )
 
 
-def _longest_run(labelled: Sequence[tuple[str, Reading]]) -> Run:
-    longest: Run | None = None
-    for label, run in groupby(labelled, key=lambda each: each[0]):
-        indexes = [reading.index for _, reading in run]
-        if longest is None or len(indexes) > longest.length:
-            longest = Run(label, len(indexes), indexes[0], indexes[-1])
-    if longest is None:
-        raise ValueError("a run needs an utterance")
-    return longest
+def _share(label: str, utterances: Sequence[_Final], of: int) -> LabelShare:
+    count, peak = len(utterances), max(utterances, key=attrgetter("probability"))
+    low, high = wilson(count, of)
+    return LabelShare(label, count, count / of, low, high, Peak(peak.index, peak.probability))
+
+
+def _longest_run(utterances: Sequence[_Final]) -> Run:
+    runs = ((label, list(run)) for label, run in groupby(utterances, key=attrgetter("label")))
+    label, longest = max(runs, key=lambda run: len(run[1]))
+    return Run(label, len(longest), longest[0].index, longest[-1].index)

@@ -43,7 +43,7 @@ class Summarizer:
         return dialogue.version, self._summarized(dialogue)
 
     def _summarized(self, dialogue: ReadDialogue) -> Summary:
-        return summarize(dialogue.length, [self._compared(each) for each in dialogue.readings])
+        return summarize(dialogue.length, [self._compared(each) for each in dialogue.readings()])
 
     def _compared(self, reading: Reading) -> Reading:
         """A reading whose correction in another label space is compared by unified labels."""

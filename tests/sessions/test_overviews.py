@@ -61,7 +61,8 @@ def labels_of(length: int, readings: Sequence[Reading]) -> dict[Any, Any]:
 async def agree(store: SessionStore, database: Database, dialogue_id: str) -> None:
     """The sums of a dialogue are those of its utterances."""
     read = await store.overviews.read("one", dialogue_id)
-    valences = tally(read.length, ((each.index, each.final_valence) for each in read.readings))
+    readings = read.readings()
+    valences = tally(read.length, ((each.index, each.final_valence) for each in readings))
     row = await stored_sums(database, dialogue_id)
     sums = (row.valence_count, row.valence_total, row.first_count, row.first_total)
     sums += (row.last_count, row.last_total, row.valence, row.shift)
@@ -75,7 +76,7 @@ async def agree(store: SessionStore, database: Database, dialogue_id: str) -> No
         valences.mean,
         valences.shift,
     )
-    assert await stored_labels(database, dialogue_id) == labels_of(read.length, read.readings)
+    assert await stored_labels(database, dialogue_id) == labels_of(read.length, readings)
 
 
 @pytest.mark.parametrize("seed", range(4))
