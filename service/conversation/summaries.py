@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
 
 from service.conversation.valence import UNIT
 
@@ -250,7 +249,8 @@ def summarize(length: int, readings: Sequence[Reading]) -> Summary:
     return Summary(_part(length, final), *speakers, *roles)
 
 
-class _Final(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Final:
     """A reading, with a person's label in place of the predicted one."""
 
     index: int

@@ -99,7 +99,7 @@ def _amount(name: str) -> BindParameter[int]:
     return bindparam(name, type_=BigInteger())
 
 
-def _mean(total: ColumnElement[int], count: ColumnElement[int]) -> ColumnElement[float]:
+def _mean(total: ColumnElement[int], count: ColumnElement[int]) -> ColumnElement[Any]:
     """In millionths; null where the count is 0."""
     return cast(total, Double) / func.nullif(cast(count, Double), literal(0.0, Double))
 
