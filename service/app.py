@@ -10,7 +10,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
 from service.api.services import Services, State
 from service.concurrency import NamedLocks
-from service.conversation.labels import LabelSpaceError
+from service.conversation.labels import AnyLabelSpace, LabelSpaceError
 from service.conversation.valence import valences_of
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -235,7 +235,7 @@ def services_of(
         places,
     )
     answerer = Answerer(parts.recognizer, parts.derived, parts.encoder, own)
-    label_spaces = {**parts.label_spaces, **parts.derived}
+    label_spaces: Mapping[str, AnyLabelSpace] = {**parts.label_spaces, **parts.derived}
     valences = valences_of(parts.derived)
     return Services(
         turns=TurnTaker(

@@ -32,6 +32,8 @@ from service.sessions.queries import IS_WHOLE
 from service.sessions.records import Version
 from service.sessions.schema import corrections, dialogue_labels, dialogues, utterances
 
+_Row = Row[*tuple[Any, ...]]
+
 # How many dialogues a page looks through: some 10 ms.
 _LOOKED_THROUGH = 1000
 
@@ -218,7 +220,7 @@ class Overviews:
         )
         last = window.with_only_columns(_SORTED_BY[order].label("place"), dialogues.c.id)
 
-        async def read(connection: AsyncConnection) -> tuple[Rows, Row[Any] | None]:
+        async def read(connection: AsyncConnection) -> tuple[Rows, _Row | None]:
             rows = (await connection.execute(matching.limit(limit))).all()
             if len(rows) == limit:
                 return rows, None
@@ -295,10 +297,10 @@ def _has_label(tenant: str, candidates: Subquery, condition: LabelCondition) -> 
     )
 
 
-def _reading(row: Row[Any]) -> Reading:
-    said, (label_space, label, valence) = row[:7], row[7:10]
+def _reading(row: _Row) -> Reading:
+    columns: tuple[Any, ...] = tuple(row)
+    said, (label_space, label, valence) = columns[:7], columns[7:10]
     if label is None:
         return Reading(*said)
-    predicted = row.label if label_space == row.label_space else None
-    agrees = None if predicted is None else label == predicted
+    agrees = label == row.label if label_space == row.label_space else None
     return Reading(*said, PersonsLabel(label_space, label, valence, agrees))

@@ -352,7 +352,7 @@ async def test_what_was_written_before_summaries_is_summed_up(url: str) -> None:
     assert (sums.first_count, sums.first_total) == (1, 800_000)
     assert (sums.last_count, sums.last_total) == (1, -20_000)
     assert (sums.valence, sums.shift) == (0.18 / 3, -0.82)
-    counts = {(row.label, row.count, row.probability) for row in labels}
+    counts = {(row.label, row._mapping["count"], row.probability) for row in labels}
     assert counts == {("joy", 1, 0.9), ("anger", 1, 0.6), ("surprise", 1, 1.0)}
     await database.close()
 

@@ -47,7 +47,7 @@ async def stored_labels(database: Database, dialogue_id: str) -> dict[Any, Any]:
     rows = await database.fetch(
         select(dialogue_labels).where(dialogue_labels.c.dialogue_id == dialogue_id)
     )
-    return {(row.label_space, row.label): (row.count, row.probability) for row in rows}
+    return {(row.label_space, row.label): (row._mapping["count"], row.probability) for row in rows}
 
 
 def labels_of(length: int, readings: Sequence[Reading]) -> dict[Any, Any]:
@@ -64,9 +64,16 @@ async def agree(store: SessionStore, database: Database, dialogue_id: str) -> No
     readings = read.readings()
     valences = tally(read.length, ((each.index, each.final_valence) for each in readings))
     row = await stored_sums(database, dialogue_id)
-    sums = (row.valence_count, row.valence_total, row.first_count, row.first_total)
-    sums += (row.last_count, row.last_total, row.valence, row.shift)
-    assert sums == (
+    assert (
+        row.valence_count,
+        row.valence_total,
+        row.first_count,
+        row.first_total,
+        row.last_count,
+        row.last_total,
+        row.valence,
+        row.shift,
+    ) == (
         valences.count,
         valences.total,
         valences.first_count,

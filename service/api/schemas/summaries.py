@@ -1,7 +1,7 @@
 """Schemas of summaries and lists of dialogues."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, with_config
 from pydantic_core import PydanticCustomError
@@ -141,7 +141,7 @@ class DialogueSummary(PartSummary):
     role_count: Annotated[int, Field(description="how many roles there are")]
 
 
-_SHARES = {
+_SHARES: dict[str, Any] = {
     "utterances": 1,
     "valence": {
         "utterances": 1,

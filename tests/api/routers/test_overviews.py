@@ -28,7 +28,8 @@ async def say(service: "Service", label: str, speaker: str = "Ann", dialogue: st
 
 def valence(answer: dict[str, Any]) -> float:
     weights = VALENCES.weights["meld"]
-    return sum(weights[name] * p for name, p in answer["emotion"]["probabilities"].items())
+    probabilities: dict[str, float] = answer["emotion"]["probabilities"]
+    return sum(weights[name] * p for name, p in probabilities.items())
 
 
 async def summary(service: "Service", dialogue: str = "d") -> Any:
