@@ -298,9 +298,11 @@ def _has_label(tenant: str, candidates: Subquery, condition: LabelCondition) -> 
 
 
 def _reading(row: _Row) -> Reading:
-    columns: tuple[Any, ...] = tuple(row)
-    said, (label_space, label, valence) = columns[:7], columns[7:10]
-    if label is None:
-        return Reading(*said)
-    agrees = label == row.label if label_space == row.label_space else None
-    return Reading(*said, PersonsLabel(label_space, label, valence, agrees))
+    columns: list[Any] = list(row)
+    index, speaker, role, label_space, label, probability, valence, *others = columns
+    corrected_label_space, corrected_label, corrected_valence = others[:3]
+    correction = None
+    if corrected_label is not None:
+        agrees = corrected_label == label if corrected_label_space == label_space else None
+        correction = PersonsLabel(corrected_label_space, corrected_label, corrected_valence, agrees)
+    return Reading(index, speaker, role, label_space, label, probability, valence, correction)
