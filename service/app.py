@@ -10,7 +10,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
 from service.api.services import Services, State
 from service.concurrency import NamedLocks
-from service.conversation.labels import LabelSpaceError
+from service.conversation.labels import AnyLabelSpace, LabelSpaceError
+from service.conversation.valence import valences_of
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
@@ -36,6 +37,7 @@ from service.dialogues.corrections import Corrector
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.dialogues.summaries import Summarizer
 from service.dialogues.turns import TurnTaker
 from service.errors import ServiceError
 from service.observability.correlation import Correlation
@@ -233,21 +235,30 @@ def services_of(
         places,
     )
     answerer = Answerer(parts.recognizer, parts.derived, parts.encoder, own)
+    label_spaces: Mapping[str, AnyLabelSpace] = {**parts.label_spaces, **parts.derived}
+    valences = valences_of(parts.derived)
     return Services(
         turns=TurnTaker(
-            answerer, sessions, NamedLocks(), places, settings.limits.dialogue_utterances
+            answerer,
+            sessions,
+            NamedLocks(),
+            places,
+            settings.limits.dialogue_utterances,
+            valences,
         ),
         corrector=Corrector(
-            {**parts.label_spaces, **parts.derived},
+            label_spaces,
             sessions,
             parts.store,
             parts.encoder,
             NamedLocks(),
+            valences,
             most_changes=_WRITES_AN_UTTERANCE * settings.limits.dialogue_utterances,
             most_demonstrations=settings.limits.demonstrations,
             own=own,
         ),
         answerer=answerer,
+        summarizer=Summarizer(sessions, label_spaces, valences),
         own_label_spaces=own,
         sessions=sessions,
         events=Events(database),

@@ -29,6 +29,7 @@ from service.api.routers import (
     jobs,
     label_spaces,
     operations,
+    overviews,
     problems,
     utterances,
 )
@@ -115,7 +116,16 @@ def build_api(
         redirect_slashes=False,
         exception_handlers=HANDLERS,
     )
-    for part in (utterances, dialogues, events, batch, jobs, demonstrations, label_spaces):
+    for part in (
+        utterances,
+        dialogues,
+        overviews,
+        events,
+        batch,
+        jobs,
+        demonstrations,
+        label_spaces,
+    ):
         app.include_router(part.router, dependencies=[Depends(BEARER)])
     app.include_router(problems.router)
     app.include_router(docs_page.router)

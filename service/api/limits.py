@@ -11,6 +11,7 @@ from service.api.schemas.batch import BatchIn
 from service.api.schemas.demonstrations import DemonstrationIn
 from service.api.schemas.dialogues import ForecastAsked, TimelineAsked
 from service.api.schemas.label_spaces import MOST_EXAMPLES_IN_ALL, LabelSpaceIn
+from service.api.schemas.summaries import DialogueListing
 from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 
@@ -36,6 +37,18 @@ def check_forecast(query: ForecastAsked, limits: Limits) -> None:
         RequestValidationError: the parameter is too long.
     """
     _check_length(query.speaker, limits.speaker_characters, "speaker", source="query")
+
+
+def check_listing(query: DialogueListing, limits: Limits) -> None:
+    """Refuse a speaker whose name is too long, and conditions on a label that is not named.
+
+    Raises:
+        RequestValidationError: a parameter is too long, or of no use.
+    """
+    _check_length(query.speaker or "", limits.speaker_characters, "speaker", source="query")
+    for name in ("min_share", "min_probability"):
+        if query.label is None and getattr(query, name) is not None:
+            raise invalid(name, detail="is of use only with `label`", source="query")
 
 
 def page_limit(query: TimelineAsked, limits: Limits) -> int:

@@ -46,9 +46,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         '^"[0-9a-f]+\\.[0-9]+"$',
         '"5f3a.2"',
     ),
-    LINK: _text(
-        "The next page of the timeline, if there is one.", example='</dialogues/a>; rel="next"'
-    ),
+    LINK: _text("The next page, if there is one.", example='</dialogues/a>; rel="next"'),
     LOCATION: _text("The path of the job.", "^(/[A-Za-z0-9._~-]+)*/jobs/", "/jobs/5f3a"),
     REPLAYED: _text("The response is that of an earlier request with the key.", "^true$"),
     REQUEST_ID: _text("The request's id: yours, or a new one.", r"^[A-Za-z0-9._:/+=@-]+$"),

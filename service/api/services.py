@@ -18,6 +18,7 @@ from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
 from service.dialogues.corrections import Corrector
 from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.dialogues.summaries import Summarizer
 from service.dialogues.turns import TurnTaker
 from service.errors import DemonstrationsUnavailable
 from service.observability.event_loop import LoopLag
@@ -47,6 +48,7 @@ class Services:
     turns: TurnTaker
     corrector: Corrector
     answerer: Answerer
+    summarizer: Summarizer
     own_label_spaces: OwnLabelSpaces
     sessions: SessionStore
     events: Events

@@ -17,6 +17,7 @@ from service.admission.shares import counted
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Demonstration
 from service.conversation.labels import AnyLabelSpace, LabelSpace, UnknownLabel
+from service.conversation.valence import Valences
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import Correction, DemonstrationStore
 from service.errors import (
@@ -51,6 +52,7 @@ class Corrector:
         label_spaces: every known one, by name. A correction in one that no model is trained on,
             such as a derived one, does not become a demonstration: no prompt could show it.
         locks: locks of demonstrations, so that each is written by one task at a time.
+        valences: of labels, for summaries.
         most_changes: from this many writes on, labels of a dialogue cannot be corrected.
         most_demonstrations: how many demonstrations of its own a tenant may have.
         own: tenants' own label spaces; None: there are none.
@@ -62,6 +64,7 @@ class Corrector:
     store: DemonstrationStore
     encoder: Encoder
     locks: NamedLocks
+    valences: Valences
     most_changes: int
     most_demonstrations: int
     own: OwnLabelSpaceSource | None = None
@@ -115,6 +118,7 @@ class Corrector:
                 name,
                 expected,
                 once,
+                valence=self.valences.of_label(space.name, name),
                 most_changes=self.most_changes,
                 may_begin=may_begin,
             )

@@ -11,7 +11,9 @@ from service.admission.deadline import to_the_end
 from service.admission.places import Places
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line, Utterance
+from service.conversation.valence import Valences
 from service.decoding.engine import reading_dialogue
+from service.dialogues.summaries import figures_of
 from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
 from service.recognition.answering import Answerer
@@ -50,6 +52,7 @@ class TurnTaker:
 
     Attributes:
         most_utterances: how many a dialogue may have.
+        valences: of predictions, for summaries.
     """
 
     answerer: Answerer
@@ -57,6 +60,7 @@ class TurnTaker:
     locks: NamedLocks
     places: Places
     most_utterances: int
+    valences: Valences
 
     async def take(
         self,
@@ -126,6 +130,7 @@ class TurnTaker:
                             start=utterance.start,
                             end=utterance.end,
                             role=utterance.role,
+                            figures=figures_of(recognition.prediction, self.valences),
                             expected=version,
                             once=once,
                         )

@@ -27,6 +27,7 @@ from service.sessions.idempotency import AlreadyAnswered, Answers, KeyTaken, Onc
 from service.sessions.queries import IS_WHOLE
 from service.sessions.records import Correction, Expected, Version
 from service.sessions.schema import changes, corrections, dialogues, utterances
+from service.sessions.tallies import sum_up
 
 
 def is_of_correction(demonstration_id: str) -> bool:
@@ -80,6 +81,7 @@ class Corrections:
         expected: Expected | None = None,
         once: Once[Corrected] | None = None,
         *,
+        valence: int | None = None,
         most_changes: int | None = None,
         may_begin: bool = True,
     ) -> Corrected:
@@ -89,6 +91,7 @@ class Corrections:
 
         Args:
             once: the request's key and what it will be answered, which is kept.
+            valence: the label's, in millionths; None: its label space has none.
             most_changes: how many writes a dialogue may have had for another one to be taken.
             may_begin: an utterance may be corrected that has not been before.
 
@@ -114,7 +117,7 @@ class Corrections:
                 )
             now = datetime.now(UTC)
             correction = Correction(label_space, label, now)
-            demonstration_id = await _store(connection, place, correction, stored)
+            demonstration_id = await _store(connection, place, correction, valence, stored)
             version = await _change(connection, place, version, correction, now)
             pending = await note(connection, tenant, demonstration_id)
             prediction = await _prediction(connection, place)
@@ -244,15 +247,17 @@ async def _store(
     connection: AsyncConnection,
     place: _Place,
     correction: Correction,
+    valence: int | None,
     replaced: _StoredCorrection | None,
 ) -> str:
     """Store a correction, in place of the one there is; the id of its demonstration."""
     if replaced is not None:
         statement = update(corrections).where(place.is_of(corrections))
-        await connection.execute(statement.values(asdict(correction)))
+        await connection.execute(statement.values(asdict(correction) | {"valence": valence}))
         return replaced.demonstration_id
     demonstration_id = f"correction-{uuid4().hex}"
-    row = {**asdict(place), **asdict(correction), "demonstration_id": demonstration_id}
+    row = {**asdict(place), **asdict(correction), "valence": valence}
+    row["demonstration_id"] = demonstration_id
     await connection.execute(insert(corrections).values(row))
     return demonstration_id
 
@@ -264,10 +269,14 @@ async def _change(
     correction: Correction | None,
     now: datetime,
 ) -> Version:
-    """Make another version of the dialogue, and record what its correction becomes with it."""
+    """Make another version of the dialogue, and record what its correction becomes with it.
+
+    The correction is stored or taken back already: the dialogue's sums take it into account.
+    """
     number = version.number + 1
     statement = update(dialogues).where(place.is_the_dialogue)
     await connection.execute(statement.values(version=number, changed_at=now))
+    await sum_up(connection, place.tenant, place.dialogue_id)
     change = {
         **asdict(place),
         "version": number,

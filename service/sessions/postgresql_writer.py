@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, cast, insert, select, text
+from sqlalchemy import ColumnElement, CursorResult, bindparam, cast, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
@@ -18,9 +18,13 @@ from service.sessions.schema import (
     CompiledStatement,
     answers,
     compile_once,
+    dialogue_labels,
+    dialogues,
+    insert_into,
     parameters_of,
     utterances,
 )
+from service.sessions.tallies import counting, growth, label_parameters
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,
@@ -41,9 +45,10 @@ class PostgresqlWriter:
 
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
         statements = _GROW if row["index"] else _CREATE
+        values = {**row, **growth(row["index"], row["valence"])}
         if answer is None:
-            return await self._write(statements.alone, row)
-        return await self._write(statements.with_answer, {**answer, **row})
+            return await self._write(statements.alone, values)
+        return await self._write(statements.with_answer, {**answer, **values})
 
     async def erase_portion(
         self,
@@ -149,7 +154,14 @@ def _append(dialogue: ReturningInsert[Any] | ReturningUpdate[Any]) -> _Append:
     added = insert(utterances).from_select([*utterance], select(*utterance.values()))
     answer = parameters_of(answers)
     kept = insert(answers).from_select([*answer], select(*answer.values()).select_from(written))
-    statement = select(written.c.version).add_cte(added.cte("added"))
+    label = label_parameters()
+    has_label = parameters["label"].is_not(None)
+    counted = counting(
+        insert_into(dialogue_labels, POSTGRESQL).from_select(
+            [*label], select(*label.values()).select_from(written).where(has_label)
+        )
+    )
+    statement = select(written.c.version).add_cte(added.cte("added"), counted.cte("counted"))
     return _Append(
         alone=compile_once(statement, POSTGRESQL),
         with_answer=compile_once(statement.add_cte(kept.cte("answered")), POSTGRESQL),
@@ -157,4 +169,13 @@ def _append(dialogue: ReturningInsert[Any] | ReturningUpdate[Any]) -> _Append:
 
 
 _CREATE = _append(create_dialogue(POSTGRESQL))
-_GROW = _append(GROW_DIALOGUE)
+# Where it waited for the row, the statement sees the row as it is now and all others as they were:
+# an utterance that was corrected meanwhile would go into the dialogue's sums with its old valence.
+_read = dialogues.alias("read")
+_IS_AS_READ = (
+    dialogues.c.version
+    == select(_read.c.version)
+    .where(_read.c.tenant == bindparam("tenant"), _read.c.id == bindparam("dialogue_id"))
+    .scalar_subquery()
+)
+_GROW = _append(GROW_DIALOGUE.where(_IS_AS_READ))

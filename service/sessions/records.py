@@ -114,6 +114,21 @@ def correction_of(row: Row[*tuple[Any, ...]]) -> Correction | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """What summaries and lists of dialogues use of a prediction.
+
+    Attributes:
+        label: the most probable one.
+        probability: the label's.
+        valence: in millionths; None: the label space has none.
+    """
+
+    label: str
+    probability: float
+    valence: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Appended:
     """An utterance just stored, and its dialogue's version then."""
 

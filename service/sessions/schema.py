@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     bindparam,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -80,7 +81,21 @@ dialogues = Table(
     Column("version", Integer, nullable=False, server_default="0"),
     # The moment of the last write.
     Column("changed_at", UtcTime, nullable=False, index=True),
+    # `service.conversation.summaries.Tally`, corrections included: valences in millionths.
+    Column("valence_count", Integer, nullable=False, server_default="0"),
+    Column("valence_total", BigInteger, nullable=False, server_default="0"),
+    Column("first_count", Integer, nullable=False, server_default="0"),
+    Column("first_total", BigInteger, nullable=False, server_default="0"),
+    Column("last_count", Integer, nullable=False, server_default="0"),
+    Column("last_total", BigInteger, nullable=False, server_default="0"),
+    # The tally's mean, and its shift; lists are sorted by them.
+    Column("valence", Double),
+    Column("shift", Double),
     PrimaryKeyConstraint("tenant", "id"),
+    # Each yields the order of a list.
+    Index(None, "tenant", "changed_at", "id"),
+    Index(None, "tenant", "valence", "id"),
+    Index(None, "tenant", "shift", "id"),
 )
 
 utterances = Table(
@@ -103,12 +118,26 @@ utterances = Table(
     Column("start", Double),
     Column("end", Double),
     Column("role", Text),
+    # The prediction's label and its probability; null where the prediction has none.
+    Column("label", Text),
+    Column("probability", Double),
+    # The prediction's, in millionths; null where its label space has none.
+    Column("valence", Integer),
     PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
     ),
     # Finds a speaker's index without reading the dialogue.
     Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
+    # Finds out whether a dialogue has a role without reading it.
+    Index(
+        None,
+        "tenant",
+        "dialogue_id",
+        "role",
+        sqlite_where=text("role IS NOT NULL"),
+        postgresql_where=text("role IS NOT NULL"),
+    ),
 )
 
 # The answers to requests with an idempotency key.
@@ -144,6 +173,8 @@ corrections = Table(
     Column("created_at", UtcTime, nullable=False),
     # The demonstration made of it, among the tenant's own.
     Column("demonstration_id", Text, nullable=False),
+    # The label's, in millionths; null where its label space has none.
+    Column("valence", Integer),
     PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id", "index"],
@@ -166,6 +197,24 @@ changes = Table(
     Column("label", Text),
     Column("created_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("tenant", "dialogue_id", "version"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
+)
+
+# How often each label occurs in a dialogue, corrections included.
+dialogue_labels = Table(
+    "dialogue_labels",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("dialogue_id", Text, nullable=False),
+    # That of the answers; a correction in another one does not count.
+    Column("label_space", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    # The highest that an utterance with the label has.
+    Column("probability", Double, nullable=False),
+    PrimaryKeyConstraint("tenant", "dialogue_id", "label_space", "label"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
     ),

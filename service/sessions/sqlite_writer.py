@@ -25,6 +25,7 @@ from service.sessions.schema import (
     parameters_of,
     utterances,
 )
+from service.sessions.tallies import count_label, growth
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,
@@ -35,6 +36,7 @@ from service.sessions.writer import (
 _CREATE = compile_once(create_dialogue(SQLITE), SQLITE)
 _GROW = compile_once(GROW_DIALOGUE, SQLITE)
 _ADD = compile_once(insert(utterances).values(utterance_parameters()), SQLITE)
+_COUNT = compile_once(count_label(SQLITE), SQLITE)
 _KEEP = compile_once(insert(answers).values(parameters_of(answers)), SQLITE)
 _ANSWERED = compile_once(
     select(answers.c.key).where(
@@ -65,11 +67,14 @@ class SqliteWriter:
         def write(connection: sqlite3.Connection) -> int | None:
             if _is_answered(connection, answer):
                 return None
-            written = _execute(connection, _GROW if row["index"] else _CREATE, row).fetchone()
+            values = {**row, **growth(row["index"], row["valence"])}
+            written = _execute(connection, _GROW if row["index"] else _CREATE, values).fetchone()
             if written is None:
                 return None
             version: int = written["version"]
             _execute(connection, _ADD, {**row, "version": version})
+            if row["label"] is not None:
+                _execute(connection, _COUNT, row)
             _keep(connection, answer)
             return version
 

@@ -23,10 +23,12 @@ from service.sessions.idempotency import (
     Written,
     answer_row,
 )
+from service.sessions.overviews import Overviews
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
     Appended,
     Expected,
+    Figures,
     StoredUtterance,
     Timeline,
     Version,
@@ -67,6 +69,7 @@ class SessionStore:
         self.answers = Answers(database)
         self.corrections = Corrections(database, self.followers)
         self.deliveries = Deliveries(database)
+        self.overviews = Overviews(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -110,6 +113,7 @@ class SessionStore:
         start: float | None = None,
         end: float | None = None,
         role: str | None = None,
+        figures: Figures | None = None,
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
     ) -> Appended:
@@ -125,6 +129,7 @@ class SessionStore:
             description: what the scene looks like, where known.
             start, end: when it is spoken, in seconds from the dialogue's beginning, where known.
             role: the speaker's part in the dialogue, where known.
+            figures: of the prediction; None: summaries leave the utterance out.
             expected: the version that the dialogue must be of; None: any.
             once: the request's key and its answer, which is kept with the utterance.
 
@@ -152,6 +157,9 @@ class SessionStore:
             start=start,
             end=end,
             role=role,
+            label=None if figures is None else figures.label,
+            probability=None if figures is None else figures.probability,
+            valence=None if figures is None else figures.valence,
         )
         stored = StoredUtterance(
             index=tail.length,

@@ -12,13 +12,14 @@ from sqlalchemy.sql.dml import ReturningInsert
 from service.sessions.erasure import Erased
 from service.sessions.idempotency import AnswerRow
 from service.sessions.schema import dialogues, insert_into, parameters_of, utterances
+from service.sessions.tallies import first_tally, grown_tally
 
 
 class UtteranceRow(TypedDict):
     """An utterance to be stored.
 
     `index` is the dialogue's length before it, `generation` the dialogue's, `expected` the number
-    of its version where that matters, `prediction` JSON.
+    of its version where that matters, `prediction` JSON; the last three are as of `Figures`.
     """
 
     tenant: str
@@ -36,6 +37,9 @@ class UtteranceRow(TypedDict):
     start: float | None
     end: float | None
     role: str | None
+    label: str | None
+    probability: float | None
+    valence: int | None
 
 
 class Writer(Protocol):
@@ -98,6 +102,7 @@ def create_dialogue(dialect: Dialect) -> ReturningInsert[Any]:
         version=1,
         length=1,
         speaker_count=_speaker_index + 1,
+        **first_tally(),
     )
     return created.on_conflict_do_nothing(index_elements=dialogues.primary_key).returning(
         dialogues.c.version
@@ -125,6 +130,7 @@ GROW_DIALOGUE = (
             (dialogues.c.speaker_count > _speaker_index, dialogues.c.speaker_count),
             else_=_speaker_index + 1,
         ),
+        **grown_tally(),
     )
     .returning(dialogues.c.version)
 )

@@ -5,6 +5,7 @@ import json
 import sys
 from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, select, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.conversation.derived import load_derived_label_spaces
+from service.conversation.labels import load_label_spaces
+from service.conversation.valence import valences_of
 from service.sessions.database import Database, open_database
 from service.sessions.engines import transactional
 from service.sessions.events import Events
@@ -25,6 +29,7 @@ from service.sessions.migrate import migrate
 from service.sessions.schema import (
     VERSION_TABLE,
     answers,
+    dialogue_labels,
     dialogues,
     job_results,
     jobs,
@@ -32,6 +37,8 @@ from service.sessions.schema import (
     utterances,
 )
 from service.sessions.store import Conflict, SessionStore
+
+summaries_version = import_module("service.sessions.migrations.versions.0013_summaries")
 
 ROOT = Path(__file__).parents[2]
 
@@ -308,3 +315,53 @@ async def test_demonstrations_lose_their_texts_wherever_they_were_stored(
     assert kept is not None
     assert json.loads(kept.body)["results"][0]["utterances"][0]["demonstrations"] == [UNSHOWN]
     await store.close()
+
+
+async def test_what_was_written_before_summaries_is_summed_up(url: str) -> None:
+    """As if it had been written with its figures, corrections included."""
+    database = open_database(url)
+    answers_of = [
+        {"label": "joy", "confidence": 0.9, "probabilities": {"joy": 0.9, "anger": 0.1}},
+        {"label": "anger", "confidence": 0.6, "probabilities": {"anger": 0.6, "neutral": 0.4}},
+        {"label": "anger", "confidence": 0.7, "probabilities": {"anger": 0.7, "joy": 0.3}},
+    ]
+    moment = "'2026-01-02 03:04:05+00'"
+    async with transactional(database.engine).begin() as connection:
+        await connection.run_sync(upgrade, "0011")
+        rows = [
+            f"dialogues (tenant, id, created_at, changed_at, length, speaker_count)"
+            f" VALUES ('one', 'd', {moment}, {moment}, 3, 1)"
+        ]
+        for index, emotion in enumerate(answers_of):
+            prediction = json.dumps({"emotion": {"label_space": "meld", **emotion}})
+            rows.append(
+                f'utterances (tenant, dialogue_id, "index", speaker, speaker_index, text,'
+                f" label_space, prediction, created_at)"
+                f" VALUES ('one', 'd', {index}, 'Ann', 0, 'Hi.', 'meld', '{prediction}', {moment})"
+            )
+        rows.append(f"corrections VALUES ('one', 'd', 2, 'meld', 'surprise', {moment}, 'c1')")
+        for row in rows:
+            await connection.exec_driver_sql(f"INSERT INTO {row}")
+
+    await migrate(database)
+
+    async with database.engine.connect() as connection:
+        sums = (await connection.execute(select(dialogues))).one()
+        labels = (await connection.execute(select(dialogue_labels))).all()
+    assert (sums.valence_count, sums.valence_total) == (3, 800_000 - 600_000 - 20_000)
+    assert (sums.first_count, sums.first_total) == (1, 800_000)
+    assert (sums.last_count, sums.last_total) == (1, -20_000)
+    assert (sums.valence, sums.shift) == (0.18 / 3, -0.82)
+    counts = {(row.label, row._mapping["count"], row.probability) for row in labels}
+    assert counts == {("joy", 1, 0.9), ("anger", 1, 0.6), ("surprise", 1, 1.0)}
+    await database.close()
+
+
+def test_migrated_valences_are_those_of_the_shipped_label_spaces() -> None:
+    """As long as the label spaces are as they were at that version."""
+    folder = ROOT / "data" / "label_spaces"
+    shipped = valences_of(load_derived_label_spaces(folder, load_label_spaces(folder)))
+
+    assert summaries_version._WEIGHTS.keys() == shipped.weights.keys()
+    for name, weights in shipped.weights.items():
+        assert summaries_version._WEIGHTS[name] == pytest.approx(dict(weights))

@@ -6,6 +6,7 @@ from typing import Any, cast
 from service.api.problems.answers import problem, problem_of
 from service.api.problems.kinds import INTERNAL_ERROR
 from service.api.schemas.batch import ScoredDialogue, ScoredUtterance
+from service.api.schemas.summaries import summary_document
 from service.api.services import Services
 from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
@@ -28,17 +29,21 @@ async def score(
     label_space: AnswerSpace,
     tenant: str,
     services: Services,
+    *,
+    summary: bool = False,
 ) -> ScoredDialogue:
     """Recognize the utterances of a dialogue.
+
+    Args:
+        summary: the result has one.
 
     Raises:
         EngineUnavailable: the label engine does not answer.
     """
     answerer = services.answerer
     place = services.places.of(Priority.BATCH, tenant)
-    recognitions = await recognize_dialogue(
-        answerer, utterances_of(dialogue), label_space, place, tenant
-    )
+    given = utterances_of(dialogue)
+    recognitions = await recognize_dialogue(answerer, given, label_space, place, tenant)
     utterances: list[ScoredUtterance] = []
     pairs = zip(dialogue.utterances, recognitions, strict=True)
     for index, (utterance, recognition) in enumerate(pairs):
@@ -46,7 +51,10 @@ async def score(
         services.metrics.count_prediction(recognized)
         repeated = utterance.model_dump(include=_REPEATED, exclude_none=True)
         utterances.append(cast(ScoredUtterance, {"index": index, **recognized, **repeated}))
-    return {"id": dialogue.id, "utterances": utterances}
+    result: ScoredDialogue = {"id": dialogue.id, "utterances": utterances}
+    if summary:
+        result["summary"] = summary_document(services.summarizer.scored(given, recognitions))
+    return result
 
 
 def job_scorer(services: Services) -> Score:

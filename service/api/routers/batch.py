@@ -75,6 +75,14 @@ Prefer = Annotated[
     ),
 ]
 
+WithSummary = Annotated[
+    bool,
+    Query(
+        description="Each result has a `summary`, as that of a stored dialogue; not with "
+        "`Prefer: respond-async`."
+    ),
+]
+
 
 @policy(Scope.READ, Priority.BATCH, takes_lines=True)
 async def score_lines(
@@ -86,18 +94,20 @@ async def score_lines(
     prefer: Prefer = None,
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
     label_space: Annotated[LabelSpaceName, Query()] = UNIFIED,
+    summary: WithSummary = False,
 ) -> Response:
     _refuse_key(idempotency_key)
     check_charset(request.headers)
     space = await services.answerer.label_space(label_space, tenant)
     lines = given_lines(request, services.limits, caller.batch_utterances)
     if prefers_async(prefer or ()):
+        _refuse_summary(summary)
         return _accepted(await _stored(lines, space, caller, services))
     media_type = accepted(accept, LINES)
 
     async def spend_and_score(dialogue: DialogueIn) -> ScoredDialogue:
         caller.spend_utterances(max(1, len(dialogue.utterances)))
-        return await score(dialogue, space, tenant, services)
+        return await score(dialogue, space, tenant, services, summary=summary)
 
     return _streamed(_counted(lines, caller), spend_and_score, services.metrics, media_type)
 
@@ -167,6 +177,7 @@ async def score_dialogues(
         LabelSpaceName | None,
         Query(description="Only with an NDJSON body; `unified` if omitted."),
     ] = None,
+    summary: WithSummary = False,
 ) -> Response:
     """Score whole dialogues, each utterance in the context of those before it.
 
@@ -195,6 +206,7 @@ async def score_dialogues(
     count = check_batch(batch, services.limits, caller.batch_utterances)
     space = await services.answerer.label_space(batch.label_space, tenant)
     if prefers_async(prefer or ()):
+        _refuse_summary(summary)
 
         async def store(once: Once[Job] | None) -> Response:
             return _accepted(await _stored(_given(batch), space, caller, services, once))
@@ -203,7 +215,9 @@ async def score_dialogues(
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
         _refuse_key(None if request.key is None else request.key.value)
         caller.spend_utterances(count)
-        score_one = partial(score, label_space=space, tenant=tenant, services=services)
+        score_one = partial(
+            score, label_space=space, tenant=tenant, services=services, summary=summary
+        )
         return _streamed(_given(batch), score_one, services.metrics, media_type)
 
     async def score_all() -> Response:
@@ -212,7 +226,7 @@ async def score_dialogues(
             async with asyncio.TaskGroup() as group:
                 tasks = []
                 for dialogue in batch.dialogues:
-                    result = score(dialogue, space, tenant, services)
+                    result = score(dialogue, space, tenant, services, summary=summary)
                     tasks.append(group.create_task(result))
                     await asyncio.sleep(0)  # not all in one step of the event loop
         return json_response({"results": [with_prefix(task.result()) for task in tasks]})
@@ -259,6 +273,12 @@ def _refuse_key(key: str | None) -> None:
     if key is not None:
         detail = f"is not accepted with {NDJSON}: the response is not stored"
         raise invalid("Idempotency-Key", detail=detail, source="header")
+
+
+def _refuse_summary(summary: bool) -> None:
+    if summary:
+        detail = "is not available with `Prefer: respond-async`: omit one of them"
+        raise invalid("summary", detail=detail, source="query")
 
 
 def _streamed(

@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from service.api.schemas.dialogues import Recognized
 from service.api.schemas.names import LabelSpaceName
+from service.api.schemas.summaries import DialogueSummary
 from service.conversation.labels import UNIFIED
 from service.dialogue_format import DialogueIn, Input
 from service.settings import Limits
@@ -64,6 +65,7 @@ class ScoredDialogue(TypedDict):
 
     id: str
     utterances: list[ScoredUtterance]
+    summary: NotRequired[Annotated[DialogueSummary, Field(description="only with `summary=true`")]]
 
 
 class BatchOut(TypedDict):

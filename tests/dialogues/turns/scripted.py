@@ -6,7 +6,9 @@ from pathlib import Path
 
 from service.admission.places import Places
 from service.concurrency import NamedLocks
+from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import load_label_spaces
+from service.conversation.valence import valences_of
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
 from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
@@ -16,7 +18,9 @@ from service.recognition.answering import Answerer
 from service.recognition.pipeline import Recognizer, open_recognizer
 from service.sessions.store import SessionStore
 
-SPACES = load_label_spaces(Path(__file__).parents[3] / "data" / "label_spaces")
+FOLDER = Path(__file__).parents[3] / "data" / "label_spaces"
+SPACES = load_label_spaces(FOLDER)
+VALENCES = valences_of(load_derived_label_spaces(FOLDER, SPACES))
 
 
 class Undecided:
@@ -65,5 +69,10 @@ def recognizer() -> Recognizer:
 def turns_on(store: SessionStore) -> TurnTaker:
     places = Places(64, reserved=32, most_waiting=10_000)
     return TurnTaker(
-        Answerer(recognizer(), {}), store, NamedLocks(), places, most_utterances=100_000
+        Answerer(recognizer(), {}),
+        store,
+        NamedLocks(),
+        places,
+        most_utterances=100_000,
+        valences=VALENCES,
     )

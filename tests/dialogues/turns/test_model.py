@@ -38,7 +38,7 @@ from service.sessions.idempotency import AlreadyAnswered, Answer, Key, Once
 from service.sessions.migrate import migrate
 from service.sessions.records import StoredUtterance
 from service.sessions.store import SessionStore
-from tests.dialogues.turns.scripted import SPACES, turns_on
+from tests.dialogues.turns.scripted import SPACES, VALENCES, turns_on
 
 T = TypeVar("T")
 Name = tuple[str, str]  # a letter that stands for the tenant, a dialogue
@@ -118,6 +118,7 @@ class Dialogues(RuleBasedStateMachine):
                 self.demonstrations,
                 self.encoder,
                 NamedLocks(),
+                VALENCES,
                 most_changes=100_000,
                 most_demonstrations=100_000,
             )
