@@ -31,6 +31,7 @@ from service.api.routers import (
     operations,
     overviews,
     problems,
+    reviews,
     utterances,
 )
 from service.api.services import State
@@ -120,6 +121,7 @@ def build_api(
         utterances,
         dialogues,
         overviews,
+        reviews,
         events,
         batch,
         jobs,

@@ -54,6 +54,8 @@ CALLS = {
         "422",
         *BUSY,
     },
+    ("get", "/utterances"): {"200", "422", *BUSY},
+    ("get", "/corrections"): {"200", "422", *BUSY},
     ("post", "/batch"): {"200", "202", "406", "409", "410", "429", *BUSY} | BODY,
     ("get", "/jobs/{job_id}"): {"200", "404", "422", *BUSY},
     ("get", "/jobs/{job_id}/results"): {"200", "404", "422", *BUSY},

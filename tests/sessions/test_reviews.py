@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from service.errors import CorrectionNotFound
-from service.sessions import erasure
+from service.sessions import erasure, reviews
 from service.sessions.database import Database
 from service.sessions.progress import Progress
 from service.sessions.records import Figures
@@ -194,3 +194,67 @@ async def test_the_counts_stay_those_of_the_utterances(
     while await store.erase_before(datetime.now(UTC) + timedelta(days=1), 2):
         pass
     assert await counted(database) == {}
+
+
+async def exported(
+    store: SessionStore, since: datetime | None = None, tenant: str = "one"
+) -> list[tuple[str, list[str | None], bool, bool]]:
+    """The portions of an export in `meld`: dialogue, labels, whether it is the first, the last."""
+    return [
+        (
+            portion.dialogue_id,
+            [utterance.label for utterance in portion.utterances],
+            portion.first,
+            portion.last,
+        )
+        async for portion in store.reviews.corrected(tenant, "meld", since)
+    ]
+
+
+async def test_an_export_has_whole_dialogues_in_portions(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of ids, of one tenant and one label space, labels on corrected lines alone."""
+    monkeypatch.setattr(reviews, "_DIALOGUES", 1)
+    monkeypatch.setattr(reviews, "_UTTERANCES", 2)
+    monkeypatch.setattr(reviews, "_LINES", reviews._LINES.limit(2))
+    for dialogue_id, length in (("b", 3), ("a", 2), ("c", 1), ("d", 1)):
+        for _ in range(length):
+            await say(store, dialogue_id, 0.5)
+            await say(store, dialogue_id, 0.5, tenant="two")
+    await store.corrections.put("one", "b", 2, "meld", "anger")
+    await store.corrections.put("one", "a", 0, "meld", "joy")
+    await store.corrections.put("one", "a", 1, "unified", "mad")
+    await store.corrections.put("one", "c", 0, "unified", "mad")
+
+    assert await exported(store) == [
+        ("a", ["joy", None], True, True),
+        ("b", [None, None], True, False),
+        ("b", ["anger"], False, True),
+    ]
+    assert await exported(store, tenant="two") == []
+    moment = datetime.now(UTC)
+    assert await exported(store, moment) == []
+    await store.corrections.put("one", "d", 0, "meld", "joy")
+    assert await exported(store, moment) == [("d", ["joy"], True, True)]
+
+
+async def test_an_export_ends_a_dialogue_that_is_erased_meanwhile(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another one begins under its id."""
+    monkeypatch.setattr(reviews, "_UTTERANCES", 1)
+    monkeypatch.setattr(reviews, "_LINES", reviews._LINES.limit(1))
+    for _ in range(4):
+        await say(store, "d", 0.5)
+    await store.corrections.put("one", "d", 3, "meld", "joy")
+    portions = store.reviews.corrected("one", "meld")
+    first = await anext(portions)
+    await store.delete("one", "d")
+    for _ in range(4):
+        await say(store, "d", 0.5)
+
+    rest = [portion async for portion in portions]
+
+    assert (first.first, first.last) == (True, False)
+    assert [(len(portion.utterances), portion.last) for portion in rest] == [(1, True)]
