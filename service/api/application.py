@@ -32,6 +32,7 @@ from service.api.routers import (
     overviews,
     problems,
     reviews,
+    transcripts,
     utterances,
 )
 from service.api.services import State
@@ -124,6 +125,7 @@ def build_api(
         reviews,
         events,
         batch,
+        transcripts,
         jobs,
         demonstrations,
         label_spaces,
