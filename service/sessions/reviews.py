@@ -134,7 +134,7 @@ class Reviews:
         if len(rows) <= limit:
             return ReviewPage(listed, None)
         last = rows[limit - 1]
-        return ReviewPage(listed, ReviewPlace(last.place, last.dialogue_id, last.index))
+        return ReviewPage(listed, ReviewPlace(last.place, last.dialogue_id, last._mapping["index"]))
 
     async def corrected(
         self, tenant: str, label_space: str, since: datetime | None = None
@@ -183,7 +183,7 @@ class Reviews:
                 yield replace(held, last=not rows)
             if not rows:
                 return
-            generation, begins, after = rows[0].generation, after < 0, rows[-1].index
+            generation, begins, after = rows[0].generation, after < 0, rows[-1]._mapping["index"]
             held = CorrectedPortion(dialogue_id, tuple(map(_line, rows)), begins, last=True)
             if len(rows) < _UTTERANCES:
                 yield held
@@ -262,10 +262,7 @@ def _in_order(
                 IS_WHOLE,
             ),
         )
-        .outerjoin(
-            corrections,
-            IS_CORRECTED,
-        )
+        .outerjoin(corrections, IS_CORRECTED)
         .where(
             utterances.c.tenant == tenant,
             utterances.c.label_space == label_space,

@@ -37,8 +37,8 @@ async def lines(service: "Service") -> int:
 
 
 async def transcript(service: "Service") -> int:
-    body = {"params": {"label_space": "meld"}, "json": DIALOGUE}
-    return (await service.client.post("/transcripts", **body)).status_code
+    answer = await service.client.post("/transcripts?label_space=meld", json=DIALOGUE)
+    return answer.status_code
 
 
 @pytest.mark.parametrize("ask", [say, forecast, batch, lines, transcript])

@@ -68,10 +68,13 @@ async def counted(database: Database) -> dict[Any, Any]:
 
 async def test_the_least_certain_come_first(store: SessionStore) -> None:
     """Of a tenant and a label space; equals by dialogue and index, none without a margin."""
-    for margin in (0.9, 0.1, 0.3, 0.3):
-        await say(store, "a", margin)
-    for margin in (0.3, None, 0.0):
-        await say(store, "b", margin)
+    margins: dict[str, tuple[float | None, ...]] = {
+        "a": (0.9, 0.1, 0.3, 0.3),
+        "b": (0.3, None, 0.0),
+    }
+    for dialogue_id, each in margins.items():
+        for margin in each:
+            await say(store, dialogue_id, margin)
     await say(store, "b", 0.2, label_space="unified")
     await say(store, "a", 0.05, tenant="two")
 

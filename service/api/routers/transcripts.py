@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -77,7 +77,7 @@ _VTT_IN = "WEBVTT\n\n00:01.000 --> 00:02.500\n<v Ann>We won!\n"
 _VTT_OUT = "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.500\n<v Ann><c.joyful>We won!</c></v>\n"
 _TEXT = {"schema": {"type": "string"}}
 
-_Score = Callable[[Dialogue], Awaitable[dict[str, Any]]]
+_Score = Callable[[Dialogue], Coroutine[Any, Any, dict[str, Any]]]
 
 
 @router.post(

@@ -245,7 +245,7 @@ async def test_no_tenant_learns_of_anothers_utterances_and_corrections(
 
     service.speak_for("two")
 
-    nothing = {"utterances": [], "next": None, "progress": {"utterances": 0, "corrected": 0}}
+    nothing: Any = {"utterances": [], "next": None, "progress": {"utterances": 0, "corrected": 0}}
     assert await listed(service) == nothing
     assert await listed(service, corrected="true") == nothing
     assert await exported(service) == []

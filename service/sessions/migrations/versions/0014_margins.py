@@ -114,8 +114,14 @@ def _count(utterances: Counter[_Place], corrected: Counter[_Place]) -> None:
     names = ("tenant", "label_space", "part", "utterances", "corrected")
     table = sa.table("utterance_counts", *map(sa.column, names))
     rows = [
-        dict(zip(names, (*place, count, corrected[place]), strict=True))
-        for place, count in utterances.items()
+        {
+            "tenant": tenant,
+            "label_space": label_space,
+            "part": part,
+            "utterances": count,
+            "corrected": corrected[tenant, label_space, part],
+        }
+        for (tenant, label_space, part), count in utterances.items()
     ]
     if rows:
         op.get_bind().execute(sa.insert(table), rows)
