@@ -16,7 +16,7 @@ from service.conversation.dialogue import Dialogue
 from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 
-# The most that a job accepts; its other lines are scored all the same.
+# The most that a job or a file may have; its other lines are scored all the same.
 BROKEN_LINES = 1000
 
 _SHOWN = 100  # characters of a dialogue's id
@@ -151,7 +151,7 @@ def check_dialogue(dialogue: DialogueIn, limits: Limits, most: int | None = None
 def check_transcript(
     dialogues: Sequence[Dialogue], limits: Limits, most: int | None = None
 ) -> None:
-    """Refuse a file that holds more than a batch may.
+    """Refuse a file that has more or longer utterances than a batch may.
 
     Args:
         most: how many utterances the caller's quota allows, if it says.
@@ -159,14 +159,9 @@ def check_transcript(
     Raises:
         RequestValidationError: a limit is exceeded; the error says where first.
     """
-    utterances = sum(len(dialogue.utterances) for dialogue in dialogues)
-    counts = (
-        (len(dialogues), limits.batch_dialogues, "dialogues"),
-        (utterances, _allowed(limits, most), "utterances"),
-    )
-    for count, allowed, noun in counts:
-        if count > allowed:
-            raise invalid(detail=f"has {count} {noun}, at most {allowed} are allowed")
+    utterances, allowed = sum(len(each.utterances) for each in dialogues), _allowed(limits, most)
+    if utterances > allowed:
+        raise invalid(detail=f"has {utterances} utterances, at most {allowed} are allowed")
     for dialogue in dialogues:
         for index, utterance in enumerate(dialogue.utterances):
             lengths = (

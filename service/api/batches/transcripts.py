@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.api.limits import check_transcript
+from service.api.limits import BROKEN_LINES, check_transcript
 from service.api.problems.answers import invalid
 from service.conversation.dialogue import Dialogue
 from service.dialogue_files import DialogueFormatError, Reading, placed_parts
@@ -66,26 +66,38 @@ def read_transcript(
         most: how many utterances the caller's quota allows, if it says.
 
     Raises:
-        RequestValidationError: the file cannot be read, holds too much, or no part of it is a
-            dialogue; the error says where.
+        RequestValidationError: the file cannot be read, holds too much, has too many lines that
+            cannot be read, or has no dialogue; the error says where.
     """
     if is_packed(content):
         raise invalid(detail="is packed with gzip: send it with `Content-Encoding: gzip`")
     path = Path(f"{name}{suffix}")
     parts: list[Dialogue | Unread] = []
+    unread: list[Unread] = []
     try:
         lines = lines_in(content, path, DialogueFormatError)
         for place, part in placed_parts(lines, path, reading):
             if isinstance(part, Dialogue):
                 parts.append(part)
-            else:
-                parts.append(Unread(int(place.partition(",")[0]), _detail(part, path)[1]))
+                if len(parts) - len(unread) > limits.batch_dialogues:
+                    raise invalid(
+                        detail=f"has more than {limits.batch_dialogues} dialogues, which is the "
+                        "limit"
+                    )
+                continue
+            unread.append(Unread(int(place.partition(",")[0]), _detail(part, path)[1]))
+            parts.append(unread[-1])
+            if len(unread) > BROKEN_LINES:
+                raise invalid(
+                    detail=f"more than {BROKEN_LINES} lines cannot be read, the first of them "
+                    f"{unread[0]}"
+                )
     except DialogueFormatError as error:
         line, detail = _detail(error, path)
         raise invalid(detail=detail if line is None else f"line {line}: {detail}") from None
     transcript = Transcript(tuple(parts))
-    if transcript.unread and not transcript.dialogues:
-        raise invalid(detail=str(transcript.unread[0]))
+    if not transcript.dialogues:
+        raise invalid(detail=str(unread[0]) if unread else "has no dialogue")
     check_transcript(transcript.dialogues, limits, most)
     return transcript
 

@@ -178,7 +178,7 @@ async def test_what_is_refused_is_no_fault_of_a_part(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/dialogues", "/dialogues/", "/batch/", "/Batch", "/nothing", "/%00", "/%FF"]
+    "path", ["/", "/dialogues/", "/batch/", "/Batch", "/nothing", "/%00", "/%FF"]
 )
 async def test_an_unknown_path_is_a_problem(service: "Service", problem: Any, path: str) -> None:
     """Nor is anything redirected."""

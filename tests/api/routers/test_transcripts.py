@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from service.api.limits import BROKEN_LINES
 from service.api.schemas.transcripts import MOST_UNREAD, TranscriptOut
 from service.dialogue_files import dialogue_to_json, read_dialogues
 from service.settings import Limits
@@ -199,6 +200,17 @@ async def test_only_the_first_unread_lines_are_described(service: "Service") -> 
     assert answer.headers["unread-lines"] == str(MOST_UNREAD + 5)
 
 
+async def test_a_file_of_broken_lines_is_refused(service: "Service", problem: Any) -> None:
+    """It can hardly be meant; the first line says what is wrong."""
+    answer = await send(service, TABLE + "a,Ann\n" * (BROKEN_LINES + 1), "text/csv")
+
+    assert problem(answer) == (422, "invalid-request")
+    first = (
+        f"more than {BROKEN_LINES} lines cannot be read, the first of them line 5: has 2 columns"
+    )
+    assert first in answer.json()["detail"]
+
+
 async def test_scores_come_back_as_a_table(service: "Service") -> None:
     answer = await send(service, TABLE, "text/csv", "text/csv", label_space="meld")
 
@@ -244,6 +256,8 @@ async def test_subtitles_hold_one_dialogue_with_times(
         (TABLE, "text/csv", {"text": "Body"}, "no column 'Body'"),
         ("Hi.", "text/vtt", {"from": "vtt"}, 'line 1: a WebVTT file begins with "WEBVTT"'),
         ("Hi.", "text/plain", {}, "line 1:"),
+        ("", "text/plain", {}, "has no dialogue"),
+        ("speaker,text\n", "text/csv", {}, "has no dialogue"),
         ("[1, ", "application/json", {}, "line 1:"),
         ('{"id": "a"}', "application/json", {}, "utterances is missing"),
         ('{"id": "a", "utterances": [{"text": 1}]}', "application/x-ndjson", {}, "speaker"),
@@ -293,7 +307,7 @@ async def test_other_media_types_are_refused(
 @pytest.mark.parametrize(
     ("limits", "detail"),
     [
-        (Limits(batch_dialogues=1), "has 2 dialogues, at most 1"),
+        (Limits(batch_dialogues=1), "has more than 1 dialogues"),
         (Limits(batch_utterances=2), "has 3 utterances, at most 2"),
         (Limits(text_characters=10), "utterance 0: text has 22 characters, at most 10"),
         (Limits(speaker_characters=2), "utterance 0: speaker has 3 characters, at most 2"),
