@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -37,7 +37,12 @@ from service.api.request_headers import (
 )
 from service.api.response_headers import UNBUFFERED, UNREAD, carrying
 from service.api.schemas.streams import TRANSCRIPT_LINE
-from service.api.schemas.transcripts import MOST_UNREAD, TranscriptOut, TranscriptReading
+from service.api.schemas.transcripts import (
+    MOST_UNREAD,
+    TranscriptOut,
+    TranscriptReading,
+    UnreadLine,
+)
 from service.api.services import CallerDep, ServicesDep, TenantDep
 from service.concurrency import first_failure
 from service.conversation.dialogue import Dialogue
@@ -174,19 +179,24 @@ async def score_transcript(
         await produce(collect)
         results = [line for line in lines if "error" not in line]
         if output is None:
-            unread = [
-                {"line": each.line, "detail": each.detail}
-                for each in transcript.unread[:MOST_UNREAD]
-            ]
-            response = json_response({"results": results, "unread": unread})
+            response = json_response({"results": results, "unread": _described(transcript.unread)})
         else:
-            file = io.StringIO(newline="")
-            scored_file = writer(output, file, space.names)
-            for result in results:
-                scored_file.add(result)
-            response = Response(file.getvalue(), media_type=media_type)
+            response = Response(_written(results, output, space.names), media_type=media_type)
     response.headers[UNREAD] = str(len(transcript.unread))
     return response
+
+
+def _described(unread: Sequence[Unread]) -> list[UnreadLine]:
+    return [{"line": each.line, "detail": each.detail} for each in unread[:MOST_UNREAD]]
+
+
+def _written(results: Iterable[dict[str, Any]], output: Output, labels: Sequence[str]) -> str:
+    """Scored dialogues as the content of a file."""
+    file = io.StringIO(newline="")
+    scored_file = writer(output, file, labels)
+    for result in results:
+        scored_file.add(result)
+    return file.getvalue()
 
 
 async def _emit_scored(transcript: Transcript, score_one: _Score, emit: Emit) -> None:
