@@ -1,5 +1,6 @@
 """Lists of utterances to check, and the counts beside them."""
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -197,6 +198,16 @@ async def test_the_counts_stay_those_of_the_utterances(
     while await store.erase_before(datetime.now(UTC) + timedelta(days=1), 2):
         pass
     assert await counted(database) == {}
+
+
+async def test_appends_that_come_together_are_all_counted(store: SessionStore) -> None:
+    """To dialogues that are counted in one part, and in others."""
+    await asyncio.gather(*(say(store, f"d{n}", 0.5) for n in range(40)))
+    await asyncio.gather(
+        *(store.corrections.put("one", f"d{n}", 0, "meld", "joy") for n in range(0, 40, 2))
+    )
+
+    assert await store.reviews.progress("one", "meld") == Progress(40, 20)
 
 
 async def exported(

@@ -15,6 +15,7 @@ from service.api.batches.results import recognized
 from service.api.batches.transcripts import Transcript, Unread, read_transcript
 from service.api.bodies.json_bodies import json_response
 from service.api.bodies.ndjson import Emit, LineStream
+from service.api.idempotency import UntoldKey, refuse_key
 from service.api.policies import policy
 from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import (
@@ -130,6 +131,7 @@ async def score_transcript(
     tenant: TenantDep,
     services: ServicesDep,
     accept: Accept = None,
+    idempotency_key: UntoldKey = None,
 ) -> Response:
     """Score a file of dialogues: a table, subtitles, or a transcript of another program.
 
@@ -139,6 +141,7 @@ async def score_transcript(
     `Unread-Lines` and named in JSON; the others are scored. The limits are those of a batch with a
     JSON body, and nothing is stored.
     """
+    refuse_key(idempotency_key, "here")
     suffix = _suffix(request)
     media_type = accepted(accept, [JSON, *LINES, *_OUTPUTS])
     space = await services.answerer.label_space(query.label_space, tenant)

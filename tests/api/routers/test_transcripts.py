@@ -350,6 +350,14 @@ async def test_an_unknown_label_space_is_refused(service: "Service", problem: An
     assert problem(answer) == (422, "unsupported-label-space")
 
 
+async def test_a_key_is_refused(service: "Service", problem: Any) -> None:
+    """No response is stored under it."""
+    answer = await send(service, VTT, "text/vtt", headers={"Idempotency-Key": "k-1"})
+
+    assert problem(answer) == (422, "invalid-request")
+    assert "Idempotency-Key: is not accepted here" in answer.json()["detail"]
+
+
 async def test_nothing_is_stored(service: "Service") -> None:
     await scored(service, VTT, "text/vtt", name="call-42")
 
