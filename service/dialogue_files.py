@@ -64,7 +64,8 @@ class Reading:
 
 
 _DEFAULT = Reading()
-_Result = tuple[str, "Dialogue | DialogueFormatError"]
+Placed = tuple[str, "Dialogue | DialogueFormatError"]
+"""A part of a file and its place: `3` for line 3, `1, item 3` in an array on line 1."""
 
 
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
@@ -96,19 +97,24 @@ def read_each_dialogue(
     Raises:
         DialogueFormatError: the file cannot be read, or not to its end.
     """
-    seen: dict[str, str] = {}
-    for place, dialogue in _results(path, reading):
-        if isinstance(dialogue, Dialogue):
-            if dialogue.id in seen:
-                repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
-                yield DialogueFormatError(f"{path}:{place}: {repeated}")
-                continue
-            seen[dialogue.id] = place
+    for _, dialogue in placed_parts(lines_of(path, DialogueFormatError), path, reading):
         yield dialogue
 
 
-def _results(path: Path, reading: Reading) -> Iterator[_Result]:
-    lines = lines_of(path, DialogueFormatError)
+def placed_parts(lines: Iterator[bytes], path: Path, reading: Reading) -> Iterator[Placed]:
+    """As `read_each_dialogue`, of lines that were read from `path`, each part with its place."""
+    seen: dict[str, str] = {}
+    for place, dialogue in _results(lines, path, reading):
+        if isinstance(dialogue, Dialogue):
+            if dialogue.id in seen:
+                repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"
+                yield place, DialogueFormatError(f"{path}:{place}: {repeated}")
+                continue
+            seen[dialogue.id] = place
+        yield place, dialogue
+
+
+def _results(lines: Iterator[bytes], path: Path, reading: Reading) -> Iterator[Placed]:
     head = _head(lines)
     lines = chain(head, lines)
     shown = [line for line in map(_decoded, head) if line.strip()]
@@ -144,7 +150,7 @@ def _suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _of_values(lines: Iterable[bytes], path: Path, reading: Reading) -> Iterator[_Result]:
+def _of_values(lines: Iterable[bytes], path: Path, reading: Reading) -> Iterator[Placed]:
     for place, value in _gathered(values_of(lines, path, DialogueFormatError)):
         if isinstance(value, DialogueFormatError):
             yield place, value
@@ -177,7 +183,7 @@ def _gathered(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield at, messages
 
 
-def _of_subtitles(cues: Iterable[Cue], path: Path, reading: Reading) -> Iterator[_Result]:
+def _of_subtitles(cues: Iterable[Cue], path: Path, reading: Reading) -> Iterator[Placed]:
     segments: list[Segment] = []
     broken = False
     try:
@@ -195,7 +201,7 @@ def _of_subtitles(cues: Iterable[Cue], path: Path, reading: Reading) -> Iterator
         yield "1", _dialogue(segments, path, "1", name_at(path, "1"), reading)
 
 
-def _of_table(lines: Iterable[str], path: Path, reading: Reading) -> Iterator[_Result]:
+def _of_table(lines: Iterable[str], path: Path, reading: Reading) -> Iterator[Placed]:
     segments: list[Segment] = []
     first: Row | None = None
     try:
@@ -216,7 +222,7 @@ def _of_table(lines: Iterable[str], path: Path, reading: Reading) -> Iterator[_R
         yield _of_rows(segments, path, first, reading)
 
 
-def _of_rows(segments: list[Segment], path: Path, first: Row, reading: Reading) -> _Result:
+def _of_rows(segments: list[Segment], path: Path, first: Row, reading: Reading) -> Placed:
     place, name = str(first.line), first.dialogue or name_at(path, "1")
     if len(segments) > MOST_SEGMENTS:
         error = f"a dialogue of more than {MOST_SEGMENTS:,} rows; name the column that tells "

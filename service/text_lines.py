@@ -41,8 +41,25 @@ def lines_of(path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
         raise refusal(f"{path}: {error.strerror}") from None
 
 
+def lines_in(content: bytes, name: Path, refusal: type[Refusal]) -> Iterator[bytes]:
+    """As `lines_of`, of a file that is in memory.
+
+    Args:
+        name: the file's, for messages.
+    """
+    try:
+        yield from _lines(io.BufferedReader(io.BytesIO(content)), name, refusal)
+    except UnicodeDecodeError as error:
+        raise refusal(f"{name}: not {error.encoding.upper()}: {error.reason}") from None
+
+
+def is_packed(content: bytes) -> bool:
+    """Whether a file's content is packed with gzip."""
+    return content[:2] == _GZIP
+
+
 def _lines(file: io.BufferedReader, path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
-    packed = file.peek(2)[:2] == _GZIP
+    packed = is_packed(file.peek(2))
     stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
     encoding = json.detect_encoding(stream.peek(4)[:4])
     if encoding.startswith("utf-8"):

@@ -31,6 +31,8 @@ from service.api.routers import (
     operations,
     overviews,
     problems,
+    reviews,
+    transcripts,
     utterances,
 )
 from service.api.services import State
@@ -120,8 +122,10 @@ def build_api(
         utterances,
         dialogues,
         overviews,
+        reviews,
         events,
         batch,
+        transcripts,
         jobs,
         demonstrations,
         label_spaces,

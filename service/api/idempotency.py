@@ -24,6 +24,7 @@ from fastapi import Depends, Header, Request, Response
 
 from service.api.bodies.json_bodies import json_response
 from service.api.links import located, prefix, with_prefix, without_prefix
+from service.api.problems.answers import invalid
 from service.api.request_headers import prefers_async
 from service.api.response_headers import LOCATION, REPLAYED
 from service.api.services import Services, ServicesDep, TenantDep
@@ -45,6 +46,24 @@ _IdempotencyKey = Annotated[
         "with the same key is refused.",
     ),
 ]
+
+
+UntoldKey = Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)]
+"""The key of a call that does not take one."""
+
+
+def refuse_key(key: str | None, where: str) -> None:
+    """Refuse a key, which would promise a response that is not stored.
+
+    Args:
+        where: what does not take it, such as "here".
+
+    Raises:
+        RequestValidationError: there is a key.
+    """
+    if key is not None:
+        detail = f"is not accepted {where}: the response is not stored"
+        raise invalid("Idempotency-Key", detail=detail, source="header")
 
 
 @dataclass(frozen=True, slots=True)

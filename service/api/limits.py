@@ -12,11 +12,14 @@ from service.api.schemas.demonstrations import DemonstrationIn
 from service.api.schemas.dialogues import ForecastAsked, TimelineAsked
 from service.api.schemas.label_spaces import MOST_EXAMPLES_IN_ALL, LabelSpaceIn
 from service.api.schemas.summaries import DialogueListing
+from service.conversation.dialogue import Dialogue
 from service.dialogue_format import DialogueIn, Said
 from service.settings import Limits
 
-# The most that a job accepts; its other lines are scored all the same.
+# The most that a job or a file may have; its other lines are scored all the same.
 BROKEN_LINES = 1000
+
+_SHOWN = 100  # characters of a dialogue's id
 
 
 def check_utterance(utterance: Said, limits: Limits, *where: str | int) -> None:
@@ -143,6 +146,35 @@ def check_dialogue(dialogue: DialogueIn, limits: Limits, most: int | None = None
     count = len(dialogue.utterances)
     _check_count(count, _allowed(limits, most), "utterances", "utterances")
     _check_utterances(dialogue, limits)
+
+
+def check_transcript(
+    dialogues: Sequence[Dialogue], limits: Limits, most: int | None = None
+) -> None:
+    """Refuse a file that has more or longer utterances than a batch may.
+
+    Args:
+        most: how many utterances the caller's quota allows, if it says.
+
+    Raises:
+        RequestValidationError: a limit is exceeded; the error says where first.
+    """
+    utterances, allowed = sum(len(each.utterances) for each in dialogues), _allowed(limits, most)
+    if utterances > allowed:
+        raise invalid(detail=f"has {utterances} utterances, at most {allowed} are allowed")
+    for dialogue in dialogues:
+        for index, utterance in enumerate(dialogue.utterances):
+            lengths = (
+                ("speaker", utterance.speaker, limits.speaker_characters),
+                ("text", utterance.text, limits.text_characters),
+                ("description", utterance.description or "", limits.text_characters),
+            )
+            for name, value, longest in lengths:
+                if len(value) > longest:
+                    raise invalid(
+                        detail=f"dialogue {dialogue.id[:_SHOWN]!r}, utterance {index}: {name} has "
+                        f"{len(value)} characters, at most {longest} are allowed"
+                    )
 
 
 def check_job(dialogues: int, utterances: int, limits: Limits, most: int | None = None) -> None:

@@ -138,12 +138,12 @@ _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 def is_json(content_type: str) -> bool:
     """Whether it is JSON or a format based on it (`application/problem+json`)."""
-    return _JSON.fullmatch(_media_type(content_type)) is not None
+    return _JSON.fullmatch(media_type_of(content_type)) is not None
 
 
 def is_lines(content_type: str) -> bool:
     """Whether it is NDJSON, by any of its names."""
-    return _media_type(content_type) in LINES
+    return media_type_of(content_type) in LINES
 
 
 def check_charset(headers: Headers) -> None:
@@ -158,7 +158,8 @@ def check_charset(headers: Headers) -> None:
             raise HTTPException(NOT_JSON.status, detail)
 
 
-def _media_type(content_type: str) -> str:
+def media_type_of(content_type: str) -> str:
+    """The media type in `Content-Type`, without parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
 

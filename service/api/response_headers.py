@@ -14,6 +14,7 @@ REPLAYED = "Idempotency-Replayed"
 REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
 APPLIED = "Preference-Applied"
+UNREAD = "Unread-Lines"
 RETRY_AFTER = "Retry-After"
 AUTHENTICATE = "WWW-Authenticate"
 CONNECTION = "Connection"
@@ -55,6 +56,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         example="store;dur=0.90, decode;dur=11.69",
     ),
     APPLIED: _text("The preferences that were applied (RFC 7240).", example="wait=5"),
+    UNREAD: _count("How many lines, rows or cues could not be read."),
     RETRY_AFTER: _count("Seconds to wait before a retry.", least=1),
     AUTHENTICATE: _text("How to authenticate, and the scope that is missing (RFC 6750)."),
     CONNECTION: _text("`close`: this is the connection's last response."),

@@ -171,6 +171,12 @@ class Prediction:
         """The most probable label's probability."""
         return max(self.probabilities)
 
+    @property
+    def margin(self) -> float:
+        """The highest probability minus the next, 0 to 1: near 0 if the model is undecided."""
+        following, highest = sorted((0.0, *self.probabilities))[-2:]
+        return highest - following
+
 
 def prediction_from_scores(
     label_space: LabelSpace, scores: Sequence[float], calibration: Calibration

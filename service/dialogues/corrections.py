@@ -97,10 +97,7 @@ class Corrector:
             AlreadyAnswered: the key already has a response.
             DatabaseUnavailable: nothing is stored.
         """
-        own_space = None
-        if self.own is not None and label_space.casefold() not in self.label_spaces:
-            own_space = await self.own.described(tenant, label_space.casefold())
-        space = own_space or known_label_space(self.label_spaces, label_space)
+        space = await self.label_space(tenant, label_space)
         try:
             name = space.label(label).name
         except UnknownLabel as error:
@@ -123,6 +120,18 @@ class Corrector:
                 may_begin=may_begin,
             )
             return stored, await self.deliver([stored.pending])
+
+    async def label_space(self, tenant: str, name: str) -> AnyLabelSpace:
+        """A label space that labels can be in: a known one, or one of the tenant's own.
+
+        Raises:
+            UnsupportedLabelSpace: there is none with this name.
+            DatabaseUnavailable: the tenant's own cannot be looked up.
+        """
+        own_space = None
+        if self.own is not None and name.casefold() not in self.label_spaces:
+            own_space = await self.own.described(tenant, name.casefold())
+        return own_space or known_label_space(self.label_spaces, name)
 
     @asynccontextmanager
     async def room(self, tenant: str, count: int) -> AsyncIterator[None]:

@@ -87,8 +87,8 @@ class Summarizer:
 
 
 def figures_of(prediction: Prediction, valences: Valences) -> Figures:
-    """What summaries use of a prediction."""
+    """What summaries and lists use of a prediction."""
     names = prediction.label_space.names
     probabilities = dict(zip(names, prediction.probabilities, strict=True))
     valence = valences.of_prediction(prediction.label_space.name, probabilities)
-    return Figures(prediction.label.name, prediction.confidence, valence)
+    return Figures(prediction.label.name, prediction.confidence, valence, prediction.margin)

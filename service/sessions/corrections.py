@@ -24,6 +24,7 @@ from service.sessions.database import Database, Work
 from service.sessions.deliveries import Pending, note
 from service.sessions.followers import Followers
 from service.sessions.idempotency import AlreadyAnswered, Answers, KeyTaken, Once, keep
+from service.sessions.progress import count_corrected
 from service.sessions.queries import IS_WHOLE
 from service.sessions.records import Correction, Expected, Version
 from service.sessions.schema import changes, corrections, dialogues, utterances
@@ -121,6 +122,8 @@ class Corrections:
             version = await _change(connection, place, version, correction, now)
             pending = await note(connection, tenant, demonstration_id)
             prediction = await _prediction(connection, place)
+            if stored is None:
+                await _mark(connection, place, corrected=True)
             return Corrected(correction, version, pending, prediction)
 
         async def put_and_keep(connection: AsyncConnection) -> Corrected:
@@ -160,6 +163,7 @@ class Corrections:
             await connection.execute(delete(corrections).where(place.is_of(corrections)))
             version = await _change(connection, place, version, None, datetime.now(UTC))
             pending = await note(connection, tenant, stored.demonstration_id)
+            await _mark(connection, place, corrected=False)
             await keep(connection, once, None)
             return TakenBack(version, pending)
 
@@ -260,6 +264,19 @@ async def _store(
     row["demonstration_id"] = demonstration_id
     await connection.execute(insert(corrections).values(row))
     return demonstration_id
+
+
+async def _mark(connection: AsyncConnection, place: _Place, *, corrected: bool) -> None:
+    """Note, at the utterance and in the counts, whether it has a correction.
+
+    Late in the transaction, because others wait for the counts.
+    """
+    statement = update(utterances).where(place.is_of(utterances)).values(corrected=corrected)
+    marked = statement.returning(utterances.c.label_space, utterances.c.margin)
+    row = (await connection.execute(marked)).one()
+    if row.margin is not None:
+        more = 1 if corrected else -1
+        await count_corrected(connection, place.tenant, row.label_space, place.dialogue_id, more)
 
 
 async def _change(

@@ -31,6 +31,7 @@ from sqlalchemy import (
 
 from service.sessions.deliveries import Pending, noting
 from service.sessions.idempotency import FORGET
+from service.sessions.progress import drop_count, uncount
 from service.sessions.schema import (
     CompiledStatement,
     changes,
@@ -89,9 +90,10 @@ class ErasureStatements:
         forget: at most `limit` of the dialogue's answers.
         cut_changes: at most `limit` of the dialogue's changes.
         note: the demonstrations of what is cut; returns their ids.
-        cut: the utterances from index `kept` on.
+        cut: the utterances from index `kept` on; returns what `CutCounts.add` takes.
         shorten: the dialogue to `kept` utterances.
         erase: the dialogue itself.
+        uncount, drop_count: with the parameters of `CutCounts`, after everything else.
     """
 
     find: CompiledStatement
@@ -102,6 +104,8 @@ class ErasureStatements:
     cut: CompiledStatement
     shorten: CompiledStatement
     erase: CompiledStatement
+    uncount: CompiledStatement
+    drop_count: CompiledStatement
 
     @classmethod
     def compiled_for(cls, dialect: Dialect) -> "ErasureStatements":
@@ -139,9 +143,9 @@ class ErasureStatements:
                 _is_of_the_dialogue(changes), changes.c.version.in_(some_changes)
             ),
             "note": _note(dialect, kept),
-            "cut": delete(utterances).where(
-                _is_of_the_dialogue(utterances), utterances.c.index >= kept
-            ),
+            "cut": delete(utterances)
+            .where(_is_of_the_dialogue(utterances), utterances.c.index >= kept)
+            .returning(utterances.c.label_space, utterances.c.margin, utterances.c.corrected),
             "shorten": update(dialogues)
             .where(is_the_dialogue)
             .values(
@@ -150,6 +154,8 @@ class ErasureStatements:
                 changed_at=_ERASING,
             ),
             "erase": delete(dialogues).where(is_the_dialogue),
+            "uncount": uncount(),
+            "drop_count": drop_count(),
         }
         return cls(**{name: compile_once(each, dialect) for name, each in statements.items()})
 

@@ -1,6 +1,6 @@
 """Writes dialogues to PostgreSQL: a turn is one statement."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from service.sessions.database import Database
 from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
 from service.sessions.idempotency import AnswerRow, KeyTaken, keep_row
+from service.sessions.progress import CutCounts, counting_utterances, part_of, progress_parameters
 from service.sessions.schema import (
     POSTGRESQL,
     CompiledStatement,
@@ -22,6 +23,7 @@ from service.sessions.schema import (
     dialogues,
     insert_into,
     parameters_of,
+    utterance_counts,
     utterances,
 )
 from service.sessions.tallies import counting, growth, label_parameters
@@ -45,7 +47,8 @@ class PostgresqlWriter:
 
     async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
         statements = _GROW if row["index"] else _CREATE
-        values = {**row, **growth(row["index"], row["valence"])}
+        part = part_of(row["dialogue_id"])
+        values = {**row, **growth(row["index"], row["valence"]), "part": part}
         if answer is None:
             return await self._write(statements.alone, values)
         return await self._write(statements.with_answer, {**answer, **values})
@@ -64,7 +67,7 @@ class PostgresqlWriter:
             row = (await _execute(connection, _ERASURE.find, dialogue)).one_or_none()
             if row is None:
                 return None
-            erased = await self._erase(connection, portion(row._asdict()))
+            (erased,) = await self._erase(connection, [portion(row._asdict())])
             if erased.whole and answer is not None:
                 await keep_row(connection, answer)
             return erased
@@ -79,8 +82,7 @@ class PostgresqlWriter:
 
         async def erase(connection: AsyncConnection) -> list[Erased]:
             rows = (await _execute(connection, _ERASURE.find_expired, values)).all()
-            expired = portions(row._asdict() for row in rows)
-            return [await self._erase(connection, each) for each in expired]
+            return await self._erase(connection, portions(row._asdict() for row in rows))
 
         return await self._database.transaction(erase)
 
@@ -95,7 +97,17 @@ class PostgresqlWriter:
     async def close(self) -> None:
         pass  # the connections are the database's
 
-    async def _erase(self, connection: AsyncConnection, each: Portion) -> Erased:
+    async def _erase(self, connection: AsyncConnection, some: Iterable[Portion]) -> list[Erased]:
+        counts = CutCounts()
+        erased = [await self._erase_portion(connection, each, counts) for each in some]
+        for values in counts.parameters():
+            await _execute(connection, _ERASURE.uncount, values)
+            await _execute(connection, _ERASURE.drop_count, values)
+        return erased
+
+    async def _erase_portion(
+        self, connection: AsyncConnection, each: Portion, cut_counts: CutCounts
+    ) -> Erased:
         counts = [
             (await _execute(connection, statement, each.begins)).rowcount
             for statement in (_ERASURE.forget, _ERASURE.cut_changes)
@@ -103,7 +115,8 @@ class PostgresqlWriter:
         last = each.is_last(*counts)
         values = each.ends(last=last)
         noted = (await _execute(connection, _ERASURE.note, values)).scalars().all()
-        await _execute(connection, _ERASURE.cut, values)
+        cut = (await _execute(connection, _ERASURE.cut, values)).mappings().all()
+        cut_counts.add(each.tenant, each.dialogue_id, [{**row} for row in cut])
         await _execute(connection, _ERASURE.erase if last else _ERASURE.shorten, values)
         return each.erased(noted, last=last)
 
@@ -161,7 +174,16 @@ def _append(dialogue: ReturningInsert[Any] | ReturningUpdate[Any]) -> _Append:
             [*label], select(*label.values()).select_from(written).where(has_label)
         )
     )
-    statement = select(written.c.version).add_cte(added.cte("added"), counted.cte("counted"))
+    progress = progress_parameters()
+    has_margin = parameters["margin"].is_not(None)
+    advanced = counting_utterances(
+        insert_into(utterance_counts, POSTGRESQL).from_select(
+            [*progress], select(*progress.values()).select_from(written).where(has_margin)
+        )
+    )
+    statement = select(written.c.version).add_cte(
+        added.cte("added"), counted.cte("counted"), advanced.cte("advanced")
+    )
     return _Append(
         alone=compile_once(statement, POSTGRESQL),
         with_answer=compile_once(statement.add_cte(kept.cte("answered")), POSTGRESQL),

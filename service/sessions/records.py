@@ -115,17 +115,19 @@ def correction_of(row: Row[*tuple[Any, ...]]) -> Correction | None:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What summaries and lists of dialogues use of a prediction.
+    """What summaries and lists use of a prediction.
 
     Attributes:
         label: the most probable one.
         probability: the label's.
         valence: in millionths; None: the label space has none.
+        margin: the label's probability minus the next, 0 to 1; None: no list has the utterance.
     """
 
     label: str
     probability: float
     valence: int | None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     URL,
     BigInteger,
     BindParameter,
+    Boolean,
     ClauseElement,
     Column,
     DateTime,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     bindparam,
+    false,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -123,9 +125,23 @@ utterances = Table(
     Column("probability", Double),
     # The prediction's, in millionths; null where its label space has none.
     Column("valence", Integer),
+    # How far the prediction's highest probability is above the next; null where it has none.
+    Column("margin", Double),
+    # Whether `corrections` has a row of it.
+    Column("corrected", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("tenant", "dialogue_id", "index"),
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
+    ),
+    # Each yields the order of a list.
+    *(
+        Index(
+            f"ix_utterances_{name}",
+            *("tenant", "label_space", "corrected", name, "dialogue_id", "index"),
+            sqlite_where=text("margin IS NOT NULL"),
+            postgresql_where=text("margin IS NOT NULL"),
+        )
+        for name in ("margin", "created_at")
     ),
     # Finds a speaker's index without reading the dialogue.
     Index(None, "tenant", "dialogue_id", "speaker", "speaker_index"),
@@ -218,6 +234,19 @@ dialogue_labels = Table(
     ForeignKeyConstraint(
         ["tenant", "dialogue_id"], ["dialogues.tenant", "dialogues.id"], ondelete="CASCADE"
     ),
+)
+
+# How many utterances with a margin there are, and how many of them are corrected. The counts are in
+# parts, each of some dialogues, so that few writers wait for each other.
+utterance_counts = Table(
+    "utterance_counts",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("label_space", Text, nullable=False),
+    Column("part", Integer, nullable=False, autoincrement=False),
+    Column("utterances", Integer, nullable=False),
+    Column("corrected", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant", "label_space", "part"),
 )
 
 # Demonstrations that may differ from their corrections; those without a correction are to go.

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from service.sessions.database import Database
 from service.sessions.engines import connect_to_sqlite
 from service.sessions.erasure import Erased, ErasureStatements, Portion, portion, portions, to_find
 from service.sessions.idempotency import AnswerRow
+from service.sessions.progress import CutCounts, count_utterance, part_of
 from service.sessions.schema import (
     SQLITE,
     CompiledStatement,
@@ -36,7 +37,8 @@ from service.sessions.writer import (
 _CREATE = compile_once(create_dialogue(SQLITE), SQLITE)
 _GROW = compile_once(GROW_DIALOGUE, SQLITE)
 _ADD = compile_once(insert(utterances).values(utterance_parameters()), SQLITE)
-_COUNT = compile_once(count_label(SQLITE), SQLITE)
+_COUNT_LABEL = compile_once(count_label(SQLITE), SQLITE)
+_COUNT = compile_once(count_utterance(SQLITE), SQLITE)
 _KEEP = compile_once(insert(answers).values(parameters_of(answers)), SQLITE)
 _ANSWERED = compile_once(
     select(answers.c.key).where(
@@ -74,7 +76,9 @@ class SqliteWriter:
             version: int = written["version"]
             _execute(connection, _ADD, {**row, "version": version})
             if row["label"] is not None:
-                _execute(connection, _COUNT, row)
+                _execute(connection, _COUNT_LABEL, row)
+            if row["margin"] is not None:
+                _execute(connection, _COUNT, {**row, "part": part_of(row["dialogue_id"])})
             _keep(connection, answer)
             return version
 
@@ -96,7 +100,7 @@ class SqliteWriter:
             row = _execute(connection, _ERASURE.find, dialogue).fetchone()
             if row is None:
                 return None
-            erased = _erase(connection, portion(dict(row)))
+            (erased,) = _erase(connection, [portion(dict(row))])
             if erased.whole:
                 _keep(connection, answer)
             return erased
@@ -108,7 +112,7 @@ class SqliteWriter:
 
         def erase(connection: sqlite3.Connection) -> list[Erased] | None:
             rows = _execute(connection, _ERASURE.find_expired, values).fetchall()
-            return [_erase(connection, each) for each in portions(map(dict, rows))] or None
+            return _erase(connection, portions(map(dict, rows))) or None
 
         return await self._do(erase) or []
 
@@ -163,7 +167,16 @@ def _keep(connection: sqlite3.Connection, answer: AnswerRow | None) -> None:
         _execute(connection, _KEEP, answer)
 
 
-def _erase(connection: sqlite3.Connection, each: Portion) -> Erased:
+def _erase(connection: sqlite3.Connection, some: Iterable[Portion]) -> list[Erased]:
+    counts = CutCounts()
+    erased = [_erase_portion(connection, each, counts) for each in some]
+    for values in counts.parameters():
+        _execute(connection, _ERASURE.uncount, values)
+        _execute(connection, _ERASURE.drop_count, values)
+    return erased
+
+
+def _erase_portion(connection: sqlite3.Connection, each: Portion, cut_counts: CutCounts) -> Erased:
     counts = [
         _execute(connection, statement, each.begins).rowcount
         for statement in (_ERASURE.forget, _ERASURE.cut_changes)
@@ -171,7 +184,8 @@ def _erase(connection: sqlite3.Connection, each: Portion) -> Erased:
     last = each.is_last(*counts)
     values = each.ends(last=last)
     noted = _execute(connection, _ERASURE.note, values).fetchall()
-    _execute(connection, _ERASURE.cut, values)
+    cut = _execute(connection, _ERASURE.cut, values).fetchall()
+    cut_counts.add(each.tenant, each.dialogue_id, map(dict, cut))
     _execute(connection, _ERASURE.erase if last else _ERASURE.shorten, values)
     return each.erased([row["demonstration_id"] for row in noted], last=last)
 

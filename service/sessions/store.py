@@ -35,6 +35,7 @@ from service.sessions.records import (
     correction_of,
     utterance_of,
 )
+from service.sessions.reviews import Reviews
 from service.sessions.sqlite_writer import SqliteWriter
 from service.sessions.tails import Tail, TailCache, read_end
 from service.sessions.writer import UtteranceRow, Writer
@@ -70,6 +71,7 @@ class SessionStore:
         self.corrections = Corrections(database, self.followers)
         self.deliveries = Deliveries(database)
         self.overviews = Overviews(database)
+        self.reviews = Reviews(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -129,7 +131,7 @@ class SessionStore:
             description: what the scene looks like, where known.
             start, end: when it is spoken, in seconds from the dialogue's beginning, where known.
             role: the speaker's part in the dialogue, where known.
-            figures: of the prediction; None: summaries leave the utterance out.
+            figures: of the prediction; None: summaries and lists leave the utterance out.
             expected: the version that the dialogue must be of; None: any.
             once: the request's key and its answer, which is kept with the utterance.
 
@@ -160,6 +162,7 @@ class SessionStore:
             label=None if figures is None else figures.label,
             probability=None if figures is None else figures.probability,
             valence=None if figures is None else figures.valence,
+            margin=None if figures is None else figures.margin,
         )
         stored = StoredUtterance(
             index=tail.length,

@@ -44,11 +44,12 @@ from service.sessions.schema import (
     utterances,
 )
 
-_IS_CORRECTED = and_(
+IS_CORRECTED = and_(
     corrections.c.tenant == utterances.c.tenant,
     corrections.c.dialogue_id == utterances.c.dialogue_id,
     corrections.c.index == utterances.c.index,
 )
+"""Whether a correction is an utterance's."""
 # Null where the utterance has no figures: summaries leave it out.
 _FINAL_VALENCE = case(
     (utterances.c.label.is_not(None), func.coalesce(corrections.c.valence, utterances.c.valence))
@@ -125,7 +126,7 @@ def grown_tally() -> dict[str, ColumnElement[Any]]:
             func.count(_FINAL_VALENCE).label("count"),
             func.coalesce(func.sum(_FINAL_VALENCE), 0).label("total"),
         )
-        .outerjoin_from(utterances, corrections, _IS_CORRECTED)
+        .outerjoin_from(utterances, corrections, IS_CORRECTED)
         .where(
             utterances.c.tenant == bindparam("tenant"),
             utterances.c.dialogue_id == bindparam("dialogue_id"),
@@ -180,7 +181,7 @@ async def sum_up(connection: AsyncConnection, tenant: str, dialogue_id: str) -> 
     is_of_it = and_(utterances.c.tenant == tenant, utterances.c.dialogue_id == dialogue_id)
     valences = (
         select(utterances.c.index, _FINAL_VALENCE)
-        .outerjoin_from(utterances, corrections, _IS_CORRECTED)
+        .outerjoin_from(utterances, corrections, IS_CORRECTED)
         .where(is_of_it, _FINAL_VALENCE.is_not(None))
     )
     rows = (await connection.execute(valences)).all()
@@ -208,7 +209,7 @@ async def sum_up(connection: AsyncConnection, tenant: str, dialogue_id: str) -> 
         .outerjoin_from(
             utterances,
             corrections,
-            and_(_IS_CORRECTED, corrections.c.label_space == utterances.c.label_space),
+            and_(IS_CORRECTED, corrections.c.label_space == utterances.c.label_space),
         )
         .where(is_of_it, utterances.c.label.is_not(None))
         .group_by(*of, label)

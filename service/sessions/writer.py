@@ -19,7 +19,7 @@ class UtteranceRow(TypedDict):
     """An utterance to be stored.
 
     `index` is the dialogue's length before it, `generation` the dialogue's, `expected` the number
-    of its version where that matters, `prediction` JSON; the last three are as of `Figures`.
+    of its version where that matters, `prediction` JSON; the last four are as of `Figures`.
     """
 
     tenant: str
@@ -40,6 +40,7 @@ class UtteranceRow(TypedDict):
     label: str | None
     probability: float | None
     valence: int | None
+    margin: float | None
 
 
 class Writer(Protocol):
@@ -138,5 +139,7 @@ GROW_DIALOGUE = (
 
 
 def utterance_parameters() -> dict[str, BindParameter[Any]]:
-    """A parameter for each column of an utterance; the prediction's is JSON already."""
-    return parameters_of(utterances) | {"prediction": bindparam("prediction", type_=Text())}
+    """A parameter for each column of a new utterance; the prediction's is JSON already."""
+    parameters = parameters_of(utterances) | {"prediction": bindparam("prediction", type_=Text())}
+    del parameters["corrected"]  # by default it is not
+    return parameters

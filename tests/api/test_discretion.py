@@ -78,7 +78,11 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
             await ask("GET", f"/dialogues/{MARK}")
             await ask("GET", f"/dialogues/{MARK}/forecast", params={"speaker": MARK})
             await ask("POST", "/batch", json=batch)
+            await ask("POST", "/transcripts", json=batch["dialogues"][0], params={"name": MARK})
             await ask("POST", "/demonstrations", json={"demonstrations": [shown]})
+            await ask("PUT", f"{path}/0/label", json={"label": "joy", "label_space": "meld"})
+            await ask("GET", "/utterances")
+            await ask("GET", "/corrections", params={"label_space": "meld"})
             await ask("GET", f"/demonstrations/{MARK}")
             await ask("DELETE", f"/demonstrations/{MARK}")
 
@@ -98,6 +102,7 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
         ):
             await ask("POST", path, json=body)
             await ask("POST", "/batch", json=body)
+            await ask("POST", "/transcripts", json=body)
             await ask("POST", "/demonstrations", json=body)
         await ask("POST", path, content=f'{{"text": "{MARK}')
         await ask("POST", path, content=f'{{"text": "{MARK}', headers={"Content-Type": "text/json"})
@@ -105,6 +110,8 @@ async def test_nothing_that_people_say_and_no_key_is_logged_or_counted(
         await ask("POST", path, json=SAID, headers={"If-Match": '"1-1"'})
         await ask("POST", path, json=SAID | {"text": MARK * 100_000})
         await ask("GET", f"/{MARK}")
+        await ask("GET", "/utterances", params={"cursor": MARK, "label_space": MARK})
+        await ask("GET", "/corrections", params={"updated_since": MARK, "label_space": MARK})
         await ask("BREW", path)
         await ask("POST", "/batch", json={"dialogues": [batch["dialogues"][0]] * 2})
 

@@ -1,6 +1,7 @@
 """The documentation that the service gives of itself."""
 
 import json
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +55,10 @@ CALLS = {
         "422",
         *BUSY,
     },
+    ("get", "/utterances"): {"200", "422", *BUSY},
+    ("get", "/corrections"): {"200", "422", *BUSY},
     ("post", "/batch"): {"200", "202", "406", "409", "410", "429", *BUSY} | BODY,
+    ("post", "/transcripts"): {"200", "406", "413", "415", "422", *BUSY},
     ("get", "/jobs/{job_id}"): {"200", "404", "422", *BUSY},
     ("get", "/jobs/{job_id}/results"): {"200", "404", "422", *BUSY},
     ("delete", "/jobs/{job_id}"): {"204", "404", "409", "410", "422", *BUSY},
@@ -172,7 +176,7 @@ async def test_the_example_of_every_body_is_a_good_request(
     """Whoever copies it gets an answer."""
     sent = 0
     for (method, path), call in calls(document):
-        if "requestBody" not in call:
+        if "requestBody" not in call or path == "/transcripts":
             continue
         schema = call["requestBody"]["content"]["application/json"]["schema"]
         name = schema["$ref"].rsplit("/", 1)[1]
@@ -184,6 +188,19 @@ async def test_the_example_of_every_body_is_a_good_request(
             sent += 1
 
     assert sent == 6
+
+
+async def test_the_example_of_a_file_is_one(service: "Service", document: Any) -> None:
+    """And the response's is what it becomes, but for the emotion."""
+    call = document["paths"]["/transcripts"]["post"]
+    sent = call["requestBody"]["content"]["text/vtt"]["example"]
+
+    answer = await service.client.post(
+        "/transcripts", content=sent, headers={"Content-Type": "text/vtt", "Accept": "text/vtt"}
+    )
+
+    expected = call["responses"]["200"]["content"]["text/vtt"]["example"]
+    assert re.sub(r"<c\.\w+>", "<c>", answer.text) == re.sub(r"<c\.\w+>", "<c>", expected)
 
 
 @pytest.mark.parametrize("answer", [UtteranceOut, ForecastOut])

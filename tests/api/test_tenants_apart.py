@@ -36,7 +36,12 @@ async def lines(service: "Service") -> int:
     return answer.status_code
 
 
-@pytest.mark.parametrize("ask", [say, forecast, batch, lines])
+async def transcript(service: "Service") -> int:
+    answer = await service.client.post("/transcripts?label_space=meld", json=DIALOGUE)
+    return answer.status_code
+
+
+@pytest.mark.parametrize("ask", [say, forecast, batch, lines, transcript])
 async def test_every_prompt_is_cached_for_its_tenant_alone(
     service: "Service", ask: Callable[["Service"], Awaitable[int]]
 ) -> None:

@@ -84,6 +84,11 @@ async def as_job(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
     return "error" not in results.json()
 
 
+async def as_transcript(service: "Service", _: Path, turn: Mapping[str, Any]) -> bool:
+    answer = await sent(service, "/transcripts", {"id": "a", "utterances": [turn]})
+    return bool(answer.status_code == 200)
+
+
 async def in_file(_: "Service", folder: Path, turn: Mapping[str, Any]) -> bool:
     """As `score`, `evaluate`, `train` and the others read it."""
     path = folder / "dialogues.jsonl"
@@ -104,7 +109,7 @@ async def written(_: "Service", folder: Path, turn: Mapping[str, Any]) -> bool:
     return True
 
 
-REQUESTS: tuple[Way, ...] = (as_utterance, as_batch, as_line, as_job)
+REQUESTS: tuple[Way, ...] = (as_utterance, as_batch, as_line, as_job, as_transcript)
 FILES: tuple[Way, ...] = (in_file, written)
 
 

@@ -13,6 +13,7 @@ from service.conversation.prediction import (
     BiasCorrected,
     Isotonic,
     Knot,
+    Prediction,
     Temperature,
     prediction_from_scores,
 )
@@ -261,3 +262,15 @@ def test_bias_that_is_no_number_is_refused(bias: float) -> None:
 def test_as_many_biases_as_labels_are_needed() -> None:
     with pytest.raises(ValueError, match="2 biases for 3 labels"):
         BiasCorrected(Temperature(), (0.0, 1.0))(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "margin"),
+    [((0.5, 0.2, 0.3), 0.2), ((0.5, 0.5), 0.0), ((0.0, 1.0), 1.0), ((1.0,), 1.0)],
+)
+def test_the_margin_is_between_the_two_most_probable_labels(
+    spaces: Mapping[str, LabelSpace], probabilities: tuple[float, ...], margin: float
+) -> None:
+    prediction = Prediction(spaces["meld"], probabilities, 1.0)
+
+    assert prediction.margin == pytest.approx(margin)

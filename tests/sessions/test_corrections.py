@@ -148,6 +148,7 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
     assert await counts(database) == {
         "dialogues": 0,
         "dialogue_labels": 0,
+        "utterance_counts": 0,
         "utterances": 0,
         "changes": 0,
         "corrections": 0,

@@ -26,6 +26,7 @@ from service.sessions.events import Events
 from service.sessions.idempotency import Key
 from service.sessions.jobs import Jobs
 from service.sessions.migrate import migrate
+from service.sessions.progress import part_of
 from service.sessions.schema import (
     VERSION_TABLE,
     answers,
@@ -34,6 +35,7 @@ from service.sessions.schema import (
     job_results,
     jobs,
     metadata,
+    utterance_counts,
     utterances,
 )
 from service.sessions.store import Conflict, SessionStore
@@ -348,12 +350,17 @@ async def test_what_was_written_before_summaries_is_summed_up(url: str) -> None:
     async with database.engine.connect() as connection:
         sums = (await connection.execute(select(dialogues))).one()
         labels = (await connection.execute(select(dialogue_labels))).all()
+        lines = (await connection.execute(select(utterances).order_by(utterances.c.index))).all()
+        counts = (await connection.execute(select(utterance_counts))).all()
     assert (sums.valence_count, sums.valence_total) == (3, 800_000 - 600_000 - 20_000)
     assert (sums.first_count, sums.first_total) == (1, 800_000)
     assert (sums.last_count, sums.last_total) == (1, -20_000)
     assert (sums.valence, sums.shift) == (0.18 / 3, -0.82)
-    counts = {(row.label, row._mapping["count"], row.probability) for row in labels}
-    assert counts == {("joy", 1, 0.9), ("anger", 1, 0.6), ("surprise", 1, 1.0)}
+    of_labels = {(row.label, row._mapping["count"], row.probability) for row in labels}
+    assert of_labels == {("joy", 1, 0.9), ("anger", 1, 0.6), ("surprise", 1, 1.0)}
+    assert [row.margin for row in lines] == pytest.approx([0.8, 0.2, 0.4])
+    assert [row.corrected for row in lines] == [False, False, True]
+    assert [tuple(row) for row in counts] == [("one", "meld", part_of("d"), 3, 1)]
     await database.close()
 
 

@@ -1,6 +1,7 @@
 """Results of whole dialogues, in batches and jobs."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, cast
 
 from service.api.problems.answers import problem, problem_of
@@ -8,6 +9,7 @@ from service.api.problems.kinds import INTERNAL_ERROR
 from service.api.schemas.batch import ScoredDialogue, ScoredUtterance
 from service.api.schemas.summaries import summary_document
 from service.api.services import Services
+from service.conversation.dialogue import Utterance
 from service.dialogue_files import utterances_of
 from service.dialogue_format import DialogueIn
 from service.dialogues.jobs import Score
@@ -15,7 +17,8 @@ from service.errors import ServiceError, Unavailable
 from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
-from service.recognition.document import document, without_texts
+from service.recognition.document import RecognitionDocument, document, without_texts
+from service.recognition.pipeline import Recognition
 from service.tracing import listening
 
 log = logging.getLogger(__name__)
@@ -40,21 +43,37 @@ async def score(
     Raises:
         EngineUnavailable: the label engine does not answer.
     """
-    answerer = services.answerer
-    place = services.places.of(Priority.BATCH, tenant)
     given = utterances_of(dialogue)
-    recognitions = await recognize_dialogue(answerer, given, label_space, place, tenant)
+    recognitions, documents = await recognized(given, label_space, tenant, services)
     utterances: list[ScoredUtterance] = []
-    pairs = zip(dialogue.utterances, recognitions, strict=True)
-    for index, (utterance, recognition) in enumerate(pairs):
-        recognized = document(recognition, answerer.bundle)
-        services.metrics.count_prediction(recognized)
+    pairs = zip(dialogue.utterances, documents, strict=True)
+    for index, (utterance, answer) in enumerate(pairs):
         repeated = utterance.model_dump(include=_REPEATED, exclude_none=True)
-        utterances.append(cast(ScoredUtterance, {"index": index, **recognized, **repeated}))
+        utterances.append(cast(ScoredUtterance, {"index": index, **answer, **repeated}))
     result: ScoredDialogue = {"id": dialogue.id, "utterances": utterances}
     if summary:
         result["summary"] = summary_document(services.summarizer.scored(given, recognitions))
     return result
+
+
+async def recognized(
+    utterances: Sequence[Utterance], label_space: AnswerSpace, tenant: str, services: Services
+) -> tuple[list[Recognition], list[RecognitionDocument]]:
+    """Recognize the utterances of a dialogue, and count the answers.
+
+    Returns:
+        Each recognition, and each as JSON.
+
+    Raises:
+        EngineUnavailable: the label engine does not answer.
+    """
+    answerer = services.answerer
+    place = services.places.of(Priority.BATCH, tenant)
+    recognitions = await recognize_dialogue(answerer, utterances, label_space, place, tenant)
+    documents = [document(recognition, answerer.bundle) for recognition in recognitions]
+    for answer in documents:
+        services.metrics.count_prediction(answer)
+    return recognitions, documents
 
 
 def job_scorer(services: Services) -> Score:

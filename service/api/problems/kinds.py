@@ -349,10 +349,11 @@ BODY_TOO_LARGE = Kind(
 NOT_JSON = Kind(
     "unsupported-media-type",
     415,
-    "The body is not declared as JSON",
+    "The body's media type is not accepted",
     "`Content-Type` names a media type that the call does not accept or a charset other than "
     "UTF-8, or `Content-Encoding` names an unsupported encoding.",
-    "Send JSON in UTF-8 with `Content-Type: application/json`, plain or compressed with gzip.",
+    "Send JSON in UTF-8 with `Content-Type: application/json`, or a media type from `detail`, "
+    "plain or compressed with gzip.",
 )
 NO_SUCH_PATH = Kind(
     "no-such-path",

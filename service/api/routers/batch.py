@@ -15,7 +15,7 @@ from service.api.batches.lines import Given, answer_in_order, given_lines
 from service.api.batches.results import score
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, NdjsonRoute
-from service.api.idempotency import RepeatableDep
+from service.api.idempotency import RepeatableDep, UntoldKey, refuse_key
 from service.api.limits import check_batch
 from service.api.links import leading_to, located, with_prefix
 from service.api.policies import policy
@@ -92,11 +92,11 @@ async def score_lines(
     services: ServicesDep,
     accept: Accept = None,
     prefer: Prefer = None,
-    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    idempotency_key: UntoldKey = None,
     label_space: Annotated[LabelSpaceName, Query()] = UNIFIED,
     summary: WithSummary = False,
 ) -> Response:
-    _refuse_key(idempotency_key)
+    refuse_key(idempotency_key, f"with {NDJSON}")
     check_charset(request.headers)
     space = await services.answerer.label_space(label_space, tenant)
     lines = given_lines(request, services.limits, caller.batch_utterances)
@@ -213,7 +213,7 @@ async def score_dialogues(
 
         return await request.write(store, _accepted)
     if (media_type := preferred(accept, [JSON, *LINES])) in LINES:
-        _refuse_key(None if request.key is None else request.key.value)
+        refuse_key(None if request.key is None else request.key.value, f"with {NDJSON}")
         caller.spend_utterances(count)
         score_one = partial(
             score, label_space=space, tenant=tenant, services=services, summary=summary
@@ -267,12 +267,6 @@ def _accepted(job: Job) -> Response:
     response.headers[LOCATION] = located(f"/jobs/{job.id}")
     response.headers[APPLIED] = "respond-async"
     return response
-
-
-def _refuse_key(key: str | None) -> None:
-    if key is not None:
-        detail = f"is not accepted with {NDJSON}: the response is not stored"
-        raise invalid("Idempotency-Key", detail=detail, source="header")
 
 
 def _refuse_summary(summary: bool) -> None:

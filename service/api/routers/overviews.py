@@ -1,16 +1,13 @@
 """Routes of what dialogues were like: the list of them, and the summary of one."""
 
-import base64
-import binascii
-from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 
-import orjson
 from fastapi import APIRouter, Query, Response
 
 from service.access.keys import Scope
 from service.api.bodies.json_bodies import JsonRoute, json_response
+from service.api.cursors import decoded, dialogue_in, encoded, moment_in, number_in
 from service.api.limits import check_listing
 from service.api.links import located
 from service.api.policies import policy
@@ -123,8 +120,8 @@ def _overview_document(overview: Overview) -> DialogueOverview:
 def _next(query: DialogueListing, end: Place) -> str:
     """The path of the next page of a list."""
     asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    place = base64.urlsafe_b64encode(orjson.dumps([end.value, end.dialogue_id])).rstrip(b"=")
-    return located(f"/dialogues?{urlencode({**asked, 'after': place.decode()})}")
+    place = encoded([end.value, end.dialogue_id])
+    return located(f"/dialogues?{urlencode({**asked, 'after': place})}")
 
 
 def _place(after: str, order: Order) -> Place:
@@ -134,18 +131,9 @@ def _place(after: str, order: Order) -> Place:
         RequestValidationError: it is none, or one of another order.
     """
     try:
-        padded = after + "=" * (-len(after) % 4)
-        value, dialogue_id = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if not isinstance(dialogue_id, str) or "\0" in dialogue_id:
-            raise ValueError("no dialogue")
-        if order is not Order.UPDATED:
-            if not isinstance(value, float):
-                raise ValueError("no number")
-            return Place(value, dialogue_id)
-        moment = datetime.fromisoformat(value)
-        if moment.utcoffset() != timedelta(0):
-            raise ValueError("not in UTC")
-        return Place(moment, dialogue_id)
-    except (binascii.Error, ValueError, TypeError):
+        value, dialogue_id = decoded(after)
+        key = moment_in(value) if order is Order.UPDATED else number_in(value)
+        return Place(key, dialogue_in(dialogue_id))
+    except (ValueError, TypeError):
         detail = "must be that of the `next` of a page with the same `sort`"
         raise invalid("after", detail=detail, source="query") from None

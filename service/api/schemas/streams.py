@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from service.api.problems.answers import Problem
 from service.api.schemas.batch import ScoredDialogue
 from service.api.schemas.dialogues import CorrectionOut, UtteranceOut
+from service.api.schemas.transcripts import RefusedLineOfTranscript, ScoredTranscript
 from service.dialogue_format import DialogueIn
 
 
@@ -56,6 +57,8 @@ class ErasedEvent(TypedDict):
 ITEMS: Sequence[type] = (
     ScoredLine,
     RefusedLine,
+    ScoredTranscript,
+    RefusedLineOfTranscript,
     PredictionEvent,
     CorrectionEvent,
     ErasedEvent,
@@ -84,6 +87,7 @@ def _event(name: str, model: type) -> Mapping[str, Any]:
 
 DIALOGUE_LINE = _reference(DialogueIn)
 RESULT_LINE = {"anyOf": [_reference(ScoredLine), _reference(RefusedLine)]}
+TRANSCRIPT_LINE = {"anyOf": [_reference(ScoredTranscript), _reference(RefusedLineOfTranscript)]}
 EVENT = {
     "oneOf": [
         _event("prediction", PredictionEvent),

@@ -257,6 +257,9 @@ def _in_utc(value: datetime) -> datetime:
         raise PydanticCustomError("moment", "must be in the years 1 to 9999 of UTC") from None
 
 
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class DialogueListing(BaseModel):
     """Which dialogues to list, and in which order."""
 
@@ -271,7 +274,7 @@ class DialogueListing(BaseModel):
     after: str | None = Field(
         None, min_length=1, max_length=2000, description="As `next` of the previous page has it."
     )
-    updated_since: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+    updated_since: Moment | None = Field(
         None, description="Only dialogues that were written to then or later."
     )
     label: Name | None = Field(

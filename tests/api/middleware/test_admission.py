@@ -164,8 +164,9 @@ async def test_an_answer_says_which_wait_it_kept_to(service: "Service") -> None:
     [
         ("POST", "/dialogues/call-42/utterances", SAID, 1),
         ("POST", "/batch", BATCH, 3),
+        ("POST", "/transcripts", BATCH["dialogues"], 3),
     ],
-    ids=["turn", "batch"],
+    ids=["turn", "batch", "transcript"],
 )
 async def test_a_client_that_leaves_frees_its_places(
     service: "Service", method: str, path: str, body: Any, reads: int

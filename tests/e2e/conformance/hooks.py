@@ -19,6 +19,11 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 
 NDJSON = "application/x-ndjson"
+# Of files whose content is text.
+FILES = (
+    *("text/vtt", "text/csv", "text/tab-separated-values", "text/srt", "application/x-subrip"),
+    "application/octet-stream",
+)
 
 # HTTP's own, which the server writes, and what is said to browsers alone.
 UNDOCUMENTED = frozenset(
@@ -60,6 +65,11 @@ def calls(document: Any) -> Iterator[Any]:
 def write_lines(context: SerializationContext, value: Any) -> bytes:
     lines = value if isinstance(value, list) else [value]
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+@schemathesis.serializer(*FILES)
+def write_file(context: SerializationContext, value: Any) -> bytes:
+    return str(value).encode()
 
 
 @schemathesis.deserializer(NDJSON)
