@@ -17,9 +17,11 @@ import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
+from service.conversation.labels import LabelSpaceError
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
 from service.ports import why_not_free
+from service.rules.rule_files import RulesError
 from service.scored_files import Output, output_of
 from service.settings import (
     Settings,
@@ -74,7 +76,7 @@ def serve() -> None:
 
     try:
         service = create_app(settings, say, failures.append, lose, correlation)
-    except KeysError as error:
+    except (KeysError, RulesError, LabelSpaceError) as error:
         end(f"cannot start: {error}")
     server = DrainingServer(
         uvicorn.Config(

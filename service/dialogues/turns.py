@@ -13,6 +13,7 @@ from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line, Utterance
 from service.conversation.valence import Valences
 from service.decoding.engine import reading_dialogue
+from service.dialogues.rules import RuleReader
 from service.dialogues.summaries import figures_of
 from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
@@ -22,6 +23,7 @@ from service.recognition.pipeline import Recognition
 from service.sessions.idempotency import Once
 from service.sessions.records import Appended, Expected, StoredUtterance
 from service.sessions.store import Conflict, SessionStore
+from service.sessions.webhooks import WebhookRow
 from service.tracing import Stage, stage
 
 # Within a process turns wait for each other; only another process can interfere. Each attempt
@@ -53,6 +55,7 @@ class TurnTaker:
     Attributes:
         most_utterances: how many a dialogue may have.
         valences: of predictions, for summaries.
+        rules: that utterances are checked against; None: there are none.
     """
 
     answerer: Answerer
@@ -61,6 +64,7 @@ class TurnTaker:
     places: Places
     most_utterances: int
     valences: Valences
+    rules: RuleReader | None = None
 
     async def take(
         self,
@@ -119,6 +123,12 @@ class TurnTaker:
                             lines, space, first=tail.first, tenant=tenant
                         )
                 recognized = document(recognition, self.answerer.bundle)
+                webhooks: list[WebhookRow] = []
+                if self.rules is not None:
+                    with stage(Stage.STORE):
+                        webhooks = await self.rules.webhooks_of(
+                            tail, utterance, recognized["emotion"]
+                        )
                 try:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
@@ -133,8 +143,11 @@ class TurnTaker:
                             figures=figures_of(recognition.prediction, self.valences),
                             expected=version,
                             once=once,
+                            webhooks=webhooks,
                         )
-                        return Taken(appended, recognized)
+                    if self.rules is not None:
+                        self.rules.stored(webhooks)
+                    return Taken(appended, recognized)
                 except Conflict:
                     await self.sessions.raise_if_answered(once)
         finally:
