@@ -58,8 +58,8 @@ class Poster:
     """Posts webhooks; redirects are not followed, and the bodies of responses are not read."""
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo, attempt_s: float = ATTEMPT_S) -> None:
-        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
-        self._resolver = _Resolver(self._threads, lookup)
+        threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
+        self._resolver = _Resolver(threads, lookup)
         self._timeout = ClientTimeout(total=attempt_s)
 
     async def post(self, endpoint: Endpoint, webhook_id: str, body: bytes) -> Attempt:
@@ -91,10 +91,6 @@ class Poster:
         except (ClientError, OSError, ValueError) as error:
             failure = str(error) or type(error).__name__
         return Attempt(None, failure[:_MOST_CHARACTERS_OF_A_FAILURE])
-
-    def close(self) -> None:
-        """Look up no more names."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
