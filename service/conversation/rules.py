@@ -149,3 +149,17 @@ def shares_of(labels: Sequence[str], space: AnyLabelSpace) -> Mapping[str, Share
 def own_shares(labels: Iterable[str]) -> Shares:
     """The shares of labels in answers of their own label space."""
     return {label: {label: 1.0} for label in labels}
+
+
+def states(rule: Rule, turns: Sequence[Turn]) -> list[bool]:
+    """Whether the rule holds after each turn of a whole dialogue."""
+    holds, matches, state = [], list[bool](), False
+    for turn in turns:
+        if rule.looks_at(turn):
+            matches = [
+                *matches[max(0, len(matches) - rule.of_last + 1) :],
+                rule.match(turn) is not None,
+            ]
+            state = sum(matches) >= rule.turns
+        holds.append(state)
+    return holds

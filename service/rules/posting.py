@@ -5,6 +5,7 @@ then, or an address in an unusual notation, is checked like any other.
 """
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.rules.addresses import fault_of_address
@@ -89,8 +97,16 @@ class Poster:
                 failure = f"status {response.status}"
                 return Attempt(response.status, failure, _retry_after_s(response.headers))
         except (ClientError, OSError, ValueError) as error:
-            failure = str(error) or type(error).__name__
-        return Attempt(None, failure[:_MOST_CHARACTERS_OF_A_FAILURE])
+            return Attempt(None, _in_words(error)[:_MOST_CHARACTERS_OF_A_FAILURE])
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ClientConnectorError):
+        error = error.os_error  # which says why; of several addresses, why of each
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error) or type(error).__name__
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -102,7 +118,7 @@ def _socket(address_info: tuple[Any, ...], *, allow_private: bool) -> socket.soc
     family, kind, protocol, _, address = address_info
     fault = fault_of_address(address[0], allow_private=allow_private)
     if fault is not None:
-        raise AddressRefused(fault)
+        raise AddressRefused(errno.EACCES, fault)
     return socket.socket(family, kind, protocol)
 
 

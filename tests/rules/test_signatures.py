@@ -33,7 +33,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     ],
 )
 def test_another_secret_is_refused_without_being_shown(text: str) -> None:
-    with pytest.raises(ValueError, match="^a secret ") as refused:
+    with pytest.raises(ValueError, match=r"^a secret ") as refused:
         secret_of(text)
     assert text.removeprefix("whsec_") == "" or text.removeprefix("whsec_") not in str(
         refused.value
