@@ -65,6 +65,7 @@ class WebhookSender:
     post: Post
     count: Callable[[str], None]
     give_up_after_s: float
+    lease_s: float = LEASE_S
     now: Callable[[], datetime] = _now
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _sending: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
@@ -105,7 +106,9 @@ class WebhookSender:
         Raises:
             DatabaseUnavailable: some of the outcomes may not be stored.
         """
-        while claimed := await self.webhooks.claim(endpoint.name, self.now(), LEASE_S, AT_ONCE):
+        while claimed := await self.webhooks.claim(
+            endpoint.name, self.now(), self.lease_s, AT_ONCE
+        ):
             await together(*(self._send(endpoint, webhook) for webhook in claimed))
 
     async def _send(self, endpoint: Endpoint, webhook: ClaimedWebhook) -> None:

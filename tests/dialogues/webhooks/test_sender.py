@@ -56,7 +56,7 @@ def sender(store: SessionStore, endpoints: Any, counted: list[str], *names: str)
         endpoints.post,
         counted.append,
         GIVE_UP_S,
-        moving(),
+        now=moving(),
     )
 
 
