@@ -142,7 +142,9 @@ def _score(settings: Settings, source: Path, target: Path, label_space: str, end
 
 
 def _line_of_firing(firing: Firing) -> str:
-    verdict = {None: "", True: ", a false alarm", False: ", as people's labels"}[firing.is_false]
+    verdict = {None: "", True: ", a false alarm", False: ", confirmed by people's labels"}[
+        firing.is_false
+    ]
     match = firing.match
     return (
         f"{firing.rule} fires in {firing.dialogue_id} at {match.index}: {match.label} "
