@@ -95,20 +95,21 @@ class WebhookSender:
             DatabaseUnavailable: nothing was begun.
         """
         for name in await self.webhooks.due_endpoints(self.now()):
-            endpoint = self.rulebook.rules.endpoints.get(name)
             running = self._sending.get(name)
-            if endpoint is not None and (running is None or running.done()):
-                self._sending[name] = asyncio.create_task(_unless_it_fails(self.send_all(endpoint)))
+            if running is None or running.done():
+                self._sending[name] = asyncio.create_task(_unless_it_fails(self.send_all(name)))
 
-    async def send_all(self, endpoint: Endpoint) -> None:
-        """Make an attempt for each webhook of an endpoint that is due.
+    async def send_all(self, name: str) -> None:
+        """Make an attempt for each webhook of an endpoint that is due, if there is the endpoint.
 
         Raises:
             DatabaseUnavailable: some of the outcomes may not be stored.
         """
-        while claimed := await self.webhooks.claim(
-            endpoint.name, self.now(), self.lease_s, AT_ONCE
-        ):
+        # It may change in between.
+        while (endpoint := self.rulebook.rules.endpoints.get(name)) is not None:
+            claimed = await self.webhooks.claim(name, self.now(), self.lease_s, AT_ONCE)
+            if not claimed:
+                return
             await together(*(self._send(endpoint, webhook) for webhook in claimed))
 
     async def _send(self, endpoint: Endpoint, webhook: ClaimedWebhook) -> None:
@@ -163,7 +164,8 @@ class WebhookKeeping:
             DatabaseUnavailable: some of it is not done.
         """
         endpoints = () if self.rulebook is None else tuple(self.rulebook.rules.endpoints)
-        before = now - timedelta(seconds=self.settings.give_up_after_s)
+        # Later than a sender, which may know the endpoint, gives up.
+        before = now - timedelta(seconds=self.settings.give_up_after_s + LONGEST_PAUSE_S)
         for webhook in await self.webhooks.give_up(now, before, endpoints):
             self.count(WebhookResult.GAVE_UP)
             _log_undelivered(webhook, WebhookResult.GAVE_UP, NO_ENDPOINT)

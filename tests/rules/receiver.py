@@ -32,6 +32,14 @@ class Receiver:
         url = f"http://{host}:{self.port}/hook"
         return Endpoint(name, url, KEY, **{"allow_private": True, **more})
 
+    def entry(self) -> str:
+        """The endpoint in a rules file."""
+        secret = f"whsec_{base64.b64encode(KEY).decode()}"
+        return (
+            f'[endpoints.crm]\nurl = "{self.endpoint().url}"\nsecret = "{secret}"\n'
+            "allow_private = true\n"
+        )
+
     async def receive(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = request.headers

@@ -244,7 +244,7 @@ async def test_webhooks_of_an_endpoint_that_is_no_more_wait_and_are_given_up(
     await sent(sender(store, endpoints, [], "pager"))
     await keeping.do(now())
     assert (await store.webhooks.pending()).count == 1
-    await keeping.do(now() + timedelta(seconds=GIVE_UP_S + 1))
+    await keeping.do(now() + timedelta(seconds=GIVE_UP_S + LONGEST_PAUSE_S + 1))
 
     assert (endpoints.ids, counted) == ([], ["gave_up"])
     assert (await store.webhooks.pending()).count == 0
