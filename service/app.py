@@ -1,10 +1,11 @@
 """The composition root: opens the service's parts in order, and closes them in reverse.
 
-1. The keys, the traces, the metrics and the door, before the service listens.
+1. The keys, the rules, the traces, the metrics and the door, before the service listens.
 2. The database, then the migration of its tables.
 3. The parts of recognition (`service/recognition_parts.py`): label spaces and bundle, the encoder,
    the demonstration store, the engine; then a warm-up.
-4. The background tasks: the watches of event loop, engine and keys, housekeeping, and jobs.
+4. The background tasks: the watches of event loop, engine, keys and rules, housekeeping, jobs, and
+   webhooks.
 """
 
 import asyncio

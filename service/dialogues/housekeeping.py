@@ -1,4 +1,4 @@
-"""Background work: erase what has expired, deliver what could not be delivered.
+"""Background work: erase what has expired, deliver corrections that could not be delivered.
 
 Every process on a database does it; they do not interfere with each other.
 """

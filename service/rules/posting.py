@@ -34,7 +34,7 @@ ATTEMPT_S = 15.0
 # Names that are looked up at once; a lookup cannot be cancelled, and must not use up the threads
 # that other work of the process needs.
 _LOOKUPS = 8
-_ok = range(200, 300)
+_ACCEPTED = range(200, 300)
 _MOST_CHARACTERS_OF_A_FAILURE = 200
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
@@ -92,7 +92,7 @@ class Poster:
                     endpoint.url, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                if response.status in _ok:
+                if response.status in _ACCEPTED:
                     return Attempt(response.status, None)
                 failure = f"status {response.status}"
                 return Attempt(response.status, failure, _retry_after_s(response.headers))
