@@ -23,6 +23,7 @@ from service.recognition.pipeline import Recognition
 from service.sessions.idempotency import Once
 from service.sessions.records import Appended, Expected, StoredUtterance
 from service.sessions.store import Conflict, SessionStore
+from service.sessions.tails import Tail
 from service.sessions.webhooks import WebhookRow
 from service.tracing import Stage, stage
 
@@ -123,12 +124,7 @@ class TurnTaker:
                             lines, space, first=tail.first, tenant=tenant
                         )
                 recognized = document(recognition, self.answerer.bundle)
-                webhooks: list[WebhookRow] = []
-                if self.rules is not None:
-                    with stage(Stage.STORE):
-                        webhooks = await self.rules.webhooks_of(
-                            tail, utterance, recognized["emotion"]
-                        )
+                webhooks = await self._webhooks_of(tail, utterance, recognized)
                 try:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
@@ -153,6 +149,14 @@ class TurnTaker:
         finally:
             lock.release()
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
+
+    async def _webhooks_of(
+        self, tail: Tail, utterance: Utterance, recognized: RecognitionDocument
+    ) -> list[WebhookRow]:
+        if self.rules is None:
+            return []
+        with stage(Stage.STORE):
+            return await self.rules.webhooks_of(tail, utterance, recognized["emotion"])
 
     async def forecast(
         self, tenant: str, dialogue_id: str, speaker: str, label_space: str
