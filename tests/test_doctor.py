@@ -912,7 +912,7 @@ def test_a_bundle_that_is_broken(
     [
         ("rules = []\n[endpoints]\n", "ok", "0 rules and 0 endpoints in "),
         ('[[rules]]\nname = "a"\nlabel = 1', "failed", "rules.a.label: "),
-        ('hunter2 = "', "failed", "rules.toml is not TOML"),
+        ('"""hunter2', "failed", "rules.toml is not TOML"),
         (None, "ok", "none"),
     ],
 )
@@ -928,7 +928,7 @@ def test_a_file_of_rules(
 
     assert finding.status == status
     assert told in finding.detail
-    assert "hunter2" not in as_text(finding)
+    assert '"hunter2' not in as_text(finding)
 
 
 def a_key(**changes: Any) -> str:

@@ -33,7 +33,7 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
 
     (rule,) = content.rules
     assert (rule.labels, rule.turns, rule.of_last) == (("anger", "disgust"), 3, 5)
-    assert (rule.speaker, rule.role, rule.tenants) == ("Ann", "customer", {"acme"})
+    assert (rule.speaker, rule.role, rule.tenants) == ("Ann", "customer", frozenset({"acme"}))
     assert (
         content.endpoints["crm"].secret
         == read_rules(write(tmp_path, RULE + ENDPOINT), SPACES).endpoints["crm"].secret
