@@ -17,6 +17,7 @@ from service.dialogues.webhooks import (
 )
 from service.rules.posting import Attempt
 from service.rules.rule_files import Endpoint
+from service.sessions.database import open_database
 from service.sessions.store import SessionStore
 from service.settings import Rules
 from tests.clock import Clock, until
@@ -166,16 +167,23 @@ async def test_an_endpoint_that_does_not_answer_delays_no_other(store: SessionSt
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_two_processes_do_not_send_at_once(store: SessionStore) -> None:
-    """Each webhook is sent by one of them."""
+async def test_processes_do_not_send_the_same_at_once(store: SessionStore, url: str) -> None:
+    """With connections of their own to one database, each webhook is sent by one of them."""
     talk = Talk(store, rule())
-    for n in range(20):
+    for n in range(40):
         await talk.say(0.9, f"call-{n}")
-    endpoints = Endpoints()
+    stores = [SessionStore(open_database(url)) for _ in range(3)]
+    by_process = [Endpoints() for _ in stores]
 
-    await asyncio.gather(*(sent(sender(store, endpoints, [])) for _ in range(4)))
+    await asyncio.gather(
+        *(sent(sender(*each, [])) for each in zip(stores, by_process, strict=True))
+    )
 
-    assert len(endpoints.ids) == len(set(endpoints.ids)) == 20
+    ids = [each for endpoints in by_process for each in endpoints.ids]
+    assert len(ids) == len(set(ids)) == 40
+    assert sum(bool(endpoints.ids) for endpoints in by_process) > 1
+    for each in stores:
+        await each.close()
 
 
 async def test_what_a_killed_process_was_sending_is_sent_again(
