@@ -1,6 +1,8 @@
 """Dialogues in which a rule fires, on a real store."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.conversation.dialogue import Utterance
@@ -32,8 +34,11 @@ def rule(name: str = "angry", **more: Any) -> Rule:
 
 
 def rulebook_of(*rules: Rule, endpoints: tuple[Endpoint, ...] = (CRM,)) -> Rulebook:
-    """A rulebook without a file."""
-    rulebook = object.__new__(Rulebook)
+    """A rulebook with other rules than its file had."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "rules.toml"
+        file.write_text("rules = []\n[endpoints]\n")
+        rulebook = Rulebook(file, {})
     rulebook.rules = RuleSet(rules, {each.name: each for each in endpoints}, "", ())
     return rulebook
 
