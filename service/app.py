@@ -1,10 +1,11 @@
 """The composition root: opens the service's parts in order, and closes them in reverse.
 
-1. The keys, the traces, the metrics and the door, before the service listens.
+1. The keys, the rules, the traces, the metrics and the door, before the service listens.
 2. The database, then the migration of its tables.
 3. The parts of recognition (`service/recognition_parts.py`): label spaces and bundle, the encoder,
    the demonstration store, the engine; then a warm-up.
-4. The background tasks: the watches of event loop, engine and keys, housekeeping, and jobs.
+4. The background tasks: the watches of event loop, engine, keys and rules, housekeeping, jobs, and
+   webhooks.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
 from service.api.services import Services, State
 from service.concurrency import NamedLocks
-from service.conversation.labels import AnyLabelSpace, LabelSpaceError
+from service.conversation.derived import load_derived_label_spaces
+from service.conversation.labels import AnyLabelSpace, LabelSpaceError, load_label_spaces
 from service.conversation.valence import valences_of
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -37,8 +39,10 @@ from service.dialogues.corrections import Corrector
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.dialogues.own_label_spaces import OwnLabelSpaces
+from service.dialogues.rules import RuleReader
 from service.dialogues.summaries import Summarizer
 from service.dialogues.turns import TurnTaker
+from service.dialogues.webhooks import WebhookKeeping, WebhookSender
 from service.errors import ServiceError
 from service.observability.correlation import Correlation
 from service.observability.engine import CountedEngine
@@ -49,6 +53,8 @@ from service.priority import Priority
 from service.recognition.answering import Answerer, is_available
 from service.recognition.retrieval import BreakerOptions, GuardedRetrieval, Retrieval
 from service.recognition_parts import Parts, Report, open_parts
+from service.rules.posting import Poster
+from service.rules.rulebook import Rulebook
 from service.sessions.database import Database, open_database
 from service.sessions.events import Events
 from service.sessions.jobs import Jobs
@@ -111,8 +117,10 @@ def create_app(
 
     Raises:
         KeysError: the keys are unusable, or the service would be open to everybody by mistake.
+        RulesError, LabelSpaceError: the rules, or the label spaces that they need, are unusable.
     """
     access = _access(settings)
+    rulebook = _rulebook(settings)
     share = tenant_share(settings.admission, access)
     traces = _traces(settings, correlation)
     metrics = Metrics()
@@ -141,14 +149,18 @@ def create_app(
                 around_engine=lambda engine: CountedEngine(engine, metrics),
                 around_retrieval=lambda retrieval: _guarded(retrieval, settings, metrics),
             ) as parts:
+                sender = _sender(rulebook, sessions, metrics, settings)
                 services = services_of(
-                    parts, settings, database, sessions, door, metrics, share=share
+                    parts, settings, database, sessions, door, metrics, share=share, sender=sender
                 )
                 housekeeping = Housekeeping(
                     sessions,
                     services.jobs,
                     services.corrector,
                     settings.sessions,
+                    WebhookKeeping(
+                        sessions.webhooks, rulebook, metrics.count_webhook_attempt, settings.rules
+                    ),
                     # A batch is received within its deadline; after twice that its process is gone.
                     receiving_s=2 * settings.admission.batch_deadline_s,
                 )
@@ -161,6 +173,8 @@ def create_app(
                 ]
                 if access.keyring is not None:
                     background.append(access.keyring.watch())
+                if sender is not None:
+                    background += [sender.rulebook.watch(), sender.run()]
                 async with _beside(*background):
                     yield {"services": services}
         except _START_FAILURES as error:
@@ -211,13 +225,21 @@ def services_of(
     metrics: Metrics,
     *,
     share: float,
+    sender: WebhookSender | None = None,
 ) -> Services:
     """Create the services that routes use, and show them in the metrics.
 
     Args:
         database: the one that `sessions` uses.
         share: the share of capacity that one tenant may use, the same as the door's.
+        sender: of webhooks; None: there are no rules.
     """
+    rules = None
+    if sender is not None:
+        metrics.show_rules(rule.name for rule in sender.rulebook.rules.rules)
+        rules = RuleReader(
+            sender.rulebook, sessions.webhooks, metrics.count_rule_match, sender.wake
+        )
     metrics.show_bundle(parts.bundle)
     metrics.show_derived(
         (space for space in parts.derived.values() if is_available(parts.bundle, space)),
@@ -245,6 +267,7 @@ def services_of(
             places,
             settings.limits.dialogue_utterances,
             valences,
+            rules,
         ),
         corrector=Corrector(
             label_spaces,
@@ -273,6 +296,28 @@ def services_of(
         lag=LoopLag(metrics.event_loop_lag.observe),
         places=places,
         keys=NamedLocks(),
+    )
+
+
+def _rulebook(settings: Settings) -> Rulebook | None:
+    if settings.rules.file is None:
+        return None
+    label_spaces = load_label_spaces(settings.data / "label_spaces")
+    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
+    return Rulebook(settings.rules.file, {**label_spaces, **derived})
+
+
+def _sender(
+    rulebook: Rulebook | None, sessions: SessionStore, metrics: Metrics, settings: Settings
+) -> WebhookSender | None:
+    if rulebook is None:
+        return None
+    return WebhookSender(
+        sessions.webhooks,
+        rulebook,
+        Poster().post,
+        metrics.count_webhook_attempt,
+        settings.rules.give_up_after_s,
     )
 
 

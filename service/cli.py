@@ -6,25 +6,26 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, NoReturn, Protocol
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
+from service.terminal import fail, given_settings, say, speaking
+from service.conversation.labels import LabelSpaceError
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
 from service.ports import why_not_free
+from service.rule_commands import rules
+from service.rules.rule_files import RulesError
 from service.scored_files import Output, output_of
 from service.settings import (
     Settings,
-    UnknownSetting,
-    faults_of,
     load_settings,
     settings_table,
 )
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Make and hash the keys that callers need.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(rules, name="rules")
 
 
 @app.callback()
@@ -50,9 +52,9 @@ def program(version: VersionOption = False) -> None:
 @app.command()
 def serve() -> None:
     """Start the service; environment variables `ERC_...` configure it."""
-    settings = _settings()
+    settings = given_settings()
     correlation = Correlation(settings.dialogue_key)
-    say, end = _speaking(settings, correlation)
+    say, end = speaking(settings, correlation)
     # Checked at once, not after the model is loaded.
     if (reason := why_not_free(settings.host, settings.port)) is not None:
         end(f"cannot listen on {settings.host}:{settings.port}: {reason}")
@@ -74,7 +76,7 @@ def serve() -> None:
 
     try:
         service = create_app(settings, say, failures.append, lose, correlation)
-    except KeysError as error:
+    except (KeysError, RulesError, LabelSpaceError) as error:
         end(f"cannot start: {error}")
     server = DrainingServer(
         uvicorn.Config(
@@ -166,8 +168,8 @@ def score(
     ] = None,
 ) -> None:
     """Score whole dialogues offline; each utterance sees those before it."""
-    settings = _settings()
-    say, end = _speaking(settings)
+    settings = given_settings()
+    say, end = speaking(settings)
     from service.demonstrations.encoder import WrongWeights
     from service.dialogue_files import Reading
     from service.errors import ServiceError
@@ -217,8 +219,8 @@ def score(
 @app.command()
 def migrate() -> None:
     """Migrate the database's tables to the newest version, as a start does."""
-    settings = _settings()
-    say, end = _speaking(settings)
+    settings = given_settings()
+    say, end = speaking(settings)
     from service.errors import ServiceError
     from service.preparing import prepare_database
     from service.start_failures import start_failure_line
@@ -235,8 +237,8 @@ def migrate() -> None:
 @app.command()
 def index() -> None:
     """Index the shipped demonstrations that are not yet indexed, as a start does."""
-    settings = _settings()
-    say, end = _speaking(settings)
+    settings = given_settings()
+    say, end = speaking(settings)
     from service.demonstrations.encoder import WrongWeights
     from service.demonstrations.store import IndexMismatch
     from service.errors import ServiceError
@@ -276,7 +278,7 @@ def doctor(
             if not in_json:
                 print(as_text(check), file=out, flush=True)
     if in_json:
-        _say(as_json(checks))
+        say(as_json(checks))
     if not is_well(checks):
         raise typer.Exit(1)
 
@@ -284,7 +286,7 @@ def doctor(
 @app.command()
 def settings() -> None:
     """Print every setting as a table."""
-    _say(settings_table())
+    say(settings_table())
 
 
 @app.command()
@@ -294,7 +296,7 @@ def openapi() -> None:
 
     # With default settings; the document does not depend on them.
     document = create_app(Settings.model_construct()).api.openapi()
-    _say(json.dumps(document, indent=2, ensure_ascii=False))
+    say(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -302,7 +304,7 @@ def schema() -> None:
     """Print the JSON schema of a dialogue in files, batches and jobs."""
     from service.dialogue_format import dialogue_schema
 
-    _say(json.dumps(dialogue_schema(), indent=2, ensure_ascii=False))
+    say(json.dumps(dialogue_schema(), indent=2, ensure_ascii=False))
 
 
 @keys.command("new")
@@ -334,8 +336,8 @@ def new(
         )
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
-        _fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
-    _say(f"{entered}\n")
+        fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in faults))
+    say(f"{entered}\n")
     print(f"The key, which is shown only this once: {key}", file=sys.stderr)
 
 
@@ -343,19 +345,9 @@ def new(
 def hash_key() -> None:
     """Read a key that was made elsewhere from stdin and print its hash."""
     try:
-        _say(hash_given(sys.stdin.readline().strip()))
+        say(hash_given(sys.stdin.readline().strip()))
     except KeysError as error:
-        _fail(str(error))
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except UnknownSetting as error:
-        _fail(str(error))
-    except ValidationError as error:
-        print("\n".join(faults_of(error)), file=sys.stderr)
-        raise typer.Exit(2) from None
+        fail(str(error))
 
 
 def _level_of_the_doctor() -> str:
@@ -364,30 +356,6 @@ def _level_of_the_doctor() -> str:
     except ValueError:  # the doctor's check of the settings reports it
         return "error"
     return "debug" if level == "debug" else "error"
-
-
-class _End(Protocol):
-    def __call__(self, why: str, status: int = 2) -> NoReturn: ...
-
-
-def _speaking(
-    settings: Settings, correlation: Correlation | None = None
-) -> tuple[Callable[[str], None], _End]:
-    """How a command reports progress and failure: as plain lines, or as JSON log lines.
-
-    Args:
-        correlation: how the log names dialogues; None: as configured.
-    """
-    if settings.log_format == "text":
-        log_to(sys.stderr, settings.log_level)
-        return _say, _fail
-    log_to(sys.stderr, settings.log_level, correlation or Correlation(settings.dialogue_key))
-
-    def end(why: str, status: int = 2) -> NoReturn:
-        log.critical(why)
-        raise typer.Exit(status)
-
-    return log.info, end
 
 
 def _greeting(settings: Settings, port: int) -> str:
@@ -400,15 +368,6 @@ def _greeting(settings: Settings, port: int) -> str:
         f"curl -s {address}/dialogues/call-42/utterances "
         f"{key}-H 'content-type: application/json' -d '{body}'"
     )
-
-
-def _say(message: str) -> None:
-    print(message, flush=True)
-
-
-def _fail(why: str, status: int = 2) -> NoReturn:
-    print(f"instructerc: {why}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Writing files and folders atomically, at the place that their path resolves to."""
+"""Writing files and folders atomically, at the place that their path resolves to; their stamps."""
 
 import contextlib
 import fcntl
@@ -18,6 +18,19 @@ from typing import TextIO
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished")
 _BEGINNING_S = 10.0  # far longer than from creating a file to locking it
 _NAME_CHARACTERS = 40  # a file name has at most 255 bytes, a character up to 4
+
+
+Stamp = tuple[int, int, int]
+"""Changes with every change of a file, including its replacement by another one."""
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """The file's stamp; None: it cannot be reached."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class OutputError(ValueError):

@@ -119,6 +119,22 @@ class Sessions(Section):
     )
 
 
+class Rules(Section):
+    """Which emotions the service tells others of."""
+
+    file: Path | None = Field(
+        None, description="file of rules and of the endpoints that they tell; unset: no rules"
+    )
+    give_up_after_s: PositiveFloat = Field(
+        86_400, description="seconds after which a webhook that cannot be delivered is given up"
+    )
+    webhook_retention_s: PositiveFloat = Field(
+        604_800,
+        description="seconds for which a webhook that was delivered or given up is kept in the "
+        "database",
+    )
+
+
 class Demonstrations(Section):
     """Whether prompts contain any, and the embedded index, used without a Qdrant server."""
 
@@ -495,6 +511,7 @@ class Settings(_Given, BaseSettings):
     )
     database: Database = Database()
     sessions: Sessions = Sessions()
+    rules: Rules = Rules()
     demonstrations: Demonstrations = Demonstrations()
     qdrant: Qdrant = Qdrant()
     engine: Engine = Engine()

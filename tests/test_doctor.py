@@ -27,7 +27,7 @@ from service.demonstrations.corpus import edition_of, read_demonstrations
 from service.demonstrations.encoder import IDENTITY
 from service.demonstrations.qdrant_edge import open_edge
 from service.doctor import machine as machine_module
-from service.doctor.access import keys, port
+from service.doctor.access import keys, port, rules
 from service.doctor.database import database
 from service.doctor.demonstrations import demonstrations
 from service.doctor.disk import disk
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "build" / "bundles" / "erc-mini"
 PARTS = [
     *("settings", "machine", "precision", "disk", "database", "encoder", "demonstrations"),
-    *("bundle", "keys", "port"),
+    *("bundle", "keys", "rules", "port"),
 ]
 
 Set = Callable[..., Settings]
@@ -121,12 +121,13 @@ def test_every_fault_is_told_and_no_secret(tmp_path: Path) -> None:
             ERC_DIALOGUE_KEY="hunter2",
             ERC_BUNDLE="nowhere",
             ERC_KEYS_FILE="nowhere.toml",
+            ERC_RULES__FILE="nowhere.toml",
         )
 
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     failed = [line.split()[1] for line in lines if line.startswith("failed")]
-    assert failed == ["database", "demonstrations", "bundle", "keys", "port"]
+    assert failed == ["database", "demonstrations", "bundle", "keys", "rules", "port"]
     assert [line.strip()[:2] for line in lines].count("->") >= len(failed)
     assert "nothing listens at PostgreSQL at 127.0.0.1:1" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
@@ -904,6 +905,30 @@ def test_a_bundle_that_is_broken(
     assert finding.status == "failed"
     assert told in finding.detail
     assert finding.remedy.endswith("set ERC_BUNDLE to another bundle")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "told"),
+    [
+        ("rules = []\n[endpoints]\n", "ok", "0 rules and 0 endpoints in "),
+        ('[[rules]]\nname = "a"\nlabel = 1', "failed", "rules.a.label: "),
+        ('"""hunter2', "failed", "rules.toml is not TOML"),
+        (None, "ok", "none"),
+    ],
+)
+def test_a_file_of_rules(
+    given: Set, tmp_path: Path, content: str | None, status: str, told: str
+) -> None:
+    changes = {}
+    if content is not None:
+        changes["ERC_RULES__FILE"] = tmp_path / "rules.toml"
+        (tmp_path / "rules.toml").write_text(content)
+
+    finding = looked_at(rules, given(**changes))
+
+    assert finding.status == status
+    assert told in finding.detail
+    assert '"hunter2' not in as_text(finding)
 
 
 def a_key(**changes: Any) -> str:

@@ -14,14 +14,12 @@ from pathlib import Path
 from service.access.callers import Caller, caller_of
 from service.access.keys import Key, KeysError, digest, read_keys
 from service.errors import Unauthenticated
+from service.files import stamp_of
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 _NOT_VALID = "the key is unknown or no longer valid"
-
-# Changes with every change of a file, including its replacement by another one.
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Keyring:
             KeysError: the file cannot be read, or is invalid.
         """
         self._file = file
-        self._stamp = _stamp(file)
+        self._stamp = stamp_of(file)
         self._held: Mapping[bytes, _Held] = _take_up(read_keys(file), {})
         _warn_of_writers(file)
 
@@ -82,7 +80,7 @@ class Keyring:
 
     async def look(self) -> None:
         """Load the file's keys if it has changed: all, or none if it is invalid."""
-        stamp = await asyncio.to_thread(_stamp, self._file)
+        stamp = await asyncio.to_thread(stamp_of, self._file)
         if stamp == self._stamp:
             return
         self._stamp = stamp  # also of an invalid file, which is reported once
@@ -157,11 +155,3 @@ def writers_of(file: Path) -> str | None:
 def _warn_of_writers(file: Path) -> None:
     if (warning := writers_of(file)) is not None:
         log.warning(warning)
-
-
-def _stamp(file: Path) -> _Stamp | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

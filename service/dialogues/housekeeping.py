@@ -1,4 +1,4 @@
-"""Background work: erase what has expired, deliver what could not be delivered.
+"""Background work: erase what has expired, deliver corrections that could not be delivered.
 
 Every process on a database does it; they do not interfere with each other.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from service.dialogues.corrections import Corrector
+from service.dialogues.webhooks import WebhookKeeping
 from service.errors import ServiceError
 from service.sessions.erasure import BEGUN
 from service.sessions.jobs import Jobs
@@ -36,6 +37,7 @@ class Housekeeping:
     jobs: Jobs
     corrector: Corrector
     settings: Sessions
+    webhooks: WebhookKeeping
     receiving_s: float = 600.0
 
     async def run(self) -> None:
@@ -72,6 +74,7 @@ class Housekeeping:
         begun = now - timedelta(seconds=self.receiving_s)
         while await self.jobs.erase_before(ended, begun, _JOBS) == _JOBS:
             pass
+        await self.webhooks.do(now)
 
     async def _erase_dialogues(self, before: datetime) -> None:
         while True:

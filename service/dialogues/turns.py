@@ -13,6 +13,7 @@ from service.concurrency import NamedLocks
 from service.conversation.dialogue import Line, Utterance
 from service.conversation.valence import Valences
 from service.decoding.engine import reading_dialogue
+from service.dialogues.rules import RuleReader
 from service.dialogues.summaries import figures_of
 from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
@@ -22,6 +23,8 @@ from service.recognition.pipeline import Recognition
 from service.sessions.idempotency import Once
 from service.sessions.records import Appended, Expected, StoredUtterance
 from service.sessions.store import Conflict, SessionStore
+from service.sessions.tails import Tail
+from service.sessions.webhooks import WebhookRow
 from service.tracing import Stage, stage
 
 # Within a process turns wait for each other; only another process can interfere. Each attempt
@@ -53,6 +56,7 @@ class TurnTaker:
     Attributes:
         most_utterances: how many a dialogue may have.
         valences: of predictions, for summaries.
+        rules: that utterances are checked against; None: there are none.
     """
 
     answerer: Answerer
@@ -61,6 +65,7 @@ class TurnTaker:
     places: Places
     most_utterances: int
     valences: Valences
+    rules: RuleReader | None = None
 
     async def take(
         self,
@@ -119,6 +124,7 @@ class TurnTaker:
                             lines, space, first=tail.first, tenant=tenant
                         )
                 recognized = document(recognition, self.answerer.bundle)
+                webhooks = await self._webhooks_of(tail, utterance, recognized)
                 try:
                     with stage(Stage.STORE), to_the_end():
                         appended = await self.sessions.append(
@@ -133,13 +139,24 @@ class TurnTaker:
                             figures=figures_of(recognition.prediction, self.valences),
                             expected=version,
                             once=once,
+                            webhooks=webhooks,
                         )
-                        return Taken(appended, recognized)
+                    if self.rules is not None:
+                        self.rules.stored(webhooks)
+                    return Taken(appended, recognized)
                 except Conflict:
                     await self.sessions.raise_if_answered(once)
         finally:
             lock.release()
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")
+
+    async def _webhooks_of(
+        self, tail: Tail, utterance: Utterance, recognized: RecognitionDocument
+    ) -> list[WebhookRow]:
+        if self.rules is None:
+            return []
+        with stage(Stage.STORE):
+            return await self.rules.webhooks_of(tail, utterance, recognized["emotion"])
 
     async def forecast(
         self, tenant: str, dialogue_id: str, speaker: str, label_space: str

@@ -1,11 +1,14 @@
-"""Checks of keys and port."""
+"""Checks of keys, rules and port."""
 
 from datetime import UTC, datetime
 
 from service.access.keyring import is_loopback, open_keyring, writers_of
 from service.access.keys import KeysError, read_keys
+from service.conversation.derived import load_derived_label_spaces
+from service.conversation.labels import LabelSpaceError, load_label_spaces
 from service.doctor.findings import Fault
 from service.ports import why_not_free
+from service.rules.rule_files import RulesError, read_rules
 from service.settings import Settings
 
 
@@ -43,6 +46,20 @@ def keys(settings: Settings) -> str:
         detail, _, remedy = warning.rpartition(": ")
         raise Fault(detail, remedy, "warning")
     return f"{len(valid)} of {len(entries)} in {file} are valid"
+
+
+def rules(settings: Settings) -> str:
+    """Check that the rules file is valid."""
+    file = settings.rules.file
+    if file is None:
+        return "none: the service tells nobody of emotions"
+    try:
+        label_spaces = load_label_spaces(settings.data / "label_spaces")
+        derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
+        content = read_rules(file, {**label_spaces, **derived})
+    except (RulesError, LabelSpaceError) as error:
+        raise Fault(str(error), "correct the file, or ERC_RULES__FILE") from None
+    return f"{len(content.rules)} rules and {len(content.endpoints)} endpoints in {file} are valid"
 
 
 def port(settings: Settings) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from service.doctor.access import keys, port
+from service.doctor.access import keys, port, rules
 from service.doctor.database import database
 from service.doctor.demonstrations import demonstrations, encoder
 from service.doctor.disk import disk
@@ -21,6 +21,7 @@ _PARTS: dict[str, Callable[[Settings], str]] = {
     "demonstrations": demonstrations,
     "bundle": bundle,
     "keys": keys,
+    "rules": rules,
     "port": port,
 }
 

@@ -29,6 +29,7 @@ from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.document import ForecastDocument, RecognitionDocument
 from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
+from service.sessions.webhooks import WebhookResult
 from service.tracing import Stage, current_exemplar
 
 # A turn takes milliseconds, a batch minutes.
@@ -47,6 +48,7 @@ _SIMILARITY_BUCKETS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 # Replaces the names of tenants' own label spaces and labels.
 _OWN = "own"
 
+_WEBHOOK_RESULTS = ("retried", *WebhookResult)
 _OUTCOMES = {True: "confirmed", False: "changed"}
 _VERDICTS = {True: "agreed", False: "disagreed"}
 
@@ -144,6 +146,23 @@ class Metrics:
             "erc_deliveries_pending",
             "Corrections not yet delivered to the demonstration store, across all processes.",
         )
+        self.rule_matches = counter(
+            "erc_rule_matches", "Stored utterances on which a rule fired, by rule.", ("rule",)
+        )
+        self.webhook_attempts = counter(
+            "erc_webhook_attempts",
+            "Attempts to deliver a webhook, by result; after `retried` another one follows.",
+            ("result",),
+        )
+        self.webhooks_pending = gauge(
+            "erc_webhooks_pending",
+            "Webhooks in the database, across all processes, that are still to be delivered.",
+        )
+        self.webhooks_oldest_seconds = gauge(
+            "erc_webhooks_oldest_seconds",
+            "Seconds since the oldest webhook that is still to be delivered was stored; 0: none "
+            "is.",
+        )
 
         self.prompt_tokens = counter(
             "erc_prompt_tokens", "Tokens of prompts read by the label engine."
@@ -232,6 +251,8 @@ class Metrics:
         self.degraded.labels(DEGRADED_LANGUAGE)
         for reason in Rejection:
             self.rejections.labels(reason)
+        for result in _WEBHOOK_RESULTS:
+            self.webhook_attempts.labels(result)
         for stage in Stage:
             self.stage_seconds.labels(stage)
 
@@ -278,6 +299,23 @@ class Metrics:
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Observe an utterance's time in a stage; a listener of `service.tracing`."""
         self.stage_seconds.labels(stage).observe(seconds, current_exemplar())
+
+    def count_rule_match(self, rule: str) -> None:
+        """Count a stored utterance on which a rule of the rules file fired."""
+        self.rule_matches.labels(rule).inc()
+
+    def count_webhook_attempt(self, result: str) -> None:
+        """Count an attempt to deliver a webhook."""
+        self.webhook_attempts.labels(result).inc()
+
+    def show_rules(self, rules: Iterable[str]) -> None:
+        """Start the counts of the rules' matches.
+
+        Args:
+            rules: their names.
+        """
+        for rule in rules:
+            self.rule_matches.labels(rule)
 
     def count_problem(self, problem_type: str) -> None:
         """Count a response that is a problem document of this type."""

@@ -1,6 +1,6 @@
 """Writes dialogues to PostgreSQL: a turn is one statement."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from service.sessions.schema import (
     utterances,
 )
 from service.sessions.tallies import counting, growth, label_parameters
+from service.sessions.webhooks import ADD_WEBHOOK, WebhookRow
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,
@@ -39,19 +40,24 @@ class PostgresqlWriter:
     """Writes to PostgreSQL, whose connections share commits by themselves.
 
     An append is one statement, which is a transaction of its own: one round trip, and a dialogue
-    whose row another process holds keeps no other waiting.
+    whose row another process holds keeps no other waiting. Only one with webhooks is several.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+    async def append(
+        self,
+        row: UtteranceRow,
+        answer: AnswerRow | None = None,
+        webhooks: Sequence[WebhookRow] = (),
+    ) -> int | None:
         statements = _GROW if row["index"] else _CREATE
         part = part_of(row["dialogue_id"])
         values = {**row, **growth(row["index"], row["valence"]), "part": part}
         if answer is None:
-            return await self._write(statements.alone, values)
-        return await self._write(statements.with_answer, {**answer, **values})
+            return await self._write(statements.alone, values, webhooks)
+        return await self._write(statements.with_answer, {**answer, **values}, webhooks)
 
     async def erase_portion(
         self,
@@ -120,17 +126,27 @@ class PostgresqlWriter:
         await _execute(connection, _ERASURE.erase if last else _ERASURE.shorten, values)
         return each.erased(noted, last=last)
 
-    async def _write(self, statement: CompiledStatement, values: Mapping[str, Any]) -> int | None:
+    async def _write(
+        self,
+        statement: CompiledStatement,
+        values: Mapping[str, Any],
+        webhooks: Sequence[WebhookRow],
+    ) -> int | None:
         async def write(connection: AsyncConnection) -> int | None:
-            try:
-                version: int | None = (await _execute(connection, statement, values)).scalar()
-            except IntegrityError as error:
-                if _ANSWERS_KEY in str(error.orig):
-                    return None
-                raise
+            version: int | None = (await _execute(connection, statement, values)).scalar()
+            if version is not None:
+                for webhook in webhooks:
+                    await _execute(connection, _TELL, webhook)
             return version
 
-        return await self._database.run(write)
+        try:
+            if webhooks:  # rules seldom fire
+                return await self._database.transaction(write)
+            return await self._database.run(write)
+        except IntegrityError as error:
+            if _ANSWERS_KEY in str(error.orig):
+                return None
+            raise
 
 
 async def _execute(
@@ -140,6 +156,7 @@ async def _execute(
 
 
 _ERASURE = ErasureStatements.compiled_for(POSTGRESQL)
+_TELL = compile_once(ADD_WEBHOOK, POSTGRESQL)
 _ANSWERS_KEY = str(answers.primary_key.name)
 
 

@@ -322,6 +322,55 @@ label_spaces = Table(
     PrimaryKeyConstraint("tenant", "name"),
 )
 
+# Matches of rules, and what came of telling their endpoints.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    # As the endpoint sees it at each attempt.
+    Column("id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("dialogue_id", Text, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    # JSON, as it is sent.
+    Column("body", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # When the next attempt may begin; during one, when another process may begin the next.
+    Column("due_at", UtcTime, nullable=False),
+    # Random; new whenever a process claims it for an attempt.
+    Column("owner", Text),
+    # Those that failed.
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # Why the last one did.
+    Column("failure", Text),
+    # No further attempt follows; what came of it.
+    Column("finished_at", UtcTime),
+    Column("result", Text),
+    PrimaryKeyConstraint("id"),
+    ForeignKeyConstraint(
+        ["tenant", "dialogue_id", "index"],
+        ["utterances.tenant", "utterances.dialogue_id", "utterances.index"],
+        ondelete="CASCADE",
+    ),
+    Index(None, "tenant", "dialogue_id", "index"),
+    # The next to be sent to an endpoint.
+    Index(
+        None,
+        "endpoint",
+        "due_at",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    # The next to be erased.
+    Index(
+        None,
+        "finished_at",
+        sqlite_where=text("finished_at IS NOT NULL"),
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+)
+
 
 SQLITE: Dialect = URL.create("sqlite+aiosqlite").get_dialect()()
 POSTGRESQL: Dialect = URL.create("postgresql+asyncpg").get_dialect()()

@@ -27,6 +27,7 @@ from service.sessions.schema import (
     utterances,
 )
 from service.sessions.tallies import count_label, growth
+from service.sessions.webhooks import ADD_WEBHOOK, WebhookRow
 from service.sessions.writer import (
     GROW_DIALOGUE,
     UtteranceRow,
@@ -39,6 +40,7 @@ _GROW = compile_once(GROW_DIALOGUE, SQLITE)
 _ADD = compile_once(insert(utterances).values(utterance_parameters()), SQLITE)
 _COUNT_LABEL = compile_once(count_label(SQLITE), SQLITE)
 _COUNT = compile_once(count_utterance(SQLITE), SQLITE)
+_TELL = compile_once(ADD_WEBHOOK, SQLITE)
 _KEEP = compile_once(insert(answers).values(parameters_of(answers)), SQLITE)
 _ANSWERED = compile_once(
     select(answers.c.key).where(
@@ -65,7 +67,12 @@ class SqliteWriter:
         self._jobs: SimpleQueue[_Job | None] | None = None
         self._thread: Thread | None = None
 
-    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
+    async def append(
+        self,
+        row: UtteranceRow,
+        answer: AnswerRow | None = None,
+        webhooks: Sequence[WebhookRow] = (),
+    ) -> int | None:
         def write(connection: sqlite3.Connection) -> int | None:
             if _is_answered(connection, answer):
                 return None
@@ -79,6 +86,8 @@ class SqliteWriter:
                 _execute(connection, _COUNT_LABEL, row)
             if row["margin"] is not None:
                 _execute(connection, _COUNT, {**row, "part": part_of(row["dialogue_id"])})
+            for webhook in webhooks:
+                _execute(connection, _TELL, webhook)
             _keep(connection, answer)
             return version
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,7 @@ from service.sessions.records import (
 from service.sessions.reviews import Reviews
 from service.sessions.sqlite_writer import SqliteWriter
 from service.sessions.tails import Tail, TailCache, read_end
+from service.sessions.webhooks import WebhookRow, Webhooks
 from service.sessions.writer import UtteranceRow, Writer
 
 _ALL = 2**62  # lines; a statement needs a number
@@ -72,6 +74,7 @@ class SessionStore:
         self.deliveries = Deliveries(database)
         self.overviews = Overviews(database)
         self.reviews = Reviews(database)
+        self.webhooks = Webhooks(database)
 
     async def tail(self, tenant: str, dialogue_id: str, speaker: str, lines: int) -> Tail:
         """The last `lines` utterances and the number of the speaker who comes next.
@@ -118,6 +121,7 @@ class SessionStore:
         figures: Figures | None = None,
         expected: Version | None = None,
         once: Once[StoredUtterance] | None = None,
+        webhooks: Sequence[WebhookRow] = (),
     ) -> Appended:
         """Store the tail's speaker's next utterance; on return it is on disk.
 
@@ -134,6 +138,7 @@ class SessionStore:
             figures: of the prediction; None: summaries and lists leave the utterance out.
             expected: the version that the dialogue must be of; None: any.
             once: the request's key and its answer, which is kept with the utterance.
+            webhooks: of this utterance, which are stored with it.
 
         Raises:
             Conflict: the dialogue does not end where the tail does or is of another version, or the
@@ -177,12 +182,18 @@ class SessionStore:
             end=end,
             role=role,
         )
-        number = await self._write(tail, row, expected, _answer_row(once, stored, tail.dialogue_id))
+        answer = _answer_row(once, stored, tail.dialogue_id)
+        number = await self._write(tail, row, expected, answer, webhooks)
         self.followers.notify(tail.tenant, tail.dialogue_id)
         return Appended(stored, Version(tail.generation, number))
 
     async def _write(
-        self, tail: Tail, row: UtteranceRow, expected: Version | None, answer: AnswerRow | None
+        self,
+        tail: Tail,
+        row: UtteranceRow,
+        expected: Version | None,
+        answer: AnswerRow | None,
+        webhooks: Sequence[WebhookRow],
     ) -> int:
         """Write an utterance and cache the dialogue's new end; returns the version's number.
 
@@ -195,7 +206,7 @@ class SessionStore:
         if expected is not None and expected.generation != tail.generation:
             raise Conflict(f"dialogue {tail.dialogue_id!r} was erased and created anew")
         with self._database.answering():
-            number = await self._writer.append(row, answer)
+            number = await self._writer.append(row, answer, webhooks)
         if number is None:
             if end is not None and erasures == self._tails.erasures:
                 self._tails.distrust()

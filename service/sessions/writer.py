@@ -3,6 +3,7 @@
 Both databases share the parts of an append: a dialogue's row is created, or it grows.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypedDict
 
@@ -13,6 +14,7 @@ from service.sessions.erasure import Erased
 from service.sessions.idempotency import AnswerRow
 from service.sessions.schema import dialogues, insert_into, parameters_of, utterances
 from service.sessions.tallies import first_tally, grown_tally
+from service.sessions.webhooks import WebhookRow
 
 
 class UtteranceRow(TypedDict):
@@ -49,8 +51,15 @@ class Writer(Protocol):
     Raises errors of SQLAlchemy or sqlite3.
     """
 
-    async def append(self, row: UtteranceRow, answer: AnswerRow | None = None) -> int | None:
-        """Store the dialogue's next utterance, and what is answered; index 0 creates the dialogue.
+    async def append(
+        self,
+        row: UtteranceRow,
+        answer: AnswerRow | None = None,
+        webhooks: Sequence[WebhookRow] = (),
+    ) -> int | None:
+        """Store the dialogue's next utterance, what is answered, and whom it is told of.
+
+        Index 0 creates the dialogue.
 
         Returns the number of the dialogue's version then. None: the dialogue is not as long as
         `index`, of another generation or version, or the answer's key has an answer; nothing is

@@ -37,6 +37,7 @@ from service.demonstrations.encoder import Encoder, load_encoder
 from service.demonstrations.qdrant_edge import EdgeStore, open_edge
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
+from service.dialogues.webhooks import WebhookKeeping
 from service.errors import EngineUnavailable
 from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
@@ -48,7 +49,7 @@ from service.recognition_parts import Parts
 from service.sessions.database import Database, open_database
 from service.sessions.migrate import migrate
 from service.sessions.store import SessionStore
-from service.settings import Admission, Limits, Sessions, Settings
+from service.settings import Admission, Limits, Rules, Sessions, Settings
 from service.tracing import current_trace
 from tests.clock import PATIENT_S
 
@@ -151,7 +152,12 @@ class Service:
     async def keep_house(self, **settings: float) -> None:
         """Do once what the running service does again and again."""
         sessions, corrector = self.services.sessions, self.services.corrector
-        await Housekeeping(sessions, self.services.jobs, corrector, Sessions(**settings)).do()
+        webhooks = WebhookKeeping(
+            sessions.webhooks, None, self.services.metrics.count_webhook_attempt, Rules()
+        )
+        await Housekeeping(
+            sessions, self.services.jobs, corrector, Sessions(**settings), webhooks
+        ).do()
 
     async def work(self) -> None:
         """Do what there is to do of the jobs."""

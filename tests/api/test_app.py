@@ -5,6 +5,7 @@ import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from service import app as wiring
 from service.access.keys import KeysError, digest, new_key
 from service.decoding.bundle import BundleError
 from service.recognition_parts import Parts
-from service.settings import Database, Demonstrations, Settings
+from service.rules.rule_files import RulesError
+from service.settings import Database, Demonstrations, Rules, Settings
 from tests.api.conftest import Service
-from tests.clock import PATIENT_S
+from tests.clock import PATIENT_S, until
+from tests.rules.receiver import Receiver, receiving
+from tests.rules.written import RULE
 
 
 @pytest.fixture
@@ -126,6 +130,59 @@ async def test_a_running_service_takes_up_new_keys(tmp_path: Path) -> None:
         assert await asked(app, "/nothing", old) == 401
 
     gc.unfreeze()
+
+
+@pytest.mark.usefixtures("open_parts")
+async def test_a_running_service_tells_of_matches_and_takes_up_new_rules(
+    tmp_path: Path, service: Service
+) -> None:
+    """By their file alone; what the engine predicts, with 0.8, is MELD's first label."""
+    file = tmp_path / "rules.toml"
+    rule = RULE.replace('"anger"', '"neutral"')
+    settings = Settings(
+        database=Database(url=f"sqlite:///{tmp_path}/started.sqlite3"), rules=Rules(file=file)
+    )
+    async with receiving() as receiver:
+        file.write_text(rule + receiver.entry())
+        app = wiring.create_app(settings, lambda _: None, lambda _: None).api
+        async with app.router.lifespan_context(app) as state:
+            await say(app, state, "call-1")
+            await until(lambda: len(receiver.received) == 1)
+            file.write_text(rule.replace("angry", "calm") + receiver.entry())
+            number = count(2)
+            async with asyncio.timeout(PATIENT_S):
+                while told_by(receiver)[-1] != "calm":
+                    await say(app, state, f"call-{next(number)}")
+                    await asyncio.sleep(0.1)
+
+    assert told_by(receiver)[0] == "angry"
+    _, body = receiver.received[0]
+    assert body["data"]["link"] == "/dialogues/call-1?limit=1"
+    assert "text" not in body["data"]
+    gc.unfreeze()
+
+
+def told_by(receiver: Receiver) -> list[str]:
+    return [body["data"]["rule"] for _, body in receiver.received]
+
+
+async def say(app: Any, state: Any, dialogue_id: str) -> None:
+    async def with_state(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"state": dict(state)}, receive, send)
+
+    transport = httpx.ASGITransport(with_state)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        utterance = {"speaker": "Ann", "text": "We won!", "label_space": "meld"}
+        answer = await client.post(f"/dialogues/{dialogue_id}/utterances", json=utterance)
+        assert answer.status_code == 201, answer.text
+
+
+def test_a_broken_file_of_rules_is_told_of_before_anything_is_opened(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(RULE)
+
+    with pytest.raises(RulesError, match=r"rules\.toml: endpoints: Field required"):
+        wiring.create_app(Settings(rules=Rules(file=file)))
 
 
 def write_keys(file: Path, *keys: str) -> None:

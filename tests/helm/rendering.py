@@ -50,6 +50,7 @@ INSTALLATIONS: Mapping[str, Values] = {
             },
         },
         "keys": _KEYS,
+        "rules": {"secret": {"name": "erc-rules"}},
         "database": _POSTGRESQL,
         "qdrant": _QDRANT,
         "metrics": {

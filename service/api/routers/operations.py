@@ -109,17 +109,21 @@ async def _count_stored(services: Services) -> None:
     metrics = services.metrics
     sessions, since = services.sessions, datetime.now(UTC) - _OPEN
     jobs: dict[JobState, float] = dict.fromkeys(JobState, math.nan)
-    dialogues = deliveries = math.nan
+    dialogues = deliveries = webhooks = oldest_s = math.nan
     with suppress(ServiceError, TimeoutError):
         async with asyncio.timeout(_CHECK_S):
             counts = await services.jobs.counts()
             dialogues = await sessions.count_changed_since(since)
             deliveries = await sessions.deliveries.count()
+            pending = await sessions.webhooks.pending()
+            webhooks, oldest_s = pending.count, pending.oldest_s(datetime.now(UTC))
             jobs.update(counts)
     for state, count in jobs.items():
         metrics.jobs.labels(state).set(count)
     metrics.dialogues_open.set(dialogues)
     metrics.deliveries_pending.set(deliveries)
+    metrics.webhooks_pending.set(webhooks)
+    metrics.webhooks_oldest_seconds.set(oldest_s)
 
 
 async def _check(ping: Awaitable[None]) -> str:

@@ -10,8 +10,9 @@ from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import load_label_spaces
 from service.conversation.valence import valences_of
 from service.decoding.bundle import Base, Bundle, Window, trained_labels
-from service.decoding.engine import Reading
+from service.decoding.engine import LabelEngine, Reading
 from service.decoding.tokenizer import Tokenizer
+from service.dialogues.rules import RuleReader
 from service.dialogues.turns import TurnTaker
 from service.priority import Priority
 from service.recognition.answering import Answerer
@@ -42,8 +43,8 @@ class Undecided:
     async def close(self) -> None: ...
 
 
-def recognizer() -> Recognizer:
-    """Of MELD's labels, by the bytes of the prompt."""
+def recognizer(engine: LabelEngine) -> Recognizer:
+    """Of MELD's labels, by the words of the prompt."""
     bundle = Bundle(
         format=1,
         name="scripted",
@@ -63,16 +64,19 @@ def recognizer() -> Recognizer:
     def encode(text: str) -> tuple[int, ...]:
         return tuple(words.setdefault(word, len(words) + 2) for word in text.split())
 
-    return open_recognizer(bundle, Tokenizer(encode, (0,), 1), SPACES, Undecided(), None)
+    return open_recognizer(bundle, Tokenizer(encode, (0,), 1), SPACES, engine, None)
 
 
-def turns_on(store: SessionStore) -> TurnTaker:
+def turns_on(
+    store: SessionStore, engine: LabelEngine | None = None, rules: RuleReader | None = None
+) -> TurnTaker:
     places = Places(64, reserved=32, most_waiting=10_000)
     return TurnTaker(
-        Answerer(recognizer(), {}),
+        Answerer(recognizer(engine or Undecided()), {}),
         store,
         NamedLocks(),
         places,
         most_utterances=100_000,
         valences=VALENCES,
+        rules=rules,
     )
