@@ -14,13 +14,14 @@ const MOST_READ_AT_ONCE = 3;
 
 const HOURS = { hour: 1, day: 24, week: 168 };
 
-run(async ({ mayWrite }) => {
+run(async () => {
   const spaces = await labelSpaces();
-  const list = new List(spaces, mayWrite);
+  const list = new List(spaces);
   offerLabels(spaces);
+  byId("filter-details").open = matchMedia("(min-width: 44rem)").matches;
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("change", (event) => {
-    if (event.target.name === "label_space") offerLabels(spaces);
+    offerLabels(spaces);
     list.start();
   });
   byId("clear").addEventListener("click", () => {
@@ -71,8 +72,8 @@ function query() {
 const afterOf = (next) => next && new URL(next, ROOT).searchParams.get("after");
 
 class List {
-  constructor(spaces, mayWrite) {
-    Object.assign(this, { spaces, mayWrite });
+  constructor(spaces) {
+    this.spaces = spaces;
     this.rows = new Map();
     this.unread = [];
     this.reading = 0;
@@ -84,10 +85,6 @@ class List {
     this.round += 1;
     this.first = [];
     this.rest = [];
-    const { label } = byId("filters").elements;
-    for (const name of ["min_share", "min_probability"]) {
-      byId("filters").elements[name].disabled = label.value === "";
-    }
     await this.refresh();
   }
 

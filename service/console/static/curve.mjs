@@ -72,7 +72,13 @@ export class SpeakerCurve {
       "figure.curve-of",
       {},
       element("figcaption", {}, userText(".curve-name", speaker), this.value),
-      this.drawing,
+      element(
+        "div.curve-box",
+        {},
+        this.drawing,
+        element("span.curve-top", { "aria-hidden": "true" }, "+1"),
+        element("span.curve-bottom", { "aria-hidden": "true" }, "−1"),
+      ),
     );
   }
 

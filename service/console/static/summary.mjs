@@ -60,7 +60,7 @@ function runs({ longest_run: run, agreement }, at) {
       ? figure("Longest run", `${run.length} × ${run.label}, `, at(run.first))
       : []),
     ...(corrected
-      ? figure("Corrected", `${corrected}; the model agreed in ${agreed} of ${compared}`)
+      ? figure("Corrected", `${corrected}, the model agreed with ${agreed} of ${compared}`)
       : []),
   ];
 }
