@@ -31,18 +31,8 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _MOST_CHARACTERS_OF_A_PREFIX = 200
 # A prefix must not begin like these paths, or nobody could tell whether a proxy has stripped it.
 OWN = (
-    *(
-        "batch",
-        "console",
-        "demonstrations",
-        "dialogues",
-        "docs",
-        "jobs",
-        "label-spaces",
-        "livez",
-        "metrics",
-    ),
-    *("openapi.json", "problems", "readyz"),
+    *("batch", "console", "demonstrations", "dialogues", "docs", "jobs", "label-spaces", "livez"),
+    *("metrics", "openapi.json", "problems", "readyz"),
 )
 _OBJECT_STORE = re.compile(r"(?:s3|gs|az)://[^\s/]+(?:/\S*)?")
 _REPOSITORY = Path(__file__).resolve().parents[1]

@@ -283,7 +283,8 @@ def test_uncertain_lines_are_checked_by_keyboard_and_exported(
     expect(lines.first).not_to_have_attribute("aria-busy", "true")
     with page.expect_download() as downloading:
         page.locator("#export").click()
-    exported = [json.loads(each) for each in Path(downloading.value.path()).open(encoding="utf-8")]
+    rows = Path(downloading.value.path()).read_text("utf-8").splitlines()
+    exported = [json.loads(row) for row in rows]
     labels = [each.get("label") for each in exported[0]["utterances"]]
     assert len([label for label in labels if label]) == 1
     page.keyboard.press("Shift+Tab")
@@ -309,7 +310,7 @@ def test_an_answer_is_explained_on_request(service: Service, page: Page, dialogu
 def test_nothing_is_seriously_inaccessible(
     service: Service, browser: Browser, scheme: Any, width: int
 ) -> None:
-    """Each page with content, in both colour schemes, wide and narrow; and none scrolls sideways."""
+    """Each page with content, in both colour schemes, wide and narrow; none scrolls sideways."""
     dialogue = f"accessible {scheme} {width}"
     for speaker, text in (("Ann", "Hello."), ("Bob", "I hate you!"), ("Ann", "I love you.")):
         service.say(dialogue, speaker, text)

@@ -1,7 +1,7 @@
 """The pages as they are served: open to all, without data, from this process alone."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
-from service.access.keys import Key, Scope, digest, new_key, entry
+from service.access.keys import Key, Scope, digest, entry, new_key
 from service.app import create_app
 from service.console.pages import PAGES, assets
 from service.settings import Settings
@@ -139,7 +139,7 @@ async def test_below_a_path_everything_is_below_it(sent: str) -> None:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def keys(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A file of keys, and the keys by what they may do."""
     scopes = {
         "read": frozenset({Scope.READ}),
@@ -154,7 +154,7 @@ def keys(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     file = tmp_path / "keys.toml"
     file.write_text("\n".join(map(entry, held)), "utf-8")
     file.chmod(0o600)
-    yield file, keys
+    return file, keys
 
 
 async def test_the_pages_need_no_key_and_what_a_key_may_do_needs_it(

@@ -118,13 +118,14 @@ function withdraw() {
   announce("This service does not explain answers.");
 }
 
-function inWords({ utterance, spaces, space }, { label, probability, words, lines, demonstrations }) {
+function inWords({ utterance, spaces, space }, explanation) {
+  const { label, probability, votes = 0, words, lines, demonstrations } = explanation;
   const rows = [
-    ...words.map(({ word, drop }) => ["the word", userText("", `“${word}”`), drop]),
-    ...lines.map(({ index, drop }) => ["line", element("span", {}, String(index + 1)), drop]),
-    ...(demonstrations ?? []).map(({ id, drop }) => {
+    ...words.map(({ word, drop }) => ["", userText("", `“${word}”`), drop]),
+    ...lines.map(({ index, drop }) => ["line ", String(index + 1), drop]),
+    ...demonstrations.map(({ id, drop }) => {
       const text = utterance.demonstrations.find((each) => each.id === id)?.text ?? id;
-      return ["the demonstration", userText("", `“${text}”`), drop];
+      return ["the demonstration ", userText("", `“${text}”`), drop];
     }),
   ];
   const largest = rows
@@ -135,13 +136,16 @@ function inWords({ utterance, spaces, space }, { label, probability, words, line
     element(
       "li",
       {},
-      `without ${kind} `,
+      `without ${kind}`,
       name,
       `: ${percent(probability - drop)} (${drop > 0 ? "−" : "+"}${Math.round(100 * Math.abs(drop))})`,
     ),
   );
   return [
     element("h3", {}, "Why ", labelled(spaces, space, label), ` ${percent(probability)}`),
+    votes > 0
+      ? element("p", {}, `Corrections decide ${percent(votes)} of the answer. The rest is the model's:`)
+      : "",
     weighed(utterance.text, words),
     items.length
       ? element("ol.reasons", {}, ...items)
