@@ -1,7 +1,7 @@
 // The page to try the service: a conversation that is typed, or a transcript.
 
 import { json, request } from "./api.mjs";
-import { announce, byId, clearFault, download, plural } from "./elements.mjs";
+import { announce, byId, clearFault, download, element, plural } from "./elements.mjs";
 import { run } from "./frame.mjs";
 import { labelSpaces } from "./labels.mjs";
 import { Line } from "./line.mjs";
@@ -16,6 +16,19 @@ const FORMS = new Map([
   ["vtt", "text/vtt"],
   ["json", "application/json"],
 ]);
+
+// What a file's name says of it; it matters where its content does not tell.
+const MEDIA_TYPES = new Map([
+  ["csv", "text/csv"],
+  ["tsv", "text/tab-separated-values"],
+  ["vtt", "text/vtt"],
+  ["srt", "application/x-subrip"],
+  ["json", "application/json"],
+  ["jsonl", "application/x-ndjson"],
+  ["ndjson", "application/x-ndjson"],
+]);
+// Dialogues of a file that can be chosen between.
+const MOST_DIALOGUES = 200;
 
 run(async () => {
   const spaces = await labelSpaces();
@@ -80,21 +93,35 @@ function transcript(accept) {
   const [file] = byId("file").files;
   if (!file) throw new Error("Choose a file first.");
   const asked = new URLSearchParams({ label_space: byId("upload-space").value });
+  const name = stem(file.name).replace(/[\p{C}\p{Z}/\ufffd]+/gu, " ").trim();
+  if (/[^.]/.test(name)) asked.set("name", Array.from(name).slice(0, 200).join(""));
   if (byId("from").value) asked.set("from", byId("from").value);
   const speaker = byId("speaker").value.trim();
   if (speaker) asked.set("speaker", speaker);
+  const suffix = file.name.split(".").pop().toLowerCase();
   const options = {
     method: "POST",
     raw: file,
     accept,
-    headers: { "Content-Type": "application/octet-stream" },
+    headers: { "Content-Type": MEDIA_TYPES.get(suffix) ?? "application/octet-stream" },
   };
   return request(`/transcripts?${asked}`, options);
 }
 
+const stem = (name) => name.replace(/\.[^.]*$/, "") || "transcript";
+
 async function tryTranscript(spaces) {
-  const answer = await (await transcript("application/json")).json();
-  const dialogues = answer.results ?? answer.dialogues ?? [answer];
+  const { results, unread } = await (await transcript("application/json")).json();
+  if (unread.length) {
+    const [{ line, detail }] = unread;
+    const lines = plural(unread.length, "line");
+    announce(`${lines} could not be read. Line ${line}: ${detail}`, { isFault: true });
+  }
+  const dialogues = results.map((result) => ({
+    ...result,
+    utterances: result.utterances.map((utterance, index) => ({ ...utterance, index })),
+  }));
+  if (!dialogues.length) return "The file has no dialogue.";
   show(spaces, dialogues);
   const count = dialogues.reduce((sum, each) => sum + each.utterances.length, 0);
   return `${plural(count, "line")} labelled; nothing is stored.`;
@@ -103,15 +130,21 @@ async function tryTranscript(spaces) {
 async function downloadScored() {
   const form = byId("form").value;
   const blob = await (await transcript(FORMS.get(form))).blob();
-  const name = byId("file").files[0].name.replace(/\.[^.]*$/, "") || "transcript";
-  download(blob, `${name}-labelled.${form}`);
+  download(blob, `${stem(byId("file").files[0].name)}-labelled.${form}`);
   return "Downloaded.";
 }
 
-/** Show the first of some dialogues. */
-function show(spaces, [dialogue]) {
+/** Show dialogues: the first, and a way to choose another. */
+function show(spaces, dialogues) {
   byId("result").hidden = false;
-  byId("lines").replaceChildren();
+  const names = dialogues.slice(0, MOST_DIALOGUES).map(({ id }, place) => element("option", { value: place }, id));
+  const choice = element("select", { change: () => showOne(spaces, dialogues[choice.value]) }, ...names);
+  byId("choice").hidden = dialogues.length < 2;
+  byId("choice").replaceChildren("Dialogue ", choice);
+  showOne(spaces, dialogues[0]);
+}
+
+function showOne(spaces, dialogue) {
   const list = byId("lines").cloneNode(false); // without the listeners of the last result
   byId("lines").replaceWith(list);
   const view = new View({ list, curves: byId("curves") });
