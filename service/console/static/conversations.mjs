@@ -213,8 +213,13 @@ class List {
       if (!known.length) return row.curve.replaceChildren("–");
       const words = `valence from ${signed(known[0])} to ${signed(known.at(-1))} over the last ${plural(known.length, "line")}`;
       row.curve.replaceChildren(sparkline(values, words));
-    } catch {
+    } catch (error) {
       row.curve.replaceChildren("–"); // erased meanwhile, or the quota is spent
+      if (!error.retryAfterS) return;
+      setTimeout(() => {
+        this.unread.push(row);
+        this.#readCurves();
+      }, 1000 * error.retryAfterS);
     }
   }
 }

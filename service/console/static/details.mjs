@@ -4,8 +4,10 @@ import { dialoguePath, json } from "./api.mjs";
 import { announce, element, percent, userText } from "./elements.mjs";
 import { labelled } from "./labels.mjs";
 
-// Smaller differences are noise.
-const LEAST_DROP = 0.01;
+// Smaller differences are noise, as are those far smaller than the largest.
+const LEAST_DROP = 0.02;
+const LEAST_SHARE = 0.2;
+const MOST_REASONS = 6;
 
 // A service without the route says so once; then no button offers it.
 let canExplain = true;
@@ -87,7 +89,7 @@ function demonstrations({ spaces, space, utterance }) {
 }
 
 function why(line) {
-  const place = element("div.why", { "aria-live": "polite" });
+  const place = element("div.why", { "aria-live": "polite", tabindex: "-1" });
   const button = element("button", { type: "button", click: () => explain(line, place, button) });
   button.append("Why?");
   place.append(button);
@@ -100,8 +102,10 @@ async function explain(line, place, button) {
   try {
     const path = `${dialoguePath(line.dialogueId)}/utterances/${line.index}?explain=true`;
     const { explanation } = await json(path);
-    if (explanation) place.replaceChildren(...inWords(line, explanation));
-    else withdraw();
+    if (!explanation) return withdraw();
+    const hadFocus = document.activeElement === button || document.activeElement === document.body;
+    place.replaceChildren(...inWords(line, explanation));
+    if (hadFocus) place.focus({ preventScroll: true });
   } catch (error) {
     if (["no-such-path", "method-not-allowed"].includes(error.kind)) withdraw();
     else {
@@ -131,7 +135,7 @@ function inWords({ utterance, spaces, space }, explanation) {
   const largest = rows
     .filter(([, , drop]) => Math.abs(drop) >= LEAST_DROP)
     .sort((one, other) => Math.abs(other[2]) - Math.abs(one[2]))
-    .slice(0, 8);
+    .slice(0, MOST_REASONS);
   const items = largest.map(([kind, name, drop]) =>
     element(
       "li",
@@ -147,6 +151,7 @@ function inWords({ utterance, spaces, space }, explanation) {
       ? element("p", {}, `Corrections decide ${percent(votes)} of the answer. The rest is the model's:`)
       : "",
     weighed(utterance.text, words),
+    element("p.muted", {}, "Underlined: holds the label up. Dotted: speaks against it. Without it, the label has:"),
     items.length
       ? element("ol.reasons", {}, ...items)
       : element("p.muted", {}, "No single word, line or demonstration changes the answer."),
@@ -164,7 +169,7 @@ function weighed(text, words) {
     parts.push(characters.slice(at, start).join(""));
     const word = characters.slice(start, end).join("");
     const strength = Math.ceil((3 * Math.abs(drop)) / most);
-    const isStrong = Math.abs(drop) >= LEAST_DROP && strength > 0;
+    const isStrong = Math.abs(drop) >= Math.max(LEAST_DROP, LEAST_SHARE * most);
     parts.push(isStrong ? element(`mark.drop-${drop > 0 ? strength : "against"}`, {}, word) : word);
     at = end;
   }

@@ -86,6 +86,14 @@ export class Line {
     this.node.classList.toggle("is-corrected", correction !== null);
   }
 
+  /** Be the line that keys act on, or not: only that one and its links are stops of the Tab key. */
+  setCurrent(isCurrent) {
+    const stops = [this.node, ...this.node.querySelectorAll(":scope > .line-time a, .line-more")];
+    for (const stop of stops) stop.setAttribute("tabindex", isCurrent ? "0" : "-1");
+    if (isCurrent) this.node.setAttribute("aria-current", "true");
+    else this.node.removeAttribute("aria-current");
+  }
+
   /** Open or close the details. */
   toggle(isOpen = !this.details) {
     if (isOpen === Boolean(this.details)) return;

@@ -111,14 +111,10 @@ class Queue {
   #become(event) {
     const line = this.lines.find((each) => each.node === event.target.closest(".line"));
     if (!line || line === this.current) return;
-    if (this.current) {
-      this.current.node.removeAttribute("aria-current");
-      this.current.node.setAttribute("tabindex", "-1");
-      this.current.context?.remove();
-    }
+    this.current?.setCurrent(false);
+    this.current?.context?.remove();
     this.current = line;
-    line.node.setAttribute("tabindex", "0");
-    line.node.setAttribute("aria-current", "true");
+    line.setCurrent(true);
     this.#showContext(line);
     this.labelling.refresh();
   }

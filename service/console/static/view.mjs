@@ -17,6 +17,7 @@ export class View {
     curves.replaceChildren(this.figures, this.caption);
     this.waiting = [];
     list.addEventListener("pointerover", (event) => this.mark(this.#lineOf(event)));
+    list.addEventListener("pointerleave", () => this.mark(null));
     list.addEventListener("focusin", (event) => this.#become(this.#lineOf(event)));
     list.addEventListener("click", (event) => {
       const line = this.#lineOf(event);
@@ -71,11 +72,10 @@ export class View {
 
   #become(line) {
     if (!line || line === this.current) return;
-    this.current?.node.removeAttribute("aria-current");
-    this.current?.node.setAttribute("tabindex", "-1");
+    // Until then, the first line is the stop of the Tab key.
+    (this.current ?? this.lines[0]).setCurrent(false);
     this.current = line;
-    line.node.setAttribute("tabindex", "0");
-    line.node.setAttribute("aria-current", "true");
+    line.setCurrent(true);
     this.mark(line);
     this.onCurrent();
   }
