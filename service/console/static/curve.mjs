@@ -3,6 +3,8 @@
 import { element, signed, svg, userText } from "./elements.mjs";
 
 const MOST_DOTS = 80;
+// Of a curve with more points, neighbours are averaged: a line through all would fill the box.
+const MOST_POINTS = 150;
 
 const y = (valence) => (1 - valence).toFixed(3);
 
@@ -10,7 +12,19 @@ const y = (valence) => (1 - valence).toFixed(3);
 const dots = (points) => points.map(([x, value]) => `M${x} ${y(value)}h0`).join("");
 
 function line(points) {
+  const size = Math.ceil(points.length / MOST_POINTS);
+  if (size > 1) return line(averaged(points, size));
   return points.map(([x, value], place) => `${place ? "L" : "M"}${x} ${y(value)}`).join("");
+}
+
+function averaged(points, size) {
+  const means = [];
+  for (let first = 0; first < points.length; first += size) {
+    const part = points.slice(first, first + size);
+    const mean = (place) => part.reduce((sum, point) => sum + point[place], 0) / part.length;
+    means.push([mean(0).toFixed(1), mean(1)]);
+  }
+  return means;
 }
 
 function box(width, attributes) {
@@ -54,6 +68,7 @@ export class SpeakerCurve {
     this.dots = svg("path", { class: "curve-dot" });
     this.people = svg("path", { class: "curve-dot is-corrected" });
     this.cursor = svg("path", { class: "curve-cursor" });
+    this.here = svg("path", { class: "curve-dot is-here" });
     this.drawing = box(1, {
       class: "curve",
       tabindex: "0",
@@ -67,7 +82,7 @@ export class SpeakerCurve {
       pointermove: (event) => this.#point(event),
       click: (event) => this.#point(event),
     });
-    this.drawing.append(this.line, this.dots, this.people, this.cursor);
+    this.drawing.append(this.line, this.dots, this.people, this.cursor, this.here);
     this.node = element(
       "figure.curve-of",
       {},
@@ -104,6 +119,7 @@ export class SpeakerCurve {
   mark(index, label = "") {
     const at = this.points.find(([x]) => x === index);
     this.cursor.setAttribute("d", at ? `M${at[0]} -0.1V2.1` : "");
+    this.here.setAttribute("d", at ? dots([at]) : "");
     this.value.textContent = at ? `line ${index + 1} ${signed(at[1])}` : this.mean;
     if (!at) return;
     this.drawing.setAttribute("aria-valuenow", String(index));
