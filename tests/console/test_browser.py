@@ -178,6 +178,18 @@ def test_after_a_lost_connection_the_lines_go_on_without_gap_or_repetition(
     assert asked[-1] is not None
 
 
+def test_what_is_erased_leaves_the_screen(service: Service, page: Page, dialogue: str) -> None:
+    service.say(dialogue, "Ann", "Forget this, please.")
+    open_conversation(page, service, dialogue)
+    expect(line(page, 1)).to_be_visible()
+    line(page, 1).hover()
+
+    assert service.client.delete(f"/dialogues/{dialogue}").status_code == 204
+
+    expect(page.locator("#connection")).to_have_text("Erased")
+    expect(page.locator("body")).not_to_contain_text("Forget this")
+
+
 def test_names_and_texts_of_users_are_shown_as_text(service: Service, page: Page) -> None:
     """Whatever they look like, in a list, a conversation, its summary and its curves."""
     dialogue = f"<b onclick=alert(4)> {uuid4()} \" ' &amp; ?#%41"

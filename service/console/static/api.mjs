@@ -82,7 +82,9 @@ async function refusal(response) {
   const message = [problem.title, problem.detail, ...faults].filter(Boolean).join(": ");
   return new Refusal(message || `The service answered with status ${response.status}.`, {
     status: response.status,
-    kind: String(problem.type ?? "").split("/").pop(),
+    kind: String(problem.type ?? "")
+      .split("/")
+      .pop(),
     retryAfterS: Number(response.headers.get("Retry-After")) || 0,
   });
 }
@@ -91,5 +93,4 @@ async function refusal(response) {
 export const dialoguePath = (id) => `/dialogues/${encodeURIComponent(id)}`;
 
 /** The address of a dialogue's page. Its id is in the fragment, which no server sees or logs. */
-export const conversationAddress = (id) =>
-  `${ROOT}/console/conversation#${encodeURIComponent(id)}`;
+export const conversationAddress = (id) => `${ROOT}/console/conversation#${encodeURIComponent(id)}`;

@@ -11,7 +11,7 @@ import { Line } from "./line.mjs";
 import { summaryOf } from "./summary.mjs";
 import { View } from "./view.mjs";
 
-const SUMMARY_AFTER_MS = 800;
+const SUMMARY_AFTER_MS = 1000;
 // Past lines come in quick succession; when none has come for so long, what comes is new.
 const QUIET_MS = 500;
 const NEAR_THE_END_PX = 160;
@@ -82,14 +82,15 @@ class Conversation {
       }
       connection.dataset.state = "ended";
       connection.textContent = "Erased";
-      announce("This conversation was erased. Reload to close what is still shown.", {
-        isFault: true,
-      });
+      this.#clear();
+      announce("This conversation was erased.", { isFault: true });
     } catch (error) {
       connection.dataset.state = "ended";
       connection.textContent = "Not followed";
       const isMissing = error.cause?.status === 404;
-      const message = isMissing ? "There is no such conversation, or it is not yours." : error.message;
+      const message = isMissing
+        ? "There is no such conversation, or it is not yours."
+        : error.message;
       announce(message, { isFault: true });
     }
     byId("main").removeAttribute("aria-busy");
@@ -119,6 +120,15 @@ class Conversation {
     this.corrections.receive(line, correction);
   }
 
+  /** Show nothing more of it: what is erased is not to stay on screens either. */
+  #clear() {
+    clearTimeout(this.timer);
+    this.isCleared = true;
+    for (const place of ["lines", "curves", "summary", "bar"]) byId(place).replaceChildren();
+    byId("notice").textContent = "";
+    byId("to-end").hidden = true;
+  }
+
   #isNearEnd() {
     const { scrollHeight } = document.documentElement;
     return window.scrollY + window.innerHeight > scrollHeight - NEAR_THE_END_PX;
@@ -141,13 +151,16 @@ class Conversation {
   }
 
   #summarizeSoon() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#summarize(), SUMMARY_AFTER_MS);
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      this.#summarize();
+    }, SUMMARY_AFTER_MS);
   }
 
   async #summarize() {
     try {
       const summary = await json(`${dialoguePath(this.id)}/summary`);
+      if (this.isCleared) return;
       const isOpen = byId("summary").querySelector("details")?.open ?? false;
       const goTo = (index) => this.known.has(index) && this.view.choose(this.known.get(index));
       byId("summary").replaceChildren(...summaryOf(this.spaces, summary, goTo));

@@ -2,7 +2,16 @@
 
 import { ROOT, conversationAddress, dialoguePath, json, key } from "./api.mjs";
 import { sparkline } from "./curve.mjs";
-import { announce, byId, clearFault, element, moment, plural, signed, userText } from "./elements.mjs";
+import {
+  announce,
+  byId,
+  clearFault,
+  element,
+  moment,
+  plural,
+  signed,
+  userText,
+} from "./elements.mjs";
 import { run } from "./frame.mjs";
 import { labelSpaces } from "./labels.mjs";
 
@@ -100,7 +109,9 @@ class List {
       this.isLost = false;
       const ids = new Set(page.dialogues.map((each) => each.id));
       // What has moved off the first page is on a later one that is shown, or not shown at all.
-      const moved = this.rest.length ? this.first.filter((each) => page.next && !ids.has(each.id)) : [];
+      const moved = this.rest.length
+        ? this.first.filter((each) => page.next && !ids.has(each.id))
+        : [];
       this.rest = [...moved, ...this.rest.filter((each) => !ids.has(each.id))];
       this.first = page.dialogues;
       if (!this.rest.length) this.next = afterOf(page.next);
@@ -145,7 +156,8 @@ class List {
     shown.forEach((overview, place) => {
       const row = this.#row(overview);
       // A row that is in its place is left alone, so that the focus stays in it.
-      if (body.children[place] !== row.node) body.insertBefore(row.node, body.children[place] ?? null);
+      if (body.children[place] !== row.node)
+        body.insertBefore(row.node, body.children[place] ?? null);
     });
     byId("more").hidden = !this.next;
     byId("main").removeAttribute("aria-busy");
@@ -162,7 +174,11 @@ class List {
     const row = known ?? { node: element("tr"), curve: element("td.cell-curve") };
     row.overview = overview;
     const { valence, shift, utterances, speakers } = overview;
-    row.link ??= element("a", { href: conversationAddress(overview.id) }, userText("", overview.id));
+    row.link ??= element(
+      "a",
+      { href: conversationAddress(overview.id) },
+      userText("", overview.id),
+    );
     row.cells ??= {
       updated: element("td.cell-moment"),
       size: element("td.cell-size"),
@@ -179,7 +195,14 @@ class List {
       row.node.classList.add("is-new");
     } else {
       const { updated, size, valence: mean, shift: change } = row.cells;
-      row.node.append(element("th", { scope: "row" }, row.link), row.curve, mean, change, size, updated);
+      row.node.append(
+        element("th", { scope: "row" }, row.link),
+        row.curve,
+        mean,
+        change,
+        size,
+        updated,
+      );
       this.rows.set(overview.id, row);
     }
     this.unread.push(row);

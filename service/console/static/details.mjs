@@ -148,10 +148,18 @@ function inWords({ utterance, spaces, space }, explanation) {
   return [
     element("h3", {}, "Why ", labelled(spaces, space, label), ` ${percent(probability)}`),
     votes > 0
-      ? element("p", {}, `Corrections decide ${percent(votes)} of the answer. The rest is the model's:`)
+      ? element(
+          "p",
+          {},
+          `Corrections decide ${percent(votes)} of the answer. The rest is the model's:`,
+        )
       : "",
     weighed(utterance.text, words),
-    element("p.muted", {}, "Underlined: holds the label up. Dotted: speaks against it. Without it, the label has:"),
+    element(
+      "p.muted",
+      {},
+      "Underlined: holds the label up. Dotted: speaks against it. Without it, the label has:",
+    ),
     items.length
       ? element("ol.reasons", {}, ...items)
       : element("p.muted", {}, "No single word, line or demonstration changes the answer."),

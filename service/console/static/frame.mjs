@@ -40,9 +40,10 @@ function ask(wasRefused) {
       input.value = "";
       const isGiven = dialog.returnValue === "use" && value !== "";
       if (isGiven && /^[\x21-\x7e]+$/.test(value)) key.set(value);
-      else announce("Without a valid key, there is nothing to show. Reload to enter one.", {
-        isFault: true,
-      });
+      else
+        announce("Without a valid key, there is nothing to show. Reload to enter one.", {
+          isFault: true,
+        });
       resolve(isGiven && key.get() === value);
     };
     dialog.addEventListener("close", settle, { once: true });

@@ -27,11 +27,20 @@ export class Labelling {
     if (!line) {
       this.offered = null;
       this.bar.replaceChildren(
-        element("p.muted", {}, "Choose a line to correct its label: click it, or press ", kbd("j"), "."),
+        element(
+          "p.muted",
+          {},
+          "Choose a line to correct its label: click it, or press ",
+          kbd("j"),
+          ".",
+        ),
       );
       return;
     }
-    const labels = this.spaces.labels(line.space, Object.keys(line.utterance.emotion.probabilities));
+    const labels = this.spaces.labels(
+      line.space,
+      Object.keys(line.utterance.emotion.probabilities),
+    );
     if (this.offered !== labels.join("\n")) {
       this.offered = labels.join("\n");
       this.buttons = labels.map((label, place) =>
@@ -43,7 +52,12 @@ export class Labelling {
           element("bdi", {}, label),
         ),
       );
-      const undo = element("button", { type: "button", click: () => this.#undo() }, kbd("u"), "Undo");
+      const undo = element(
+        "button",
+        { type: "button", click: () => this.#undo() },
+        kbd("u"),
+        "Undo",
+      );
       this.title = element("span.bar-title", { id: "bar-title" });
       const group = element("div.buttons", { role: "group", "aria-labelledby": "bar-title" });
       group.append(...this.buttons, undo);

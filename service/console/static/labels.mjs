@@ -4,10 +4,12 @@ import { json } from "./api.mjs";
 import { element, percent } from "./elements.mjs";
 
 // Colours go by the unified label, so that a feeling has one colour in all label spaces.
-const UNIFIED = new Set(
-  "joyful excited peaceful powerful neutral sad mad fear disgust".split(" "),
-);
-const SENTIMENTS = new Map([["positive", "joyful"], ["neutral", "neutral"], ["negative", "mad"]]);
+const UNIFIED = new Set("joyful excited peaceful powerful neutral sad mad fear disgust".split(" "));
+const SENTIMENTS = new Map([
+  ["positive", "joyful"],
+  ["neutral", "neutral"],
+  ["negative", "mad"],
+]);
 const OTHER_TONES = 6;
 
 let loading = null;

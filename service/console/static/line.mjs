@@ -75,7 +75,8 @@ export class Line {
       }
     }
     if (emotion.trained === false) marks.push(element("span.mark", {}, "from examples"));
-    for (const reason of degraded ?? []) marks.push(element("span.mark", {}, `degraded: ${reason}`));
+    for (const reason of degraded ?? [])
+      marks.push(element("span.mark", {}, `degraded: ${reason}`));
     if (truncated) marks.push(element("span.mark", {}, "only the end was read"));
     this.answer.replaceChildren(
       labelled(this.spaces, correction?.label_space ?? this.space, this.label),

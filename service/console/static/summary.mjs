@@ -11,11 +11,7 @@ import { labelled } from "./labels.mjs";
  */
 export function summaryOf(spaces, summary, goTo) {
   const at = (index) =>
-    element(
-      "button.link",
-      { type: "button", click: () => goTo(index) },
-      `line ${index + 1}`,
-    );
+    element("button.link", { type: "button", click: () => goTo(index) }, `line ${index + 1}`);
   const parts = [
     ...summary.speakers.map((part) => [part.speaker, part]),
     ...summary.roles.map((part) => [`all with the role ${part.role}`, part]),
@@ -34,7 +30,11 @@ export function summaryOf(spaces, summary, goTo) {
           "details.parts",
           {},
           element("summary", {}, "By speaker"),
-          element("div.scrolls", { tabindex: "0", role: "region", "aria-label": "By speaker" }, table(spaces, parts)),
+          element(
+            "div.scrolls",
+            { tabindex: "0", role: "region", "aria-label": "By speaker" },
+            table(spaces, parts),
+          ),
         )
       : "",
   ];
@@ -114,7 +114,11 @@ function table(spaces, parts) {
     element(
       "thead",
       {},
-      element("tr", {}, ...heads.map((head) => (head ? element("th", { scope: "col" }, head) : element("td")))),
+      element(
+        "tr",
+        {},
+        ...heads.map((head) => (head ? element("th", { scope: "col" }, head) : element("td"))),
+      ),
     ),
     element("tbody", {}, ...rows),
   );

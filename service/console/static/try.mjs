@@ -76,7 +76,8 @@ export function utterancesOf(text) {
 
 async function tryTyped(spaces) {
   const utterances = utterancesOf(byId("text").value);
-  if (!utterances.length) throw new Error("There is no line to label: write one, such as “Ann: hello”.");
+  if (!utterances.length)
+    throw new Error("There is no line to label: write one, such as “Ann: hello”.");
   const body = {
     label_space: byId("space").value,
     dialogues: [{ id: "typed", utterances }],
@@ -84,7 +85,10 @@ async function tryTyped(spaces) {
   const { results } = await json("/batch?summary=true", { method: "POST", body });
   const [result] = results;
   show(spaces, [
-    { ...result, utterances: result.utterances.map((each, at) => ({ ...utterances[at], ...each })) },
+    {
+      ...result,
+      utterances: result.utterances.map((each, at) => ({ ...utterances[at], ...each })),
+    },
   ]);
   return `${plural(utterances.length, "line")} labelled; nothing is stored.`;
 }
@@ -93,7 +97,9 @@ function transcript(accept) {
   const [file] = byId("file").files;
   if (!file) throw new Error("Choose a file first.");
   const asked = new URLSearchParams({ label_space: byId("upload-space").value });
-  const name = stem(file.name).replace(/[\p{C}\p{Z}/\ufffd]+/gu, " ").trim();
+  const name = stem(file.name)
+    .replace(/[\p{C}\p{Z}/\ufffd]+/gu, " ")
+    .trim();
   if (/[^.]/.test(name)) asked.set("name", Array.from(name).slice(0, 200).join(""));
   if (byId("from").value) asked.set("from", byId("from").value);
   const speaker = byId("speaker").value.trim();
@@ -137,8 +143,14 @@ async function downloadScored() {
 /** Show dialogues: the first, and a way to choose another. */
 function show(spaces, dialogues) {
   byId("result").hidden = false;
-  const names = dialogues.slice(0, MOST_DIALOGUES).map(({ id }, place) => element("option", { value: place }, id));
-  const choice = element("select", { change: () => showOne(spaces, dialogues[choice.value]) }, ...names);
+  const names = dialogues
+    .slice(0, MOST_DIALOGUES)
+    .map(({ id }, place) => element("option", { value: place }, id));
+  const choice = element(
+    "select",
+    { change: () => showOne(spaces, dialogues[choice.value]) },
+    ...names,
+  );
   byId("choice").hidden = dialogues.length < 2;
   byId("choice").replaceChildren("Dialogue ", choice);
   showOne(spaces, dialogues[0]);

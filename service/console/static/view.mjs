@@ -12,7 +12,11 @@ export class View {
     this.lines = [];
     this.current = null;
     this.speakers = new Map();
-    this.caption = element("p.curve-caption", {}, element("span.muted", {}, "Point at a line or a curve."));
+    this.caption = element(
+      "p.curve-caption",
+      {},
+      element("span.muted", {}, "Point at a line or a curve."),
+    );
     this.figures = element("div.curve-list");
     curves.replaceChildren(this.figures, this.caption);
     this.waiting = [];
