@@ -3,11 +3,13 @@
 The conversations are invented. They are scored by the default model as it is.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.console.conftest import ARGUMENTS, CHROMIUM
@@ -15,6 +17,7 @@ from tests.e2e.conftest import Service, environment
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH, HEIGHT = 1200, 720
+COLOURS = 256
 
 CALL: Sequence[tuple[str, str, str]] = (
     ("Dana", "agent", "Good morning, this is Dana. How can I help you?"),
@@ -51,7 +54,7 @@ OTHERS: dict[str, Sequence[tuple[str, str]]] = {
         ("Sam", "She would be so proud of you today."),
     ),
 }
-CORRECTED = 2, "sadness"
+CORRECTED = 4, "anger"
 
 
 def take(browser: Browser, service: Service, folder: Path) -> None:
@@ -75,20 +78,27 @@ def take(browser: Browser, service: Service, folder: Path) -> None:
     expect(page.locator("#summary .figures")).to_be_visible()
     page.keyboard.press("j")
     page.keyboard.press("j")
-    page.screenshot(path=folder / "console-conversation.png")
+    save(page.screenshot(), folder / "console-conversation.png")
 
     page = new_page(browser, "dark")
     page.goto(f"{service.url}/console")
     expect(page.locator("#rows svg")).to_have_count(1 + len(OTHERS))
     page.wait_for_timeout(2500)  # until no row is marked as new
-    page.screenshot(
-        path=folder / "console-list.png", clip={"x": 0, "y": 0, "width": WIDTH, "height": 400}
-    )
+    top = page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": 500})
+    save(top, folder / "console-list.png")
 
     page = new_page(browser, "light")
     page.goto(f"{service.url}/console/review#meld")
     expect(page.locator("#lines .line[aria-current]")).to_be_visible()
-    page.screenshot(path=folder / "console-review.png")
+    page.keyboard.press("j")
+    expect(page.locator("#lines .line[aria-current] .context")).to_be_visible()
+    save(page.screenshot(), folder / "console-review.png")
+
+
+def save(screenshot: bytes, file: Path) -> None:
+    """Write a PNG with few colours, which takes half the bytes."""
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def new_page(browser: Browser, scheme: str) -> Page:
