@@ -29,7 +29,7 @@ run(async () => {
   offerLabels(spaces);
   byId("filter-details").open = matchMedia("(min-width: 44rem)").matches;
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("change", (event) => {
+  byId("filters").addEventListener("change", () => {
     offerLabels(spaces);
     list.start();
   });
@@ -234,7 +234,8 @@ class List {
       );
       const known = values.filter((value) => value !== null);
       if (!known.length) return row.curve.replaceChildren("–");
-      const words = `valence from ${signed(known[0])} to ${signed(known.at(-1))} over the last ${plural(known.length, "line")}`;
+      const [first, last] = [signed(known[0]), signed(known.at(-1))];
+      const words = `valence from ${first} to ${last} over ${plural(known.length, "line")}`;
       row.curve.replaceChildren(sparkline(values, words));
     } catch (error) {
       row.curve.replaceChildren("–"); // erased meanwhile, or the quota is spent

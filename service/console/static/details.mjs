@@ -14,7 +14,7 @@ let canExplain = true;
 
 /** The details of a line: all probabilities, the demonstrations, a way to ask why. */
 export function details(line) {
-  const { model, emotion } = line.utterance;
+  const { model, emotion, description } = line.utterance;
   const isStored = line.dialogueId !== null;
   return element(
     "div.details",
@@ -27,6 +27,7 @@ export function details(line) {
       demonstrations(line),
       isStored && canExplain ? why(line) : null,
     ),
+    description ? element("p", {}, "Scene: ", userText("", description)) : null,
     element(
       "p.muted",
       {},

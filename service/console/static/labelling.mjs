@@ -1,6 +1,6 @@
 // Labels by key and by button: j and k move, a digit gives a label, u undoes.
 
-import { announce, element } from "./elements.mjs";
+import { announce, clearFault, element } from "./elements.mjs";
 
 export class Labelling {
   /**
@@ -89,6 +89,7 @@ export class Labelling {
   #label(label) {
     const line = this.list.current;
     if (!line) return;
+    clearFault();
     this.corrections.set(line, label);
     announce(`Line ${line.index + 1}: ${label}`);
     this.refresh();
@@ -96,6 +97,7 @@ export class Labelling {
   }
 
   #undo() {
+    clearFault();
     const line = this.corrections.undo();
     if (!line) return announce("There is nothing to undo.");
     announce(`Line ${line.index + 1}: ${line.label} again`);
