@@ -395,8 +395,9 @@ def _greeting(settings: Settings, port: int) -> str:
     key = "" if settings.keys_file is None else '-H "Authorization: Bearer $KEY" '
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     body = json.dumps({"speaker": "Ann", "text": "We won!", "label_space": "meld"})
+    console = f"console at {address}/console, " if settings.console else ""
     return (
-        f"ready at {address}, documentation at {address}/docs. Try:\n"
+        f"ready at {address}, {console}documentation at {address}/docs. Try:\n"
         f"curl -s {address}/dialogues/call-42/utterances "
         f"{key}-H 'content-type: application/json' -d '{body}'"
     )
