@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from tests.e2e.conftest import START_S
 
@@ -40,6 +40,11 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     context.set_default_timeout(PATIENCE_MS)
     hosts, faults = set[str](), list[str]()
+
+    def refuse(dialog: Dialog) -> None:
+        faults.append(dialog.message)
+        dialog.dismiss()
+
     context.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or ""))
     context.on("weberror", lambda error: faults.append(str(error.error)))
     context.on(
@@ -48,7 +53,7 @@ def page(browser: Browser) -> Iterator[Page]:
             [message.text] if "Content Security Policy" in message.text else []
         ),
     )
-    context.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+    context.on("dialog", refuse)
     yield context.new_page()
     context.close()
     assert faults == []
