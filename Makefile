@@ -35,7 +35,7 @@ IMAGE := instructerc
 CHECKOV := build/checkov/.installed
 CYCLONEDX := build/cyclonedx/.installed
 
-.PHONY: serve test faults bench try-gpu openapi swagger-ui dashboards pictures check format install install-gpu bundle lock images try-image sbom licences version clean
+.PHONY: serve test faults bench try-gpu openapi swagger-ui dashboards pictures screenshots check format install install-gpu bundle lock images try-image sbom licences version clean
 .DELETE_ON_ERROR:
 
 serve: $(BUNDLE)/bundle.json
@@ -85,6 +85,10 @@ dashboards: $(INSTALLED)
 # Those of docs/operations.md, from nine minutes of a service at work; needs `prometheus`.
 pictures: $(BUNDLE)/bundle.json
 	$(BIN)/python -m tests.watching
+
+# Those of README.md and docs/console.md; needs Chromium.
+screenshots: $(BUNDLE)/bundle.json
+	$(BIN)/python -m tests.console.screenshots
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

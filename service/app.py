@@ -28,6 +28,7 @@ from service.api.middleware.addressing import Front
 from service.api.middleware.auth import Access
 from service.api.services import Services, State
 from service.concurrency import NamedLocks
+from service.console import pages
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import AnyLabelSpace, LabelSpaceError, load_label_spaces
 from service.conversation.valence import valences_of
@@ -186,7 +187,17 @@ def create_app(
                 await traces.close()
 
     front = Front(settings.root_path or "", proxies(settings.forwarded_allow_ips or ()))
-    api = build_api(lifespan, settings.limits, VERSION, door, access, metrics, traces, front=front)
+    api = build_api(
+        lifespan,
+        settings.limits,
+        VERSION,
+        door,
+        access,
+        metrics,
+        traces,
+        front=front,
+        pages=[pages.router] if settings.console else [],
+    )
     return Application(api, door, metrics)
 
 

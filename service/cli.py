@@ -16,7 +16,6 @@ import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
-from service.terminal import fail, given_settings, say, speaking
 from service.conversation.labels import LabelSpaceError
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
@@ -29,6 +28,7 @@ from service.settings import (
     load_settings,
     settings_table,
 )
+from service.terminal import fail, given_settings, say, speaking
 from service.transcripts.formats import Format
 from service.transcripts.segments import Joining, UnknownSpeaker
 from service.transcripts.tables import Columns
@@ -363,8 +363,9 @@ def _greeting(settings: Settings, port: int) -> str:
     key = "" if settings.keys_file is None else '-H "Authorization: Bearer $KEY" '
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     body = json.dumps({"speaker": "Ann", "text": "We won!", "label_space": "meld"})
+    console = f"console at {address}/console, " if settings.console else ""
     return (
-        f"ready at {address}, documentation at {address}/docs. Try:\n"
+        f"ready at {address}, {console}documentation at {address}/docs. Try:\n"
         f"curl -s {address}/dialogues/call-42/utterances "
         f"{key}-H 'content-type: application/json' -d '{body}'"
     )

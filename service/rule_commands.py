@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from service.terminal import End, given_settings, say, speaking
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.labels import AnyLabelSpace, LabelSpaceError, load_label_spaces
 from service.rules.rule_files import RulesError, RuleSet, read_rules
 from service.rules.trial import Firing, Trial, try_rule
 from service.settings import Settings
+from service.terminal import End, given_settings, say, speaking
 
 rules = typer.Typer(help="Check and try the rules that tell of emotions.", no_args_is_help=True)
 

@@ -31,8 +31,9 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _MOST_CHARACTERS_OF_A_PREFIX = 200
 # A prefix must not begin like these paths, or nobody could tell whether a proxy has stripped it.
 OWN = (
-    *("batch", "corrections", "demonstrations", "dialogues", "docs", "jobs", "label-spaces"),
-    *("livez", "metrics", "openapi.json", "problems", "readyz", "transcripts", "utterances"),
+    *("batch", "console", "corrections", "demonstrations", "dialogues", "docs", "jobs"),
+    *("label-spaces", "livez", "metrics", "openapi.json", "problems", "readyz", "transcripts"),
+    "utterances",
 )
 _OBJECT_STORE = re.compile(r"(?:s3|gs|az)://[^\s/]+(?:/\S*)?")
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -486,6 +487,7 @@ class Settings(_Given, BaseSettings):
         description="serve `/metrics` and `/docs` without a key; unset: only on a loopback "
         "address, else with a key that has the scope `admin`",
     )
+    console: bool = Field(True, description="serve the console, pages for people, at `/console`")
     bundle: Path = Field(Path("build/bundles/erc-mini"), description="folder of the model bundle")
     data: Path = Field(
         _REPOSITORY / "data", description="folder of label spaces and demonstrations"

@@ -1,10 +1,10 @@
 """The FastAPI application: routes, middleware, problems, documentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
@@ -85,6 +85,7 @@ def build_api(
     traces: "Traces | None" = None,
     *,
     front: Front = DIRECT,
+    pages: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """Build the application without opening anything.
 
@@ -97,6 +98,7 @@ def build_api(
         metrics: count requests and problems.
         traces: records spans of requests, if set.
         front: what is between clients and the service.
+        pages: further routes, which the documentation leaves out.
 
     Raises:
         ValueError: a route declares no policy.
@@ -134,6 +136,8 @@ def build_api(
     app.include_router(problems.router)
     app.include_router(docs_page.router)
     app.include_router(operations.router)
+    for router in pages:
+        app.include_router(router)
     app.user_middleware = [  # from the outside in
         Middleware(ForwardedRequests, front=front),
         Middleware(RoutePolicies, policies=Policies(app.routes)),

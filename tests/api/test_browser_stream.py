@@ -21,7 +21,7 @@ from tests.clock import PATIENT_S
 if TYPE_CHECKING:
     from tests.api.conftest import Service, StartService
 
-MODULE = Path(__file__).parents[2] / "docs" / "follow.mjs"
+MODULE = Path(__file__).parents[2] / "service" / "console" / "static" / "follow.mjs"
 ORIGIN = "http://app.example.org:3000"
 NODE = shutil.which("node")
 

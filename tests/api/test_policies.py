@@ -80,4 +80,5 @@ def test_no_key_is_needed_by_those_who_look_after_it_and_those_who_were_refused(
         route.path for route in routes if getattr(declared_policy(route), "scope", 0) is None
     }
 
-    assert without == {"/livez", "/readyz", "/problems", "/problems/{name}"}
+    pages = {"/console", "/console/{name}", "/console/{digest}/{name}"}
+    assert without == {"/livez", "/readyz", "/problems", "/problems/{name}", *pages}

@@ -13,7 +13,7 @@ INSIDE = {"/livez", "/readyz", "/metrics"}
 def routes() -> set[str]:
     """Paths of the service, documentation included."""
     api = create_app(Settings()).api
-    return {*api.openapi()["paths"], "/docs", api.openapi_url}
+    return {*api.openapi()["paths"], "/docs", "/console", api.openapi_url}
 
 
 def led_outside() -> dict[str, list[str]]:

@@ -21,7 +21,7 @@
 {{- if and (not .Values.keys.secret.name) (not .Values.keys.anonymous) -}}
 {{- fail "callers need keys: set keys.secret.name (`instructerc keys new` makes a key), or keys.anonymous if anybody may ask" -}}
 {{- end -}}
-{{- if regexMatch "^/(batch|corrections|demonstrations|dialogues|docs|jobs|label-spaces|livez|metrics|openapi[.]json|problems|readyz|transcripts|utterances)(/|$)" .Values.pathPrefix -}}
+{{- if regexMatch "^/(batch|console|corrections|demonstrations|dialogues|docs|jobs|label-spaces|livez|metrics|openapi[.]json|problems|readyz|transcripts|utterances)(/|$)" .Values.pathPrefix -}}
 {{- fail "pathPrefix begins as a path of the service's own: set another one, such as /emotions" -}}
 {{- end -}}
 {{- if and (eq .Values.database.kind "postgresql") (not .Values.database.secret.name) -}}
