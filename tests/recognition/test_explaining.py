@@ -125,19 +125,16 @@ async def test_a_drop_is_the_fall_of_the_labels_probability(
 
     text, whole = LINES[-1].text, probability()
     assert explanation.probability == pytest.approx(whole)
-    words = [(text[each.start : each.end], each.drop) for each in explanation.words]
-    assert words == [
-        ("great!", pytest.approx(whole - probability("great!"))),
-        ("nothing,", pytest.approx(whole - probability("nothing,"))),
-        ("won", pytest.approx(0)),
-        ("we", pytest.approx(0)),
-        ("So", pytest.approx(whole - probability("So"))),
-    ]
+    words = [text[each.start : each.end] for each in explanation.words]
+    assert words == ["great!", "nothing,", "won", "we", "So"]
+    assert [each.drop for each in explanation.words] == pytest.approx(
+        [whole - probability(word) for word in words]
+    )
     assert explanation.words[-1].drop < 0
-    assert [(each.index, each.drop) for each in explanation.lines] == [
-        (7, pytest.approx(whole - probability("broken."))),
-        (6, pytest.approx(0)),
-    ]
+    assert [each.index for each in explanation.lines] == [7, 6]
+    assert [each.drop for each in explanation.lines] == pytest.approx(
+        [whole - probability("broken."), 0]
+    )
     assert [each.drop for each in explanation.demonstrations] == [
         pytest.approx(whole - probability("took")),
         pytest.approx(0),
@@ -239,7 +236,8 @@ async def test_one_word_alone_leaves_nothing(
     explanation = await explain(answerer, [Line(0, "great!")], spaces["meld"], "anger", (), gate())
 
     assert [(each.start, each.end) for each in explanation.words] == [(0, 6)]
-    assert explanation.lines == explanation.demonstrations == ()
+    assert not explanation.lines
+    assert not explanation.demonstrations
     assert explanation.words[0].drop == pytest.approx(explanation.probability - 1 / 7)
 
 
