@@ -105,9 +105,10 @@ class Following:
         """
         self.attempts.failed = 0
         for block in self._blocks.feed(chunk):
-            fields = dict(
-                line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":")
-            )
+            fields = {
+                name: value
+                for name, _, value in (line.partition(b": ") for line in block.split(b"\n"))
+            }
             identifier, name = fields.get(b"id"), fields.get(b"event", b"").decode()
             if identifier is None:
                 continue

@@ -50,9 +50,10 @@ def generated(document: dict[str, Any]) -> str:
         source.write_text(json.dumps(kept), "utf-8")
         generator = [sys.executable, "-m", "datamodel_code_generator", *_OPTIONS]
         subprocess.run([*generator, "--input", str(source), "--output", str(target)], check=True)
-        ruff = [sys.executable, "-m", "ruff", "--quiet", "--config"]
-        configuration = str(REPOSITORY / "pyproject.toml")
-        subprocess.run([*ruff, configuration, "format", str(target)], check=True)
+        ruff = [sys.executable, "-m", "ruff", "--quiet"]
+        options = ["--config", str(REPOSITORY / "pyproject.toml"), str(target)]
+        subprocess.run([*ruff, "check", "--select", "I", "--fix", *options], check=True)
+        subprocess.run([*ruff, "format", *options], check=True)
         return target.read_text("utf-8")
 
 
