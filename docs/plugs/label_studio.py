@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", help="ids of dialogues, or the exported file")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--label-space", default="unified")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     space = options.label_space.casefold()
     with Client(options.url, key=os.environ.get("ERC_KEY")) as client:
         if options.what == "tasks":
