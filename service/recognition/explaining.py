@@ -9,6 +9,7 @@ All prompts go to the engine as one batch. The whole prompt goes first and then 
 most of its beginning, so that a prefix cache serves all but the rest of each.
 """
 
+import asyncio
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from service.concurrency import together
 from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.few_shot import OwnLabelSpace
+from service.conversation.labels import LabelSpace
 from service.conversation.prediction import Prediction
 from service.conversation.prompts.tokens import TokenizedPrompt
 from service.demonstrations.encoder import Vector
@@ -25,6 +27,7 @@ from service.errors import UnsupportedLabelSpace
 from service.priority import Priority
 from service.recognition.answering import Answerer, AnswerSpace, source_of
 from service.recognition.dialogues import Gate
+from service.recognition.pipeline import Recognizer
 from service.tracing import Stage, stage
 
 MOST_PROMPTS = 64
@@ -124,25 +127,12 @@ async def explain(
         *(_without_words(whole, span, text) for span in spans),
         *(_without_line(whole, index, text) for index in indexes),
     ]
-    vectors: dict[str, Vector] = {}
-    if isinstance(label_space, OwnLabelSpace):
-        vectors = await _vectors(answerer, {variant.text for variant in variants})
-
-    async def probability(variant: _Variant) -> float:
-        async with places:
-            with stage(Stage.RENDER):
-                # All of the lines fit, as more of them did.
-                window = HistoryWindow(len(variant.lines), len(variant.lines))
-                prompt = recognizer.main_prompt(
-                    variant.lines, source, variant.demonstrations, window=window, tenant=tenant
-                )
-            prediction = await recognizer.read_prompt(
-                prompt, source, tenant=tenant, priority=Priority.BATCH
-            )
-        answer = _in_labels_of(label_space, prediction, vectors.get(variant.text))
-        return answer.probabilities[label_space.names.index(label)]
-
-    total, *rests = await together(*(probability(variant) for variant in variants))
+    prompts = await _prompts(recognizer, variants, source, tenant)
+    index = label_space.names.index(label)
+    total, *rests = [
+        answer.probabilities[index]
+        for answer in await _read(answerer, variants, prompts, label_space, places, tenant)
+    ]
     drops = iter([total - rest for rest in rests])
     start = first + len(lines) - len(whole.lines)
     demonstration_drops = [
@@ -241,6 +231,48 @@ def _without_words(whole: TokenizedPrompt, span: Span, text: str) -> _Variant:
 def _without_line(whole: TokenizedPrompt, index: int, text: str) -> _Variant:
     lines = whole.lines
     return _Variant((*lines[:index], *lines[index + 1 :]), whole.demonstrations, text)
+
+
+async def _prompts(
+    recognizer: Recognizer, variants: Sequence[_Variant], source: LabelSpace, tenant: str | None
+) -> list[TokenizedPrompt]:
+    """The prompts of the variants; the event loop goes on after each, as a text may be long."""
+    prompts = []
+    for variant in variants:
+        with stage(Stage.RENDER):
+            # All of the lines, which are no more than those of the whole prompt.
+            window = HistoryWindow(len(variant.lines), len(variant.lines))
+            prompts.append(
+                recognizer.main_prompt(
+                    variant.lines, source, variant.demonstrations, window=window, tenant=tenant
+                )
+            )
+        await asyncio.sleep(0)
+    return prompts
+
+
+async def _read(
+    answerer: Answerer,
+    variants: Sequence[_Variant],
+    prompts: Sequence[TokenizedPrompt],
+    label_space: AnswerSpace,
+    places: Gate,
+    tenant: str | None,
+) -> tuple[Prediction, ...]:
+    """The answers to the variants, read as one batch."""
+    vectors: dict[str, Vector] = {}
+    if isinstance(label_space, OwnLabelSpace):
+        vectors = await _vectors(answerer, {variant.text for variant in variants})
+    source = source_of(label_space)
+
+    async def answer(variant: _Variant, prompt: TokenizedPrompt) -> Prediction:
+        async with places:
+            prediction = await answerer.recognizer.read_prompt(
+                prompt, source, tenant=tenant, priority=Priority.BATCH
+            )
+        return _in_labels_of(label_space, prediction, vectors.get(variant.text))
+
+    return await together(*map(answer, variants, prompts))
 
 
 async def _vectors(answerer: Answerer, texts: Collection[str]) -> dict[str, Vector]:

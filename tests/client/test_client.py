@@ -71,7 +71,9 @@ def test_both_clients_have_the_same_calls() -> None:
 
 async def test_a_dialogue_from_its_beginning_to_its_end(client: Any, service: Service) -> None:
     """Each answer is what the service stored."""
-    first = await client.add_utterance("call ü 42", speaker="Ann", text="We won!", label_space="meld")
+    first = await client.add_utterance(
+        "call ü 42", speaker="Ann", text="We won!", label_space="meld"
+    )
     second = await client.add_utterance(
         "call ü 42", speaker="Bo", text="Who did?", label_space="meld", start=1.5, role="agent"
     )
