@@ -60,10 +60,11 @@ bench: $(BUNDLE)/bundle.json
 try-gpu: $(BUNDLE)/bundle.json
 	@$(BIN)/python -m tests.bench.try_gpu $(TRY)
 
-# The document that tests compare with what the service says of itself.
+# The document that tests compare with what the service says of itself, and the client's models.
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
 	$(BIN)/instructerc schema > docs/dialogues.schema.json
+	$(BIN)/python -m tests.client.generation > build/models.py && mv build/models.py instructerc/models.py
 
 # The page at /docs; the hash is the one that the registry states for the version.
 SWAGGER_UI := swagger-ui-dist-5.35.0.tgz
@@ -213,7 +214,7 @@ lock: $(INSTALLED)
 	  $(CPU_TORCH) --output-file requirements/locked.txt
 	$(COMPILE) pyproject.toml --extra cpu --constraint requirements/locked.txt \
 	  $(CPU_TORCH) --output-file requirements/cpu.txt
-	$(COMPILE) pyproject.toml --constraint requirements/locked.txt \
+	$(COMPILE) pyproject.toml --extra service --constraint requirements/locked.txt \
 	  $(CPU_TORCH) --output-file requirements/api.txt
 	@# Versions that stand in a lock are kept where they can be: the GPU's begins with the tested ones.
 	$(if $(UPGRADE),cp requirements/locked.txt requirements/gpu.txt)

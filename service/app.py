@@ -37,6 +37,7 @@ from service.demonstrations.corpus import DemonstrationFormatError
 from service.demonstrations.encoder import WrongWeights
 from service.demonstrations.store import IndexMismatch
 from service.dialogues.corrections import Corrector
+from service.dialogues.explanations import Explainer
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.dialogues.own_label_spaces import OwnLabelSpaces
@@ -292,6 +293,7 @@ def services_of(
             own=own,
         ),
         answerer=answerer,
+        explainer=Explainer(answerer, sessions, parts.store, places),
         summarizer=Summarizer(sessions, label_spaces, valences),
         own_label_spaces=own,
         sessions=sessions,

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("*", "docs/*", "data/**/*", "helm/**/*", "requirements/*", "training/*", "service/**/*")
+FOLDERS = (
+    "*",
+    "docs/**/*",
+    "data/**/*",
+    "helm/**/*",
+    "requirements/*",
+    "training/*",
+    "service/**/*",
+)
 DOCUMENTS = [path for pattern in FOLDERS for path in sorted(REPOSITORY.glob(f"{pattern}.md"))]
 CODE_BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 

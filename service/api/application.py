@@ -26,6 +26,7 @@ from service.api.routers import (
     dialogues,
     docs_page,
     events,
+    explanations,
     jobs,
     label_spaces,
     operations,
@@ -123,6 +124,7 @@ def build_api(
     for part in (
         utterances,
         dialogues,
+        explanations,
         overviews,
         reviews,
         events,

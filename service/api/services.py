@@ -17,6 +17,7 @@ from service.decoding.engine import WatchableEngine
 from service.demonstrations.encoder import Encoder
 from service.demonstrations.store import DemonstrationStore
 from service.dialogues.corrections import Corrector
+from service.dialogues.explanations import Explainer
 from service.dialogues.own_label_spaces import OwnLabelSpaces
 from service.dialogues.summaries import Summarizer
 from service.dialogues.turns import TurnTaker
@@ -48,6 +49,7 @@ class Services:
     turns: TurnTaker
     corrector: Corrector
     answerer: Answerer
+    explainer: Explainer
     summarizer: Summarizer
     own_label_spaces: OwnLabelSpaces
     sessions: SessionStore

@@ -105,7 +105,7 @@ class Answerer:
         """
         if not isinstance(label_space, OwnLabelSpace):
             recognition = await self.recognizer.recognize(
-                lines, _source_of(label_space), first=first, tenant=tenant, priority=priority
+                lines, source_of(label_space), first=first, tenant=tenant, priority=priority
             )
             return _in_labels_of(label_space, recognition)
         if self.encoder is None:
@@ -149,7 +149,7 @@ class Answerer:
                 "not support it"
             )
         recognition = await self.recognizer.forecast(
-            history, speaker, _source_of(label_space), first=first, tenant=tenant, priority=priority
+            history, speaker, source_of(label_space), first=first, tenant=tenant, priority=priority
         )
         return _in_labels_of(label_space, recognition)
 
@@ -184,10 +184,11 @@ def answered_label_space(
 
 def is_available(bundle: Bundle, label_space: AnswerSpace | OwnLabels) -> bool:
     """Whether a bundle can answer in a label space."""
-    return _source_of(label_space).name in bundle.label_spaces
+    return source_of(label_space).name in bundle.label_spaces
 
 
-def _source_of(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
+def source_of(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
+    """The label space that the model reads in."""
     return label_space if isinstance(label_space, LabelSpace) else label_space.source
 
 

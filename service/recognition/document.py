@@ -150,7 +150,7 @@ def document(recognition: Recognition, bundle: Bundle) -> RecognitionDocument:
             }
             for used in recognition.demonstrations
         ],
-        "model": _model_document(bundle),
+        "model": model_document(bundle),
         "degraded": list(recognition.degraded),
         "truncated": recognition.truncated,
     }
@@ -213,7 +213,7 @@ def forecast_document(forecast: Recognition, bundle: Bundle) -> ForecastDocument
     """The JSON form of a forecast, which uses no demonstrations."""
     return {
         "emotion": emotion_document(forecast.prediction),
-        "model": _model_document(bundle),
+        "model": model_document(bundle),
         "degraded": list(forecast.degraded),
         "truncated": forecast.truncated,
     }
@@ -237,5 +237,6 @@ def emotion_document(prediction: Prediction) -> Emotion:
     return emotion
 
 
-def _model_document(bundle: Bundle) -> Model:
+def model_document(bundle: Bundle) -> Model:
+    """What a bundle's predictions are made by."""
     return {"bundle": bundle.name, "version": bundle.version, "template": bundle.template}

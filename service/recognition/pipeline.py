@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from service.concurrency import together
-from service.conversation.dialogue import Demonstration, Line
+from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
 from service.conversation.prediction import (
@@ -223,6 +223,44 @@ class Recognizer:
         prediction = await self._read(ids, label_space, Temperature(), tenant, priority)
         return Recognition(prediction, (), (), prompt.truncated)
 
+    def main_prompt(
+        self,
+        lines: Sequence[Line],
+        label_space: LabelSpace,
+        demonstrations: Sequence[Demonstration],
+        *,
+        first: int = 0,
+        window: HistoryWindow | None = None,
+        tenant: str | None = None,
+    ) -> TokenizedPrompt:
+        """The prompt for the last of `lines`.
+
+        Args:
+            lines: as in `recognize`.
+            label_space: one that `label_space` returned.
+            demonstrations: those to show, in this order.
+            first: the index in the dialogue of `lines[0]`.
+            window: None: the bundle's.
+            tenant: whose caches may be used.
+        """
+        return self._prompt("main", lines, first, label_space, demonstrations, tenant, window)
+
+    async def read_prompt(
+        self,
+        prompt: TokenizedPrompt,
+        label_space: LabelSpace,
+        *,
+        tenant: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Prediction:
+        """The model's own calibrated prediction for a prompt that `main_prompt` returned.
+
+        Raises:
+            EngineUnavailable: the label engine does not answer.
+        """
+        calibration = self._calibrations[label_space.name]
+        return await self._read(prompt.ids, label_space, calibration, tenant, priority)
+
     async def warm_up(self) -> None:
         """Read one prompt in each label space, so that engines do their first-use work.
 
@@ -294,10 +332,8 @@ class Recognizer:
         """Read the last line with the model alone."""
         with stage(Stage.RENDER):
             shown = [match.demonstration for match in demonstrations]
-            prompt = self._prompt("main", lines, first, label_space, shown, tenant)
-            ids = prompt.ids
-        calibration = self._calibrations[label_space.name]
-        prediction = await self._read(ids, label_space, calibration, tenant, priority)
+            prompt = self.main_prompt(lines, label_space, shown, first=first, tenant=tenant)
+        prediction = await self.read_prompt(prompt, label_space, tenant=tenant, priority=priority)
         in_prompt = tuple(demonstrations) if prompt.demonstrations else ()
         return _Read(prediction, in_prompt, prompt.truncated)
 
@@ -328,11 +364,12 @@ class Recognizer:
         label_space: LabelSpace,
         demonstrations: Sequence[Demonstration],
         tenant: str | None,
+        window: HistoryWindow | None = None,
     ) -> TokenizedPrompt:
         return fit(
             self._template,
             label_space,
-            self._window,
+            window or self._window,
             lines,
             demonstrations,
             task=task,

@@ -39,6 +39,7 @@ CALLS = {
     ("post", "/dialogues/{dialogue_id}/utterances"): {"201", "409", "410", "412", *BUSY} | BODY,
     ("get", "/dialogues"): {"200", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}"): {"200", "304", "404", "422", *BUSY},
+    ("get", "/dialogues/{dialogue_id}/utterances/{index}"): {"200", "404", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/summary"): {"200", "304", "404", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/events"): {"200", "204", "404", "406", "422", *BUSY},
     ("get", "/dialogues/{dialogue_id}/forecast"): {"200", "404", "422", *BUSY},

@@ -71,10 +71,11 @@ def test_a_machine_with_a_gpu_has_what_training_and_tests_need() -> None:
 @pytest.mark.parametrize("flavour", ["cpu", "gpu", "api"])
 def test_an_image_has_whatever_the_service_asks_for(flavour: str) -> None:
     """A dependency that was added is in the locks of the images too."""
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"].get(flavour, ())]
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["service"], *extras.get(flavour, ())]
     names = {re.split(r"[\[<>=~ ]", each.lower())[0] for each in wanted}
 
-    assert names - {"torch"} <= pins(flavour).keys()
+    assert names - {"torch", PROJECT["name"]} <= pins(flavour).keys()
 
 
 def test_the_installer_is_the_one_of_the_lock() -> None:

@@ -108,10 +108,13 @@ def test_the_lock_has_what_the_project_asks_for(python: str, processor: str) -> 
     versions = dict(locked("locked", python, processor)) | dict(
         locked("torch-cpu", python, processor)
     )
-    groups = [PROJECT["dependencies"], *(extras[name] for name in ("cpu", "training", "dev"))]
+    names = ("service", "cpu", "training", "dev")
+    groups = [PROJECT["dependencies"], *(extras[name] for name in names)]
 
     for requirement in (Requirement(text) for group in groups for text in group):
-        if requirement.marker is None or requirement.marker.evaluate(
+        if requirement.name == PROJECT["name"]:  # an extra that brings another one
+            assert requirement.extras <= set(names)
+        elif requirement.marker is None or requirement.marker.evaluate(
             environment(python, processor)
         ):
             assert requirement.specifier.contains(versions[requirement.name]), requirement

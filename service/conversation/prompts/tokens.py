@@ -60,6 +60,7 @@ class TokenizedPrompt:
             tokenizer's BOS, if it has one.
         history: the number of history lines in it.
         demonstrations: those in it.
+        lines: the history and the target, as far as they are in it.
         truncated: whether it has only the end of the target, or, in a prediction, of the line
             before the target.
     """
@@ -67,6 +68,7 @@ class TokenizedPrompt:
     segments: tuple[tuple[int, ...], ...]
     history: int
     demonstrations: tuple[Demonstration, ...]
+    lines: tuple[Line, ...]
     truncated: bool
 
     @property
@@ -166,10 +168,11 @@ def fit(
     if _size(segments) > limit:
         line, *unspoken = window_lines
         line = _cut(line, lambda line: _size(tokenized([line, *unspoken])), starts, limit)
-        segments, truncated = tokenized([line, *unspoken]), True
+        window_lines = [line, *unspoken]
+        segments, truncated = tokenized(window_lines), True
     if _size(segments) > limit:
         raise PromptTooLong(_size(segments), limit)
-    return TokenizedPrompt(segments, target - start, shown, truncated)
+    return TokenizedPrompt(segments, target - start, shown, tuple(window_lines), truncated)
 
 
 def _size(segments: Sequence[Sequence[int]]) -> int:
