@@ -64,7 +64,7 @@ try-gpu: $(BUNDLE)/bundle.json
 openapi: $(INSTALLED)
 	$(BIN)/instructerc openapi > service/api/openapi.json
 	$(BIN)/instructerc schema > docs/dialogues.schema.json
-	$(BIN)/python -m tests.client.generation > build/models.py && mv build/models.py instructerc/models.py
+	$(BIN)/python -m tests.client.generation > build/models.py && mv build/models.py service/client/instructerc/models.py
 
 # The page at /docs; the hash is the one that the registry states for the version.
 SWAGGER_UI := swagger-ui-dist-5.35.0.tgz

@@ -14,7 +14,8 @@ def test_the_committed_models_are_made_of_the_committed_document() -> None:
 
     document = json.loads(DOCUMENT.read_text("utf-8"))
 
-    assert generated(document) == (REPOSITORY / "instructerc" / "models.py").read_text("utf-8")
+    models = REPOSITORY / "service" / "client" / "instructerc" / "models.py"
+    assert generated(document) == models.read_text("utf-8")
 
 
 def test_every_schema_has_its_members() -> None:

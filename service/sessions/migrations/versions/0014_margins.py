@@ -6,6 +6,7 @@ Lists are sorted by the first and leave out the second; how many there are of ea
 import json
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -75,7 +76,7 @@ def _read_predictions() -> None:
         asked = asked.order_by(*columns).limit(_ROWS)
         if last is not None:
             asked = asked.where(sa.tuple_(*columns) > last)
-        rows = connection.execute(asked).all()
+        rows: Sequence[Any] = connection.execute(asked).all()
         if not rows:
             break
         read = []

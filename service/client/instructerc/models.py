@@ -211,6 +211,37 @@ class Emotion(BaseModel):
     """
 
 
+class Format(
+    RootModel[
+        Literal[
+            "jsonl",
+            "csv",
+            "webvtt",
+            "srt",
+            "whisperx",
+            "assemblyai",
+            "deepgram",
+            "contact-lens",
+            "messages",
+        ]
+    ]
+):
+    root: Literal[
+        "jsonl",
+        "csv",
+        "webvtt",
+        "srt",
+        "whisperx",
+        "assemblyai",
+        "deepgram",
+        "contact-lens",
+        "messages",
+    ]
+    """
+    A format of dialogues.
+    """
+
+
 class JobOut(BaseModel):
     """
     The state of a job.
@@ -465,6 +496,28 @@ class RecognizedOut(BaseModel):
     recognized: int
 
 
+class ReviewOrder(RootModel[Literal["margin", "newest"]]):
+    root: Literal["margin", "newest"]
+    """
+    What a list of utterances is sorted by.
+    """
+
+
+class ReviewProgress(BaseModel):
+    """
+    How far people are with a label space.
+    """
+
+    utterances: int
+    """
+    how many were answered in the label space
+    """
+    corrected: int
+    """
+    how many of them have a person's label
+    """
+
+
 class RunOut(BaseModel):
     """
     The longest run of utterances with one label; the first of several.
@@ -482,6 +535,25 @@ class RunOut(BaseModel):
     """
     index of its last utterance
     """
+
+
+class UnknownSpeaker(RootModel[Literal["own", "previous"]]):
+    root: Literal["own", "previous"]
+    """
+    What becomes of a segment without a speaker.
+    """
+
+
+class UnreadLine(BaseModel):
+    """
+    A line, row or cue that could not be read; it does not affect the others.
+    """
+
+    line: int
+    """
+    its number in the file, from 1
+    """
+    detail: str
 
 
 class UsedDemonstrationDocument(BaseModel):
@@ -819,6 +891,14 @@ class RefusedLine(BaseModel):
     error: Problem
 
 
+class RefusedLineOfTranscript(BaseModel):
+    """
+    The line of an NDJSON response that stands for an unread line.
+    """
+
+    error: str
+
+
 class DialogueIn(BaseModel):
     """
     A whole dialogue, its utterances in the order they were spoken.
@@ -949,6 +1029,63 @@ class LeftOutOut(BaseModel):
     labels: list[RecognizedOut]
 
 
+class ReviewedUtterance(BaseModel):
+    """
+    An utterance in a list across dialogues.
+    """
+
+    emotion: Emotion
+    model_alone: Emotion | None
+    """
+    What the model predicts without the corrections that have a weight in `emotion`; null if none has.
+    """
+    demonstrations: list[UsedDemonstrationDocument]
+    """
+    nearest first
+    """
+    model: Model
+    degraded: list[str]
+    """
+    Why the answer may be worse: `demonstrations` were unavailable and are not used; the text is in a `language` that the model was not trained on.
+    """
+    truncated: bool
+    """
+    Whether the utterance is too long for the model, which then reads only its end.
+    """
+    index: int
+    """
+    its position in the dialogue, from 0
+    """
+    dialogue_id: str
+    speaker: str
+    text: str
+    description: str | None
+    """
+    what the scene looks like, if you sent a description
+    """
+    start: float | None
+    """
+    when it begins, in seconds, if you sent that
+    """
+    end: float | None
+    """
+    when it ends, in seconds, if you sent that
+    """
+    role: str | None
+    """
+    the speaker's part in the dialogue, if you sent one
+    """
+    created_at: AwareDatetime
+    correction: CorrectionOut | None
+    """
+    a person's label, if there is one
+    """
+    margin: float
+    """
+    the probability of its label minus that of the next one, 0 to 1
+    """
+
+
 class RoleSummary(BaseModel):
     """
     The utterances of the speakers with a role.
@@ -961,6 +1098,57 @@ class RoleSummary(BaseModel):
     """
     label_spaces: list[LabelSpaceSummaryOut]
     role: str
+
+
+class ScoredLineOfTranscript(BaseModel):
+    """
+    An utterance of a file, with its emotion.
+    """
+
+    emotion: Emotion
+    model_alone: Emotion | None
+    """
+    What the model predicts without the corrections that have a weight in `emotion`; null if none has.
+    """
+    demonstrations: list[UsedDemonstrationDocument]
+    """
+    nearest first
+    """
+    model: Model
+    degraded: list[str]
+    """
+    Why the answer may be worse: `demonstrations` were unavailable and are not used; the text is in a `language` that the model was not trained on.
+    """
+    truncated: bool
+    """
+    Whether the utterance is too long for the model, which then reads only its end.
+    """
+    id: str | None = None
+    speaker: str
+    role: str | None = None
+    start: float | None = None
+    """
+    in seconds
+    """
+    end: float | None = None
+    """
+    in seconds
+    """
+    text: str
+    label: str | None = None
+    """
+    as in the file
+    """
+    description: str | None = None
+
+
+class ScoredTranscript(BaseModel):
+    """
+    A dialogue of a file, with the emotion of each utterance.
+    """
+
+    id: str
+    utterances: list[ScoredLineOfTranscript]
 
 
 class ScoredUtterance(BaseModel):
@@ -1117,6 +1305,31 @@ class TimelineOut(BaseModel):
     """
     the path of the next page; null on the last one
     """
+
+
+class TranscriptOut(BaseModel):
+    """
+    The dialogues of a file, in its order.
+    """
+
+    results: list[ScoredTranscript]
+    unread: list[UnreadLine]
+    """
+    The first 100; `Unread-Lines` says how many there are.
+    """
+
+
+class UtterancePage(BaseModel):
+    """
+    A page of a list of utterances.
+    """
+
+    utterances: list[ReviewedUtterance]
+    next: str | None
+    """
+    the `cursor` of the next page; null on the last one
+    """
+    progress: ReviewProgress
 
 
 class BatchIn(BaseModel):
