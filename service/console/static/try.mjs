@@ -44,6 +44,8 @@ run(async () => {
     const { id } = event.submitter;
     submit(event.target, () => (id === "download" ? downloadScored() : tryTranscript(spaces)));
   });
+  // Until now, a click would have sent the form as browsers do.
+  document.querySelectorAll(".ways button").forEach((button) => (button.disabled = false));
 });
 
 /** Run what a form asks for; meanwhile it cannot be asked again. */
