@@ -131,6 +131,10 @@ def covering(features: Mapping[str, set[str]]) -> list[str]:
         name = max(features, key=lambda name: len(features[name] & left))
         chosen.append(name)
         left -= features[name]
+    for name in tuple(chosen):  # what is chosen later may have all that an earlier one has
+        others = set[str]().union(*(features[other] for other in chosen if other != name))
+        if features[name] <= others:
+            chosen.remove(name)
     return chosen
 
 
