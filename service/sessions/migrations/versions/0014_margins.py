@@ -52,7 +52,7 @@ def _read_predictions() -> None:
     names = (*key, "label", "label_space", "prediction", "margin", "corrected")
     table = sa.table("utterances", *map(sa.column, names))
     corrections = sa.table("corrections", *map(sa.column, key))
-    columns = [table.c[name] for name in key]
+    columns = table.c.tenant, table.c.dialogue_id, table.c.index
     is_corrected = sa.exists().where(*(table.c[name] == corrections.c[name] for name in key))
     written = (
         sa.update(table)
