@@ -25,13 +25,16 @@ ARGUMENTS = (
 PATIENCE_MS = 1000 * min(START_S, 30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not of the whole session: an event loop runs in this thread for as long as it is open."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
