@@ -133,16 +133,23 @@ def firings(rule: Rule, turns: Iterable[Turn]) -> Iterator[Match]:
                 yield match
 
 
-def shares_of(labels: Sequence[str], space: AnyLabelSpace) -> Mapping[str, Shares]:
+def shares_of(
+    labels: Sequence[str], space: AnyLabelSpace, others: Iterable[DerivedLabelSpace] = ()
+) -> Mapping[str, Shares]:
     """The shares of labels in answers of their own label space, and of the one it is derived from.
+
+    Args:
+        others: derived label spaces with the same labels, whose answers and sources count, too.
 
     Raises:
         UnknownLabel: the label space has no such label.
     """
     names = [space.label(label).name for label in labels]
-    shares = {space.name: own_shares(names)}
-    if isinstance(space, DerivedLabelSpace):
-        shares[space.source.name] = {name: space.label(name).of for name in names}
+    shares: dict[str, Shares] = {}
+    for each in (space, *others):
+        shares[each.name] = own_shares(names)
+        if isinstance(each, DerivedLabelSpace):
+            shares[each.source.name] = {name: each.label(name).of for name in names}
     return MappingProxyType(shares)
 
 

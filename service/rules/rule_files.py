@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import ROLE_CHARACTERS
 from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.conversation.rules import MOST_TURNS, Rule, own_shares, shares_of
@@ -31,6 +32,7 @@ from service.rules.signatures import secret_of
 
 MOST_RULES = 100
 MOST_ENDPOINTS = 20
+_SENTIMENT = "sentiment"  # a rule in it reads answers in every label space
 _MOST_BYTES = 1_000_000
 _MOST_CHARACTERS_OF_A_URL = 2000
 _MOST_BYTES_OF_A_SECRET_FILE = 1000
@@ -245,7 +247,7 @@ def _rule(
         shares = (
             {entry.label_space: own_shares(entry.label)}
             if space is None
-            else shares_of(entry.label, space)
+            else shares_of(entry.label, space, _read_alike(space, label_spaces))
         )
     except UnknownLabel as error:
         raise RulesError(f"{where}.label: {error}") from None
@@ -263,6 +265,21 @@ def _rule(
         endpoint=entry.endpoint,
         include_text=entry.include_text,
     )
+
+
+def _read_alike(
+    space: AnyLabelSpace, label_spaces: Mapping[str, AnyLabelSpace]
+) -> list[DerivedLabelSpace]:
+    """For a rule in `sentiment`, the sentiments of every label space; otherwise none."""
+    if space.name != _SENTIMENT:
+        return []
+    return [
+        each
+        for each in label_spaces.values()
+        if isinstance(each, DerivedLabelSpace)
+        and each.name != _SENTIMENT
+        and set(each.names) == set(space.names)
+    ]
 
 
 def _is_web_address(url: str) -> bool:

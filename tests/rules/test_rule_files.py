@@ -50,6 +50,19 @@ def test_a_label_space_of_tenants_own_is_read_where_tenants_are_named(tmp_path: 
     assert rule.shares == {"callers": {"anger": {"anger": 1.0}}}
 
 
+def test_a_rule_in_sentiment_reads_the_answers_of_every_label_space(tmp_path: Path) -> None:
+    """And one in the sentiment of a corpus those of that corpus."""
+    negative = RULE.replace('"anger"', '"negative"')
+    general = write(tmp_path, negative.replace('"meld"', '"sentiment"') + ENDPOINT)
+    (of_all,) = read_rules(general, SPACES).rules
+    of_corpus = write(tmp_path, negative.replace('"meld"', '"emorynlp-sentiment"') + ENDPOINT)
+    (of_one,) = read_rules(of_corpus, SPACES).rules
+
+    assert of_all.shares.keys() == SPACES.keys()
+    assert of_all.shares["meld"]["negative"]["anger"] == 1.0
+    assert of_one.shares.keys() == {"emorynlp", "emorynlp-sentiment"}
+
+
 FAULTS = {
     "rules.angry.probability: Input should be less than or equal to 1": RULE.replace("0.6", "1.6"),
     "rules.angry.of_last: must be at least turns, which is 3": RULE + "turns = 3\nof_last = 2\n",
