@@ -45,7 +45,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
-        if name not in ("follow_dialogue", "score_lines", "read_results"):
+        if name not in ("follow_dialogue", "score_lines", "read_results", "export_corrections"):
 
             async def call(*arguments: Any, **named: Any) -> Any:
                 return await asyncio.to_thread(method, *arguments, **named)

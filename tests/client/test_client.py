@@ -114,6 +114,44 @@ async def test_lists_have_pages(client: Any) -> None:
     assert sorted(names) == ["call-0", "call-1", "call-2"]
 
 
+async def test_people_check_what_is_least_certain_and_export_it(
+    client: Any, open_client: Open
+) -> None:
+    """Over a broken connection, each corrected dialogue comes once."""
+    for n in range(20):
+        await client.add_utterance(f"call-{n}", speaker="Ann", text="We won!", label_space="meld")
+    first = await client.list_utterances(label_space="meld", limit=19)
+    rest = await client.list_utterances(label_space="meld", limit=19, cursor=first.next)
+    for each in first.utterances:
+        await client.correct_label(each.dialogue_id, 0, "surprise", label_space="meld")
+
+    left = await client.list_utterances(label_space="meld", sort="newest")
+    exported = [each async for each in client.export_corrections(label_space="meld")]
+    broken = open_client(transport=Breaking(700, 0, 900))
+    again = [each async for each in broken.export_corrections(label_space="meld")]
+
+    assert (len(rest.utterances), rest.next) == (1, None)
+    assert [each.dialogue_id for each in left.utterances] == [rest.utterances[0].dialogue_id]
+    assert (left.progress.utterances, left.progress.corrected) == (20, 19)
+    assert {each.utterances[0].label for each in exported} == {"surprise"}
+    assert sorted(each.id for each in exported) == sorted(e.dialogue_id for e in first.utterances)
+    assert again == exported
+
+
+async def test_a_transcript_is_scored(client: Any) -> None:
+    """A cue that cannot be read is named with its line."""
+    content = b"WEBVTT\n\n00:01.000 --> 00:02.500\n<v Ann>We won!\n\n00:0x --> 00:03.000\nWhat?\n"
+
+    scored = await client.score_transcript(
+        content, media_type="text/vtt", label_space="meld", name="call-42"
+    )
+
+    (dialogue,) = scored.results
+    assert dialogue.id == "call-42"
+    assert [(each.speaker, each.start) for each in dialogue.utterances] == [("Ann", 1.0)]
+    assert [each.line for each in scored.unread] == [6]
+
+
 async def test_demonstrations_and_label_spaces(client: Any) -> None:
     shown = models.DemonstrationIn(label_space="meld", label="joy", text="The flat!", id="flat-1")
     sums = models.LabelSpaceIn(

@@ -96,6 +96,21 @@ def page_of_dialogues(path: str) -> Call[models.DialoguePage]:
     return _get(path, models.DialoguePage)
 
 
+def list_utterances(query: Query) -> Call[models.UtterancePage]:
+    return _get("/utterances", models.UtterancePage, query)
+
+
+def export_corrections(label_space: str, updated_since: datetime | None) -> Call[None]:
+    return Call(
+        method="GET",
+        path="/corrections",
+        read=_nothing,
+        query=_query({"label_space": label_space, "updated_since": updated_since}),
+        headers={"Accept": NDJSON},
+        is_slow=True,
+    )
+
+
 def summarize_dialogue(dialogue_id: str) -> Call[models.SummaryOut]:
     return _get(f"{_dialogue(dialogue_id)}/summary", models.SummaryOut)
 
@@ -166,6 +181,19 @@ def score_lines(content: bytes, label_space: str, summary: bool) -> Call[None]:
     )
 
 
+def score_transcript(content: bytes, media_type: str, query: Query) -> Call[models.TranscriptOut]:
+    """As of `score_dialogues`."""
+    return Call(
+        method="POST",
+        path="/transcripts",
+        read=_reads(models.TranscriptOut),
+        query=_query(query),
+        headers={"Content-Type": media_type, "Accept": JSON},
+        content=content,
+        is_slow=True,
+    )
+
+
 def start_job(
     dialogues: Sequence[models.DialogueIn], label_space: str, idempotency_key: str | None
 ) -> Call[models.JobOut]:
@@ -230,6 +258,8 @@ def delete_label_space(name: str) -> Call[None]:
 
 
 SortedBy = Literal["updated", "valence", "fall"]
+ReviewedBy = Literal["margin", "newest"]
+UnknownSpeaker = Literal["own", "previous"]
 
 
 def _get(

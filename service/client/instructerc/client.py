@@ -11,10 +11,18 @@ from typing import Self, TypeVar
 import httpx
 
 from instructerc import calls, models
-from instructerc.calls import SortedBy
+from instructerc.calls import ReviewedBy, SortedBy, UnknownSpeaker
 from instructerc.errors import ClientError, Unreachable, refusal
 from instructerc.retries import FOLLOWING, Retries
-from instructerc.streams import Followed, Portion, Portions, Result, following, results
+from instructerc.streams import (
+    Followed,
+    Portion,
+    Portions,
+    Result,
+    corrections,
+    following,
+    results,
+)
 from instructerc.transport import PORTION, UNIFIED, Timeouts, headers_of, request_of
 
 T = TypeVar("T")
@@ -148,6 +156,30 @@ class Client:
             return None
         return self._send(calls.page_of_dialogues(page.next))
 
+    def list_utterances(
+        self,
+        *,
+        label_space: str = UNIFIED,
+        sort: ReviewedBy = "margin",
+        corrected: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> models.UtterancePage:
+        """List utterances of all dialogues: those to check next, the least certain first.
+
+        Args:
+            label_space: of the answers.
+            cursor: the `next` of the page before; None: the first page.
+        """
+        query: calls.Query = {
+            "label_space": label_space,
+            "sort": sort,
+            "corrected": corrected,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return self._send(calls.list_utterances(query))
+
     def summarize_dialogue(self, dialogue_id: str) -> models.SummaryOut:
         """Summarize a dialogue: shares of labels, valence and its shift, peaks, runs."""
         return self._send(calls.summarize_dialogue(dialogue_id))
@@ -189,6 +221,45 @@ class Client:
     ) -> models.BatchOut:
         """Score whole dialogues in one answer; nothing is stored. `score_lines` has no limit."""
         return self._send(calls.score_dialogues(dialogues, label_space, summary))
+
+    def score_transcript(
+        self,
+        content: bytes,
+        *,
+        media_type: str = "application/octet-stream",
+        label_space: str = UNIFIED,
+        file_format: str | None = None,
+        name: str | None = None,
+        speaker: str | None = None,
+        text: str | None = None,
+        dialogue: str | None = None,
+        time: str | None = None,
+        unknown_speaker: UnknownSpeaker | None = None,
+        join_within: float | None = None,
+    ) -> models.TranscriptOut:
+        """Score a file of dialogues: a table, subtitles, a transcript; nothing is stored.
+
+        Args:
+            content: the file.
+            media_type: such as `text/vtt`; it matters where the content does not tell the format.
+            file_format: as of `instructerc score --from`; None: by the content.
+            name: the id of the dialogue, where the file names none.
+            speaker, text, dialogue, time: the names of columns, where they are not the usual ones.
+            unknown_speaker: whose segments without a speaker are.
+            join_within: the pause in seconds within which segments of one speaker are joined.
+        """
+        query: calls.Query = {
+            "label_space": label_space,
+            "from": file_format,
+            "name": name,
+            "speaker": speaker,
+            "text": text,
+            "dialogue": dialogue,
+            "time": time,
+            "unknown_speaker": unknown_speaker,
+            "join_within": join_within,
+        }
+        return self._send(calls.score_transcript(content, media_type, query))
 
     def start_job(
         self,
@@ -309,6 +380,27 @@ class Client:
             ClientError: the service refuses, or does not answer.
         """
         stream = results(job_id, self._retries)
+        while True:
+            try:
+                with self._open(stream.call()) as response:
+                    for chunk in response.iter_bytes():
+                        yield from stream.feed(chunk)
+                return
+            except ClientError as failure:
+                error = failure
+            time.sleep(stream.wait_s(error))
+
+    def export_corrections(
+        self, *, label_space: str = UNIFIED, updated_since: datetime | None = None
+    ) -> Iterator[models.DialogueIn]:
+        """Export what people corrected, dialogue by dialogue, for training.
+
+        Only corrected utterances have a `label`. After a broken connection the export goes on.
+
+        Raises:
+            ClientError: the service refuses, or does not answer.
+        """
+        stream = corrections(label_space, updated_since, self._retries)
         while True:
             try:
                 with self._open(stream.call()) as response:

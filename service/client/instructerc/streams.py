@@ -1,4 +1,4 @@
-"""What streams bring, piece by piece: events of a dialogue, results of a batch. Reads no socket.
+"""What streams bring, piece by piece: events, results, corrections. Reads no socket.
 
 Each class holds how far a stream has come, so that a new connection goes on there.
 """
@@ -6,6 +6,7 @@ Each class holds how far a stream has come, so that a new connection goes on the
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -237,12 +238,54 @@ class Results:
         return self.attempts.wait_s(error)
 
 
+@dataclass(slots=True)
+class Corrections:
+    """An export of corrections, over any number of connections.
+
+    The ids of the dialogues that have come are held: each comes once, whatever is corrected or
+    erased between two connections.
+    """
+
+    label_space: str
+    updated_since: datetime | None
+    attempts: _Attempts
+    _ids: set[str] = field(default_factory=set)
+    _blocks: _Blocks = field(default_factory=lambda: _Blocks(b"\n"))
+
+    def call(self) -> calls.Call[None]:
+        self._blocks = _Blocks(b"\n")
+        return calls.export_corrections(self.label_space, self.updated_since)
+
+    def feed(self, chunk: bytes) -> Iterator[models.DialogueIn]:
+        """The dialogues that are complete and that no earlier connection brought.
+
+        Raises:
+            UnexpectedAnswer: a line is not as documented.
+        """
+        for line in self._blocks.feed(chunk):
+            try:
+                dialogue = models.DialogueIn.model_validate_json(line)
+            except ValidationError as error:
+                raise UnexpectedAnswer(f"a line of corrections: {error}") from error
+            if dialogue.id not in self._ids:
+                self._ids.add(dialogue.id)
+                self.attempts.failed = 0
+                yield dialogue
+
+    def wait_s(self, error: ClientError) -> float:
+        return self.attempts.wait_s(error)
+
+
 def following(dialogue_id: str, after: str | None, retries: Retries) -> Following:
     return Following(dialogue_id, after, _Attempts(retries))
 
 
 def results(job_id: str, retries: Retries) -> Results:
     return Results(job_id, _Attempts(retries))
+
+
+def corrections(label_space: str, updated_since: datetime | None, retries: Retries) -> Corrections:
+    return Corrections(label_space, updated_since, _Attempts(retries))
 
 
 def _result(line: bytes) -> Result:
