@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ class _Relay:
 
 
 @asynccontextmanager
-async def _relay(port: int) -> AsyncIterator[tuple[_Relay, int]]:
+async def relayed(port: int) -> AsyncIterator[tuple[_Relay, int]]:
     """A relay to a port, and the port that it listens at."""
     relay = _Relay(port)
     server = await asyncio.start_server(relay.accept, HOST, 0)
@@ -150,7 +151,7 @@ async def measure(setup: Setup, demonstrations: bool) -> TurnCosts:
         _database() as database,
         vllm_server(setup, load_settings(), bundle.max_tokens, engine_threads()) as engine,
     ):
-        async with _relay(engine.port) as (relay, port):
+        async with relayed(engine.port) as (relay, port):
             settings = {
                 "ERC_DATABASE__URL": database.url,
                 "ERC_ENGINE__URLS": f"http://{HOST}:{port}",
@@ -177,7 +178,7 @@ async def measure(setup: Setup, demonstrations: bool) -> TurnCosts:
                     before = await database.counts()
                     sent, received = relay.sent, relay.received
                     times = [
-                        ProcessorTime(lambda pid=pid: process_and_below(pid))  # type: ignore[misc]
+                        ProcessorTime(partial(process_and_below, pid))
                         for pid in (served.pid, engine.pid, database.pid)
                     ]
                     began = time.perf_counter()
