@@ -163,7 +163,10 @@ def read_measured() -> Measured:
     bench = _read("bench-amd-epyc-2-cores.json")
     rows = {(m["row"], m["load"], m["demonstrations"]): m for m in bench["measurements"]}
     floors = {floor["demonstrations"]: floor for floor in bench["floors"]}
-    turns, engine_turns, prompt_s, service_ms = {}, {}, {}, {}
+    turns: dict[bool, Turn] = {}
+    engine_turns: dict[bool, float] = {}
+    prompt_s: dict[bool, float] = {}
+    service_ms: dict[bool, float] = {}
     for shown in (False, True):
         spoken, alone = rows["e", "closed, 64", shown], rows["c", "in waves", shown]
         tokens = spoken["prompt_tokens"] / spoken["utterances"]
@@ -282,7 +285,7 @@ def parts_table(measured: Measured) -> str:
 
 def engines_table(measured: Measured) -> str:
     """Engines by model, and the memory that all open dialogues take."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for engine in engines(measured):
         planned = [engines_for(n, engine) for n in LOADS]
         rows.append(
