@@ -1,6 +1,7 @@
 """The dashboard Service: how much there is to do, how well it is done, and what of."""
 
 from helm.grafana.model import EACH, OURS, Dashboard, Panel, Query, Row, Variable, ours
+from helm.grafana.vllm import ENGINE, SERVERS
 
 # What a turn is answered within, or not: erc-latency in rules/objectives.yaml.
 _TURNS = ours('route="/dialogues/{dialogue_id}/utterances"')
@@ -249,74 +250,31 @@ _SATURATION = Row(
     ),
 )
 
-_ENGINE = Row(
-    "GPU, KV cache and prefix hits",
+_WEBHOOKS = Row(
+    "Webhooks",
     (
         Panel(
-            "GPU",
-            "Share of the time that a GPU computes, from NVIDIA's DCGM exporter.",
-            "percent",
-            (
-                Query(
-                    'max by (Hostname, gpu) (DCGM_FI_DEV_GPU_UTIL{UUID=~"$gpu"})',
-                    "{{Hostname}} {{gpu}}",
-                ),
-            ),
-            most=100,
-        ),
-        Panel(
-            "Memory of the GPU",
-            "Used share of a GPU's memory; vLLM reserves its part at its start.",
-            "percentunit",
-            (
-                Query(
-                    'max by (Hostname, gpu) (DCGM_FI_DEV_FB_USED{UUID=~"$gpu"} / '
-                    '(DCGM_FI_DEV_FB_USED{UUID=~"$gpu"} + DCGM_FI_DEV_FB_FREE{UUID=~"$gpu"}))',
-                    "{{Hostname}} {{gpu}}",
-                ),
-            ),
-            most=1,
-        ),
-        Panel(
-            "KV cache",
-            "Share of vLLM's KV cache that current prompts use; the rest keeps prefixes.",
-            "percentunit",
-            (Query(f"max by (instance) (vllm:kv_cache_usage_perc{OURS})", "{{instance}}"),),
-        ),
-        Panel(
-            "Prompts in vLLM",
-            "Prompts that vLLM processes, and those in its own queue.",
+            "Webhooks pending",
+            "Webhooks in the database that are still to be delivered.",
             "short",
-            (
-                Query(f"sum(vllm:num_requests_running{OURS})", "running"),
-                Query(f"sum(vllm:num_requests_waiting{OURS})", "waiting"),
-            ),
+            (Query(f"max(erc_webhooks_pending{OURS})", "pending"),),
         ),
         Panel(
-            "Prefix hits",
-            "Share of the prompt tokens that come from the prefix cache and are not computed "
-            "again.",
-            "percentunit",
-            (
-                Query(
-                    f"sum(rate(erc_cached_tokens_total{OURS}{EACH})) / "
-                    f"sum(rate(erc_prompt_tokens_total{OURS}{EACH}))",
-                    "from the cache",
-                ),
-            ),
-            most=1,
+            "Oldest webhook",
+            "Seconds since the oldest of them was stored. An alert fires at 15 minutes.",
+            "s",
+            (Query(f"max(erc_webhooks_oldest_seconds{OURS})", "oldest"),),
+            lines=(900,),
         ),
         Panel(
-            "Prompt tokens",
-            "Tokens per second that are computed, and that come from the prefix cache.",
+            "Deliveries by result",
+            "Attempts to deliver a webhook per second; after `retried` another one follows, after "
+            "`gone` and `gave_up` none.",
             "suffix:/s",
             (
                 Query(
-                    f"sum(rate(erc_prompt_tokens_total{OURS}{EACH})) - "
-                    f"sum(rate(erc_cached_tokens_total{OURS}{EACH}))",
-                    "computed",
+                    f"sum by (result) (rate(erc_webhook_attempts_total{OURS}{EACH}))", "{{result}}"
                 ),
-                Query(f"sum(rate(erc_cached_tokens_total{OURS}{EACH}))", "from the cache"),
             ),
             stacked=True,
         ),
@@ -354,12 +312,13 @@ _COST = Row(
 SERVICE = Dashboard(
     "instructerc-service",
     "InstructERC: Service",
-    "Rate, errors, duration and saturation of the service, of its stages and of vLLM, and costs.",
+    "Rate, errors, duration and saturation of the service, of its stages, of vLLM and of webhooks, "
+    "and costs.",
     (
         Variable("gpu", "GPU", "GPUs of the service.", "label_values(DCGM_FI_DEV_GPU_UTIL, UUID)"),
         Variable(
             "cost_per_hour", "Cost per hour", "Cost of a process per hour, in USD.", value="3"
         ),
     ),
-    (_OBJECTIVES, _REQUESTS, _STAGES, _SATURATION, _ENGINE, _COST),
+    (_OBJECTIVES, _REQUESTS, _STAGES, _SATURATION, SERVERS, ENGINE, _WEBHOOKS, _COST),
 )

@@ -55,6 +55,30 @@ class LabelEngine(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(slots=True)
+class ServerWork:
+    """The answered reads of one server, without those that only try it.
+
+    Attributes:
+        reads: how many there were.
+        seconds: what they took, added up.
+        prompt_tokens: of their prompts.
+        cached_tokens: of these, the ones that came from the prefix cache, as far as it is known.
+    """
+
+    reads: int = 0
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def count(self, prompt: Sequence[int], reading: Reading, seconds: float) -> None:
+        """Count an answered read."""
+        self.reads += 1
+        self.seconds += seconds
+        self.prompt_tokens += len(prompt)
+        self.cached_tokens += reading.cached_tokens or 0
+
+
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """What an engine knows of one server.
@@ -62,12 +86,16 @@ class ServerState:
     Attributes:
         name: its host and port; "in-process" if vLLM runs in this process.
         is_available: whether it is asked.
-        outcomes: the number of requests to it, by what became of them.
+        outcomes: the number of requests to it, by what became of them; empty if vLLM runs in this
+            process.
+        open_reads: how many prompts it is reading for this process.
     """
 
     name: str
     is_available: bool
     outcomes: Mapping[str, int]
+    open_reads: int
+    work: ServerWork
 
 
 class WatchableEngine(LabelEngine, Protocol):

@@ -82,8 +82,10 @@ class RemoteEngine:
     @property
     def servers(self) -> Sequence[ServerState]:
         return [
-            ServerState(replica.name, replica.is_available, replica.outcomes)
-            for replica in self._replicas.values()
+            ServerState(
+                each.name, each.is_available, each.outcomes, each.open_reads, each.watched.work
+            )
+            for each in self._replicas.values()
         ]
 
     @property

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from service.decoding.engine import LabelEngine, Reading, ServerState
+from service.decoding.engine import LabelEngine, Reading, ServerState, ServerWork
 from service.errors import EngineUnavailable
 from service.priority import Priority
 
@@ -43,6 +43,7 @@ class WatchedEngine:
         lost: why it will not answer again; None while it may.
         silent_s: seconds of open requests without an answer to any of them.
         trouble: why prompts are refused; None while they are not.
+        work: the reads that were answered.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class WatchedEngine:
         self.silent_s = 0.0
         self.lost: str | None = None
         self.trouble = trouble
+        self.work = ServerWork()
 
     async def read(
         self,
@@ -83,6 +85,7 @@ class WatchedEngine:
     ) -> Reading:
         if self.trouble is not None:
             raise EngineUnavailable(self.trouble)
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(None) as patience:
                 self._asked.add(patience)
@@ -93,6 +96,7 @@ class WatchedEngine:
         except TimeoutError:  # set by `_refuse_all`
             raise EngineUnavailable(self.trouble or "the label engine does not answer") from None
         self._answered = True
+        self.work.count(prompt, reading, asyncio.get_running_loop().time() - began)
         return reading
 
     async def check(self) -> None:
@@ -102,7 +106,8 @@ class WatchedEngine:
 
     @property
     def servers(self) -> Sequence[ServerState]:
-        return (ServerState("in-process", self.trouble is None, {}),)
+        is_available = self.trouble is None
+        return (ServerState("in-process", is_available, {}, len(self._asked), self.work),)
 
     async def close(self) -> None:
         if self._probe is not None:

@@ -17,7 +17,7 @@ from prometheus_client import (
     Metric,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from service.admission.places import Places
@@ -416,11 +416,36 @@ class _Servers(Collector):
             "Requests to a remote server of the label engine, by what became of them.",
             labels=("server", "outcome"),
         )
+        open_reads = GaugeMetricFamily(
+            "erc_engine_server_open_reads",
+            "Prompts that a server of the label engine is reading for this process.",
+            labels=("server",),
+        )
+        seconds = SummaryMetricFamily(
+            "erc_engine_server_read_seconds",
+            "Seconds that a server of the label engine took for the prompts that it answered.",
+            labels=("server",),
+        )
+        prompt_tokens = CounterMetricFamily(
+            "erc_engine_server_prompt_tokens",
+            "Tokens of the prompts that a server of the label engine answered.",
+            labels=("server",),
+        )
+        cached_tokens = CounterMetricFamily(
+            "erc_engine_server_cached_tokens",
+            "Of these tokens, those that came from the server's prefix cache.",
+            labels=("server",),
+        )
         for server in self.servers():
-            available.add_metric((server.name,), server.is_available)
+            label, work = (server.name,), server.work
+            available.add_metric(label, server.is_available)
             for outcome, count in server.outcomes.items():
                 reads.add_metric((server.name, outcome), count)
-        return (available, reads)
+            open_reads.add_metric(label, server.open_reads)
+            seconds.add_metric(label, work.reads, work.seconds)
+            prompt_tokens.add_metric(label, work.prompt_tokens)
+            cached_tokens.add_metric(label, work.cached_tokens)
+        return (available, reads, open_reads, seconds, prompt_tokens, cached_tokens)
 
 
 def _name_of(problem_type: str) -> str:

@@ -115,7 +115,7 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
 
                 def requests_of(pass_number: int, prefix: str) -> list[list[bytes]]:
                     return [
-                        _requests(f"{prefix}-{dialogue.id}", dialogue.utterances)
+                        turn_requests(f"{prefix}-{dialogue.id}", dialogue.utterances)
                         for dialogue in passes(pass_number)
                     ]
 
@@ -124,7 +124,7 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
                 rows.append(_growth("conversations", stored, 0, await conversations))
                 later = list(chain.from_iterable(d.utterances for d in passes(2 * number + 1)))
                 again = [
-                    _requests(f"stored-{n}", [utterance])
+                    turn_requests(f"stored-{n}", [utterance])
                     for n, utterance in zip(resumed, cycle(later), strict=False)
                 ]
                 load = closed_loop(client.send, again, 1)
@@ -133,12 +133,13 @@ async def measure(setup: Setup, sizes: Sizes, demonstrations: bool) -> list[Grow
                     for length, name in lengths.items():
                         print(f"{length:,} utterances", file=sys.stderr, flush=True)
                         on = [next(utterances) for _ in range(_GOES_ON)]
-                        load = closed_loop(client.send, [_requests(name, on)], 1)
+                        load = closed_loop(client.send, [turn_requests(name, on)], 1)
                         rows.append(_growth("continued", stored, length, await load))
     return rows
 
 
-def _requests(dialogue_id: str, utterances: Sequence[Utterance]) -> list[bytes]:
+def turn_requests(dialogue_id: str, utterances: Sequence[Utterance]) -> list[bytes]:
+    """The requests that say a dialogue's utterances, one by one."""
     return [
         request(
             "POST",

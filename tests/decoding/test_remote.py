@@ -120,6 +120,24 @@ async def test_what_a_server_does_not_count_is_unknown(known: Known) -> None:
     assert (reading.cached_tokens, reading.queue_s) == (None, None)
 
 
+async def test_each_server_has_the_tokens_that_it_read(known: Known) -> None:
+    """With those from its cache; a read that fails is not among them."""
+    async with opened(known, 2, cached_tokens=2) as (engine, servers):
+        servers[0].breaks_off = 1
+        for n in range(20):
+            await read(engine, f"call-{n}")
+
+        reads = [state.work.reads for state in engine.servers]
+        assert reads == [state.outcomes["answered"] for state in engine.servers]
+        assert sum(reads) == 20
+        assert min(reads) > 0
+        for state in engine.servers:
+            assert state.work.prompt_tokens == 3 * state.work.reads
+            assert state.work.cached_tokens == 2 * state.work.reads
+            assert state.work.seconds > 0
+            assert state.open_reads == 0
+
+
 async def test_a_server_gets_its_key_and_the_trace(known: Known) -> None:
     options = replace(OPTIONS, api_key="secret")
     trace = Trace("1" * 32, "2" * 16, lambda: {"traceparent": "from-here"}, None)

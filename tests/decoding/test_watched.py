@@ -72,6 +72,29 @@ async def read(engine: WatchedEngine) -> Reading:
     return await engine.read([1, 2], [3], Priority.INTERACTIVE)
 
 
+async def test_what_was_answered_is_counted_with_its_time_and_what_is_open(clock: Clock) -> None:
+    """Neither what is refused nor a probe is."""
+    engine = Hanging()
+    async with watched(engine) as (watched_engine, _):
+        await read(watched_engine)
+        await watched_engine.probe()
+        engine.goes_on.clear()
+        open_read = asyncio.create_task(read(watched_engine))
+        await pass_by(clock, 2)
+        (state,) = watched_engine.servers
+        assert (state.open_reads, state.work.reads) == (1, 1)
+
+        engine.goes_on.set()
+        await open_read
+        watched_engine.set_aside("it is elsewhere")
+        with pytest.raises(EngineUnavailable):
+            await read(watched_engine)
+
+        (state,) = watched_engine.servers
+        assert (state.open_reads, state.work.reads, state.work.prompt_tokens) == (0, 2, 4)
+        assert state.work.seconds >= 2
+
+
 async def test_an_engine_that_answers_is_left_alone(clock: Clock) -> None:
     """Where others ask often enough, no probe does."""
     engine = Hanging()

@@ -30,7 +30,7 @@ def prometheus() -> dict[str, Any]:
     return compose
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml", "compose.rules.yaml"])
 def test_compose_takes_it(name: str) -> None:
     """By the specification's own schema."""
     jsonschema.validate(yaml.safe_load((DOCKER / name).read_text("utf-8")), SCHEMA)
@@ -44,6 +44,27 @@ def test_the_gpu_is_added_to_the_service() -> None:
     (device,) = added["service"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "${GPUS:-1}", "capabilities": ["gpu"]}
     assert added["service"]["environment"]["ERC_ENGINE__TENSOR_PARALLEL"] == device["count"]
+
+
+def test_rules_are_added_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a folder that is no repository's, beside the keys', and on a network that leads out."""
+    file = yaml.safe_load((DOCKER / "compose.rules.yaml").read_text("utf-8"))
+    (added,) = file["services"].values()
+    (volume,) = added["volumes"]
+    source, folder, mode = volume.split(":")
+    for name, value in added["environment"].items():
+        monkeypatch.setenv(name, value)
+
+    rules = load_settings().rules.file
+    assert file["services"].keys() <= SERVICES.keys()
+    assert rules is not None
+    assert str(rules.parent) == folder
+    assert mode == "ro"
+    assert folder not in {each.split(":")[1] for each in SERVICES["service"]["volumes"]}
+    ignored = (REPOSITORY / ".gitignore").read_text("utf-8").splitlines()
+    assert f"{(DOCKER / source).relative_to(REPOSITORY)}/" in ignored
+    networks = {name: COMPOSE["networks"][name] for name in SERVICES["service"]["networks"]}
+    assert any(not network.get("internal") for network in networks.values())
 
 
 def test_what_is_compiled_for_the_gpu_is_kept() -> None:

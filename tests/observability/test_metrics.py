@@ -7,7 +7,7 @@ import pytest
 
 from service.conversation.labels import load_label_spaces
 from service.decoding.bundle import Base, Bundle, TrainedLabels, Window, trained_labels
-from service.decoding.engine import ServerState
+from service.decoding.engine import Reading, ServerState, ServerWork
 from service.observability.drift import LEAST, WINDOW
 from service.observability.metrics import Metrics
 
@@ -48,8 +48,11 @@ def bundle(meld: TrainedLabels) -> Bundle:
 
 def test_servers_are_shown_as_they_are_and_leave_nothing_behind() -> None:
     """Addresses of pods come and go."""
-    metrics, reads = Metrics(), {"answered": 3, "broken": 0}
-    there = [ServerState("gpu-1:8000", True, reads), ServerState("gpu-2:8000", False, {})]
+    metrics, reads, work = Metrics(), {"answered": 3, "broken": 0}, ServerWork()
+    there = [
+        ServerState("gpu-1:8000", True, reads, 2, work),
+        ServerState("gpu-2:8000", False, {}, 0, ServerWork()),
+    ]
     metrics.show_servers(lambda: there)
 
     def shown(name: str, **labels: str) -> float | None:
@@ -61,9 +64,16 @@ def test_servers_are_shown_as_they_are_and_leave_nothing_behind() -> None:
     assert shown("erc_engine_server_reads_total", **counted) == 3
     reads["answered"] += 1
     assert shown("erc_engine_server_reads_total", **counted) == 4
+    assert shown("erc_engine_server_open_reads", server="gpu-1:8000") == 2
+    work.count((1, 2, 3), Reading((-0.5,), cached_tokens=2), 0.25)
+    work.count((1, 2), Reading((-0.5,), cached_tokens=None), 0.5)
+    assert shown("erc_engine_server_read_seconds_count", server="gpu-1:8000") == 2
+    assert shown("erc_engine_server_read_seconds_sum", server="gpu-1:8000") == 0.75
+    assert shown("erc_engine_server_prompt_tokens_total", server="gpu-1:8000") == 5
+    assert shown("erc_engine_server_cached_tokens_total", server="gpu-1:8000") == 2
+    assert shown("erc_engine_server_read_seconds_count", server="gpu-2:8000") == 0
     del there[0]
-    assert shown("erc_engine_server_available", server="gpu-1:8000") is None
-    assert shown("erc_engine_server_reads_total", **counted) is None
+    assert not [name for name, labels in series(metrics) if ("server", "gpu-1:8000") in labels]
 
 
 def expecting() -> Bundle:
