@@ -102,6 +102,8 @@ def table(lines: Iterable[str], columns: Columns) -> Iterator[Row | TranscriptEr
     before = 0
     while not first.strip() and (line := next(source, None)) is not None:
         first, before = line, before + 1
+    if not first.strip():
+        raise TranscriptError("a table begins with the names of its columns", max(1, before))
     delimiter = _delimiter(first)
     try:
         header = _split(first, delimiter)

@@ -84,6 +84,12 @@ def test_broken_date_spoils_no_row_but_its_own() -> None:
     assert [row.segment.start for row in read if isinstance(row, Row)] == [0.0, 30.0]
 
 
+@pytest.mark.parametrize("lines", [[], ["\n", " \n"]])
+def test_table_without_a_header_is_refused(lines: list[str]) -> None:
+    with pytest.raises(TranscriptError, match="a table begins with the names of its columns"):
+        list(table(lines, Columns()))
+
+
 def test_columns_of_other_names_are_named() -> None:
     """A column that is named for one purpose is not read for another."""
     columns = Columns(speaker="Who", text="What", dialogue="id", time="When")
