@@ -1,7 +1,7 @@
 """Concurrent work of one process: tasks that end together, locks by name, and the loop's clock."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -41,6 +41,21 @@ def first_failure(rather: type[Exception] = Exception) -> Iterator[None]:
         yield
     except ExceptionGroup as failures:
         raise (failures.subgroup(rather) or failures).exceptions[0] from None
+
+
+async def in_thread(call: Callable[[], T], places: asyncio.Semaphore) -> T:
+    """Call a function in a thread, once there is a place for it.
+
+    A thread cannot be cancelled: it keeps its place to its end, even if its caller is cancelled.
+    """
+    await places.acquire()
+    try:
+        done = asyncio.get_running_loop().run_in_executor(None, call)
+    except BaseException:
+        places.release()
+        raise
+    done.add_done_callback(lambda _: places.release())
+    return await asyncio.shield(done)
 
 
 class NamedLocks:

@@ -1,11 +1,12 @@
 """Tasks that end together, and locks by name: writers of one dialogue take turns."""
 
 import asyncio
+import threading
 import weakref
 
 import pytest
 
-from service.concurrency import NamedLocks, together
+from service.concurrency import NamedLocks, in_thread, together
 
 
 async def test_results_come_in_the_order_of_the_work() -> None:
@@ -90,3 +91,32 @@ async def test_a_lock_lives_while_somebody_holds_it_or_waits() -> None:
         assert held() is not None
 
     assert held() is None
+
+
+async def test_a_thread_keeps_its_place_when_its_caller_is_cancelled() -> None:
+    """So that callers who leave do not fill all threads; who waits for a place leaves at once."""
+    places, may_end = asyncio.Semaphore(1), threading.Event()
+    first = asyncio.create_task(in_thread(may_end.wait, places))
+    await asyncio.sleep(0)  # it has the place
+    assert places.locked()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+    second = asyncio.create_task(in_thread(lambda: 2, places))
+    waiting = asyncio.create_task(in_thread(lambda: 3, places))
+    done, _ = await asyncio.wait([second, waiting], timeout=0.05)
+    assert not done
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    may_end.set()
+    assert await second == 2
+    with pytest.raises(LookupError, match="scripted"):
+        await in_thread(_fails, places)
+    assert not places.locked()
+
+
+def _fails() -> None:
+    raise LookupError("scripted")

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, TypedDict, cast
 
 from fastapi import Depends, Request
@@ -33,6 +34,8 @@ from service.settings import Limits
 
 # A timeline is useful without these texts, too.
 _LOOKUP_S = 1.0
+# Read at once, of clients that have left, too: other work of the process needs threads as well.
+_TRANSCRIPTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Services:
             on fewer.
         places: for the utterances in progress, over all requests.
         keys: locks of idempotency keys: requests with the same key run one at a time.
+        transcript_threads: places of threads that read transcripts.
     """
 
     turns: TurnTaker
@@ -65,6 +69,9 @@ class Services:
     metrics: Metrics
     lag: LoopLag
     keys: NamedLocks
+    transcript_threads: asyncio.Semaphore = field(
+        default_factory=partial(asyncio.Semaphore, _TRANSCRIPTS)
+    )
 
     async def with_texts(
         self, stored: Sequence[Mapping[str, Any]], tenant: str

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -80,6 +81,8 @@ class _Entry(BaseModel):
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _Words = Annotated[str, Field(min_length=1, max_length=500)]
+# Names of labels and label spaces are in lower case, tenants' own too.
+_Caseless = Annotated[_Words, AfterValidator(str.casefold)]
 
 
 def _in_a_list(value: object) -> object:
@@ -89,9 +92,9 @@ def _in_a_list(value: object) -> object:
 class _RuleEntry(_Entry):
     name: _Name
     label: Annotated[
-        tuple[_Words, ...], BeforeValidator(_in_a_list), Field(min_length=1, max_length=100)
+        tuple[_Caseless, ...], BeforeValidator(_in_a_list), Field(min_length=1, max_length=100)
     ]
-    label_space: _Words
+    label_space: _Caseless
     probability: Annotated[float, Field(gt=0, le=1)]
     turns: Annotated[int, Field(ge=1, le=MOST_TURNS)] = 1
     of_last: Annotated[int, Field(ge=1, le=MOST_TURNS)] | None = None
@@ -104,7 +107,7 @@ class _RuleEntry(_Entry):
     @field_validator("label")
     @classmethod
     def each_label_is_given_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if len({label.casefold() for label in labels}) < len(labels):
+        if len(set(labels)) < len(labels):
             raise ValueError("a label is given twice")
         return labels
 
@@ -190,7 +193,7 @@ def _toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except OSError as error:
         raise RulesError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits
         # The rest of the message may show a secret.
         where_in_file = re.search(r"line \d+,? column \d+", str(error))
         where = f" at {where_in_file[0]}" if where_in_file else ""
@@ -215,6 +218,8 @@ def _secret(file: Path, name: str, entry: _EndpointEntry) -> tuple[bytes, Path |
         key, text, secret_file = "secret", entry.secret.get_secret_value(), None
     else:
         key, secret_file = "secret_file", file.parent / (entry.secret_file or "")
+        if "\0" in str(secret_file):
+            raise RulesError(f"{file}: endpoints.{name}.secret_file: is no path of a file")
         try:
             with secret_file.open("rb") as opened:
                 text = opened.read(_MOST_BYTES_OF_A_SECRET_FILE).decode("ascii", "replace").strip()

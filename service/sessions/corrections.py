@@ -122,8 +122,7 @@ class Corrections:
             version = await _change(connection, place, version, correction, now)
             pending = await note(connection, tenant, demonstration_id)
             prediction = await _prediction(connection, place)
-            if stored is None:
-                await _mark(connection, place, corrected=True)
+            await _mark(connection, place, corrected=True)
             return Corrected(correction, version, pending, prediction)
 
         async def put_and_keep(connection: AsyncConnection) -> Corrected:
@@ -269,12 +268,16 @@ async def _store(
 async def _mark(connection: AsyncConnection, place: _Place, *, corrected: bool) -> None:
     """Note, at the utterance and in the counts, whether it has a correction.
 
-    Late in the transaction, because others wait for the counts.
+    Late in the transaction, because others wait for the counts. A process of a version before the
+    counts, which may run beside this one during an upgrade, corrects without noting it.
     """
-    statement = update(utterances).where(place.is_of(utterances)).values(corrected=corrected)
-    marked = statement.returning(utterances.c.label_space, utterances.c.margin)
-    row = (await connection.execute(marked)).one()
-    if row.margin is not None:
+    is_other = utterances.c.corrected.is_not(corrected)
+    statement = update(utterances).where(place.is_of(utterances), is_other)
+    marked = statement.values(corrected=corrected).returning(
+        utterances.c.label_space, utterances.c.margin
+    )
+    row = (await connection.execute(marked)).one_or_none()
+    if row is not None and row.margin is not None:
         more = 1 if corrected else -1
         await count_corrected(connection, place.tenant, row.label_space, place.dialogue_id, more)
 

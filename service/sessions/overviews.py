@@ -213,7 +213,7 @@ class Overviews:
         conditions: Conditions = Conditions(),
     ) -> Page:
         """At most `limit` of the tenant's dialogues, in an order, after a place in it."""
-        window = _window(tenant, order, after)
+        window = _window(tenant, order, after, conditions.updated_since)
         candidates = window.subquery("candidates")
         matching = _in_order(
             select(candidates).where(*_matches(tenant, candidates, conditions)), candidates, order
@@ -236,12 +236,16 @@ class Overviews:
         return Page(found, None if end is None else Place(end.place, end.id))
 
 
-def _window(tenant: str, order: Order, after: Place | None) -> Select[Any]:
+def _window(
+    tenant: str, order: Order, after: Place | None, updated_since: datetime | None
+) -> Select[Any]:
     """The dialogues that a page looks through."""
     key = _SORTED_BY[order]
     asked = select(*_COLUMNS, key.label("place")).where(dialogues.c.tenant == tenant, IS_WHOLE)
     if order is not Order.UPDATED:
         asked = asked.where(key.is_not(None))
+    elif updated_since is not None:  # the list ends there, however many older dialogues there are
+        asked = asked.where(key >= updated_since)
     if after is not None:
         here = tuple_(key, dialogues.c.id)
         there = tuple_(

@@ -51,7 +51,7 @@ def optional_text_at(value: Object, name: str, where: str) -> str | None:
 
 
 def seconds_at(value: Object, name: str, where: str, per_second: int = 1) -> float | None:
-    """A time in seconds; None if it is missing, null or NaN.
+    """A time in seconds, perhaps not a valid one; None if it is missing, null or NaN.
 
     Args:
         per_second: 1000 if the document counts milliseconds.
@@ -64,7 +64,10 @@ def seconds_at(value: Object, name: str, where: str, per_second: int = 1) -> flo
         return None
     if isinstance(time, bool) or not isinstance(time, int | float):
         raise TranscriptError(f"{where}{name} must be a number")
-    return None if math.isnan(time) else time / per_second
+    try:
+        return None if math.isnan(time) else time / per_second
+    except OverflowError:  # an integer of hundreds of digits, which is no time either
+        return math.inf
 
 
 def integer_at(value: Object, name: str, where: str) -> int | None:

@@ -42,4 +42,8 @@ def _text(row: Object, where: str) -> str:
     if not isinstance(content, list):
         raise TranscriptError(f"{where}content must be a string or a list of parts")
     parts = items(row, "content", where)
-    return " ".join(text_at(part, "text", at) for at, part in parts if part.get("type") in _TEXTS)
+    return " ".join(
+        text_at(part, "text", at)
+        for at, part in parts
+        if optional_text_at(part, "type", at) in _TEXTS
+    )

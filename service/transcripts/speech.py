@@ -18,6 +18,8 @@ from service.transcripts.documents import (
 )
 from service.transcripts.segments import Segment, TranscriptError, checked, seconds_between
 
+_REASON_CHARACTERS = 500  # of a failed transcription
+
 
 def whisperx(value: Object) -> Iterator[Segment]:
     """`{"segments": [{"start": 0.5, "end": 1.9, "text": "...", "speaker": "SPEAKER_00"}]}`.
@@ -42,7 +44,8 @@ def assemblyai(value: Object) -> Iterator[Segment]:
         TranscriptError: the transcription failed, was made without speakers, or a field is invalid.
     """
     if value.get("status") == "error":
-        raise TranscriptError(f"the transcription failed: {value.get('error')}")
+        reason = optional_text_at(value, "error", "") or "no reason is given"
+        raise TranscriptError(f"the transcription failed: {reason[:_REASON_CHARACTERS]}")
     if value.get("utterances") is None:
         raise TranscriptError(
             'utterances is null; request the transcript with "speaker_labels": true'
@@ -71,10 +74,11 @@ def deepgram(value: Object) -> Iterator[Segment]:
     channels = items(results, "channels", "results.") if results.get("channels") else []
     if results.get("utterances") is not None:
         rows = items(results, "utterances", "results.")
-        several = len({row.get("channel") for _, row in rows}) > 1
-        for where, row in rows:
-            channel = integer_at(row, "channel", where) if several else None
-            yield from _of_deepgram(row, text_at(row, "transcript", where), where, channel)
+        numbers = [integer_at(row, "channel", where) for where, row in rows]
+        several = len(set(numbers)) > 1
+        for (where, row), number in zip(rows, numbers, strict=True):
+            text = text_at(row, "transcript", where)
+            yield from _of_deepgram(row, text, where, number if several else None)
         return
     segments = [
         segment

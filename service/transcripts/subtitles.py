@@ -29,6 +29,8 @@ _NAMED = re.compile(
     r"(?:[-–—][ \t]*)?(?:\[([^\[\]]{1,100})\]|([^\W\d_][^:\[\]<>?!;]{0,59})):[ \t]+"
 )
 _MOST_WORDS_OF_A_NAME = 4
+# More digits than any character's number has, of which Python converts no more than 4,300.
+_LONG_REFERENCE = re.compile(r"&#\d{20,};?", re.ASCII)
 
 Cue = Segment | TranscriptError
 
@@ -138,7 +140,7 @@ def _by_name(lines: list[str]) -> Iterator[tuple[str | None, str]]:
         name = match and (match[1] or match[2]).strip()
         if match and name and len(name.split()) <= _MOST_WORDS_OF_A_NAME:
             yield speaker, _plain(" ".join(text))
-            speaker, text = html.unescape(name), [line[match.end() :]]
+            speaker, text = _unescaped(name), [line[match.end() :]]
         else:
             text.append(line)
     yield speaker, _plain(" ".join(text))
@@ -146,4 +148,9 @@ def _by_name(lines: list[str]) -> Iterator[tuple[str | None, str]]:
 
 def _plain(text: str) -> str:
     """A text without markup, on one line."""
-    return " ".join(html.unescape(_MARKUP.sub("", text)).split())
+    return " ".join(_unescaped(_MARKUP.sub("", text)).split())
+
+
+def _unescaped(text: str) -> str:
+    """A text with characters in place of references to them; U+FFFD where there is no character."""
+    return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))

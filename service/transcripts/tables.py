@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from service.conversation.dialogue import fault_of_name
@@ -101,6 +102,8 @@ def table(lines: Iterable[str], columns: Columns) -> Iterator[Row | TranscriptEr
     before = 0
     while not first.strip() and (line := next(source, None)) is not None:
         first, before = line, before + 1
+    if not first.strip():
+        raise TranscriptError("a table begins with the names of its columns", max(1, before))
     delimiter = _delimiter(first)
     try:
         header = _split(first, delimiter)
@@ -224,11 +227,10 @@ def _time(value: str | None, content: str, state: _Table, line: int) -> float | 
         whole = int(hours or 0) * 3600 + int(minutes) * 60
         return round(whole + float(seconds.replace(",", ".")), 9)
     if _DATE.fullmatch(value):
-        try:
+        with suppress(ValueError):
+            seconds = seconds_between(state.date or value, value)
             state.date = state.date or value
-            return seconds_between(state.date, value)
-        except ValueError:
-            pass
+            return seconds
     column = state.header[state.places[content]]
     raise TranscriptError(
         f"column {column!r}: {value[:40]!r} is not a time; write seconds, such as 12.5, "

@@ -50,6 +50,19 @@ def test_a_label_space_of_tenants_own_is_read_where_tenants_are_named(tmp_path: 
     assert rule.shares == {"callers": {"anger": {"anger": 1.0}}}
 
 
+@pytest.mark.parametrize(("space", "tenants"), [("MELD", ""), ("Callers", 'tenants = ["acme"]\n')])
+def test_labels_and_label_spaces_are_named_in_any_case(
+    tmp_path: Path, space: str, tenants: str
+) -> None:
+    """As everywhere else; otherwise, a rule would wait for answers that nobody gets."""
+    in_capitals = RULE.replace('"meld"', f'"{space}"').replace('"anger"', '"ANGER"') + tenants
+
+    (rule,) = read_rules(write(tmp_path, in_capitals + ENDPOINT), SPACES).rules
+
+    assert rule.labels == ("anger",)
+    assert rule.shares == {space.lower(): {"anger": {"anger": 1.0}}}
+
+
 def test_a_rule_in_sentiment_reads_the_answers_of_every_label_space(tmp_path: Path) -> None:
     """And one in the sentiment of a corpus those of that corpus."""
     negative = RULE.replace('"anger"', '"negative"')
@@ -92,6 +105,8 @@ ENDPOINT_FAULTS = {
     "needs either secret or secret_file": ENDPOINT + "secret_file = 'hidden'\n",
     "secret: a secret is whsec_ and base64": ENDPOINT.replace("whsec_", "hidden_"),
     "secret_file: cannot read": ENDPOINT.replace("secret =", "secret_file ="),
+    "secret_file: is no path": ENDPOINT.partition("secret =")[0]
+    + 'secret_file = "hidden\\u0000"\n',
 }
 
 
@@ -105,7 +120,15 @@ def test_a_fault_of_an_endpoint_shows_no_secret(tmp_path: Path, fault: str, endp
     assert "hidden" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [f'secret = "{SECRET}', "\x00", f"{SECRET} = 1 = 2"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'secret = "{SECRET}',
+        "\x00",
+        f"{SECRET} = 1 = 2",
+        pytest.param("a = " + 5000 * "9", id="9s"),
+    ],
+)
 def test_what_is_no_toml_shows_no_secret(tmp_path: Path, content: str) -> None:
     with pytest.raises(RulesError, match=r"is not TOML( at line 1|$)") as refused:
         read_rules(write(tmp_path, content), SPACES)

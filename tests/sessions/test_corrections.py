@@ -158,6 +158,7 @@ async def test_an_erasure_notes_the_demonstrations_that_are_to_go(
         "label_spaces": 0,
         "job_work": 0,
         "job_results": 0,
+        "webhooks": 0,
     }
 
 

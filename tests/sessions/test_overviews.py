@@ -240,3 +240,19 @@ async def test_a_page_looks_through_few_dialogues(
     assert page.end is not None
     assert page.end.dialogue_id == "d3"
     assert await ids(store, conditions=anger) == ["first"]
+
+
+async def test_what_was_written_since_ends_where_older_dialogues_begin(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No page after it looks through those, of which there may be any number."""
+    monkeypatch.setattr(overviews, "_LOOKED_THROUGH", 3)
+    for n in range(6):
+        await say(store, f"old{n}", Figures("joy", 0.9, 0))
+    since = Conditions(updated_since=datetime.now(UTC))
+    await say(store, "new", Figures("joy", 0.9, 0))
+
+    page = await store.overviews.page("one", Order.UPDATED, 2, None, since)
+
+    assert [overview.id for overview in page.dialogues] == ["new"]
+    assert page.end is None

@@ -14,7 +14,7 @@ from service.sessions.database import Database
 from service.sessions.progress import Progress
 from service.sessions.records import Figures
 from service.sessions.reviews import ReviewOrder, ReviewPlace
-from service.sessions.schema import dialogues, utterance_counts
+from service.sessions.schema import dialogues, utterance_counts, utterances
 from service.sessions.store import SessionStore
 
 Named = tuple[str, int]
@@ -272,3 +272,21 @@ async def test_an_export_ends_a_dialogue_that_is_erased_meanwhile(
 
     assert (first.first, first.last) == (True, False)
     assert [(len(portion.utterances), portion.last) for portion in rest] == [(1, True)]
+
+
+async def test_a_correction_that_was_not_counted_is_not_subtracted(
+    database: Database, store: SessionStore
+) -> None:
+    """Such as one of a process without counts; another correction counts it after all."""
+    for dialogue_id in ("a", "b"):
+        await say(store, dialogue_id, 0.5)
+        await store.corrections.put("one", dialogue_id, 0, "meld", "anger")
+    await database.change(update(utterances).values(corrected=False))
+    await database.change(update(utterance_counts).values(corrected=0))
+
+    await store.corrections.remove("one", "a", 0)
+    assert await counted(database) == {("one", "meld"): (2, 0)}
+
+    await store.corrections.put("one", "b", 0, "meld", "joy")
+    assert await counted(database) == {("one", "meld"): (2, 1)}
+    assert await listed(store, corrected=True) == [("b", 0)]

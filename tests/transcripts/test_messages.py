@@ -51,6 +51,10 @@ def test_of_parts_the_texts_are_read() -> None:
             {"role": "user", "content": [{"type": "text"}]},
             "messages[0].content[0].text is missing",
         ),
+        (
+            {"role": "user", "content": [{"type": ["text"], "text": "x"}]},
+            "messages[0].content[0].type must be a string",
+        ),
         ({"role": "user\n", "content": "x"}, "messages[0].speaker must be on one line"),
         ({"role": "u" * 101, "content": "x"}, "messages[0].role must have at most 100 characters"),
     ],

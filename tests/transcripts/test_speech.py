@@ -140,6 +140,10 @@ OF_WHISPERX: list[tuple[object, str]] = [
         {"text": "x", "start": -1},
         "segments[1].start must be a number of seconds from 0 to 10,000,000,000",
     ),
+    (
+        {"text": "x", "start": 10**400},
+        "segments[1].start must be a number of seconds from 0 to 10,000,000,000",
+    ),
     ({"text": "x", "start": 2, "end": 1}, "segments[1].end must not be before start"),
 ]
 
@@ -158,7 +162,22 @@ def test_invalid_segment_is_named_by_its_path(segment: object, problem: str) -> 
     [
         (assemblyai, {"utterances": {}}, "utterances must be a list"),
         (assemblyai, {"utterances": [{"text": "x", "end": "9"}]}, "utterances[0].end must be a "),
+        (
+            assemblyai,
+            {"status": "error", "error": {"code": 1}},
+            "error must be a string",
+        ),
+        (
+            assemblyai,
+            {"utterances": [{"text": "x", "end": 10**400}]},
+            "utterances[0].end must be a number of seconds from 0",
+        ),
         (deepgram, {"results": []}, "results must be an object"),
+        (
+            deepgram,
+            {"results": {"utterances": [{"transcript": "x", "channel": [0, 1]}]}},
+            "results.utterances[0].channel must be an integer",
+        ),
         (
             deepgram,
             {"results": {"utterances": [{"transcript": "x", "speaker": "A"}]}},

@@ -139,6 +139,16 @@ def test_cue_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_reference_to_no_character_is_a_replacement_character() -> None:
+    """However many digits it has, in a name, too."""
+    cue = [
+        "00:00:01,000 --> 00:00:02,000\n",
+        f"[Ann&#{30 * '9'};]: &#{5000 * '9'}; &#233;",
+    ]
+
+    assert [*srt(cue)] == [Segment("Ann\ufffd", "\ufffd é", 1.0, 2.0)]
+
+
 @pytest.mark.parametrize(
     "piece", ["<v ", "<v.", "<v" + 50 * " ", "<c ", "{\\", "- a", "[", "a:", "&"]
 )

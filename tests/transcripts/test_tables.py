@@ -68,6 +68,28 @@ def test_dates_become_seconds_of_their_dialogue() -> None:
     assert [utterance.start for utterance in second.utterances] == [0.0, 60.0]
 
 
+def test_broken_date_spoils_no_row_but_its_own() -> None:
+    """A dialogue begins with the first of its dates that is one."""
+    rows = [
+        "speaker,text,time\n",
+        "Ida,One.,2026-13-01T10:00:00Z\n",
+        "Jo,Two.,2026-01-01T10:00:00Z\n",
+        "Jo,Three.,2026-01-01T10:00:30Z\n",
+    ]
+
+    broken, *read = table(rows, Columns())
+
+    assert isinstance(broken, TranscriptError)
+    assert broken.line == 2
+    assert [row.segment.start for row in read if isinstance(row, Row)] == [0.0, 30.0]
+
+
+@pytest.mark.parametrize("lines", [[], ["\n", " \n"]])
+def test_table_without_a_header_is_refused(lines: list[str]) -> None:
+    with pytest.raises(TranscriptError, match="a table begins with the names of its columns"):
+        list(table(lines, Columns()))
+
+
 def test_columns_of_other_names_are_named() -> None:
     """A column that is named for one purpose is not read for another."""
     columns = Columns(speaker="Who", text="What", dialogue="id", time="When")

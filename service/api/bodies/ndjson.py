@@ -12,11 +12,14 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from service.admission.deadline import renew
 from service.api.request_headers import NDJSON, is_head, is_ndjson
 from service.api.response_headers import UNBUFFERED
 
 # Bytes of a body that one step of the event loop handles.
 STEP_BYTES = 16_384
+# Bytes of a response that its client reads within a request's deadline: few kilobytes a second.
+_PIECE_BYTES = 65_536
 
 # Skipped in one step: a few compressed kilobytes may hold hundreds of millions of them.
 _BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
@@ -113,3 +116,13 @@ class LineStream(Response):
             await self._produce(emit)
         await start()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def emit_in_pieces(emit: Emit, content: bytes) -> None:
+    """Send lines that are ready, and restart the request's deadline whenever some were read.
+
+    Only for a response that ends.
+    """
+    for start in range(0, len(content), _PIECE_BYTES):
+        await emit(content[start : start + _PIECE_BYTES])
+        renew()

@@ -6,10 +6,9 @@ import orjson
 from fastapi import APIRouter, Path, Response
 
 from service.access.keys import Scope
-from service.admission.deadline import renew
 from service.api.batches.jobs import job_document
 from service.api.bodies.json_bodies import json_response
-from service.api.bodies.ndjson import Emit, LineStream
+from service.api.bodies.ndjson import Emit, LineStream, emit_in_pieces
 from service.api.idempotency import RepeatableDep, no_content
 from service.api.links import with_prefix
 from service.api.policies import policy
@@ -76,8 +75,8 @@ async def read_results(
             # Not splitlines: an error's detail may contain other line separators.
             stored = [with_prefix(orjson.loads(line)) for line in lines.split("\n") if line]
             results = await services.with_texts(stored, tenant)
-            await emit(b"".join(orjson.dumps(result, option=_LINE) for result in results))
-            renew()
+            content = b"".join(orjson.dumps(result, option=_LINE) for result in results)
+            await emit_in_pieces(emit, content)
 
     return LineStream(produce, preferred(accept, LINES))
 

@@ -7,9 +7,8 @@ import orjson
 from fastapi import APIRouter, Query, Response
 
 from service.access.keys import Scope
-from service.admission.deadline import renew
 from service.api.bodies.json_bodies import JsonRoute, json_response
-from service.api.bodies.ndjson import Emit, LineStream
+from service.api.bodies.ndjson import Emit, LineStream, emit_in_pieces
 from service.api.cursors import decoded, dialogue_in, encoded, moment_in, number_in
 from service.api.links import located
 from service.api.policies import policy
@@ -107,8 +106,7 @@ async def export_corrections(
 
     async def produce(emit: Emit) -> None:
         async for portion in portions:
-            await emit(_json_of(portion))
-            renew()
+            await emit_in_pieces(emit, _json_of(portion))
 
     return LineStream(produce, preferred(accept, LINES))
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -45,7 +46,7 @@ from service.api.schemas.transcripts import (
     UnreadLine,
 )
 from service.api.services import CallerDep, ServicesDep, TenantDep
-from service.concurrency import first_failure
+from service.concurrency import first_failure, in_thread
 from service.conversation.dialogue import Dialogue
 from service.dialogue_files import Reading, dialogue_to_json
 from service.errors import (
@@ -149,11 +150,9 @@ async def score_transcript(
         content = await request.body()
     except ClientDisconnect:
         raise ClientLeft("the client has closed its connection") from None
-    transcript = await asyncio.to_thread(
-        read_transcript,
-        *(content, query.name, suffix, _reading(query), services.limits),
-        caller.batch_utterances,
-    )
+    file = content, query.name, suffix, _reading(query)
+    read = partial(read_transcript, *file, services.limits, caller.batch_utterances)
+    transcript = await in_thread(read, services.transcript_threads)
     output = _OUTPUTS.get(media_type)
     if output is not None:
         _check_output(output, transcript)

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from service.api.schemas.dialogues import TimedUtterance
 from service.api.schemas.names import LabelSpaceName
-from service.api.schemas.summaries import Moment
+from service.api.schemas.summaries import Cursor, Moment
 from service.conversation.labels import UNIFIED
 from service.sessions.reviews import ReviewOrder
 
@@ -28,9 +28,7 @@ class ReviewListing(BaseModel):
         False, description="Those that have a person's label, instead of those that have none."
     )
     limit: int = Field(50, ge=1, le=200, description="The most per page.")
-    cursor: str | None = Field(
-        None, min_length=1, max_length=2000, description="The `next` of the previous page."
-    )
+    cursor: Cursor | None = Field(None, description="The `next` of the previous page.")
 
 
 class CorrectionsAsked(BaseModel):

@@ -1,9 +1,18 @@
 """Schemas of summaries and lists of dialogues."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, with_config
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    with_config,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -250,6 +259,16 @@ def _label_space(space: LabelSpaceSummary) -> LabelSpaceSummaryOut:
     }
 
 
+# Otherwise a number would be one too: seconds since 1970, or milliseconds if there are many.
+_DATE = re.compile(r"\s*\d{4}-")
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not _DATE.match(value):
+        raise PydanticCustomError("moment", "must be a date and time, such as 2026-01-02T10:00:00Z")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -257,7 +276,9 @@ def _in_utc(value: datetime) -> datetime:
         raise PydanticCustomError("moment", "must be in the years 1 to 9999 of UTC") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+Cursor = Annotated[str, Field(min_length=1, max_length=2000, pattern="^[A-Za-z0-9_-]+$")]
+"""A place that a list has given, as `service.api.cursors` writes it."""
 
 
 class DialogueListing(BaseModel):
@@ -271,9 +292,7 @@ class DialogueListing(BaseModel):
         "`fall`: steepest fall of the valence first. The last two leave out dialogues without one.",
     )
     limit: int = Field(50, ge=1, le=200, description="The most per page.")
-    after: str | None = Field(
-        None, min_length=1, max_length=2000, description="As `next` of the previous page has it."
-    )
+    after: Cursor | None = Field(None, description="As `next` of the previous page has it.")
     updated_since: Moment | None = Field(
         None, description="Only dialogues that were written to then or later."
     )

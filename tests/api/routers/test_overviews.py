@@ -178,6 +178,8 @@ async def test_conditions_choose_dialogues(service: "Service") -> None:
         ("label=joy&min_share=nan", "min_share"),
         ("updated_since=2026-01-02T03:04:05", "updated_since"),
         ("updated_since=0001-01-01T00:00:00%2B14:00", "updated_since"),
+        ("updated_since=0.5", "updated_since"),
+        ("updated_since=1767323045", "updated_since"),
         ("label=a%00b", "label"),
         ("label=joy&label_space=a%00b", "label_space"),
         ("mood=bad", "mood"),
