@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.bench.processes import HOST
-from tests.bench.turn_costs import choice_ms, relayed
+from tests.bench.turn_costs import relayed
 
 
 async def test_a_relay_passes_everything_on_and_counts_it() -> None:
@@ -28,9 +28,5 @@ async def test_a_relay_passes_everything_on_and_counts_it() -> None:
 
         answers = await asyncio.gather(ask(b"a"), ask(b"b"))
 
-    assert answers == [30_000 * b"a", 30_000 * b"b"]
+    assert [*answers] == [30_000 * b"a", 30_000 * b"b"]
     assert (relay.sent, relay.received) == (200_000, 60_000)
-
-
-async def test_more_servers_take_longer_to_choose_from() -> None:
-    assert await choice_ms(200) > await choice_ms(1) > 0
