@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from service.failures import plain_line
 from service.scored_files import Output, output_of
 from service.settings import Settings
 from service.terminal import End, fail, given_settings, speaking
@@ -187,7 +188,9 @@ def _check_cluster(end: End) -> None:
 
 def _report(scored: "Scored", target: str, say: "Report") -> None:
     noun = "utterance" if scored.utterances == 1 else "utterances"
-    say(f"{scored.utterances} {noun} scored into {target.partition('?')[0]}")
+    # An address may have keys.
+    shown = plain_line(target.partition("?")[0]) if "://" in target else target
+    say(f"{scored.utterances} {noun} scored into {shown}")
     if scored.truncated:
         say(f"too long for the model, which read only their ends: {scored.truncated}")
     for problem in scored.refused:

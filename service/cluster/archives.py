@@ -24,6 +24,7 @@ from service.dialogue_files import (
     placed_parts,
     with_ids_once,
 )
+from service.failures import first_line, plain_line
 from service.files import OutputError
 from service.text_lines import lines_from
 
@@ -37,7 +38,7 @@ class Location:
     """A path on a file system of pyarrow.
 
     Attributes:
-        given: as the user wrote it, without what a URI's query says, which may be a key.
+        given: as the user wrote it, without the keys that a URI may have.
     """
 
     filesystem: FileSystem
@@ -71,11 +72,11 @@ def location_of(text: str) -> Location:
     """
     if "://" not in text:
         return Location(LocalFileSystem(), text, text)
-    given = text.partition("?")[0]
+    given = _without_keys(text)
     try:
         filesystem, path = FileSystem.from_uri(text)
     except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{given}: {_line_of(error)}") from None
+        raise ValueError(f"{given}: {plain_line(str(error).replace(text, given))}") from None
     return Location(filesystem, path, given)
 
 
@@ -104,7 +105,7 @@ def find_archive(text: str) -> Archive:
         if each.type is FileType.File and _is_part(_below(each.path, location.path), pattern)
     ]
     if not found:
-        raise ValueError(f"{text.partition('?')[0]}: no file of this archive has a name")
+        raise ValueError(f"{_without_keys(text)}: no file of this archive has a name")
     return Archive(filesystem, tuple(sorted(found, key=lambda each: each.path)))
 
 
@@ -135,9 +136,9 @@ def _parts(filesystem: FileSystem, file: FileInfo, reading: Reading) -> Iterator
             lines = lines_from(io.BufferedReader(stream, _BUFFER_BYTES), name, DialogueFormatError)
             yield from placed_parts(lines, name, reading)
     except pa.ArrowInvalid as error:
-        raise DialogueFormatError(f"{name}: {_line_of(error)}") from None
+        raise DialogueFormatError(f"{name}: {first_line(error)}") from None
     except OSError as error:
-        raise OSError(f"{name}: {_line_of(error)}") from error
+        raise OSError(f"{name}: {first_line(error)}") from error
 
 
 def _rows(filesystem: FileSystem, path: str) -> Iterator[Placed]:
@@ -164,8 +165,8 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _line_of(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _without_keys(text: str) -> str:
+    return plain_line(text.partition("?")[0]) if "://" in text else text
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...], str]:

@@ -23,7 +23,7 @@ from tests.broken_folders import ROOT
 from tests.cluster.stand_in import KILLS, UNREADABLE, open_stand_in, settings_of_stand_in
 
 DIALOGUES = 160
-LONGEST_S = 240
+LONGEST_S = 600
 
 
 def line(name: str, *texts: str) -> str:
@@ -137,7 +137,7 @@ def test_what_a_killed_actor_held_is_scored_by_another(
         output = job.output()
 
     assert job.process.returncode == 0, output
-    assert len(list(job.pids.iterdir())) == 3
+    assert "an actor has died" in output
     assert (tmp_path / "out.jsonl").read_bytes() == undisturbed
 
 
