@@ -150,7 +150,7 @@ def _plan(task: Task, job: ArchiveJob, archive: Archive) -> dict[str, str]:
     settings = task.settings
     engine = settings.engine.model_dump(
         mode="json",
-        include={"urls", "model", "dtype", "kv_dtype", "attention", "weights", "arguments"},
+        include={"dtype", "kv_dtype", "attention", "weights", "arguments"},
     )
     options = [
         *(task.version, task.label_space, task.demonstrations, repr(job.reading), engine),
