@@ -199,8 +199,10 @@ def check_result(target: Location, archive: Archive, *, force: bool) -> None:
         force: whether a file that exists may be replaced.
 
     Raises:
-        OutputError: it is a folder, one of the archive's files, or exists.
+        OutputError: it is a folder, one of the archive's files, or exists; or has no folder.
     """
+    if target.is_local and not (folder := Path(target.path).absolute().parent).is_dir():
+        raise OutputError(f"{target.given}: there is no folder {folder}")
     (info,) = target.filesystem.get_file_info([target.path])
     if info.type is FileType.NotFound:
         return

@@ -134,7 +134,8 @@ def kept_parts(target: Location, plan: Mapping[str, str], *, force: bool) -> Ite
     """
     folder = parts_folder(target)
     filesystem = target.filesystem
-    filesystem.create_dir(folder, recursive=False)
+    # An object store has no folders that could be missing.
+    filesystem.create_dir(folder, recursive=not target.is_local)
     with _locked(target, folder):
         older = _plan_of(target, folder)
         if older is not None and older != plan:

@@ -120,7 +120,7 @@ def main() -> None:
         True,
         opener=partial(open_stand_in, pids=Path(pids), pause_s=pause_s),
     )
-    job = ArchiveJob(source, target, FileReading(), None, False, None, 2)
+    job = ArchiveJob(source, target, FileReading(), None, False, "local", 2)
     print(score_archive(task, job, partial(print, flush=True)))
 
 

@@ -124,6 +124,8 @@ def test_a_result_replaces_nothing_unasked(calls: Path) -> None:
     check_result(location_of(f"{calls}/out.jsonl"), archive, force=True)
     with pytest.raises(OutputError, match="--force"):
         check_result(location_of(f"{calls}/out.jsonl"), archive, force=False)
+    with pytest.raises(OutputError, match="no folder"):
+        check_result(location_of(f"{calls}/nowhere/out.jsonl"), archive, force=True)
     with pytest.raises(OutputError, match="is read"):
         check_result(location_of(f"{calls}/2026-02/b.jsonl"), archive, force=True)
     with pytest.raises(OutputError, match="folder"):
