@@ -5,10 +5,8 @@ import json
 import logging
 import signal
 import sys
-import tempfile
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
 
@@ -22,16 +20,13 @@ from service.observability.logging import log_to
 from service.ports import why_not_free
 from service.rule_commands import rules
 from service.rules.rule_files import RulesError
-from service.scored_files import Output, output_of
+from service.score_command import ScoreCommand, score
 from service.settings import (
     Settings,
     load_settings,
     settings_table,
 )
 from service.terminal import fail, given_settings, say, speaking
-from service.transcripts.formats import Format
-from service.transcripts.segments import Joining, UnknownSpeaker
-from service.transcripts.tables import Columns
 from service.version import VersionOption
 
 log = logging.getLogger(__name__)
@@ -42,6 +37,7 @@ app = typer.Typer(
 keys = typer.Typer(help="Make and hash the keys that callers need.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(rules, name="rules")
+app.command(cls=ScoreCommand)(score)
 
 
 @app.callback()
@@ -115,105 +111,6 @@ def serve() -> None:
         end(failures[0])
     if losses:
         end(losses[0], status=1)
-
-
-@app.command()
-def score(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="Dialogues, or transcripts in other programs' formats."),
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT", help="The same with emotions: .jsonl, .csv, or .vtt for players."
-        ),
-    ],
-    label_space: Annotated[
-        str, typer.Option(help="The labels to predict: unified, meld, ...")
-    ] = "unified",
-    demonstrations: Annotated[
-        bool, typer.Option(help="Include the shipped demonstrations in prompts.")
-    ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
-    source_format: Annotated[
-        Format | None, typer.Option("--from", help="The format of IN; its content tells.")
-    ] = None,
-    target_format: Annotated[
-        Output | None, typer.Option("--to", help="The format of OUT; its name tells.")
-    ] = None,
-    speaker: Annotated[str | None, typer.Option(help="The CSV column of speakers.")] = None,
-    text: Annotated[str | None, typer.Option(help="The CSV column of texts.")] = None,
-    dialogue: Annotated[
-        str | None, typer.Option(help="The CSV column that tells dialogues apart.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="The CSV column of the times when utterances begin.")
-    ] = None,
-    unknown_speaker: Annotated[
-        UnknownSpeaker,
-        typer.Option(
-            help='A segment without a speaker is said by one called "unknown" (own), or belongs to '
-            "the utterance before it (previous)."
-        ),
-    ] = UnknownSpeaker.OWN,
-    join_within: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=60,
-            metavar="SECONDS",
-            help="Join segments of one speaker with at most this pause between them.",
-        ),
-    ] = None,
-) -> None:
-    """Score whole dialogues offline; each utterance sees those before it."""
-    settings = given_settings()
-    say, end = speaking(settings)
-    from service.demonstrations.encoder import WrongWeights
-    from service.dialogue_files import Reading
-    from service.errors import ServiceError
-    from service.offline import score_file
-    from service.outputs import check_file
-    from service.start_failures import start_failure_line
-
-    reading = Reading(
-        source_format,
-        Columns(speaker, text, dialogue, time),
-        Joining(unknown_speaker, join_within),
-    )
-    output = target_format or output_of(target)
-    # A separate index, because a service may be using its own.
-    with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
-        try:
-            spaces = settings.data / "label_spaces"
-            reads = (source, settings.bundle, spaces, settings.demonstrations_file)
-            check_file(target, reads, force=force)
-            scored = asyncio.run(
-                score_file(
-                    settings,
-                    source,
-                    target,
-                    label_space,
-                    say,
-                    Path(index),
-                    demonstrations,
-                    reading,
-                    output,
-                )
-            )
-        except (ValueError, WrongWeights, ServiceError, OSError) as error:
-            end(start_failure_line(error, settings))
-    noun = "utterance" if scored.utterances == 1 else "utterances"
-    say(f"{scored.utterances} {noun} scored into {target}")
-    if scored.truncated:
-        say(f"too long for the model, which read only their ends: {scored.truncated}")
-    for problem in scored.refused:
-        print(f"not scored: {problem}", file=sys.stderr)
-    if scored.refusals > len(scored.refused):
-        print(f"not scored: {scored.refusals - len(scored.refused):,} more", file=sys.stderr)
-    if scored.refusals:
-        raise typer.Exit(1)
 
 
 @app.command()

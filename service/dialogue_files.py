@@ -103,8 +103,13 @@ def read_each_dialogue(
 
 def placed_parts(lines: Iterator[bytes], path: Path, reading: Reading) -> Iterator[Placed]:
     """As `read_each_dialogue`, of lines that were read from `path`, each part with its place."""
+    return with_ids_once(_results(lines, path, reading), path)
+
+
+def with_ids_once(parts: Iterable[Placed], path: Path) -> Iterator[Placed]:
+    """The parts of a file, with an error in place of a dialogue whose id is another's."""
     seen: dict[str, str] = {}
-    for place, dialogue in _results(lines, path, reading):
+    for place, dialogue in parts:
         if isinstance(dialogue, Dialogue):
             if dialogue.id in seen:
                 repeated = f"id {dialogue.id!r} is also on line {seen[dialogue.id]}"

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from service.concurrency import together
 from service.conversation.derived import load_derived_label_spaces
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import load_label_spaces
+from service.decoding.bundle import Bundle
 from service.dialogue_files import (
     DialogueFormatError,
     Reading,
@@ -30,10 +31,10 @@ from service.scored_files import Output, check_output, writer
 from service.settings import Settings
 
 # Dialogues in progress at once; their utterances share the engine's places.
-_DIALOGUES_AT_ONCE = 64
+DIALOGUES_AT_ONCE = 64
 # Of a file, no further dialogue is read while so many utterances are in progress.
 _UTTERANCES_AT_ONCE = 10_000
-_REPORTED = 100  # the most parts of a file that are reported as not scored
+REPORTED = 100  # the most parts of a file that are reported as not scored
 
 Part = Dialogue | DialogueFormatError
 
@@ -50,8 +51,8 @@ async def recognize_all(
         EngineUnavailable: the label engine does not respond.
     """
     with _progress(sum(len(dialogue.utterances) for dialogue in dialogues)) as bar:
-        for start in range(0, len(dialogues), _DIALOGUES_AT_ONCE):
-            chunk = dialogues[start : start + _DIALOGUES_AT_ONCE]
+        for start in range(0, len(dialogues), DIALOGUES_AT_ONCE):
+            chunk = dialogues[start : start + DIALOGUES_AT_ONCE]
             recognized = await _recognized(recognizer, chunk, label_space, places)
             for dialogue, recognitions in zip(chunk, recognized, strict=True):
                 bar.update(len(dialogue.utterances))
@@ -123,14 +124,22 @@ async def score_file(
                         scored_file.refuse(str(part))
                         continue
                     recognitions = next(recognized)
-                    scored = dialogue_to_json(part)
-                    for row, recognition in zip(scored["utterances"], recognitions, strict=True):
-                        truncated += recognition.truncated
-                        row.update(document(recognition, bundle))
+                    scored = scored_json(part, recognitions, bundle)
+                    truncated += sum(recognition.truncated for recognition in recognitions)
                     scored_file.add(scored)
                     utterances += len(recognitions)
                     bar.update(len(recognitions))
     return Scored(utterances, truncated, refusals, refused)
+
+
+def scored_json(
+    dialogue: Dialogue, recognitions: Sequence[Recognition], bundle: Bundle
+) -> dict[str, Any]:
+    """A dialogue's JSON object with the recognition of each utterance in it."""
+    scored = dialogue_to_json(dialogue)
+    for row, recognition in zip(scored["utterances"], recognitions, strict=True):
+        row.update(document(recognition, bundle))
+    return scored
 
 
 def _reader(source: Path, reading: Reading) -> Callable[[], Iterable[Part]]:
@@ -152,7 +161,7 @@ def _surveyed(parts: Iterable[Part], output: Output) -> tuple[int, int, tuple[st
             utterances += len(part.utterances)
         else:
             refusals += 1
-            refused += [part] * (len(refused) < _REPORTED)
+            refused += [part] * (len(refused) < REPORTED)
     if refused and not dialogues:
         raise refused[0]
     return utterances, refusals, tuple(map(str, refused))
@@ -164,7 +173,7 @@ def _chunks(parts: Iterable[Part]) -> Iterator[list[Part]]:
     for part in parts:
         chunk.append(part)
         utterances += len(part.utterances) if isinstance(part, Dialogue) else 0
-        if len(chunk) == _DIALOGUES_AT_ONCE or utterances >= _UTTERANCES_AT_ONCE:
+        if len(chunk) == DIALOGUES_AT_ONCE or utterances >= _UTTERANCES_AT_ONCE:
             yield chunk
             chunk, utterances = [], 0
     if chunk:

@@ -32,13 +32,26 @@ def lines_of(path: Path, refusal: type[Refusal]) -> Iterator[bytes]:
     """
     try:
         with path.open("rb") as file:
-            yield from _lines(file, path, refusal)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise refusal(f"{path}: cannot be decompressed with gzip: {error}") from None
-    except UnicodeDecodeError as error:
-        raise refusal(f"{path}: not {error.encoding.upper()}: {error.reason}") from None
+            yield from lines_from(file, path, refusal)
     except OSError as error:
         raise refusal(f"{path}: {error.strerror}") from None
+
+
+def lines_from(file: io.BufferedReader, name: Path, refusal: type[Refusal]) -> Iterator[bytes]:
+    """As `lines_of`, of a file that is open.
+
+    Args:
+        name: the file's, for messages.
+
+    Raises:
+        OSError: the file system fails.
+    """
+    try:
+        yield from _lines(file, name, refusal)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise refusal(f"{name}: cannot be decompressed with gzip: {error}") from None
+    except UnicodeDecodeError as error:
+        raise refusal(f"{name}: not {error.encoding.upper()}: {error.reason}") from None
 
 
 def lines_in(content: bytes, name: Path, refusal: type[Refusal]) -> Iterator[bytes]:

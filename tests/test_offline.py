@@ -18,7 +18,7 @@ BROKEN = DialogueFormatError("in.jsonl:7: id is missing")
 
 def test_the_survey_counts_and_keeps_the_first_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file may consist of them."""
-    monkeypatch.setattr(offline, "_REPORTED", 2)
+    monkeypatch.setattr(offline, "REPORTED", 2)
 
     assert _surveyed([TALK, BROKEN, TALK], Output.JSONL) == (4, 1, (str(BROKEN),))
     assert _surveyed([TALK, *[BROKEN] * 5], Output.CSV) == (2, 5, (str(BROKEN),) * 2)
@@ -36,7 +36,7 @@ def test_dialogues_that_cannot_be_written_are_refused_before_a_model_is_loaded()
 
 def test_dialogues_and_errors_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """In order; a portion ends with many parts or many utterances."""
-    monkeypatch.setattr(offline, "_DIALOGUES_AT_ONCE", 3)
+    monkeypatch.setattr(offline, "DIALOGUES_AT_ONCE", 3)
     monkeypatch.setattr(offline, "_UTTERANCES_AT_ONCE", 4)
 
     assert [*_chunks([TALK, TALK, BROKEN, BROKEN, BROKEN, TALK])] == [

@@ -193,6 +193,22 @@ INSTALLATIONS: Mapping[str, Values] = {
             "demonstrations": False,
         },
     },
+    "an archive on a Ray cluster": {
+        "keys": _KEYS,
+        "image": {"pullSecrets": ["registry"]},
+        "model": {
+            "source": "objectStore",
+            "objectStore": {"path": "store:models/erc-7b", "secret": "erc-store"},
+        },
+        "batch": {
+            "enabled": True,
+            "claim": "corpora",
+            "input": "calls/*.jsonl",
+            "output": "scored.parquet",
+            "labelSpace": "meld",
+            "cluster": {"workers": 3, "image": "instructerc:mine"},
+        },
+    },
 }
 
 
@@ -237,12 +253,24 @@ def the(manifests: tuple[Manifest, ...], kind: str, component: str = "service") 
     return only
 
 
-def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:
-    """Whatever makes pods, by kind and name, with the pods' own specification."""
+def templates(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:
+    """Whatever makes pods, by kind and name, with the pods' template."""
     for manifest in manifests:
-        template = manifest.get("spec", {}).get("template")
-        if template is not None:
-            yield f"{manifest['kind']} {manifest['metadata']['name']}", template["spec"]
+        name, spec = f"{manifest['kind']} {manifest['metadata']['name']}", manifest.get("spec", {})
+        if "template" in spec:
+            yield name, spec["template"]
+        if manifest["kind"] == "RayJob":
+            cluster = spec["rayClusterSpec"]
+            yield f"{name}, submitter", spec["submitterPodTemplate"]
+            yield f"{name}, head", cluster["headGroupSpec"]["template"]
+            for group in cluster["workerGroupSpecs"]:
+                yield f"{name}, {group['groupName']}", group["template"]
+
+
+def pods(manifests: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:
+    """As `templates`, with the pods' own specification."""
+    for name, template in templates(manifests):
+        yield name, template["spec"]
 
 
 def containers(pod: Manifest) -> list[Manifest]:

@@ -7,7 +7,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
-from tests.helm.rendering import INSTALLATIONS, NAMESPACE, Manifest, installation
+from tests.helm.rendering import INSTALLATIONS, NAMESPACE, Manifest, installation, templates
 
 KUBERNETES = ("1.30", "1.37")  # the oldest that the chart takes, the newest there are schemas of
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -19,6 +19,8 @@ def test_kubernetes_takes_every_manifest(manifests: tuple[Manifest, ...], versio
     """Strictly: a misspelt field, which a cluster would drop, is refused."""
     own = [manifest for manifest in manifests if manifest["kind"] not in OPERATORS]
 
+    for _, template in templates(tuple(m for m in manifests if m["kind"] == "RayJob")):
+        own.append({"apiVersion": "v1", "kind": "Pod", **template})
     for manifest in own:
         kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -51,11 +53,7 @@ def test_everything_lies_in_the_namespace_of_the_release(manifests: tuple[Manife
 
 def test_selectors_find_the_pods_they_are_for(manifests: tuple[Manifest, ...]) -> None:
     """A service, policy or budget without pods does nothing, and says nothing."""
-    pods = [
-        manifest["spec"]["template"]["metadata"]["labels"]
-        for manifest in manifests
-        if "template" in manifest.get("spec", {})
-    ]
+    pods = [template["metadata"]["labels"] for _, template in templates(manifests)]
 
     for manifest in manifests:
         spec = manifest.get("spec", {})

@@ -16,6 +16,7 @@ from tests.helm.rendering import (
     of_kind,
     pods,
     render,
+    templates,
     the,
 )
 
@@ -107,9 +108,8 @@ def test_pods_are_reached_and_reach_only_what_is_named(name: str) -> None:
         for expression in selector.get("matchExpressions", []):
             components |= set(expression["values"])
     made = {
-        manifest["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
-        for manifest in manifests
-        if "template" in manifest.get("spec", {})
+        template["metadata"]["labels"]["app.kubernetes.io/component"]
+        for _, template in templates(manifests)
     }
     assert made <= components
 

@@ -184,6 +184,17 @@ ANYBODY = {"keys": {"anonymous": True}}
         (ANYBODY | {"ingress": {"enabled": True}}, "set ingress.host"),
         (ANYBODY | {"gateway": {"enabled": True}}, "set gateway.parents"),
         (ANYBODY | {"batch": {"enabled": True}}, "set batch.claim"),
+        (
+            ANYBODY
+            | {
+                "batch": {
+                    **dict.fromkeys(("claim", "input", "output"), "a"),
+                    "enabled": True,
+                    "cluster": {"workers": 2},
+                }
+            },
+            "set batch.cluster.image",
+        ),
         (ANYBODY | {"rollout": {"surge": 0}}, "set rollout.surge or rollout.unavailable"),
     ],
 )
@@ -206,6 +217,7 @@ def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], mess
         ({"image": {"digest": "latest"}}, "digest"),
         ({"replicas": "2"}, "replicas"),
         ({"batch": {"output": "../../etc/passwd"}}, "output"),
+        ({"batch": {"output": "a' --force '"}}, "output"),
         ({"shutdown": {"marginS": 1}}, "marginS"),
         ({"resources": {"limits": {"cpu": 2}}}, "cpu"),
     ],

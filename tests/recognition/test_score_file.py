@@ -81,7 +81,7 @@ async def test_a_file_is_scored_in_portions(
     whole, portions = tmp_path / "whole.jsonl", tmp_path / "portions.jsonl"
     source = FILES / "csv" / "broken-rows.csv"
     await score(source, whole)
-    monkeypatch.setattr(offline, "_DIALOGUES_AT_ONCE", 1)
+    monkeypatch.setattr(offline, "DIALOGUES_AT_ONCE", 1)
 
     await score(source, portions)
 

@@ -86,6 +86,9 @@
 {{- if and .Values.batch.enabled (not (and .Values.batch.claim .Values.batch.input .Values.batch.output)) -}}
 {{- fail "batch is enabled: set batch.claim, batch.input and batch.output" -}}
 {{- end -}}
+{{- if and .Values.batch.enabled .Values.batch.cluster.workers (not .Values.batch.cluster.image) -}}
+{{- fail "batch.cluster has workers: set batch.cluster.image, an image with Ray" -}}
+{{- end -}}
 {{- if not (or .Values.rollout.unavailable .Values.rollout.surge) -}}
 {{- fail "an upgrade needs a pod more or a pod less: set rollout.surge or rollout.unavailable" -}}
 {{- end -}}

@@ -1,0 +1,1 @@
+"""Scoring of archives on a Ray cluster; needs the extra `cluster`."""
