@@ -19,7 +19,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _STEPS = (".", "..")
 
 # The same as the function below; `str.isprintable` defines what is printable.
-_IDENTIFIER = r"^(?!\.{1,2}$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
+_IDENTIFIER = r"^(?!\.{1,2}$)(?! +$)(?:[^\p{C}\p{Z}/\ufffd]| )+$"
 
 
 def _identifying(value: str) -> str:
@@ -27,6 +27,8 @@ def _identifying(value: str) -> str:
         raise PydanticCustomError("identifier", "must not be `.` or `..`")
     if not value.isprintable() or "/" in value or _REPLACEMENT in value:
         raise PydanticCustomError("identifier", "must be printable characters other than /")
+    if not value.strip():  # no file of dialogues may have such an id
+        raise PydanticCustomError("identifier", "must not be blank")
     return value
 
 

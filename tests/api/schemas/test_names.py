@@ -46,6 +46,14 @@ def test_a_string_that_no_database_holds_is_refused(kind: TypeAdapter[str], valu
         kind.validate_python(value)
 
 
+@settings(max_examples=200, deadline=None)
+@given(value=STRINGS | st.sampled_from([" ", "   ", " a ", "."]))
+def test_what_names_a_stored_dialogue_names_one_in_a_file(value: str) -> None:
+    """So that every export can be read again."""
+    if is_taken(TypeAdapter(Identifier), value):
+        assert is_taken(TypeAdapter(Name), value)
+
+
 KNOWN = [chr(n) for n in range(0x10000) if unicodedata.category(chr(n)) not in ("Cn", "Cs")]
 
 
