@@ -80,7 +80,7 @@ class Run:
 
     def processes(self) -> list[psutil.Process]:
         """Of Ray and of its actors."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return [*psutil.Process(self.process.pid).children(recursive=True)]
 
 
 @contextmanager
