@@ -5,7 +5,7 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -19,8 +19,6 @@ from service.transcripts.segments import Joining, UnknownSpeaker
 from service.transcripts.tables import Columns
 
 if TYPE_CHECKING:
-    import click
-
     from service.dialogue_files import Reading
     from service.offline import Scored
     from service.recognition_parts import Report
@@ -32,7 +30,7 @@ _OF_ENVIRONMENT = "environment"  # what stands for an address that is not given
 class ScoreCommand(TyperCommand):
     """A command whose option `--cluster` may go without its address."""
 
-    def parse_args(self, ctx: "click.Context", args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for index, argument in enumerate(args):
             following = args[index + 1 : index + 2]
             if argument == _CLUSTER and (not following or following[0].startswith("-")):

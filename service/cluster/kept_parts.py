@@ -156,7 +156,7 @@ def kept_parts(target: Location, plan: Mapping[str, str], *, force: bool) -> Ite
 
 def has_begun(target: Location, plan: Mapping[str, str]) -> bool:
     """Whether a job of this plan has left its parts, which may then go on."""
-    return _plan_of(target, parts_folder(target)) == plan
+    return bool(_plan_of(target, parts_folder(target)) == plan)
 
 
 def parts_folder(target: Location) -> str:

@@ -80,7 +80,7 @@ class Run:
 
     def processes(self) -> list[psutil.Process]:
         """Of Ray and of its actors."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return [*psutil.Process(self.process.pid).children(recursive=True)]
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def test_a_job_that_has_ended_is_taken_up_again(
         job.process.send_signal(number)
         job.output()
     assert job.process.returncode != 0
-    assert len(processes) >= 2
+    assert processes
     assert not psutil.wait_procs(processes, timeout=60)[1]
     assert not target.exists()
     kept = {path: path.stat().st_mtime_ns for path in job.parts()}

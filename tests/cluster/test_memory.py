@@ -1,6 +1,7 @@
 """The memory of the command does not grow with the archive."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -8,11 +9,15 @@ import pytest
 
 pytest.importorskip("ray", reason="scoring on a cluster needs the extra `cluster`")
 
-from tests.cluster.test_disturbances import line, run
+from tests.cluster.test_disturbances import Run, line, run
 
 DIALOGUES = int(os.environ.get("ERC_TEST_ARCHIVE_DIALOGUES", "0"))
 FILES = 100
 MOST_GROWTH_MIB = 20.0
+
+
+def _has_parts(job: Run, count: int) -> bool:
+    return len(job.parts()) >= count
 
 
 @pytest.mark.skipif(
@@ -40,7 +45,7 @@ def test_memory_is_flat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         blocks = -(-each * FILES // 256)
         for tenth in range(1, 11):
             done = min(blocks * tenth // 10, blocks - 4)
-            job.wait_for(lambda done=done: len(job.parts()) >= done)
+            job.wait_for(partial(_has_parts, job, done))
             sizes[tenth] = command.memory_info().rss / 2**20
         output = job.output()
 

@@ -80,7 +80,7 @@ def test_the_bundle_is_where_every_engine_looks_for_it() -> None:
 
 
 def test_cores_of_workers_without_gpus_are_their_limit() -> None:
-    values = INSTALLATIONS[CLUSTER] | {"gpu": {"enabled": False}}
+    values = {**INSTALLATIONS[CLUSTER], "gpu": {"enabled": False}}
     job = the(tuple(render(values)), "RayJob")["spec"]["rayClusterSpec"]
     head = job["headGroupSpec"]["template"]["spec"]["containers"][0]
     engine = job["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
