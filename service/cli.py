@@ -14,12 +14,10 @@ import typer
 from pydantic import ValidationError
 
 from service.access.keys import Key, KeysError, Scope, entry, hash_given, new_key
-from service.conversation.labels import LabelSpaceError
 from service.observability.correlation import Correlation
 from service.observability.logging import log_to
 from service.ports import why_not_free
 from service.rule_commands import rules
-from service.rules.rule_files import RulesError
 from service.score_command import ScoreCommand, score
 from service.settings import (
     Settings,
@@ -59,7 +57,9 @@ def serve() -> None:
     from service.api.connections.protocol import bounded
     from service.api.connections.room import most_connections
     from service.app import create_app
+    from service.conversation.labels import LabelSpaceError
     from service.draining import DrainingServer
+    from service.rules.rule_files import RulesError
 
     failures: list[str] = []
     logging.getLogger("uvicorn.error").addFilter(lambda record: not failures)

@@ -5,16 +5,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.conversation.derived import load_derived_label_spaces
-from service.conversation.labels import AnyLabelSpace, LabelSpaceError, load_label_spaces
-from service.rules.rule_files import RulesError, RuleSet, read_rules
-from service.rules.trial import Firing, Trial, try_rule
 from service.settings import Settings
 from service.terminal import End, given_settings, say, speaking
+
+if TYPE_CHECKING:
+    from service.conversation.labels import AnyLabelSpace
+    from service.rules.rule_files import RuleSet
+    from service.rules.trial import Firing, Trial
 
 rules = typer.Typer(help="Check and try the rules that tell of emotions.", no_args_is_help=True)
 
@@ -64,6 +65,7 @@ def try_rules(
     report, end = speaking(settings)
     from service.dialogue_files import DialogueFormatError
     from service.rule_trial import NotScored, answered_in, scored_dialogues
+    from service.rules.trial import try_rule
 
     content = _read(file, settings, end)
     if not content.rules:
@@ -99,14 +101,20 @@ def try_rules(
             )
 
 
-def _read(file: Path, settings: Settings, end: End) -> RuleSet:
+def _read(file: Path, settings: Settings, end: End) -> "RuleSet":
+    from service.conversation.labels import LabelSpaceError
+    from service.rules.rule_files import RulesError, read_rules
+
     try:
         return read_rules(file, _label_spaces(settings))
     except (RulesError, LabelSpaceError) as error:
         end(str(error))
 
 
-def _label_spaces(settings: Settings) -> Mapping[str, AnyLabelSpace]:
+def _label_spaces(settings: Settings) -> "Mapping[str, AnyLabelSpace]":
+    from service.conversation.derived import load_derived_label_spaces
+    from service.conversation.labels import load_label_spaces
+
     folder = settings.data / "label_spaces"
     label_spaces = load_label_spaces(folder)
     return {**label_spaces, **load_derived_label_spaces(folder, label_spaces)}
@@ -141,7 +149,7 @@ def _score(settings: Settings, source: Path, target: Path, label_space: str, end
         end(f"not scored: {scored.refused[0]}")
 
 
-def _line_of_firing(firing: Firing) -> str:
+def _line_of_firing(firing: "Firing") -> str:
     verdict = {None: "", True: ", a false alarm", False: ", confirmed by people's labels"}[
         firing.is_false
     ]
@@ -152,7 +160,7 @@ def _line_of_firing(firing: Firing) -> str:
     )
 
 
-def _line_of_trial(trial: Trial) -> str:
+def _line_of_trial(trial: "Trial") -> str:
     line = f"{trial.rule}: {len(trial.firings)} firings in {trial.dialogues} dialogues"
     if trial.false_of_100 is None:
         return f"{line}; no dialogue has people's labels throughout"

@@ -35,7 +35,10 @@ def scored_dialogues(file: Path) -> Iterator[TriedDialogue]:
 
 
 def answered_in(rules: Sequence[Rule]) -> str | None:
-    """The first label space whose answers all rules read; None: there is none."""
+    """A label space whose answers all rules read; None: there is none.
+
+    The last one, which the first rule's labels are of, or are sums of.
+    """
     spaces = [list(rule.shares) for rule in rules]
     common = [space for space in spaces[0] if all(space in each for each in spaces)]
     return common[-1] if common else None

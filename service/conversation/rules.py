@@ -139,14 +139,15 @@ def shares_of(
     """The shares of labels in answers of their own label space, and of the one it is derived from.
 
     Args:
-        others: derived label spaces with the same labels, whose answers and sources count, too.
+        others: derived label spaces with the same labels, whose answers and sources count, too;
+            they come first.
 
     Raises:
         UnknownLabel: the label space has no such label.
     """
     names = [space.label(label).name for label in labels]
     shares: dict[str, Shares] = {}
-    for each in (space, *others):
+    for each in (*others, space):
         shares[each.name] = own_shares(names)
         if isinstance(each, DerivedLabelSpace):
             shares[each.source.name] = {name: each.label(name).of for name in names}

@@ -14,7 +14,7 @@ from service.errors import DatabaseUnavailable
 from service.sessions.database import Database, open_database
 from service.sessions.engines import SQLITE_CONNECTIONS, connect_to_sqlite, transactional
 from service.sessions.migrate import migrate
-from service.sessions.schema import corrections, deliveries, dialogues, utterances
+from service.sessions.schema import corrections, deliveries, dialogues, utterances, webhooks
 from service.sessions.store import SessionStore
 from service.sessions.tails import Tail
 from tests.clock import PATIENT_S
@@ -202,8 +202,8 @@ async def test_a_failed_statement_does_not_show_what_people_said(url: str) -> No
     database = open_database(url)
     await migrate(database)
     async with transactional(database.engine).begin() as connection:
-        await connection.run_sync(corrections.drop)
-        await connection.run_sync(utterances.drop)
+        for table in (webhooks, corrections, utterances):
+            await connection.run_sync(table.drop)
 
     with pytest.raises(DatabaseUnavailable) as error:
         await ask(SessionStore(database), "append")

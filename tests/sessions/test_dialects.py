@@ -65,8 +65,8 @@ def test_a_moment_is_bound_as_the_database_stores_it() -> None:
 
 
 def test_the_rows_to_be_stored_name_every_column() -> None:
-    """The tables say which there are; the writer adds the version."""
-    expected = {column.name for column in utterances.c} - {"version"}
+    """The tables say which there are; the writer adds the version, and only people correct."""
+    expected = {column.name for column in utterances.c} - {"version", "corrected"}
 
     assert set(UtteranceRow.__annotations__) == expected | {"generation", "expected"}
     assert set(AnswerRow.__annotations__) == {column.name for column in answers.c}

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from service.sessions.tails import (
     TailCache,
     read_end,
 )
+from service.sessions.webhooks import WebhookRow
 from service.sessions.writer import UtteranceRow
 
 
@@ -318,9 +319,11 @@ async def test_an_erasure_that_overtakes_an_append_is_no_sign_of_another_process
     await say(store, "One.")
     write = store._writer.append
 
-    async def overtaken(row: UtteranceRow, answer: AnswerRow | None) -> int | None:
+    async def overtaken(
+        row: UtteranceRow, answer: AnswerRow | None, webhooks: Sequence[WebhookRow]
+    ) -> int | None:
         await store.delete(row["tenant"], row["dialogue_id"])
-        return await write(row, answer)
+        return await write(row, answer, webhooks)
 
     monkeypatch.setattr(store._writer, "append", overtaken)
     with pytest.raises(Conflict):
