@@ -17,18 +17,23 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
-    bindparam,
     exists,
     func,
     select,
-    tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.conversation.summaries import PersonsLabel, Reading
 from service.errors import DialogueNotFound
 from service.sessions.database import Database, Rows
-from service.sessions.queries import IS_WHOLE
+from service.sessions.queries import (
+    CORRECTED_LABEL,
+    IS_OF_DIALOGUE,
+    IS_THE_DIALOGUE,
+    IS_WHOLE,
+    comes_after,
+    in_order,
+)
 from service.sessions.records import Version
 from service.sessions.schema import corrections, dialogue_labels, dialogues, utterances
 
@@ -148,8 +153,7 @@ _READINGS = (
         utterances.c.label,
         utterances.c.probability,
         utterances.c.valence,
-        corrections.c.label_space.label("corrected_label_space"),
-        corrections.c.label.label("corrected_label"),
+        *CORRECTED_LABEL,
         corrections.c.valence.label("corrected_valence"),
         dialogues.c.generation,
         dialogues.c.version.label("number"),
@@ -158,18 +162,10 @@ _READINGS = (
     .outerjoin_from(
         dialogues,
         utterances,
-        and_(
-            utterances.c.tenant == dialogues.c.tenant,
-            utterances.c.dialogue_id == dialogues.c.id,
-            utterances.c.label.is_not(None),
-        ),
+        and_(IS_OF_DIALOGUE, utterances.c.label.is_not(None)),
     )
     .outerjoin(corrections)
-    .where(
-        dialogues.c.tenant == bindparam("tenant"),
-        dialogues.c.id == bindparam("dialogue_id"),
-        IS_WHOLE,
-    )
+    .where(IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
 )
 
@@ -215,8 +211,11 @@ class Overviews:
         """At most `limit` of the tenant's dialogues, in an order, after a place in it."""
         window = _window(tenant, order, after, conditions.updated_since)
         candidates = window.subquery("candidates")
-        matching = _in_order(
-            select(candidates).where(*_matches(tenant, candidates, conditions)), candidates, order
+        by = (candidates.c.place, candidates.c.id)
+        matching = (
+            select(candidates)
+            .where(*_matches(tenant, candidates, conditions))
+            .order_by(*in_order(by, falls=order is Order.UPDATED))
         )
         last = window.with_only_columns(_SORTED_BY[order].label("place"), dialogues.c.id)
 
@@ -246,21 +245,10 @@ def _window(
         asked = asked.where(key.is_not(None))
     elif updated_since is not None:  # the list ends there, however many older dialogues there are
         asked = asked.where(key >= updated_since)
+    by, falls = (key, dialogues.c.id), order is Order.UPDATED
     if after is not None:
-        here = tuple_(key, dialogues.c.id)
-        there = tuple_(
-            bindparam(None, after.value, type_=key.type),
-            bindparam(None, after.dialogue_id, type_=dialogues.c.id.type),
-        )
-        asked = asked.where(here < there if order is Order.UPDATED else here > there)
-    by = (key, dialogues.c.id)
-    asked = asked.order_by(*(each.desc() if order is Order.UPDATED else each for each in by))
-    return asked.limit(_LOOKED_THROUGH)
-
-
-def _in_order(asked: Select[Any], candidates: Subquery, order: Order) -> Select[Any]:
-    by = (candidates.c.place, candidates.c.id)
-    return asked.order_by(*(each.desc() if order is Order.UPDATED else each for each in by))
+        asked = asked.where(comes_after(by, (after.value, after.dialogue_id), falls=falls))
+    return asked.order_by(*in_order(by, falls=falls)).limit(_LOOKED_THROUGH)
 
 
 def _matches(

@@ -1,6 +1,20 @@
 """The statements that read dialogues; each sees one moment, without a transaction."""
 
-from sqlalchemy import BigInteger, Integer, and_, bindparam, func, select, true
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    UnaryExpression,
+    and_,
+    bindparam,
+    func,
+    select,
+    true,
+    tuple_,
+)
 
 from service.sessions.records import UTTERANCE_COLUMNS
 from service.sessions.schema import changes, corrections, dialogues, utterances
@@ -8,11 +22,23 @@ from service.sessions.schema import changes, corrections, dialogues, utterances
 # The erasure of the others has begun.
 IS_WHOLE = dialogues.c.length > 0
 
-_IS_THE_DIALOGUE = and_(
+IS_THE_DIALOGUE = and_(
     dialogues.c.tenant == bindparam("tenant"),
     dialogues.c.id == bindparam("dialogue_id"),
     IS_WHOLE,
 )
+IS_OF_DIALOGUE = and_(
+    utterances.c.tenant == dialogues.c.tenant, utterances.c.dialogue_id == dialogues.c.id
+)
+"""Whether an utterance is a dialogue's."""
+
+CORRECTED_LABEL = (
+    corrections.c.label_space.label("corrected_label_space"),
+    corrections.c.label.label("corrected_label"),
+)
+CORRECTION = (*CORRECTED_LABEL, corrections.c.created_at.label("corrected_at"))
+"""The columns that `service.sessions.records.correction_of` reads."""
+
 _OF_THE_DIALOGUE = and_(
     utterances.c.tenant == bindparam("tenant"),
     utterances.c.dialogue_id == bindparam("dialogue_id"),
@@ -45,7 +71,7 @@ END = (
         _last.c.text,
     )
     .outerjoin_from(dialogues, _last, true())
-    .where(_IS_THE_DIALOGUE)
+    .where(IS_THE_DIALOGUE)
     .order_by(_last.c.index)
 )
 
@@ -56,28 +82,23 @@ TIMELINE = (
         dialogues.c.version.label("number"),
         dialogues.c.length,
         *(utterances.c[name] for name in UTTERANCE_COLUMNS),
-        corrections.c.label_space.label("corrected_label_space"),
-        corrections.c.label.label("corrected_label"),
-        corrections.c.created_at.label("corrected_at"),
+        *CORRECTION,
     )
     .outerjoin_from(
         dialogues,
         utterances,
         and_(
-            utterances.c.tenant == dialogues.c.tenant,
-            utterances.c.dialogue_id == dialogues.c.id,
+            IS_OF_DIALOGUE,
             utterances.c.index > bindparam("after", type_=Integer),
         ),
     )
     .outerjoin(corrections)
-    .where(_IS_THE_DIALOGUE)
+    .where(IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
     .limit(bindparam("limit", type_=BigInteger))
 )
 
-VERSION = select(dialogues.c.generation, dialogues.c.version.label("number")).where(
-    _IS_THE_DIALOGUE
-)
+VERSION = select(dialogues.c.generation, dialogues.c.version.label("number")).where(IS_THE_DIALOGUE)
 
 UTTERANCES_WRITTEN = (
     select(utterances.c.version, *(utterances.c[name] for name in UTTERANCE_COLUMNS))
@@ -114,3 +135,19 @@ CORRECTIONS_CHANGED = (
 CHANGED_SINCE = select(func.count()).where(dialogues.c.changed_at >= bindparam("moment"))
 
 PING = select(dialogues.c.id).limit(1)
+
+
+def in_order(by: Sequence[ColumnElement[Any]], *, falls: bool) -> list[UnaryExpression[Any]]:
+    """The ORDER BY of a list that pages go through."""
+    return [each.desc() if falls else each.asc() for each in by]
+
+
+def comes_after(
+    by: Sequence[ColumnElement[Any]], place: Sequence[Any], *, falls: bool
+) -> ColumnElement[bool]:
+    """Whether a row comes after a place in the order of `in_order`."""
+    here = tuple_(*by)
+    there = tuple_(
+        *(bindparam(None, value, type_=each.type) for each, value in zip(by, place, strict=True))
+    )
+    return here < there if falls else here > there

@@ -10,12 +10,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, and_, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Row, Select, and_, bindparam, select
 
 from service.conversation.dialogue import Utterance
 from service.sessions.database import Database
 from service.sessions.progress import PROGRESS, Progress
-from service.sessions.queries import IS_WHOLE
+from service.sessions.queries import (
+    CORRECTION,
+    IS_OF_DIALOGUE,
+    IS_THE_DIALOGUE,
+    IS_WHOLE,
+    comes_after,
+    in_order,
+)
 from service.sessions.records import (
     UTTERANCE_COLUMNS,
     StoredUtterance,
@@ -201,11 +208,7 @@ _LINES = (
     .join_from(
         dialogues,
         utterances,
-        and_(
-            utterances.c.tenant == dialogues.c.tenant,
-            utterances.c.dialogue_id == dialogues.c.id,
-            utterances.c.index > bindparam("after", type_=Integer),
-        ),
+        and_(IS_OF_DIALOGUE, utterances.c.index > bindparam("after", type_=Integer)),
     )
     .outerjoin(
         corrections,
@@ -214,11 +217,7 @@ _LINES = (
             corrections.c.label_space == bindparam("label_space"),
         ),
     )
-    .where(
-        dialogues.c.tenant == bindparam("tenant"),
-        dialogues.c.id == bindparam("dialogue_id"),
-        IS_WHOLE,
-    )
+    .where(IS_THE_DIALOGUE)
     .order_by(utterances.c.index)
     .limit(_UTTERANCES)
 )
@@ -248,19 +247,13 @@ def _in_order(
             utterances.c.margin,
             key.label("place"),
             dialogues.c.id.is_not(None).label("is_whole"),
-            corrections.c.label_space.label("corrected_label_space"),
-            corrections.c.label.label("corrected_label"),
-            corrections.c.created_at.label("corrected_at"),
+            *CORRECTION,
         )
         # Outer joins: the order is that of an index, and each row of it costs two look-ups.
         .outerjoin_from(
             utterances,
             dialogues,
-            and_(
-                dialogues.c.tenant == utterances.c.tenant,
-                dialogues.c.id == utterances.c.dialogue_id,
-                IS_WHOLE,
-            ),
+            and_(IS_OF_DIALOGUE, IS_WHOLE),
         )
         .outerjoin(corrections, IS_CORRECTED)
         .where(
@@ -272,11 +265,6 @@ def _in_order(
     )
     falls = order is ReviewOrder.NEWEST
     if after is not None:
-        here = tuple_(*by)
-        there = tuple_(
-            bindparam(None, after.value, type_=key.type),
-            bindparam(None, after.dialogue_id, type_=utterances.c.dialogue_id.type),
-            bindparam(None, after.index, type_=utterances.c.index.type),
-        )
-        asked = asked.where(here < there if falls else here > there)
-    return asked.order_by(*(each.desc() if falls else each for each in by))
+        place = (after.value, after.dialogue_id, after.index)
+        asked = asked.where(comes_after(by, place, falls=falls))
+    return asked.order_by(*in_order(by, falls=falls))
