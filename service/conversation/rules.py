@@ -106,20 +106,26 @@ class Rule:
             return None
         return Match(turn.index, max(probabilities, key=probabilities.__getitem__), probability)
 
+    def holds(self, turns: Sequence[Turn]) -> bool:
+        """Whether enough of the last turns match.
+
+        Args:
+            turns: those that it looks at, in order: the last `of_last`, or all there are; earlier
+                ones do not matter.
+        """
+        matches = (self.match(turn) is not None for turn in turns[-self.of_last :])
+        return sum(matches) >= self.turns
+
     def fires(self, turns: Sequence[Turn]) -> Match | None:
         """The match of the last turn, if the rule holds with it and did not before.
 
         Args:
-            turns: those that it looks at, in order: the last `of_last + 1`, or all there are;
-                earlier ones do not matter.
+            turns: as of `holds`, with one more before them.
         """
         newest = self.match(turns[-1])
-        if newest is None:
+        if newest is None or not self.holds(turns) or self.holds(turns[:-1]):
             return None
-        matches = [self.match(turn) is not None for turn in turns[-self.of_last - 1 : -1]]
-        held = sum(matches) >= self.turns
-        holds = sum(matches[max(0, len(matches) - self.of_last + 1) :]) + 1 >= self.turns
-        return newest if holds and not held else None
+        return newest
 
 
 def firings(rule: Rule, turns: Iterable[Turn]) -> Iterator[Match]:
@@ -127,8 +133,8 @@ def firings(rule: Rule, turns: Iterable[Turn]) -> Iterator[Match]:
     looked_at: list[Turn] = []
     for turn in turns:
         if rule.looks_at(turn):
-            looked_at = [*looked_at[-rule.of_last :], turn]
-            match = rule.fires(looked_at)
+            looked_at.append(turn)
+            match = rule.fires(looked_at[-rule.of_last - 1 :])
             if match is not None:
                 yield match
 
@@ -159,15 +165,13 @@ def own_shares(labels: Iterable[str]) -> Shares:
     return {label: {label: 1.0} for label in labels}
 
 
-def states(rule: Rule, turns: Sequence[Turn]) -> list[bool]:
+def states(rule: Rule, turns: Iterable[Turn]) -> list[bool]:
     """Whether the rule holds after each turn of a whole dialogue."""
-    holds, matches, state = [], list[bool](), False
+    looked_at: list[Turn] = []
+    holds, state = [], False
     for turn in turns:
         if rule.looks_at(turn):
-            matches = [
-                *matches[max(0, len(matches) - rule.of_last + 1) :],
-                rule.match(turn) is not None,
-            ]
-            state = sum(matches) >= rule.turns
+            looked_at.append(turn)
+            state = rule.holds(looked_at)
         holds.append(state)
     return holds

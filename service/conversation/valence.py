@@ -42,6 +42,11 @@ class Valences:
         return None if weight is None else round(UNIT * weight)
 
 
+def is_sentiment(space: DerivedLabelSpace) -> bool:
+    """Whether a label space divides its source's labels into positive, neutral and negative."""
+    return set(space.names) == {_POSITIVE, _NEUTRAL, _NEGATIVE}
+
+
 def valences_of(derived: Mapping[str, DerivedLabelSpace]) -> Valences:
     """The valences that derived label spaces of sentiments give, to themselves and their sources.
 
@@ -49,7 +54,7 @@ def valences_of(derived: Mapping[str, DerivedLabelSpace]) -> Valences:
     """
     weights: dict[str, Mapping[str, float]] = {}
     for space in derived.values():
-        if set(space.names) == {_POSITIVE, _NEUTRAL, _NEGATIVE}:
+        if is_sentiment(space):
             positive, negative = space.label(_POSITIVE).of, space.label(_NEGATIVE).of
             weights[space.name] = {_POSITIVE: 1.0, _NEUTRAL: 0.0, _NEGATIVE: -1.0}
             of_source = {

@@ -29,6 +29,7 @@ from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import ROLE_CHARACTERS
 from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.conversation.rules import MOST_TURNS, Rule, own_shares, shares_of
+from service.conversation.valence import is_sentiment
 from service.rules.signatures import secret_of
 
 MOST_RULES = 100
@@ -276,15 +277,11 @@ def _read_alike(
     space: AnyLabelSpace, label_spaces: Mapping[str, AnyLabelSpace]
 ) -> list[DerivedLabelSpace]:
     """For a rule in `sentiment`, the sentiments of every label space; otherwise none."""
-    if space.name != _SENTIMENT:
+    derived = [each for each in label_spaces.values() if isinstance(each, DerivedLabelSpace)]
+    sentiments = [each for each in derived if is_sentiment(each)]
+    if space.name != _SENTIMENT or space not in sentiments:
         return []
-    return [
-        each
-        for each in label_spaces.values()
-        if isinstance(each, DerivedLabelSpace)
-        and each.name != _SENTIMENT
-        and set(each.names) == set(space.names)
-    ]
+    return [each for each in sentiments if each is not space]
 
 
 def _is_web_address(url: str) -> bool:
