@@ -7,7 +7,7 @@ label spaces, and a person's label counts there whatever its label space, if tha
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter, itemgetter
 
@@ -249,34 +249,15 @@ def summarize(length: int, readings: Sequence[Reading]) -> Summary:
     return Summary(_part(length, final), *speakers, *roles)
 
 
-@dataclass(frozen=True, slots=True)
-class _Final:
-    """A reading, with a person's label in place of the predicted one."""
-
-    index: int
-    speaker: str
-    role: str | None
-    label_space: str
-    label: str
-    probability: float
-    valence: int | None
-    correction: PersonsLabel | None
-
-
-def _final(reading: Reading) -> _Final:
-    label, probability, correction = reading.label, reading.probability, reading.correction
-    if correction is not None and correction.label_space == reading.label_space:
-        label, probability = correction.label, 1.0
-    return _Final(
-        reading.index,
-        reading.speaker,
-        reading.role,
-        reading.label_space,
-        label,
-        probability,
-        reading.final_valence,
-        correction,
-    )
+def _final(reading: Reading) -> Reading:
+    """A reading with a person's label, if it has one, in place of the predicted one."""
+    correction = reading.correction
+    if correction is None:
+        return reading
+    final = replace(reading, valence=reading.final_valence)
+    if correction.label_space != reading.label_space:
+        return final
+    return replace(final, label=correction.label, probability=1.0)
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
@@ -296,18 +277,18 @@ def wilson(count: int, of: int) -> tuple[float, float]:
 
 
 def _parts(
-    length: int, named: Iterable[tuple[str, _Final]]
+    length: int, named: Iterable[tuple[str, Reading]]
 ) -> tuple[tuple[tuple[str, Part], ...], int]:
     """The largest parts by name, and how many parts there are."""
-    of: dict[str, list[_Final]] = {}
+    of: dict[str, list[Reading]] = {}
     for name, utterance in named:
         of.setdefault(name, []).append(utterance)
     largest = sorted(of.items(), key=lambda part: -len(part[1]))[:MOST_PARTS]
     return tuple((name, _part(length, utterances)) for name, utterances in largest), len(of)
 
 
-def _part(length: int, utterances: Sequence[_Final]) -> Part:
-    spaces: dict[str, list[_Final]] = {}
+def _part(length: int, utterances: Sequence[Reading]) -> Part:
+    spaces: dict[str, list[Reading]] = {}
     for utterance in utterances:
         spaces.setdefault(utterance.label_space, []).append(utterance)
     return Part(
@@ -317,7 +298,7 @@ def _part(length: int, utterances: Sequence[_Final]) -> Part:
     )
 
 
-def _valence(length: int, utterances: Sequence[_Final]) -> ValenceSummary | None:
+def _valence(length: int, utterances: Sequence[Reading]) -> ValenceSummary | None:
     valences = [(each.index, each.valence) for each in utterances if each.valence is not None]
     sums = tally(length, valences)
     if sums.mean is None:
@@ -328,8 +309,8 @@ def _valence(length: int, utterances: Sequence[_Final]) -> ValenceSummary | None
     return ValenceSummary(sums.count, sums.mean, sums.shift, lowest, highest)
 
 
-def _label_space(name: str, utterances: Sequence[_Final]) -> LabelSpaceSummary:
-    of: dict[str, list[_Final]] = {}
+def _label_space(name: str, utterances: Sequence[Reading]) -> LabelSpaceSummary:
+    of: dict[str, list[Reading]] = {}
     for utterance in utterances:
         of.setdefault(utterance.label, []).append(utterance)
     shares = [
@@ -347,13 +328,13 @@ def _label_space(name: str, utterances: Sequence[_Final]) -> LabelSpaceSummary:
     )
 
 
-def _share(label: str, utterances: Sequence[_Final], of: int) -> LabelShare:
+def _share(label: str, utterances: Sequence[Reading], of: int) -> LabelShare:
     count, peak = len(utterances), max(utterances, key=attrgetter("probability"))
     low, high = wilson(count, of)
     return LabelShare(label, count, count / of, low, high, Peak(peak.index, peak.probability))
 
 
-def _longest_run(utterances: Sequence[_Final]) -> Run:
+def _longest_run(utterances: Sequence[Reading]) -> Run:
     runs = ((label, list(run)) for label, run in groupby(utterances, key=attrgetter("label")))
     label, longest = max(runs, key=lambda run: len(run[1]))
     return Run(label, len(longest), longest[0].index, longest[-1].index)
