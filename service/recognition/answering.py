@@ -13,8 +13,9 @@ from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import Line
 from service.conversation.few_shot import OwnLabels, OwnLabelSpace
 from service.conversation.labels import LabelSpace
+from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
-from service.demonstrations.encoder import Encoder
+from service.demonstrations.encoder import Encoder, Vector
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
 from service.priority import Priority
 from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
@@ -107,7 +108,7 @@ class Answerer:
             recognition = await self.recognizer.recognize(
                 lines, source_of(label_space), first=first, tenant=tenant, priority=priority
             )
-            return _in_labels_of(label_space, recognition)
+            return _recognition_in(label_space, recognition)
         if self.encoder is None:
             raise ValueError("tenants' own label spaces need an encoder")
         # Corrections are in other labels than these.
@@ -120,7 +121,7 @@ class Answerer:
             corrected=False,
         )
         recognition, vector = await together(reading, self.encoder.encode(lines[-1].text, priority))
-        prediction = label_space.predict(vector, recognition.prediction)
+        prediction = in_labels_of(label_space, recognition.prediction, vector)
         return replace(recognition, prediction=prediction)
 
     async def forecast(
@@ -151,7 +152,7 @@ class Answerer:
         recognition = await self.recognizer.forecast(
             history, speaker, source_of(label_space), first=first, tenant=tenant, priority=priority
         )
-        return _in_labels_of(label_space, recognition)
+        return _recognition_in(label_space, recognition)
 
 
 def answered_label_space(
@@ -192,12 +193,26 @@ def source_of(label_space: AnswerSpace | OwnLabels) -> LabelSpace:
     return label_space if isinstance(label_space, LabelSpace) else label_space.source
 
 
-def _in_labels_of(label_space: AnswerSpace, recognition: Recognition) -> Recognition:
+def in_labels_of(
+    label_space: AnswerSpace, prediction: Prediction, vector: Vector | None = None
+) -> Prediction:
+    """What a prediction in `source_of(label_space)` is in the label space.
+
+    Args:
+        vector: of the text, which a tenant's own label space requires.
+    """
     if isinstance(label_space, DerivedLabelSpace):
-        model_alone = recognition.model_alone
-        return replace(
-            recognition,
-            prediction=label_space.summed(recognition.prediction),
-            model_alone=None if model_alone is None else label_space.summed(model_alone),
-        )
-    return recognition
+        return label_space.summed(prediction)
+    if isinstance(label_space, OwnLabelSpace):
+        assert vector is not None  # noqa: S101, the caller encodes every text
+        return label_space.predict(vector, prediction)
+    return prediction
+
+
+def _recognition_in(label_space: LabelSpace | DerivedLabelSpace, read: Recognition) -> Recognition:
+    alone = read.model_alone
+    return replace(
+        read,
+        prediction=in_labels_of(label_space, read.prediction),
+        model_alone=None if alone is None else in_labels_of(label_space, alone),
+    )

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from service.concurrency import together
-from service.conversation.derived import DerivedLabelSpace
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.few_shot import OwnLabelSpace
 from service.conversation.labels import LabelSpace
@@ -25,7 +24,7 @@ from service.conversation.prompts.tokens import TokenizedPrompt
 from service.demonstrations.encoder import Vector
 from service.errors import UnsupportedLabelSpace
 from service.priority import Priority
-from service.recognition.answering import Answerer, AnswerSpace, source_of
+from service.recognition.answering import Answerer, AnswerSpace, in_labels_of, source_of
 from service.recognition.dialogues import Gate
 from service.recognition.pipeline import Recognizer
 from service.tracing import Stage, stage
@@ -270,7 +269,7 @@ async def _read(
             prediction = await answerer.recognizer.read_prompt(
                 prompt, source, tenant=tenant, priority=Priority.BATCH
             )
-        return _in_labels_of(label_space, prediction, vectors.get(variant.text))
+        return in_labels_of(label_space, prediction, vectors.get(variant.text))
 
     return await together(*map(answer, variants, prompts))
 
@@ -281,17 +280,6 @@ async def _vectors(answerer: Answerer, texts: Collection[str]) -> dict[str, Vect
     encoder = answerer.encoder
     vectors = await together(*(encoder.encode(text, Priority.BATCH) for text in texts))
     return dict(zip(texts, vectors, strict=True))
-
-
-def _in_labels_of(
-    label_space: AnswerSpace, prediction: Prediction, vector: Vector | None
-) -> Prediction:
-    if isinstance(label_space, DerivedLabelSpace):
-        return label_space.summed(prediction)
-    if isinstance(label_space, OwnLabelSpace):
-        assert vector is not None  # noqa: S101, the caller encodes every text
-        return label_space.predict(vector, prediction)
-    return prediction
 
 
 LeftOut = TypeVar("LeftOut", LeftOutWords, LeftOutLine, LeftOutDemonstration)
