@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlencode
+
+from pydantic import BaseModel
 
 _prefix: ContextVar[str] = ContextVar("_prefix", default="")
 
@@ -36,6 +39,12 @@ def prefix() -> str:
 def located(path: str) -> str:
     """A path of the service as clients see it, with the prefix."""
     return _prefix.get() + path
+
+
+def next_page(path: str, query: BaseModel, **place: str) -> str:
+    """The path of the page of a list that begins at a place, with the parameters of this one."""
+    asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return located(f"{path}?{urlencode({**asked, **place})}")
 
 
 def with_prefix(document: Mapping[str, Any]) -> dict[str, Any]:

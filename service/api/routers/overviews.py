@@ -1,7 +1,6 @@
 """Routes of what dialogues were like: the list of them, and the summary of one."""
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
@@ -9,7 +8,7 @@ from service.access.keys import Scope
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.cursors import decoded, dialogue_in, encoded, moment_in, number_in
 from service.api.limits import check_listing
-from service.api.links import located
+from service.api.links import next_page
 from service.api.policies import policy
 from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST
@@ -119,9 +118,7 @@ def _overview_document(overview: Overview) -> DialogueOverview:
 
 def _next(query: DialogueListing, end: Place) -> str:
     """The path of the next page of a list."""
-    asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    place = encoded([end.value, end.dialogue_id])
-    return located(f"/dialogues?{urlencode({**asked, 'after': place})}")
+    return next_page("/dialogues", query, after=encoded([end.value, end.dialogue_id]))
 
 
 def _place(after: str, order: Order) -> Place:

@@ -1,7 +1,6 @@
 """Routes for people who check labels: what to check next, and what they have corrected."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Query, Response
@@ -10,7 +9,7 @@ from service.access.keys import Scope
 from service.api.bodies.json_bodies import JsonRoute, json_response
 from service.api.bodies.ndjson import Emit, LineStream, emit_in_pieces
 from service.api.cursors import decoded, dialogue_in, encoded, moment_in, number_in
-from service.api.links import located
+from service.api.links import next_page
 from service.api.policies import policy
 from service.api.problems.answers import documented, invalid
 from service.api.problems.kinds import ADMISSION_PROBLEMS, INVALID_REQUEST
@@ -69,8 +68,7 @@ async def list_utterances(
         }
     )
     if following is not None:
-        asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        path = located(f"/utterances?{urlencode({**asked, 'cursor': following})}")
+        path = next_page("/utterances", query, cursor=following)
         response.headers[LINK] = f'<{path}>; rel="next"'
     return response
 
