@@ -16,6 +16,7 @@ from instructerc.errors import ClientError, Unreachable, refusal
 from instructerc.retries import FOLLOWING, Retries
 from instructerc.streams import (
     Followed,
+    Lines,
     Portion,
     Portions,
     Result,
@@ -390,17 +391,8 @@ class AsyncClient:
         Raises:
             ClientError: the service refuses, or does not answer.
         """
-        stream = results(job_id, self._retries)
-        while True:
-            try:
-                async with self._open(stream.call()) as response:
-                    async for chunk in response.aiter_bytes():
-                        for result in stream.feed(chunk):
-                            yield result
-                return
-            except ClientError as failure:
-                error = failure
-            await asyncio.sleep(stream.wait_s(error))
+        async for result in self._lines(results(job_id, self._retries)):
+            yield result
 
     async def export_corrections(
         self, *, label_space: str = UNIFIED, updated_since: datetime | None = None
@@ -412,13 +404,16 @@ class AsyncClient:
         Raises:
             ClientError: the service refuses, or does not answer.
         """
-        stream = corrections(label_space, updated_since, self._retries)
+        async for dialogue in self._lines(corrections(label_space, updated_since, self._retries)):
+            yield dialogue
+
+    async def _lines(self, stream: Lines[T]) -> AsyncIterator[T]:
         while True:
             try:
                 async with self._open(stream.call()) as response:
                     async for chunk in response.aiter_bytes():
-                        for dialogue in stream.feed(chunk):
-                            yield dialogue
+                        for value in stream.feed(chunk):
+                            yield value
                 return
             except ClientError as failure:
                 error = failure

@@ -16,6 +16,7 @@ from instructerc.errors import ClientError, Unreachable, refusal
 from instructerc.retries import FOLLOWING, Retries
 from instructerc.streams import (
     Followed,
+    Lines,
     Portion,
     Portions,
     Result,
@@ -379,16 +380,7 @@ class Client:
         Raises:
             ClientError: the service refuses, or does not answer.
         """
-        stream = results(job_id, self._retries)
-        while True:
-            try:
-                with self._open(stream.call()) as response:
-                    for chunk in response.iter_bytes():
-                        yield from stream.feed(chunk)
-                return
-            except ClientError as failure:
-                error = failure
-            time.sleep(stream.wait_s(error))
+        yield from self._lines(results(job_id, self._retries))
 
     def export_corrections(
         self, *, label_space: str = UNIFIED, updated_since: datetime | None = None
@@ -400,7 +392,9 @@ class Client:
         Raises:
             ClientError: the service refuses, or does not answer.
         """
-        stream = corrections(label_space, updated_since, self._retries)
+        yield from self._lines(corrections(label_space, updated_since, self._retries))
+
+    def _lines(self, stream: Lines[T]) -> Iterator[T]:
         while True:
             try:
                 with self._open(stream.call()) as response:

@@ -4,10 +4,12 @@ Each class holds how far a stream has come, so that a new connection goes on the
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,6 +19,8 @@ from instructerc.retries import Retries
 
 # The most of a stream that is held while its next separator is awaited, in bytes.
 _LONGEST = 64 * 2**20
+
+T = TypeVar("T")
 
 Event = models.PredictionEvent | models.CorrectionEvent | models.ErasedEvent
 Result = models.ScoredLine | models.RefusedLine
@@ -210,67 +214,40 @@ class Portions:
 
 
 @dataclass(slots=True)
-class Results:
-    """The results of a job, over any number of connections."""
+class Lines(Generic[T]):
+    """Lines of an answer that can be asked for again, over any number of connections.
 
-    job_id: str
-    attempts: _Attempts
-    _last: int = 0
-    _blocks: _Blocks = field(default_factory=lambda: _Blocks(b"\n"))
-
-    def call(self) -> calls.Call[None]:
-        self._blocks = _Blocks(b"\n")
-        return calls.read_results(self.job_id)
-
-    def feed(self, chunk: bytes) -> Iterator[Result]:
-        """The results that are complete and that no earlier connection brought.
-
-        Raises:
-            UnexpectedAnswer: a result is not as documented.
-        """
-        for line in self._blocks.feed(chunk):
-            result = _result(line)
-            if result.line > self._last:
-                self._last, self.attempts.failed = result.line, 0
-                yield result
-
-    def wait_s(self, error: ClientError) -> float:
-        return self.attempts.wait_s(error)
-
-
-@dataclass(slots=True)
-class Corrections:
-    """An export of corrections, over any number of connections.
-
-    The ids of the dialogues that have come are held: each comes once, whatever is corrected or
-    erased between two connections.
+    Attributes:
+        ask: makes the call.
+        read: maps a line to its value, or raises `UnexpectedAnswer`.
+        name: what tells values apart; the names are held, so that each value comes once, whatever
+            changes between two connections.
     """
 
-    label_space: str
-    updated_since: datetime | None
+    ask: Callable[[], calls.Call[None]]
+    read: Callable[[bytes], T]
+    name: Callable[[T], str | int]
     attempts: _Attempts
-    _ids: set[str] = field(default_factory=set)
+    _names: set[str | int] = field(default_factory=set)
     _blocks: _Blocks = field(default_factory=lambda: _Blocks(b"\n"))
 
     def call(self) -> calls.Call[None]:
         self._blocks = _Blocks(b"\n")
-        return calls.export_corrections(self.label_space, self.updated_since)
+        return self.ask()
 
-    def feed(self, chunk: bytes) -> Iterator[models.DialogueIn]:
-        """The dialogues that are complete and that no earlier connection brought.
+    def feed(self, chunk: bytes) -> Iterator[T]:
+        """The values that are complete and that no earlier connection brought.
 
         Raises:
             UnexpectedAnswer: a line is not as documented.
         """
         for line in self._blocks.feed(chunk):
-            try:
-                dialogue = models.DialogueIn.model_validate_json(line)
-            except ValidationError as error:
-                raise UnexpectedAnswer(f"a line of corrections: {error}") from error
-            if dialogue.id not in self._ids:
-                self._ids.add(dialogue.id)
+            value = self.read(line)
+            name = self.name(value)
+            if name not in self._names:
+                self._names.add(name)
                 self.attempts.failed = 0
-                yield dialogue
+                yield value
 
     def wait_s(self, error: ClientError) -> float:
         return self.attempts.wait_s(error)
@@ -280,12 +257,24 @@ def following(dialogue_id: str, after: str | None, retries: Retries) -> Followin
     return Following(dialogue_id, after, _Attempts(retries))
 
 
-def results(job_id: str, retries: Retries) -> Results:
-    return Results(job_id, _Attempts(retries))
+def results(job_id: str, retries: Retries) -> Lines[Result]:
+    return Lines(
+        partial(calls.read_results, job_id), _result, attrgetter("line"), _Attempts(retries)
+    )
 
 
-def corrections(label_space: str, updated_since: datetime | None, retries: Retries) -> Corrections:
-    return Corrections(label_space, updated_since, _Attempts(retries))
+def corrections(
+    label_space: str, updated_since: datetime | None, retries: Retries
+) -> Lines[models.DialogueIn]:
+    ask = partial(calls.export_corrections, label_space, updated_since)
+    return Lines(ask, _corrected, attrgetter("id"), _Attempts(retries))
+
+
+def _corrected(line: bytes) -> models.DialogueIn:
+    try:
+        return models.DialogueIn.model_validate_json(line)
+    except ValidationError as error:
+        raise UnexpectedAnswer(f"a line of corrections: {error}") from error
 
 
 def _result(line: bytes) -> Result:
