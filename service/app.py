@@ -29,8 +29,8 @@ from service.api.middleware.auth import Access
 from service.api.services import Services, State
 from service.concurrency import NamedLocks
 from service.console import pages
-from service.conversation.derived import load_derived_label_spaces
-from service.conversation.labels import AnyLabelSpace, LabelSpaceError, load_label_spaces
+from service.conversation.derived import load_every_label_space
+from service.conversation.labels import AnyLabelSpace, LabelSpaceError
 from service.conversation.valence import valences_of
 from service.decoding.model_files import ModelFolderError
 from service.demonstrations.corpus import DemonstrationFormatError
@@ -315,9 +315,8 @@ def services_of(
 def _rulebook(settings: Settings) -> Rulebook | None:
     if settings.rules.file is None:
         return None
-    label_spaces = load_label_spaces(settings.data / "label_spaces")
-    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-    return Rulebook(settings.rules.file, {**label_spaces, **derived})
+    label_spaces = load_every_label_space(settings.data / "label_spaces")
+    return Rulebook(settings.rules.file, label_spaces)
 
 
 def _sender(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from service.dialogue_files import (
     read_each_dialogue,
 )
 from service.files import written_whole
-from service.recognition.answering import Answerer, answered_label_space
+from service.recognition.answering import Answerer, AnswerSpace, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
 from service.recognition.pipeline import Recognition
@@ -103,20 +104,17 @@ async def score_file(
     """
     parts_of = _reader(source, reading)
     total, refusals, refused = _surveyed(parts_of(), output)
-    label_spaces = load_label_spaces(settings.data / "label_spaces")
-    bundle = load_served_bundle(settings, label_spaces)
-    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-    space = answered_label_space(bundle, label_spaces, derived, label_space)
+    bundle, space = answered_space(settings, label_space)
     utterances = truncated = 0
     async with open_parts(
         settings, report, index=index, demonstrations=demonstrations, alone=True
     ) as parts:
         gc.freeze()  # else the exit would search all libraries for garbage
-        answerer = Answerer(parts.recognizer, derived)
+        answerer = Answerer(parts.recognizer, parts.derived)
         places = asyncio.Semaphore(2 * settings.engine.max_sequences)
         with written_whole(target) as file, _progress(total) as bar:
             scored_file = writer(output, file, space.names)
-            for chunk in _chunks(parts_of()):
+            for chunk in chunks(parts_of(), DIALOGUES_AT_ONCE, _UTTERANCES_AT_ONCE):
                 dialogues = [part for part in chunk if isinstance(part, Dialogue)]
                 recognized = iter(await _recognized(answerer, dialogues, space, places))
                 for part in chunk:
@@ -130,6 +128,50 @@ async def score_file(
                     utterances += len(recognitions)
                     bar.update(len(recognitions))
     return Scored(utterances, truncated, refusals, refused)
+
+
+def score_alone(
+    settings: Settings,
+    source: Path,
+    target: Path,
+    label_space: str,
+    report: Report,
+    demonstrations: bool,
+    reading: Reading,
+    output: Output,
+) -> Scored:
+    """Score a file as `score_file` does, with an index of its own: a service may be using its own.
+
+    Raises:
+        As `score_file`.
+    """
+    with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
+        return asyncio.run(
+            score_file(
+                settings,
+                source,
+                target,
+                label_space,
+                report,
+                Path(index),
+                demonstrations,
+                reading,
+                output,
+            )
+        )
+
+
+def answered_space(settings: Settings, name: str) -> tuple[Bundle, AnswerSpace]:
+    """The bundle of the settings, and the label space called `name` that it answers in.
+
+    Raises:
+        BundleError, LabelSpaceError: they cannot be read.
+        UnsupportedLabelSpace: there is no such label space, or the bundle does not answer in it.
+    """
+    label_spaces = load_label_spaces(settings.data / "label_spaces")
+    bundle = load_served_bundle(settings, label_spaces)
+    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
+    return bundle, answered_label_space(bundle, label_spaces, derived, name)
 
 
 def scored_json(
@@ -167,13 +209,16 @@ def _surveyed(parts: Iterable[Part], output: Output) -> tuple[int, int, tuple[st
     return utterances, refusals, tuple(map(str, refused))
 
 
-def _chunks(parts: Iterable[Part]) -> Iterator[list[Part]]:
+def chunks(
+    parts: Iterable[Part], most_dialogues: int, most_utterances: int
+) -> Iterator[list[Part]]:
+    """Divide parts into chunks; one ends as soon as it has as many dialogues or utterances."""
     chunk: list[Part] = []
     utterances = 0
     for part in parts:
         chunk.append(part)
         utterances += len(part.utterances) if isinstance(part, Dialogue) else 0
-        if len(chunk) == DIALOGUES_AT_ONCE or utterances >= _UTTERANCES_AT_ONCE:
+        if len(chunk) == most_dialogues or utterances >= most_utterances:
             yield chunk
             chunk, utterances = [], 0
     if chunk:

@@ -1,9 +1,7 @@
 """`instructerc rules`: check a rules file, and try it on dialogues."""
 
-import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +11,6 @@ from service.settings import Settings
 from service.terminal import End, given_settings, say, speaking
 
 if TYPE_CHECKING:
-    from service.conversation.labels import AnyLabelSpace
     from service.rules.rule_files import RuleSet
     from service.rules.trial import Firing, Trial
 
@@ -102,49 +99,37 @@ def try_rules(
 
 
 def _read(file: Path, settings: Settings, end: End) -> "RuleSet":
+    from service.conversation.derived import load_every_label_space
     from service.conversation.labels import LabelSpaceError
     from service.rules.rule_files import RulesError, read_rules
 
     try:
-        return read_rules(file, _label_spaces(settings))
+        return read_rules(file, load_every_label_space(settings.data / "label_spaces"))
     except (RulesError, LabelSpaceError) as error:
         end(str(error))
-
-
-def _label_spaces(settings: Settings) -> "Mapping[str, AnyLabelSpace]":
-    from service.conversation.derived import load_derived_label_spaces
-    from service.conversation.labels import load_label_spaces
-
-    folder = settings.data / "label_spaces"
-    label_spaces = load_label_spaces(folder)
-    return {**label_spaces, **load_derived_label_spaces(folder, label_spaces)}
 
 
 def _score(settings: Settings, source: Path, target: Path, label_space: str, end: End) -> None:
     from service.demonstrations.encoder import WrongWeights
     from service.dialogue_files import Reading
     from service.errors import ServiceError
-    from service.offline import score_file
+    from service.offline import score_alone
     from service.scored_files import Output
     from service.start_failures import start_failure_line
 
-    with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
-        try:
-            scored = asyncio.run(
-                score_file(
-                    settings,
-                    source,
-                    target,
-                    label_space,
-                    lambda _: None,
-                    Path(index),
-                    settings.demonstrations.shown,
-                    Reading(),
-                    Output.JSONL,
-                )
-            )
-        except (ValueError, WrongWeights, ServiceError, OSError) as error:
-            end(start_failure_line(error, settings))
+    try:
+        scored = score_alone(
+            settings,
+            source,
+            target,
+            label_space,
+            lambda _: None,
+            settings.demonstrations.shown,
+            Reading(),
+            Output.JSONL,
+        )
+    except (ValueError, WrongWeights, ServiceError, OSError) as error:
+        end(start_failure_line(error, settings))
     if scored.refused:
         end(f"not scored: {scored.refused[0]}")
 

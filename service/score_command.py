@@ -1,8 +1,6 @@
 """The command `instructerc score`: files on this machine, or archives on a Ray cluster."""
 
-import asyncio
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,26 +152,21 @@ def _scored_here(
     reading: "Reading",
     output: Output | None,
 ) -> "Scored":
-    from service.offline import score_file
+    from service.offline import score_alone
     from service.outputs import check_file
 
     reads = (source, settings.bundle, settings.data / "label_spaces", settings.demonstrations_file)
     check_file(target, reads, force=force)
-    # A separate index, because a service may be using its own.
-    with tempfile.TemporaryDirectory(prefix="demonstrations-") as index:
-        return asyncio.run(
-            score_file(
-                settings,
-                source,
-                target,
-                label_space,
-                report,
-                Path(index),
-                demonstrations,
-                reading,
-                output or output_of(target),
-            )
-        )
+    return score_alone(
+        settings,
+        source,
+        target,
+        label_space,
+        report,
+        demonstrations,
+        reading,
+        output or output_of(target),
+    )
 
 
 def _check_cluster(end: End) -> None:

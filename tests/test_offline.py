@@ -9,7 +9,7 @@ import pytest
 from service import offline
 from service.conversation.dialogue import Dialogue, Utterance
 from service.dialogue_files import DialogueFormatError, Reading
-from service.offline import _chunks, _reader, _surveyed
+from service.offline import Part, _reader, _surveyed, chunks
 from service.scored_files import Output, OutputMismatch
 
 TALK = Dialogue("d", (Utterance("Ann", "We won!"), Utterance("Bo", "No way.")))
@@ -34,12 +34,11 @@ def test_dialogues_that_cannot_be_written_are_refused_before_a_model_is_loaded()
         _surveyed([TALK], Output.WEBVTT)
 
 
-def test_dialogues_and_errors_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dialogues_and_errors_are_read_in_portions() -> None:
     """In order; a portion ends with many parts or many utterances."""
-    monkeypatch.setattr(offline, "DIALOGUES_AT_ONCE", 3)
-    monkeypatch.setattr(offline, "_UTTERANCES_AT_ONCE", 4)
+    parts: list[Part] = [TALK, TALK, BROKEN, BROKEN, BROKEN, TALK]
 
-    assert [*_chunks([TALK, TALK, BROKEN, BROKEN, BROKEN, TALK])] == [
+    assert [*chunks(parts, most_dialogues=3, most_utterances=4)] == [
         [TALK, TALK],
         [BROKEN, BROKEN, BROKEN],
         [TALK],

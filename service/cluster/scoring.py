@@ -20,13 +20,9 @@ from service.cluster.archives import (
 )
 from service.cluster.kept_parts import KeptParts, Summary, has_begun, kept_parts
 from service.cluster.pool import connected, score_blocks
-from service.conversation.derived import load_derived_label_spaces
-from service.conversation.dialogue import Dialogue
-from service.conversation.labels import load_label_spaces
 from service.dialogue_files import Reading
-from service.offline import REPORTED, Part, Scored
-from service.recognition.answering import answered_label_space
-from service.recognition_parts import Report, load_served_bundle
+from service.offline import REPORTED, Part, Scored, answered_space, chunks
+from service.recognition_parts import Report
 from service.scored_files import Output, OutputMismatch, output_of
 
 # The most of a part of the result; another number makes other parts.
@@ -68,10 +64,7 @@ def score_archive(task: Task, job: ArchiveJob, report: Report) -> Scored:
     """
     settings = task.settings
     output = _output_into(job)
-    label_spaces = load_label_spaces(settings.data / "label_spaces")
-    bundle = load_served_bundle(settings, label_spaces)
-    derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-    space = answered_label_space(bundle, label_spaces, derived, task.label_space)
+    _, space = answered_space(settings, task.label_space)
     archive, target = find_archive(job.source), location_of(job.target)
     plan = _plan(task, job, archive)
     check_result(target, archive, force=job.force or has_begun(target, plan))
@@ -100,22 +93,10 @@ class _Blocks:
 
     def without(self, numbers: set[int]) -> Iterator[tuple[int, Sequence[Part]]]:
         """The blocks with their numbers, but for some."""
-        for block in self._cut():
+        for block in chunks(self._parts, _BLOCK_DIALOGUES, _BLOCK_UTTERANCES):
             number, self.count = self.count, self.count + 1
             if number not in numbers:
                 yield number, block
-
-    def _cut(self) -> Iterator[Sequence[Part]]:
-        block: list[Part] = []
-        utterances = 0
-        for part in self._parts:
-            block.append(part)
-            utterances += len(part.utterances) if isinstance(part, Dialogue) else 0
-            if len(block) == _BLOCK_DIALOGUES or utterances >= _BLOCK_UTTERANCES:
-                yield block
-                block, utterances = [], 0
-        if block:
-            yield block
 
 
 def _keeper(parts: KeptParts) -> Callable[[int, Sequence[Row]], None]:

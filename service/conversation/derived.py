@@ -14,9 +14,11 @@ from typing import Any
 
 from service.conversation.labels import (
     DERIVED_FROM,
+    AnyLabelSpace,
     Labels,
     LabelSpace,
     LabelSpaceError,
+    load_label_spaces,
     read_label_file,
 )
 from service.conversation.prediction import Prediction
@@ -119,6 +121,16 @@ def load_derived_label_spaces(
         if DERIVED_FROM in values
     ]
     return MappingProxyType({space.name: space for space in spaces})
+
+
+def load_every_label_space(folder: Path) -> Mapping[str, AnyLabelSpace]:
+    """Read the label spaces of a folder by name: those to train on, then the derived ones.
+
+    Raises:
+        LabelSpaceError: as of `load_label_spaces` and `load_derived_label_spaces`.
+    """
+    label_spaces = load_label_spaces(folder)
+    return MappingProxyType({**label_spaces, **load_derived_label_spaces(folder, label_spaces)})
 
 
 def _derived(

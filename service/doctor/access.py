@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from service.access.keyring import is_loopback, open_keyring, writers_of
 from service.access.keys import KeysError, read_keys
-from service.conversation.derived import load_derived_label_spaces
-from service.conversation.labels import LabelSpaceError, load_label_spaces
+from service.conversation.derived import load_every_label_space
+from service.conversation.labels import LabelSpaceError
 from service.doctor.findings import Fault
 from service.ports import why_not_free
 from service.rules.rule_files import RulesError, read_rules
@@ -54,9 +54,7 @@ def rules(settings: Settings) -> str:
     if file is None:
         return "none: the service tells nobody of emotions"
     try:
-        label_spaces = load_label_spaces(settings.data / "label_spaces")
-        derived = load_derived_label_spaces(settings.data / "label_spaces", label_spaces)
-        content = read_rules(file, {**label_spaces, **derived})
+        content = read_rules(file, load_every_label_space(settings.data / "label_spaces"))
     except (RulesError, LabelSpaceError) as error:
         raise Fault(str(error), "correct the file, or ERC_RULES__FILE") from None
     return f"{len(content.rules)} rules and {len(content.endpoints)} endpoints in {file} are valid"

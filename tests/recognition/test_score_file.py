@@ -26,7 +26,7 @@ def parts(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> None:
 
     @asynccontextmanager
     async def open_parts(*_: object, **__: object) -> AsyncIterator[SimpleNamespace]:
-        yield SimpleNamespace(recognizer=recognizer)
+        yield SimpleNamespace(recognizer=recognizer, derived={})
 
     monkeypatch.setattr(offline, "open_parts", open_parts)
     monkeypatch.setattr(offline, "load_served_bundle", lambda *_: recognizer.bundle)
