@@ -14,6 +14,8 @@ from pydantic import (
     FailFast,
     Field,
     GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -133,7 +135,9 @@ class Said(Input):
         examples=[12.5],
     )
     end: Seconds | None = Field(
-        None, description="When it ends, in seconds, as `start`.", examples=[14.0]
+        None,
+        description="When it ends, in seconds, as `start`; not before it.",
+        examples=[14.0],
     )
     role: Role | None = Field(
         None,
@@ -141,6 +145,14 @@ class Said(Input):
         "Predictions ignore it.",
         examples=["customer"],
     )
+
+    @field_validator("end")
+    @classmethod
+    def _is_not_before_start(cls, end: float | None, info: ValidationInfo) -> float | None:
+        start = info.data.get("start")  # missing if it is invalid itself
+        if start is not None and end is not None and end < start:
+            raise PydanticCustomError("end_before_start", "must not be before `start`")
+        return end
 
 
 class UtteranceOfDialogue(Said):

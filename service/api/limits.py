@@ -49,7 +49,7 @@ def check_listing(query: DialogueListing, limits: Limits) -> None:
         RequestValidationError: a parameter is too long, or of no use.
     """
     _check_length(query.speaker or "", limits.speaker_characters, "speaker", source="query")
-    for name in ("min_share", "min_probability"):
+    for name in ("label_space", "min_share", "min_probability"):
         if query.label is None and getattr(query, name) is not None:
             raise invalid(name, detail="is of use only with `label`", source="query")
 

@@ -106,7 +106,7 @@ async def test_lists_have_pages(client: Any) -> None:
     for n in range(3):
         await client.add_utterance(f"call-{n}", speaker="Ann", text="We won!", label_space="meld")
 
-    names, page = [], await client.list_dialogues(limit=2, label_space="meld")
+    names, page = [], await client.list_dialogues(limit=2, speaker="Ann")
     while page is not None:
         names += [each.id for each in page.dialogues]
         page = await client.next_dialogues(page)

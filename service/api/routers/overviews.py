@@ -23,6 +23,7 @@ from service.api.schemas.summaries import (
     summary_document,
 )
 from service.api.services import ServicesDep, TenantDep
+from service.conversation.labels import UNIFIED
 from service.errors import DatabaseUnavailable, DialogueNotFound
 from service.sessions.overviews import Conditions, LabelCondition, Order, Overview, Place
 
@@ -96,7 +97,7 @@ def _conditions(query: DialogueListing) -> Conditions:
     label = None
     if query.label is not None:
         label = LabelCondition(
-            query.label_space.casefold(),
+            (query.label_space or UNIFIED).casefold(),
             query.label.casefold(),
             query.min_share or 0.0,
             query.min_probability or 0.0,

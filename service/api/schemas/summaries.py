@@ -299,7 +299,9 @@ class DialogueListing(BaseModel):
     label: Name | None = Field(
         None, description="Only dialogues in which the label occurs.", examples=["anger"]
     )
-    label_space: Name = Field(UNIFIED, description="That of the `label`.", examples=["meld"])
+    label_space: Name | None = Field(
+        None, description=f"That of the `label`; `{UNIFIED}` if omitted.", examples=["meld"]
+    )
     min_share: float | None = Field(
         None,
         ge=0,

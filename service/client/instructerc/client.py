@@ -131,7 +131,7 @@ class Client:
         limit: int | None = None,
         updated_since: datetime | None = None,
         label: str | None = None,
-        label_space: str = UNIFIED,
+        label_space: str | None = None,
         min_share: float | None = None,
         min_probability: float | None = None,
         speaker: str | None = None,

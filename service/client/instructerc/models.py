@@ -604,7 +604,7 @@ class UtteranceIn(BaseModel):
     """
     end: float | None = None
     """
-    When it ends, in seconds, as `start`.
+    When it ends, in seconds, as `start`; not before it.
     """
     role: str | None = None
     """
@@ -638,7 +638,7 @@ class UtteranceOfDialogue(BaseModel):
     """
     end: float | None = None
     """
-    When it ends, in seconds, as `start`.
+    When it ends, in seconds, as `start`; not before it.
     """
     role: str | None = None
     """

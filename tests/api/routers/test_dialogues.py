@@ -223,6 +223,15 @@ async def test_a_time_or_a_role_that_is_none_is_refused_by_its_name(
     assert (await service.client.get("/dialogues/call-42")).status_code == 404
 
 
+async def test_an_utterance_does_not_end_before_it_starts(service: "Service", problem: Any) -> None:
+    at_once = await service.say("call-42", "Ann", "We won!", start=12, end=12)
+    answer = await service.say("call-42", "Ann", "We won!", start=12, end=11.9)
+
+    assert at_once.status_code == 201
+    assert problem(answer) == (422, "invalid-request")
+    assert answer.json()["errors"] == [{"pointer": "/end", "detail": "must not be before `start`"}]
+
+
 async def test_thirty_posts_at_once_take_thirty_places(service: "Service") -> None:
     """Each utterance gets an index of its own, and the timeline has no gap."""
     answers = await asyncio.gather(

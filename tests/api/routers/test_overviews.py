@@ -175,6 +175,7 @@ async def test_conditions_choose_dialogues(service: "Service") -> None:
         ("sort=age", "sort"),
         ("limit=201", "limit"),
         ("min_share=0.5", "min_share"),
+        ("label_space=meld", "label_space"),
         ("label=joy&min_share=nan", "min_share"),
         ("updated_since=2026-01-02T03:04:05", "updated_since"),
         ("updated_since=0001-01-01T00:00:00%2B14:00", "updated_since"),
