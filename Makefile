@@ -43,7 +43,7 @@ serve: $(BUNDLE)/bundle.json
 
 # Two at a time, but for those that measure how long things take.
 test: $(BUNDLE)/bundle.json $(CHECKOV)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --deselect $(TIMED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/faults --deselect $(TIMED)
 	$(BIN)/python -m pytest tests/faults $(TIMED)
 
 # What becomes of the running service when a part of it, a server, a client or the machine fails,
