@@ -208,7 +208,7 @@ def is_ours(error: BaseException) -> bool | None:
     """Whether PostgreSQL or its driver reports a fault of this program; None: neither raised it."""
     if sqlstate := sqlstate_of(error):
         return sqlstate.startswith(_STATEMENT) and sqlstate not in _NOT_OF_STATEMENT
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return not (_is_lost(error) or isinstance(error, CONFIGURATION))
     return None
 
@@ -229,6 +229,9 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def _is_lost(error: BaseException) -> bool:
+    # Its state machine's words for a connection that ends while a statement is under way.
+    if isinstance(error, asyncpg.InternalClientError):
+        return str(error).startswith("cannot switch to state")
     return isinstance(error, asyncpg.InterfaceError) and bool(
         re.search("connection (is|was|has been) (closed|lost|released)", str(error))
     )

@@ -359,6 +359,16 @@ async def test_a_connection_that_the_server_ends(server: Server) -> None:
     assert told.startswith(f"{server.at} closed the connection or is shutting down (")
 
 
+def test_a_connection_that_ended_before_its_statement_was_answered(server: Server) -> None:
+    """The driver may notice that in its own state first."""
+    message = "cannot switch to state 11; another operation (2) is in progress"
+    error = asyncpg.InternalClientError(message)
+
+    assert not is_ours(error)
+    assert cause_of(error, server.url) == f"{server.at} dropped the connection: see its log"
+    assert is_ours(asyncpg.InternalClientError("got result for unknown protocol state 3"))
+
+
 async def test_a_connection_that_was_ended_meanwhile(server: Server) -> None:
     async def use(database: Database) -> None:
         async with database.engine.connect() as one, database.engine.connect() as other:
