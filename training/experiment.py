@@ -63,6 +63,7 @@ class Options:
         processes: that train one run together; None: as `launch` says, or one.
         launch: a configuration of `accelerate launch`, which starts them.
         jobs: runs that are done at the same time; what they print goes to a file in their folders.
+        compiled: whether the models' layers are compiled for training.
         test: whether the test splits are read, which is done once.
     """
 
@@ -73,6 +74,7 @@ class Options:
     processes: int | None = None
     launch: Path | None = None
     jobs: int = 1
+    compiled: bool = False
     test: bool = False
 
 
@@ -194,6 +196,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
             file.write(_as_yaml(recipe))
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
     arguments = ["train", str(recipe_file), "--data", str(options.data), "--base", str(base)]
+    arguments += ["--compile"] if options.compiled else []
     shared = ["--shared", str(options.out / _STAGES)]
     own = str(folder / _DEMONSTRATIONS)
     pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []

@@ -12,6 +12,15 @@ from training.commands.terminal import DATA, Force, LabelData, errors, say
 from training.finetuning.bases import BUILT_HERE, build_base, convert_base
 from training.finetuning.minilm import MINILM_CAUSAL
 
+Compiled = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the model's layers, which makes the steps faster after some minutes; on a "
+        "CPU this requires a C++ compiler.",
+    ),
+]
+
 
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
@@ -60,6 +69,7 @@ def train(
         int,
         typer.Option(min=1, help="Steps between two checkpoints: the most that a kill can lose."),
     ] = 200,
+    compiled: Compiled = False,
     shared: Annotated[
         Path | None, typer.Option(help="Folder of first stages that several runs share.")
     ] = None,
@@ -100,6 +110,7 @@ def train(
             sources,
             out,
             save_every=save_every,
+            compiled=compiled,
             shared=shared,
             demonstrations=demonstrations,
         )
@@ -134,6 +145,7 @@ def run(
         int,
         typer.Option(min=1, help="Runs to train at the same time, each on its share of the cores."),
     ] = 1,
+    compiled: Compiled = False,
     test: Annotated[
         bool, typer.Option("--test", help="Score the test splits, once all choices are made.")
     ] = False,
@@ -161,7 +173,9 @@ def run(
             raise ValueError(f"--launch {launch}: does not exist")
         if launch is not None:
             read_yaml(launch, ValueError)  # accelerate would use the last of two equal keys
-        options = Options(data, base, out, tuple(seed or ()), processes, launch, jobs, test)
+        options = Options(
+            data, base, out, tuple(seed or ()), processes, launch, jobs, compiled, test
+        )
         say(results_tables(run_experiment(chosen, options)))
 
 

@@ -17,7 +17,7 @@ from training.datasets.reading import Corpus
 from training.finetuning.adapters import name_base, round_adapter
 from training.finetuning.averaging import write_mean
 from training.finetuning.label_probabilities import development_scores, probabilities
-from training.finetuning.loading import load_model
+from training.finetuning.loading import check_compiler, load_model
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.preflight import CheckedRun, check_run
 from training.finetuning.processes import device, is_first_process, of_first_process, wait_for_all
@@ -58,6 +58,7 @@ def train(
     out: Path,
     *,
     save_every: int = SAVE_EVERY,
+    compiled: bool = False,
     shared: Path | None = None,
     demonstrations: Path | None = None,
 ) -> None:
@@ -70,6 +71,7 @@ def train(
         out: gets the weights, `bundle.json` for the bundle that a merge makes of them, and
             `training.json`, the run's record (`training.finetuning.run_record`).
         save_every: steps between two checkpoints.
+        compiled: whether the model's layers are compiled for training.
         shared: a folder of stages that runs begin with; those that are there are not trained again.
         demonstrations: gets those of the last stage's "train" pool; the only output that holds
             text of the corpora.
@@ -83,8 +85,11 @@ def train(
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             exists with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
+        ValueError: layers are to be compiled, and there is no compiler.
         OSError: the base or the output folder cannot be used.
     """
+    if compiled:
+        check_compiler()
     run = check_run(recipe, base, sources, out, demonstrations)
     record = open_record(recipe, run.material(), run.compute, out)
     if demonstrations is not None and run.stages and is_first_process():
@@ -96,7 +101,7 @@ def train(
     _begin(run, record, out)
     development = _development_examples(run)
     record.agreement.update({what: _agreement(what, of) for what, of in development.items()})
-    training = _Training(run, development, record, out, save_every)
+    training = _Training(run, development, record, out, save_every, compiled)
     weights = None
     for number in range(len(run.stages)):
         weights = _finish_stage(training, number, weights, shared)
@@ -142,6 +147,7 @@ class _Training:
         development: examples that epochs are scored on, by what is asked.
         record: changes as the run goes on.
         save_every: steps between two checkpoints.
+        compiled: whether the model's layers are compiled for training.
     """
 
     run: CheckedRun
@@ -149,6 +155,7 @@ class _Training:
     record: RunRecord
     out: Path
     save_every: int
+    compiled: bool
 
     def checkpoints(self, name: str) -> Path:
         """The folder of checkpoints of a stage, or of one of its runs."""
@@ -344,6 +351,7 @@ def _run_once(
         compute=run.compute,
         trees=trees,
         recompute=run.recompute,
+        compiled=training.compiled,
         seed=seed,
         checkpoints=training.checkpoints(name),
         logs=training.out / LOGS / name if is_first_process() else None,

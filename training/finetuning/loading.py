@@ -1,5 +1,7 @@
 """Loads the model that a stage trains, or that a finished one left."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,3 +60,26 @@ def load_model(
     if recompute:
         model.enable_input_require_grads()
     return model, model.get_base_model()
+
+
+def check_compiler() -> None:
+    """Check that there is what `compile_layers` needs.
+
+    Raises:
+        ValueError: there is no C++ compiler.
+    """
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name) is None:
+        raise ValueError(f"compiling needs {name}: install it, or name a C++ compiler in CXX")
+
+
+def compile_layers(causal: "PreTrainedModel") -> None:
+    """Let torch.compile fuse what each layer does between its matrix products.
+
+    A layer is compiled when it is first called, for rows of any number and length; layers that are
+    alike share the code. The results differ from those of other kernels in their last digits.
+    """
+    layers = set(causal._no_split_modules or ())
+    for module in causal.modules():
+        if type(module).__name__ in layers:
+            module.compile(dynamic=True)

@@ -10,11 +10,13 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import AutoModelForCausalLM
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
+from tests.training.conftest import RECIPE
 from tests.training.finetuning.conftest import of_one_stage
 from training.finetuning import finetune
 from training.finetuning.merge import merge
@@ -206,3 +208,73 @@ def test_checkpointed_training_in_bfloat16_learns_the_same(
     merge(out, tiny_base, tmp_path / "bundle")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "bundle", dtype=torch.float32)
     assert loss(merged, sources, recipe_file, prompts) < 0.9 * before
+
+
+@contextmanager
+def adapter_inputs() -> Iterator[set[torch.dtype]]:
+    """The types of what the adapter's own layers get."""
+    types: set[torch.dtype] = set()
+
+    def note(layer: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if getattr(layer, "out_features", None) == RECIPE["lora"]["rank"]:
+            types.add(inputs[0].dtype)
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        yield types
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("compute", "expected"),
+    [("bfloat16", {torch.bfloat16, torch.float32}), ("float32", {torch.float32})],
+)
+def test_an_adapter_reads_what_the_layer_before_it_has_computed(
+    compute: str,
+    expected: set[torch.dtype],
+    tiny_base: Path,
+    sources: Sources,
+    recipe_file: Path,
+    tmp_path: Path,
+) -> None:
+    """Not cast to the type of the adapter's weights and back; norms are float32 in either case."""
+    recipe = of_one_stage(recipe_file, epochs=1)
+    changed = recipe.model_copy(update={"dtype": compute, "compute": compute})
+
+    with adapter_inputs() as types:
+        finetune.train(changed, tiny_base, sources, tmp_path / "out")
+
+    assert types == expected
+
+
+def test_compiled_layers_learn_what_others_do(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """But for rounding; all layers and rows of all lengths share their code."""
+    recipe = of_one_stage(recipe_file, epochs=2).model_copy(update={"compute": "float32"})
+    learned = []
+    for compiled in (False, True):
+        counters["stats"].clear()
+        out = tmp_path / f"{compiled}"
+        finetune.train(recipe, tiny_base, sources, out, compiled=compiled)
+        weights = load_file(out / ADAPTER_WEIGHTS)
+        # They begin as zeros.
+        learned.append(torch.cat([weights[n].flatten() for n in sorted(weights) if ".lora_B" in n]))
+    graphs = counters["stats"]["unique_graphs"]
+
+    # The first layer's input needs no gradient, that of the others does, and scores need none.
+    assert 0 < graphs <= 3
+    eager, fused = learned
+    assert torch.cosine_similarity(eager, fused, dim=0) > 0.99
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    with pytest.raises(ValueError, match="needs no-such-compiler: install it"):
+        finetune.train(
+            load_recipe(recipe_file), tmp_path / "none", sources, tmp_path / "out", compiled=True
+        )
