@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -557,6 +558,13 @@ def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
         yield f"| `{variable}` | {shown} | {field.description} |"
 
 
+def _with_nearest(stray: str) -> str:
+    """A variable that is no setting, with the one that it most likely stands for, if any."""
+    variables = [row.split("`")[1] for row in _rows(Settings, _PREFIX)]
+    nearest = get_close_matches(stray, variables, n=1, cutoff=0.8)
+    return f"{stray} (did you mean {nearest[0]}?)" if nearest else stray
+
+
 class UnknownSetting(ValueError):
     """A variable has the prefix but names no setting: most likely it is misspelt."""
 
@@ -571,7 +579,7 @@ def load_settings() -> Settings:
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     strays = [name for name in names_given() if name.split("__")[0] not in known]
     if strays:
-        raise UnknownSetting(f"unknown settings: {', '.join(strays)}")
+        raise UnknownSetting(f"unknown settings: {', '.join(map(_with_nearest, strays))}")
     try:
         return Settings()
     except SettingsError as error:  # of a section as a whole, which is not JSON

@@ -149,8 +149,21 @@ def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the top level by its name."""
     monkeypatch.setenv("ERC_MOOD", "good")
 
-    with pytest.raises(UnknownSetting, match="ERC_MOOD"):
+    with pytest.raises(UnknownSetting, match="^unknown settings: ERC_MOOD$"):
         load_settings()
+
+
+def test_a_refused_setting_is_told_with_the_one_that_it_resembles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ERC_DATABASE_URL", "sqlite:///a")
+
+    with pytest.raises(UnknownSetting) as refused:
+        load_settings()
+
+    assert str(refused.value) == (
+        "unknown settings: ERC_DATABASE_URL (did you mean ERC_DATABASE__URL?)"
+    )
 
 
 def test_a_misspelt_nested_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
