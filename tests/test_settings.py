@@ -149,7 +149,7 @@ def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the top level by its name."""
     monkeypatch.setenv("ERC_MOOD", "good")
 
-    with pytest.raises(UnknownSetting, match="^unknown settings: ERC_MOOD$"):
+    with pytest.raises(UnknownSetting, match=r"^unknown settings: ERC_MOOD$"):
         load_settings()
 
 
