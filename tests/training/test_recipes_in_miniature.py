@@ -51,9 +51,13 @@ from training.recipe import Recipe, Stage
 # Of a logit, on average; the logits' standard deviation is 1.6 or more. Merged weights are rounded
 # to eight bits: 0.0005 to 0.01 were measured.
 ROUNDED = 0.03
-# Of a label's probability, at most, by what vLLM computes in but for its head: 0.001 to 0.020 were
-# measured in native bfloat16.
-SERVED: dict[EngineType, float] = {"bfloat16": 0.03, "float32": 1e-3}
+# Of a question's labels the largest error of a probability, on average over the questions and at
+# most, by what vLLM computes in but for its head. In native bfloat16, 0.001 to 0.006 and 0.002 to
+# 0.035 were measured.
+SERVED: dict[EngineType, tuple[float, float]] = {
+    "bfloat16": (0.01, 0.05),
+    "float32": (1e-3, 1e-3),
+}
 
 
 def features(run: Miniature) -> set[str]:
@@ -325,15 +329,17 @@ async def test_vllm_reads_the_bundle_as_transformers_does(
     finally:
         await engine.close()
 
-    apart = SERVED[engine.dtype]
-    for ours, theirs in zip(counts, expected, strict=True):
-        assert ours == pytest.approx(theirs, abs=apart)
+    usual, most = SERVED[engine.dtype]
+    errors = [np.abs(ours - theirs).max() for ours, theirs in zip(counts, expected, strict=True)]
+    assert np.mean(errors) <= usual
+    for error, ours, theirs in zip(errors, counts, expected, strict=True):
+        assert error <= most
         second, best = np.sort(theirs)[-2:]
-        assert ours.argmax() == theirs.argmax() or best - second <= apart
+        assert ours.argmax() == theirs.argmax() or best - second <= 2 * error
     if bundle.template == "v2":  # laid out for it
         assert max(cached) >= 64
-    # The tolerance is small beside what training changed, and most prompts have a clear label.
+    # The errors are small beside what training changed, and most prompts have a clear label.
     if trained.recipe.stages:
         changes = [np.abs(one - other).max() for one, other in zip(expected, before, strict=True)]
-        assert max(changes) > 4 * apart
-    assert np.median([np.diff(np.sort(p))[-1] for p in expected]) > apart
+        assert max(changes) > 4 * most
+    assert np.median([np.diff(np.sort(p))[-1] for p in expected]) > usual
