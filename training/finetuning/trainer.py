@@ -135,7 +135,7 @@ def _uncast_inputs(run: Run) -> contextlib.AbstractContextManager[None]:
     """Leaves the inputs of LoRA layers in the type that the model computes in.
 
     peft casts them to that of the adapter's weights, float32. Where the model computes in bfloat16,
-    they are cast back before they are used: a fifth of a step's time, for the same numbers.
+    they are cast back before they are used: a tenth of a step's time, for the same numbers.
     """
     import peft
 
