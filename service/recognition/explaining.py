@@ -13,6 +13,7 @@ import asyncio
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TypeVar
 
 from service.concurrency import together
@@ -34,6 +35,11 @@ MOST_PROMPTS = 64
 
 # Words get at least this many of the prompts, if there are as many words.
 _LEAST_FOR_WORDS = 32
+# Without a line of the history, the model reads all that stands after it anew. The nearest lines
+# are left out, and those further back as long as they cost no more tokens than this in all: an
+# explanation then takes about three turns' time.
+_LINE_TOKENS = 512
+_LEAST_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Explanation:
 
     Attributes:
         probability: of the label, as the model alone answers now.
-        words, lines, demonstrations: the highest drop first.
+        words, lines, demonstrations: the highest drop first; of the lines the nearest.
         truncated: whether the model reads only the end of the line, which alone has `words`.
     """
 
@@ -119,7 +125,8 @@ async def explain(
     with stage(Stage.RENDER):
         whole = recognizer.main_prompt(lines, source, demonstrations, first=first, tenant=tenant)
     text = lines[-1].text
-    spans, indexes, shown = _parts_of(whole, text)
+    indexes = _near_lines(whole)
+    spans, shown = _parts_of(whole, text, len(indexes))
     variants = [
         _Variant(whole.lines, whole.demonstrations, text),
         *(_without_demonstration(whole, number, text) for number in shown),
@@ -184,25 +191,34 @@ def without_span(text: str, span: Span) -> str:
     return text[:start] + after if after else text[:start].rstrip()
 
 
-def _parts_of(whole: TokenizedPrompt, text: str) -> tuple[list[Span], list[int], list[int]]:
-    """What is left out: spans of the text, indexes of lines of the prompt, of demonstrations.
+def _near_lines(whole: TokenizedPrompt) -> list[int]:
+    """The indexes of the lines of the history that are left out, the nearest first."""
+    most = MOST_PROMPTS - 1 - _LEAST_FOR_WORDS
+    nearest = range(whole.history - 1, -1, -1)[:most]
+    # Each line is a segment of a prompt that is laid out for a prefix cache, after the first one;
+    # of another the whole is read anew.
+    lengths = [len(segment) for segment in whole.segments]
+    starts = [0, *accumulate(lengths)]
+    laid_out = len(lengths) > whole.history + 1
+    costs = [sum(lengths) - (starts[1 + index] if laid_out else 0) for index in nearest]
+    affordable = sum(total <= _LINE_TOKENS for total in accumulate(costs))
+    return list(nearest[: max(affordable, _LEAST_LINES)])
 
-    Each of the three is in the order of the prompts that share most of their beginning with the
-    whole one. Where there are too many parts, several words in a row are left out together, and of
-    the lines, those furthest back are never left out.
+
+def _parts_of(whole: TokenizedPrompt, text: str, lines: int) -> tuple[list[Span], list[int]]:
+    """What is left out besides lines: spans of the text, and indexes of demonstrations.
+
+    Each is in the order of the prompts that share most of their beginning with the whole one. Where
+    there are too many words, several in a row are left out together.
+
+    Args:
+        lines: how many lines of the history are left out.
     """
-    history = len(whole.lines) - 1
-    others = history + len(whole.demonstrations)
+    others = lines + len(whole.demonstrations)
     spans = word_spans(_read_of(whole, text), max(_LEAST_FOR_WORDS, MOST_PROMPTS - 1 - others))
-    room = MOST_PROMPTS - 1 - len(spans)
-    shown = list(range(len(whole.demonstrations)))[:room]
-    indexes = list(range(history))[max(0, history - (room - len(shown))) :]
+    shown = list(range(len(whole.demonstrations)))[: MOST_PROMPTS - 1 - lines - len(spans)]
     offset = len(text) - len(_read_of(whole, text))
-    return (
-        [(start + offset, end + offset) for start, end in reversed(spans)],
-        indexes[::-1],
-        shown[::-1],
-    )
+    return [(start + offset, end + offset) for start, end in reversed(spans)], shown[::-1]
 
 
 def _read_of(whole: TokenizedPrompt, text: str) -> str:

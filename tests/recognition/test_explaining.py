@@ -194,22 +194,35 @@ async def test_words_are_grouped_where_there_are_too_many(
     assert len(engine.prompts) == 1 + len(groups) + 5 <= MOST_PROMPTS
 
 
-async def test_words_come_before_lines_far_back(
-    words: Words, engine: Listening, spaces: Mapping[str, LabelSpace], bundle: Bundle
+@pytest.mark.parametrize(("count", "least"), [(1, 4), (40, 3), (300, 3)])
+async def test_lines_far_back_are_left_out_where_they_cost_too_much(
+    words: Words,
+    engine: Listening,
+    spaces: Mapping[str, LabelSpace],
+    bundle: Bundle,
+    count: int,
+    least: int,
 ) -> None:
-    """A bundle may have a window of more lines than there are prompts."""
+    """Without a line, all after it is read anew: 512 tokens in all, but three lines at least."""
     wide = bundle.model_copy(update={"window": Window(lowest=90, highest=90), "max_tokens": 4000})
     tokenizer = Tokenizer(words.encode, (BEGIN,), END)
     answerer = Answerer(open_recognizer(wide, tokenizer, spaces, engine, None), {})
     lines = [Line(0, f"Line {n}.") for n in range(80)]
-    lines.append(Line(0, " ".join(f"w{n}" for n in range(40))))
+    lines.append(Line(0, " ".join(f"w{n}" for n in range(count))))
 
     explanation = await explain(answerer, lines, spaces["meld"], "anger", SHOWN, gate())
 
-    assert len(engine.prompts) == MOST_PROMPTS
-    assert len(explanation.words) == 32
-    assert len(explanation.demonstrations) == 3
-    assert sorted(each.index for each in explanation.lines) == list(range(52, 80))
+    whole = engine.prompts[0]
+    listed, cost = [], 0
+    for n in range(79, -1, -1):
+        cost += len(words.encode(whole[whole.index(f"\n0: Line {n}.") :]))
+        if cost > 512 and len(listed) >= 3:
+            break
+        listed.append(n)
+    assert sorted(each.index for each in explanation.lines) == listed[::-1]
+    assert least <= len(listed) < 20
+    assert len(explanation.words) == min(count, MOST_PROMPTS - 1 - len(listed) - 3)
+    assert len(engine.prompts) == 1 + len(explanation.words) + len(listed) + 3
 
 
 async def test_of_a_line_that_is_cut_only_what_is_read_is_explained(

@@ -64,7 +64,8 @@ async def read_utterance(
 
     An explanation says how the probability of the label falls when each word, each earlier line and
     each demonstration is left out. It reads at most 64 prompts, after the work of conversations;
-    where there are more words, several in a row are left out together. Nothing is stored.
+    where there are more words, several in a row are left out together, and of many lines only the
+    nearest are listed. Nothing is stored.
     """
     if query.explain:
         caller.spend_utterances(_UTTERANCES)
