@@ -213,7 +213,8 @@ async def test_lines_far_back_are_left_out_where_they_cost_too_much(
     explanation = await explain(answerer, lines, spaces["meld"], "anger", SHOWN, gate())
 
     whole = engine.prompts[0]
-    listed, cost = [], 0
+    listed: list[int] = []
+    cost = 0
     for n in range(79, -1, -1):
         cost += len(words.encode(whole[whole.index(f"\n0: Line {n}.") :]))
         if cost > 512 and len(listed) >= 3:
