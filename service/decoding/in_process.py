@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import active_count
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,10 @@ class InProcessEngine:
         dtype: EngineType,
         device: str = "cpu",
         shutdown_s: float = _SHUTDOWN_S,
+        sockets: TemporaryDirectory[str] | None = None,
     ) -> None:
         self._llm: AsyncLLM | None = llm
+        self._sockets = sockets
         self.dtype = dtype
         self.device = device
         self._shutdown_s = shutdown_s
@@ -111,6 +114,8 @@ class InProcessEngine:
             # Block the loop, which has nothing else left to do: if vLLM's own task ran between the
             # engine's end and its own, it would report the end as a failure.
             llm.shutdown(self._shutdown_s)
+            if self._sockets is not None:
+                self._sockets.cleanup()
 
 
 def _queue_s(times: "RequestStateStats | None") -> float:
@@ -164,8 +169,11 @@ async def start_engine(
         arguments = engine_arguments(model, max_tokens, options, dtype, seed)
     except ValueError as error:
         raise EngineUnavailable(str(error)) from None
+    # vLLM leaves the sockets to its own process behind when it ends.
+    sockets = TemporaryDirectory(prefix="erc-", ignore_cleanup_errors=True)
     try:
         with ExitStack() as stack:
+            stack.enter_context(environment(VLLM_RPC_BASE_PATH=sockets.name))
             if on_cpu:
                 stack.enter_context(_computing_alone(options.threads))
             else:
@@ -180,7 +188,10 @@ async def start_engine(
                 once_begun()
                 shutdown_s = _SHUTDOWN_S
             # Not in a local variable: vLLM keeps this frame, and the engine would live as long.
-            return InProcessEngine(AsyncLLM.from_vllm_config(config), dtype, device, shutdown_s)
+            return InProcessEngine(
+                AsyncLLM.from_vllm_config(config), dtype, device, shutdown_s, sockets
+            )
     except Exception as error:
+        sockets.cleanup()
         log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error

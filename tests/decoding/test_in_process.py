@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,17 +41,27 @@ MEAN: dict[EngineType, float] = {"bfloat16": 0.005, "float32": 1e-4}
 CACHED: dict[EngineType, float] = {"bfloat16": 0.2, "float32": 1e-3}
 
 
+def sockets_in(folder: str) -> list[Path]:
+    return [path for path in Path(folder).rglob("*") if path.is_socket()]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[InProcessEngine]:
-    """Started as on a machine that has no C++ compiler, and nothing that one has compiled."""
+    """Started as on a machine that has no C++ compiler, and nothing that one has compiled.
+
+    Closed, it leaves no sockets in the folder of temporary files.
+    """
     bundle = load_bundle(BUNDLE, LABEL_SPACES)
-    with pytest.MonkeyPatch.context() as patch:
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", temporary)
         patch.setenv("CXX", "no-compiler")
         patch.setenv("VLLM_CACHE_ROOT", str(tmp_path_factory.mktemp("vllm")))
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         started = await start_engine(BUNDLE, max_tokens=bundle.max_tokens, options=EngineOptions())
-    yield started
-    await started.close()
+        assert sockets_in(temporary)
+        yield started
+        await started.close()
+        assert sockets_in(temporary) == []
 
 
 @pytest.fixture(scope="module")
