@@ -17,7 +17,7 @@ from training.datasets.reading import Corpus
 from training.finetuning.adapters import name_base, round_adapter
 from training.finetuning.averaging import write_mean
 from training.finetuning.label_probabilities import development_scores, probabilities
-from training.finetuning.loading import check_compiler, load_model
+from training.finetuning.loading import check_compiler, compile_layers, load_model
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.preflight import CheckedRun, check_run
 from training.finetuning.processes import device, is_first_process, of_first_process, wait_for_all
@@ -337,6 +337,8 @@ def _run_once(
     )
     # Of a model that is to be sharded, the other processes may hold no weights yet.
     trees = of_first_process(is_first_process() and reads_trees(causal))
+    if training.compiled:
+        compile_layers(causal)
 
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
         scores = training.scores(wrapped, causal, trees)
@@ -351,7 +353,6 @@ def _run_once(
         compute=run.compute,
         trees=trees,
         recompute=run.recompute,
-        compiled=training.compiled,
         seed=seed,
         checkpoints=training.checkpoints(name),
         logs=training.out / LOGS / name if is_first_process() else None,

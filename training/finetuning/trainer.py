@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from service.decoding.precision import ComputeType
 from training.finetuning.averaging import WeightAverage
-from training.finetuning.loading import compile_layers
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Batch, Row, batches, collate
 from training.recipe import Recipe, Stage
@@ -39,7 +38,6 @@ class Run:
         compute: what the model computes in.
         trees: whether the model reads rows of several examples.
         recompute: whether activations are computed again in the backward pass.
-        compiled: whether the model's layers are compiled.
         seed: decides the order of the batches, and what dropout drops.
         checkpoints: the stage's folder of them.
         logs: a folder for TensorBoard; None in all processes but the first.
@@ -53,7 +51,6 @@ class Run:
     compute: ComputeType
     trees: bool
     recompute: bool
-    compiled: bool
     seed: int
     checkpoints: Path
     logs: Path | None
@@ -67,6 +64,7 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     Several processes, as `torchrun` or `accelerate launch` starts them, share the batches; how the
     model is sharded among them is accelerate's to say (`training/launch/`).
     """
+    from peft.helpers import disable_input_dtype_casting
     from tensorboardX import SummaryWriter
     from transformers import Trainer, TrainerCallback
     from transformers.integrations import TensorBoardCallback
@@ -108,8 +106,6 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
 
     # Where `bf16` is off, accelerate takes what its launcher was told; here the run decides.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if run.compute == "bfloat16" else "no"
-    if run.compiled:
-        compile_layers(run.causal)
     average = WeightAverage(run.model)
     writer = None if run.logs is None else SummaryWriter(str(run.logs))
     callbacks = [AfterEpoch(), *([TensorBoardCallback(writer)] if writer else [])]
@@ -124,27 +120,14 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     if last is not None:
         log.info("stage %s: resumes from %s", stage.name, last.name)
         average.load(last)
-    with _uncast_inputs(run):
+    # peft casts the inputs of LoRA layers to the adapter's float32. Where the model computes in
+    # bfloat16 they are cast back before they are used: a tenth of a step's time, for the same
+    # numbers.
+    with disable_input_dtype_casting(run.model, active=run.compute == "bfloat16"):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if stage.keep == "last":
         trainer.save_model(str(kept_weights(run.checkpoints)))
     trainer.accelerator.wait_for_everyone()  # until the first process has written them
-
-
-def _uncast_inputs(run: Run) -> contextlib.AbstractContextManager[None]:
-    """Leaves the inputs of LoRA layers in the type that the model computes in.
-
-    peft casts them to that of the adapter's weights, float32. Where the model computes in bfloat16,
-    they are cast back before they are used: a tenth of a step's time, for the same numbers.
-    """
-    import peft
-
-    if not isinstance(run.model, peft.PeftModel) or run.compute != "bfloat16":
-        return contextlib.nullcontext()
-    uncast: contextlib.AbstractContextManager[None] = peft.helpers.disable_input_dtype_casting(
-        run.model
-    )
-    return uncast
 
 
 def _arguments(recipe: Recipe, stage: Stage, run: Run) -> "TrainingArguments":
