@@ -65,11 +65,8 @@ def learning_rates() -> Iterator[list[float]]:
     def note(optimizer: Optimizer, *_: object) -> None:
         rates.append(optimizer.param_groups[0]["lr"])
 
-    hook = register_optimizer_step_pre_hook(note)
-    try:
+    with register_optimizer_step_pre_hook(note):
         yield rates
-    finally:
-        hook.remove()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +167,8 @@ def layers_computed() -> Iterator[list[object]]:
         if isinstance(module, OPTDecoderLayer) and torch.is_grad_enabled():
             computed.append(module)
 
-    hook = register_module_forward_pre_hook(note)
-    try:
+    with register_module_forward_pre_hook(note):
         yield computed
-    finally:
-        hook.remove()
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["all-parameters", "adapter"])
@@ -219,11 +213,8 @@ def adapter_inputs() -> Iterator[set[torch.dtype]]:
         if getattr(layer, "out_features", None) == RECIPE["lora"]["rank"]:
             types.add(inputs[0].dtype)
 
-    hook = register_module_forward_pre_hook(note)
-    try:
+    with register_module_forward_pre_hook(note):
         yield types
-    finally:
-        hook.remove()
 
 
 @pytest.mark.parametrize(
