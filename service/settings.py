@@ -22,6 +22,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 _PREFIX = "ERC_"
@@ -539,28 +540,30 @@ class Settings(_Given, BaseSettings):
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, meaning."""
     rows = ["| variable | default | sets |", "|---|---|---|"]
-    rows.extend(_rows(Settings, _PREFIX))
-    return "\n".join(rows)
-
-
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        variable = prefix + name.upper()
-        if isinstance(field.default, Section):
-            yield from _rows(type(field.default), variable + "__")
-            continue
+    for variable, field in _variables(Settings, _PREFIX):
         default = field.default
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
         if isinstance(default, Path) and default.is_relative_to(_REPOSITORY):
             default = default.relative_to(_REPOSITORY)
         shown = "" if default is None else f"`{default}`"
-        yield f"| `{variable}` | {shown} | {field.description} |"
+        rows.append(f"| `{variable}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _variables(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """The variable of each setting, with its field."""
+    for name, field in section.model_fields.items():
+        variable = prefix + name.upper()
+        if isinstance(field.default, Section):
+            yield from _variables(type(field.default), variable + "__")
+        else:
+            yield variable, field
 
 
 def _with_nearest(stray: str) -> str:
     """A variable that is no setting, with the one that it most likely stands for, if any."""
-    variables = [row.split("`")[1] for row in _rows(Settings, _PREFIX)]
+    variables = dict(_variables(Settings, _PREFIX))
     nearest = get_close_matches(stray, variables, n=1, cutoff=0.8)
     return f"{stray} (did you mean {nearest[0]}?)" if nearest else stray
 
