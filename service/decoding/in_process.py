@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -169,9 +170,12 @@ async def start_engine(
         arguments = engine_arguments(model, max_tokens, options, dtype, seed)
     except ValueError as error:
         raise EngineUnavailable(str(error)) from None
-    # vLLM leaves the sockets to its own process behind when it ends.
-    sockets = TemporaryDirectory(prefix="erc-", ignore_cleanup_errors=True)
     try:
+        # vLLM leaves the sockets to its own process behind when it ends. The folder is removed with
+        # what is in it when the engine is closed, or this process ends.
+        sockets = TemporaryDirectory(
+            prefix="erc-", dir=os.environ.get("VLLM_RPC_BASE_PATH"), ignore_cleanup_errors=True
+        )
         with ExitStack() as stack:
             stack.enter_context(environment(VLLM_RPC_BASE_PATH=sockets.name))
             if on_cpu:
@@ -192,6 +196,5 @@ async def start_engine(
                 AsyncLLM.from_vllm_config(config), dtype, device, shutdown_s, sockets
             )
     except Exception as error:
-        sockets.cleanup()
         log_cause(log, f"vLLM does not start on {model}", error)
         raise EngineUnavailable(f"vLLM does not start on {model}: {error}") from error
