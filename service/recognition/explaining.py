@@ -198,9 +198,8 @@ def _near_lines(whole: TokenizedPrompt) -> list[int]:
     # Each line is a segment of a prompt that is laid out for a prefix cache, after the first one;
     # of another the whole is read anew.
     lengths = [len(segment) for segment in whole.segments]
-    starts = [0, *accumulate(lengths)]
     laid_out = len(lengths) > whole.history + 1
-    costs = [sum(lengths) - (starts[1 + index] if laid_out else 0) for index in nearest]
+    costs = [sum(lengths[1 + index if laid_out else 0 :]) for index in nearest]
     affordable = sum(total <= _LINE_TOKENS for total in accumulate(costs))
     return list(nearest[: max(affordable, _LEAST_LINES)])
 
