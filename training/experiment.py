@@ -27,7 +27,7 @@ from service.outputs import check_begun, check_file
 from service.settings import load_settings
 from training.datasets.reading import check_there, read_corpus
 from training.evaluation.metrics import TITLES, Metrics, measure
-from training.evaluation.predictions import DEVELOPMENT, TEST, read_predictions
+from training.evaluation.predictions import DEVELOPMENT, FORECASTS, TEST, read_predictions
 from training.evaluation.questions import check_labelled
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
@@ -183,12 +183,15 @@ def _is_results(path: Path) -> bool:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
-    splits = {Path(split).stem for split in (DEVELOPMENT, TEST)}
+    splits = {Path(split).stem for split in (DEVELOPMENT, FORECASTS, TEST)}
     return isinstance(content, dict) and all(what.partition(", ")[0] in splits for what in content)
 
 
 def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
-    """Train, merge, and score on the development split, and on the test split if that is asked."""
+    """Train, merge, and score on the development split, and on the test split if that is asked.
+
+    Forecasts are scored on the development split only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     recipe_file = folder / _RECIPE
     if not recipe_file.exists() or load_recipe(recipe_file) != recipe:
@@ -204,17 +207,22 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     _step(folder, [*arguments, "--out", str(trained), *shared, *pool], options, launched)
     if not (bundle / FILE).is_file():
         _step(folder, ["merge", str(trained), "--base", str(base), "--out", str(bundle)], options)
+    record, shown = ["--record", str(bundle)], demonstrations_shown(recipe, Path(own))
     if recipe.development and not (folder / DEVELOPMENT).is_file():
-        record = ["--record", str(bundle)]
-        _score(recipe, bundle, recipe.development, folder / DEVELOPMENT, options, record)
+        extra = [*shown, *record]
+        _score(recipe, bundle, recipe.development, folder / DEVELOPMENT, options, extra)
+    forecasts = any(stage.tasks.prediction for stage in recipe.stages)
+    if recipe.development and forecasts and not (folder / FORECASTS).is_file():
+        extra = ["--task", "prediction", "--no-demonstrations", *record]
+        _score(recipe, bundle, recipe.development, folder / FORECASTS, options, extra)
     if options.test and recipe.test and not (folder / TEST).is_file():
-        _score(recipe, bundle, recipe.test, folder / TEST, options, [])
+        _score(recipe, bundle, recipe.test, folder / TEST, options, shown)
 
 
 def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
     """What all runs in the folder scored, those of these recipes first; see `run_experiment`."""
     scored: dict[str, dict[str, dict[str, Metrics]]] = {}
-    for split in (DEVELOPMENT, TEST):
+    for split in (DEVELOPMENT, FORECASTS, TEST):
         for name, seed, folder in _runs(recipes, options.out):
             if not (folder / split).is_file():
                 continue
@@ -312,10 +320,8 @@ def _score(
         named += ["--corpus", f"{corpus.format}{space}:{options.data / corpus.path}"]
     if "unified" in recipe.label_spaces:
         named.append("--unified")
-    folder = predictions.parent
-    shown = demonstrations_shown(recipe, folder / _DEMONSTRATIONS)
-    arguments = ["evaluate", str(bundle), *named, *shown, "--predictions", str(predictions), *extra]
-    _step(folder, arguments, options)
+    arguments = ["evaluate", str(bundle), *named, "--predictions", str(predictions), *extra]
+    _step(predictions.parent, arguments, options)
 
 
 def demonstrations_shown(recipe: Recipe, own: Path) -> list[str]:

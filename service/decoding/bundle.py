@@ -4,7 +4,7 @@ Training writes the folder and the service loads it: Hugging Face weights (safet
 tokenizer, and `bundle.json`, which this module defines.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isclose
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -104,42 +104,84 @@ class TrustOfCorrections(Part):
     verbatim: Annotated[Finite, Field(ge=0)] = 34.0
 
 
-class TrainedLabels(Part):
-    """A label space as the model was trained on it.
+class Calibrated(Part):
+    """A calibration, fitted on the development split, and the scores that it has there.
 
-    Its calibration, fitted on the development split, is a temperature, one with a bias for each
-    label, or a curve for each label.
+    The calibration is a temperature, one with a bias for each label, or a curve for each label.
 
     Attributes:
-        verbalizers: by label name, in the order prompts list them.
         temperature, biases, isotonic: see `service.conversation.prediction`; biases (nats) and
             curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
-        trained: each label's share of the utterances that trained the label space; empty if
-            unknown.
-        predicted: each label's share of the predictions on that split, the reference for live
-            ones; empty if not measured.
     """
 
-    verbalizers: dict[str, str]
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     biases: dict[str, Finite] | None = None
     isotonic: dict[str, Curve] | None = None
     development: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def is_calibrated_in_one_way(self) -> Self:
+        if self.isotonic is not None and (self.temperature != 1 or self.biases is not None):
+            raise ValueError("has a temperature or biases and isotonic curves; keep one of the two")
+        return self
+
+    def check_labels(self, labels: Collection[str]) -> None:
+        """Check that biases or curves are those of these labels.
+
+        Raises:
+            ValueError: one is missing, or there is one of another label.
+        """
+        if self.isotonic is not None and self.isotonic.keys() != set(labels):
+            raise ValueError("needs an isotonic curve for each label, and for nothing else")
+        if self.biases is not None and self.biases.keys() != set(labels):
+            raise ValueError("needs a bias for each label, and for nothing else")
+
+    def calibration_of(self, labels: Collection[str]) -> Calibration:
+        """The calibration of scores in the order of `labels`."""
+        if self.isotonic is not None:
+            return Isotonic(tuple(self.isotonic[name] for name in labels))
+        temperature = Temperature(self.temperature)
+        if self.biases is None:
+            return temperature
+        return BiasCorrected(temperature, tuple(self.biases[name] for name in labels))
+
+    def calibrated_by(self, calibration: Calibration, labels: Collection[str]) -> Self:
+        """Return a copy with another calibration, of scores in the order of `labels`."""
+        changes: dict[str, object] = {"temperature": 1.0, "biases": None, "isotonic": None}
+        match calibration:
+            case Temperature():
+                changes["temperature"] = calibration.value
+            case BiasCorrected():
+                changes["temperature"] = calibration.temperature.value
+                changes["biases"] = dict(zip(labels, calibration.biases, strict=True))
+            case Isotonic():
+                changes["isotonic"] = dict(zip(labels, calibration.curves, strict=True))
+        return self.model_validate(self.model_dump() | changes)
+
+
+class TrainedLabels(Calibrated):
+    """A label space as the model was trained on it, with the calibration of its predictions.
+
+    Attributes:
+        verbalizers: by label name, in the order prompts list them.
+        forecasts: the calibration of forecasts; None if they are not calibrated.
+        trained: each label's share of the utterances that trained the label space; empty if
+            unknown.
+        predicted: each label's share of the predictions on the development split, the reference
+            for live ones; empty if not measured.
+    """
+
+    verbalizers: dict[str, str]
+    forecasts: Calibrated | None = None
     trained: dict[str, Share] = {}
     predicted: dict[str, Share] = {}
 
     @model_validator(mode="after")
-    def is_calibrated_in_one_way(self) -> Self:
-        if self.isotonic is not None:
-            if self.temperature != 1 or self.biases is not None:
-                raise ValueError(
-                    "has a temperature or biases and isotonic curves; keep one of the two"
-                )
-            if self.isotonic.keys() != self.verbalizers.keys():
-                raise ValueError("needs an isotonic curve for each label, and for nothing else")
-        if self.biases is not None and self.biases.keys() != self.verbalizers.keys():
-            raise ValueError("needs a bias for each label, and for nothing else")
+    def calibrations_are_of_its_labels(self) -> Self:
+        self.check_labels(self.verbalizers)
+        if self.forecasts is not None:
+            self.forecasts.check_labels(self.verbalizers)
         return self
 
     @model_validator(mode="after")
@@ -151,27 +193,18 @@ class TrainedLabels(Part):
                 raise ValueError(f"needs {kind} shares that sum to 1")
         return self
 
-    @property
-    def calibration(self) -> Calibration:
-        if self.isotonic is not None:
-            return Isotonic(tuple(self.isotonic[name] for name in self.verbalizers))
-        temperature = Temperature(self.temperature)
-        if self.biases is None:
-            return temperature
-        return BiasCorrected(temperature, tuple(self.biases[name] for name in self.verbalizers))
+    def calibration(self, task: Task = "main") -> Calibration:
+        """The calibration of a task's predictions."""
+        if task == "main":
+            return self.calibration_of(self.verbalizers)
+        return (self.forecasts or Calibrated()).calibration_of(self.verbalizers)
 
-    def calibrated(self, calibration: Calibration) -> Self:
-        """Return a copy with another calibration."""
-        changes: dict[str, object] = {"temperature": 1.0, "biases": None, "isotonic": None}
-        match calibration:
-            case Temperature():
-                changes["temperature"] = calibration.value
-            case BiasCorrected():
-                changes["temperature"] = calibration.temperature.value
-                changes["biases"] = dict(zip(self.verbalizers, calibration.biases, strict=True))
-            case Isotonic():
-                changes["isotonic"] = dict(zip(self.verbalizers, calibration.curves, strict=True))
-        return self.model_validate(self.model_dump() | changes)
+    def calibrated(self, calibration: Calibration, task: Task = "main") -> Self:
+        """Return a copy with another calibration of a task's predictions."""
+        if task == "main":
+            return self.calibrated_by(calibration, self.verbalizers)
+        forecasts = (self.forecasts or Calibrated()).calibrated_by(calibration, self.verbalizers)
+        return self.model_copy(update={"forecasts": forecasts})
 
 
 class Fingerprint(Part):

@@ -39,10 +39,7 @@ class Emotion(TypedDict):
     confidence: Annotated[float, Field(description="its probability")]
     probabilities: Annotated[
         dict[str, float],
-        Field(
-            description="the probability of each label, calibrated unless it is a forecast; "
-            "they sum to 1"
-        ),
+        Field(description="the probability of each label, calibrated; they sum to 1"),
     ]
     label_mass: Annotated[
         float,

@@ -26,7 +26,6 @@ from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, wei
 from service.conversation.prediction import (
     Calibration,
     Prediction,
-    Temperature,
     prediction_from_scores,
 )
 from service.conversation.prompts import Task
@@ -110,8 +109,9 @@ class Recognizer:
         self._tokenizer = tokenizer
         self._template = bundle.prompt_template
         self._window = bundle.history_window
-        self._calibrations = {
-            name: trained.calibration for name, trained in bundle.label_spaces.items()
+        self._calibrations: Mapping[Task, Mapping[str, Calibration]] = {
+            task: {name: labels.calibration(task) for name, labels in bundle.label_spaces.items()}
+            for task in bundle.tasks
         }
         self._readings = readings
         self._engine = engine
@@ -199,8 +199,6 @@ class Recognizer:
     ) -> Recognition:
         """Predict the emotion of what `speaker` says next, which is not known yet.
 
-        The probabilities are not calibrated.
-
         Args:
             history: the dialogue's last `history_lines`, or all there are; at least one.
             speaker: the speaker's number, which `history` need not show.
@@ -220,7 +218,8 @@ class Recognizer:
             lines = (*history, unspoken)
             prompt = self._prompt("prediction", lines, first, label_space, (), tenant)
             ids = prompt.ids
-        prediction = await self._read(ids, label_space, Temperature(), tenant, priority)
+        calibration = self._calibrations["prediction"][label_space.name]
+        prediction = await self._read(ids, label_space, calibration, tenant, priority)
         return Recognition(prediction, (), (), prompt.truncated)
 
     def main_prompt(
@@ -258,7 +257,7 @@ class Recognizer:
         Raises:
             EngineUnavailable: the label engine does not answer.
         """
-        calibration = self._calibrations[label_space.name]
+        calibration = self._calibrations["main"][label_space.name]
         return await self._read(prompt.ids, label_space, calibration, tenant, priority)
 
     async def warm_up(self) -> None:

@@ -161,7 +161,7 @@ async def predictions(
     predictions = []
     for turns, space in batches:
         reading = plan_reading(space, bundle.prompt_template, tokenizer.encode, tokenizer.end)
-        calibration = bundle.label_spaces[space.name].calibration
+        calibration = bundle.label_spaces[space.name].calibration()
 
         async def predict(
             turn: Turn,

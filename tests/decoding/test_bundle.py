@@ -232,12 +232,26 @@ def test_label_space_is_calibrated_by_temperature_biases_or_curves(bundle: Bundl
 
     changed = meld.calibrated(isotonic)
 
-    assert meld.calibration == Temperature(1.25)
-    assert meld.calibrated(biased).calibration == biased
+    assert meld.calibration() == Temperature(1.25)
+    assert meld.calibrated(biased).calibration() == biased
     assert meld.calibrated(biased).calibrated(isotonic) == changed
-    assert changed.calibration == isotonic
+    assert changed.calibration() == isotonic
     assert changed.temperature == 1.0
     assert changed.calibrated(Temperature(1.25)) == meld
+
+
+def test_forecasts_are_calibrated_apart_from_predictions(bundle: Bundle, folder: Path) -> None:
+    """And not at all before a calibration of forecasts was fitted."""
+    meld = bundle.label_spaces["meld"]
+    biased = BiasCorrected(Temperature(0.8), tuple(0.1 * n for n in range(7)))
+
+    changed = meld.calibrated(biased, "prediction")
+    write_bundle(bundle.model_copy(update={"label_spaces": {"meld": changed}}), folder)
+
+    assert meld.calibration("prediction") == Temperature()
+    assert changed.calibration("prediction") == biased
+    assert changed.calibration() == meld.calibration()
+    assert read_bundle(folder).label_spaces["meld"] == changed
 
 
 def test_curves_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
@@ -249,7 +263,7 @@ def test_curves_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> N
     write_bundle(bundle.model_copy(update={"label_spaces": {"meld": meld}}), folder)
 
     assert read_bundle(folder).label_spaces["meld"] == meld
-    assert meld.calibration == Isotonic((((0.1, 1 / 3), (2 / 3, 0.9)),) * 7)
+    assert meld.calibration() == Isotonic((((0.1, 1 / 3), (2 / 3, 0.9)),) * 7)
 
 
 def test_biases_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> None:
@@ -260,7 +274,7 @@ def test_biases_are_read_as_they_were_written(bundle: Bundle, folder: Path) -> N
     write_bundle(bundle.model_copy(update={"label_spaces": {"meld": meld}}), folder)
 
     assert read_bundle(folder).label_spaces["meld"] == meld
-    assert meld.calibration == BiasCorrected(Temperature(0.8), tuple(n / 3 for n in range(7)))
+    assert meld.calibration() == BiasCorrected(Temperature(0.8), tuple(n / 3 for n in range(7)))
 
 
 def test_bundle_without_curves_or_biases_says_nothing_of_them(folder: Path) -> None:
@@ -283,11 +297,12 @@ def test_biases_that_are_none_are_refused(
     biases: dict[str, Any], message: str, bundle: Bundle, folder: Path
 ) -> None:
     """The error names the label."""
-    meld = {"verbalizers": bundle.label_spaces["meld"].verbalizers, "biases": biases}
-    described(folder, label_spaces={"meld": meld})
+    verbalizers = bundle.label_spaces["meld"].verbalizers
+    for calibrated in ({"biases": biases}, {"forecasts": {"biases": biases}}):
+        described(folder, label_spaces={"meld": {"verbalizers": verbalizers, **calibrated}})
 
-    with pytest.raises(BundleError, match=rf"label_spaces\.meld.*{message}"):
-        read_bundle(folder)
+        with pytest.raises(BundleError, match=rf"label_spaces\.meld.*{message}"):
+            read_bundle(folder)
 
 
 @pytest.mark.parametrize(

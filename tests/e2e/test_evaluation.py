@@ -69,7 +69,7 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
     recorded = read_bundle(bundle).label_spaces
     assert isinstance(recorded["meld"].calibration, Isotonic)
     shares = np.array([recorded["meld"].trained[label] for label in predictions.labels])
-    assert calibrated(predictions, recorded["meld"].calibration).probabilities == pytest.approx(
+    assert calibrated(predictions, recorded["meld"].calibration()).probabilities == pytest.approx(
         calibrated(predictions, fitted(predictions, fit_isotonic, shares)).probabilities
     )
     assert recorded["unified"].calibration == Temperature(1.0)

@@ -7,7 +7,7 @@ import pytest
 
 from service.conversation.dialogue import Line
 from service.conversation.labels import Label, LabelSpace
-from service.decoding.bundle import Bundle, BundleError, TrainedLabels, trained_labels
+from service.decoding.bundle import Bundle, BundleError, Calibrated, TrainedLabels, trained_labels
 from service.decoding.tokenizer import Tokenizer
 from service.errors import (
     DemonstrationsUnavailable,
@@ -513,18 +513,25 @@ async def test_published_template_forecasts_in_its_own_words(
     )
 
 
-async def test_forecast_is_as_the_model_says_it(
-    open_with: OpenRecognizer, engine: ScriptedEngine, spaces: Mapping[str, LabelSpace]
+@pytest.mark.parametrize(("calibrated", "confidence"), [(True, 16 / 17), (False, 0.8)])
+async def test_forecasts_have_a_calibration_of_their_own(
+    calibrated: bool,
+    confidence: float,
+    open_with: OpenRecognizer,
+    engine: ScriptedEngine,
+    spaces: Mapping[str, LabelSpace],
 ) -> None:
     """The label space's temperature was fitted on spoken utterances, and is left to them."""
-    meld = trained_labels(spaces["meld"]).model_copy(update={"temperature": 2.0})
+    forecasts = Calibrated(temperature=0.5)
+    changes = {"temperature": 2.0, "forecasts": forecasts if calibrated else None}
+    meld = trained_labels(spaces["meld"]).model_copy(update=changes)
     forecaster = open_with(label_spaces={"meld": meld}, tasks=("main", "prediction"))
     engine.believes = {"joyful": 0.8, "fear": 0.2}
 
     forecast = await forecaster.forecast(HELLO, 0, forecaster.label_space("meld"))
 
     assert forecast.prediction.label.name == "joy"
-    assert forecast.prediction.confidence == pytest.approx(0.8)
+    assert forecast.prediction.confidence == pytest.approx(confidence)
     assert forecast.prediction.label_mass == pytest.approx(1)
     spoken = await forecaster.recognize(HELLO, forecaster.label_space("meld"))
     assert spoken.prediction.confidence == pytest.approx(2 / 3)

@@ -89,6 +89,10 @@ def test_run_is_trained_merged_and_scored_once(
     bundle = read_bundle(folder / "bundle")
     assert bundle.tasks == ("main", "prediction")
     assert bundle.label_spaces["meld"].development["utterances"] == 3
+    forecasts = bundle.label_spaces["meld"].forecasts
+    assert forecasts is not None
+    assert forecasts.development["utterances"] == 2
+    assert len(read_predictions(folder / "forecasts.jsonl")["meld"].answers) == 2
     answers = read_predictions(folder / "development.jsonl")["meld"].answers
     assert [len(answer.demonstrations) for answer in answers] == [1, 1, 1]
     assert "demonstrations: 7 indexed" in ended.stderr
@@ -96,6 +100,7 @@ def test_run_is_trained_merged_and_scored_once(
     score = scores["development, meld"]["trial-fast"]["weighted_f1"]
     assert score["seeds"].keys() == {"3"}
     assert f"| trial-fast | {score['mean']:.2f} |" in ended.stdout
+    assert "forecasts, meld" in scores
     # Test is read when it is asked for, and no other step is done again.
     assert not (folder / "test.jsonl").exists()
     before = (folder / "bundle" / "model.safetensors").stat().st_mtime_ns

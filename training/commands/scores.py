@@ -75,16 +75,14 @@ def evaluate(
         from training.datasets.leakage import lines_among
         from training.datasets.reading import read_all_named
         from training.evaluation.evaluate import evaluate as evaluate_bundle
-        from training.evaluation.evaluate import uncalibrated
         from training.evaluation.free_decoding import open_speaker, with_spoken
         from training.evaluation.questions import by_label_space, check_labelled
         from training.evaluation.scores import keep, recordable, score
 
         # Check what can be scored and recorded before anything is started.
-        if task == "prediction" and (record or label_orders or free_decode):
+        if task == "prediction" and (label_orders or free_decode):
             raise ValueError(
-                "--task prediction cannot be combined with --record, --label-orders "
-                "or --free-decode"
+                "--task prediction cannot be combined with --label-orders or --free-decode"
             )
         if demonstrations_file is not None and not demonstrations:
             raise ValueError("--demonstrations-file has no effect with --no-demonstrations")
@@ -102,9 +100,8 @@ def evaluate(
         for read in corpora:
             check_labelled(read, task)
         loaded = load_bundle(bundle, spaces)
-        if task == "prediction":  # the service does not calibrate forecasts
+        if task == "prediction":
             check_forecasts(loaded)
-            loaded = uncalibrated(loaded)
         trained = loaded.label_spaces
         labelled = by_label_space(corpora, trained, spaces[UNIFIED] if unified else None)
         for space, _ in labelled:
@@ -148,7 +145,7 @@ def evaluate(
                 with_spoken(one, speak(result.prompts, [*own.values()]), own)
                 for one, result, own in zip(raw, results, words, strict=True)
             ]
-        scores = [score(one, trained[one.label_space], calibration) for one in raw]
+        scores = [score(one, trained[one.label_space], calibration, task) for one in raw]
         for each in scores:
             say(json.dumps(each.to_json()))
         keep(raw, scores, record or (), predictions)

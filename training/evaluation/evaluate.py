@@ -100,8 +100,11 @@ async def evaluate(
 
 
 def uncalibrated(bundle: Bundle) -> Bundle:
-    """The same bundle without its calibration."""
-    spaces = {name: one.calibrated(Temperature()) for name, one in bundle.label_spaces.items()}
+    """The same bundle without its calibrations."""
+    spaces = {
+        name: labels.calibrated(Temperature()).model_copy(update={"forecasts": None})
+        for name, labels in bundle.label_spaces.items()
+    }
     return bundle.model_copy(update={"label_spaces": spaces})
 
 

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
+from service.conversation.prompts import Task
 from service.decoding.bundle import (
     FILE,
     Bundle,
     BundleError,
+    Calibrated,
     TrainedLabels,
     read_bundle,
     write_bundle,
@@ -25,7 +27,7 @@ from training.evaluation.calibration import (
     cross_calibrated,
     fitted,
 )
-from training.evaluation.metrics import TITLES, Metrics, measure
+from training.evaluation.metrics import TITLES, Metrics, brier, measure
 from training.evaluation.predictions import Predictions, write_predictions
 
 Kind = Literal["best", "temperature", "bias-corrected", "isotonic"]
@@ -42,13 +44,17 @@ class Scores:
             dialogues.
         predicted: each label's share of the answers when calibrated by `fitted`, which live ones
             are compared with; by label name.
+        shares_brier: the Brier score of a prediction that is always the labels' shares in training,
+            which better ones are below; None if these are unknown.
     """
 
     label_space: str
+    task: Task
     served: Metrics
     fitted: Calibration
     mended: Metrics
     predicted: dict[str, float]
+    shares_brier: float | None
 
     def to_json(self) -> dict[str, Any]:
         """A line of figures: F1, accuracy and agreement of demonstrations in percent.
@@ -66,6 +72,7 @@ class Scores:
             **{f"calibrated_{name}": _percent(getattr(mended, name)) for name in TITLES},
             "calibrated_brier": _rounded(mended.brier),
             "calibrated_error": _rounded(mended.calibration_error),
+            "brier_of_shares": _rounded(self.shares_brier),
             "label_mass": _rounded(served.label_mass),
             "demonstration_agreement": _percent(served.demonstration_agreement),
             "label_order_flip_rate": _rounded(served.label_order_flip_rate),
@@ -81,7 +88,9 @@ class Scores:
                 return figures | {"calibration": "isotonic"}
 
 
-def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "best") -> Scores:
+def score(
+    predictions: Predictions, trained: TrainedLabels, kind: Kind = "best", task: Task = "main"
+) -> Scores:
     """The scores of a bundle's predictions.
 
     Args:
@@ -89,6 +98,7 @@ def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "best")
         trained: the label space as the bundle has it; calibrations are fitted to the labels' shares
             in training, where it knows them.
         kind: which calibration to fit; "best" see `best_fit`.
+        task: what was predicted.
     """
     shares = None
     if trained.trained:
@@ -97,10 +107,14 @@ def score(predictions: Predictions, trained: TrainedLabels, kind: Kind = "best")
     fit = fitted(predictions, chosen, shares)
     return Scores(
         predictions.label_space,
-        measure(calibrated(predictions, trained.calibration)),
+        task,
+        measure(calibrated(predictions, trained.calibration(task))),
         fit,
         measure(cross_calibrated(predictions, chosen, shares)),
         _shares(calibrated(predictions, fit)),
+        None
+        if shares is None
+        else brier(np.broadcast_to(shares, predictions.probabilities.shape), predictions.gold),
     )
 
 
@@ -140,11 +154,12 @@ def record(scores: Sequence[Scores], folder: Path) -> None:
             **{name: _percent(getattr(score.mended, name)) for name in TITLES},
             "calibration_error": _rounded(score.mended.calibration_error),
         }
-        spaces[score.label_space] = (
-            spaces[score.label_space]
-            .calibrated(score.fitted)
-            .model_copy(update={"development": development, "predicted": score.predicted})
-        )
+        labels = spaces[score.label_space].calibrated(score.fitted, score.task)
+        update: dict[str, object] = {"development": development, "predicted": score.predicted}
+        if score.task == "prediction":
+            forecasts = labels.forecasts or Calibrated()
+            update = {"forecasts": forecasts.model_copy(update={"development": development})}
+        spaces[score.label_space] = labels.model_copy(update=update)
     write_bundle(bundle.model_copy(update={"label_spaces": spaces}), folder)
     rewritten(folder, FILE)
 

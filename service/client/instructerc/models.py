@@ -203,7 +203,7 @@ class Emotion(BaseModel):
     """
     probabilities: dict[str, float]
     """
-    the probability of each label, calibrated unless it is a forecast; they sum to 1
+    the probability of each label, calibrated; they sum to 1
     """
     label_mass: float
     """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
+from service.conversation.prompts import Task
 from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
 from service.files import OutputError
 from training.evaluation.calibration import calibration_error, cross_calibrated, fit_isotonic
@@ -63,6 +64,14 @@ def test_scores_are_by_the_bundles_temperature_and_by_the_best_one() -> None:
     assert printed["calibrated_brier"] == pytest.approx((3 * 0.125 + 1.125) / 4, abs=0.001)
     assert printed["demonstration_agreement"] == 75.0
     assert printed["temperature"] == pytest.approx(4.0, rel=0.01)
+
+
+def test_predictions_are_beside_what_is_always_the_labels_shares() -> None:
+    """Shares that hold here too have the least Brier score of what says the same each time."""
+    known = UP_AND_DOWN.model_copy(update={"trained": {"up": 0.75, "down": 0.25}})
+
+    assert score(surely(6), known).to_json()["brier_of_shares"] == 0.375
+    assert score(surely(6), UP_AND_DOWN).to_json()["brier_of_shares"] is None
 
 
 def test_scores_may_be_by_a_curve_for_each_label() -> None:
@@ -165,16 +174,18 @@ def test_without_demonstrations_there_is_no_agreement_of_theirs() -> None:
 WARM = Temperature(1.5)
 
 
-def scores(label_space: str, fitted: Calibration = WARM) -> Scores:
+def scores(label_space: str, fitted: Calibration = WARM, task: Task = "main") -> Scores:
     """As served and, when calibrated, of other answers."""
     served, mended = measure(surely(25)), measure(uneven())
     return Scores(
         label_space,
+        task,
         served,
         fitted,
         mended,
         dict.fromkeys(("neutral", "surprise", "fear", "sadness", "disgust"), 0.0)
         | {"joy": 0.75, "anger": 0.25},
+        shares_brier=None,
     )
 
 
@@ -195,7 +206,7 @@ def test_scores_are_written_where_the_service_reads_the_calibration(
     record([scores("meld", fitted)], folder)
 
     after = read_bundle(folder)
-    assert after.label_spaces["meld"].calibration == fitted
+    assert after.label_spaces["meld"].calibration() == fitted
     assert after.label_spaces["meld"].development == {
         "utterances": 100,
         "weighted_f1": 80.89,
@@ -208,6 +219,20 @@ def test_scores_are_written_where_the_service_reads_the_calibration(
     assert after.label_spaces["meld"].verbalizers == before.label_spaces["meld"].verbalizers
     assert after.label_spaces["unified"] == before.label_spaces["unified"]
     assert after.model_copy(update={"label_spaces": before.label_spaces}) == before
+
+
+def test_scores_of_forecasts_leave_those_of_predictions_alone(folder: Path) -> None:
+    """Both stand in the bundle, each with its calibration."""
+    record([scores("meld")], folder)
+    before = read_bundle(folder).label_spaces["meld"]
+
+    record([scores("meld", Temperature(3.0), "prediction")], folder)
+
+    after = read_bundle(folder).label_spaces["meld"]
+    assert after.forecasts is not None
+    assert after.forecasts.development["weighted_f1"] == 80.89
+    assert after.calibration("prediction") == Temperature(3.0)
+    assert after.model_copy(update={"forecasts": None}) == before
 
 
 def test_scores_of_another_bundle_are_refused(folder: Path) -> None:
@@ -237,4 +262,4 @@ def test_file_of_predictions_means_that_scores_are_recorded(folder: Path, tmp_pa
     with pytest.raises(OutputError, match="nowhere"):
         keep([spoken], [scores("meld")], [folder], tmp_path / "nowhere" / "said.jsonl")
 
-    assert read_bundle(folder).label_spaces["meld"].calibration == WARM
+    assert read_bundle(folder).label_spaces["meld"].calibration() == WARM
