@@ -19,16 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from service.conversation.dialogue import HistoryWindow
-from service.conversation.labels import LabelSpace
-from service.conversation.neighbours import Trust
-from service.conversation.prediction import (
+from service.conversation.calibration import (
     BiasCorrected,
     Calibration,
     Isotonic,
     Temperature,
     check_curve,
 )
+from service.conversation.dialogue import HistoryWindow
+from service.conversation.labels import LabelSpace
+from service.conversation.neighbours import Trust
 from service.conversation.prompts import TEMPLATES, PredictionTemplate, Task, Template
 from service.decoding.model_files import ModelFolderError, check_file
 from service.decoding.model_folder import (
@@ -110,7 +110,7 @@ class Calibrated(Part):
     The calibration is a temperature, one with a bias for each label, or a curve for each label.
 
     Attributes:
-        temperature, biases, isotonic: see `service.conversation.prediction`; biases (nats) and
+        temperature, biases, isotonic: see `service.conversation.calibration`; biases (nats) and
             curves by label name.
         development: scores on the development split, as `instructerc-train evaluate` prints them.
     """

@@ -20,14 +20,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from service.concurrency import together
+from service.conversation.calibration import Calibration
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
 from service.conversation.labels import AnyLabelSpace, LabelSpace
 from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
-from service.conversation.prediction import (
-    Calibration,
-    Prediction,
-    prediction_from_scores,
-)
+from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
 from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
 from service.decoding.bundle import Bundle, BundleError

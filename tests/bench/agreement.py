@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import uvloop
 
+from service.conversation.calibration import Calibration
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import Calibration, Prediction, prediction_from_scores
+from service.conversation.prediction import Prediction, prediction_from_scores
 from service.decoding.engine import LabelEngine, Reading
 from service.decoding.scoring import LabelReading, plan_reading, score_labels
 from service.decoding.tokenizer import load_tokenizer

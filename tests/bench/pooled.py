@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from service.conversation.prediction import Temperature
+from service.conversation.calibration import Temperature
 from tests.bench.table import markdown
 from training.arrays import Floats
 from training.evaluation.bootstrap import mean_difference

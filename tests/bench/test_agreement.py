@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from service.conversation.calibration import Temperature
 from service.conversation.labels import load_label_spaces
-from service.conversation.prediction import Prediction, Temperature, prediction_from_scores
+from service.conversation.prediction import Prediction, prediction_from_scores
 from tests.bench.agreement import compare, described, equal_share
 from tests.bench.machine import REPOSITORY
 

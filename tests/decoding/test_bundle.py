@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.conversation.calibration import BiasCorrected, Isotonic, Knot, Temperature
 from service.conversation.dialogue import HistoryWindow
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import BiasCorrected, Isotonic, Knot, Temperature
 from service.conversation.prompts.default_v2 import V2
 from service.decoding.bundle import (
     FILE,

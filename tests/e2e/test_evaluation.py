@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.conversation.prediction import Isotonic, Temperature
+from service.conversation.calibration import Isotonic, Temperature
 from service.decoding.bundle import read_bundle, write_bundle
 from tests.e2e.conftest import BUNDLE, environment
 from training.evaluation.calibration import calibrated, fit_isotonic, fitted

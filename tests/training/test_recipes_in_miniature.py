@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from service.conversation.calibration import Temperature
 from service.conversation.dialogue import Demonstration, Line
 from service.conversation.labels import UNIFIED, LabelSpace
-from service.conversation.prediction import Temperature, prediction_from_scores
+from service.conversation.prediction import prediction_from_scores
 from service.conversation.prompts.tokens import fit, verbalizer_ids
 from service.decoding.bundle import load_bundle, read_bundle
 from service.decoding.in_process import EngineOptions, start_engine

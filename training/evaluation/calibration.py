@@ -1,4 +1,8 @@
-"""Measures how well probabilities are calibrated, and fits calibrations."""
+"""Measures how well probabilities are calibrated, and fits calibrations.
+
+`training.evaluation.scores` stores a calibration in `bundle.json`, and
+`service.conversation.calibration` applies it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Knot, Temperature
+from service.conversation.calibration import BiasCorrected, Calibration, Isotonic, Knot, Temperature
 from service.decoding.bundle import MOST_KNOTS
 from training.arrays import Floats, Ints
 from training.evaluation.predictions import Predictions

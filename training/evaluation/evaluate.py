@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from service.conversation.calibration import Temperature
 from service.conversation.dialogue import Dialogue
 from service.conversation.labels import LabelSpace
-from service.conversation.prediction import Temperature
 from service.conversation.prompts import Task
 from service.decoding.bundle import Bundle
 from service.decoding.engine import LabelEngine

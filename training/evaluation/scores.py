@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
+from service.conversation.calibration import BiasCorrected, Calibration, Isotonic, Temperature
 from service.conversation.prompts import Task
 from service.decoding.bundle import (
     FILE,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.conversation.prediction import Isotonic, Temperature
+from service.conversation.calibration import Isotonic, Temperature
 from service.decoding.bundle import MOST_KNOTS
 from training.arrays import Floats, Ints
 from training.evaluation.calibration import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.conversation.prediction import BiasCorrected, Calibration, Isotonic, Temperature
+from service.conversation.calibration import BiasCorrected, Calibration, Isotonic, Temperature
 from service.conversation.prompts import Task
 from service.decoding.bundle import FILE, BundleError, TrainedLabels, read_bundle
 from service.files import OutputError
