@@ -1,4 +1,4 @@
-"""Callers: a key's tenant, its scopes, and the rest of its quota."""
+"""Callers: a key's tenant, whose dialogues alone it may read, its scopes, the rest of its quota."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""Dialogues, utterances: which text is valid in one, and which of them a prompt may show."""
+"""Dialogues and their utterances: which text is valid, and which of them a prompt may show.
+
+`HistoryWindow` is the range of utterances before the target that a prompt shows; it moves in steps.
+"""
 
 import re
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Label spaces: the labels, their order, and the word for each in a prompt.
 
-Those that ship are the TOML files in `data/label_spaces`, whose order is the prompt's.
-`service.conversation.derived` has label spaces whose labels are sums of another one's.
+Those that ship are TOML files such as `data/label_spaces/meld.toml`, whose order is the prompt's.
+`service.conversation.derived` has label spaces whose labels are sums of another one's, and
+`service.conversation.few_shot` a tenant's own, made from examples.
 """
 
 import tomllib

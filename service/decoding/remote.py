@@ -1,4 +1,8 @@
-"""The remote label engine: vLLM's own servers, one or many, or routers before them."""
+"""The remote label engine: vLLM's own servers, one or many, or routers before them.
+
+A read that a server fails is tried once more, on another. A server that cannot be reached, fails
+several reads in a row or hangs, as `watched` decides, is set aside until it passes the check again.
+"""
 
 import asyncio
 import logging
@@ -53,9 +57,6 @@ class RemoteOptions:
 
 class RemoteEngine:
     """A label engine on servers of one model. Made by `open_remote`.
-
-    A read that a server fails is tried once more, on another. A server that cannot be reached,
-    fails several reads in a row or hangs is set aside until it passes the check again.
 
     Attributes:
         lost: None: servers that are away may come back.

@@ -1,7 +1,8 @@
 """The sentence encoder: a text becomes a unit vector.
 
 The model is all-MiniLM-L6-v2, whose weights come as a package, so no model hub is asked. It reads
-the first 256 tokens of a text.
+the first 256 tokens of a text. An index that another encoder built is refused: `IndexMismatch` in
+`service.demonstrations.store`.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
 """Held-out dialogues: kept out of training, and out of the demonstrations that prompts show.
 
+Held out are a recipe's development splits and, as far as their files are there, its test splits.
 `training/finetuning/preflight.py` keeps them out of the training corpora, and
 `training/mixture/pools.py` refuses them as demonstrations, in whichever corpus they are.
 

@@ -2,6 +2,7 @@
 
 A template is a pure function of history, target, demonstrations and label space. Training and
 serving render with the same one, so a template never changes once a bundle was trained on it.
+`default_v2` is the template of the shipped models.
 """
 
 from collections.abc import Mapping
