@@ -25,7 +25,8 @@ BUNDLE := $(if $(filter $(SHIPPED) $(DEFAULT),$(MODEL)),build/bundles/$(MODEL),$
 BASE := build/base/$(shell sed -n '/"base": {/,/}/s/.*"name": "\(.*\)".*/\1/p' $(ADAPTER)/bundle.json 2>/dev/null)
 PACKAGES := $(patsubst requirements/%.txt,$(VENV)/.with-%,$(wildcard requirements/$(notdir $(BASE)).txt))
 PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-TIMED := tests/api/test_event_loop.py
+# Tests that measure how long things take, of which none runs beside another.
+TIMED := tests/api/test_event_loop.py $(filter-out %/test_kill.py %/test_webhooks.py,$(wildcard tests/faults/test_*.py))
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes
 
 export TOKENIZERS_PARALLELISM := false
@@ -41,10 +42,9 @@ CYCLONEDX := build/cyclonedx/.installed
 serve: $(BUNDLE)/bundle.json
 	@$(if $(filter $(DEFAULT),$(MODEL)),,ERC_BUNDLE="$${ERC_BUNDLE:-$(BUNDLE)}") exec $(BIN)/instructerc serve
 
-# Two at a time, but for those that measure how long things take.
 test: $(BUNDLE)/bundle.json $(CHECKOV)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/faults --deselect $(TIMED)
-	$(BIN)/python -m pytest tests/faults $(TIMED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TIMED))
+	$(BIN)/python -m pytest $(TIMED)
 
 # What becomes of the running service when a part of it, a server, a client or the machine fails,
 # and when clients are hostile: half an hour on two cores, a third of it 40 kills.

@@ -31,6 +31,8 @@ _LONGEST = (
     "watching/test_expressions.py",
     "e2e/conformance/test_conformance.py",
     "training/test_experiment.py",
+    "faults/test_kill.py",
+    "faults/test_webhooks.py",
     "training/finetuning/test_trainer.py",
     "console/test_browser.py",
     "docker/test_install.py",

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from service.decoding.precision import ComputeType
 from training.arrays import Floats
@@ -77,7 +78,8 @@ def probabilities(
     parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
     ends = [0, *accumulate(sum(len(row.first) for row in part) for part in parts)]
     likely: dict[int, list[Floats]] = {}
-    for number in shared_out(len(parts)):
+    numbers = tqdm(shared_out(len(parts)), unit=" batches", leave=False, disable=None)
+    for number in numbers:
         batch = collate(parts[number], trees)
         cast = torch.autocast(causal.device.type, torch.bfloat16, enabled=compute == "bfloat16")
         with torch.no_grad(), cast:
