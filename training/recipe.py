@@ -122,7 +122,10 @@ class Sample(Section):
 
 
 class PseudoLabels(Section):
-    """The predictions of an earlier stage's runs for the corpora in each other's label spaces."""
+    """The predictions of an earlier stage's runs for the corpora in each other's label spaces.
+
+    Only the main task is trained on them.
+    """
 
     teacher: str  # the stage
     share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the dialogues, in each epoch

@@ -24,7 +24,7 @@ from training.mixture.tasks import (
     prediction_task,
     speaker_task,
 )
-from training.recipe import Demonstrations, Recipe, Stage
+from training.recipe import Demonstrations, Recipe, Stage, Tasks
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,9 @@ def mix(
     random = Random(f"{seed} {epoch}")
     examples: list[LabelledExample] = []
     for corpus in corpora:
+        tasks = stage.tasks
+        if corpus.pseudo_labelled:  # the teacher was asked about the main task
+            tasks = tasks.model_copy(update={"speaker": 0.0, "prediction": 0.0})
         for space, share in trained_spaces(corpus, stage, sources):
             nearest = _nearest(corpus, space, stage.demonstrations, pools)
             truncated = 0
@@ -68,7 +71,7 @@ def mix(
                 if random.random() >= share:
                     continue
                 known = soft.get((space.name, corpus.path, dialogue.id), {})
-                asked = list(_of_dialogue(dialogue, space, stage, settings, shown, known))
+                asked = list(_of_dialogue(dialogue, space, tasks, settings, shown, known))
                 truncated += sum(e.truncated for e in asked if e.example.task == MAIN)
                 # Tasks of one utterance side by side: their prompts may begin alike.
                 examples.extend(sorted(asked, key=attrgetter("index")))
@@ -176,15 +179,15 @@ def _drawn(
 def _of_dialogue(
     dialogue: Dialogue,
     space: LabelSpace,
-    stage: Stage,
+    tasks: Tasks,
     settings: PromptSettings,
     shown: Mapping[int, Shown],
     soft: Mapping[int, Sequence[float]],
 ) -> Iterator[LabelledExample]:
     """Every task's examples of a dialogue."""
-    if stage.tasks.main:
+    if tasks.main:
         yield from main_task(dialogue, space, settings, shown, soft)
-    if stage.tasks.speaker:
+    if tasks.speaker:
         yield from speaker_task(dialogue, space, settings)
-    if stage.tasks.prediction:
+    if tasks.prediction:
         yield from prediction_task(dialogue, space, settings)

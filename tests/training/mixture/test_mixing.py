@@ -260,6 +260,28 @@ def test_tasks_of_an_utterance_stand_side_by_side(mixed: Mixed, prompts: PromptS
     assert sum(e.example.task == PREDICTION for e in examples) == 9  # all but five first turns
 
 
+def test_pseudo_labels_are_of_the_main_task(sources: Sources, prompts: PromptSettings) -> None:
+    """A teacher did not say who speaks, nor what comes next."""
+    (talks,) = sources.corpora([TALKS])
+    stage = Stage.model_validate(
+        {
+            "name": "s",
+            "corpora": [TALKS],
+            "tasks": {"main": 1, "prediction": 0.1},
+            "pseudo_labels": {"teacher": "earlier"},
+            "epochs": 1,
+            "learning_rate": 0.1,
+        }
+    )
+    longer = replace(prompts, window=HistoryWindow(3, 3))
+    taught = replace(talks, pseudo_labelled=True)
+
+    for corpus, tasks in ((talks, {MAIN, PREDICTION}), (taught, {MAIN})):
+        pools = Pools(sources, [corpus], 1, ())
+        examples = mix([corpus], stage, pools, sources, longer, 1)
+        assert {e.example.task for e in examples} == tasks
+
+
 def test_task_of_weight_zero_has_no_example(mixed: Mixed, prompts: PromptSettings) -> None:
     longer = replace(prompts, window=HistoryWindow(3, 3))
 
