@@ -29,17 +29,6 @@ IDS_A_READ = 256
 # rows in the log and, when that is flushed, in the segments.
 ROOM_BYTES = 64 * 2**20
 
-# Up to this many demonstrations a label space is searched exactly, in 2 ms on one core; beyond, it
-# has a graph.
-EXACT_UP_TO = 30_000
-
-# The graph (HNSW): edges of a vector, and the candidates kept while it is built and searched. The
-# recall of the nearest four among 75,000 is 0.997; 0.990 with half the candidates in the build,
-# 0.982 with half in the search. Among a million it is 0.978: there more edges would help.
-EDGES = 32
-CANDIDATES_OF_A_BUILD = 200
-CANDIDATES_OF_A_SEARCH = 256
-
 # The payload key of `Correction.corrected_at`; another one would not read stored corrections.
 _CORRECTED_AT = "said_at"
 
@@ -131,11 +120,6 @@ def row_of_correction(correction: Correction, vector: Vector, tenant: str) -> Ro
     if correction.context is not None:
         payload["context"] = base64.b64encode(correction.context.astype("<f2").tobytes()).decode()
     return Row(row.point_id, row.vector, payload)
-
-
-def kilobytes(vectors: int) -> int:
-    """The size of vectors in KiB, at least 1: the unit of Qdrant's thresholds."""
-    return max(1, vectors * DIMENSIONS * 4 // 1024)
 
 
 def query_vector(vector: Vector, k: int) -> list[float]:

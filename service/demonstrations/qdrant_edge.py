@@ -36,15 +36,18 @@ import qdrant_edge as qdrant
 from service.concurrency import loop_time
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import Vector, Vectors
+from service.demonstrations.filters import (
+    Condition,
+    Filter,
+    corrections,
+    examples,
+    other_editions,
+    seen,
+    within,
+)
 from service.demonstrations.graph import GraphNotBuilt, build_graphs
+from service.demonstrations.indexing import CANDIDATES_OF_A_SEARCH, EXACT_UP_TO
 from service.demonstrations.points import (
-    CANDIDATES_OF_A_SEARCH,
-    CORRECTION,
-    EDITION,
-    EXACT_UP_TO,
-    KIND,
-    LABEL_SPACE,
-    TENANT,
     PageRequest,
     Row,
     correction_of,
@@ -219,7 +222,7 @@ class EdgeStore:
     ) -> list[Match]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
         points = await self._run(
-            self._nearest, query, label_space, k, _examples(tenant, label_space)
+            self._nearest, query, label_space, k, examples(label_space, tenant)
         )
         return [match_of(point.payload, point.score) for point in points]
 
@@ -227,8 +230,9 @@ class EdgeStore:
         self, vector: Vector, label_space: str, k: int, tenant: str
     ) -> list[CorrectionMatch]:
         query = qdrant.Query.Nearest(query_vector(vector, k))
-        own = _within(label_space, tenant, CORRECTION)
-        points = await self._run(self._nearest, query, label_space, k, own)
+        points = await self._run(
+            self._nearest, query, label_space, k, corrections(label_space, tenant)
+        )
         return [correction_of(point.payload, point.score) for point in points]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
@@ -252,12 +256,10 @@ class EdgeStore:
             raise DemonstrationNotFound(f"there is no demonstration {demonstration_id!r}")
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
-        request = qdrant.CountRequest(exact=True, filter=_within(label_space, tenant))
-        return await self._run(self._count, request)
+        return await self._run(self._count, within(label_space, tenant))
 
     async def count_corrections(self, label_space: str, tenant: str) -> int:
-        own = _within(label_space, tenant, CORRECTION)
-        return await self._run(self._count, qdrant.CountRequest(exact=True, filter=own))
+        return await self._run(self._count, corrections(label_space, tenant))
 
     async def edition(self) -> str | None:
         return self._card.edition
@@ -298,7 +300,7 @@ class EdgeStore:
         scroll = qdrant.ScrollRequest(
             offset=request.scroll_offset,
             limit=request.scroll_limit,
-            filter=_seen(tenant, label_space),
+            filter=qdrant_filter(seen(label_space, tenant)),
             with_payload=True,
             with_vector=False,
         )
@@ -419,7 +421,8 @@ class EdgeStore:
     def _is_large(self) -> bool:
         return bool(call_qdrant(self._shard.info).points_count > self._exact_up_to)
 
-    def _count(self, request: qdrant.CountRequest) -> int:
+    def _count(self, among: Filter, *, exact: bool = True) -> int:
+        request = qdrant.CountRequest(exact=exact, filter=qdrant_filter(among))
         count: int = call_qdrant(self._shard.count, request)
         return count
 
@@ -428,14 +431,14 @@ class EdgeStore:
         return records
 
     def _nearest(
-        self, query: qdrant.Query, label_space: str, k: int, among: qdrant.Filter
+        self, query: qdrant.Query, label_space: str, k: int, among: Filter
     ) -> Sequence[qdrant.ScoredPoint]:
         # From the payload index: 0.02 ms whatever the number.
-        size = self._count(qdrant.CountRequest(exact=False, filter=_within(label_space)))
+        size = self._count(within(label_space), exact=False)
         request = qdrant.QueryRequest(
             limit=k,
             query=query,
-            filter=among,
+            filter=qdrant_filter(among),
             params=_EXACT if size <= self._exact_up_to else _BY_GRAPH,
             with_payload=True,
         )
@@ -467,9 +470,9 @@ class EdgeStore:
         return True
 
     def _drop_other_editions(self, edition: str) -> None:
-        others = qdrant.Filter(must_not=[qdrant.IsEmptyCondition(EDITION), _is(EDITION, edition)])
-        count = self._count(qdrant.CountRequest(exact=True, filter=others))
-        self._update(qdrant.UpdateOperation.delete_points_by_filter(others), deletes=count > 0)
+        others = other_editions(edition)
+        operation = qdrant.UpdateOperation.delete_points_by_filter(qdrant_filter(others))
+        self._update(operation, deletes=self._count(others) > 0)
 
     def _note_edition(self, edition: str) -> None:
         self._note(replace(self._card, edition=edition))
@@ -575,33 +578,19 @@ async def _build(shard: Path) -> None:
         raise DemonstrationsUnavailable(f"cannot build the graphs of {shard}: {error}") from error
 
 
-def _within(
-    label_space: str | None, tenant: str | None = None, kind: str | None = None
-) -> qdrant.Filter:
-    """Match a label space, a tenant and a kind; None matches any."""
-    conditions = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
+def qdrant_filter(among: Filter) -> qdrant.Filter:
+    """A filter as Qdrant's library takes it."""
     return qdrant.Filter(
-        must=[_is(f, value) for f, value in conditions.items() if value is not None]
+        must=[_condition(each) for each in among.all_of] or None,
+        should=[_condition(each) for each in among.any_of] or None,
+        must_not=[_condition(each) for each in among.none_of] or None,
     )
 
 
-def _seen(tenant: str | None, label_space: str | None) -> qdrant.Filter:
-    """Match shared demonstrations and the tenant's own."""
-    own = () if tenant is None else (_is(TENANT, tenant),)
-    return qdrant.Filter(
-        must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
-        should=[qdrant.IsEmptyCondition(TENANT), *own],
-    )
-
-
-def _examples(tenant: str | None, label_space: str) -> qdrant.Filter:
-    """Match shared demonstrations and the tenant's own, except corrections."""
-    seen = _seen(tenant, label_space)
-    return qdrant.Filter(must=seen.must, should=seen.should, must_not=[_is(KIND, CORRECTION)])
-
-
-def _is(field: str, value: str) -> qdrant.FieldCondition:
-    return qdrant.FieldCondition(field, match=qdrant.MatchValue(value))
+def _condition(condition: Condition) -> qdrant.FieldCondition | qdrant.IsEmptyCondition:
+    if condition.value is None:
+        return qdrant.IsEmptyCondition(condition.field)
+    return qdrant.FieldCondition(condition.field, match=qdrant.MatchValue(condition.value))
 
 
 def _beside(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

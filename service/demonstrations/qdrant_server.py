@@ -28,21 +28,30 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
-from service.demonstrations.points import (
+from service.demonstrations.filters import (
+    Condition,
+    Filter,
+    corrections,
+    examples,
+    other_editions,
+    seen,
+    within,
+)
+from service.demonstrations.indexing import (
     CANDIDATES_OF_A_BUILD,
     CANDIDATES_OF_A_SEARCH,
-    CORRECTION,
     EDGES,
-    EDITION,
     EXACT_UP_TO,
-    KIND,
-    LABEL_SPACE,
-    TENANT,
+    FILTERED_BY,
+    GRAPHED_BY,
+    kilobytes,
+)
+from service.demonstrations.points import (
+    EDITION,
     PageRequest,
     Row,
     correction_of,
     found_of,
-    kilobytes,
     looked_up,
     match_of,
     point_id,
@@ -194,13 +203,13 @@ class ServerStore:
     async def nearest(
         self, vector: Vector, label_space: str, k: int, tenant: str | None = None
     ) -> list[Match]:
-        points = await self._nearest(vector, k, _examples(tenant, label_space))
+        points = await self._nearest(vector, k, examples(label_space, tenant))
         return [match_of(point.payload, point.score) for point in points]
 
     async def corrections(
         self, vector: Vector, label_space: str, k: int, tenant: str
     ) -> list[CorrectionMatch]:
-        points = await self._nearest(vector, k, _within(label_space, tenant, CORRECTION))
+        points = await self._nearest(vector, k, corrections(label_space, tenant))
         return [correction_of(point.payload, point.score) for point in points]
 
     async def get(self, demonstration_id: str, tenant: str | None = None) -> Demonstration:
@@ -224,24 +233,16 @@ class ServerStore:
         found_of(payloads, demonstration_id)
 
     async def count(self, label_space: str | None = None, *, tenant: str | None = None) -> int:
-        counted = self._client.count(self._collection, _within(label_space, tenant), exact=True)
-        return (await self._read(counted)).count
+        return await self._count(within(label_space, tenant))
 
     async def count_corrections(self, label_space: str, tenant: str) -> int:
-        own = _within(label_space, tenant, CORRECTION)
-        return (await self._read(self._client.count(self._collection, own, exact=True))).count
+        return await self._count(corrections(label_space, tenant))
 
     async def edition(self) -> str | None:
         return ((await self._config()).metadata or {}).get(EDITION)
 
     async def finish_edition(self, edition: str) -> None:
-        others = models.Filter(
-            must_not=[
-                models.IsEmptyCondition(is_empty=models.PayloadField(key=EDITION)),
-                _is(EDITION, edition),
-            ]
-        )
-        selected = models.FilterSelector(filter=others)
+        selected = models.FilterSelector(filter=_filter(other_editions(edition)))
         await self._write(self._client.delete(self._collection, selected, wait=True))
         await self._write(
             self._client.update_collection(self._collection, metadata={EDITION: edition})
@@ -266,7 +267,7 @@ class ServerStore:
         records, _ = await self._read(
             self._client.scroll(
                 self._collection,
-                scroll_filter=_seen(tenant, label_space),
+                scroll_filter=_filter(seen(label_space, tenant)),
                 limit=request.scroll_limit,
                 offset=None if offset is None else str(offset),
                 with_payload=True,
@@ -274,20 +275,22 @@ class ServerStore:
         )
         return request.page([record.payload for record in records])
 
-    async def _nearest(
-        self, vector: Vector, k: int, among: models.Filter
-    ) -> Sequence[models.ScoredPoint]:
+    async def _nearest(self, vector: Vector, k: int, among: Filter) -> Sequence[models.ScoredPoint]:
         response = await self._read(
             self._client.query_points(
                 self._collection,
                 query=query_vector(vector, k),
-                query_filter=among,
+                query_filter=_filter(among),
                 search_params=models.SearchParams(hnsw_ef=CANDIDATES_OF_A_SEARCH),
                 limit=k,
                 with_payload=True,
             )
         )
         return response.points
+
+    async def _count(self, among: Filter) -> int:
+        counted = self._client.count(self._collection, _filter(among), exact=True)
+        return (await self._read(counted)).count
 
     async def _upsert(self, rows: Sequence[Row]) -> None:
         points = [
@@ -361,12 +364,12 @@ _FROM_OUTSIDE = (
 )
 
 
-# Each label space has graphs of its own: see `shard.py`.
 _FIELDS = {
-    LABEL_SPACE: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
-    EDITION: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
-    TENANT: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
-    KIND: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
+    GRAPHED_BY: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
+    **dict.fromkeys(
+        FILTERED_BY,
+        models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, enable_hnsw=False),
+    ),
 }
 
 
@@ -379,30 +382,17 @@ def _graphs(exact_up_to: int) -> models.HnswConfigDiff:
     )
 
 
-def _within(
-    label_space: str | None, tenant: str | None = None, kind: str | None = None
-) -> models.Filter:
-    """Match a label space, a tenant and a kind; None matches any."""
-    conditions = {LABEL_SPACE: label_space, TENANT: tenant, KIND: kind}
+def _filter(among: Filter) -> models.Filter:
     return models.Filter(
-        must=[_is(f, value) for f, value in conditions.items() if value is not None]
+        must=[_condition(each) for each in among.all_of] or None,
+        should=[_condition(each) for each in among.any_of] or None,
+        must_not=[_condition(each) for each in among.none_of] or None,
     )
 
 
-def _seen(tenant: str | None, label_space: str | None) -> models.Filter:
-    """Match shared demonstrations and the tenant's own."""
-    own = () if tenant is None else (_is(TENANT, tenant),)
-    return models.Filter(
-        must=None if label_space is None else [_is(LABEL_SPACE, label_space)],
-        should=[models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT)), *own],
+def _condition(condition: Condition) -> models.FieldCondition | models.IsEmptyCondition:
+    if condition.value is None:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=condition.field))
+    return models.FieldCondition(
+        key=condition.field, match=models.MatchValue(value=condition.value)
     )
-
-
-def _examples(tenant: str | None, label_space: str) -> models.Filter:
-    """Match shared demonstrations and the tenant's own, except corrections."""
-    seen = _seen(tenant, label_space)
-    return seen.model_copy(update={"must_not": [_is(KIND, CORRECTION)]})
-
-
-def _is(field: str, value: str) -> models.FieldCondition:
-    return models.FieldCondition(key=field, match=models.MatchValue(value=value))

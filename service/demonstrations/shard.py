@@ -18,16 +18,14 @@ from typing import ParamSpec, TypeVar, cast
 import qdrant_edge as qdrant
 
 from service.demonstrations.encoder import DIMENSIONS
-from service.demonstrations.points import (
+from service.demonstrations.indexing import (
     CANDIDATES_OF_A_BUILD,
     EDGES,
-    EDITION,
-    KIND,
-    LABEL_SPACE,
-    ROOM_BYTES,
-    TENANT,
+    FILTERED_BY,
+    GRAPHED_BY,
     kilobytes,
 )
+from service.demonstrations.points import ROOM_BYTES
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationsUnavailable
 
@@ -300,13 +298,9 @@ def _again(folder: Path) -> str:
     return f"delete {folder} to build it again"
 
 
-# Each label space has graphs of its own. One graph for all, filtered by label space, has a recall
-# of 0.91 for the nearest four, with half of 50,000 demonstrations in the label space.
 _FIELDS = {
-    LABEL_SPACE: qdrant.KeywordIndexParams(is_tenant=True),
-    EDITION: qdrant.KeywordIndexParams(enable_hnsw=False),
-    TENANT: qdrant.KeywordIndexParams(enable_hnsw=False),
-    KIND: qdrant.KeywordIndexParams(enable_hnsw=False),
+    GRAPHED_BY: qdrant.KeywordIndexParams(is_tenant=True),
+    **dict.fromkeys(FILTERED_BY, qdrant.KeywordIndexParams(enable_hnsw=False)),
 }
 
 

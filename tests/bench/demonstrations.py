@@ -24,10 +24,10 @@ import qdrant_edge as qdrant
 import typer
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_encoder
-from service.demonstrations.points import EXACT_UP_TO
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.filters import examples
+from service.demonstrations.indexing import EXACT_UP_TO
+from service.demonstrations.qdrant_edge import open_edge, qdrant_filter
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import Percentiles, percentiles_ms
 from tests.bench.table import markdown
@@ -156,14 +156,14 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
             similarities.append([match.similarity for match in matches])
         # The library's own calls, without the store's hop to its thread and back.
         searches = [qdrant.Query.Nearest(query.tolist()) for query in queries]
-        among = qdrant_edge._examples(None, SEARCHED)
+        among = examples(SEARCHED, None)
         search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in searches]
         grown = psutil.Process().memory_info().rss - before
         requests = [
             qdrant.QueryRequest(
                 limit=K,
                 query=query,
-                filter=among,
+                filter=qdrant_filter(among),
                 params=qdrant.SearchParams(exact=True),
                 with_payload=True,
             )
