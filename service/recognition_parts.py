@@ -27,7 +27,7 @@ from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine, WatchOptions
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.encoder import IDENTITY, Encoder, load_encoder
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.environment import set_up_tokenizers, set_up_torch_threads, set_up_vllm
 from service.recognition.languages import other_languages

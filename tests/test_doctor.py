@@ -25,7 +25,7 @@ from service.access.keys import Key, Scope, entry, hash_given, new_key
 from service.conversation.labels import load_label_spaces
 from service.demonstrations.corpus import edition_of, read_demonstrations
 from service.demonstrations.encoder import IDENTITY
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.doctor import machine as machine_module
 from service.doctor.access import keys, port, rules
 from service.doctor.database import database

@@ -25,10 +25,6 @@ POINTS_A_WRITE = 256
 # Demonstrations in one read. In the embedded store such a read blocks all other threads for 4 ms.
 IDS_A_READ = 256
 
-# Free disk space that a write to the embedded index requires: several times the size of a batch of
-# rows in the log and, when that is flushed, in the segments.
-ROOM_BYTES = 64 * 2**20
-
 # The payload key of `Correction.corrected_at`; another one would not read stored corrections.
 _CORRECTED_AT = "said_at"
 

@@ -62,7 +62,8 @@ class Page:
 class IndexMismatch(Exception):
     """An index cannot be used with this encoder: another one built it, or it is unknown which.
 
-    Raised at the start, by `shard` for an embedded index and by `qdrant_server` for a server.
+    Raised at the start, by `qdrant_edge.card` for an embedded index and by `qdrant_server` for a
+    server.
     """
 
 

@@ -16,6 +16,7 @@ from service.demonstrations.corpus import (
     read_demonstrations,
 )
 from service.demonstrations.encoder import IDENTITY, WrongWeights, load_encoder
+from service.demonstrations.qdrant_edge.card import card_of, check_shard
 from service.demonstrations.store import IndexMismatch
 from service.doctor.findings import Fault
 from service.errors import DemonstrationsUnavailable
@@ -67,7 +68,7 @@ def _embedded(folder: Path, edition: str, contents: str) -> str:
         return new
     another = "set ERC_DEMONSTRATIONS__FOLDER to another folder"
     try:
-        from service.demonstrations.shard import card_of, check_shard
+        import qdrant_edge  # noqa: F401 - a start needs it
     except (ImportError, OSError) as error:
         raise Fault(f"Qdrant cannot be imported: {error}", _AGAIN) from None
     try:

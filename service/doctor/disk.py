@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from service.demonstrations.points import ROOM_BYTES
+from service.demonstrations.qdrant_edge.disk import ROOM_BYTES
 from service.doctor.findings import Fault, Status
 from service.doctor.machine import GIB
 from service.sessions.engines import sqlite_file

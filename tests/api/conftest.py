@@ -34,7 +34,7 @@ from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.decoding.watched import WatchedEngine
 from service.demonstrations.encoder import Encoder, load_encoder
-from service.demonstrations.qdrant_edge import EdgeStore, open_edge
+from service.demonstrations.qdrant_edge.store import EdgeStore, open_edge
 from service.dialogues.housekeeping import Housekeeping
 from service.dialogues.jobs import JobRunner
 from service.dialogues.webhooks import WebhookKeeping

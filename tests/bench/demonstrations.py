@@ -27,7 +27,8 @@ from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_encoder
 from service.demonstrations.filters import examples
 from service.demonstrations.indexing import EXACT_UP_TO
-from service.demonstrations.qdrant_edge import open_edge, qdrant_filter
+from service.demonstrations.qdrant_edge.index import qdrant_filter
+from service.demonstrations.qdrant_edge.store import open_edge
 from tests.bench.machine import REPOSITORY, describe
 from tests.bench.measuring import Percentiles, percentiles_ms
 from tests.bench.table import markdown
@@ -155,21 +156,22 @@ def ask(folder: Path, queries: Vectors, exact_up_to: int) -> Asked:
             nearest_s.append(time.perf_counter() - began)
             similarities.append([match.similarity for match in matches])
         # The library's own calls, without the store's hop to its thread and back.
-        searches = [qdrant.Query.Nearest(query.tolist()) for query in queries]
+        searches: list[list[float]] = [query.tolist() for query in queries]
         among = examples(SEARCHED, None)
-        search_s = [timed(store._nearest, query, SEARCHED, K, among) for query in searches]
+        index = store._index
+        search_s = [timed(index.nearest, query, SEARCHED, K, among) for query in searches]
         grown = psutil.Process().memory_info().rss - before
         requests = [
             qdrant.QueryRequest(
                 limit=K,
-                query=query,
+                query=qdrant.Query.Nearest(query),
                 filter=qdrant_filter(among),
                 params=qdrant.SearchParams(exact=True),
                 with_payload=True,
             )
             for query in searches[:EXHAUSTIVE]
         ]
-        exhaustive_s = [timed(store._shard.query, request) for request in requests]
+        exhaustive_s = [timed(index._shard.query, request) for request in requests]
         await store.close()
         return Asked(
             opened,

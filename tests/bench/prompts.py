@@ -19,7 +19,7 @@ from service.decoding.engine import Reading
 from service.decoding.tokenizer import load_tokenizer
 from service.demonstrations.corpus import build_index, read_demonstrations
 from service.demonstrations.encoder import Vector, load_encoder
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.priority import Priority
 from service.recognition.pipeline import Recognizer, open_recognizer

@@ -18,7 +18,7 @@ from service.demonstrations.corpus import (
     read_demonstrations,
 )
 from service.demonstrations.encoder import Encoder, Vectors
-from service.demonstrations.qdrant_edge import EdgeStore, open_edge
+from service.demonstrations.qdrant_edge.store import EdgeStore, open_edge
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 
 DATA = Path(__file__).parents[2] / "data"

@@ -283,7 +283,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 def test_importing_the_room_loads_no_model_library() -> None:
     """A command that only prints its help does not wait for torch."""
     program = (
-        "import sys, service.demonstrations.corpus, service.demonstrations.qdrant_edge;"
+        "import sys, service.demonstrations.corpus, service.demonstrations.qdrant_edge.store;"
         "print({'torch', 'transformers', 'sentence_transformers'} & {*sys.modules})"
     )
 

@@ -16,7 +16,7 @@ from qdrant_client import AsyncQdrantClient
 
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, Vector, Vectors
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.demonstrations.qdrant_server import ServerLimits, open_collection, open_server
 from service.demonstrations.store import Correction, DemonstrationStore, IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable

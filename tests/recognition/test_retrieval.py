@@ -9,7 +9,7 @@ import pytest
 from service.conversation.dialogue import Demonstration
 from service.conversation.neighbours import BOTH_BEGIN, ONE_BEGINS
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors, load_encoder
-from service.demonstrations.qdrant_edge import EdgeStore, open_edge
+from service.demonstrations.qdrant_edge.store import EdgeStore, open_edge
 from service.demonstrations.store import Correction
 from service.priority import Priority
 from service.recognition.retrieval import NearestDemonstrations, Retrieved, Wanted, context_of

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from service.concurrency import NamedLocks
 from service.conversation.dialogue import Utterance
 from service.demonstrations.encoder import DIMENSIONS, Encoder, Vectors
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.dialogues.corrections import Corrector
 from service.errors import (
     CorrectionNotFound,

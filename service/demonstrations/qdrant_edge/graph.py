@@ -1,6 +1,6 @@
 """Building the HNSW graphs of an embedded index in a separate process.
 
-`python -m service.demonstrations.graph SHARD PARENT` is that process.
+`python -m service.demonstrations.qdrant_edge.graph SHARD PARENT` is that process.
 
 The library holds Python's interpreter lock while it builds, for seconds to minutes, so this must
 not happen in the serving process.

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import Vectors
-from service.demonstrations.qdrant_edge import EdgeStore, open_edge
-from service.demonstrations.shard import rewrite
+from service.demonstrations.qdrant_edge import renewal
+from service.demonstrations.qdrant_edge.index import Index
+from service.demonstrations.qdrant_edge.shard import rewrite
+from service.demonstrations.qdrant_edge.store import EdgeStore, open_edge
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S, Clock
-from tests.demonstrations.settling import settle
+from tests.demonstrations.qdrant_edge.settling import settle
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -99,7 +100,7 @@ def rewritings(monkeypatch: pytest.MonkeyPatch) -> Rewritings:
         while not counter.opened.is_set():
             yield
 
-    monkeypatch.setattr("service.demonstrations.qdrant_edge.rewrite", counted)
+    monkeypatch.setattr("service.demonstrations.qdrant_edge.index.rewrite", counted)
     return counter
 
 
@@ -211,7 +212,7 @@ async def test_an_index_that_does_not_say_is_rewritten_when_it_is_opened(
 ) -> None:
     """Its card is older than rewriting, so what was deleted then is in its files."""
     with monkeypatch.context() as patch:
-        patch.setattr(qdrant_edge.EdgeStore, "_rewrite_now", lambda _: None)
+        patch.setattr(Index, "_rewrite_now", lambda _: None)
         store = await open_edge(tmp_path, ENCODER, gathered_s=LONG_S)
         await store.add([secret(), *rows("row", 3)], unit_vectors(4, 1))
         await store.delete("secret")
@@ -301,7 +302,7 @@ async def test_large_index_is_rewritten_with_its_graphs(
     await settle(store)
 
     assert holding(tmp_path) == []
-    assert int(store._shard.info().indexed_vectors_count) >= 1_000
+    assert int(store._index._shard.info().indexed_vectors_count) >= 1_000
     (first,) = await store.nearest(vectors[17], "meld", k=1)
     assert first.demonstration.id == "row-17"
 
@@ -329,7 +330,7 @@ async def test_rewriting_waits_for_room_on_the_disk(
     """The index goes on as it is, and no half-made one takes up room."""
     await store.add([secret(), *rows("row", 3)], unit_vectors(4, 1))
     await store.delete("secret")
-    monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
+    monkeypatch.setattr("service.demonstrations.qdrant_edge.disk.ROOM_BYTES", 2**62)
 
     with pytest.raises(DemonstrationsUnavailable, match="disk is too full"):
         await settle(store)
@@ -349,14 +350,14 @@ async def test_rewriting_that_fails_is_tried_again_and_the_log_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Not as an error of whoever deleted."""
-    monkeypatch.setattr(qdrant_edge, "_AGAIN_AFTER_S", 0.05)
+    monkeypatch.setattr(renewal, "_AGAIN_AFTER_S", 0.05)
     left = [PermissionError(13, "Permission denied")]
 
     def fails_once(_: Path) -> None:
         if left:
             raise left.pop()
 
-    monkeypatch.setattr(qdrant_edge, "sync_files", fails_once)
+    monkeypatch.setattr(renewal, "sync_files", fails_once)
     store = await open_edge(tmp_path, ENCODER, gathered_s=0.0)
     await store.add([secret()], unit_vectors(1, 1))
 
@@ -373,7 +374,7 @@ import asyncio, itertools, sys
 from pathlib import Path
 import numpy as np
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 
 async def main():
     store = await open_edge(Path(sys.argv[1]), {ENCODER!r}, gathered_s=0.0)

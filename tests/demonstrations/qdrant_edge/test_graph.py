@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 
 from service.conversation.dialogue import Demonstration
-from service.demonstrations import qdrant_edge
 from service.demonstrations.encoder import Vectors
-from service.demonstrations.graph import GraphNotBuilt, build_graphs
-from service.demonstrations.qdrant_edge import EdgeStore, open_edge
+from service.demonstrations.qdrant_edge import renewal
+from service.demonstrations.qdrant_edge.graph import GraphNotBuilt, build_graphs
+from service.demonstrations.qdrant_edge.renewal import Renewal
+from service.demonstrations.qdrant_edge.store import EdgeStore, open_edge
 from service.demonstrations.store import IndexMismatch
 from service.errors import DemonstrationNotFound, DemonstrationsUnavailable
 from tests.clock import PATIENT_S
-from tests.demonstrations.settling import settle
+from tests.demonstrations.qdrant_edge.settling import settle
 
 Vectorise = Callable[[int, int], Vectors]
 
@@ -66,10 +67,10 @@ async def test_the_renewal_s_log_names_no_request(
     request = ContextVar("request", default="none")
     seen = []
 
-    async def renew(_: EdgeStore) -> None:
+    async def renew(_: Renewal) -> None:
         seen.append(request.get())
 
-    monkeypatch.setattr(EdgeStore, "_renew", renew)
+    monkeypatch.setattr(Renewal, "renew", renew)
     request.set("a request")
     await store.add(rows("own", FEW + 1), related_vectors(FEW + 1, 1))
 
@@ -87,7 +88,7 @@ async def load(store: EdgeStore, related_vectors: Vectorise) -> Vectors:
 
 def in_graphs(store: EdgeStore) -> int:
     """How many rows are in an indexed part of the shard."""
-    return int(store._shard.info().indexed_vectors_count)
+    return int(store._index._shard.info().indexed_vectors_count)
 
 
 def edges(folder: Path) -> int:
@@ -144,7 +145,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(qdrant_edge, "build_graphs", gate.build)
+    monkeypatch.setattr(renewal, "build_graphs", gate.build)
     return gate
 
 
@@ -187,8 +188,8 @@ async def test_large_label_space_is_searched_through_its_graph_and_a_small_one_w
 ) -> None:
     """By the number of its own rows, at the time."""
     vectors = await load(store, related_vectors)
-    watched: Any = Watched(store._shard)
-    store._shard = watched
+    watched: Any = Watched(store._index._shard)
+    store._index._shard = watched
 
     for space in ("meld", "iemocap", "nowhere"):
         await store.nearest(vectors[0], space, k=4)

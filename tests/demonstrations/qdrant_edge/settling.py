@@ -1,6 +1,6 @@
 """Waits until an embedded index has no work left."""
 
-from service.demonstrations.qdrant_edge import EdgeStore
+from service.demonstrations.qdrant_edge.store import EdgeStore
 
 
 async def settle(store: EdgeStore) -> None:
@@ -9,5 +9,5 @@ async def settle(store: EdgeStore) -> None:
     Raises:
         DemonstrationsUnavailable: the files cannot be rewritten now.
     """
-    await store._renewed()
-    await store._clean()
+    await store._renewal.renewed()
+    await store._renewal.clean()

@@ -2,11 +2,7 @@
 
 import asyncio
 import contextlib
-import errno
-import os
-import shutil
 import sys
-import uuid
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -17,9 +13,7 @@ import pytest
 
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import Vectors
-from service.demonstrations.qdrant_edge import open_edge
-from service.demonstrations.shard import copy_shard
-from service.demonstrations.store import IndexMismatch
+from service.demonstrations.qdrant_edge.store import open_edge
 from service.errors import DemonstrationsUnavailable
 
 Vectorise = Callable[[int, int], Vectors]
@@ -33,7 +27,7 @@ import asyncio, itertools, sys
 from pathlib import Path
 import numpy as np
 from service.conversation.dialogue import Demonstration
-from service.demonstrations.qdrant_edge import open_edge
+from service.demonstrations.qdrant_edge.store import open_edge
 
 async def main():
     store = await open_edge(Path(sys.argv[1]), {ENCODER!r})
@@ -99,29 +93,6 @@ async def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         await open_edge(path, ENCODER)
 
 
-async def test_index_without_its_card_is_refused(tmp_path: Path) -> None:
-    """Without `index.json` nobody knows which encoder built it; nothing is deleted."""
-    await (await open_edge(tmp_path, ENCODER)).close()
-    card = (tmp_path / "index.json").read_bytes()
-    (tmp_path / "index.json").unlink()
-
-    with pytest.raises(IndexMismatch, match=r"index\.json is missing"):
-        await open_edge(tmp_path, ENCODER)
-
-    (tmp_path / "index.json").write_bytes(card)
-    await (await open_edge(tmp_path, ENCODER)).close()
-
-
-@pytest.mark.parametrize("card", ["", "{", "[]", '{"mood": "good"}', '{"encoder": 1, "x": 2}'])
-async def test_broken_card_is_refused(tmp_path: Path, card: str) -> None:
-    """It is not taken for a new index."""
-    await (await open_edge(tmp_path, ENCODER)).close()
-    (tmp_path / "index.json").write_text(card)
-
-    with pytest.raises(IndexMismatch, match=r"index\.json is not an index card"):
-        await open_edge(tmp_path, ENCODER)
-
-
 async def test_damaged_shard_is_reported_with_its_folder(tmp_path: Path) -> None:
     """And the folder is not left locked: after a repair it opens in the same process."""
     await (await open_edge(tmp_path, ENCODER)).close()
@@ -136,64 +107,13 @@ async def test_damaged_shard_is_reported_with_its_folder(tmp_path: Path) -> None
     await (await open_edge(tmp_path, ENCODER)).close()
 
 
-async def test_shard_that_a_killed_process_left_unfinished_is_made_again(
-    tmp_path: Path, unit_vectors: Vectorise
-) -> None:
-    """It has no name yet, so nothing in it was ever acknowledged."""
-    unfinished = tmp_path / "shard.new"
-    unfinished.mkdir()
-    (unfinished / "edge_config.json").write_text("{")
-
-    store = await open_edge(tmp_path, ENCODER)
-    await store.add([ROW], unit_vectors(1, 1))
-
-    assert await store.get("a") == ROW
-    assert not unfinished.exists()
-    await store.close()
-
-
-@pytest.mark.parametrize("another", [True, False])
-async def test_an_index_whose_shard_is_lost_is_not_taken_for_a_filled_one(
-    tmp_path: Path, another: bool
-) -> None:
-    """Its card says that an edition is loaded: an empty shard would be served as that."""
-    store = await open_edge(tmp_path, "encoder")
-    await store.finish_edition("one")
-    await store.close()
-    if another:
-        (tmp_path / "shard").rename(tmp_path / f"shard-{uuid.uuid4()}")
-    else:
-        shutil.rmtree(tmp_path / "shard")
-    before = list(os.walk(tmp_path))
-
-    with pytest.raises(IndexMismatch, match=r"index\.json names shard, but .* put it back, or del"):
-        await open_edge(tmp_path, "encoder")
-
-    assert list(os.walk(tmp_path)) == before
-
-
-async def test_what_a_user_put_beside_the_shard_stays(tmp_path: Path) -> None:
-    """Such as a copy of it; what a killed process left of its own copies goes."""
-    await (await open_edge(tmp_path, ENCODER)).close()
-    mine = tmp_path / "shard-backup"
-    mine.mkdir()
-    (mine / "notes.txt").write_text("mine")
-    left = tmp_path / f"shard-{uuid.uuid4()}"
-    left.mkdir()
-
-    await (await open_edge(tmp_path, ENCODER)).close()
-
-    assert (mine / "notes.txt").read_text() == "mine"
-    assert not left.exists()
-
-
 async def test_failure_of_the_library_is_our_error(tmp_path: Path, unit_vectors: Vectorise) -> None:
     """A shard that has gone away under the store raises DemonstrationsUnavailable, with its cause.
 
     The library's own handle is closed to bring this about.
     """
     store = await open_edge(tmp_path, ENCODER)
-    store._shard.close()
+    store._index._shard.close()
 
     with pytest.raises(DemonstrationsUnavailable, match="does not answer") as caught:
         await store.add([ROW], unit_vectors(1, 1))
@@ -225,7 +145,7 @@ async def test_a_failure_is_logged_once_with_its_kind(
 ) -> None:
     """Not for each call while it goes on."""
     store = await open_edge(tmp_path, ENCODER)
-    store._shard.close()
+    store._index._shard.close()
 
     for _ in range(3):
         with pytest.raises(DemonstrationsUnavailable):
@@ -241,7 +161,7 @@ async def test_nothing_is_written_to_a_disk_that_is_almost_full(
     """The kernel would kill the process. What is there is found."""
     store = await open_edge(tmp_path, ENCODER)
     await store.add([ROW], unit_vectors(1, 1))
-    monkeypatch.setattr("service.demonstrations.shard.ROOM_BYTES", 2**62)
+    monkeypatch.setattr("service.demonstrations.qdrant_edge.disk.ROOM_BYTES", 2**62)
 
     with pytest.raises(DemonstrationsUnavailable, match="the disk is too full"):
         await store.add([replace(ROW, id="b")], unit_vectors(1, 2))
@@ -252,27 +172,6 @@ async def test_nothing_is_written_to_a_disk_that_is_almost_full(
     monkeypatch.undo()
     await store.add([replace(ROW, id="b")], unit_vectors(1, 2))
     await store.close()
-
-
-def copies_in(folder: Path) -> list[Path]:
-    return [*folder.glob("shard-*")]
-
-
-async def test_a_copy_that_cannot_be_finished_leaves_the_disk_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or it would stay full."""
-    store = await open_edge(tmp_path, ENCODER)
-    await store.close()
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("service.demonstrations.shard.sync", full)
-    with pytest.raises(OSError, match="No space left"):
-        copy_shard(tmp_path / "shard", tmp_path / "shard-copy")
-
-    assert copies_in(tmp_path) == []
 
 
 async def test_the_folder_of_an_index_is_nobody_elses(tmp_path: Path) -> None:
