@@ -26,7 +26,7 @@ from service.files import written_whole
 from service.recognition.answering import Answerer, AnswerSpace, answered_label_space
 from service.recognition.dialogues import Reader, Space, recognize_dialogue
 from service.recognition.document import document
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 from service.recognition_parts import Report, load_served_bundle, open_parts
 from service.scored_files import Output, check_output, writer
 from service.settings import Settings

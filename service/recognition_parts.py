@@ -31,7 +31,8 @@ from service.demonstrations.qdrant_edge.store import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.environment import set_up_tokenizers, set_up_torch_threads, set_up_vllm
 from service.recognition.languages import other_languages
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from service.recognition.retrieval import NearestDemonstrations, Retrieval
 from service.settings import Settings
 

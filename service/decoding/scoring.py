@@ -35,6 +35,14 @@ class LabelReading:
         """The length of the longest continuation of a prompt, in tokens."""
         return max(map(len, self.questions))
 
+    def prompt_limit(self, max_tokens: int) -> int:
+        """The most tokens of a prompt: the engine needs room for one more after it.
+
+        Args:
+            max_tokens: the most that the engine reads at once.
+        """
+        return max_tokens - 1 - self.extra_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:

@@ -28,8 +28,9 @@ from service.errors import (
 )
 from service.priority import Priority
 from service.recognition.answering import OwnLabelSpaceSource
-from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, known_label_space
+from service.recognition.result import DEGRADED_DEMONSTRATIONS
 from service.recognition.retrieval import context_of
+from service.recognition.supported import known_label_space
 from service.sessions.corrections import Corrected, TakenBack
 from service.sessions.deliveries import Pending
 from service.sessions.idempotency import Once

@@ -25,7 +25,8 @@ from service.conversation.labels import UNIFIED, LabelSpace, LabelSpaceError
 from service.demonstrations.encoder import Encoder
 from service.errors import InvalidLabelSpace, LabelsNotApart, LabelSpaceShipped
 from service.priority import Priority
-from service.recognition.pipeline import Recognizer, supported_label_space
+from service.recognition.pipeline import Recognizer
+from service.recognition.supported import supported_label_space
 from service.sessions.label_spaces import (
     StoredLabelSpace,
     StoredLabelSpaces,

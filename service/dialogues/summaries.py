@@ -9,7 +9,7 @@ from service.conversation.labels import AnyLabelSpace, UnknownLabel
 from service.conversation.prediction import Prediction
 from service.conversation.summaries import Reading, Summary, summarize
 from service.conversation.valence import Valences
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 from service.sessions.overviews import ReadDialogue
 from service.sessions.records import Figures, Version
 from service.sessions.store import SessionStore

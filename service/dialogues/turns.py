@@ -19,7 +19,7 @@ from service.errors import DialogueBusy, DialogueFull
 from service.priority import Priority
 from service.recognition.answering import Answerer
 from service.recognition.document import RecognitionDocument, document, without_texts
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 from service.sessions.idempotency import Once
 from service.sessions.records import Appended, Expected, StoredUtterance
 from service.sessions.store import Conflict, SessionStore

@@ -28,7 +28,7 @@ from service.decoding.engine import ServerState
 from service.observability.drift import LEAST, WINDOW, LabelDrift
 from service.priority import Priority
 from service.recognition.document import ForecastDocument, RecognitionDocument
-from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
+from service.recognition.result import DEGRADED_DEMONSTRATIONS, DEGRADED_LANGUAGE
 from service.sessions.webhooks import WebhookResult
 from service.tracing import Stage, current_exemplar
 

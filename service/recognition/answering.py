@@ -18,7 +18,9 @@ from service.decoding.bundle import Bundle
 from service.demonstrations.encoder import Encoder, Vector
 from service.errors import ForecastNotSupported, UnsupportedLabelSpace
 from service.priority import Priority
-from service.recognition.pipeline import Recognition, Recognizer, supported_label_space
+from service.recognition.pipeline import Recognizer
+from service.recognition.result import Recognition
+from service.recognition.supported import supported_label_space
 
 AnswerSpace = LabelSpace | DerivedLabelSpace | OwnLabelSpace
 

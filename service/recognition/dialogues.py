@@ -11,7 +11,7 @@ from service.conversation.dialogue import Line, Utterance, lines_of
 from service.decoding.bundle import Bundle
 from service.decoding.engine import reading_dialogue
 from service.priority import Priority
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 
 # Starting a thousand tasks at once would block the event loop for 30 ms.
 _BEGUN_AT_ONCE = 32

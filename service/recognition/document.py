@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from service.conversation.few_shot import OwnLabelSpace
 from service.conversation.prediction import Prediction
 from service.decoding.bundle import Bundle
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 
 
 class Emotion(TypedDict):

@@ -6,8 +6,8 @@ mixes in people's corrections of similar utterances. Retrieval may fail without 
 the model was trained with and without demonstrations, so the answer is only marked as degraded, as
 is one to a text in a language that the model was not trained on. If the prompt shows no
 demonstrations, it is read while corrections are retrieved. A forecast skips retrieval and
-corrections, because the next utterance has no text yet, and calibration, which was fitted on
-utterances that the model had read.
+corrections, because the next utterance has no text yet, and its scores have a calibration of their
+own.
 
 The caller sets the request's deadline: `service.admission.deadline` enforces it, and
 `ERC_ADMISSION__DEADLINE_S` and `ERC_ADMISSION__BATCH_DEADLINE_S` set it. Retrieval has a limit of
@@ -17,74 +17,36 @@ its own, `ERC_DEMONSTRATIONS__TIMEOUT_S`, after which the answer goes on without
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from service.concurrency import together
 from service.conversation.calibration import Calibration
 from service.conversation.dialogue import Demonstration, HistoryWindow, Line
-from service.conversation.labels import AnyLabelSpace, LabelSpace
-from service.conversation.neighbours import CONTEXT_LINES, Neighbour, mixed, weights
+from service.conversation.labels import LabelSpace
+from service.conversation.neighbours import CONTEXT_LINES
 from service.conversation.prediction import Prediction, prediction_from_scores
 from service.conversation.prompts import Task
-from service.conversation.prompts.tokens import PromptTooLong, TokenizedPrompt, check_fits, fit
-from service.decoding.bundle import Bundle, BundleError
+from service.conversation.prompts.tokens import TokenizedPrompt, fit
+from service.decoding.bundle import Bundle
 from service.decoding.engine import LabelEngine
-from service.decoding.scoring import LabelReading, plan_reading, score_labels
+from service.decoding.scoring import LabelReading, score_labels
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Match
-from service.errors import (
-    DemonstrationsUnavailable,
-    EngineUnavailable,
-    ForecastNotSupported,
-    UnsupportedLabelSpace,
-)
+from service.errors import DemonstrationsUnavailable, EngineUnavailable
 from service.failures import cause_of
 from service.priority import Priority
-from service.recognition.languages import IsOther, other_languages
-from service.recognition.retrieval import NearCorrection, Retrieval, Retrieved, Wanted
+from service.recognition.languages import IsOther
+from service.recognition.result import (
+    DEGRADED_DEMONSTRATIONS,
+    DEGRADED_LANGUAGE,
+    Recognition,
+    UsedDemonstration,
+)
+from service.recognition.retrieval import Retrieval, Retrieved, Wanted
+from service.recognition.supported import check_forecasts, supported_label_space
+from service.recognition.votes import Vote, votes_on, with_votes
 from service.tracing import Stage, stage
 
 log = logging.getLogger(__name__)
-
-DEGRADED_DEMONSTRATIONS = "demonstrations"
-DEGRADED_LANGUAGE = "language"
-
-Known = TypeVar("Known", bound=AnyLabelSpace)
-
-
-@dataclass(frozen=True, slots=True)
-class UsedDemonstration:
-    """A demonstration that contributed to an answer.
-
-    Attributes:
-        weight: the share of the answer that its own label decides, 0 to 1.
-        shown: whether the prompt shows it.
-    """
-
-    match: Match
-    weight: float
-    shown: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Recognition:
-    """The result for one utterance, or a forecast of the next one.
-
-    Attributes:
-        prediction: of the model and people's corrections together.
-        model_alone: the model's own prediction, if corrections contribute; else None.
-        demonstrations: those that contribute, nearest first.
-        degraded: why the prediction may be worse: parts that did not answer, and a language that
-            the model was not trained on.
-        truncated: whether the model read only the end of the utterance, or, for a forecast, of the
-            one before it.
-    """
-
-    prediction: Prediction
-    demonstrations: tuple[UsedDemonstration, ...]
-    degraded: tuple[str, ...]
-    truncated: bool = False
-    model_alone: Prediction | None = None
 
 
 class Recognizer:
@@ -154,23 +116,21 @@ class Recognizer:
         Raises:
             EngineUnavailable: the label engine does not answer.
         """
+        text = lines[-1].text
         wanted = self._wanted if corrected else replace(self._wanted, least_similarity=None)
         retrieving = self._retrieve(lines, label_space, wanted, tenant, priority)
         if wanted.examples:
             retrieved, degraded = await retrieving
-            votes = self._votes(retrieved, label_space, lines[-1].text)
+            votes = votes_on(text, retrieved.corrections, label_space, self._trust)
             shown = self._shown(retrieved, votes)
             read = await self._read_main(lines, first, label_space, shown, tenant, priority)
         else:
             reading = self._read_main(lines, first, label_space, (), tenant, priority)
             (retrieved, degraded), read = await together(retrieving, reading)
-            votes = self._votes(retrieved, label_space, lines[-1].text)
-        if self._is_other_language is not None and self._is_other_language(lines[-1].text):
+            votes = votes_on(text, retrieved.corrections, label_space, self._trust)
+        if self._is_other_language is not None and self._is_other_language(text):
             degraded = (*degraded, DEGRADED_LANGUAGE)
-        prediction = read.prediction
-        if votes:
-            neighbours = [vote.neighbour for vote in votes]
-            prediction = mixed(prediction, neighbours, [vote.weight for vote in votes])
+        prediction = with_votes(read.prediction, votes) if votes else read.prediction
         weight_of = {vote.match: vote.weight for vote in votes}
         used = [
             UsedDemonstration(match, weight_of.get(match, 0.0), match in read.shown)
@@ -291,24 +251,7 @@ class Recognizer:
             return Retrieved(), (DEGRADED_DEMONSTRATIONS,)
         return retrieved, ()
 
-    def _votes(self, retrieved: Retrieved, label_space: LabelSpace, text: str) -> list["_Vote"]:
-        """The corrections that have a vote on a text, with their weights."""
-        if not retrieved.corrections:
-            return []
-        corrections = [
-            near
-            for near in retrieved.corrections
-            if near.corrected.correction.demonstration.label in label_space.names
-        ]
-        neighbours = [_neighbour(near, label_space) for near in corrections]
-        shares = weights(neighbours, len(text.split()), self._trust)
-        return [
-            _Vote(near.corrected.match, neighbour, weight)
-            for near, neighbour, weight in zip(corrections, neighbours, shares, strict=True)
-            if weight > 0
-        ]
-
-    def _shown(self, retrieved: Retrieved, votes: Sequence["_Vote"]) -> Sequence[Match]:
+    def _shown(self, retrieved: Retrieved, votes: Sequence[Vote]) -> Sequence[Match]:
         """The demonstrations for the prompt: the nearest examples, and corrections with a vote.
 
         A correction without a vote would change the model's prediction of unrelated utterances.
@@ -373,109 +316,8 @@ class Recognizer:
             encode=self._tokenizer.encode_for(tenant),
             starts=self._tokenizer.starts,
             begin=self._tokenizer.begin,
-            limit=_prompt_limit(self.bundle, self._readings[label_space.name]),
+            limit=self._readings[label_space.name].prompt_limit(self.bundle.max_tokens),
         )
-
-
-def _prompt_limit(bundle: Bundle, reading: LabelReading) -> int:
-    """The most tokens of a prompt: the engine needs room for one more after it."""
-    return bundle.max_tokens - 1 - reading.extra_tokens
-
-
-def supported_label_space(
-    bundle: Bundle, label_spaces: Mapping[str, LabelSpace], name: str, others: Sequence[str] = ()
-) -> LabelSpace:
-    """The label space called `name`, without regard to case, if the bundle was trained on it.
-
-    Args:
-        others: names of further label spaces, for the error message.
-
-    Raises:
-        UnsupportedLabelSpace: it is unknown, or the bundle was not trained on it.
-    """
-    key = name.casefold()
-    if key in bundle.label_spaces:
-        return label_spaces[key]
-    if key in label_spaces:
-        problem = f"bundle {bundle.name} was not trained on {key!r}"
-    else:
-        problem = f"there is no {name!r}"
-    known = ", ".join([*bundle.label_spaces, *others])
-    raise UnsupportedLabelSpace(f"label_space: {problem}; the bundle supports {known}")
-
-
-def check_forecasts(bundle: Bundle) -> None:
-    """Check that a bundle was trained on the prediction task.
-
-    Raises:
-        ForecastNotSupported: it was not.
-    """
-    if "prediction" not in bundle.tasks:
-        raise ForecastNotSupported(
-            f"bundle {bundle.name} was not trained to forecast; its tasks are "
-            f"{', '.join(bundle.tasks)}"
-        )
-
-
-def known_label_space(label_spaces: Mapping[str, Known], name: str) -> Known:
-    """The label space called `name`, without regard to case and whatever the bundle supports.
-
-    Raises:
-        UnsupportedLabelSpace: there is none.
-    """
-    label_space = label_spaces.get(name.casefold())
-    if label_space is None:
-        known = ", ".join(label_spaces)
-        raise UnsupportedLabelSpace(f"unknown label space; known are {known}")
-    return label_space
-
-
-def open_recognizer(
-    bundle: Bundle,
-    tokenizer: Tokenizer,
-    label_spaces: Mapping[str, LabelSpace],
-    engine: LabelEngine,
-    retrieval: Retrieval | None,
-    *,
-    show: bool = True,
-) -> Recognizer:
-    """Assemble a recognizer from a bundle's parts.
-
-    Args:
-        retrieval: None: answer without demonstrations.
-        show: whether prompts show demonstrations, in the bundle's number.
-
-    Raises:
-        BundleError: the tokenizer does not distinguish a label space's verbalizers, or `max_tokens`
-            leaves no room for utterances.
-    """
-    template = bundle.prompt_template
-    try:
-        readings = {
-            name: plan_reading(label_spaces[name], template, tokenizer.encode, tokenizer.end)
-            for name in bundle.label_spaces
-        }
-        for name, reading in readings.items():
-            for task in bundle.tasks:
-                check_fits(
-                    template,
-                    label_spaces[name],
-                    task,
-                    encode=tokenizer.encode,
-                    begin=tokenizer.begin,
-                    limit=_prompt_limit(bundle, reading),
-                )
-    except PromptTooLong as error:
-        raise BundleError(
-            f"bundle {bundle.name}: max_tokens, {bundle.max_tokens}, is too low: {error}"
-        ) from None
-    except ValueError as error:
-        raise BundleError(f"bundle {bundle.name}: {error}") from None
-    is_other_language = other_languages(bundle.languages)
-    examples = bundle.demonstrations if show and retrieval is not None else 0
-    return Recognizer(
-        bundle, tokenizer, label_spaces, readings, engine, retrieval, examples, is_other_language
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,22 +327,3 @@ class _Read:
     prediction: Prediction
     shown: tuple[Match, ...]
     truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    """A correction that has a vote, and its share of the answer."""
-
-    match: Match
-    neighbour: Neighbour
-    weight: float
-
-
-def _neighbour(near: NearCorrection, label_space: LabelSpace) -> Neighbour:
-    correction = near.corrected.correction
-    return Neighbour(
-        label_space.names.index(correction.demonstration.label),
-        near.corrected.similarity,
-        near.context_similarity,
-        correction.corrected_at,
-    )

@@ -43,7 +43,7 @@ from service.observability.engine import CountedEngine
 from service.observability.metrics import Metrics
 from service.observability.opentelemetry import Traces
 from service.priority import Priority
-from service.recognition.pipeline import open_recognizer
+from service.recognition.opening import open_recognizer
 from service.recognition.retrieval import NearestDemonstrations
 from service.recognition_parts import Parts
 from service.sessions.database import Database, open_database

@@ -22,7 +22,8 @@ from service.demonstrations.encoder import Vector, load_encoder
 from service.demonstrations.qdrant_edge.store import open_edge
 from service.demonstrations.store import DemonstrationStore
 from service.priority import Priority
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from service.recognition.retrieval import Retrieved, Wanted
 from service.settings import load_settings
 from tests.bench.turns import Read, Turn, Turns

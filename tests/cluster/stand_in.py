@@ -27,7 +27,7 @@ from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from service.dialogue_files import Reading as FileReading
 from service.errors import EngineUnavailable
 from service.priority import Priority
-from service.recognition.pipeline import open_recognizer
+from service.recognition.opening import open_recognizer
 from service.recognition_parts import load_served_bundle
 from service.settings import Settings
 from tests.broken_folders import BUNDLE, ROOT

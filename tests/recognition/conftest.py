@@ -16,7 +16,8 @@ from service.decoding.engine import Reading, current_dialogue
 from service.decoding.tokenizer import Tokenizer
 from service.demonstrations.store import Correction, CorrectionMatch, Match
 from service.priority import Priority
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from service.recognition.retrieval import NearCorrection, Retrieved, Wanted
 
 BEGIN, END = 0, 1

@@ -19,7 +19,7 @@ from service.errors import EngineUnavailable, UnsupportedLabelSpace
 from service.priority import Priority
 from service.recognition.answering import Answerer
 from service.recognition.explaining import MOST_PROMPTS, explain, without_span, word_spans
-from service.recognition.pipeline import open_recognizer
+from service.recognition.opening import open_recognizer
 from tests.clock import until
 from tests.recognition.conftest import BEGIN, END, Words
 

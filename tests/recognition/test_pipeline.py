@@ -7,16 +7,12 @@ import pytest
 
 from service.conversation.dialogue import Line
 from service.conversation.labels import Label, LabelSpace
-from service.decoding.bundle import Bundle, BundleError, Calibrated, TrainedLabels, trained_labels
+from service.decoding.bundle import Bundle, Calibrated, trained_labels
 from service.decoding.tokenizer import Tokenizer
-from service.errors import (
-    DemonstrationsUnavailable,
-    EngineUnavailable,
-    ForecastNotSupported,
-    UnsupportedLabelSpace,
-)
+from service.errors import DemonstrationsUnavailable, EngineUnavailable, ForecastNotSupported
 from service.priority import Priority
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from tests.recognition.conftest import (
     OpenRecognizer,
     ScriptedEngine,
@@ -290,12 +286,6 @@ async def test_utterance_that_does_not_fit_is_read_by_its_end(
     assert recognition.demonstrations == alone.demonstrations == ()
 
 
-def test_bundle_that_leaves_utterances_no_room_is_refused(open_with: OpenRecognizer) -> None:
-    """Before anybody is answered: no cut would help."""
-    with pytest.raises(BundleError, match=r"bundle mini: max_tokens, 20, is too low: .* has \d+"):
-        open_with(max_tokens=20)
-
-
 @pytest.mark.parametrize("length", range(20, 61))
 async def test_model_is_never_asked_for_more_than_it_reads(
     length: int, words: Words, engine: ScriptedEngine, bundle: Bundle
@@ -352,29 +342,6 @@ async def test_end_of_a_dialogue_is_read_as_the_whole_is(
     await recognizer.recognize(lines[first:], recognizer.label_space("meld"), first=first)
 
     assert engine.prompts[0] == engine.prompts[1]
-
-
-@pytest.mark.parametrize("name", ["meld", "MELD", "Unified"])
-def test_label_space_is_found_without_regard_to_case(name: str, recognizer: Recognizer) -> None:
-    assert recognizer.label_space(name).name == name.lower()
-
-
-def test_label_space_the_model_was_not_trained_on_is_refused(recognizer: Recognizer) -> None:
-    """Known to the service, unknown to the model; the error says what it answers in."""
-    with pytest.raises(
-        UnsupportedLabelSpace, match=r"mini was not trained on .*'iemocap'.* meld, unified"
-    ):
-        recognizer.label_space("iemocap")
-
-
-def test_unknown_label_space_is_refused(recognizer: Recognizer) -> None:
-    """Most likely misspelt; nothing is said of training."""
-    with pytest.raises(
-        UnsupportedLabelSpace, match=r"the bundle supports meld, unified"
-    ) as refused:
-        recognizer.label_space("melt")
-
-    assert "trained" not in str(refused.value)
 
 
 async def test_warm_up_reads_every_label_space(
@@ -436,24 +403,6 @@ async def test_warm_up_fails_where_retrieval_is_away(
 
     with pytest.raises(DemonstrationsUnavailable):
         await recognizer.warm_up()
-
-
-def test_bundle_whose_labels_the_tokenizer_confuses_is_refused(
-    words: Words, engine: ScriptedEngine, bundle: Bundle
-) -> None:
-    """When it is opened, not at the first request; the error names bundle and words."""
-    space = LabelSpace(
-        "moods", "Moods", (Label("up", "very up", "joyful"), Label("much", "very", "joyful"))
-    )
-    changed = bundle.model_copy(
-        update={"label_spaces": {"moods": TrainedLabels(verbalizers={"up": "very up"})}}
-    )
-
-    with pytest.raises(
-        BundleError,
-        match="bundle mini: moods: the tokens of 'very up' begin with all those of 'very'",
-    ):
-        open_recognizer(changed, Tokenizer(words.encode, (), None), {"moods": space}, engine, None)
 
 
 async def test_whole_verbalizers_are_scored_where_first_tokens_are_alike(

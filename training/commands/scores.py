@@ -70,7 +70,7 @@ def evaluate(
         from service.decoding.bundle import load_bundle
         from service.demonstrations.corpus import read_demonstrations
         from service.outputs import check_file
-        from service.recognition.pipeline import check_forecasts, supported_label_space
+        from service.recognition.supported import check_forecasts, supported_label_space
         from service.settings import load_settings
         from training.datasets.leakage import lines_among
         from training.datasets.reading import read_all_named

@@ -20,7 +20,9 @@ from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import load_tokenizer
 from service.offline import recognize_all
 from service.recognition.dialogues import forecast_dialogue
-from service.recognition.pipeline import Recognition, Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
+from service.recognition.result import Recognition
 from service.recognition.retrieval import NearestDemonstrations
 from service.recognition_parts import Report, open_parts
 from service.settings import Qdrant, Settings

@@ -18,7 +18,7 @@ from service.priority import Priority
 from service.recognition.answering import AnswerSpace
 from service.recognition.dialogues import recognize_dialogue
 from service.recognition.document import RecognitionDocument, document, without_texts
-from service.recognition.pipeline import Recognition
+from service.recognition.result import Recognition
 from service.tracing import listening
 
 log = logging.getLogger(__name__)

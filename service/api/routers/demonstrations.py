@@ -48,7 +48,7 @@ from service.errors import (
     UnsupportedLabelSpace,
 )
 from service.priority import Priority
-from service.recognition.pipeline import known_label_space
+from service.recognition.supported import known_label_space
 from service.sessions.corrections import is_of_correction
 
 router = APIRouter(prefix="/demonstrations", tags=["demonstrations"], route_class=JsonRoute)

@@ -20,7 +20,7 @@ from service.api.schemas.operations import Alive, Ready
 from service.api.services import Services, ServicesDep
 from service.errors import ServiceError, Unavailable
 from service.observability.exposition import exposition
-from service.recognition.pipeline import DEGRADED_DEMONSTRATIONS
+from service.recognition.result import DEGRADED_DEMONSTRATIONS
 from service.sessions.jobs import JobState
 
 router = APIRouter(tags=["operations"])

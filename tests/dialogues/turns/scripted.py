@@ -16,7 +16,8 @@ from service.dialogues.rules import RuleReader
 from service.dialogues.turns import TurnTaker
 from service.priority import Priority
 from service.recognition.answering import Answerer
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from service.sessions.store import SessionStore
 
 FOLDER = Path(__file__).parents[3] / "data" / "label_spaces"

@@ -15,7 +15,8 @@ from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
 from service.errors import ForecastNotSupported
 from service.priority import Priority
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from tests.recognition.conftest import Words
 from training.evaluation.calibration import calibrated
 from training.evaluation.evaluate import ask, ask_ahead, uncalibrated

@@ -17,7 +17,8 @@ from service.decoding.bundle import (
 )
 from service.decoding.engine import LabelEngine
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
-from service.recognition.pipeline import Recognizer, open_recognizer
+from service.recognition.opening import open_recognizer
+from service.recognition.pipeline import Recognizer
 from tests.recognition.conftest import Words
 from tests.training.conftest import WriteBase, described
 from training.evaluation.free_decoding import open_speaker, prompts_of, with_spoken

@@ -11,7 +11,7 @@ from service.conversation.labels import Label, LabelSpace
 from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
 from service.priority import Priority
-from service.recognition.pipeline import open_recognizer
+from service.recognition.opening import open_recognizer
 from tests.recognition.conftest import Words
 from tests.training.conftest import described
 from training.evaluation.evaluate import ask

@@ -19,7 +19,7 @@ from service.decoding.engine import Reading
 from service.decoding.tokenizer import Tokenizer
 from service.priority import Priority
 from service.recognition.dialogues import recognize_dialogue
-from service.recognition.pipeline import open_recognizer
+from service.recognition.opening import open_recognizer
 from tests.training.conftest import SAID, described
 from training.mixture.tasks import (
     PREDICTION,
