@@ -105,13 +105,13 @@ class TurnTaker:
                     if expected is not None:
                         version = await self.sessions.version(tenant, dialogue_id)
                         if version is None or not expected.allows(version):
-                            await self.sessions.raise_if_answered(once)
+                            await self.sessions.answers.raise_if_answered(once)
                         expected.check(version)
                     tail = await self.sessions.tail(
                         tenant, dialogue_id, utterance.speaker, self.answerer.history_lines
                     )
                 if tail.length >= self.most_utterances:
-                    await self.sessions.raise_if_answered(once)
+                    await self.sessions.answers.raise_if_answered(once)
                     raise DialogueFull(
                         f"dialogue {dialogue_id!r} has {tail.length} utterances "
                         f"(limit {self.most_utterances})"
@@ -145,7 +145,7 @@ class TurnTaker:
                         self.rules.stored(webhooks)
                     return Taken(appended, recognized)
                 except Conflict:
-                    await self.sessions.raise_if_answered(once)
+                    await self.sessions.answers.raise_if_answered(once)
         finally:
             lock.release()
         raise DialogueBusy(f"other writers keep appending to dialogue {dialogue_id!r}")

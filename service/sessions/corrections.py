@@ -23,7 +23,7 @@ from service.errors import (
 from service.sessions.database import Database, Work
 from service.sessions.deliveries import Pending, note
 from service.sessions.followers import Followers
-from service.sessions.idempotency import AlreadyAnswered, Answers, KeyTaken, Once, keep
+from service.sessions.idempotency import Answers, KeyTaken, Once, keep
 from service.sessions.progress import count_corrected
 from service.sessions.queries import IS_WHOLE
 from service.sessions.records import Correction, Expected, Version
@@ -175,10 +175,8 @@ class Corrections:
             return await self._database.transaction(work)
         except (DialogueNotFound, CorrectionNotFound, DialogueChanged, KeyTaken):
             # Another process may have done what is asked here.
-            answer = None if once is None else await self._answers.find(once.key)
-            if answer is None:
-                raise
-            raise AlreadyAnswered(answer) from None
+            await self._answers.raise_if_answered(once)
+            raise
 
 
 @dataclass(frozen=True, slots=True)

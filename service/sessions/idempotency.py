@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -63,6 +63,14 @@ class Once(Generic[Written]):
 
     key: Key
     answer: Callable[[Written], Answer]
+
+    def row(self, written: Written, dialogue_id: str | None = None) -> "AnswerRow":
+        """The answer to the write, given now.
+
+        Args:
+            dialogue_id: the dialogue with which it is erased, if any.
+        """
+        return answer_row(self.key, self.answer(written), dialogue_id)
 
 
 class AlreadyAnswered(Exception):
@@ -119,7 +127,7 @@ async def keep(
         KeyTaken: the key has an answer.
     """
     if once is not None:
-        await keep_row(connection, answer_row(once.key, once.answer(written), dialogue_id))
+        await keep_row(connection, once.row(written, dialogue_id))
 
 
 async def keep_row(connection: AsyncConnection, row: AnswerRow) -> None:
@@ -168,6 +176,17 @@ class Answers:
         if row.request != key.request:
             raise IdempotencyKeyReused(f"key {key.value!r} was used with another request")
         return Answer(row.status, row.body, row.location)
+
+    async def raise_if_answered(self, once: Once[Any] | None) -> None:
+        """Refuse a write, which failed, as a repetition if its key has an answer by now.
+
+        Raises:
+            AlreadyAnswered: the key has an answer.
+            IdempotencyKeyReused: the key has an answer to another request.
+        """
+        answer = None if once is None else await self.find(once.key)
+        if answer is not None:
+            raise AlreadyAnswered(answer)
 
     @asynccontextmanager
     async def room(self, tenant: str, most: int) -> AsyncIterator[None]:

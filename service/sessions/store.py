@@ -16,14 +16,7 @@ from service.sessions.database import Database
 from service.sessions.deliveries import Deliveries, Pending
 from service.sessions.erasure import Erased
 from service.sessions.followers import Followers
-from service.sessions.idempotency import (
-    AlreadyAnswered,
-    AnswerRow,
-    Answers,
-    Once,
-    Written,
-    answer_row,
-)
+from service.sessions.idempotency import AnswerRow, Answers, Once
 from service.sessions.overviews import Overviews
 from service.sessions.postgresql_writer import PostgresqlWriter
 from service.sessions.records import (
@@ -182,7 +175,7 @@ class SessionStore:
             end=end,
             role=role,
         )
-        answer = _answer_row(once, stored, tail.dialogue_id)
+        answer = None if once is None else once.row(stored, tail.dialogue_id)
         number = await self._write(tail, row, expected, answer, webhooks)
         self.followers.notify(tail.tenant, tail.dialogue_id)
         return Appended(stored, Version(tail.generation, number))
@@ -271,7 +264,7 @@ class SessionStore:
             AlreadyAnswered: the key has an answer.
         """
         _refuse_unstorable(tenant, dialogue_id)
-        answer = _answer_row(once, None)
+        answer = None if once is None else once.row(None)
         while True:
             version = await self._expected(tenant, dialogue_id, expected, once)
             self._tails.erase((tenant, dialogue_id))  # so that no turn begins with it
@@ -285,7 +278,7 @@ class SessionStore:
             if deleted is not None:
                 self.followers.notify(tenant, dialogue_id)
                 return deleted.pending
-            await self.raise_if_answered(once)
+            await self.answers.raise_if_answered(once)
             if expected is None:
                 raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
 
@@ -359,22 +352,11 @@ class SessionStore:
             return None
         version = await self.version(tenant, dialogue_id)
         if version is None or not expected.allows(version):
-            await self.raise_if_answered(once)
+            await self.answers.raise_if_answered(once)
         if version is None:
             raise DialogueNotFound(f"no dialogue {dialogue_id!r}")
         expected.check(version)
         return version
-
-    async def raise_if_answered(self, once: Once[Any] | None) -> None:
-        """Refuse a write, which failed, as a repetition if its key has an answer by now.
-
-        Raises:
-            AlreadyAnswered: the key has an answer.
-            IdempotencyKeyReused: the key has an answer to another request.
-        """
-        answer = None if once is None else await self.answers.find(once.key)
-        if answer is not None:
-            raise AlreadyAnswered(answer)
 
     async def ping(self) -> None:
         """Check that the database answers, has the tables, and lets this process write.
@@ -401,12 +383,6 @@ class SessionStore:
 def open_writer(database: Database) -> Writer:
     """The writer for this kind of database."""
     return SqliteWriter(database) if database.dialect == "sqlite" else PostgresqlWriter(database)
-
-
-def _answer_row(
-    once: Once[Written] | None, written: Written, dialogue_id: str | None = None
-) -> AnswerRow | None:
-    return None if once is None else answer_row(once.key, once.answer(written), dialogue_id)
 
 
 def _refuse_unstorable(*strings: str) -> None:

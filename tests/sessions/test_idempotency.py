@@ -58,7 +58,7 @@ async def test_an_utterance_whose_key_has_an_answer_is_not_stored(store: Session
         with pytest.raises(Conflict):
             await say(store, "Again.", name=name)
     with pytest.raises(AlreadyAnswered) as told:
-        await store.raise_if_answered(once())
+        await store.answers.raise_if_answered(once())
 
     assert told.value.answer == Answer(201, '"One."')
     assert await length(store) == 1

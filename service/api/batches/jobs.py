@@ -78,7 +78,7 @@ async def store_job(
             await jobs.add(job_id, number, orjson.dumps(portion).decode())
         caller.spend_utterances(utterances)
         while (job := await jobs.received(job_id, count, once)) is None:
-            await services.sessions.raise_if_answered(once)
+            await services.sessions.answers.raise_if_answered(once)
     except JobNotFound:
         raise DeadlinePassed("the job was erased while it was being received") from None
     except BaseException:

@@ -94,7 +94,7 @@ async def delete_job(
 
     async def erase(once: Once[None] | None) -> Response:
         if not await services.jobs.delete(tenant, job_id, once):
-            await services.sessions.raise_if_answered(once)
+            await services.sessions.answers.raise_if_answered(once)
         return no_content()
 
     return await request.write(erase, no_content)
