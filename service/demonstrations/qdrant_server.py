@@ -4,8 +4,9 @@ The server searches a small label space exactly, and a large one through a graph
 logarithmic in the number of demonstrations; a graph search occasionally misses a near one. The
 server builds the graphs itself, in the background.
 
-When the server is away, every method raises `DemonstrationsUnavailable`; the breaker in
-`service/recognition/retrieval.py`, `GuardedRetrieval`, decides whether answers still try it.
+When the server is away, every method raises `DemonstrationsUnavailable`: the breaker in
+`service/recognition/retrieval.py`, `GuardedRetrieval`, decides whether answers still try it, and
+`service/recognition/pipeline.py` answers without demonstrations.
 """
 
 import asyncio

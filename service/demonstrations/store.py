@@ -1,4 +1,8 @@
-"""The protocol of demonstration stores."""
+"""The protocol of demonstration stores, and what they refuse.
+
+An index belongs to one encoder: another one's vectors would be compared with these as if they were
+alike, so opening it raises `IndexMismatch`.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,8 @@
-"""Reads and writes durable dialogues."""
+"""Reads and writes durable dialogues.
+
+An append to a dialogue that has grown since it was read is refused (`Conflict`);
+`service.dialogues.turns` takes the turns of a dialogue one after the other, and tries again.
+"""
 
 import asyncio
 import json
