@@ -1,5 +1,7 @@
 """Environment variables that libraries read, set for this process and its children.
 
+Those of the service itself are in `service/settings.py`.
+
 Variables that the user has set are kept, except those that would break the process.
 """
 

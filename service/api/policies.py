@@ -1,7 +1,8 @@
 """The policy of each route: the key's scope, its share of capacity, its body.
 
 A route declares its policy beside its path. The middleware that acts on it runs before routing, so
-it looks the policy up by method and path.
+it looks the policy up by method and path. Whose data a caller sees is its tenant's to say
+(`service/access/callers.py`).
 """
 
 from collections.abc import Callable, Iterable

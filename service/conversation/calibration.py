@@ -1,8 +1,9 @@
 """Calibration: turns the labels' shares under the model into reliable probabilities.
 
 `training.evaluation.calibration` fits a temperature, a temperature with biases, or curves on a
-development split, `training.evaluation.scores` stores them in `bundle.json`, and training and
-service both apply them here.
+development split, `training.evaluation.scores` stores them in `bundle.json`
+(`service.decoding.bundle`), and `service.conversation.prediction` applies them to the scores of an
+utterance.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Held-out dialogues: kept out of training, and out of the demonstrations that prompts show.
 
 Held out are a recipe's development splits and, as far as their files are there, its test splits.
+One that names no test split, as those of the shipped models, keeps none out.
 `training/finetuning/preflight.py` keeps them out of the training corpora, and
 `training/mixture/pools.py` refuses them as demonstrations, in whichever corpus they are.
 

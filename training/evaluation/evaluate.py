@@ -1,6 +1,7 @@
 """Predicts labelled dialogues with a bundle, through the parts that serve.
 
-`scores` turns the predictions into the published numbers; `recipes/NAME.yaml` describes the run.
+`scores` turns the predictions into the published numbers, `recipes/NAME.yaml` describes the run,
+and `data/results/README.md` has the commands.
 """
 
 import asyncio
