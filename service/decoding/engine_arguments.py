@@ -122,14 +122,17 @@ def engine_arguments(
     """The arguments of vLLM on this machine.
 
     Raises:
-        ValueError: `options` has further arguments that are refused, or more GPUs than there are;
-            the message names the setting.
+        ValueError: `options` has further arguments that are refused, or more GPUs than there are,
+            and the message names the setting; or this machine cannot compute the model's
+            quantised layers.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.is_cpu()
     check_further(options.further)
+    if on_cpu:
+        _check_quantised_layers(model)
     if options.tensor_parallel > 1:
         _check_gpus(options.tensor_parallel, 0 if on_cpu else current_platform.device_count())
     own: dict[str, Any] = {
@@ -198,6 +201,20 @@ def attention_backend(model: Path, options: EngineOptions) -> str | None:
     if capability is None or capability.major != 10 or latent or shutil.which("nvcc"):
         return None
     return "TRITON_ATTN" if options.kv_dtype.startswith("fp8") else "FLASH_ATTN"
+
+
+def _check_quantised_layers(model: Path) -> None:
+    """Refuse fp8 on a CPU for which vLLM has no kernels of it."""
+    import torch
+
+    quantisation = read_json(model / CONFIG).get("quantization_config") or {}
+    has_tiles = torch.cpu.get_capabilities().get("amx_tile", False)
+    if quantisation.get("quant_method") == "fp8" and not has_tiles:
+        raise ValueError(
+            f"{model / CONFIG}: the layers are quantised as fp8, which on a CPU requires AMX "
+            "(Intel Sapphire Rapids or newer): serve the model on a GPU, or quantise it as AWQ or "
+            "GPTQ"
+        )
 
 
 def _check_gpus(wanted: int, there: int) -> None:

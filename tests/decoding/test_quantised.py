@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from service.decoding.bundle import look_at_model
 from service.decoding.in_process import EngineOptions, start_engine
 from service.decoding.model_files import ModelFolderError
+from service.errors import EngineUnavailable
 from service.priority import Priority
 from tests.broken_folders import linked, put, weights
 
@@ -97,7 +98,11 @@ def write_quantised(folder: Path, kind: str) -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+HAS_TILES = bool(torch.cpu.get_capabilities().get("amx_tile"))
+ON_TILES = pytest.mark.skipif(not HAS_TILES, reason="on a CPU, vLLM computes fp8 with AMX only")
+
+
+@pytest.mark.parametrize("kind", ["gptq", "awq", pytest.param("fp8", marks=ON_TILES)])
 async def test_the_layers_are_quantised_and_the_head_is_not(kind: str, tmp_path: Path) -> None:
     model = write_quantised(tmp_path, kind)
     with torch.no_grad():
@@ -114,6 +119,20 @@ async def test_the_layers_are_quantised_and_the_head_is_not(kind: str, tmp_path:
 
     assert reading.log_probabilities == pytest.approx(expected.tolist(), abs=0.1)
     assert math.exp(max(reading.log_probabilities)) < 1
+
+
+async def test_fp8_is_refused_where_the_processor_cannot_compute_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before vLLM's own process starts, which would end with a list of kernels."""
+    write_quantised(tmp_path, "fp8")
+    without = {**torch.cpu.get_capabilities(), "amx_tile": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: without)
+
+    with pytest.raises(
+        EngineUnavailable, match=r"config\.json: the layers .* fp8, .* requires AMX"
+    ):
+        await start_engine(tmp_path, max_tokens=64, options=EngineOptions(dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_bundle_is_asked_in_every_way_and_gets_its_calibration(tmp_path: Path) -
     assert predictions.reordered.shape == (11, 1, 7)
     assert measure(predictions).invalid_rate == pytest.approx(scores["invalid_rate"], abs=1e-4)
     recorded = read_bundle(bundle).label_spaces
-    assert isinstance(recorded["meld"].calibration, Isotonic)
+    assert isinstance(recorded["meld"].calibration(), Isotonic)
     shares = np.array([recorded["meld"].trained[label] for label in predictions.labels])
     assert calibrated(predictions, recorded["meld"].calibration()).probabilities == pytest.approx(
         calibrated(predictions, fitted(predictions, fit_isotonic, shares)).probabilities
     )
-    assert recorded["unified"].calibration == Temperature(1.0)
+    assert recorded["unified"].calibration() == Temperature(1.0)

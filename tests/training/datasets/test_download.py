@@ -21,6 +21,7 @@ from training.datasets.download import (
     fetch_all,
     load_manifest,
 )
+from training.recipe_files import load_recipe, recipe_path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CONTENTS = bytes(range(256)) * 1000  # 256,000 bytes
@@ -269,8 +270,8 @@ def test_shipped_manifests_name_the_files_of_recipes() -> None:
     manifests = {name: load_manifest(folder, name) for name in corpora(folder)}
 
     paths = {f.path.as_posix() for m in manifests.values() for f in m.files}
-    recipe = (REPOSITORY / "training" / "recipes" / "erc-mini.yaml").read_text("utf-8")
-    assert {word.rstrip("}") for word in recipe.split() if "/" in word} <= paths
+    for name in ("erc-mini", "erc-small"):
+        assert {file.path.as_posix() for file in load_recipe(recipe_path(name)).corpora()} <= paths
     commits = [f.url.split("/")[5] for m in manifests.values() for f in m.files]
     assert all(len(commit) == 40 for commit in commits)
 
