@@ -1,4 +1,8 @@
-"""Which points an operation is about, independent of the client library."""
+"""Which points an operation is about, independent of the client library.
+
+That no dialogue of a test split is among demonstrations is for training to see to
+(`training/datasets/leakage.py`).
+"""
 
 from dataclasses import dataclass
 
