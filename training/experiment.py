@@ -27,7 +27,7 @@ from service.outputs import check_begun, check_file
 from service.settings import load_settings
 from training.datasets.reading import check_there, read_corpus
 from training.evaluation.metrics import TITLES, Metrics, measure
-from training.evaluation.predictions import DEVELOPMENT, FORECASTS, TEST, read_predictions
+from training.evaluation.predictions import DEVELOPMENT, FORECASTS, OF_RUNS, TEST, read_predictions
 from training.evaluation.questions import check_labelled
 from training.evaluation.seeds import model_and_seed, spread
 from training.finetuning.bases import BUILT_HERE, build_base
@@ -183,7 +183,7 @@ def _is_results(path: Path) -> bool:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
-    splits = {Path(split).stem for split in (DEVELOPMENT, FORECASTS, TEST)}
+    splits = {Path(split).stem for split in OF_RUNS}
     return isinstance(content, dict) and all(what.partition(", ")[0] in splits for what in content)
 
 
@@ -211,8 +211,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     if recipe.development and not (folder / DEVELOPMENT).is_file():
         extra = [*shown, *record]
         _score(recipe, bundle, recipe.development, folder / DEVELOPMENT, options, extra)
-    forecasts = any(stage.tasks.prediction for stage in recipe.stages)
-    if recipe.development and forecasts and not (folder / FORECASTS).is_file():
+    if recipe.development and recipe.forecasts and not (folder / FORECASTS).is_file():
         extra = ["--task", "prediction", "--no-demonstrations", *record]
         _score(recipe, bundle, recipe.development, folder / FORECASTS, options, extra)
     if options.test and recipe.test and not (folder / TEST).is_file():
@@ -222,7 +221,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
 def results(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
     """What all runs in the folder scored, those of these recipes first; see `run_experiment`."""
     scored: dict[str, dict[str, dict[str, Metrics]]] = {}
-    for split in (DEVELOPMENT, FORECASTS, TEST):
+    for split in OF_RUNS:
         for name, seed, folder in _runs(recipes, options.out):
             if not (folder / split).is_file():
                 continue

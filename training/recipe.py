@@ -218,6 +218,11 @@ class Recipe(Section):
         """What is trained on, and what epochs are scored on."""
         return (*(file for stage in self.stages for file in stage.corpora), *self.development)
 
+    @property
+    def forecasts(self) -> bool:
+        """Whether a stage learns to forecast."""
+        return any(stage.tasks.prediction for stage in self.stages)
+
     @model_validator(mode="after")
     def template_is_known(self) -> Self:
         if self.template not in TEMPLATES:

@@ -23,7 +23,7 @@ from service.json_lines import read_json_lines, write_json_lines
 from training.arrays import Floats, Ints
 
 # What a run of an experiment leaves in its folder.
-DEVELOPMENT, FORECASTS, TEST = "development.jsonl", "forecasts.jsonl", "test.jsonl"
+OF_RUNS = DEVELOPMENT, FORECASTS, TEST = "development.jsonl", "forecasts.jsonl", "test.jsonl"
 
 
 class PredictionsError(ValueError):
@@ -113,7 +113,7 @@ def name_of(path: Path) -> str:
     `NAME@SEED/development.jsonl` is `NAME@SEED`, as is `NAME@SEED.jsonl`.
     """
     folder = path.resolve().parent.name
-    return folder if path.name in (DEVELOPMENT, FORECASTS, TEST) and "@" in folder else path.stem
+    return folder if path.name in OF_RUNS and "@" in folder else path.stem
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

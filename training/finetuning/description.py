@@ -26,7 +26,6 @@ def bundle_of(
         stages: each with the corpora it trains on.
     """
     shares = _label_shares(stages, sources)
-    predicts = any(stage.tasks.prediction for stage in recipe.stages)
     files = {f.path for stage in recipe.stages for f in stage.corpora}
     return Bundle(
         format=1,
@@ -37,7 +36,7 @@ def bundle_of(
         window=Window(lowest=recipe.window.lowest, highest=recipe.window.highest),
         max_tokens=recipe.max_tokens,
         demonstrations=recipe.stages[-1].demonstrations.shown if recipe.stages else 0,
-        tasks=("main", "prediction") if predicts else ("main",),
+        tasks=("main", "prediction") if recipe.forecasts else ("main",),
         languages=recipe.languages,
         label_spaces={
             name: trained_labels(sources.label_spaces[name]).model_copy(
