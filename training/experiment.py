@@ -65,6 +65,7 @@ class Options:
         jobs: runs that are done at the same time; what they print goes to a file in their folders.
         compiled: whether the models' layers are compiled for training.
         test: whether the test splits are read, which is done once.
+        teacher: the bundle that recipes learn from which name one.
     """
 
     data: Path
@@ -76,6 +77,7 @@ class Options:
     jobs: int = 1
     compiled: bool = False
     test: bool = False
+    teacher: Path | None = None
 
 
 def run_experiment(recipes: Mapping[str, Recipe], options: Options) -> dict[str, Any]:
@@ -200,6 +202,7 @@ def one_run(recipe: Recipe, base: Path, folder: Path, options: Options) -> None:
     trained, bundle = folder / _TRAINED, folder / _BUNDLE
     arguments = ["train", str(recipe_file), "--data", str(options.data), "--base", str(base)]
     arguments += ["--compile"] if options.compiled else []
+    arguments += ["--teacher", str(options.teacher)] if options.teacher and recipe.teacher else []
     shared = ["--shared", str(options.out / _STAGES)]
     own = str(folder / _DEMONSTRATIONS)
     pool = ["--demonstrations", own] if own in demonstrations_shown(recipe, Path(own)) else []

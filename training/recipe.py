@@ -122,13 +122,21 @@ class Sample(Section):
 
 
 class PseudoLabels(Section):
-    """The predictions of an earlier stage's runs for the corpora in each other's label spaces.
+    """The predictions of a teacher for the corpora in each other's label spaces.
 
-    Only the main task is trained on them.
+    The teacher is an earlier stage, whose runs predict together, or a trained model. Only the main
+    task is trained on its predictions.
     """
 
-    teacher: str  # the stage
+    teacher: str | None = None  # the stage
+    bundle: str | None = None  # the model's name; its folder is given beside the recipe
     share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the dialogues, in each epoch
+
+    @model_validator(mode="after")
+    def has_one_teacher(self) -> Self:
+        if (self.teacher is None) == (self.bundle is None):
+            raise ValueError("needs either teacher, an earlier stage, or bundle, a trained model")
+        return self
 
 
 class Stage(Section):
@@ -219,6 +227,15 @@ class Recipe(Section):
         return (*(file for stage in self.stages for file in stage.corpora), *self.development)
 
     @property
+    def teacher(self) -> str | None:
+        """The name of the trained model whose predictions stages learn, if one does."""
+        return next(iter(self._teachers()), None)
+
+    def _teachers(self) -> set[str]:
+        labels = [stage.pseudo_labels for stage in self.stages]
+        return {each.bundle for each in labels if each and each.bundle}
+
+    @property
     def forecasts(self) -> bool:
         """Whether a stage learns to forecast."""
         return any(stage.tasks.prediction for stage in self.stages)
@@ -253,11 +270,19 @@ class Recipe(Section):
     def teachers_are_trained_before(self) -> Self:
         for place, stage in enumerate(self.stages):
             before = [earlier.name for earlier in self.stages[:place]]
-            if stage.pseudo_labels and stage.pseudo_labels.teacher not in before:
-                teacher = stage.pseudo_labels.teacher
+            teacher = stage.pseudo_labels and stage.pseudo_labels.teacher
+            if teacher and teacher not in before:
                 raise ValueError(
                     f"stage {stage.name}: pseudo_labels: {teacher} is not an earlier stage"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def teachers_outside_are_one(self) -> Self:
+        if len(names := self._teachers()) > 1:
+            raise ValueError(
+                f"stages: have several bundles as teachers: {', '.join(sorted(names))}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -200,6 +200,24 @@ def test_run_that_the_recipe_does_not_have_is_named(
     assert "has no run trial-faster; its runs are trial-slow, trial-fast" in ended.stderr
 
 
+def test_runs_learn_from_the_teacher_that_is_named(
+    sources: Sources, recipe_file: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """It is looked at before anything is trained."""
+    described = yaml.safe_load(recipe_file.read_text())
+    described["stages"][0]["pseudo_labels"] = {"bundle": "larger"}
+    recipe = tmp_path / "taught.yaml"
+    recipe.write_text(yaml.safe_dump(described, sort_keys=False))
+    options = [str(recipe), "--data", str(sources.data), "--base", str(tiny_base)]
+
+    without = run(*options, "--out", str(tmp_path / "without"))
+    missing = run(*options, "--out", str(tmp_path / "with"), "--teacher", str(tmp_path / "none"))
+
+    assert (without.returncode, missing.returncode) == (2, 2)
+    assert "pseudo_labels: bundle: larger: name its folder with --teacher" in without.stderr
+    assert f"{tmp_path / 'none'}" in missing.stderr
+
+
 def test_base_that_cannot_be_built_here_has_to_be_named(
     experiment: Path, sources: Sources, tmp_path: Path
 ) -> None:

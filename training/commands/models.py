@@ -21,6 +21,14 @@ Compiled = Annotated[
     ),
 ]
 
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the bundle whose predictions a stage learns, if the recipe names one "
+        "(`pseudo_labels: {bundle: NAME}`)."
+    ),
+]
+
 
 def base(
     out: Annotated[Path, typer.Argument(help="Folder to write the base to.")],
@@ -80,6 +88,7 @@ def train(
             "`evaluate --demonstrations-file`; it contains text of the corpora."
         ),
     ] = None,
+    teacher: Teacher = None,
     label_data: LabelData = DATA,
 ) -> None:
     """Fine-tune according to a recipe; after a kill, the same command resumes from a checkpoint."""
@@ -103,6 +112,7 @@ def train(
             shipped=read_demonstrations(label_data / "demonstrations.jsonl", spaces),
             encode_texts=lambda texts: encoder().encode_now(texts),
             encoder=IDENTITY,
+            teacher=teacher,
         )
         finetune.train(
             resolved,
@@ -146,6 +156,7 @@ def run(
         typer.Option(min=1, help="Runs to train at the same time, each on its share of the cores."),
     ] = 1,
     compiled: Compiled = False,
+    teacher: Teacher = None,
     test: Annotated[
         bool, typer.Option("--test", help="Score the test splits, once all choices are made.")
     ] = False,
@@ -174,7 +185,7 @@ def run(
         if launch is not None:
             read_yaml(launch, ValueError)  # accelerate would use the last of two equal keys
         options = Options(
-            data, base, out, tuple(seed or ()), processes, launch, jobs, compiled, test
+            data, base, out, tuple(seed or ()), processes, launch, jobs, compiled, test, teacher
         )
         say(results_tables(run_experiment(chosen, options)))
 

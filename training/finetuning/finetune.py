@@ -5,18 +5,16 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from service.decoding.bundle import write_bundle
 from service.decoding.precision import in_words
-from training.arrays import Floats
 from training.datasets.reading import Corpus
 from training.finetuning.adapters import name_base, round_adapter
 from training.finetuning.averaging import write_mean
-from training.finetuning.label_probabilities import development_scores, probabilities
+from training.finetuning.label_probabilities import development_scores
 from training.finetuning.loading import check_compiler, compile_layers, load_model
 from training.finetuning.packing import ROW_TOKENS, Row, pack
 from training.finetuning.preflight import CheckedRun, check_run
@@ -31,15 +29,16 @@ from training.finetuning.run_record import (
     write_record,
 )
 from training.finetuning.shared_stages import identity, share, take
+from training.finetuning.teachers import Loaded, runs_of_a_stage, trained_model
 from training.finetuning.trainer import Run, kept_weights, remove_checkpoints, run_stage
 from training.mixture.demonstration_files import domain_base, keep_demonstrations
 from training.mixture.mixing import Soft, held_out, mix
 from training.mixture.pools import Pools
-from training.mixture.pseudo_labels import Ask, pseudo_labelled
+from training.mixture.pseudo_labels import Teacher, pseudo_labelled
 from training.mixture.sources import Sources
 from training.mixture.targets import soft_labels
 from training.mixture.tasks import LabelledExample
-from training.recipe import Recipe, Stage
+from training.recipe import PseudoLabels, Recipe, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -250,8 +249,7 @@ def _train_stage(
         pools = Pools(run.sources, corpora, run.recipe.seed, run.held_out)
         soft = soft_labels(corpora, stage, run.sources, pools)
         if stage.pseudo_labels is not None:
-            ask = _ask(training, stage.pseudo_labels.teacher)
-            more, taught = pseudo_labelled(corpora, stage, run.settings, ask)
+            more, taught = pseudo_labelled(corpora, stage, _teacher(training, stage.pseudo_labels))
             corpora, soft = [*corpora, *more], {**soft, **taught}
         for name in left:  # the first is the run that a stage of one would be
             drawn = pools.with_seed(seeds[name])
@@ -275,23 +273,20 @@ def _teaches(stage: Stage, recipe: Recipe) -> bool:
     return any(s.pseudo_labels and s.pseudo_labels.teacher == stage.name for s in recipe.stages)
 
 
-def _ask(training: _Training, name: str) -> Ask:
-    """A function that asks all runs of a finished stage: the mean of their probabilities."""
+def _teacher(training: _Training, labels: PseudoLabels) -> Teacher:
+    """The teacher of a stage's pseudo-labels."""
     run = training.run
-    (teacher,) = (stage for stage in run.recipe.stages if stage.name == name)
-
-    def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
-        by_run = []
-        for each in names_of_runs(teacher):
-            model, causal, trees = _load_kept(run, kept_weights(training.checkpoints(each)))
-            by_run.append(probabilities(model, causal, examples, run.settings, run.compute, trees))
-        return [np.mean(rows, axis=0) for rows in zip(*by_run, strict=True)]
-
-    return ask
+    if labels.bundle is not None and run.sources.teacher is not None:
+        return trained_model(run.sources.teacher, run.compute)
+    (stage,) = (stage for stage in run.recipe.stages if stage.name == labels.teacher)
+    weights = [kept_weights(training.checkpoints(name)) for name in names_of_runs(stage)]
+    return runs_of_a_stage(
+        (partial(_load_kept, run, of_run) for of_run in weights), run.settings, run.compute
+    )
 
 
-def _load_kept(run: CheckedRun, weights: Path) -> tuple[Any, "PreTrainedModel", bool]:
-    """Load a model with kept weights for inference; also whether it reads trees."""
+def _load_kept(run: CheckedRun, weights: Path) -> Loaded:
+    """Load a model with kept weights for inference."""
     model, causal = load_model(run.recipe, run.base, weights, run.compute)
     model.to(device()).eval()
     return model, causal, reads_trees(causal)

@@ -46,11 +46,7 @@ def load_model(
         causal = AutoModelForCausalLM.from_pretrained(
             folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
         )
-    if compute == "float32":
-        causal.float()
-    if takes_positions(causal):
-        # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
-        causal.set_attn_implementation("sdpa")
+    _prepare(causal, compute)
     if recipe.lora is None:
         return causal, causal
     if finished is not None:
@@ -60,6 +56,28 @@ def load_model(
     if recompute:
         model.enable_input_require_grads()
     return model, model.get_base_model()
+
+
+def load_merged(folder: Path, compute: ComputeType) -> "PreTrainedModel":
+    """Load the merged model of a bundle, in the type that its weights are stored in.
+
+    Args:
+        compute: what it is to be computed in; float32 is that of the weights, too.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with loading(folder, AGAIN):
+        causal = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+    _prepare(causal, compute)
+    return causal
+
+
+def _prepare(causal: "PreTrainedModel", compute: ComputeType) -> None:
+    if compute == "float32":
+        causal.float()
+    if takes_positions(causal):
+        # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
+        causal.set_attn_implementation("sdpa")
 
 
 def check_compiler() -> None:

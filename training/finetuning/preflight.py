@@ -30,6 +30,7 @@ from training.finetuning.model_inspection import look_at_base, without_weights
 from training.finetuning.processes import device
 from training.finetuning.run_record import check_out
 from training.finetuning.sharding import check_sharding
+from training.finetuning.teachers import check_teacher
 from training.mixture.mixing import check_prompts
 from training.mixture.pools import SHIPPED_POOL
 from training.mixture.pseudo_labels import check_pseudo_labels
@@ -100,6 +101,7 @@ def check_run(
     for stage, corpora in stages:
         check_balance(corpora, stage, sources)
         check_pseudo_labels(corpora, stage)
+    check_teacher(recipe, sources, held_out)
     check_base(recipe, base)
     settings = prompt_settings(recipe, base)
     check_prompts(recipe, stages, sources, settings)
@@ -158,6 +160,8 @@ def material_of(
     for file in recipe.development:
         material[f"contents of {file.path.as_posix()}"] = fingerprint(sources.data / file.path)
     for stage, corpora in stages:
+        if stage.pseudo_labels and stage.pseudo_labels.bundle and sources.teacher:
+            material["teacher"] = base_revision(sources.teacher)
         if stage.demonstrations.shown and SHIPPED_POOL in stage.demonstrations.pools:
             material["shipped demonstrations"] = edition_of(sources.shipped, bundle.encoder)
         for file, corpus in zip(stage.corpora, corpora, strict=True):

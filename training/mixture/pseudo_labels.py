@@ -9,6 +9,7 @@ twice as many dialogues in each label space.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ Ask = Callable[[Sequence[LabelledExample]], Sequence[Floats]]
 """Label probabilities for each example, shape (labels,), in its label space's order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What pseudo-labels are made by, and the prompts that it is asked with."""
+
+    settings: PromptSettings
+    ask: Ask
+
+
 def check_pseudo_labels(corpora: Sequence[Corpus], stage: Stage) -> None:
     """Check that corpora can be labelled in each other's label spaces, where the stage asks for it.
 
@@ -42,7 +51,7 @@ def check_pseudo_labels(corpora: Sequence[Corpus], stage: Stage) -> None:
 
 
 def pseudo_labelled(
-    corpora: Sequence[Corpus], stage: Stage, settings: PromptSettings, ask: Ask
+    corpora: Sequence[Corpus], stage: Stage, teacher: Teacher
 ) -> tuple[list[Corpus], Soft]:
     """Each corpus in the others' own label spaces.
 
@@ -56,7 +65,7 @@ def pseudo_labelled(
         for name, space in _own(corpora).items():
             if name == corpus.label_space.name:
                 continue
-            probabilities = _probabilities(corpus.dialogues, space, settings, ask)
+            probabilities = _probabilities(corpus.dialogues, space, teacher)
             rows = [row for known in probabilities for row in known.values()]
             if not rows:
                 continue
@@ -78,15 +87,15 @@ def _own(corpora: Sequence[Corpus]) -> dict[str, LabelSpace]:
 
 
 def _probabilities(
-    dialogues: Sequence[Dialogue], space: LabelSpace, settings: PromptSettings, ask: Ask
+    dialogues: Sequence[Dialogue], space: LabelSpace, teacher: Teacher
 ) -> list[dict[int, Floats]]:
     """Label probabilities for each dialogue, by utterance index."""
     # An example has a label, which is not asked about: any one.
     examples = [
-        main_task(relabelled(dialogue, lambda *_: space.names[0]), space, settings, {})
+        main_task(relabelled(dialogue, lambda *_: space.names[0]), space, teacher.settings, {})
         for dialogue in dialogues
     ]
-    rows = iter(ask([example for of_dialogue in examples for example in of_dialogue]))
+    rows = iter(teacher.ask([example for of_dialogue in examples for example in of_dialogue]))
     return [{example.index: next(rows) for example in of_dialogue} for of_dialogue in examples]
 
 

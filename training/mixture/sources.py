@@ -19,6 +19,7 @@ class Sources:
         data: the folder that corpus paths are relative to.
         shipped: the demonstrations that the service ships with.
         encoder: identity of the encoder behind `encode_texts`.
+        teacher: the bundle of the trained model that labels corpora, if a stage asks for one.
     """
 
     data: Path
@@ -26,6 +27,7 @@ class Sources:
     shipped: Sequence[Demonstration]
     encode_texts: EncodeTexts
     encoder: str
+    teacher: Path | None = None
 
     def check_there(self, files: Sequence[CorpusFile]) -> None:
         """Check that corpus files can be read, before the first one is.

@@ -17,6 +17,7 @@ from service.conversation.prompts.tokens import (
     fit,
     verbalizer_ids,
 )
+from service.decoding.bundle import Bundle
 from service.decoding.tokenizer import Tokenizer, load_tokenizer
 from training.recipe import Recipe, RecipeError, Tasks
 
@@ -50,6 +51,13 @@ def prompt_settings(recipe: Recipe, base: Path) -> PromptSettings:
         HistoryWindow(recipe.window.lowest, recipe.window.highest),
         load_tokenizer(base),
         recipe.max_tokens,
+    )
+
+
+def settings_of_bundle(bundle: Bundle, folder: Path) -> PromptSettings:
+    """How a trained model is asked; `folder` is its bundle's."""
+    return PromptSettings(
+        bundle.prompt_template, bundle.history_window, load_tokenizer(folder), bundle.max_tokens
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from training.arrays import Floats
-from training.finetuning import finetune
+from training.finetuning import finetune, teachers
 from training.finetuning.label_probabilities import probabilities
 from training.finetuning.packing import Row
 from training.finetuning.trainer import Run
-from training.mixture.pseudo_labels import Ask, pseudo_labelled
+from training.mixture.pseudo_labels import Teacher, pseudo_labelled
 from training.mixture.sources import Sources
-from training.mixture.tasks import LabelledExample, PromptSettings
+from training.mixture.tasks import LabelledExample
 from training.recipe import PseudoLabels, Stage
 from training.recipe_files import load_recipe
 
@@ -57,19 +57,19 @@ def test_stage_is_taught_by_the_runs_of_an_earlier_one(
         answered.append(probabilities(*arguments))
         return answered[-1]
 
-    def asking(corpora: Any, stage: Stage, settings: PromptSettings, ask: Ask) -> Any:
+    def asking(corpora: Any, stage: Stage, teacher: Teacher) -> Any:
         def once(examples: Sequence[LabelledExample]) -> Sequence[Floats]:
             answered.clear()
-            means = ask(examples)
+            means = teacher.ask(examples)
             for mean, rows in zip(means, zip(*answered, strict=True), strict=True):
                 assert mean == pytest.approx(sum(rows) / 2)
                 assert mean.sum() == pytest.approx(1)
             calls.append((examples, list(answered)))
             return means
 
-        return pseudo_labelled(corpora, stage, settings, once)
+        return pseudo_labelled(corpora, stage, Teacher(teacher.settings, once))
 
-    monkeypatch.setattr(finetune, "probabilities", noted)
+    monkeypatch.setattr(teachers, "probabilities", noted)
     monkeypatch.setattr(finetune, "pseudo_labelled", asking)
     finetune.train(changed, tiny_base, sources, tmp_path / "run")
 

@@ -11,7 +11,7 @@ from training.arrays import Floats
 from training.datasets.reading import Corpus
 from training.mixture.mixing import mix
 from training.mixture.pools import Pools
-from training.mixture.pseudo_labels import check_pseudo_labels, pseudo_labelled
+from training.mixture.pseudo_labels import Teacher, check_pseudo_labels, pseudo_labelled
 from training.mixture.sources import Sources
 from training.mixture.tasks import LabelledExample, PromptSettings
 from training.recipe import RecipeError, Stage
@@ -35,7 +35,7 @@ def test_each_corpus_is_labelled_in_the_others_label_space(
     corpora: list[Corpus], prompts: PromptSettings, spaces: Mapping[str, LabelSpace]
 ) -> None:
     """Every utterance of it: with the likeliest label, and softly with all of them."""
-    made, soft = pseudo_labelled(corpora, STAGE, prompts, second_is_likely)
+    made, soft = pseudo_labelled(corpora, STAGE, Teacher(prompts, second_is_likely))
 
     talks, others = corpora
     assert [(c.path, c.label_space.name, c.pseudo_labelled) for c in made] == [
@@ -61,7 +61,7 @@ def test_rare_labels_count_for_more_where_the_stage_says_so(
     """By how often the models say them: with the power 1, each label as much as another."""
     stage = STAGE.model_copy(update={"balance": {"meld": 1.0}})
 
-    _, soft = pseudo_labelled(corpora, stage, prompts, second_is_likely)
+    _, soft = pseudo_labelled(corpora, stage, Teacher(prompts, second_is_likely))
 
     for (space, _, _), of_dialogue in soft.items():
         for row in of_dialogue.values():
@@ -80,7 +80,7 @@ def test_a_share_of_the_dialogues_trains_by_them(
     sources: Sources, corpora: list[Corpus], prompts: PromptSettings
 ) -> None:
     """In that label space alone: unified labels are made of the corpora's own."""
-    made, soft = pseudo_labelled(corpora, STAGE, prompts, second_is_likely)
+    made, soft = pseudo_labelled(corpora, STAGE, Teacher(prompts, second_is_likely))
     stage = STAGE.model_copy(update={"unified": 1.0})
     pools = Pools(sources, corpora, 7, ())
 
