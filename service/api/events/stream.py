@@ -1,4 +1,8 @@
-"""Server-sent events, as in the WHATWG HTML standard."""
+"""Server-sent events, as in the WHATWG HTML standard.
+
+Not by sse-starlette: it logs what it sends, which is what users say, and replaces how uvicorn
+handles signals as soon as it is imported.
+"""
 
 import asyncio
 import logging
