@@ -1,7 +1,9 @@
 """The remote label engine: vLLM's own servers, one or many, or routers before them.
 
-A read that a server fails is tried once more, on another. A server that cannot be reached, fails
-several reads in a row or hangs, as `watched` decides, is set aside until it passes the check again.
+A read is tried once more, on another server, if its connection breaks, the server answers 502, 503
+or 504, or the server hangs: answers no open read for some seconds (`watched.WatchOptions`). A read
+that takes longer than `RemoteOptions.answer_s` fails. A server that cannot be reached, fails
+several reads in a row (`replicas`) or hangs is set aside until it passes the check again.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ from service.demonstrations.filters import (
     seen,
     within,
 )
-from service.demonstrations.indexing import (
+from service.demonstrations.index_parameters import (
     CANDIDATES_OF_A_BUILD,
     CANDIDATES_OF_A_SEARCH,
     EDGES,

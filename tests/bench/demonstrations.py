@@ -26,7 +26,7 @@ import typer
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import DIMENSIONS, IDENTITY, Vectors, load_encoder
 from service.demonstrations.filters import examples
-from service.demonstrations.indexing import EXACT_UP_TO
+from service.demonstrations.index_parameters import EXACT_UP_TO
 from service.demonstrations.qdrant_edge.index import qdrant_filter
 from service.demonstrations.qdrant_edge.store import open_edge
 from tests.bench.machine import REPOSITORY, describe

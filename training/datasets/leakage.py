@@ -1,9 +1,10 @@
 """Held-out dialogues: kept out of training, and out of the demonstrations that prompts show.
 
 Held out are a recipe's development splits and, as far as their files are there, its test splits.
-One that names no test split, as those of the shipped models, keeps none out.
-`training/finetuning/preflight.py` keeps them out of the training corpora, and
-`training/mixture/pools.py` refuses them as demonstrations, in whichever corpus they are.
+A recipe without `test` keeps no test dialogue out; those of the shipped models have none.
+`training/finetuning/preflight.py` keeps held-out dialogues out of the training corpora, from which
+demonstrations are drawn, and `training/mixture/pools.py` refuses corpora that still have some. The
+shipped demonstrations are of no corpus.
 
 MELD and EmoryNLP are of one television series and were cut and split apart from each other: of the
 development dialogues of the one, a tenth to a quarter have lines that the other trains on, under

@@ -1,4 +1,4 @@
-"""The default prompt: InstructERC's parts, ordered so that turns share a cached prefix.
+"""The default prompt, `v2` in bundles: InstructERC's parts, ordered so that turns share a prefix.
 
 Static text first, then the history, append-only, its last line the target; then the parts that
 differ from turn to turn: the demonstrations and a short cue. The next turn's prompt begins with

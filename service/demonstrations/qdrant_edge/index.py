@@ -16,7 +16,7 @@ from typing import Any
 import qdrant_edge as qdrant
 
 from service.demonstrations.filters import Condition, Filter, other_editions, within
-from service.demonstrations.indexing import CANDIDATES_OF_A_SEARCH
+from service.demonstrations.index_parameters import CANDIDATES_OF_A_SEARCH
 from service.demonstrations.points import PageRequest, Row
 from service.demonstrations.qdrant_edge.card import Card, new_path, read_card, write_card
 from service.demonstrations.qdrant_edge.disk import check_room, sync, sync_files

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 import qdrant_edge as qdrant
 
 from service.demonstrations.encoder import DIMENSIONS
-from service.demonstrations.indexing import (
+from service.demonstrations.index_parameters import (
     CANDIDATES_OF_A_BUILD,
     EDGES,
     FILTERED_BY,

@@ -11,7 +11,7 @@ from pathlib import Path
 from service.conversation.dialogue import Demonstration
 from service.demonstrations.encoder import Vector, Vectors
 from service.demonstrations.filters import corrections, examples, seen, within
-from service.demonstrations.indexing import EXACT_UP_TO
+from service.demonstrations.index_parameters import EXACT_UP_TO
 from service.demonstrations.points import (
     PageRequest,
     Row,

@@ -1,4 +1,7 @@
-"""How both stores index points: by which fields, and from what size through a graph (HNSW)."""
+"""The parameters of both stores' indexes: fields, and from what size a graph (HNSW) is searched.
+
+`corpus` builds an index. One that another encoder built is refused, by `store.IndexMismatch`.
+"""
 
 from service.demonstrations.encoder import DIMENSIONS
 from service.demonstrations.points import EDITION, KIND, LABEL_SPACE, TENANT
