@@ -16,12 +16,14 @@ from tests.bench.training import (
     heard,
     length,
     packed_positions,
+    peak_memory_mib,
     plain_batch,
     runtime,
     table,
     told,
     write_run,
 )
+from training.finetuning.row_attention import RowAttention
 from training.mixture.tasks import Example
 from training.recipe_files import load_recipe
 
@@ -69,6 +71,20 @@ def test_what_the_package_computes_includes_padding(tmp_path: Path) -> None:
     assert computed == 2 * 420 + 2000
 
 
+def test_rows_that_are_read_in_blocks_are_long_and_padded_to_a_power_of_two(
+    tmp_path: Path,
+) -> None:
+    """Nine examples of a dialogue are a row of 300 + 9 * 60 tokens."""
+    write_run(tmp_path, passes=1)
+    shared, cue, target = tuple(range(300)), tuple(range(56)), (1, 2, 3, 4)
+    examples = [Example((shared, (number, *cue[1:])), target) for number in range(60, 69)]
+
+    recipe = load_recipe(tmp_path / RECIPE_COPY)
+
+    assert packed_positions(recipe, examples, RowAttention.BLOCKS) == 1024
+    assert packed_positions(recipe, examples) == 5 * (300 + 2 * 60)
+
+
 def test_what_the_plain_loop_computes_includes_padding() -> None:
     """Of each batch, whatever was drawn into it."""
 
@@ -85,7 +101,7 @@ def test_what_the_plain_loop_computes_includes_padding() -> None:
 
 def test_a_process_tells_what_it_computed_and_its_memory() -> None:
     """Amid what others print; torch alone takes more than 100 MiB."""
-    computed, peak = heard(f"\rhalf a bar{told(31_548)}\nlater: a warning")
+    computed, peak = heard(f"\rhalf a bar{told(31_548, peak_memory_mib())}\nlater: a warning")
 
     assert computed == 31_548
     assert 100 < peak < 100_000

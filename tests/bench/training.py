@@ -31,7 +31,11 @@ from tests.bench.processes import run_watched
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
 from training.finetuning.adapters import lora_config
-from training.finetuning.packing import ROW_TOKENS, batches, pack
+from training.finetuning.loading import load_model
+from training.finetuning.packing import batches, pack
+from training.finetuning.processes import device
+from training.finetuning.row_attention import RowAttention
+from training.finetuning.row_sharing import choose_attention
 from training.mixture.mixing import mix
 from training.mixture.pools import Pools
 from training.mixture.sources import Sources
@@ -200,13 +204,24 @@ def train_plainly(recipe: Recipe, examples: Sequence[Example], out: Path) -> int
     return padding.computed
 
 
-def packed_positions(recipe: Recipe, examples: Sequence[Example]) -> int:
+def packed_positions(
+    recipe: Recipe, examples: Sequence[Example], attention: RowAttention = RowAttention.DENSE
+) -> int:
     """Positions that go through the model as the package trains, padding included."""
-    rows = list(pack(examples, ROW_TOKENS))
+    size = recipe.stages[0].tokens_per_batch
+    rows = list(pack(examples, attention.row_tokens_in(size)))
     return sum(
-        len(batch) * max(len(row.ids) for row in batch)
-        for batch in batches(rows, recipe.stages[0].tokens_per_batch)
+        len(batch) * attention.padded(max(len(row.ids) for row in batch))
+        for batch in batches(rows, size, attention)
     )
+
+
+def attention_of(recipe: Recipe) -> RowAttention:
+    """How the package has the base attend within rows on this machine."""
+    compute = compute_type(recipe.compute, device().type)
+    model, causal = load_model(recipe, BASE, None, compute)
+    model.to(device())
+    return choose_attention(causal, compute)
 
 
 def plain_batch(recipe: Recipe, examples: Sequence[Example]) -> int:
@@ -236,9 +251,9 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
-def told(computed: int) -> str:
+def told(computed: int, peak_mib: float) -> str:
     """The line in which a process says what it computed, and its peak memory, as it ends."""
-    return f"\n{_TOLD}{json.dumps([computed, peak_memory_mib()])}"
+    return f"\n{_TOLD}{json.dumps([computed, peak_mib])}"
 
 
 def heard(printed: str) -> tuple[int, float]:
@@ -312,7 +327,8 @@ def plain(folder: Path) -> None:
     """Train plainly in this process."""
     recipe = load_recipe(folder / RECIPE_COPY)
     examples = examples_of(recipe, sources_of(folder))
-    print(told(train_plainly(recipe, examples, folder / "plain")))
+    computed = train_plainly(recipe, examples, folder / "plain")
+    print(told(computed, peak_memory_mib()))
 
 
 @app.command(hidden=True)
@@ -323,7 +339,9 @@ def packed(folder: Path) -> None:
     recipe = load_recipe(folder / RECIPE_COPY)
     sources = sources_of(folder)
     finetune.train(recipe, BASE, sources, folder / ADAPTER)
-    print(told(packed_positions(recipe, examples_of(recipe, sources))))
+    peak = peak_memory_mib()
+    examples = examples_of(recipe, sources)
+    print(told(packed_positions(recipe, examples, attention_of(recipe)), peak))
 
 
 if __name__ == "__main__":

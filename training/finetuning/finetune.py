@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from training.finetuning.adapters import name_base, round_adapter
 from training.finetuning.averaging import write_mean
 from training.finetuning.label_probabilities import development_scores
 from training.finetuning.loading import check_compiler, compile_layers, load_model
-from training.finetuning.packing import ROW_TOKENS, Row, pack
+from training.finetuning.packing import Row, pack
 from training.finetuning.preflight import CheckedRun, check_run
 from training.finetuning.processes import device, is_first_process, of_first_process, wait_for_all
-from training.finetuning.row_sharing import reads_trees
+from training.finetuning.row_attention import RowAttention
+from training.finetuning.row_sharing import agree_on_attention
 from training.finetuning.run_record import (
     CHECKPOINTS,
     LOGS,
@@ -28,6 +30,7 @@ from training.finetuning.run_record import (
     open_record,
     write_record,
 )
+from training.finetuning.sharding import shards_weights
 from training.finetuning.shared_stages import identity, share, take
 from training.finetuning.teachers import Loaded, runs_of_a_stage, trained_model
 from training.finetuning.trainer import Run, kept_weights, remove_checkpoints, run_stage
@@ -169,10 +172,14 @@ class _Training:
         if is_first_process():
             write_record(self.record, self.out)
 
-    def scores(self, model: Any, causal: "PreTrainedModel", trees: bool) -> dict[str, float]:
+    def scores(
+        self, model: Any, causal: "PreTrainedModel", attention: RowAttention
+    ) -> dict[str, float]:
         """A model's development scores; arguments as of `development_scores`."""
         run = self.run
-        return development_scores(model, causal, self.development, run.settings, run.compute, trees)
+        return development_scores(
+            model, causal, self.development, run.settings, run.compute, attention
+        )
 
 
 def _finish_stage(
@@ -289,7 +296,7 @@ def _load_kept(run: CheckedRun, weights: Path) -> Loaded:
     """Load a model with kept weights for inference."""
     model, causal = load_model(run.recipe, run.base, weights, run.compute)
     model.to(device()).eval()
-    return model, causal, reads_trees(causal)
+    return model, causal, agree_on_attention(causal, run.compute)
 
 
 def _examples(
@@ -330,13 +337,14 @@ def _run_once(
     model, causal = load_model(
         run.recipe, run.base, before, run.compute, stage.dropout, recompute=run.recompute
     )
-    # Of a model that is to be sharded, the other processes may hold no weights yet.
-    trees = of_first_process(is_first_process() and reads_trees(causal))
+    if not shards_weights(os.environ):
+        model.to(device())  # how it attends depends on where it lies
+    attention = agree_on_attention(causal, run.compute)
     if training.compiled:
         compile_layers(causal)
 
     def after_epoch(wrapped: Any, epoch: int) -> tuple[dict[str, float], bool]:
-        scores = training.scores(wrapped, causal, trees)
+        scores = training.scores(wrapped, causal, attention)
         log.info("stage %s, epoch %d: %s", name, epoch, json.dumps(scores))
         best = training.record.put_scores(name, epoch, scores, stage)
         training.write_record()
@@ -346,7 +354,7 @@ def _run_once(
         model=model,
         causal=causal,
         compute=run.compute,
-        trees=trees,
+        attention=attention,
         recompute=run.recompute,
         seed=seed,
         checkpoints=training.checkpoints(name),
@@ -354,11 +362,12 @@ def _run_once(
         save_every=training.save_every,
         after_epoch=after_epoch,
     )
-    run_stage(run.recipe, stage, _rows(stage, examples, trees), of_stage)
+    run_stage(run.recipe, stage, _rows(stage, examples, attention), of_stage)
 
 
-def _rows(stage: Stage, examples: Sequence[LabelledExample], trees: bool) -> list[Row]:
-    rows = list(pack((e.example for e in examples), ROW_TOKENS if trees else 0))
+def _rows(stage: Stage, examples: Sequence[LabelledExample], attention: RowAttention) -> list[Row]:
+    longest = attention.row_tokens_in(stage.tokens_per_batch)
+    rows = list(pack((e.example for e in examples), longest))
     log.info(
         "stage %s: %d examples, %d tokens packed into %d",
         stage.name,

@@ -9,7 +9,6 @@ from service.decoding.model_files import AGAIN
 from service.decoding.precision import ComputeType
 from training.finetuning.adapters import dropout_key, lora_config
 from training.finetuning.model_inspection import loading
-from training.finetuning.row_sharing import takes_positions
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ def load_model(
         causal = AutoModelForCausalLM.from_pretrained(
             folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
         )
-    _prepare(causal, compute)
+    if compute == "float32":
+        causal.float()
     if recipe.lora is None:
         return causal, causal
     if finished is not None:
@@ -68,16 +68,9 @@ def load_merged(folder: Path, compute: ComputeType) -> "PreTrainedModel":
 
     with loading(folder, AGAIN):
         causal = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
-    _prepare(causal, compute)
-    return causal
-
-
-def _prepare(causal: "PreTrainedModel", compute: ComputeType) -> None:
     if compute == "float32":
         causal.float()
-    if takes_positions(causal):
-        # Its mask for each pair of tokens is Boolean; what adds masks to scores would misread it.
-        causal.set_attn_implementation("sdpa")
+    return causal
 
 
 def check_compiler() -> None:

@@ -78,11 +78,11 @@ def logits_at(
         asked: flat indexes into the batch's (rows * L) tokens.
     """
     device = causal.device
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.visible}
+    inputs = {"input_ids": batch.ids.to(device), "attention_mask": batch.mask(device)}
     if batch.positions is not None:
-        inputs["position_ids"] = batch.positions
+        inputs["position_ids"] = batch.positions.to(device)
     with _head_only_at(causal, asked.to(device)):
-        output = model(**{name: part.to(device) for name, part in inputs.items()}, use_cache=False)
+        output = model(**inputs, use_cache=False)
     logits: torch.Tensor = output.logits.float()
     return logits
 

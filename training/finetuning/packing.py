@@ -6,24 +6,22 @@ its position is its depth on that path. For every example the model computes wha
 for the example alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from training.arrays import Ints
+from training.finetuning.row_attention import RowAttention, block_mask
 from training.mixture.tasks import Example, Tokens
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn.attention.flex_attention import BlockMask
 
 Shares = npt.NDArray[np.float32]
-
-# Short rows keep the attention's square small beside the rest of the work: on two cores 448 tokens
-# a row trained 1.3 times as fast as 640.
-ROW_TOKENS = 448
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +31,8 @@ class Row:
     Attributes:
         ids, positions: shape (L,).
         segment: shape (L,), the segment that each token is of.
-        ancestry: shape (segments, segments), true where the second is an ancestor of the first,
-            or the same.
+        order: shape (L,), the place of each token where the tree is walked depth first.
+        until: shape (L,), the place that follows the last of those that attend to the token.
         predicting: shape (T,), the tokens that should predict a target's tokens.
         targets: shape (T,), what they should predict.
         tasks: shape (T,), the task that each is of.
@@ -47,7 +45,8 @@ class Row:
     ids: Ints
     positions: Ints
     segment: Ints
-    ancestry: npt.NDArray[np.bool_]
+    order: Ints
+    until: Ints
     predicting: Ints
     targets: Ints
     tasks: Ints
@@ -57,8 +56,8 @@ class Row:
 
     def visible(self) -> npt.NDArray[np.bool_]:
         """Shape (L, L): whether the first token attends to the second."""
-        related = self.ancestry[self.segment][:, self.segment]
-        visible: npt.NDArray[np.bool_] = related & (self.positions[:, None] >= self.positions)
+        place = self.order[:, None]
+        visible: npt.NDArray[np.bool_] = (self.order <= place) & (place < self.until)
         return visible
 
     def prompt_tokens(self) -> Ints:
@@ -106,13 +105,9 @@ class _Tree:
         return len(self.tokens) - 1
 
     def row(self) -> Row:
-        count = len(self.tokens)
-        ancestry = np.eye(count, dtype=np.bool_)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                ancestry[node] |= ancestry[parent]
         lengths = [len(tokens) for tokens in self.tokens]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
+        begins, ends = self._walked(lengths)
         ids = np.fromiter((t for tokens in self.tokens for t in tokens), np.int64, self.size)
         predicting: list[int] = []
         tasks: list[int] = []
@@ -127,13 +122,14 @@ class _Tree:
             predicting.extend(range(end - len(example.target) - 1, end - 1))
             tasks.extend([example.task] * len(example.target))
         at = np.asarray(predicting, np.int64)
+        segment = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(self.size) - offsets[segment]  # from the segment's first token on
         return Row(
             ids=ids,
-            positions=np.concatenate(
-                [np.arange(s, s + n) for s, n in zip(self.starts, lengths, strict=True)]
-            ),
-            segment=np.repeat(np.arange(count), lengths),
-            ancestry=ancestry,
+            positions=np.asarray(self.starts)[segment] + within,
+            segment=segment,
+            order=begins[segment] + within,
+            until=ends[segment],
             predicting=at,
             targets=ids[at + 1],
             tasks=np.asarray(tasks, np.int64),
@@ -141,6 +137,20 @@ class _Tree:
             soft=np.asarray(soft, np.int64).reshape(-1, 2),
             shares=np.asarray(shares, np.float32),
         )
+
+    def _walked(self, lengths: Sequence[int]) -> tuple[Ints, Ints]:
+        """Where a walk, depth first, enters each segment, and where it has left all below it."""
+        below = list(lengths)  # tokens of a segment and of those that follow it
+        for node in reversed(range(len(below))):
+            if self.parents[node] >= 0:
+                below[self.parents[node]] += below[node]
+        begins = np.zeros(len(below), np.int64)
+        free = [0] * (len(below) + 1)  # the next place below each segment; the last is the roots'
+        for node, parent in enumerate(self.parents):
+            begins[node] = free[parent]
+            free[parent] += below[node]
+            free[node] = begins[node] + lengths[node]
+        return begins, begins + below
 
 
 def pack(examples: Iterable[Example], row_tokens: int) -> Iterator[Row]:
@@ -168,9 +178,11 @@ class Batch:
     """Rows side by side, padded to the longest, as tensors.
 
     Attributes:
-        ids, positions: shape (rows, L); no positions for a model that counts them itself.
-        visible: shape (rows, 1, L, L), or (rows, L) for a model that counts positions itself: then
-            a row is one example and each token sees those before it. Boolean.
+        ids, positions: shape (rows, L); no positions where a row is one example.
+        attention: what tells the examples of a row apart.
+        visible: who sees whom. DENSE: Boolean, shape (rows, 1, L, L). BLOCKS: int32, shape
+            (2, rows, L), `order` and `until` of each token. ALONE: Boolean, shape (rows, L), false
+            for padding; each token sees those before it.
         predicting: shape (T,), indexes into the flattened (rows * L) tokens.
         targets, tasks: shape (T,).
         prompt: shape (P,), flat indexes of tokens whose successor is of the same segment.
@@ -181,6 +193,7 @@ class Batch:
 
     ids: "torch.Tensor"
     positions: "torch.Tensor | None"
+    attention: RowAttention
     visible: "torch.Tensor"
     predicting: "torch.Tensor"
     targets: "torch.Tensor"
@@ -190,36 +203,31 @@ class Batch:
     soft: "torch.Tensor"
     shares: "torch.Tensor"
 
+    def mask(self, device: "torch.device") -> "torch.Tensor | BlockMask":
+        """What the model is given as its attention mask."""
+        visible = self.visible.to(device)
+        return block_mask(visible) if self.attention is RowAttention.BLOCKS else visible
 
-def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
+
+def collate(rows: Sequence[Row], attention: RowAttention = RowAttention.DENSE) -> Batch:
     """Pad and stack rows. A padding token sees itself alone and nothing sees it.
 
-    Args:
-        trees: false for a model that counts positions itself.
-
     Raises:
-        ValueError: such a model, and a row of several examples.
+        ValueError: a row of several examples, for a model that reads each alone.
     """
     import torch
 
-    if not trees and any(len(row.first) > 1 for row in rows):
+    if attention is RowAttention.ALONE and any(len(row.first) > 1 for row in rows):
         raise ValueError("a model that counts positions itself reads one example a row")
-    length = max(len(row.ids) for row in rows)
+    length = attention.padded(max(len(row.ids) for row in rows))
     ids = np.zeros((len(rows), length), np.int64)
     positions = np.zeros((len(rows), length), np.int64)
-    visible = np.zeros((len(rows), 1, length, length) if trees else ids.shape, np.bool_)
-    if trees:
-        visible[:, :, range(length), range(length)] = True
     predicting, targets, tasks, prompt, first, soft = [], [], [], [], [], []
     before = 0
     for number, row in enumerate(rows):
         size = len(row.ids)
         ids[number, :size] = row.ids
         positions[number, :size] = row.positions
-        if trees:
-            visible[number, 0, :size, :size] = row.visible()
-        else:
-            visible[number, :size] = True
         predicting.append(row.predicting + number * length)
         targets.append(row.targets)
         tasks.append(row.tasks)
@@ -233,8 +241,9 @@ def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
 
     return Batch(
         torch.from_numpy(ids),
-        torch.from_numpy(positions) if trees else None,
-        torch.from_numpy(visible),
+        None if attention is RowAttention.ALONE else torch.from_numpy(positions),
+        attention,
+        torch.from_numpy(_VISIBLE[attention](rows, length)),
         tensor(predicting),
         tensor(targets),
         tensor(tasks),
@@ -245,12 +254,47 @@ def collate(rows: Sequence[Row], trees: bool = True) -> Batch:
     )
 
 
-def batches(rows: Sequence[Row], tokens_per_batch: int) -> list[list[Row]]:
+def _alone(rows: Sequence[Row], length: int) -> npt.NDArray[np.bool_]:
+    """Shape (rows, length): which tokens are no padding."""
+    sizes: Ints = np.asarray([len(row.ids) for row in rows])
+    there: npt.NDArray[np.bool_] = np.arange(length) < sizes[:, None]
+    return there
+
+
+def _pairs(rows: Sequence[Row], length: int) -> npt.NDArray[np.bool_]:
+    """Shape (rows, 1, length, length): whether the first token sees the second."""
+    visible = np.zeros((len(rows), 1, length, length), np.bool_)
+    visible[:, :, range(length), range(length)] = True
+    for number, row in enumerate(rows):
+        visible[number, 0, : len(row.ids), : len(row.ids)] = row.visible()
+    return visible
+
+
+def _reach(rows: Sequence[Row], length: int) -> npt.NDArray[np.int32]:
+    """Shape (2, rows, length): `order` and `until`, a padding token being a tree of its own."""
+    places = np.arange(length, dtype=np.int32)
+    reach = np.tile(np.stack([places, places + 1])[:, None], (1, len(rows), 1))
+    for number, row in enumerate(rows):
+        reach[:, number, : len(row.ids)] = row.order, row.until
+    return reach
+
+
+_VISIBLE: Mapping[RowAttention, Callable[[Sequence[Row], int], npt.NDArray[Any]]] = {
+    RowAttention.ALONE: _alone,
+    RowAttention.DENSE: _pairs,
+    RowAttention.BLOCKS: _reach,
+}
+
+
+def batches(
+    rows: Sequence[Row], tokens_per_batch: int, attention: RowAttention = RowAttention.DENSE
+) -> list[list[Row]]:
     """Rows of like length together, each batch of about `tokens_per_batch` tokens with padding."""
     made: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: len(row.ids)):
         # Sorted by length: the newest row is the longest, the others are padded to it.
-        if made and (len(made[-1]) + 1) * len(row.ids) <= tokens_per_batch:
+        padded = attention.padded(len(row.ids))
+        if made and (len(made[-1]) + 1) * padded <= tokens_per_batch:
             made[-1].append(row)
         else:
             made.append([row])

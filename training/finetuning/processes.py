@@ -15,12 +15,13 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def of_first_process(value: bool) -> bool:
+def of_first_process(value: T) -> T:
     """The first process's value, in all of them."""
     from accelerate.utils import broadcast_object_list
 
     _processes()
-    return bool(broadcast_object_list([value])[0])
+    of_first: T = broadcast_object_list([value])[0]
+    return of_first
 
 
 def device() -> "torch.device":

@@ -14,7 +14,8 @@ from training.datasets.reading import Corpus
 from training.finetuning.label_probabilities import probabilities
 from training.finetuning.loading import load_merged
 from training.finetuning.processes import device
-from training.finetuning.row_sharing import reads_trees
+from training.finetuning.row_attention import RowAttention
+from training.finetuning.row_sharing import agree_on_attention
 from training.mixture.pseudo_labels import Teacher
 from training.mixture.sources import Sources
 from training.mixture.tasks import LabelledExample, PromptSettings, settings_of_bundle
@@ -23,8 +24,8 @@ from training.recipe import Recipe, RecipeError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Loaded = tuple[Any, "PreTrainedModel", bool]
-"""A model in evaluation mode: what is called, its language model, and whether it reads trees."""
+Loaded = tuple[Any, "PreTrainedModel", RowAttention]
+"""A model in evaluation mode: what is called, its language model, how it attends within rows."""
 
 
 def check_teacher(recipe: Recipe, sources: Sources, held_out: Sequence[Corpus]) -> None:
@@ -71,8 +72,8 @@ def runs_of_a_stage(
     def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
         by_run = []
         for load_run in runs:
-            model, causal, trees = load_run()
-            by_run.append(probabilities(model, causal, examples, settings, compute, trees))
+            model, causal, attention = load_run()
+            by_run.append(probabilities(model, causal, examples, settings, compute, attention))
         return [np.mean(rows, axis=0) for rows in zip(*by_run, strict=True)]
 
     return Teacher(settings, ask)
@@ -85,7 +86,7 @@ def trained_model(folder: Path, compute: ComputeType) -> Teacher:
     def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
         causal = load_merged(folder, compute)
         causal.to(device()).eval()
-        trees = reads_trees(causal)
-        return probabilities(causal, causal, examples, settings, compute, trees)
+        attention = agree_on_attention(causal, compute)
+        return probabilities(causal, causal, examples, settings, compute, attention)
 
     return Teacher(settings, ask)

@@ -14,6 +14,7 @@ from service.decoding.precision import ComputeType
 from training.finetuning.averaging import WeightAverage
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import Batch, Row, batches, collate
+from training.finetuning.row_attention import RowAttention
 from training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Run:
     Attributes:
         model: with the adapter, if there is one; `causal` is the language model under it.
         compute: what the model computes in.
-        trees: whether the model reads rows of several examples.
+        attention: the model's within rows.
         recompute: whether activations are computed again in the backward pass.
         seed: decides the order of the batches, and what dropout drops.
         checkpoints: the stage's folder of them.
@@ -49,7 +50,7 @@ class Run:
     model: Any
     causal: "PreTrainedModel"
     compute: ComputeType
-    trees: bool
+    attention: RowAttention
     recompute: bool
     seed: int
     checkpoints: Path
@@ -112,8 +113,8 @@ def run_stage(recipe: Recipe, stage: Stage, rows: Sequence[Row], run: Run) -> No
     trainer = PackedTrainer(
         model=run.model,
         args=_arguments(recipe, stage, run),
-        train_dataset=batches(rows, stage.tokens_per_batch),
-        data_collator=lambda items: {"batch": collate(items[0], run.trees)},
+        train_dataset=batches(rows, stage.tokens_per_batch, run.attention),
+        data_collator=lambda items: {"batch": collate(items[0], run.attention)},
         callbacks=callbacks,
     )
     last = last_checkpoint(run.checkpoints)

@@ -54,6 +54,7 @@ from service.conversation.prompts.default_v2 import V2
 from service.decoding.tokenizer import load_tokenizer
 from training.finetuning import label_probabilities
 from training.finetuning.processes import is_first_process
+from training.finetuning.row_attention import RowAttention
 from training.mixture.tasks import PromptSettings, main_task
 
 label_probabilities._ROWS = 2
@@ -65,7 +66,7 @@ calls = []
 model.register_forward_pre_hook(lambda *_: calls.append(1))
 rows = label_probabilities.probabilities(
     model, model, main_task(Dialogue("d", tuple(lines)), meld, settings, {}), settings, "float32",
-    trees=False,
+    attention=RowAttention.ALONE,
 )
 name = "first" if is_first_process() else "second"
 (out / name).write_text(json.dumps([len(calls), [row.tolist() for row in rows]]))

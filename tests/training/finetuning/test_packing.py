@@ -26,6 +26,7 @@ from service.conversation.prompts import TEMPLATES
 from service.decoding.tokenizer import Tokenizer
 from training.finetuning.packed_loss import logits_at, packed_loss
 from training.finetuning.packing import Batch, Row, batches, collate, pack
+from training.finetuning.row_attention import RowAttention
 from training.mixture.tasks import Example, PromptSettings, main_task
 
 WORDS = 40
@@ -150,7 +151,7 @@ def test_model_that_counts_positions_itself_reads_one_example_a_row(
         vocab_size=WORDS, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.5
     )
     model = BloomForCausalLM(config).double().eval()
-    batch = collate(list(pack(examples, 0)), trees=False)
+    batch = collate(list(pack(examples, 0)), RowAttention.ALONE)
 
     with torch.no_grad():
         logits = model(input_ids=batch.ids, attention_mask=batch.visible).logits
@@ -163,7 +164,7 @@ def test_such_a_model_is_given_no_tree() -> None:
     rows = list(pack([Example(((1,), (2,)), (3,)), Example(((1,), (4,)), (5,))], 60))
 
     with pytest.raises(ValueError, match="reads one example a row"):
-        collate(rows, trees=False)
+        collate(rows, RowAttention.ALONE)
 
 
 @settings(max_examples=20)

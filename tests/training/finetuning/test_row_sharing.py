@@ -24,6 +24,7 @@ from tests.training.conftest import RECIPE, WriteBase
 from training.finetuning import finetune
 from training.finetuning.packed_loss import packed_loss
 from training.finetuning.packing import collate, pack
+from training.finetuning.row_attention import RowAttention
 from training.finetuning.row_sharing import reads_trees
 from training.mixture.sources import Sources
 from training.mixture.tasks import main_task, prompt_settings
@@ -89,7 +90,7 @@ def test_hybrid_model_is_trained_one_example_a_row(
 
     def loss(model: Any) -> float:
         with torch.no_grad():
-            batch = collate(rows, trees=False)
+            batch = collate(rows, RowAttention.ALONE)
             return float(packed_loss(model.eval(), model, batch, {"main": 1.0}))
 
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
