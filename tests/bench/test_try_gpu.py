@@ -28,6 +28,7 @@ def test_every_step_runs_and_is_in_the_table(tmp_path: Path) -> None:
         assert found["worst_probability"] < 0.06
         assert 0 < found["operations_per_second"] < steps["matrix rate"]["operations_per_second"]
     assert steps["7B shape: training"]["tokens_per_second"] > 0
+    assert steps["7B shape: shared rows"]["dense"]["examples_per_second"] > 0
     for name in ("erc-mini: service", "7B shape: service"):
         assert steps[name]["utterances_per_second"] > 0
         assert steps[name]["rejects"] == 0
@@ -62,6 +63,18 @@ def test_what_there_is_no_time_for_is_said(tmp_path: Path) -> None:
     found = run_steps(Trial(tmp_path, True, 0.0), 0.0, lambda _: None)
 
     assert {done.error for done in found.values()} == {"no time was left"}
+
+
+def test_ways_to_share_rows_are_side_by_side() -> None:
+    ways = {
+        "dense": {"row_tokens": 448, "examples_per_second": 50.0, "examples": 10, "computed": 350},
+        "blocks": {"row_tokens": 2048, "examples_per_second": 70, "examples": 10, "computed": 230},
+    }
+
+    assert in_words(Done(3.0, ways), 8e14) == (
+        "rows of 448: 50.0 examples/s, 35 positions each; "
+        "rows of 2,048: 70.0 examples/s, 23 positions each"
+    )
 
 
 def test_shares_are_of_the_measured_rate() -> None:

@@ -13,9 +13,11 @@ from tests.bench.utilisation import (
     app,
     llama_2_7b,
     measure,
+    measure_sharing,
     operations,
     table,
 )
+from training.mixture.tasks import Example
 from training.recipe import Lora
 
 
@@ -54,6 +56,31 @@ def test_all_that_the_steps_take_is_counted() -> None:
     assert utilisation.rate == pytest.approx(2 * expected / utilisation.seconds)
     assert utilisation.tokens_per_second == pytest.approx(2 * 2 * LENGTH / utilisation.seconds)
     assert utilisation.peak_memory_mib > 100
+
+
+def test_rows_that_examples_share_are_timed_in_each_way_there_is() -> None:
+    """On this machine's processor that is a mask for each pair of tokens."""
+    config = LlamaConfig(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    lora = Lora(rank=4, alpha=4, targets=("q_proj", "v_proj"))
+    # Two of a dialogue are a row of 300 + 2 * 50 tokens, and two of these rows a batch.
+    examples = [
+        Example(((dialogue,) * 300, (turn,) * 46), (1, 2, 3, 4))
+        for dialogue in range(6)
+        for turn in range(2)
+    ]
+
+    found = measure_sharing(config, lora, examples, 896, 2, checkpointing=False)
+
+    (way,) = (each for each in found if each.attention == "dense")
+    assert (way.row_tokens, way.examples, way.computed) == (448, 8, 2 * 2 * 400)
+    assert way.examples_per_second == 8 / way.seconds
+    assert len(found) == (2 if torch.cuda.is_available() else 1)
 
 
 def test_the_shape_is_llama_2_7bs() -> None:

@@ -37,11 +37,13 @@ from tests.bench.rows import batch
 from tests.bench.rows.engine import read_all, start_like_the_service
 from tests.bench.setup import Setup
 from tests.bench.table import markdown
+from tests.bench.training import RECIPE_COPY, examples_of, sources_of, write_run
 from tests.bench.turns import in_waves
-from tests.bench.utilisation import llama_2_7b
+from tests.bench.utilisation import adapter, llama_2_7b, measure_sharing
 from tests.bench.utilisation import measure as measure_training
 from training.finetuning.memory import recomputes
-from training.recipe_files import load_runs, recipe_path
+from training.finetuning.row_attention import RowAttention
+from training.recipe_files import load_recipe, load_runs, recipe_path
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -52,6 +54,7 @@ _NEEDED = ("torch", "vllm", "transformers", "peft", "accelerate", "tensorboardX"
 _LABELS = 200  # utterances whose labels are compared
 _FEW_DIALOGUES = 4  # of a tiny trial's pass
 _TIMES = {"rows": 8, "steps": 10}  # of training, 512 tokens a row
+_SHARED_STEPS = 5
 
 Result = dict[str, Any]
 
@@ -178,24 +181,46 @@ def _post(bundle: Path, trial: Trial) -> Result:
 
 def _train(trial: Trial) -> Result:
     """Train the adapter of the recipe `instructerc` on that shape."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    recipe = next(iter(load_runs(recipe_path("instructerc")).values()))
-    if recipe.lora is None:
-        raise ValueError("the recipe instructerc trains no adapter")
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(trial.shape())
     found = measure_training(
         trial.shape(),
-        recipe.lora,
+        adapter(),
         **({"rows": 1, "steps": 1} if trial.tiny else _TIMES),
-        checkpointing=recomputes(recipe, model),
+        checkpointing=_recomputes(trial),
         matrix_rate=lambda _: trial.matrix_rate,
     )
     return asdict(found) | {
         "operations_per_second": found.rate,
         "tokens_per_second": found.tokens_per_second,
+    }
+
+
+def _recomputes(trial: Trial) -> bool:
+    """Whether that recipe has activations computed again."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(trial.shape())
+    return recomputes(next(iter(load_runs(recipe_path("instructerc")).values())), model)
+
+
+def _share(trial: Trial) -> Result:
+    """Train it on rows that the prompts of MELD-like dialogues share, in each way there is here."""
+    folder = trial.folder / "shared"
+    folder.mkdir()
+    write_run(folder, passes=1)
+    recipe = load_recipe(folder / RECIPE_COPY)
+    found = measure_sharing(
+        trial.shape(),
+        adapter(),
+        examples_of(recipe, sources_of(folder)),
+        448 if trial.tiny else 4096,
+        1 if trial.tiny else _SHARED_STEPS,
+        checkpointing=_recomputes(trial),
+    )
+    return {
+        each.attention: asdict(each) | {"examples_per_second": each.examples_per_second}
+        for each in found
     }
 
 
@@ -207,6 +232,7 @@ STEPS: Mapping[str, Callable[[Trial], Result]] = {
     "7B shape: written": _write_shape,
     "7B shape: engine": lambda trial: _serve(trial.written, trial),
     "7B shape: training": _train,
+    "7B shape: shared rows": _share,
     "erc-mini: service": lambda trial: _post(SHIPPED, trial),
     "7B shape: service": lambda trial: _post(trial.written, trial),
 }
@@ -245,6 +271,11 @@ def in_words(done: Done, matrix_rate: float) -> str:
         parts.append(
             f"{found['equal_labels']:.1%} of {found['labels']} labels are transformers', "
             f"probabilities differ by {found['worst_probability']:.3f} at most"
+        )
+    for each in (found[a.value] for a in RowAttention if a.value in found):
+        parts.append(
+            f"rows of {each['row_tokens']:,}: {each['examples_per_second']:,.1f} examples/s, "
+            f"{each['computed'] / each['examples']:.0f} positions each"
         )
     if found.get("rejects"):
         parts.append(f"{found['rejects']} rejected")

@@ -7,7 +7,7 @@ machine multiplies.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,9 @@ from tests.bench.table import markdown
 from tests.bench.training import peak_memory_mib
 from training.finetuning.adapters import lora_config
 from training.finetuning.packed_loss import packed_loss
-from training.finetuning.packing import Batch, collate, pack
+from training.finetuning.packing import Batch, batches, collate, pack
+from training.finetuning.row_attention import RowAttention
+from training.finetuning.row_sharing import choose_attention
 from training.mixture.tasks import Example
 from training.recipe import Lora
 from training.recipe_files import load_runs, recipe_path
@@ -146,13 +148,53 @@ def measure(
     matrix_rate: Callable[[ComputeType], float] = measure_matrix_rate,
 ) -> Utilisation:
     """Take some steps on rows of random tokens, on the GPU if there is one, after a warm-up."""
+    rate = matrix_rate(compute_type(device=device_type()))
+    trained = _trained(config, lora, checkpointing)
+    random = Random(1)
+    made = [batch_of(random, rows, config.vocab_size) for _ in range(_WARM_UP + steps)]
+    seconds = trained.seconds(made[:_WARM_UP], made[_WARM_UP:])
+    predicted = len(made[0].predicting)
+    needed = operations(work_of(trained.model, config), rows, LENGTH, predicted)
+    return Utilisation(
+        *(rows, LENGTH, checkpointing, trained.compute, steps, seconds, needed, rate),
+        peak_memory_mib=peak_memory_mib(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A model with an adapter, and what takes steps on batches."""
+
+    model: Any
+    causal: Any
+    compute: ComputeType
+    step: Callable[[Batch], None]
+
+    def seconds(self, warm_up: Sequence[Batch], timed: Sequence[Batch]) -> float:
+        """Seconds of steps on batches, after others."""
+        for batch in warm_up:
+            self.step(batch)
+        begun = self._finished()
+        for batch in timed:
+            self.step(batch)
+        return self._finished() - begun
+
+    def _finished(self) -> float:
+        import torch
+
+        if self.causal.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def _trained(config: "LlamaConfig", lora: Lora, checkpointing: bool) -> _Trained:
+    """A model with random weights, on the GPU if there is one."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
 
     device = device_type()
     compute = compute_type(device=device)
-    rate = matrix_rate(compute)
     torch.manual_seed(1)
     with torch.device(device):
         causal = AutoModelForCausalLM.from_config(
@@ -163,35 +205,73 @@ def measure(
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable()
     model.train()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step(batch: Batch) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=compute == "bfloat16"):
             loss = packed_loss(model, causal, batch, {"main": 1.0})
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    def finished() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    return _Trained(model, causal, compute, step)
 
-    random = Random(1)
-    made = [batch_of(random, rows, config.vocab_size) for _ in range(_WARM_UP + steps)]
-    for batch in made[:_WARM_UP]:
-        step(batch)
-    begun = finished()
-    for batch in made[_WARM_UP:]:
-        step(batch)
-    seconds = finished() - begun
-    predicted = len(made[0].predicting)
-    needed = operations(work_of(model, config), rows, LENGTH, predicted)
-    return Utilisation(
-        rows, LENGTH, checkpointing, compute, steps, seconds, needed, rate, peak_memory_mib()
-    )
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What was measured of steps on rows that examples share.
+
+    Attributes:
+        attention: within rows.
+        row_tokens: that rows are packed to.
+        computed: positions in all steps, padding included.
+    """
+
+    attention: str
+    row_tokens: int
+    examples: int
+    computed: int
+    seconds: float
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.examples / self.seconds
+
+
+def measure_sharing(
+    config: "LlamaConfig",
+    lora: Lora,
+    examples: Sequence[Example],
+    tokens_per_batch: int,
+    steps: int,
+    *,
+    checkpointing: bool,
+) -> list[Sharing]:
+    """Take some steps on rows with a mask for each pair, then with the attention of this machine.
+
+    Each on its first batches but those with the shortest rows; what is compiled is compiled before.
+    """
+    trained = _trained(config, lora, checkpointing)
+    own = choose_attention(trained.causal, trained.compute)
+    found = []
+    for attention in dict.fromkeys((RowAttention.DENSE, own)):
+        attention.set_in(trained.causal)
+        rows = list(pack(examples, attention.row_tokens_in(tokens_per_batch)))
+        made = batches(rows, tokens_per_batch, attention)[-steps - 1 : -1]  # the last is not full
+        collated = [collate(batch, attention) for batch in made]
+        seconds = trained.seconds(collated, collated)
+        found.append(
+            Sharing(
+                attention.value,
+                attention.row_tokens,
+                sum(len(row.first) for batch in made for row in batch),
+                sum(batch.ids.numel() for batch in collated),
+                seconds,
+            )
+        )
+    return found
 
 
 def batch_of(random: Random, rows: int, vocabulary: int) -> Batch:
