@@ -83,7 +83,7 @@ def train(
         RecipeError: the recipe cannot be trained on this base, leaves utterances no room in their
             prompts, names a label space that no stage trains or leaves out one that is to be
             scored, has no labels to score by, or is another one than `out` was begun with, or from
-            something else, or would be computed in another type.
+            something else, or would be computed in another type or with other rows.
         OutputError: `out` is the base or holds something else than a run, or `demonstrations`
             exists with other contents.
         ModelFolderError: the base cannot be loaded; its weights have not been read.
@@ -340,6 +340,8 @@ def _run_once(
     if not shards_weights(os.environ):
         model.to(device())  # how it attends depends on where it lies
     attention = agree_on_attention(causal, run.compute)
+    training.record.put_attention(name, attention)
+    training.write_record()
     if training.compiled:
         compile_layers(causal)
 

@@ -128,8 +128,10 @@ def attend_in_blocks(
         raise ValueError(f"attention with {', '.join(asked)} is not computed in blocks")
     grouped = query.shape[1] != key.shape[1]
     attend = _attention(query.device.type)
-    found = attend(query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=grouped)
-    return found.transpose(1, 2).contiguous(), None
+    attended = attend(
+        query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=grouped
+    )
+    return attended.transpose(1, 2).contiguous(), None
 
 
 @cache
@@ -151,7 +153,7 @@ def _attention(device: str) -> Any:
     # Not compiled again as a part of layers that are, for rows of any length.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attend(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
-        found: torch.Tensor = compiled(*tensors, **options)
-        return found
+        attended: torch.Tensor = compiled(*tensors, **options)
+        return attended
 
     return attend

@@ -14,6 +14,7 @@ from service.decoding.precision import ComputeType
 from service.failures import fields_at_fault
 from service.files import is_unfinished, written_whole
 from service.outputs import check_begun
+from training.finetuning.row_attention import RowAttention
 from training.finetuning.selection import worth
 from training.recipe import Recipe, RecipeError, Stage, is_one_run
 
@@ -44,6 +45,7 @@ class StageRecord(BaseModel):
     development: tuple[EpochScores, ...]
     agreement: dict[str, dict[str, float]]
     kept: dict[str, int]
+    attention: dict[str, RowAttention] = {}
 
 
 class RunRecord(BaseModel):
@@ -60,6 +62,8 @@ class RunRecord(BaseModel):
             demonstration has the utterance's own label, 0 to 1.
         kept: the epoch whose weights were kept, of each stage and run.
         finished: stages and runs, in the order in which they ended.
+        attention: how the model attended within rows in each stage and run, which decides their
+            batches; empty in older records.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +76,7 @@ class RunRecord(BaseModel):
     kept: dict[str, int]
     finished: list[str]
     complete: bool
+    attention: dict[str, RowAttention] = {}
 
     @model_validator(mode="after")
     def what_goes_on_has_material(self) -> Self:
@@ -97,12 +102,28 @@ class RunRecord(BaseModel):
         self.development = [*rows, EpochScores(stage=name, epoch=epoch, scores=dict(scores))]
         return best
 
+    def put_attention(self, name: str, attention: RowAttention) -> None:
+        """Put on record how the model attends within the rows of a stage or run.
+
+        Raises:
+            RecipeError: it attended otherwise when the run began, so that a checkpoint would
+                continue with other batches.
+        """
+        before = self.attention.setdefault(name, attention)
+        if before is not attention:
+            raise RecipeError(
+                f"stage {name}: was started with {before.value} attention and would continue with "
+                f"{attention.value}; resume it on a machine like the one it was started on, or "
+                "choose another folder"
+            )
+
     def of_stage(self, stage: str) -> StageRecord:
         """The part that is of a stage and its runs."""
         return StageRecord(
             development=tuple(row for row in self.development if _is_of(stage, row.stage)),
             agreement={name: of for name, of in self.agreement.items() if _is_of(stage, name)},
             kept={name: epoch for name, epoch in self.kept.items() if _is_of(stage, name)},
+            attention={name: way for name, way in self.attention.items() if _is_of(stage, name)},
         )
 
     def add_stage(self, stage: StageRecord) -> None:
@@ -110,6 +131,7 @@ class RunRecord(BaseModel):
         self.development.extend(stage.development)
         self.agreement.update(stage.agreement)
         self.kept.update(stage.kept)
+        self.attention.update(stage.attention)
 
 
 def names_of_runs(stage: Stage) -> list[str]:
@@ -220,9 +242,8 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(record: RunRecord, out: Path) -> None:
     """Replace the record of the run in a folder."""
-    content = record.model_dump(
-        mode="json", exclude={"material"} if record.material is None else None
-    )
+    unknown = {name for name in ("material", "attention") if not getattr(record, name)}
+    content = record.model_dump(mode="json", exclude=unknown)
     with written_whole(out / FILE) as file:
         file.write(json.dumps(content, indent=2) + "\n")
 

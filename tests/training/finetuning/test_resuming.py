@@ -42,6 +42,24 @@ def test_run_goes_on_where_its_record_lacks_a_key_with_a_default(
         open_record(recipe, material, record["compute"], tmp_path)
 
 
+def test_stage_goes_on_with_the_rows_that_it_was_begun_with(
+    adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Its checkpoint counts batches, which are others where a GPU shares longer rows."""
+    recipe = load_recipe(recipe_file)
+    record = json.loads((adapter / "training.json").read_text())
+    assert record["attention"] == {"first": "dense", "second": "dense"}
+    begun = record | {"complete": False, "finished": [], "attention": {"first": "blocks"}}
+    (tmp_path / "training.json").write_text(json.dumps(begun))
+
+    with pytest.raises(RecipeError) as refused:
+        finetune.train(recipe, tiny_base, sources, tmp_path)
+
+    assert "stage first: was started with blocks attention and would continue with dense" in str(
+        refused.value
+    )
+
+
 def test_run_goes_on_from_what_it_was_begun_with(
     adapter: Path, tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
 ) -> None:
