@@ -167,6 +167,9 @@ class Stage(Section):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # How often the stage is run, each time with another seed; kept is the mean of their weights.
     runs: PositiveInt = 1
+    # Of that mean, the share of the weights that the stage began with: less is learned, and less of
+    # what the stages before taught is lost (Wortsman et al. 2022, arXiv 2109.01903, section 3).
+    start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # Of the base's hidden states, the share that is set to 0; null: what the base itself says.
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     # Of each target of the main task, the share that is not its label but what a classifier, which
@@ -244,6 +247,14 @@ class Recipe(Section):
     def template_is_known(self) -> Self:
         if self.template not in TEMPLATES:
             raise ValueError(f"template {self.template!r} is not one of {', '.join(TEMPLATES)}")
+        return self
+
+    @model_validator(mode="after")
+    def first_stage_begins_with_no_weights(self) -> Self:
+        if self.stages and self.stages[0].start_share:
+            raise ValueError(
+                f"stage {self.stages[0].name}: start_share: no stage before it has left weights"
+            )
         return self
 
     @model_validator(mode="after")

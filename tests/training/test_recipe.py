@@ -130,6 +130,15 @@ def test_a_teacher_is_a_stage_before(teacher: str, recipe: Path) -> None:
         load_recipe(recipe)
 
 
+def test_first_stage_keeps_no_share_of_what_it_began_with(recipe: Path) -> None:
+    changed(recipe, "stages.1.start_share", 0.5)
+    load_recipe(recipe)
+    changed(recipe, "stages.0.start_share", 0.5)
+
+    with pytest.raises(RecipeError, match="stage first: start_share: no stage before it"):
+        load_recipe(recipe)
+
+
 def test_recipe_asks_for_no_task_that_its_template_lacks(recipe: Path) -> None:
     """Two keys, neither of them wrong alone."""
     changed(recipe, "template", "instructerc-plain-v1")

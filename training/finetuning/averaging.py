@@ -1,15 +1,18 @@
-"""Means of weights: over the end of a stage, and over runs that began at the same weights.
+"""Means of weights: over the end of a stage, over runs that began at the same weights, and these.
 
 Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, section 3): the steps wander
 around a better place than the last of them is at.
 
 Model soups (Wortsman et al. 2022, arXiv 2203.05482, section 2): so do runs that differ by their
 seed, as long as they stay near each other, and the mean costs what one of them costs.
+
+With the weights that the runs began at (Wortsman et al. 2022, arXiv 2109.01903, section 3), the
+mean keeps more of what was learned before.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,10 +81,13 @@ class WeightAverage:
                 yield name, weights
 
 
-def write_mean(folders: Sequence[Path], out: Path) -> None:
+def write_mean(shares: Mapping[Path, float], out: Path) -> None:
     """Write the mean of weights that were saved in several folders, tensor by tensor.
 
     What is not weights is taken from the first folder.
+
+    Args:
+        shares: of each folder in the mean; their sum is 1.
 
     Raises:
         OSError: a folder lacks a file that the first one has.
@@ -91,18 +97,20 @@ def write_mean(folders: Sequence[Path], out: Path) -> None:
     from safetensors.torch import save_file
 
     with folder_written_whole(out) as folder:
-        for path in sorted(p for p in folders[0].iterdir() if p.is_file()):
+        first = next(iter(shares))
+        for path in sorted(p for p in first.iterdir() if p.is_file()):
             if path.suffix != ".safetensors":
                 shutil.copyfile(path, folder / path.name)
                 continue
             with ExitStack() as opened:
                 files = [
-                    opened.enter_context(safe_open(f / path.name, framework="pt")) for f in folders
+                    opened.enter_context(safe_open(f / path.name, framework="pt")) for f in shares
                 ]
+                weighed = [*zip(shares.values(), files, strict=True)]
                 mean = {
-                    name: sum(file.get_tensor(name).double() for file in files)
-                    .div(len(files))
-                    .to(files[0].get_tensor(name).dtype)
+                    name: sum(file.get_tensor(name).double() * share for share, file in weighed).to(
+                        files[0].get_tensor(name).dtype
+                    )
                     for name in files[0].keys()  # noqa: SIM118  # is no mapping
                 }
                 save_file(mean, folder / path.name, metadata=files[0].metadata())

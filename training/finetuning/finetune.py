@@ -262,12 +262,16 @@ def _train_stage(
             drawn = pools.with_seed(seeds[name])
             examples = _examples(run, stage, corpora, drawn, soft, seeds[name])
             _run_once(training, stage, examples, before, name, seeds[name])
-            if stage.runs > 1:
+            if name != stage.name:
                 training.finish(name)
-    if stage.runs > 1:
+    if names != [stage.name]:
         weights = kept_weights(training.checkpoints(stage.name))
         if is_first_process():
-            write_mean([kept_weights(training.checkpoints(name)) for name in names], weights)
+            runs = [kept_weights(training.checkpoints(name)) for name in names]
+            shares = dict.fromkeys(runs, (1 - stage.start_share) / len(runs))
+            if before is not None and stage.start_share:
+                shares[before] = stage.start_share
+            write_mean(shares, weights)
         wait_for_all()
         scores = training.scores(*_load_kept(run, weights))
         log.info("stage %s, mean of %d runs: %s", stage.name, stage.runs, json.dumps(scores))

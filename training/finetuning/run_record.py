@@ -135,8 +135,11 @@ class RunRecord(BaseModel):
 
 
 def names_of_runs(stage: Stage) -> list[str]:
-    """The names by which a stage's runs are on record and in the folders."""
-    if stage.runs == 1:
+    """The names by which a stage's runs are on record and in the folders.
+
+    The stage's own where its weights are those of its one run.
+    """
+    if stage.runs == 1 and not stage.start_share:
         return [stage.name]
     return [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
 

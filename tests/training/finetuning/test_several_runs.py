@@ -43,6 +43,29 @@ def test_stage_of_several_runs_keeps_the_mean_of_them(
     assert record["finished"] == ["first/1", "first/2", "first"]
 
 
+def test_stage_keeps_a_share_of_the_weights_that_it_began_with(
+    tiny_base: Path, sources: Sources, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Its one run is on record apart from the mean."""
+    recipe = load_recipe(recipe_file)
+    first, second = recipe.stages
+    begun = recipe.model_copy(update={"label_spaces": ("meld", "unified"), "stages": (first,)})
+    both = recipe.model_copy(update={"stages": (first, second)})
+    sharing = second.model_copy(update={"start_share": 0.25})
+    shared = recipe.model_copy(update={"stages": (first, sharing)})
+    for name, each in {"begun": begun, "both": both, "shared": shared}.items():
+        finetune.train(each, tiny_base, sources, tmp_path / name)
+
+    start, end, mean = (
+        load_file(tmp_path / run / ADAPTER_WEIGHTS) for run in ("begun", "both", "shared")
+    )
+    assert any(not torch.equal(start[name], end[name]) for name in end)
+    for name, weights in mean.items():
+        torch.testing.assert_close(weights, 0.25 * start[name] + 0.75 * end[name])
+    record = json.loads((tmp_path / "shared" / "training.json").read_text())
+    assert record["finished"] == ["first", "second/1", "second"]
+
+
 def test_stage_of_several_runs_goes_on_after_the_last_that_was_finished(
     tiny_base: Path,
     sources: Sources,
