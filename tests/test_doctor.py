@@ -831,7 +831,7 @@ def test_a_bundle_that_is_whole(given: Set) -> None:
     finding = looked_at(bundle, given())
 
     assert finding.status == "ok"
-    assert finding.detail.startswith(f"erc-mini 4 in {BUNDLE}, ")
+    assert finding.detail.startswith(f"erc-mini 5 in {BUNDLE}, ")
 
 
 def test_a_bundle_whose_weights_servers_have(given: Set, copied: Path) -> None:

@@ -1,8 +1,4 @@
-"""Forecasts over HTTP, answered by the real model.
-
-`erc-mini` never saw the task's prompt: this shows that a bundle that says it did is served, not
-that its forecasts are any good.
-"""
+"""Forecasts over HTTP, answered by the real model."""
 
 import json
 import shutil
@@ -16,11 +12,11 @@ from tests.e2e.conftest import BUNDLE, Service, environment
 
 
 @pytest.fixture(scope="module")
-def forecasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose bundle is `erc-mini`'s weights and claims the prediction task."""
-    folder = tmp_path_factory.mktemp("forecasting")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose bundle was trained on the main task alone, as it says."""
+    folder = tmp_path_factory.mktemp("untaught")
     bundle = shutil.copytree(BUNDLE, folder / "bundle")
-    described = json.loads((bundle / FILE).read_text()) | {"tasks": ["main", "prediction"]}
+    described = json.loads((bundle / FILE).read_text()) | {"tasks": ["main"]}
     (bundle / FILE).write_text(json.dumps(described))
     running = Service(folder, environment(folder) | {"ERC_BUNDLE": str(bundle)})
     running.start()
@@ -34,15 +30,15 @@ def dialogue() -> str:
 
 
 def test_a_forecast_is_a_distribution_and_leaves_the_dialogue_as_it_was(
-    forecasting: Service, dialogue: str
+    service: Service, dialogue: str
 ) -> None:
     """For somebody who spoke and for somebody new; asked twice, the same."""
-    posted = forecasting.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
+    posted = service.say(dialogue, "Ann", "We won! We actually won, I am so happy!")
     path = f"/dialogues/{dialogue}/forecast"
 
     for speaker in ("Ann", "Bob"):
         query = {"speaker": speaker, "label_space": "meld"}
-        answer, again = (forecasting.client.get(path, params=query) for _ in range(2))
+        answer, again = (service.client.get(path, params=query) for _ in range(2))
         assert answer.status_code == 200, answer.text
         body = answer.json()
         assert (body["dialogue_id"], body["index"], body["speaker"]) == (dialogue, 1, speaker)
@@ -55,26 +51,26 @@ def test_a_forecast_is_a_distribution_and_leaves_the_dialogue_as_it_was(
         assert again.json()["emotion"]["probabilities"] == pytest.approx(probabilities, abs=0.02)
         assert (body["model"], body["degraded"]) == (posted["model"], [])
 
-    timeline = forecasting.client.get(f"/dialogues/{dialogue}").json()
+    timeline = service.client.get(f"/dialogues/{dialogue}").json()
     assert [utterance["text"] for utterance in timeline["utterances"]] == [posted["text"]]
 
 
 def test_a_forecast_finds_the_turns_before_it_in_the_prefix_cache(
-    forecasting: Service, dialogue: str
+    service: Service, dialogue: str
 ) -> None:
     """Most of a prompt is what the last turn's prompt began with."""
 
     def counter(name: str) -> float:
-        page = forecasting.client.get("/metrics").text
+        page = service.client.get("/metrics").text
         return float(
             next(line.split()[1] for line in page.splitlines() if line.startswith(f"{name} "))
         )
 
     for n in range(12):
-        forecasting.say(dialogue, f"S{n % 2}", f"This is my remark number {n} on this matter.")
+        service.say(dialogue, f"S{n % 2}", f"This is my remark number {n} on this matter.")
     prompt, cached = counter("erc_prompt_tokens_total"), counter("erc_cached_tokens_total")
 
-    answer = forecasting.client.get(
+    answer = service.client.get(
         f"/dialogues/{dialogue}/forecast", params={"speaker": "S0", "label_space": "meld"}
     )
 
@@ -83,11 +79,11 @@ def test_a_forecast_finds_the_turns_before_it_in_the_prefix_cache(
     assert gained > 0.5 * (counter("erc_prompt_tokens_total") - prompt)
 
 
-def test_the_shipped_bundle_refuses_to_forecast(service: Service, dialogue: str) -> None:
+def test_model_that_never_forecast_refuses_to(untaught: Service, dialogue: str) -> None:
     """It was trained on utterances that were spoken; the answer names it."""
-    service.say(dialogue, "Ann", "We won!")
+    untaught.say(dialogue, "Ann", "We won!")
 
-    answer = service.client.get(f"/dialogues/{dialogue}/forecast", params={"speaker": "Ann"})
+    answer = untaught.client.get(f"/dialogues/{dialogue}/forecast", params={"speaker": "Ann"})
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

@@ -1,4 +1,4 @@
-"""People who talk, correct, score batches and ask for what there is not: load of every kind.
+"""People who talk, ask what comes next, correct, score batches and ask for what there is not.
 
 Who talks and how long is MELD's, what they say is this project's own (`tests.bench.shape`); what
 they say of predictions is drawn by lot.
@@ -23,6 +23,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _SPACES = ("unified", "unified", "meld", "emorynlp")
 _CORRECTED = 0.15  # of the predictions
 _AGREED = 0.7  # of those
+_FORECAST = 0.1  # of the utterances, one of the same speaker to come
 _MORE_THAN_THE_MODEL_READS = "?! " * 600
 
 
@@ -112,7 +113,16 @@ class _Load:
                     break
                 else:
                     assert answer.status_code == 201, answer.text
+                if rng.random() < _FORECAST:
+                    await self._forecast(path, utterance.speaker, space)
                 await self.rest(self.crowd.pause_s(self.so_far_s) * rng.uniform(0.5, 1.5))
+
+    async def _forecast(self, path: str, speaker: str, space: str) -> None:
+        answer = await self.client.get(
+            path.replace("/utterances", "/forecast"),
+            params={"speaker": speaker, "label_space": space},
+        )
+        assert answer.status_code in (200, 503), answer.text
 
     async def _correct(self, path: str, emotion: dict[str, Any], rng: random.Random) -> None:
         label = emotion["label"]

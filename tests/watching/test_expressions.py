@@ -34,7 +34,6 @@ SILENT = {
     "DCGM_FI_DEV_FB_USED": "is of NVIDIA's exporter, where there are GPUs",
     "DCGM_FI_DEV_FB_FREE": "is of NVIDIA's exporter, where there are GPUs",
     "erc_engine_server_reads_total": "is of servers of vLLM's own, and vLLM runs in the process",
-    "erc_forecasts_total": "is of bundles that were trained to forecast, which erc-mini was not",
 }
 
 

@@ -245,7 +245,8 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(record: RunRecord, out: Path) -> None:
     """Replace the record of the run in a folder."""
-    unknown = {name for name in ("material", "attention") if not getattr(record, name)}
+    there = {"material": record.material is not None, "attention": bool(record.attention)}
+    unknown = {name for name, known in there.items() if not known}
     content = record.model_dump(mode="json", exclude=unknown)
     with written_whole(out / FILE) as file:
         file.write(json.dumps(content, indent=2) + "\n")
