@@ -115,11 +115,10 @@ async def follow_dialogue(
     nothing for half a minute is disconnected.
     """
     accepted(accept, [EVENT_STREAM])
-    position: Position | str | None
-    if last_event_id is not None:
-        position = _position("Last-Event-ID", last_event_id, "header")
-    else:
-        position = None if after is None else _position("after", after, "query")
+    # Both are checked, also the one that does not count.
+    known = _position("Last-Event-ID", last_event_id, "header")
+    asked = _position("after", after, "query")
+    position = asked if known is None else known
     if isinstance(position, str):
         return Response(status_code=204)
     if is_head(request.scope):
@@ -129,7 +128,12 @@ async def follow_dialogue(
     return EventStream(_events(tenant, dialogue_id, position, services))
 
 
-def _position(name: str, value: str, source: Literal["header", "query"]) -> Position | str:
+def _position(
+    name: str, value: str | None, source: Literal["header", "query"]
+) -> Position | str | None:
+    """The position of an event's id, `_ERASED` behind the last one, or None where none is given."""
+    if value is None:
+        return None
     match = _ID.fullmatch(value)
     if match is None:
         raise invalid(name, detail="is not the id of an event", source=source)

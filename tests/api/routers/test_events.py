@@ -252,6 +252,19 @@ async def test_what_cannot_be_followed_is_refused(
     assert problem(await service.client.get(PATH, headers=headers)) == expected
 
 
+@pytest.mark.parametrize("known", ["1.1", "1.erased"])
+async def test_query_that_does_not_count_is_checked_as_well(
+    service: "Service", problem: Any, known: str
+) -> None:
+    """The header takes precedence over an id, not over what is none."""
+    answer = await service.client.get(
+        PATH, headers={"Last-Event-ID": known}, params={"after": "yesterday"}
+    )
+
+    assert problem(answer) == (422, "invalid-request")
+    assert answer.json()["errors"][0]["parameter"] == "after"
+
+
 async def test_a_stream_ends_where_the_database_does_not_answer(service: "Service") -> None:
     """The client comes back and is told so."""
     await service.say("call-42", "Ann", "We won!")
