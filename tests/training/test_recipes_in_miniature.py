@@ -9,7 +9,7 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -143,17 +143,32 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles that others learn from, each made once, by their names."""
+    return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture(scope="module")
 def trained(
     request: pytest.FixtureRequest,
     tiny_bases: Path,
     corpora: Sources,
     stages: Path,
+    teachers: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Trained]:
     run = miniatures()[request.param]
     folder = tmp_path_factory.mktemp("run")
     made = Trained(run.recipe, tiny_bases / run.family, folder / "run", folder / "bundle")
-    finetune.train(run.recipe, made.base, corpora, made.run, shared=stages)
+    sources = corpora
+    if (name := run.recipe.teacher) is not None:
+        sources = replace(corpora, teacher=teachers / name)
+        if not (teachers / name).exists():
+            (teacher,) = (each for each in miniatures().values() if each.recipe.name == name)
+            base = tiny_bases / teacher.family
+            finetune.train(teacher.recipe, base, corpora, folder / "teacher")
+            merge(folder / "teacher", base, teachers / name)
+    finetune.train(run.recipe, made.base, sources, made.run, shared=stages)
     merge(made.run, made.base, made.bundle)
     yield made
     shutil.rmtree(folder)  # a hundred of them are a gigabyte
@@ -225,7 +240,7 @@ def probabilities(model: Any, questions: Sequence[Asked]) -> list[np.ndarray]:
 
 def runs_of(stage: Stage) -> list[str]:
     """The names on record that a stage was trained under."""
-    if stage.runs == 1:
+    if stage.runs == 1 and not stage.start_share:
         return [stage.name]
     return [f"{stage.name}/{number}" for number in range(1, stage.runs + 1)]
 
