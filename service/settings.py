@@ -1,4 +1,4 @@
-"""All settings; each is an environment variable that begins with `ERC_`."""
+"""All settings; each is an environment variable, such as `ERC_BUNDLE` or `ERC_DATABASE__URL`."""
 
 import os
 import re

@@ -1,6 +1,6 @@
 """Label spaces: the labels, their order, and the word for each in a prompt.
 
-Those that ship are TOML files such as `data/label_spaces/meld.toml`, whose order is the prompt's.
+Those that ship are `data/label_spaces/NAME.toml`, each with its labels in the prompt's order.
 `service.conversation.derived` has label spaces whose labels are sums of another one's, and
 `service.conversation.few_shot` a tenant's own, made from examples.
 """

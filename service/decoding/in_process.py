@@ -1,4 +1,7 @@
-"""The in-process label engine: vLLM's scheduler, cache and kernels, without HTTP."""
+"""The in-process label engine: vLLM's scheduler, cache and kernels, without HTTP.
+
+`start_engine` starts vLLM.
+"""
 
 import itertools
 import logging

@@ -1,6 +1,7 @@
 """The parameters of both stores' indexes: fields, and from what size a graph (HNSW) is searched.
 
-`corpus` builds an index. One that another encoder built is refused, by `store.IndexMismatch`.
+`corpus` builds an index. One that another encoder built is refused at the start, by
+`store.IndexMismatch`, which `qdrant_edge.card` and `qdrant_server` raise.
 """
 
 from service.demonstrations.encoder import DIMENSIONS
