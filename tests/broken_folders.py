@@ -71,7 +71,7 @@ def without(*names: str) -> Callable[[Path], None]:
     return spoil
 
 
-def changed(name: str, **changes: Any) -> Callable[[Path], None]:
+def changed(name: str, /, **changes: Any) -> Callable[[Path], None]:
     """Change keys of a file in JSON; None takes one away."""
 
     def spoil(folder: Path) -> None:

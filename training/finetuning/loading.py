@@ -34,19 +34,14 @@ def load_model(
     """
     import peft
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     whole = recipe.lora is None
     folder = finished if whole and finished else base
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if dropout is not None and (key := dropout_key(config)) is not None:
         setattr(config, key, dropout)
-    with loading(folder, AGAIN):
-        causal = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=getattr(torch, recipe.dtype)
-        )
-    if compute == "float32":
-        causal.float()
+    causal = load_causal(folder, compute, config=config, dtype=getattr(torch, recipe.dtype))
     if recipe.lora is None:
         return causal, causal
     if finished is not None:
@@ -58,16 +53,19 @@ def load_model(
     return model, model.get_base_model()
 
 
-def load_merged(folder: Path, compute: ComputeType) -> "PreTrainedModel":
-    """Load the merged model of a bundle, in the type that its weights are stored in.
+def load_causal(folder: Path, compute: ComputeType, **options: Any) -> "PreTrainedModel":
+    """Load the causal language model in a folder, without an adapter.
 
     Args:
         compute: what it is to be computed in; float32 is that of the weights, too.
+        options: transformers' own, such as `dtype`.
     """
     from transformers import AutoModelForCausalLM
 
     with loading(folder, AGAIN):
-        causal = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+        causal: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, **options
+        )
     if compute == "float32":
         causal.float()
     return causal

@@ -101,7 +101,7 @@ def check_run(
     for stage, corpora in stages:
         check_balance(corpora, stage, sources)
         check_pseudo_labels(corpora, stage)
-    check_teacher(recipe, sources, held_out)
+    check_teacher(recipe, stages, sources, held_out)
     check_base(recipe, base)
     settings = prompt_settings(recipe, base)
     check_prompts(recipe, stages, sources, settings)

@@ -245,8 +245,11 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(record: RunRecord, out: Path) -> None:
     """Replace the record of the run in a folder."""
-    there = {"material": record.material is not None, "attention": bool(record.attention)}
-    unknown = {name for name, known in there.items() if not known}
+    unknown = set()
+    if record.material is None:
+        unknown.add("material")
+    if not record.attention:
+        unknown.add("attention")
     content = record.model_dump(mode="json", exclude=unknown)
     with written_whole(out / FILE) as file:
         file.write(json.dumps(content, indent=2) + "\n")

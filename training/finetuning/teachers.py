@@ -12,14 +12,14 @@ from training.arrays import Floats
 from training.datasets.fingerprint import fingerprint
 from training.datasets.reading import Corpus
 from training.finetuning.label_probabilities import probabilities
-from training.finetuning.loading import load_merged
+from training.finetuning.loading import load_causal
 from training.finetuning.processes import device
 from training.finetuning.row_attention import RowAttention
 from training.finetuning.row_sharing import agree_on_attention
 from training.mixture.pseudo_labels import Teacher
 from training.mixture.sources import Sources
 from training.mixture.tasks import LabelledExample, PromptSettings, settings_of_bundle
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe, RecipeError, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,8 +28,16 @@ Loaded = tuple[Any, "PreTrainedModel", RowAttention]
 """A model in evaluation mode: what is called, its language model, how it attends within rows."""
 
 
-def check_teacher(recipe: Recipe, sources: Sources, held_out: Sequence[Corpus]) -> None:
+def check_teacher(
+    recipe: Recipe,
+    stages: Sequence[tuple[Stage, Sequence[Corpus]]],
+    sources: Sources,
+    held_out: Sequence[Corpus],
+) -> None:
     """Check that the trained model that a recipe learns from can teach it.
+
+    Args:
+        stages: with the corpora that they train on.
 
     Raises:
         RecipeError: the recipe names a model and none is given, or the other way round, or another
@@ -52,9 +60,9 @@ def check_teacher(recipe: Recipe, sources: Sources, held_out: Sequence[Corpus]) 
     for corpus in held_out:
         if fingerprint(corpus.path) in read:
             raise RecipeError(f"{what}: was trained on {corpus.path}, which is held out")
-    for stage in recipe.stages:
+    for stage, corpora in stages:
         if stage.pseudo_labels and stage.pseudo_labels.bundle:
-            spaces = {corpus.label_space.name for corpus in sources.corpora(stage.corpora)}
+            spaces = {corpus.label_space.name for corpus in corpora}
             if unknown := spaces - bundle.label_spaces.keys():
                 raise RecipeError(f"{what}: was not trained on {', '.join(sorted(unknown))}")
 
@@ -80,13 +88,16 @@ def runs_of_a_stage(
 
 
 def trained_model(folder: Path, compute: ComputeType) -> Teacher:
-    """The model of a bundle as teacher; it is asked with the prompts that it is served with."""
+    """The model of a bundle as teacher, in memory as long as the teacher is.
+
+    It is asked with the prompts that it is served with.
+    """
     settings = settings_of_bundle(read_bundle(folder), folder)
+    causal = load_causal(folder, compute, dtype="auto")
+    causal.to(device()).eval()
+    attention = agree_on_attention(causal, compute)
 
     def ask(examples: Sequence[LabelledExample]) -> list[Floats]:
-        causal = load_merged(folder, compute)
-        causal.to(device()).eval()
-        attention = agree_on_attention(causal, compute)
         return probabilities(causal, causal, examples, settings, compute, attention)
 
     return Teacher(settings, ask)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from training.finetuning import finetune
+from training.finetuning.merge import merge
 from training.finetuning.packing import Row
 from training.finetuning.trainer import Run
 from training.mixture.sources import Sources
@@ -19,6 +20,14 @@ def of_one_stage(recipe_file: Path, **changes: Any) -> Recipe:
     recipe = load_recipe(recipe_file)
     stage = recipe.stages[1].model_copy(update={"epochs": 6} | changes)
     return recipe.model_copy(update={"stages": (stage,), "label_spaces": ("meld", "unified")})
+
+
+@pytest.fixture(scope="session")
+def bundle(adapter: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a merge made of that adapter."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    merge(adapter, tiny_base, folder)
+    return folder
 
 
 class _Stopped(Exception):

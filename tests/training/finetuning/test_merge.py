@@ -24,13 +24,6 @@ from training.finetuning.bases import base_revision
 from training.finetuning.merge import merge
 
 
-@pytest.fixture(scope="module")
-def bundle(adapter: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    merge(adapter, tiny_base, folder)
-    return folder
-
-
 @pytest.fixture
 def other_base(write_base: WriteBase, tmp_path: Path) -> Path:
     """The same shapes with other weights."""

@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from service.decoding.bundle import read_bundle, write_bundle
+from service.decoding.bundle import read_bundle
+from tests.broken_folders import changed, linked
 from tests.training.conftest import RECIPE
 from training.datasets.fingerprint import fingerprint
+from training.datasets.relabelling import relabelled
 from training.finetuning import finetune
-from training.finetuning.merge import merge
 from training.finetuning.teachers import trained_model
 from training.mixture.sources import Sources
 from training.mixture.tasks import first_tokens, main_task
@@ -30,24 +31,13 @@ def taught(**labels: Any) -> Recipe:
     return Recipe.model_validate(RECIPE | {"name": "student", "stages": [stage]})
 
 
-@pytest.fixture(scope="module")
-def bundle(adapter: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    merge(adapter, tiny_base, folder)
-    return folder
-
-
 @pytest.fixture
 def changed_bundle(bundle: Path, tmp_path: Path) -> Callable[..., Path]:
     """The bundle with another description."""
 
     def change(**changes: Any) -> Path:
-        folder = tmp_path / "changed"
-        folder.mkdir()
-        for path in bundle.iterdir():
-            (folder / path.name).symlink_to(path)
-        (folder / "bundle.json").unlink()
-        write_bundle(read_bundle(bundle).model_copy(update=changes), folder)
+        folder = linked(bundle, tmp_path / "changed")
+        changed("bundle.json", **changes)(folder)
         return folder
 
     return change
@@ -63,13 +53,7 @@ def test_teacher_answers_as_its_merged_weights_do(bundle: Path, sources: Sources
         example
         for dialogue in corpus.dialogues
         for example in main_task(
-            replace(
-                dialogue,
-                utterances=tuple(replace(u, label="Neutral") for u in dialogue.utterances),
-            ),
-            space,
-            teacher.settings,
-            {},
+            relabelled(dialogue, lambda *_: "Neutral"), space, teacher.settings, {}
         )
     ]
 
@@ -175,7 +159,7 @@ def test_teacher_knows_the_label_spaces(
     tiny_base: Path,
     tmp_path: Path,
 ) -> None:
-    known = {"meld": read_bundle(bundle).label_spaces["meld"]}
+    known = {"meld": read_bundle(bundle).label_spaces["meld"].model_dump(mode="json")}
     given = replace(sources, teacher=changed_bundle(label_spaces=known))
 
     message = refusal(taught(), given, tiny_base, tmp_path / "run")
